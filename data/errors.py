@@ -1,0 +1,30 @@
+"""The one exception a user is meant to read."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake in what the user gave us: where it is, what is wrong, and what to do about it.
+
+    The command line prints it in one paragraph without a traceback and exits with status 2.
+
+    Args:
+        where: the file, field or row, e.g. ``experiment.yaml: domains.shop.tasks.click.label``.
+        what: what is wrong there, naming the bad value.
+        remedy: what to change.
+    """
+
+    def __init__(self, where: str | Path, what: str, remedy: str):
+        self.where, self.what, self.remedy = str(where), what, remedy
+        super().__init__(f"{where}: {what}. {remedy}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?``-sentence for the known name closest to ``name``, or the list of known names."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Known: {', '.join(sorted(known))}." if known else "None are known here."

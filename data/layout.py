@@ -1,0 +1,142 @@
+"""The layout of a batch: which columns and keys it has, in which order, and what they belong to.
+
+Everything the model needs to know about the data, as names and sizes; no data in it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .experiment import Experiment
+
+HISTORY = "history"
+CONTEXT = "context"
+
+
+def id_key(entity: str) -> str:
+    """Name of an entity's id, as key of the batch and as embedding table."""
+    return f"id_{entity}"
+
+
+def feature_key(feature: str) -> str:
+    """Name of a sparse feature, as key of the batch and as embedding table."""
+    return f"feature_{feature}"
+
+
+def text_key(owner: str) -> str:
+    """Name of the text vectors of an entity or of the history."""
+    return f"text_{owner}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and sizes of what is in a batch.
+
+    Attributes:
+        entities: entities in use, in the order user, query, item; columns of ``Batch.id_counts``.
+        keys: keys of ``Batch.sparse``, in order: ids, history, then sparse features.
+        table_of: key -> embedding table; the history shares the item table.
+        tables: table -> rows, row 0 being the unknown id.
+        dense: feature names of the columns of ``Batch.dense``.
+        vectors: name -> size, of every entry of ``Batch.vectors``.
+        sparse_of: owner (entity or ``context``) -> its sparse keys.
+        dense_of: owner -> its columns in ``Batch.dense``.
+        vectors_of: owner -> its vector features (names in ``vectors``), text vectors excluded.
+        text_of: owner (entity or ``history``) -> name of its text vectors in ``vectors``.
+        history: whether ``keys`` has a history.
+        domains: domain names; ``Batch.domains`` holds positions in it.
+        search: per domain, whether it is a search domain.
+        tasks: names of the union of all domains' tasks; columns of ``Batch.labels``.
+        task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
+    """
+
+    entities: tuple[str, ...]
+    keys: tuple[str, ...]
+    table_of: Mapping[str, str]
+    tables: Mapping[str, int]
+    dense: tuple[str, ...]
+    vectors: Mapping[str, int]
+    sparse_of: Mapping[str, tuple[str, ...]]
+    dense_of: Mapping[str, tuple[int, ...]]
+    vectors_of: Mapping[str, tuple[str, ...]]
+    text_of: Mapping[str, str]
+    history: bool
+    domains: tuple[str, ...]
+    search: tuple[bool, ...]
+    tasks: tuple[str, ...]
+    task_weights: tuple[tuple[float, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for comparing two layouts."""
+        return asdict(self)
+
+
+def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: Mapping[str, int]) -> Layout:
+    """The layout of an experiment's batches.
+
+    Args:
+        experiment: the experiment.
+        tables: table -> rows, from the statistics.
+        text_sizes: entity -> width of its text vectors, of the entities whose text is in the text store.
+    """
+    entities = experiment.entities.present()
+    user = experiment.entities.user
+    keys, table_of = [id_key(e) for e in entities], {id_key(e): id_key(e) for e in entities}
+    if user.history is not None:
+        keys.append(HISTORY)
+        table_of[HISTORY] = id_key("item")
+    sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
+    dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT)}
+    vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
+    dense: list[str] = []
+    vectors: dict[str, int] = {}
+    text_of: dict[str, str] = {}
+
+    owned = [(owner, name, f) for owner, entity in entities.items() for name, f in entity.features.items()]
+    owned += [(CONTEXT, name, f) for name, f in experiment.context.items()]
+    owned += [(f.entity, name, f) for domain in experiment.domains.values() for name, f in domain.features.items()]
+    seen = set()
+    for owner, name, feature in owned:
+        if name in seen:
+            continue  # domains may share a feature
+        seen.add(name)
+        if feature.kind in ("categorical", "list"):
+            key = feature_key(name)
+            keys.append(key)
+            table_of[key] = key
+            sparse_of[owner].append(key)
+        elif feature.kind == "dense":
+            dense_of[owner].append(len(dense))
+            dense.append(name)
+        else:
+            key = feature_key(name)
+            vectors[key] = feature.size or 0
+            vectors_of[owner].append(key)
+    for name, entity in entities.items():
+        size = entity.text_vector.size if entity.text_vector else text_sizes.get(name)
+        if size:
+            text_of[name] = text_key(name)
+            vectors[text_key(name)] = size
+    if user.history is not None and text_sizes.get("item"):
+        text_of[HISTORY] = text_key(HISTORY)
+        vectors[text_key(HISTORY)] = text_sizes["item"]
+
+    tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
+    weights = tuple(tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values())
+    return Layout(
+        entities=tuple(entities),
+        keys=tuple(keys),
+        table_of=table_of,
+        tables=dict(tables),
+        dense=tuple(dense),
+        vectors=vectors,
+        sparse_of={k: tuple(v) for k, v in sparse_of.items()},
+        dense_of={k: tuple(v) for k, v in dense_of.items()},
+        vectors_of={k: tuple(v) for k, v in vectors_of.items()},
+        text_of=text_of,
+        history=user.history is not None,
+        domains=tuple(experiment.domains),
+        search=tuple(d.kind == "search" for d in experiment.domains.values()),
+        tasks=tasks,
+        task_weights=weights,
+    )

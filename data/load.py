@@ -1,0 +1,179 @@
+"""Reading an experiment file: YAML, ``--set`` overrides, checks, absolute paths."""
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import UserError, nearest
+from .experiment import Experiment
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read, override, check and resolve an experiment.
+
+    Args:
+        path: the YAML file. Paths inside it are relative to its folder and come back absolute.
+        overrides: ``key=value`` strings, keys dotted (``training.epochs=1``), values read as YAML.
+
+    Raises:
+        UserError: the file is missing or not YAML, a key is unknown, a value has the wrong type,
+            or the parts contradict each other. Nothing but this file has been read by then.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "experiment.yaml"
+    if not path.is_file():
+        raise UserError(path, "no such experiment file", "Give the path of a YAML file, or of a folder with experiment.yaml in it.")
+    try:
+        raw = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(path, f"not valid YAML: {_one_line(error)}", "Correct the file at that line.") from error
+    if not isinstance(raw, dict):
+        raise UserError(path, "holds no mapping", "Start from one of examples/ or from what `foundrank import` writes.")
+    for override in overrides:
+        _set(raw, override)
+    experiment = _parse(raw, path)
+    _check_parts(experiment, path)
+    return _resolve(experiment, path.resolve().parent)
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved experiment as YAML that `load_experiment` reads back to an equal object."""
+    return yaml.safe_dump(experiment.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
+
+
+def expand_glob(pattern: str) -> list[str]:
+    """Files a pattern names, sorted. Hidden files and those starting with ``_`` (markers) are left out."""
+    files = glob.glob(pattern, recursive=True)
+    return sorted(f for f in files if Path(f).is_file() and not Path(f).name.startswith(("_", ".")))
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is written twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}", "is not key=value", "Write e.g. --set training.epochs=1")
+    *parents, last = key.strip().split(".")
+    at = raw
+    for part in parents:
+        if at.get(part) is None:
+            at[part] = {}
+        at = at[part]
+        if not isinstance(at, dict):
+            raise UserError(f"--set {override}", f"'{part}' is a value, not a section", "Set that key itself.")
+    try:
+        at[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}", "the value is not valid YAML", "Quote it, e.g. --set 'name=\"a: b\"'") from error
+
+
+def _parse(raw: dict[str, Any], path: Path) -> Experiment:
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        more = f" ({error.error_count() - 1} more after this one)" if error.error_count() > 1 else ""
+        location = [str(part) for part in first["loc"] if part != "[key]"]
+        where = f"{path}: {'.'.join(location) or 'the file'}"
+        if first["type"] == "extra_forbidden":
+            remedy = nearest(location[-1], _known_keys(Experiment, location[:-1]))
+            raise UserError(where, f"unknown key '{location[-1]}'{more}", remedy) from error
+        if first["type"] == "missing":
+            raise UserError(where, f"'{location[-1]}' is required and missing{more}", "Add it; docs/experiment.md lists every field.") from error
+        given = first.get("input")
+        shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(where, f"{message}{shown}{more}", "docs/experiment.md lists every field and what it takes.") from error
+
+
+def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
+    """Field names of the section at ``location``."""
+    current: Any = model
+    for part in location:
+        annotation = current.model_fields[part].annotation if isinstance(current, type) and part in current.model_fields else current
+        models = [m for m in _models_in(annotation)]
+        if not models:
+            return []
+        current = models[0]
+    return list(current.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _check_parts(experiment: Experiment, path: Path) -> None:
+    """What one section alone cannot know."""
+    entities = experiment.entities
+    for name, domain in experiment.domains.items():
+        if domain.kind == "search" and entities.query is None:
+            raise UserError(f"{path}: domains.{name}.kind", "is 'search', but entities.query is missing", "Describe the query entity, or write kind: recommendation.")
+        for feature_name, feature in domain.features.items():
+            where = f"{path}: domains.{name}.features.{feature_name}"
+            if feature.source == "catalog":
+                raise UserError(where, "has source: catalog", "A domain's own features come from its events; put catalog features under entities.")
+            if feature.entity == "query" and entities.query is None:
+                raise UserError(where, "belongs to the query, but entities.query is missing", "Describe the query entity or choose another entity.")
+    for name, feature in experiment.context.items():
+        if feature.source == "catalog":
+            raise UserError(f"{path}: context.{name}", "has source: catalog", "Context features come from the events; put catalog features under entities.")
+    _check_shared_names(experiment, path)
+
+
+def _check_shared_names(experiment: Experiment, path: Path) -> None:
+    """A feature name means one table: wherever it comes back it must be the same kind of thing."""
+    seen: dict[str, tuple[str, tuple]] = {}
+    places = [(f"entities.{e}.features", c.features) for e, c in experiment.entities.present().items()]
+    places += [("context", experiment.context)]
+    places += [(f"domains.{d}.features", c.features) for d, c in experiment.domains.items()]
+    for place, features in places:
+        for name, feature in features.items():
+            in_domain = place.startswith("domains.")
+            meaning = (feature.kind, feature.encoding, feature.size, feature.transform, getattr(feature, "entity", place))
+            if name in seen and (not in_domain or not seen[name][0].startswith("domains.") or seen[name][1] != meaning):
+                raise UserError(
+                    f"{path}: {place}.{name}",
+                    f"the name is already used in {seen[name][0]} for another feature",
+                    "Rename one; only domains may share a feature, with the same kind, encoding, entity and size.",
+                )
+            seen.setdefault(name, (place, meaning))
+
+
+def _resolve(experiment: Experiment, root: Path) -> Experiment:
+    def absolute(text: str) -> str:
+        return str(root / Path(text).expanduser())
+
+    raw = experiment.model_dump(mode="json", exclude_none=True)
+    for entity in raw["entities"].values():
+        if "catalog" in entity:
+            entity["catalog"]["path"] = absolute(entity["catalog"]["path"])
+    for domain in raw["domains"].values():
+        domain["events"] = {split: absolute(pattern) for split, pattern in domain["events"].items()}
+    raw["text"]["store"] = absolute(raw["text"]["store"])
+    encoder = root / raw["text"]["encoder"]
+    if encoder.is_dir():
+        raw["text"]["encoder"] = str(encoder)
+    return Experiment.model_validate(raw)

@@ -1,0 +1,1 @@
+"""How it runs on R ranks: plan, train, checkpoint, evaluate, score, embed, and the command line."""

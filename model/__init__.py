@@ -1,0 +1,1 @@
+"""What is computed from a batch. Imports ``data``; never ``torch.distributed``."""

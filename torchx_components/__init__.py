@@ -1,0 +1,1 @@
+"""How it is launched: TorchX components. Imports torchx only."""
