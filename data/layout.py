@@ -34,7 +34,8 @@ class Layout:
 
     Attributes:
         entities: entities in use, in the order user, query, item; columns of ``Batch.id_counts``.
-        keys: keys of ``Batch.sparse``, in order: ids, history, then sparse features.
+        keys: keys of ``Batch.sparse``, in order: those with at most one id per row, then the lists.
+        singles: how many of ``keys`` hold at most one id per row.
         table_of: key -> embedding table; the history shares the item table.
         tables: table -> rows, row 0 being the unknown id.
         dense: feature names of the columns of ``Batch.dense``.
@@ -52,6 +53,7 @@ class Layout:
 
     entities: tuple[str, ...]
     keys: tuple[str, ...]
+    singles: int
     table_of: Mapping[str, str]
     tables: Mapping[str, int]
     dense: tuple[str, ...]
@@ -81,9 +83,10 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
-    keys, table_of = [id_key(e) for e in entities], {id_key(e): id_key(e) for e in entities}
+    singles, lists = [id_key(e) for e in entities], []
+    table_of = {id_key(e): id_key(e) for e in entities}
     if user.history is not None:
-        keys.append(HISTORY)
+        lists.append(HISTORY)
         table_of[HISTORY] = id_key("item")
     sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
     dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT)}
@@ -102,7 +105,7 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         seen.add(name)
         if feature.kind in ("categorical", "list"):
             key = feature_key(name)
-            keys.append(key)
+            (singles if feature.kind == "categorical" else lists).append(key)
             table_of[key] = key
             sparse_of[owner].append(key)
         elif feature.kind == "dense":
@@ -122,10 +125,13 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         vectors[text_key(HISTORY)] = text_sizes["item"]
 
     tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
-    weights = tuple(tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values())
+    weights = tuple(
+        tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values()
+    )
     return Layout(
         entities=tuple(entities),
-        keys=tuple(keys),
+        keys=(*singles, *lists),
+        singles=len(singles),
         table_of=table_of,
         tables=dict(tables),
         dense=tuple(dense),

@@ -27,7 +27,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     if path.is_dir():
         path = path / "experiment.yaml"
     if not path.is_file():
-        raise UserError(path, "no such experiment file", "Give the path of a YAML file, or of a folder with experiment.yaml in it.")
+        raise UserError(
+            path, "no such experiment file", "Give the path of a YAML file, or of a folder with experiment.yaml in it."
+        )
     try:
         raw = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -43,7 +45,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 def dump_experiment(experiment: Experiment) -> str:
     """The resolved experiment as YAML that `load_experiment` reads back to an equal object."""
-    return yaml.safe_dump(experiment.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
+    return yaml.safe_dump(
+        experiment.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True
+    )
 
 
 def expand_glob(pattern: str) -> list[str]:
@@ -60,7 +64,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is written twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is written twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -84,7 +90,9 @@ def _set(raw: dict[str, Any], override: str) -> None:
     try:
         at[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise UserError(f"--set {override}", "the value is not valid YAML", "Quote it, e.g. --set 'name=\"a: b\"'") from error
+        raise UserError(
+            f"--set {override}", "the value is not valid YAML", "Quote it, e.g. --set 'name=\"a: b\"'"
+        ) from error
 
 
 def _parse(raw: dict[str, Any], path: Path) -> Experiment:
@@ -99,18 +107,28 @@ def _parse(raw: dict[str, Any], path: Path) -> Experiment:
             remedy = nearest(location[-1], _known_keys(Experiment, location[:-1]))
             raise UserError(where, f"unknown key '{location[-1]}'{more}", remedy) from error
         if first["type"] == "missing":
-            raise UserError(where, f"'{location[-1]}' is required and missing{more}", "Add it; docs/experiment.md lists every field.") from error
+            raise UserError(
+                where,
+                f"'{location[-1]}' is required and missing{more}",
+                "Add it; docs/experiment.md lists every field.",
+            ) from error
         given = first.get("input")
         shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(where, f"{message}{shown}{more}", "docs/experiment.md lists every field and what it takes.") from error
+        raise UserError(
+            where, f"{message}{shown}{more}", "docs/experiment.md lists every field and what it takes."
+        ) from error
 
 
 def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
     """Field names of the section at ``location``."""
     current: Any = model
     for part in location:
-        annotation = current.model_fields[part].annotation if isinstance(current, type) and part in current.model_fields else current
+        annotation = (
+            current.model_fields[part].annotation
+            if isinstance(current, type) and part in current.model_fields
+            else current
+        )
         models = [m for m in _models_in(annotation)]
         if not models:
             return []
@@ -130,16 +148,32 @@ def _check_parts(experiment: Experiment, path: Path) -> None:
     entities = experiment.entities
     for name, domain in experiment.domains.items():
         if domain.kind == "search" and entities.query is None:
-            raise UserError(f"{path}: domains.{name}.kind", "is 'search', but entities.query is missing", "Describe the query entity, or write kind: recommendation.")
+            raise UserError(
+                f"{path}: domains.{name}.kind",
+                "is 'search', but entities.query is missing",
+                "Describe the query entity, or write kind: recommendation.",
+            )
         for feature_name, feature in domain.features.items():
             where = f"{path}: domains.{name}.features.{feature_name}"
             if feature.source == "catalog":
-                raise UserError(where, "has source: catalog", "A domain's own features come from its events; put catalog features under entities.")
+                raise UserError(
+                    where,
+                    "has source: catalog",
+                    "A domain's own features come from its events; put catalog features under entities.",
+                )
             if feature.entity == "query" and entities.query is None:
-                raise UserError(where, "belongs to the query, but entities.query is missing", "Describe the query entity or choose another entity.")
+                raise UserError(
+                    where,
+                    "belongs to the query, but entities.query is missing",
+                    "Describe the query entity or choose another entity.",
+                )
     for name, feature in experiment.context.items():
         if feature.source == "catalog":
-            raise UserError(f"{path}: context.{name}", "has source: catalog", "Context features come from the events; put catalog features under entities.")
+            raise UserError(
+                f"{path}: context.{name}",
+                "has source: catalog",
+                "Context features come from the events; put catalog features under entities.",
+            )
     _check_shared_names(experiment, path)
 
 
@@ -152,7 +186,13 @@ def _check_shared_names(experiment: Experiment, path: Path) -> None:
     for place, features in places:
         for name, feature in features.items():
             in_domain = place.startswith("domains.")
-            meaning = (feature.kind, feature.encoding, feature.size, feature.transform, getattr(feature, "entity", place))
+            meaning = (
+                feature.kind,
+                feature.encoding,
+                feature.size,
+                feature.transform,
+                getattr(feature, "entity", place),
+            )
             if name in seen and (not in_domain or not seen[name][0].startswith("domains.") or seen[name][1] != meaning):
                 raise UserError(
                     f"{path}: {place}.{name}",

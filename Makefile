@@ -1,0 +1,58 @@
+# make demo | test | lint | bench | clean. The first of them builds .venv, a CPU environment with pinned packages.
+#
+# Where pip's default index serves torch with CUDA (plain Linux), set PIP_EXTRA_INDEX_URL to PyTorch's CPU index
+# to spare yourself a few gigabytes; everything works either way.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help venv demo test lint bench clean
+
+help:
+	@echo "make demo   simulate, embed, train, evaluate and score a small world with 2 processes"
+	@echo "make test   lint, then every test"
+	@echo "make lint   formatting, style and types"
+	@echo "make bench  the benchmarks in benchmarks/"
+	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
+
+venv: .venv/.installed
+
+demo: venv
+	foundrank demo
+
+# One thread per process: the tests start several, and more threads than cores only wait for each other.
+test: lint
+	OMP_NUM_THREADS=1 python -m pytest -q
+
+lint: venv
+	ruff check .
+	ruff format --check .
+	pyright
+
+bench: venv
+	for file in benchmarks/bench_*.py; do echo "== $$file"; python "$$file"; done
+
+clean:
+	rm -rf build foundrank.egg-info .pytest_cache .ruff_cache .hypothesis
+	find data model dist torchx_components tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so an interrupted installation is taken up again.
+.venv/.packages: requirements-cpu.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "foundrank needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1 || echo absent)." \
+	         "Install one and name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	rm -f .venv/.packages .venv/.installed
+	test -x .venv/bin/python || "$(PYTHON)" -m venv --clear .venv
+	.venv/bin/python -m pip install -c requirements-cpu.txt torch==$$(sed -n 's/^torch==//p' requirements-cpu.txt)
+	.venv/bin/python -m pip install --no-deps -r requirements-cpu.txt
+	.venv/bin/python -c 'import fbgemm_gpu, torchrec, torchx, transformers'
+	touch $@
+
+.venv/.installed: .venv/.packages pyproject.toml
+	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
+	touch $@

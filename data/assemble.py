@@ -1,0 +1,88 @@
+"""From encoded rows of several domains to one batch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+
+from .batch import Batch
+from .layout import HISTORY, Layout, text_key
+from .rows import Rows, join_ragged
+
+
+def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, Tensor], padded: int) -> Batch:
+    """One batch of rows of several domains.
+
+    Args:
+        parts: at most one piece per domain, at least one piece in all (it may be empty).
+        layout: the layout of the experiment.
+        text_vectors: entity -> ``[texts, size]`` float16, the mapped text stores.
+        padded: P, bags per key; at least the number of rows.
+    """
+    parts = sorted(parts, key=lambda part: part.domain)
+    lengths = [0] * len(layout.domains)
+    for part in parts:
+        lengths[part.domain] = len(part)
+    rows = sum(lengths)
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in parts])
+
+    vectors, present = {}, {}
+    for name in parts[0].vectors:
+        vectors[name] = torch.from_numpy(np.concatenate([p.vectors[name] for p in parts]))
+        present[name] = torch.from_numpy(np.concatenate([p.vector_present[name] for p in parts]))
+    for name, stored in text_vectors.items():
+        at = torch.from_numpy(np.concatenate([p.text_rows[name] for p in parts]))
+        present[text_key(name)] = at >= 0
+        vectors[text_key(name)] = stored[at.clamp(min=0)] * present[text_key(name)].unsqueeze(1)
+    if text_key(HISTORY) in layout.vectors:
+        values, offsets = join_ragged([p.history_text for p in parts if p.history_text is not None])
+        vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)
+        present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
+    common = [name for name in parts[0].host if all(name in p.host for p in parts)]
+    # A probability only some domains know is unknown, not absent, in the others.
+    partial = {name for p in parts for name in p.host} - set(common)
+    host = {name: np.concatenate([p.host[name] for p in parts]) for name in common}
+    for name in partial:
+        host[name] = np.concatenate([p.host.get(name, np.full(len(p), np.nan)) for p in parts])
+    return Batch(
+        sparse=_sparse(parts, layout, rows, padded),
+        dense=torch.from_numpy(joined("dense")),
+        vectors=vectors,
+        vector_present=present,
+        id_counts=torch.from_numpy(joined("id_counts")),
+        labels=torch.from_numpy(joined("labels")),
+        label_mask=torch.from_numpy(joined("label_mask")),
+        domains=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
+        domain_lengths=lengths,
+        host=host,
+    )
+
+
+def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int) -> KeyedJaggedTensor:
+    singles = np.full((layout.singles, padded), -1, np.int64)
+    singles[:, :rows] = np.concatenate([p.singles for p in parts]).T
+    filled = singles >= 0
+    values, lengths = [singles[filled]], [filled.astype(np.int32).reshape(-1)]
+    for key in layout.keys[layout.singles :]:
+        list_values, offsets = join_ragged([p.lists[key] for p in parts])
+        values.append(list_values)
+        list_lengths = np.zeros(padded, np.int32)
+        list_lengths[:rows] = np.diff(offsets)
+        lengths.append(list_lengths)
+    return KeyedJaggedTensor(
+        keys=list(layout.keys),
+        values=torch.from_numpy(np.concatenate(values)),
+        lengths=torch.from_numpy(np.concatenate(lengths)),
+        stride=padded,
+    )
+
+
+def _mean_rows(table: Tensor, values: np.ndarray, offsets: np.ndarray) -> Tensor:
+    """``[N, size]`` means of the table's rows each ragged row names; zeros for an empty one."""
+    return torch.nn.functional.embedding_bag(
+        torch.from_numpy(values), table, torch.from_numpy(offsets), mode="mean", include_last_offset=True
+    )

@@ -1,0 +1,216 @@
+"""From an Arrow table of events to encoded rows: table rows for ids, catalogs joined, labels masked."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from .catalog import read_catalog
+from .columns import comes_from_catalog
+from .experiment import EntityConfig, Experiment, FeatureConfig
+from .ids import id_keys
+from .layout import HISTORY, Layout, feature_key, id_key, text_key
+from .rows import Rows
+from .statistics import Statistics
+from .text_store import check_text_store, open_text_store, text_store_folder
+from .values import Ragged, keep, numbers, ragged_keys, take_ragged, vector_rows
+from .vocabulary import KeyIndex
+
+
+@dataclass
+class _Columns:
+    """Feature columns of some rows, encoded; shared by catalogs and events."""
+
+    singles: dict[str, np.ndarray] = field(default_factory=dict)
+    lists: dict[str, Ragged] = field(default_factory=dict)
+    dense: dict[int, np.ndarray] = field(default_factory=dict)
+    vectors: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+
+@dataclass
+class _Catalog:
+    index: KeyIndex
+    columns: _Columns
+
+
+class EventEncoder:
+    """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the text stores."""
+
+    def __init__(self, experiment: Experiment, statistics: Statistics):
+        """Reads the catalogs and opens the text stores.
+
+        Raises:
+            UserError: a bad catalog, or a text store that is absent or was made from another text.
+        """
+        self.experiment, self.statistics = experiment, statistics
+        self.layout: Layout = statistics.layout(experiment)
+        self._entities = experiment.entities.present()
+        self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
+        self._dense_at = {name: i for i, name in enumerate(self.layout.dense)}
+        self._catalogs = {
+            name: self._read_catalog(name, entity) for name, entity in self._entities.items() if entity.catalog
+        }
+        self.text_vectors = {}
+        self._text_index: dict[str, tuple[KeyIndex, np.ndarray]] = {}
+        for name in statistics.text_sizes:
+            store = open_text_store(text_store_folder(experiment, name))
+            check_text_store(store, experiment, name)
+            self.text_vectors[name] = store.vectors
+            self._text_index[name] = (KeyIndex(id_keys(store.keys)[0]), store.row_of_key.astype(np.int64))
+
+    def encode(
+        self, domain: str, table: pa.Table, where: str, with_labels: bool = True, with_host: bool = False
+    ) -> Rows:
+        """Encodes rows of one domain.
+
+        Args:
+            domain: its name.
+            table: at least the columns `needed_columns` lists.
+            where: file and row group, for errors.
+            with_labels: False leaves all labels masked, for scoring.
+            with_host: adds what only metrics need: ``user`` and ``list`` (uint64 keys), ``item`` (table row) and
+                ``probability/<task>``.
+
+        Raises:
+            UserError: a bad value, with its row.
+        """
+        layout, config = self.layout, self.experiment.domains[domain]
+        rows = table.num_rows
+        out = Rows(
+            domain=layout.domains.index(domain),
+            singles=np.full((rows, layout.singles), -1, np.int64),
+            lists={key: (np.zeros(0, np.int64), np.zeros(rows + 1, np.int64)) for key in layout.keys[layout.singles :]},
+            dense=np.zeros((rows, len(layout.dense)), np.float32),
+            vectors={},
+            vector_present={},
+            text_rows={},
+            history_text=None,
+            id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
+            labels=np.zeros((rows, len(layout.tasks)), np.float32),
+            label_mask=np.zeros((rows, len(layout.tasks)), bool),
+        )
+        for position, (name, entity) in enumerate(self._entities.items()):
+            absent = name == "query" and config.kind == "recommendation"
+            self._encode_entity(out, position, name, entity, None if absent else table, where)
+        event_features = self.experiment.context | config.features
+        self._put(out, self._encode_features(event_features, table, where), None)
+        self._empty_vectors(out)
+        self._encode_history(out, table)
+        if with_labels:
+            for task_name, task in config.tasks.items():
+                at = layout.tasks.index(task_name)
+                values = table[task.label].cast(pa.float32()).to_numpy()
+                out.label_mask[:, at] = ~np.isnan(values)
+                out.labels[:, at] = np.nan_to_num(values)
+        if with_host:
+            self._encode_host(out, domain, table)
+        return out
+
+    def _encode_entity(
+        self, out: Rows, position: int, name: str, entity: EntityConfig, table: pa.Table | None, where: str
+    ) -> None:
+        rows = len(out)
+        if table is None:
+            keys, valid = np.zeros(rows, np.uint64), np.zeros(rows, bool)
+        else:
+            keys, valid = id_keys(table[entity.id])
+        ids = self.statistics.tables[id_key(name)]
+        found = ids.lookup(keys)
+        out.singles[:, self._single_at[id_key(name)]] = np.where(valid, found, -1)
+        out.id_counts[:, position] = np.where(valid, ids.counts[found], -1)
+        if name in self._catalogs:
+            at = np.where(valid, self._catalogs[name].index.lookup(keys), -1)
+            self._put(out, self._catalogs[name].columns, at)
+        if name in self._text_index:
+            out.text_rows[name] = self._text_rows(name, keys, valid)
+        if table is None:
+            return
+        features = {n: f for n, f in entity.features.items() if not comes_from_catalog(entity, f)}
+        self._put(out, self._encode_features(features, table, where), None)
+        if entity.text_vector is not None:
+            column = entity.text_vector.column
+            vectors, present = vector_rows(table[column], entity.text_vector.size, f"{where}: column '{column}'")
+            out.vectors[text_key(name)], out.vector_present[text_key(name)] = vectors, present
+
+    def _text_rows(self, name: str, keys: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        index, row_of_key = self._text_index[name]
+        if len(row_of_key) == 0:
+            return np.full(len(keys), -1, np.int64)
+        at = index.lookup(keys)
+        return np.where(valid & (at >= 0), row_of_key[at], -1)
+
+    def _encode_history(self, out: Rows, table: pa.Table) -> None:
+        history = self.experiment.entities.user.history
+        if history is None:
+            return
+        keys, offsets = ragged_keys(table[history.column], history.max_length)
+        found = self.statistics.tables[id_key("item")].lookup(keys)
+        out.lists[HISTORY] = keep(found, offsets, found > 0)
+        if "item" in self._text_index:
+            text_rows = self._text_rows("item", keys, np.ones(len(keys), bool))
+            out.history_text = keep(text_rows, offsets, text_rows >= 0)
+
+    def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> _Columns:
+        out = _Columns()
+        for name, feature in features.items():
+            column = feature.column_name(name)
+            at = f"{where}: column '{column}'"
+            key = feature_key(name)
+            if feature.kind == "categorical":
+                keys, valid = id_keys(table[column])
+                out.singles[key] = np.where(valid, self.statistics.tables[key].lookup(keys), -1)
+            elif feature.kind == "list":
+                keys, offsets = ragged_keys(table[column], feature.max_length)
+                out.lists[key] = (self.statistics.tables[key].lookup(keys), offsets)
+            elif feature.kind == "dense":
+                mean, deviation = self.statistics.dense.get(name, (0.0, 1.0))
+                values = (numbers(table[column], feature, at) - mean) / deviation
+                out.dense[self._dense_at[name]] = np.nan_to_num(values).astype(np.float32)
+            else:
+                out.vectors[key] = vector_rows(table[column], feature.size or 0, at)
+        return out
+
+    def _put(self, out: Rows, columns: _Columns, at: np.ndarray | None) -> None:
+        """Writes feature columns into ``out``; ``at`` picks catalog rows, -1 being an entity not in the catalog."""
+
+        def pick(values: np.ndarray, missing) -> np.ndarray:
+            if at is None:
+                return values
+            shape = (-1,) + (1,) * (values.ndim - 1)
+            return np.where((at >= 0).reshape(shape), values[np.maximum(at, 0)], missing)
+
+        for key, values in columns.singles.items():
+            out.singles[:, self._single_at[key]] = pick(values, -1)
+        for key, ragged in columns.lists.items():
+            out.lists[key] = ragged if at is None else take_ragged(*ragged, at)
+        for position, values in columns.dense.items():
+            out.dense[:, position] = pick(values, 0)
+        for key, (values, present) in columns.vectors.items():
+            out.vectors[key], out.vector_present[key] = pick(values, np.float32(0)), pick(present, False)
+
+    def _empty_vectors(self, out: Rows) -> None:
+        """Vectors that this domain lacks are all missing."""
+        stored = {text_key(name) for name in self._text_index} | {text_key(HISTORY)}
+        for key, size in self.layout.vectors.items():
+            if key not in out.vectors and key not in stored:
+                out.vectors[key] = np.zeros((len(out), size), np.float32)
+                out.vector_present[key] = np.zeros(len(out), bool)
+
+    def _encode_host(self, out: Rows, domain: str, table: pa.Table) -> None:
+        config = self.experiment.domains[domain]
+        out.host["user"] = id_keys(table[self.experiment.entities.user.id])[0]
+        out.host["list"] = (
+            id_keys(table[config.list_column])[0] if config.list_column else np.zeros(len(out), np.uint64)
+        )
+        out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
+        for task_name, task in config.tasks.items():
+            if task.probability:
+                values = table[task.probability].cast(pa.float64()).to_numpy()
+                out.host[f"probability/{task_name}"] = values
+
+    def _read_catalog(self, name: str, entity: EntityConfig) -> _Catalog:
+        assert entity.catalog is not None
+        features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
+        table = read_catalog(name, entity, [f.column_name(n) for n, f in features.items()])
+        keys, _ = id_keys(table[entity.catalog.key])
+        return _Catalog(KeyIndex(keys), self._encode_features(features, table, entity.catalog.path))

@@ -1,0 +1,85 @@
+"""Ids of any type as 64-bit keys, the same in every process and every version."""
+
+import numpy as np
+import pyarrow as pa
+
+from .errors import UserError
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele et al., 2014): a bijection of uint64 that spreads every bit."""
+    x = x.astype(np.uint64, copy=True)
+    x += _GOLDEN
+    x ^= x >> np.uint64(30)
+    x *= _MIX_1
+    x ^= x >> np.uint64(27)
+    x *= _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Keys of a column of ids.
+
+    An integer is its own key; a string's key is a 64-bit hash of its UTF-8 bytes. Two of a million distinct strings
+    share a key with probability below 1e-7.
+
+    Returns:
+        keys: ``[N]`` uint64, 0 where null.
+        valid: ``[N]`` bool, False where null.
+
+    Raises:
+        UserError: the column holds neither integers nor strings.
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+    if pa.types.is_dictionary(array.type):
+        keys, known = id_keys(array.dictionary)
+        positions = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        valid = _valid(array)
+        if len(keys) == 0:
+            return np.zeros(len(array), np.uint64), np.zeros(len(array), bool)
+        return np.where(valid, keys[positions], np.uint64(0)), valid & known[positions]
+    valid = _valid(array)
+    if pa.types.is_integer(array.type):
+        values = array.fill_null(0) if array.null_count else array
+        return values.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64), valid
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        values = array.fill_null("") if array.null_count else array
+        return np.where(valid, _hash_strings(values.cast(pa.large_string())), np.uint64(0)), valid
+    if pa.types.is_null(array.type):
+        return np.zeros(len(array), np.uint64), np.zeros(len(array), bool)
+    raise UserError(
+        f"an id column of type {array.type}", "holds neither integers nor strings", "Cast it when writing the events."
+    )
+
+
+def hash_rows(keys: np.ndarray, buckets: int) -> np.ndarray:
+    """Rows 1..buckets of a hashed table for ``keys`` (row 0 stays the unknown id's)."""
+    return (mix(keys) % np.uint64(buckets)).astype(np.int64) + 1
+
+
+def _valid(array: pa.Array) -> np.ndarray:
+    return array.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _hash_strings(array: pa.Array) -> np.ndarray:
+    """Multilinear hash of the bytes (Lemire and Kaser, 2014), then `mix`; no loop over rows."""
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    if len(array) == 0:
+        return np.zeros(0, np.uint64)
+    lengths = np.diff(offsets)
+    data = array.buffers()[2]
+    characters = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data else np.zeros(0, np.uint8)
+    starts = offsets[:-1] - offsets[0]
+    sums = np.zeros(len(array), np.uint64)
+    filled = lengths > 0
+    if filled.any():
+        position = np.arange(len(characters)) - np.repeat(starts, lengths)
+        multipliers = mix(np.arange(int(lengths.max()), dtype=np.uint64)) | np.uint64(1)
+        terms = (characters.astype(np.uint64) + np.uint64(1)) * multipliers[position]
+        sums[filled] = np.add.reduceat(terms, starts[filled])
+    return mix(sums ^ (lengths.astype(np.uint64) << np.uint64(48)))

@@ -1,0 +1,230 @@
+"""The order of an epoch: which rows each rank reads at each step, as a pure function of a seed.
+
+An epoch is a list of *chunks*. A chunk is a handful of *blocks* (row groups or parts of one) picked at random, whose
+rows are then shuffled together. Chunks do not depend on the number of ranks; they are dealt to the ranks, and every
+rank spreads its rows evenly over the same number of steps. Where a run was interrupted is therefore a few integers
+(`Position`), and what is left of an epoch can be dealt to any other number of ranks: each row exactly once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .parquet import EventFiles
+
+_BLOCKS_PER_DOMAIN = 1024
+_CHUNKS_PER_DOMAIN = 64
+_SMALLEST_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows ``start`` to ``stop`` of one row group."""
+
+    file: int
+    group: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows ``start`` to ``stop`` of the shuffled rows of some blocks of one domain."""
+
+    domain: int
+    shuffle_key: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    def cut(self, start: int, stop: int) -> "Chunk":
+        """Part of this chunk, positions counted from its own start."""
+        return Chunk(self.domain, self.shuffle_key, self.blocks, self.start + start, self.start + stop)
+
+    def order(self) -> np.ndarray:
+        """``[rows]`` positions among the blocks' rows laid end to end; in file order where there is no shuffle key."""
+        total = sum(block.rows for block in self.blocks)
+        order = np.random.default_rng(self.shuffle_key).permutation(total) if self.shuffle_key else np.arange(total)
+        return order[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far an epoch has come: for every number of ranks that worked on it, the steps they took.
+
+    A checkpoint holds this and nothing else of the reader.
+    """
+
+    epoch: int = 0
+    taken: tuple[tuple[int, int], ...] = ()
+
+    def as_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {"epoch": self.epoch, "taken": [list(t) for t in self.taken]}
+
+    def after(self, ranks: int, steps: int) -> "Position":
+        """The position once ``ranks`` ranks have taken ``steps`` more steps."""
+        return Position(self.epoch, (*self.taken, (ranks, steps)))
+
+    @classmethod
+    def from_dict(cls, plain: Mapping) -> "Position":
+        """What `as_dict` made."""
+        return cls(plain["epoch"], tuple((ranks, steps) for ranks, steps in plain["taken"]))
+
+
+@dataclass
+class RankPlan:
+    """What one rank reads: per domain its chunks in order, spread over ``steps`` steps."""
+
+    chunks: list[list[Chunk]]
+    steps: int
+    rows: list[int] = field(init=False)
+
+    def __post_init__(self):
+        self.rows = [sum(chunk.rows for chunk in chunks) for chunks in self.chunks]
+
+    def taken(self, step: int) -> list[int]:
+        """Rows per domain read before step ``step``."""
+        return [rows * step // self.steps if self.steps else 0 for rows in self.rows]
+
+    def rest(self, step: int) -> list[list[Chunk]]:
+        """Per domain, what is left when ``step`` steps are done."""
+        return [_drop(chunks, taken) for chunks, taken in zip(self.chunks, self.taken(step), strict=True)]
+
+
+def padded_rows(batch_size: int, domains: int) -> int:
+    """Most rows a step can have: rounding may add one row per domain to the batch size."""
+    return batch_size + domains
+
+
+def epoch_chunks(
+    files: Mapping[int, EventFiles], weights: Mapping[int, float], seed: int, epoch: int, shuffle_rows: int
+) -> list[list[Chunk]]:
+    """The chunks of one training epoch, per domain.
+
+    A domain gives ``weight x its rows`` rows to an epoch. With weight 1 that is each row exactly once; with other weights
+    epochs continue one another: every row is read n times before any is read n + 1 times.
+
+    Args:
+        files: position of a domain -> its files.
+        weights: position of a domain -> its sampling weight.
+        seed: of the order.
+        epoch: counted from 0.
+        shuffle_rows: rows shuffled together, all domains; each domain gets its share.
+    """
+    total = sum(events.rows for events in files.values())
+    chunks = []
+    for domain, events in files.items():
+        wanted = round(events.rows * weights[domain])
+        window = max(1, min(shuffle_rows * events.rows // max(total, 1), events.rows // _CHUNKS_PER_DOMAIN))
+        chunks.append(_slice_passes(domain, events, wanted, seed, epoch, window))
+    return chunks
+
+
+def ordered_chunks(files: Mapping[int, EventFiles]) -> list[list[Chunk]]:
+    """Every row once, in file order, for evaluation."""
+    return [[Chunk(d, (), (block,), 0, block.rows) for block in blocks_of(events)] for d, events in files.items()]
+
+
+def deal(chunks: list[list[Chunk]], ranks: int, batch_size: int) -> list[RankPlan]:
+    """Deals chunks to ranks: each domain's rows evenly, cutting a chunk where it must.
+
+    All ranks get the same number of steps, none more than ``batch_size + domains`` rows a step.
+    """
+    shares: list[list[list[Chunk]]] = [[] for _ in range(ranks)]
+    for position, domain_chunks in enumerate(chunks):
+        rows = sum(chunk.rows for chunk in domain_chunks)
+        # The remainder goes to other ranks for other domains, so that no rank gets it always.
+        bounds = [(rows * r + (position * ranks // max(len(chunks), 1))) // ranks for r in range(ranks)] + [rows]
+        bounds[0] = 0
+        for rank in range(ranks):
+            shares[rank].append(_drop(domain_chunks, bounds[rank], bounds[rank + 1]))
+    most = max(sum(chunk.rows for part in share for chunk in part) for share in shares)
+    steps = -(-most // batch_size)
+    return [RankPlan(share, steps) for share in shares]
+
+
+def resume(
+    chunks: list[list[Chunk]], position: Position, ranks: int, batch_size: int
+) -> tuple[list[RankPlan], int, Position]:
+    """Deals what is left of an epoch.
+
+    On the number of ranks that worked last, the plan is the one they had, and begins where they stopped: the same batches
+    as if nothing had happened. On another number, the rows left are dealt anew.
+
+    Returns:
+        Every rank's plan, the step to begin with, and the position at step 0 of these plans.
+    """
+    taken = position.taken
+    first = 0
+    if taken and taken[-1][0] == ranks:
+        *earlier, (_, first) = taken
+        taken = tuple(earlier)
+    for past_ranks, steps in taken:
+        rests = [plan.rest(min(steps, plan.steps)) for plan in deal(chunks, past_ranks, batch_size)]
+        chunks = [[chunk for rest in rests for chunk in rest[domain]] for domain in range(len(chunks))]
+    return deal(chunks, ranks, batch_size), first, Position(position.epoch, taken)
+
+
+def rows_in(chunks: list[list[Chunk]]) -> int:
+    """Rows of all domains' chunks."""
+    return sum(chunk.rows for of_domain in chunks for chunk in of_domain)
+
+
+def blocks_of(files: EventFiles) -> list[Block]:
+    """Row groups, cut into parts where a domain has few of them, so that every rank gets some of every domain."""
+    groups = [(f, g, rows) for f, of_file in enumerate(files.group_rows) for g, rows in enumerate(of_file) if rows]
+    if len(groups) >= _CHUNKS_PER_DOMAIN:
+        return [Block(f, g, 0, rows) for f, g, rows in groups]
+    size = max(_SMALLEST_BLOCK, -(-files.rows // _BLOCKS_PER_DOMAIN))
+    return [Block(f, g, at, min(at + size, rows)) for f, g, rows in groups for at in range(0, rows, size)]
+
+
+def _slice_passes(domain: int, events: EventFiles, wanted: int, seed: int, epoch: int, window: int) -> list[Chunk]:
+    """Rows ``epoch * wanted`` to ``(epoch + 1) * wanted`` of the endless sequence of passes over a domain."""
+    at, end = epoch * wanted, (epoch + 1) * wanted
+    out: list[Chunk] = []
+    while at < end and events.rows:
+        number, skipped = divmod(at, events.rows)
+        chunks = _drop(_one_pass(domain, events, seed, number, window), skipped, min(events.rows, skipped + end - at))
+        out += chunks
+        at += sum(chunk.rows for chunk in chunks)
+    return out
+
+
+def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: int) -> list[Chunk]:
+    blocks = blocks_of(events)
+    order = np.random.default_rng((seed, domain, number)).permutation(len(blocks))
+    chunks: list[Chunk] = []
+    pending: list[Block] = []
+    held = 0
+    for at in order:
+        pending.append(blocks[at])
+        held += blocks[at].rows
+        if held >= window:
+            chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held))
+            pending, held = [], 0
+    if pending:
+        chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held))
+    return chunks
+
+
+def _drop(chunks: list[Chunk], start: int, stop: int | None = None) -> list[Chunk]:
+    """Rows ``start`` to ``stop`` of chunks laid end to end."""
+    out, at = [], 0
+    for chunk in chunks:
+        first = max(start - at, 0)
+        last = chunk.rows if stop is None else min(stop - at, chunk.rows)
+        if first < last:
+            out.append(chunk.cut(first, last))
+        at += chunk.rows
+    return out

@@ -1,0 +1,138 @@
+"""Reading a rank's part of the events, in the order the plan gives, a few batches ahead of the model."""
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .assemble import assemble
+from .batch import Batch
+from .columns import needed_columns
+from .encode import EventEncoder
+from .parquet import EventFiles, open_parquet, read_group
+from .plan import Chunk, RankPlan
+from .rows import Rows, concatenate
+
+_CACHE_BYTES = 512 * 2**20
+
+
+class Reader:
+    """Turns a plan into batches. Encoded row groups are kept in memory up to half a gigabyte, the last used first."""
+
+    def __init__(self, encoder: EventEncoder, files: Mapping[int, EventFiles], padded: int, with_host: bool = False):
+        """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`."""
+        self._encoder, self._files, self._padded, self._with_host = encoder, files, padded, with_host
+        self._names = encoder.layout.domains
+        self._columns = {d: [need.name for need in needed_columns(encoder.experiment, self._names[d])] for d in files}
+        self._cache: OrderedDict[tuple[int, int, int], Rows] = OrderedDict()
+        self._cached = 0
+        self._empty = {d: self._read_empty(d) for d in files}
+
+    def batches(self, plan: RankPlan, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of steps ``first_step`` and later; a batch may be empty where a rank has too few rows."""
+        domains = list(self._files)
+        before = plan.taken(first_step)
+        streams = {
+            d: _Stream(self._read_chunk, chunks) for d, chunks in zip(domains, plan.rest(first_step), strict=True)
+        }
+        for step in range(first_step, plan.steps):
+            after = plan.taken(step + 1)
+            parts = [streams[d].take(b - a) for d, a, b in zip(domains, before, after, strict=True) if b > a]
+            parts = parts or [self._empty[domains[0]]]
+            yield assemble(parts, self._encoder.layout, self._encoder.text_vectors, self._padded)
+            before = after
+
+    def _read_chunk(self, chunk: Chunk) -> Rows:
+        wanted = chunk.order()
+        starts = np.cumsum([0, *(block.rows for block in chunk.blocks)])
+        block_of = np.searchsorted(starts, wanted, side="right") - 1
+        pieces, places = [], []
+        for number, block in enumerate(chunk.blocks):
+            mine = np.flatnonzero(block_of == number)
+            if len(mine):
+                group = self._read_group(chunk.domain, block.file, block.group)
+                pieces.append(group.take(wanted[mine] - starts[number] + block.start))
+                places.append(mine)
+        if len(pieces) == 1:
+            return pieces[0]
+        return concatenate(pieces).take(np.argsort(np.concatenate(places)))
+
+    def _read_group(self, domain: int, file: int, group: int) -> Rows:
+        key = (domain, file, group)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        path = self._files[domain].files[file]
+        table = read_group(path, group, self._columns[domain])
+        rows = self._encoder.encode(self._names[domain], table, f"{path}: row group {group}", with_host=self._with_host)
+        self._cache[key] = rows
+        self._cached += rows.nbytes
+        while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+            self._cached -= self._cache.popitem(last=False)[1].nbytes
+        return rows
+
+    def _read_empty(self, domain: int) -> Rows:
+        path = self._files[domain].files[0]
+        table = open_parquet(path).schema_arrow.empty_table().select(self._columns[domain])
+        return self._encoder.encode(self._names[domain], table, path, with_host=self._with_host)
+
+
+class _Stream:
+    """Rows of one domain, taken a few at a time from its chunks."""
+
+    def __init__(self, read: Callable[[Chunk], Rows], chunks: list[Chunk]):
+        self._read, self._chunks = read, iter(chunks)
+        self._held: Rows | None = None
+        self._at = 0
+
+    def take(self, rows: int) -> Rows:
+        parts: list[Rows] = []
+        while rows:
+            if self._held is None or self._at == len(self._held):
+                self._held, self._at = self._read(next(self._chunks)), 0
+            count = min(rows, len(self._held) - self._at)
+            parts.append(self._held.take(slice(self._at, self._at + count)))
+            self._at += count
+            rows -= count
+        return concatenate(parts)
+
+
+def prefetch(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+    """Runs an iterator in a thread, ``depth`` items ahead; its exceptions come out here."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                if not put((batch, None)):
+                    return
+            put((None, None))
+        except BaseException as error:  # handed to the thread that asked for the batch
+            put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True, name="reader")
+    thread.start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stopped.set()
+        thread.join(timeout=5)

@@ -1,0 +1,227 @@
+"""The counting pass: one reading of the training events gives vocabularies, counts, means and deviations."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from .catalog import read_catalog
+from .columns import comes_from_catalog, needed_columns
+from .experiment import Encoding, Experiment, FeatureConfig
+from .ids import hash_rows, id_keys
+from .layout import Layout, feature_key, id_key, make_layout
+from .parquet import EventFiles, read_group
+from .text_store import open_text_store, text_store_folder
+from .values import numbers, ragged_keys
+from .vocabulary import HashedIds, Vocabulary
+
+Table = Vocabulary | HashedIds
+
+
+@dataclass
+class Statistics:
+    """What training must know of the data before its first step.
+
+    Attributes:
+        tables: embedding table -> its ids.
+        dense: dense feature -> (mean, deviation) after its transform.
+        labels: domain -> task -> [labelled rows, positives] in training.
+        rows: domain -> rows in training.
+        text_sizes: entity -> width of its text vectors.
+    """
+
+    tables: dict[str, Table]
+    dense: dict[str, tuple[float, float]]
+    labels: dict[str, dict[str, list[int]]]
+    rows: dict[str, int]
+    text_sizes: dict[str, int] = field(default_factory=dict)
+
+    def layout(self, experiment: Experiment) -> Layout:
+        """The layout of this experiment's batches."""
+        return make_layout(experiment, {name: table.rows for name, table in self.tables.items()}, self.text_sizes)
+
+    def save(self, folder: Path) -> None:
+        """Writes the vocabularies and ``statistics.json`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables.items():
+            table.save(folder / f"{name}.parquet")
+        kinds = {name: "hash" if isinstance(table, HashedIds) else "vocab" for name, table in self.tables.items()}
+        plain = {
+            "tables": kinds,
+            "dense": self.dense,
+            "labels": self.labels,
+            "rows": self.rows,
+            "text_sizes": self.text_sizes,
+        }
+        (folder / "statistics.json").write_text(json.dumps(plain, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Statistics":
+        """Reads what `save` wrote."""
+        plain = json.loads((folder / "statistics.json").read_text())
+        read = {"hash": HashedIds.load, "vocab": Vocabulary.load}
+        tables = {name: read[kind](folder / f"{name}.parquet") for name, kind in plain["tables"].items()}
+        dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
+        return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"])
+
+
+def count(
+    experiment: Experiment,
+    train: Mapping[str, EventFiles],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Statistics:
+    """Reads the training events once, one row group at a time.
+
+    Memory grows with the number of distinct ids, not with the number of rows.
+
+    Args:
+        experiment: the experiment.
+        train: domain -> its training files.
+        progress: called with the number of rows just counted.
+
+    Raises:
+        UserError: a bad dense value or a bad catalog.
+    """
+    ids: dict[str, _KeyCounts] = {}
+    sums: dict[str, np.ndarray] = {}
+    labels: dict[str, dict[str, list[int]]] = {}
+    for name, files in train.items():
+        domain = experiment.domains[name]
+        labels[name] = {task: [0, 0] for task in domain.tasks}
+        columns = [need.name for need in needed_columns(experiment, name)]
+        event_features = _event_features(experiment, name)
+        for path, groups in zip(files.files, files.group_rows, strict=True):
+            for group in range(len(groups)):
+                table = read_group(path, group, columns)
+                for entity_name, entity in experiment.entities.present().items():
+                    if entity.id in table.column_names:
+                        _counter(ids, id_key(entity_name), entity).add(*id_keys(table[entity.id]))
+                for feature_name, feature in event_features.items():
+                    column = table[feature.column_name(feature_name)]
+                    where = f"{path}: column '{feature.column_name(feature_name)}', row group {group}"
+                    _add_feature(ids, sums, feature_name, feature, column, where)
+                for task_name, task in domain.tasks.items():
+                    values = table[task.label].cast(pa.float64()).to_numpy()
+                    labels[name][task_name][0] += int((~np.isnan(values)).sum())
+                    labels[name][task_name][1] += int(np.nansum(values))
+                progress(groups[group])
+    for entity_name, entity in experiment.entities.present().items():
+        _counter(ids, id_key(entity_name), entity)  # an entity no event names still has its (empty) table
+    tables = {name: counter.table() for name, counter in ids.items()}
+    _count_catalogs(experiment, tables, sums)
+    for name, feature in _all_event_features(experiment).items():
+        if feature.kind in ("categorical", "list") and feature_key(name) not in tables:
+            tables[feature_key(name)] = _KeyCounts(feature).table()
+    sizes = {
+        name: open_text_store(text_store_folder(experiment, name)).size
+        for name, entity in experiment.entities.present().items()
+        if entity.text is not None and "text" in experiment.model.aspects
+    }
+    rows = {name: files.rows for name, files in train.items()}
+    return Statistics(tables, {name: _mean_deviation(s) for name, s in sums.items()}, labels, rows, sizes)
+
+
+def _event_features(experiment: Experiment, domain: str) -> dict[str, FeatureConfig]:
+    features: dict[str, FeatureConfig] = {}
+    for name, entity in experiment.entities.present().items():
+        if name == "query" and experiment.domains[domain].kind == "recommendation":
+            continue
+        features |= {n: f for n, f in entity.features.items() if not comes_from_catalog(entity, f)}
+    return features | experiment.context | experiment.domains[domain].features
+
+
+def _all_event_features(experiment: Experiment) -> dict[str, FeatureConfig]:
+    return {
+        name: feature for domain in experiment.domains for name, feature in _event_features(experiment, domain).items()
+    }
+
+
+def _counter(ids: dict[str, "_KeyCounts"], name: str, encoding: Encoding) -> "_KeyCounts":
+    return ids.setdefault(name, _KeyCounts(encoding))
+
+
+def _add_feature(
+    ids, sums, name: str, feature: FeatureConfig, column, where: str, weights: np.ndarray | None = None
+) -> None:
+    if feature.kind == "categorical":
+        keys, valid = id_keys(column)
+        _counter(ids, feature_key(name), feature).add(keys, valid, weights)
+    elif feature.kind == "list":
+        keys, offsets = ragged_keys(column, feature.max_length)
+        repeated = None if weights is None else np.repeat(weights, np.diff(offsets))
+        _counter(ids, feature_key(name), feature).add(keys, np.ones(len(keys), bool), repeated)
+    elif feature.kind == "dense":
+        values = numbers(column, feature, where)
+        values = values[~np.isnan(values) & (weights > 0 if weights is not None else True)]
+        sums[name] = sums.get(name, np.zeros(3)) + np.array([len(values), values.sum(), np.square(values).sum()])
+
+
+def _count_catalogs(experiment: Experiment, tables: dict[str, Table], sums: dict[str, np.ndarray]) -> None:
+    """Counts catalog features as often as training events show them, so that rare means rare in training."""
+    for entity_name, entity in experiment.entities.present().items():
+        features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
+        if entity.catalog is None or not features:
+            continue
+        catalog = read_catalog(entity_name, entity, [f.column_name(n) for n, f in features.items()])
+        id_table = tables[id_key(entity_name)]
+        keys, _ = id_keys(catalog[entity.catalog.key])
+        weights = id_table.counts[id_table.lookup(keys)]
+        counters: dict[str, _KeyCounts] = {}
+        for name, feature in features.items():
+            column = feature.column_name(name)
+            where = f"{entity.catalog.path}: column '{column}'"
+            _add_feature(counters, sums, name, feature, catalog[column], where, weights)
+        tables |= {name: counter.table() for name, counter in counters.items()}
+
+
+def _mean_deviation(sums: np.ndarray) -> tuple[float, float]:
+    rows, total, squares = sums
+    mean = total / max(rows, 1)
+    deviation = float(np.sqrt(max(squares / max(rows, 1) - mean**2, 0.0)))
+    return float(mean), deviation if deviation > 1e-8 else 1.0
+
+
+class _KeyCounts:
+    """Counts of keys, merged whenever the pending parts outgrow what is already merged."""
+
+    def __init__(self, encoding: Encoding):
+        self._encoding = encoding
+        self._buckets = np.zeros(encoding.buckets + 1, np.int64) if encoding.encoding == "hash" else None
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._merged, self._pending = 0, 0
+
+    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        keys = keys[valid]
+        weights = None if weights is None else weights[valid]
+        if self._buckets is not None:
+            rows = hash_rows(keys, self._encoding.buckets)
+            self._buckets += np.bincount(rows, weights, minlength=len(self._buckets)).astype(np.int64)
+            return
+        self._parts.append(_unique_counts(keys, weights))
+        self._pending += len(self._parts[-1][0])
+        if self._pending > max(self._merged, 1_000_000):
+            self._merge()
+
+    def _merge(self) -> None:
+        keys, counts = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        self._parts = [_unique_counts(keys, counts)]
+        self._merged, self._pending = len(self._parts[0][0]), 0
+
+    def table(self) -> Table:
+        if self._buckets is not None:
+            return HashedIds(self._buckets)
+        if not self._parts:
+            return Vocabulary(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        self._merge()
+        keys, counts = self._parts[0]
+        return Vocabulary.from_counts(keys, counts, self._encoding.min_count)
+
+
+def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    if weights is None:
+        return np.unique(keys, return_counts=True)
+    distinct, inverse = np.unique(keys, return_inverse=True)
+    return distinct, np.bincount(inverse, weights, minlength=len(distinct)).astype(np.int64)

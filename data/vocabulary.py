@@ -1,0 +1,107 @@
+"""From id keys to table rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .ids import hash_rows
+
+
+class KeyIndex:
+    """Positions of keys in an array of distinct keys."""
+
+    # A lookup array is worth its memory while the integer ids fill at least this share of their range.
+    _DENSE_SHARE = 1 / 16
+
+    def __init__(self, keys: np.ndarray):
+        """Args: keys ``[N]`` uint64, distinct."""
+        self._order = np.argsort(keys)
+        self._sorted = keys[self._order]
+        self._table: np.ndarray | None = None
+        span = int(self._sorted[-1] - self._sorted[0]) + 1 if len(keys) else 0
+        if 0 < span <= len(keys) / self._DENSE_SHARE:
+            self._table = np.full(span, -1, np.int64)
+            self._table[(self._sorted - self._sorted[0]).astype(np.int64)] = self._order
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` uint64 keys to ``[N]`` int64 positions; -1 for a key that is not there."""
+        if len(self._sorted) == 0:
+            return np.full(len(keys), -1, np.int64)
+        if self._table is not None:
+            shifted = keys - self._sorted[0]  # wraps round for smaller keys, and so lands outside
+            inside = shifted < np.uint64(len(self._table))
+            return np.where(inside, self._table[np.where(inside, shifted, 0).astype(np.int64)], -1)
+        at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
+        return np.where(self._sorted[at] == keys, self._order[at], -1)
+
+
+class Vocabulary:
+    """Exact rows for the ids seen in training; row 0 is every other id's.
+
+    Attributes:
+        counts: ``[rows]`` int64, how often each row's id was seen in training; 0 for row 0.
+    """
+
+    def __init__(self, keys: np.ndarray, counts: np.ndarray):
+        """Args: keys ``[N]`` uint64 of rows 1..N, counts ``[N]`` of the same rows."""
+        self._keys = keys.astype(np.uint64)
+        self._index = KeyIndex(self._keys)
+        self.counts = np.concatenate([[0], counts]).astype(np.int64)
+
+    @classmethod
+    def from_counts(cls, keys: np.ndarray, counts: np.ndarray, min_count: int) -> "Vocabulary":
+        """Keeps keys counted at least ``min_count`` times; the most frequent come first."""
+        kept = counts >= min_count
+        keys, counts = keys[kept], counts[kept]
+        order = np.lexsort((keys, -counts))
+        return cls(keys[order], counts[order])
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, the unknown row included."""
+        return len(self.counts)
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` uint64 keys to ``[N]`` int64 rows; 0 for an id not in the vocabulary."""
+        return self._index.lookup(keys) + 1
+
+    def save(self, path: Path) -> None:
+        """Writes key and count per row, rows 1.. in order."""
+        pq.write_table(pa.table({"key": self._keys, "count": self.counts[1:]}), path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads what `save` wrote."""
+        table = pq.read_table(path)
+        return cls(table["key"].to_numpy(), table["count"].to_numpy())
+
+
+class HashedIds:
+    """Rows by stable hashing, for id spaces too large or too volatile to count exactly.
+
+    Attributes:
+        counts: ``[rows]`` int64, how often each row was hit in training.
+    """
+
+    def __init__(self, counts: np.ndarray):
+        self.counts = counts.astype(np.int64)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, the unknown row (never used) included."""
+        return len(self.counts)
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` uint64 keys to ``[N]`` int64 rows, never 0."""
+        return hash_rows(keys, self.rows - 1)
+
+    def save(self, path: Path) -> None:
+        """Writes the count per row."""
+        pq.write_table(pa.table({"count": self.counts}), path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "HashedIds":
+        """Reads what `save` wrote."""
+        return cls(pq.read_table(path)["count"].to_numpy())

@@ -1,0 +1,233 @@
+"""The command line: ``foundrank COMMAND``."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..data.errors import UserError, nearest
+from ..data.experiment import Experiment
+from ..data.load import load_experiment
+from .launch import launched
+
+app = typer.Typer(
+    help="One model for all your search and recommendation domains, trained on TorchRec.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
+RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override a field, e.g. --set training.epochs=1; repeatable"),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
+]
+Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where the runs go")] = Path("runs/demo"),
+    rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 400_000,
+    processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
+) -> None:
+    """Simulate a platform, embed its texts, train on 2 processes, evaluate, score, and write a report."""
+    from .demo import run_demo
+
+    run_demo(out, rows, processes, Console())
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml")],
+    rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 400_000,
+    seed: Seed = 2026,
+) -> None:
+    """Simulate seven search and recommendation domains with text, cold items and known probabilities."""
+    from ..data.simulate import simulate as write
+
+    path = write(out, rows, seed)
+    print(f"wrote {path}\nnext: foundrank embed {path}")
+
+
+@app.command("import")
+def import_data(
+    name: Annotated[str, typer.Argument(help="completejourney, movietweetings or amazon-search")],
+    source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files")],
+    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml")],
+    seed: Seed = 2026,
+) -> None:
+    """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
+    from ..data.import_amazon_search import import_amazon_search
+    from ..data.import_completejourney import import_completejourney
+    from ..data.import_movietweetings import import_movietweetings
+
+    importers = {
+        "completejourney": import_completejourney,
+        "movietweetings": import_movietweetings,
+        "amazon-search": import_amazon_search,
+    }
+    if name not in importers:
+        raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, importers))
+    path = importers[name](source, out, seed)
+    print(f"wrote {path}\nnext: foundrank embed {path}")
+
+
+@app.command()
+def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
+    """Show what the data holds and what the model will be, per domain and table."""
+    from .describe import describe as show
+
+    show(load_experiment(experiment, set_ or []), Console())
+
+
+@app.command()
+def embed(experiment: ExperimentPath, set_: Overrides = None) -> None:
+    """Write the text vectors of every catalog with a frozen language model."""
+    from .embed import embed as write
+
+    write(load_experiment(experiment, set_ or []))
+
+
+@app.command()
+def train(
+    experiment: ExperimentPath,
+    run: Annotated[
+        Path | None, typer.Option(help="run folder  [default: runs/NAME]; an interrupted run goes on")
+    ] = None,
+    set_: Overrides = None,
+    processes: Processes = None,
+) -> None:
+    """Train on one or more processes into a run folder."""
+    loaded = load_experiment(experiment, set_ or [])
+    run = run or Path("runs") / loaded.name
+    if not launched():
+        from .train import prepare
+
+        prepare(loaded, run)  # in this process first: a mistake is told once, and no rank is started for it
+    if _spawned(processes):
+        return
+    from .report import write_report
+    from .runtime import start
+    from .train import train as work
+
+    with start() as runtime:
+        work(loaded, run, runtime)
+        if runtime.is_main:
+            print(f"wrote {run}; report: {write_report(run)}\nnext: foundrank evaluate {run}")
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    processes: Processes = None,
+) -> None:
+    """Measure a run per domain, task and slice, and write its report."""
+    from .run_folder import open_run
+
+    experiment, _ = open_run(run)
+    if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
+        raise UserError(
+            run,
+            f"no domain has a '{split}' split",
+            "Choose train, validation or test, whichever the experiment's events name.",
+        )
+    if _spawned(processes):
+        return
+    from .evaluate import evaluate_run
+    from .report import write_report
+    from .runtime import start
+    from .tables import print_evaluation
+
+    with start() as runtime:
+        result = evaluate_run(run, split, runtime)
+        if runtime.is_main:
+            print_evaluation(result["rows"], Console())
+            print(f"report: {write_report(run)}")
+
+
+@app.command()
+def score(
+    run: RunPath,
+    source: Annotated[str, typer.Argument(help="Parquet file, folder or glob to score")],
+    out: Annotated[Path, typer.Argument(help="folder for the scores; run again to finish an interrupted job")],
+    domain: Annotated[
+        str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
+    ] = None,
+    keep: Annotated[str, typer.Option(help="further input columns to pass through, comma-separated")] = "",
+    processes: Processes = None,
+) -> None:
+    """Score Parquet into Parquet with a run's best checkpoint."""
+    from .run_folder import open_run
+    from .score import check_input
+
+    columns = [name.strip() for name in keep.split(",") if name.strip()]
+    check_input(open_run(run)[0], source, out, domain, columns)
+    if _spawned(processes):
+        return
+    from .runtime import start
+    from .score import score as work
+
+    with start() as runtime:
+        rows = work(run, source, out, domain, columns, runtime)
+        if runtime.is_main:
+            print(f"scored {rows:,} rows into {out}")
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write a run's report.html again."""
+    from .report import write_report
+    from .run_folder import open_run
+
+    open_run(run)
+    print(write_report(run))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of an experiment, for your editor."""
+    print(json.dumps(Experiment.model_json_schema(), indent=1))
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    try:
+        app()
+    except UserError as error:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"error: {error.where}", style="bold red", markup=False)
+        console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
+        sys.stderr.flush()
+        # A collective may still be pending in a background thread, and would keep a failed rank alive.
+        os._exit(2)
+
+
+def _spawned(processes: int | None) -> bool:
+    """Runs this very command on several ranks, if it should; True when that has been done."""
+    if launched():
+        return False
+    from .launch import default_processes, spawn
+
+    count = processes or default_processes()
+    if count == 1:
+        return False
+    code = spawn(sys.argv[1:], count)
+    if code:
+        raise typer.Exit(code)
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Evaluation: exact metrics per domain, task and slice, over all ranks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from ..data.check import check_events
+from ..data.encode import EventEncoder
+from ..data.experiment import Experiment
+from ..data.ids import id_keys
+from ..data.layout import id_key
+from ..data.parquet import EventFiles, read_group
+from ..data.plan import deal, ordered_chunks, padded_rows
+from ..data.reader import Reader, prefetch
+from ..model.encoder import owners_and_aspects
+from .checkpoint import best, load
+from .metrics import slice_rows
+from .popularity import PopularityCounts
+from .run_folder import EVALUATION, open_run, write_json
+from .runtime import Runtime
+from .sharding import shard
+
+
+def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
+    """Evaluates a run's best checkpoint on a split and writes ``evaluation.json``.
+
+    Returns:
+        On rank 0 what was written; elsewhere an empty dict.
+
+    Raises:
+        UserError: no run, no checkpoint, or bad events.
+    """
+    experiment, statistics = open_run(run)
+    splits = ("train", split)
+    events = runtime.on_main(lambda: check_events(experiment, splits))
+    checkpoint = best(run)
+    encoder = EventEncoder(experiment, statistics)
+    sharded = shard(encoder.layout, experiment, runtime)
+    state = load(checkpoint, sharded)
+    popularity = _popularity(experiment, encoder, events, runtime)
+    rows, gates = evaluate(
+        sharded, encoder, {n: e[split] for n, e in events.items() if split in e}, runtime, popularity
+    )
+    result = {"split": split, "step": state["step"], "rows": rows, "gates": gates}
+    if runtime.is_main:
+        write_json(run / EVALUATION, result)
+    return result if runtime.is_main else {}
+
+
+def evaluate(
+    model: nn.Module,
+    encoder: EventEncoder,
+    files: Mapping[str, EventFiles],
+    runtime: Runtime,
+    popularity: PopularityCounts | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Predicts every row of ``files`` and measures.
+
+    All predictions of a split come together on rank 0: about 40 bytes a row.
+
+    Args:
+        model: sharded or not; returned in the mode it came in.
+        encoder: of the experiment.
+        files: domain -> files.
+        runtime: the process group.
+        popularity: the baseline's counts, to report its AUC beside the model's.
+
+    Returns:
+        On rank 0: the metric rows, and domain -> owner -> aspect -> mean gate weight. Elsewhere: empty.
+    """
+    layout = encoder.layout
+    by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
+    if not by_position:
+        return [], {}
+    batch_size = encoder.experiment.training.batch_size
+    plan = deal(ordered_chunks(by_position), runtime.world_size, batch_size)[runtime.rank]
+    reader = Reader(encoder, by_position, padded_rows(batch_size, len(layout.domains)), with_host=True)
+    columns: dict[str, list[np.ndarray]] = {}
+    gates = _GateMeans(len(layout.domains))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in prefetch(reader.batches(plan), encoder.experiment.training.prefetch_batches):
+            on_device = batch.to(runtime.device)
+            _, outputs = model(on_device)
+            gates.add(on_device.domains, outputs["gates"])
+            kept = batch.host | {
+                "domain": batch.domains.numpy(),
+                "labels": batch.labels.numpy(),
+                "mask": batch.label_mask.numpy(),
+                "counts": batch.id_counts.numpy(),
+                "probabilities": torch.sigmoid(outputs["logits"].float()).cpu().numpy(),
+            }
+            for name, values in kept.items():
+                columns.setdefault(name, []).append(values)
+    model.train(was_training)
+    local = {name: np.concatenate(parts) for name, parts in columns.items()}
+    everyone = runtime.gather(local)
+    gate_means = gates.means(encoder, runtime)
+    if not runtime.is_main:
+        return [], {}
+    merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
+    return _rows(encoder, merged, popularity), gate_means
+
+
+def validation_auc(rows: list[dict[str, Any]]) -> float | None:
+    """One number to choose a checkpoint by: the mean AUC over domains and tasks that have one."""
+    values = [row["auc"] for row in rows if row["slice"] == "all" and row["auc"] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _rows(
+    encoder: EventEncoder, columns: dict[str, np.ndarray], popularity: PopularityCounts | None
+) -> list[dict[str, Any]]:
+    layout, experiment = encoder.layout, encoder.experiment
+    out = []
+    for d, name in enumerate(layout.domains):
+        for task in experiment.domains[name].tasks:
+            t = layout.tasks.index(task)
+            where = (columns["domain"] == d) & columns["mask"][:, t]
+            if not where.any():
+                continue
+            oracle = columns.get(f"probability/{task}")
+            oracle = oracle[where] if oracle is not None else None
+            out += slice_rows(
+                name,
+                task,
+                columns["labels"][where, t],
+                columns["probabilities"][where, t],
+                item_counts=columns["counts"][where, layout.entities.index("item")],
+                user_counts=columns["counts"][where, layout.entities.index("user")],
+                user_groups=columns["user"][where],
+                list_groups=columns["list"][where] if experiment.domains[name].list_column else None,
+                oracle=oracle if oracle is not None and not np.isnan(oracle).any() else None,
+                popularity=popularity.scores(d, t)[columns["item"][where]] if popularity else None,
+            )
+    return out
+
+
+def _popularity(
+    experiment: Experiment, encoder: EventEncoder, events: Mapping[str, Mapping[str, EventFiles]], runtime: Runtime
+) -> PopularityCounts:
+    """Counts the training events, each rank some of the row groups."""
+    layout = encoder.layout
+    items = encoder.statistics.tables[id_key("item")]
+    counts = PopularityCounts(items.rows, len(layout.domains), len(layout.tasks))
+    for d, name in enumerate(layout.domains):
+        files, tasks = events[name]["train"], experiment.domains[name].tasks
+        groups = [
+            (path, g) for path, of_file in zip(files.files, files.group_rows, strict=True) for g in range(len(of_file))
+        ]
+        for path, group in groups[runtime.rank :: runtime.world_size]:
+            table = read_group(path, group, [experiment.entities.item.id, *{task.label for task in tasks.values()}])
+            rows = items.lookup(id_keys(table[experiment.entities.item.id])[0])
+            for task_name, task in tasks.items():
+                labels = table[task.label].cast(pa.float32()).to_numpy()
+                known = ~np.isnan(labels)
+                counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
+    counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()
+    return counts
+
+
+class _GateMeans:
+    """Mean gate weights per domain, summed batch by batch on the device."""
+
+    def __init__(self, domains: int):
+        self._domains = domains
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, domains: Tensor, gates: Mapping[str, Tensor]) -> None:
+        for owner, weights in gates.items():
+            # The extra column counts the rows where the owner has any aspect at all.
+            present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1)
+            zeros = torch.zeros(self._domains, present.shape[1], device=present.device)
+            self._sums[owner] = self._sums.get(owner, zeros).index_add(0, domains, present)
+
+    def means(self, encoder: EventEncoder, runtime: Runtime) -> dict[str, dict[str, dict[str, float]]]:
+        """domain -> owner -> aspect -> mean weight over the rows where the owner has an aspect."""
+        out: dict[str, dict[str, dict[str, float]]] = {}
+        for owner, sums in self._sums.items():
+            total = runtime.sum(sums).cpu()
+            aspects = owners_and_aspects(encoder.layout, encoder.experiment.model.aspects)[owner]
+            for name, row in zip(encoder.layout.domains, total.tolist(), strict=True):
+                if row[-1] > 0:
+                    out.setdefault(name, {})[owner] = {a: w / row[-1] for a, w in zip(aspects, row[:-1], strict=True)}
+        return out

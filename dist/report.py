@@ -1,0 +1,269 @@
+"""The report of a run: one HTML file that shows what was learnt, how well, and how it ran."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..data.errors import UserError
+from . import report_page as html
+from . import report_plots as plots
+from .metrics import summary
+from .run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, write_text
+
+Row = Mapping[str, Any]
+COLUMNS = (
+    "rows",
+    "positives",
+    "auc",
+    "oracle_auc",
+    "popularity_auc",
+    "gauc",
+    "ndcg@10",
+    "logloss",
+    "ne",
+    "calibration",
+)
+HEADERS = ("rows", "positives", "AUC", "oracle", "popularity", "GAUC", "NDCG@10", "log loss", "NE", "calibration")
+COUNTS = ("rows", "positives")
+
+
+def write_report(run: Path) -> Path:
+    """Writes ``run/report.html`` from what the run's folder holds; parts it lacks are named as missing.
+
+    The file stands alone: figures and styles are inside it, and it fetches nothing.
+
+    Args:
+        run: the run's folder, with any of experiment.yaml, run.json, metrics.jsonl, validation.json, evaluation.json.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        UserError: there is no such folder, or one of the JSON or YAML files cannot be read.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise UserError(run, "no such run folder", "Give the folder that `foundrank train` wrote.")
+    raw, experiment = _read_experiment(run / EXPERIMENT)
+    facts = _read_json(run / RUN_INFO)
+    metrics, unreadable = _read_metrics(run / METRICS)
+    validation = _read_json(run / VALIDATION).get("rows", [])
+    evaluation = _read_json(run / EVALUATION)
+    rows = evaluation.get("rows", [])
+    name = str(experiment.get("name") or run.resolve().name)
+
+    sections = {
+        "auc": ("AUC per domain", _bounds(rows)),
+        "cold": ("Warm and cold", _warm_and_cold(rows)),
+        "gates": ("What each domain listens to", _gates(evaluation.get("gates") or {})),
+        "training": ("Training", _training(metrics, unreadable)),
+        "validation": ("Validation", _validation(validation)),
+        "speed": ("Speed", _speed(metrics)),
+        "numbers": ("Every number", _numbers(rows, _cold_domains(experiment))),
+        "tables": ("Embedding tables", _tables(facts.get("tables") or {}, facts.get("plan"))),
+        "experiment": (
+            "Experiment",
+            [html.fold(EXPERIMENT, raw) if raw else html.absent(f"No {EXPERIMENT}.")],
+        ),
+    }
+    links = "".join(f'<a href="#{anchor}">{html.text(title)}</a>' for anchor, (title, _) in sections.items())
+    body = [f"<header>\n<h1>{html.text(name)}</h1>"]
+    body += [
+        _headline(rows, str(evaluation.get("split", "test"))),
+        _facts(facts, metrics),
+        f"<nav>{links}</nav>\n</header>",
+    ]
+    body += [html.section(anchor, title, *parts) for anchor, (title, parts) in sections.items()]
+    report = run / REPORT
+    write_text(report, html.page(f"{name}: foundrank report", body))
+    return report
+
+
+def _headline(rows: Sequence[Row], split: str) -> str:
+    cards = []
+    for task, slices in summary(rows).items():
+        if "all" not in slices:
+            continue
+        mean = slices["all"]
+        lines = [("oracle", mean["oracle_auc"]), ("popularity", mean["popularity_auc"])]
+        lines += [("cold items", slices["cold_items"]["auc"])] if "cold_items" in slices else []
+        items = [(name, html.number(value)) for name, value in lines if value is not None]
+        oracle, popularity = mean["oracle_auc"], mean["popularity_auc"]
+        if oracle is not None and popularity is not None and oracle > popularity:
+            share = (mean["auc"] - popularity) / (oracle - popularity)
+            items.append(("of the way from popularity to oracle", f"{100 * share:.0f} %"))
+        over = "one domain" if mean["domains"] == 1 else f"mean of {mean['domains']} domains"
+        title = f'<span class="faint">{html.text(task)} · AUC, {over}</span><b>{html.number(mean["auc"])}</b>'
+        body = "".join(f"<dt>{html.text(k)}</dt><dd>{html.text(v)}</dd>" for k, v in items)
+        cards.append(f'<div class="card">{title}<dl>{body}</dl></div>')
+    if not cards:
+        return html.absent("Not evaluated yet: `foundrank evaluate` adds the metrics.")
+    return html.paragraph(f"Measured on the {split} split.", "faint") + f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> str:
+    items = []
+    if facts.get("rows") is not None:
+        items.append(("rows trained on", html.count(facts["rows"])))
+    if metrics:
+        items.append(("steps", html.count(metrics[-1]["step"])))
+    if facts.get("parameters") is not None:
+        items.append(("parameters", html.count(facts["parameters"])))
+    if facts.get("world_size") is not None:
+        items.append(("ranks", html.count(facts["world_size"])))
+    if facts.get("seconds") is not None:
+        items.append(("training time", html.duration(facts["seconds"])))
+    return html.listing(items, "facts") if items else ""
+
+
+def _bounds(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return [html.absent("Not evaluated yet.")]
+    words = (
+        "Popularity ranks by the item's own click rate in training. The oracle ranks by the true probability, which only "
+        "a simulation knows: no model can be expected above it. The number is the model's AUC."
+    )
+    return [html.figure(plots.auc_against_bounds(rows), words)]
+
+
+def _warm_and_cold(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return [html.absent("Not evaluated yet.")]
+    words = (
+        "Cold items and cold users were never seen in training: their id says nothing, so text and features have to. "
+        f"Hollow: fewer than {plots.FEW} positives, a rough estimate."
+    )
+    return [html.figure(plots.warm_and_cold(rows), words)]
+
+
+def _numbers(rows: Sequence[Row], cold: set[str]) -> list[str]:
+    if not rows:
+        return [html.absent("Not evaluated yet.")]
+    parts = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        groups: dict[str, list[list[str]]] = {}
+        for row in rows:
+            if row["task"] == task:
+                cells = [html.count(row.get(k)) if k in COUNTS else html.number(row.get(k)) for k in COLUMNS]
+                groups.setdefault(row["domain"], []).append([row["slice"].replace("_", " "), *cells])
+        tags = ["cold" if domain in cold else "" for domain in groups]
+        parts.append(f"<h3>{html.text(task)}</h3>")
+        label = f"Metrics of task {task}"
+        parts.append(html.grouped_table(label, ("domain", "slice", *HEADERS), list(groups.items()), tags))
+    words = (
+        "GAUC: AUC within each user, weighted by rows. NE: log loss over that of the base rate, below 1 is better than it. "
+        "Calibration: mean prediction over positive rate, 1 is right. A dash: not defined or not known."
+    )
+    return [*parts, html.paragraph(words, "faint")]
+
+
+def _gates(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    if not gates:
+        return [html.absent("No gate weights: not evaluated yet, or the model has no gate.")]
+    owners = list(dict.fromkeys(owner for per_owner in gates.values() for owner in per_owner))
+    aspects = dict.fromkeys(a for per_owner in gates.values() for weights in per_owner.values() for a in weights)
+    key = "".join(f'<span><i class="key {_aspect_class(a)}"></i>{html.text(a)}</span>' for a in aspects)
+    head = "".join(f'<th scope="col" class="word">{html.text(name)}</th>' for name in ("domain", *owners))
+    lines = []
+    for domain, per_owner in gates.items():
+        cells = "".join(_gate_cell(per_owner.get(owner)) for owner in owners)
+        lines.append(f'<tr class="line"><th scope="row">{html.text(domain)}</th>{cells}</tr>')
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    words = "Mean weight the gate gives to each aspect, per entity; they sum to 1."
+    return [html.paragraph(words), f'<p class="faint keys">{key}</p>', html.scroll(table, "Gate weights per domain")]
+
+
+def _gate_cell(weights: Mapping[str, float] | None) -> str:
+    if not weights:
+        return '<td class="gate"><span>–</span></td>'
+    bars = "".join(f'<i class="{_aspect_class(a)}" style="flex:{max(w, 0.0):.4f} 1 0"></i>' for a, w in weights.items())
+    words = " · ".join(f"{a} {w:.2f}" for a, w in weights.items())
+    return f'<td class="gate"><div class="bar" aria-hidden="true">{bars}</div><span>{html.text(words)}</span></td>'
+
+
+def _aspect_class(aspect: str) -> str:
+    return f"a-{aspect}" if aspect in ("id", "text", "sparse") else "a-other"
+
+
+def _training(metrics: Sequence[Row], unreadable: int) -> list[str]:
+    if not metrics:
+        return [html.absent("No training step logged yet.")]
+    parts = [html.figure(plots.total_loss(metrics), "Logged values, and their moving mean.")]
+    if any(row.get("losses") for row in metrics):
+        words = "Each panel has its own scale; the first steps may lie above it."
+        parts.append(html.figure(plots.domain_losses(metrics), words))
+    if unreadable:
+        words = f"Lines of {METRICS} that could not be read and are left out: {unreadable}."
+        parts.append(html.paragraph(words, "faint"))
+    return parts
+
+
+def _validation(rows: Sequence[Row]) -> list[str]:
+    if not any(row.get("auc") is not None and row.get("slice", "all") == "all" for row in rows):
+        return [html.absent("Not evaluated on a validation split.")]
+    return [html.figure(plots.validation_curves(rows), "AUC on the validation split. Dashed: the mean over domains.")]
+
+
+def _speed(metrics: Sequence[Row]) -> list[str]:
+    if not metrics:
+        return [html.absent("No training step logged yet.")]
+    words = "Time spent waiting for data is time the model stood still."
+    return [html.figure(plots.speed(metrics), words)]
+
+
+def _tables(tables: Mapping[str, Mapping[str, int]], plan: str | None) -> list[str]:
+    if not tables:
+        return [html.absent("Not recorded.")]
+    lines = sorted(((name, t["rows"], t["dim"]) for name, t in tables.items()), key=lambda t: -t[1] * t[2])
+    rows = [[name, html.count(n), html.count(dim), html.count(n * dim)] for name, n, dim in lines]
+    if len(rows) > 1:
+        rows.append(["all", html.count(sum(t[1] for t in lines)), "", html.count(sum(t[1] * t[2] for t in lines))])
+    parts = [html.table("Embedding tables", ("table", "rows", "width", "weights"), rows)]
+    return [*parts, html.fold("Sharding plan", plan)] if plan else parts
+
+
+def _cold_domains(experiment: Mapping[str, Any]) -> set[str]:
+    domains = experiment.get("domains") or {}
+    return {name for name, domain in domains.items() if domain.get("cold")}
+
+
+def _read_experiment(path: Path) -> tuple[str, Mapping[str, Any]]:
+    if not path.is_file():
+        return "", {}
+    raw = path.read_text(encoding="utf-8")
+    try:
+        parsed = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise UserError(path, f"not valid YAML: {' '.join(str(error).split())}", "Correct it, or remove it.") from error
+    return raw, parsed if isinstance(parsed, dict) else {}
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            path, f"not valid JSON: {error}", "Remove it and run the command that wrote it again."
+        ) from error
+
+
+def _read_metrics(path: Path) -> tuple[list[Row], int]:
+    """The logged steps in order, and how many lines could not be read.
+
+    A job that was killed may leave half a line, and one that resumed logs the steps after its checkpoint again: the
+    last word on a step counts.
+    """
+    steps: dict[int, Row] = {}
+    unreadable = 0
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+            steps[row["step"]] = row
+        except (ValueError, KeyError, TypeError):
+            unreadable += 1
+    return [steps[step] for step in sorted(steps)], unreadable

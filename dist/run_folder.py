@@ -1,0 +1,105 @@
+"""The run folder: everything one job writes, and reading it back."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..data.errors import UserError
+from ..data.experiment import Experiment
+from ..data.load import dump_experiment, load_experiment
+from ..data.statistics import Statistics
+
+EXPERIMENT, VOCABULARY, METRICS = "experiment.yaml", "vocabulary", "metrics.jsonl"
+VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of a JSON value."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """The JSON value of a file; ``default`` where there is none."""
+    return json.loads(path.read_text()) if path.is_file() else default
+
+
+def create_run(run: Path, experiment: Experiment, statistics: Statistics) -> None:
+    """Makes the folder of a new run, whole or not at all."""
+    temporary = run.with_name(f".{run.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        statistics.save(temporary / VOCABULARY)
+        (temporary / EXPERIMENT).write_text(dump_experiment(experiment))
+        if run.is_dir():
+            run.rmdir()  # only an empty folder gets here
+        os.replace(temporary, run)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(
+            run, f"cannot be made ({error.strerror})", "Choose a run folder on a disk you can write to."
+        ) from error
+
+
+def check_new_or_same(run: Path, experiment: Experiment) -> bool:
+    """Whether ``run`` already holds this very experiment; False if it is free to use.
+
+    Raises:
+        UserError: the folder holds something else, or another experiment: the differences are listed.
+    """
+    if run.exists() and not run.is_dir():
+        raise UserError(run, "is a file", "Give a folder for the run.")
+    if not run.exists() or not any(run.iterdir()):
+        _check_writable(run)
+        return False
+    if not (run / EXPERIMENT).is_file():
+        raise UserError(run, "is not empty and holds no run", "Choose another folder with --run.")
+    old = load_experiment(run / EXPERIMENT)
+    if old != experiment:
+        changed = list(_differences(old.model_dump(), experiment.model_dump()))
+        shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+        raise UserError(
+            run, f"holds a run of another experiment ({shown})", "Choose another folder with --run, or undo the change."
+        )
+    return True
+
+
+def open_run(run: Path) -> tuple[Experiment, Statistics]:
+    """The experiment and the statistics of an existing run.
+
+    Raises:
+        UserError: there is no complete run in the folder.
+    """
+    if not (run / EXPERIMENT).is_file():
+        raise UserError(run, f"holds no {EXPERIMENT}, so it is no run", "Give the folder that `foundrank train` wrote.")
+    experiment = load_experiment(run / EXPERIMENT)
+    return experiment, Statistics.load(run / VOCABULARY)
+
+
+def _check_writable(run: Path) -> None:
+    parent = run.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(
+            run, f"cannot be made: '{parent}' is not a folder you can write to", "Choose another folder with --run."
+        )
+    run.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+
+def _differences(old: Any, new: Any, at: str = "") -> Iterable[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+    elif old != new:
+        yield f"{at}: {old!r} there, {new!r} here"

@@ -1,0 +1,87 @@
+"""The process group: who we are among R ranks, and on which device."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+
+from .launch import launched
+
+_T = TypeVar("_T")
+_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One rank of ``world_size``, on ``device``."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the one that writes and prints."""
+        return self.rank == 0
+
+    def on_main(self, work: Callable[[], _T]) -> _T:
+        """Rank 0's result of ``work``, on every rank. If it fails there, every rank raises the same error."""
+        outcome: list[Any] = [None]
+        if self.is_main:
+            try:
+                outcome = [(work(), None)]
+            except Exception as error:
+                if self.world_size == 1:
+                    raise
+                outcome = [(None, error)]
+        torch_dist.broadcast_object_list(outcome, src=0)
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        return result
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, on every rank."""
+        values = values.clone()
+        torch_dist.all_reduce(values)
+        return values
+
+    def gather(self, value: _T) -> list[_T]:
+        """Every rank's value, in rank order, on rank 0; an empty list elsewhere."""
+        values: list[Any] = [None] * self.world_size if self.is_main else []
+        torch_dist.gather_object(value, values if self.is_main else None, dst=0)
+        return values
+
+    def barrier(self) -> None:
+        """Waits for every rank."""
+        torch_dist.barrier()
+
+
+@contextmanager
+def start() -> Iterator[Runtime]:
+    """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
+
+    NCCL with a GPU per rank where there is one, else gloo.
+    """
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    with tempfile.TemporaryDirectory() as folder:
+        if launched():
+            torch_dist.init_process_group(backend, timeout=_TIMEOUT)
+        else:
+            # TorchRec reads these even when it is alone.
+            os.environ.update({"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"})
+            torch_dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
+        try:
+            yield Runtime(torch_dist.get_rank(), torch_dist.get_world_size(), device)
+        finally:
+            torch_dist.destroy_process_group()

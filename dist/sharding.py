@@ -1,0 +1,136 @@
+"""From an unsharded model to DistributedModelParallel: who holds which part of which table."""
+
+import os
+
+import psutil
+import torch
+import torch.distributed as torch_dist
+from fbgemm_gpu.split_embedding_configs import EmbOptimType
+from torch import nn
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.model_parallel import get_default_sharders
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
+from torchrec.distributed.planner.types import (
+    HardwareConfig,
+    KernelConfig,
+    PlannerError,
+    TopologyFactory,
+    TrainerConfig,
+)
+from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
+
+from ..data.errors import UserError
+from ..data.experiment import Experiment, TrainingConfig
+from ..data.layout import Layout
+from ..model.embeddings import initialise_table
+from ..model.foundation import Foundation
+from .runtime import Runtime
+
+_OPTIMIZERS = {
+    "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+    "adam": EmbOptimType.ADAM,
+    "sgd": EmbOptimType.EXACT_SGD,
+}
+_SHARDING = (ShardingType.TABLE_WISE.value, ShardingType.COLUMN_WISE.value, ShardingType.ROW_WISE.value)
+_RESERVED_SHARE = 0.25  # of each device, kept for the dense part, activations and batches
+
+
+class _Sharder(EmbeddingBagCollectionSharder):
+    """TorchRec offers no row-wise sharding on CPU of its own accord, though it works there."""
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:
+        return list(_SHARDING) if compute_device_type == "cpu" else super().sharding_types(compute_device_type)
+
+
+def shard(layout: Layout, experiment: Experiment, runtime: Runtime) -> DistributedModelParallel:
+    """Builds the model, plans its tables over the ranks, and gives every parameter its initial value.
+
+    The values depend on ``experiment.seed`` alone, not on the plan or the number of ranks.
+
+    Raises:
+        UserError: the tables do not fit the ranks' memory.
+    """
+    torch.manual_seed(experiment.seed)
+    model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
+    sharder = _Sharder(fused_params=_fused_params(experiment.training))
+    plan = make_plan(model, layout, experiment, runtime, sharder)
+    sharded = DistributedModelParallel(
+        model, device=runtime.device, plan=plan, sharders=[sharder, *get_default_sharders()[1:]]
+    )
+    _initialise(sharded, experiment)
+    torch.manual_seed(experiment.seed + 1 + runtime.rank)  # ranks draw different dropout masks
+    return sharded
+
+
+def make_plan(
+    model: nn.Module, layout: Layout, experiment: Experiment, runtime: Runtime, sharder: ModuleSharder
+) -> ShardingPlan:
+    """The sharding plan, the same on every rank.
+
+    Raises:
+        UserError: no plan fits, or the experiment asks for a kind of sharding the tables are too small for.
+    """
+    kind = experiment.training.sharding
+    device = runtime.device.type
+    constraints = {
+        table: ParameterConstraints(
+            sharding_types=None if kind == "auto" else [kind],
+            compute_kernels=["fused"] if device == "cpu" else None,
+            min_partition=experiment.model.embedding_dim // 2 if kind == "column_wise" else None,
+            pooling_factors=[1.0] * sum(of == table for of in layout.table_of.values()),
+        )
+        for table in layout.tables
+    }
+    planner = EmbeddingShardingPlanner(
+        topology=_topology(runtime),
+        batch_size=experiment.training.batch_size,
+        constraints=constraints,
+        storage_reservation=FixedPercentageStorageReservation(_RESERVED_SHARE),
+    )
+    try:
+        plan = planner.collective_plan(model, [sharder], torch_dist.group.WORLD)
+    except PlannerError as error:
+        rows = sum(layout.tables.values())
+        size = rows * experiment.model.embedding_dim * 4 / 2**30
+        raise UserError(
+            "the sharding plan",
+            f"{len(layout.tables)} tables with {rows:,} rows ({size:.1f} GiB) do not fit {runtime.world_size} rank(s) with sharding: {kind}",
+            "Use more ranks, sharding: row_wise or auto, a smaller embedding_dim, a higher min_count, or hash with fewer buckets.",
+        ) from error
+    assert plan is not None
+    return plan
+
+
+def _topology(runtime: Runtime) -> Topology:
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    memory = psutil.virtual_memory().total // local
+    hbm = torch.cuda.get_device_properties(runtime.device).total_memory if runtime.device.type == "cuda" else None
+    return TopologyFactory.create_topology(
+        TrainerConfig(world_size=runtime.world_size, local_world_size=local),
+        HardwareConfig(hbm_cap_bytes=hbm, ddr_cap_bytes=memory),
+        KernelConfig(compute_device=runtime.device.type),
+    )
+
+
+def _fused_params(training: TrainingConfig) -> dict:
+    return {
+        "optimizer": _OPTIMIZERS[training.sparse_optimizer],
+        "learning_rate": training.sparse_learning_rate,
+        "eps": 1e-8,
+    }
+
+
+def _initialise(sharded: DistributedModelParallel, experiment: Experiment) -> None:
+    for name, value in sharded.state_dict().items():
+        if "embedding_bags." not in name:
+            continue
+        table = name.split("embedding_bags.")[1].removesuffix(".weight")
+        shards = value.local_shards() if hasattr(value, "local_shards") else None
+        if shards is None:
+            initialise_table(value, table, experiment.seed, experiment.model.embedding_dim)
+            continue
+        for part in shards:
+            row, column = part.metadata.shard_offsets
+            initialise_table(part.tensor, table, experiment.seed, experiment.model.embedding_dim, row, column)

@@ -1,0 +1,132 @@
+"""Training: one loop."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from ..data.check import check_events
+from ..data.encode import EventEncoder
+from ..data.experiment import Experiment
+from ..data.parquet import EventFiles
+from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
+from ..data.reader import Reader, prefetch
+from ..data.statistics import count
+from . import checkpoint
+from .evaluate import evaluate, validation_auc
+from .optimizer import Optimizer
+from .run_folder import RUN_INFO, VALIDATION, check_new_or_same, create_run, open_run, read_json, write_json
+from .runtime import Runtime
+from .sharding import shard
+from .training_log import TrainingLog
+
+Events = dict[str, dict[str, EventFiles]]
+
+
+def train(experiment: Experiment, run: Path, runtime: Runtime) -> None:
+    """Trains an experiment into a run folder, or goes on from its newest checkpoint.
+
+    Everything that can be known to be wrong is checked before the folder is made.
+
+    Raises:
+        UserError: bad data, a run folder that holds something else, or tables that do not fit.
+    """
+    started = time.perf_counter()
+    events = runtime.on_main(lambda: prepare(experiment, run))
+    _, statistics = open_run(run)
+    encoder = EventEncoder(experiment, statistics)
+    layout, training = encoder.layout, experiment.training
+    sharded = shard(layout, experiment, runtime)
+    optimizer = Optimizer(sharded, training)
+    position, step = Position(), 0
+    if (folder := checkpoint.latest(run)) is not None:
+        state = checkpoint.load(folder, sharded, optimizer)
+        position, step = Position.from_dict(state["position"]), state["step"]
+
+    files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
+    weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
+    reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains)))
+    pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
+    log = TrainingLog(run, experiment, runtime, layout)
+    log.start(step)
+
+    for epoch in range(position.epoch, training.epochs):
+        chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
+        here = position if epoch == position.epoch else Position(epoch)
+        plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
+        plan = plans[runtime.rank]
+        done = 1 - sum(sum(p.rows) for p in plans) / max(rows_in(chunks), 1)
+        batches = log.timed(prefetch(reader.batches(plan, first), training.prefetch_batches))
+        for at in range(first, plan.steps):
+            if step == training.max_steps:
+                break
+            progress = (epoch + done + (1 - done) * at / plan.steps) / training.epochs
+            optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
+            outputs = pipeline.progress(batches)
+            step += 1
+            log.step(step, epoch, progress, outputs, optimizer)
+            if step % training.checkpoint_every == 0 and at + 1 < plan.steps:
+                state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
+                checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
+        pipeline.detach()
+        state = {"step": step, "position": Position(epoch + 1).as_dict()}
+        if training.keep_best:
+            state["validation_auc"] = _validate(sharded, encoder, events, run, state, runtime)
+        checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
+        log.epoch(epoch, state.get("validation_auc"))
+        if step == training.max_steps:
+            break
+    log.finish()
+    if runtime.is_main:
+        write_json(run / RUN_INFO, _run_info(sharded, encoder, runtime, step, time.perf_counter() - started))
+
+
+def prepare(experiment: Experiment, run: Path) -> Events:
+    """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again."""
+    events = check_events(experiment)
+    if not check_new_or_same(run, experiment):
+        statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
+        EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
+        create_run(run, experiment, statistics)
+    return events
+
+
+def _validate(
+    sharded: DistributedModelParallel,
+    encoder: EventEncoder,
+    events: Events,
+    run: Path,
+    state: dict[str, Any],
+    runtime: Runtime,
+) -> float | None:
+    """Mean validation AUC on rank 0, added to ``validation.json``; None elsewhere or without a validation split."""
+    files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
+    rows, _ = evaluate(sharded, encoder, files, runtime)
+    if runtime.is_main and rows:
+        old = read_json(run / VALIDATION, {"rows": []})["rows"]
+        stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
+        kept = [row for row in old if row["step"] < state["step"]]
+        write_json(run / VALIDATION, {"rows": kept + [stamp | row for row in rows]})
+    return validation_auc(rows)
+
+
+def _run_info(
+    sharded: DistributedModelParallel, encoder: EventEncoder, runtime: Runtime, step: int, seconds: float
+) -> dict[str, Any]:
+    dim = encoder.experiment.model.embedding_dim
+    tables = {name: {"rows": rows, "dim": dim} for name, rows in encoder.layout.tables.items()}
+    cells = sum(rows * dim for rows in encoder.layout.tables.values())
+    dense = sum(p.numel() for name, p in sharded.named_parameters() if "embedding_bags" not in name)
+    return {
+        "parameters": {"tables": cells, "dense": dense},
+        "tables": tables,
+        "rows": sum(encoder.statistics.rows.values()),
+        "labels": encoder.statistics.labels,
+        "world_size": runtime.world_size,
+        "device": str(runtime.device),
+        "steps": step,
+        "seconds": seconds,
+        "plan": str(sharded.plan),
+    }

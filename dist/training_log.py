@@ -1,0 +1,141 @@
+"""What a training run tells while it goes: a progress bar, metrics.jsonl and TensorBoard."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from ..data.batch import Batch
+from ..data.experiment import Experiment
+from ..data.layout import Layout
+from .optimizer import Optimizer
+from .run_folder import METRICS
+from .runtime import Runtime
+
+
+class TrainingLog:
+    """Collects on every rank, writes on rank 0. Losses stay on the device between two lines, so no step waits for them."""
+
+    def __init__(self, run: Path, experiment: Experiment, runtime: Runtime, layout: Layout):
+        self._run, self._experiment, self._runtime, self._layout = run, experiment, runtime, layout
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._writer: SummaryWriter | None = None
+        self._reset()
+
+    def start(self, step: int) -> None:
+        """Opens the files; lines of steps after ``step``, left by an interrupted run, are dropped."""
+        if not self._runtime.is_main:
+            return
+        path = self._run / METRICS
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
+        self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1)
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=self._console)
+            self._task = self._progress.add_task("training", total=1.0, text="")
+            self._progress.start()
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; the time spent waiting for each counts as data wait, its rows as throughput."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            batch = next(iterator, None)
+            self._waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            self._rows += batch.rows
+            yield batch
+
+    def step(self, step: int, epoch: int, progress: float, outputs: dict[str, Any], optimizer: Optimizer) -> None:
+        """Takes note of one step; every ``log_every`` steps all ranks sum theirs and rank 0 writes a line."""
+        self._losses = outputs["losses"] + self._losses
+        self._counts = outputs["counts"] + self._counts
+        self._alignment = outputs["alignment"] + self._alignment
+        self._steps += 1
+        if step % self._experiment.training.log_every == 0:
+            self._write(step, epoch, progress, optimizer)
+
+    def epoch(self, epoch: int, auc: float | None) -> None:
+        """Says that an epoch is over."""
+        if self._runtime.is_main:
+            said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
+            self._console.print(said + (f": validation AUC {auc:.4f}" if auc is not None else ""), highlight=False)
+
+    def finish(self) -> None:
+        """Closes the bar and the files."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=1.0)
+            self._progress.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _reset(self) -> None:
+        self._losses: Any = 0.0
+        self._counts: Any = 0.0
+        self._alignment: Any = 0.0
+        self._steps = 0
+        self._rows, self._waited, self._since = 0, 0.0, time.perf_counter()
+
+    def _write(self, step: int, epoch: int, progress: float, optimizer: Optimizer) -> None:
+        seconds = time.perf_counter() - self._since
+        ranks = self._runtime.world_size
+        flat = torch.cat([self._losses.flatten(), self._counts.flatten(), self._alignment.reshape(1)]).double()
+        total = self._runtime.sum(
+            torch.cat([flat.cpu(), torch.tensor([self._rows, self._waited], dtype=torch.float64)])
+        )
+        size = self._losses.numel()
+        losses, counts = total[:size].view_as(self._losses), total[size : 2 * size].view_as(self._losses)
+        alignment, rows, waited = total[2 * size :].tolist()
+        line: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch,
+            "loss": (losses.sum() / counts.sum().clamp(min=1)).item(),
+            "losses": self._per_task(losses, counts),
+            "alignment": alignment / (self._steps * ranks),
+            "samples_per_s": rows / seconds,
+            "data_wait_share": min(waited / ranks / seconds, 1.0),
+            "lr": self._experiment.training.learning_rate * optimizer.share,
+            "sparse_lr": self._experiment.training.sparse_learning_rate * optimizer.share,
+            "gradient_norm": float(optimizer.gradient_norm),
+        }
+        self._reset()
+        if self._runtime.is_main:
+            with (self._run / METRICS).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._show(line, progress)
+
+    def _per_task(self, losses: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:
+        """``domain/task`` -> mean loss, of those that had labels."""
+        out = {}
+        for d, domain in enumerate(self._layout.domains):
+            for t, task in enumerate(self._layout.tasks):
+                if counts[d, t] > 0 and self._layout.task_weights[d][t] > 0:
+                    out[f"{domain}/{task}"] = (losses[d, t] / counts[d, t]).item()
+        return out
+
+    def _show(self, line: dict[str, Any], progress: float) -> None:
+        assert self._writer is not None
+        for name in ("loss", "alignment", "samples_per_s", "data_wait_share", "lr", "gradient_norm"):
+            self._writer.add_scalar(name, line[name], line["step"])
+        for name, value in line["losses"].items():
+            self._writer.add_scalar(f"loss/{name}", value, line["step"])
+        said = f"step {line['step']}  loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  data wait {line['data_wait_share']:.0%}"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=progress, text=said)
+        elif (line["step"] // self._experiment.training.log_every) % 10 == 1:
+            self._console.print(f"{progress:4.0%}  {said}", highlight=False)

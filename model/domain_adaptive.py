@@ -1,0 +1,67 @@
+"""Per-domain linear maps of rows grouped by domain, and the domain-adaptive layer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
+    """Each row through the linear map of its own domain.
+
+    Args:
+        x: ``[B, I]``, rows grouped by domain.
+        weight: ``[domains, O, I]``.
+        bias: ``[domains, O]``.
+        domain_lengths: rows per domain, zeros included; sums to B.
+
+    Returns:
+        ``[B, O]``.
+    """
+    # Empty domains go through too: with none at all, as when B = 0, the parameters would drop out of the graph.
+    parts = zip(x.split(domain_lengths), weight.unbind(), bias.unbind(), strict=True)
+    return torch.cat([F.linear(rows, w, b) for rows, w, b in parts])
+
+
+def grouped_task_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
+    """Each row's vector of each task through the linear map of its own domain and that task.
+
+    Args:
+        x: ``[B, T, I]``, rows grouped by domain.
+        weight: ``[domains, T, O, I]``.
+        bias: ``[domains, T, O]``.
+        domain_lengths: rows per domain, zeros included; sums to B.
+
+    Returns:
+        ``[B, T, O]``.
+    """
+    parts = zip(x.transpose(0, 1).split(domain_lengths, 1), weight.unbind(), bias.unbind(), strict=True)
+    return torch.cat([torch.baddbmm(b.unsqueeze(1), rows, w.mT) for rows, w, b in parts], 1).transpose(0, 1)
+
+
+def he_uniform(*shape: int) -> Tensor:
+    """Weights ``[..., O, I]`` of ReLU layers (He et al., 2015); the leading axes are independent maps."""
+    return torch.empty(shape).uniform_(-1, 1) * (6 / shape[-1]) ** 0.5
+
+
+def per_domain(domains: int, values: Tensor) -> nn.Parameter:
+    """A parameter ``[domains, ...]`` that is the same in every domain: they start shared and specialise."""
+    return nn.Parameter(values.expand(domains, *values.shape).clone())
+
+
+class DomainAdaptiveLayer(nn.Module):
+    """z = W_d x + b_d + e_d: every domain's representation, mapped into one space.
+
+    After the description of the S&R Multi-Domain Foundation (CIKM 2023). The domain embedding is the one the gates
+    use; a shared projection brings it from width D to the width of z.
+    """
+
+    def __init__(self, domains: int, size: int, width: int, embedding_width: int):
+        super().__init__()
+        self.weight = per_domain(domains, torch.empty(width, size).uniform_(-1, 1) * (3 / size) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(domains, width))
+        self.embedding_projection = nn.Linear(embedding_width, width, bias=False)
+
+    def forward(self, x: Tensor, domain_embedding: Tensor, domain_lengths: list[int]) -> Tensor:
+        """``x [B, I]``, ``domain_embedding [domains, D]`` -> z ``[B, O]``."""
+        shift = self.bias + self.embedding_projection(domain_embedding)
+        return grouped_linear(x, self.weight, shift, domain_lengths)

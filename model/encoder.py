@@ -1,0 +1,206 @@
+"""User, query, item, history and context: from lookups and vectors to one vector each."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Batch
+from ..data.errors import UserError
+from ..data.experiment import ASPECTS
+from ..data.layout import CONTEXT, HISTORY, Layout, id_key
+from .gates import make_gate
+from .history import history_aspects
+
+Aspects = dict[str, tuple[Tensor, Tensor]]
+
+
+def owners_and_aspects(layout: Layout, wanted: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Owner (entity, ``history`` or ``context``) -> its aspects, in a fixed order; owners without any are left out.
+
+    Args:
+        layout: what the batch holds.
+        wanted: the experiment's ``model.aspects``.
+
+    Raises:
+        UserError: nothing of what is wanted is in the data.
+    """
+    wanted = set(wanted)
+    owners = (*layout.entities, *([HISTORY] if layout.history else []), CONTEXT)
+    found = {}
+    for owner in owners:
+        sparse = (layout.sparse_of, layout.dense_of, layout.vectors_of)
+        has = {
+            "id": owner != CONTEXT,
+            "text": owner in layout.text_of,
+            "sparse": any(of.get(owner) for of in sparse),
+        }
+        if aspects := tuple(a for a in ASPECTS if a in wanted and has[a]):
+            found[owner] = aspects
+    if not found:
+        raise UserError(
+            "experiment: model.aspects",
+            f"no entity has any of {sorted(wanted)}",
+            "Add an aspect, or give the entities texts or features.",
+        )
+    return found
+
+
+class SparseAspect(nn.Module):
+    """The sparse aspect of one owner: pooled ids, dense columns and vector features, through one projection."""
+
+    columns: Tensor
+    key_rows: Tensor
+
+    def __init__(self, layout: Layout, owner: str, embedding_dim: int, width: int):
+        super().__init__()
+        self.keys = layout.sparse_of.get(owner, ())
+        self.vectors = layout.vectors_of.get(owner, ())
+        columns = layout.dense_of.get(owner, ())
+        self.has_dense = bool(columns)
+        # Positions live on the device: indexing with a list would copy it there, and wait, in every step.
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+        rows = torch.tensor([layout.keys.index(k) for k in self.keys], dtype=torch.int64)
+        self.register_buffer("key_rows", rows, persistent=False)
+        # No bias: a missing vector is zeros and adds nothing.
+        self.vector_projections = nn.ModuleList(
+            nn.Linear(layout.vectors[v], embedding_dim, bias=False) for v in self.vectors
+        )
+        size = embedding_dim * (len(self.keys) + len(self.vectors)) + len(columns)
+        self.projection = aspect_projection(size, width)
+
+    def forward(
+        self, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor, exists: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The aspect and where it is present.
+
+        Args:
+            batch: B rows.
+            pooled: key -> ``[B, embedding_dim]``.
+            non_empty: ``[keys, B]`` bool.
+            exists: ``[B]`` bool, whether the row has this owner at all; a missing number is not told from a 0.
+
+        Returns:
+            ``[B, D]`` and ``[B]`` bool.
+        """
+        parts = [pooled[key] for key in self.keys]
+        parts += [project(batch.vectors[v]) for v, project in zip(self.vectors, self.vector_projections, strict=True)]
+        present = non_empty.index_select(0, self.key_rows).any(0)
+        for v in self.vectors:
+            present = present | batch.vector_present[v]
+        if self.has_dense:
+            parts.append(batch.dense.index_select(1, self.columns))
+            present = present | exists
+        return self.projection(torch.cat(parts, 1)), present
+
+
+class Encoder(nn.Module):
+    """One vector per owner: its aspects projected to width D, then fused by a gate.
+
+    The history is a mean of items, so it goes through the item's projections and lands in the item's space.
+
+    Args:
+        layout: what the batch holds.
+        aspects: aspects in use, of ``id``, ``text``, ``sparse``.
+        embedding_dim: width of the lookups.
+        width: D.
+        gate: ``mean``, ``mean_gate``, ``cls_gate`` or ``domain_gate``.
+        id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
+            A row keeps an id that is all it has.
+
+    Attributes:
+        owners: owner -> its aspects, the columns of its gate weights.
+    """
+
+    def __init__(
+        self, layout: Layout, aspects: Iterable[str], embedding_dim: int, width: int, gate: str, id_dropout: float
+    ):
+        super().__init__()
+        self.layout = layout
+        self.id_dropout = id_dropout
+        self.owners = owners_and_aspects(layout, aspects)
+        projected = {o: a for o, a in self.owners.items() if o not in (HISTORY, CONTEXT)}
+        self.id_projections = nn.ModuleDict(
+            {o: aspect_projection(embedding_dim, width) for o, a in projected.items() if "id" in a}
+        )
+        self.text_projections = nn.ModuleDict(
+            {
+                o: aspect_projection(layout.vectors[layout.text_of[o]], width)
+                for o, a in projected.items()
+                if "text" in a
+            }
+        )
+        self.sparse_aspects = nn.ModuleDict(
+            {o: SparseAspect(layout, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
+        )
+        self.gates = nn.ModuleDict({o: make_gate(gate, width, len(a)) for o, a in self.owners.items()})
+        if "query" in self.owners:
+            self.no_query = nn.Parameter(torch.randn(width) * 0.1)
+
+    def forward(
+        self, pooled: Mapping[str, Tensor], batch: Batch, domains: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Fused vectors and gate weights.
+
+        Args:
+            pooled: key -> ``[P, embedding_dim]``, P >= B.
+            batch: B rows, vectors float32.
+            domains: ``[B, D]``, the embedding of each row's domain.
+
+        Returns:
+            owner -> ``[B, D]`` float32, and owner -> ``[B, A]`` float32.
+        """
+        rows, keys = batch.rows, self.layout.keys
+        pooled = {key: vectors[:rows] for key, vectors in pooled.items()}
+        non_empty = batch.sparse.lengths().view(len(keys), batch.sparse.stride())[:, :rows] > 0
+        fused, weights = {}, {}
+        for owner, names in self.owners.items():
+            found = self._aspects(owner, batch, pooled, non_empty)
+            aspects = torch.stack([found[name][0].float() for name in names], 1)
+            present = torch.stack([found[name][1] for name in names], 1)
+            if self.training and self.id_dropout and owner in self.layout.entities and names[0] == "id":
+                present = _hide_ids(present, self.id_dropout)
+            with torch.autocast(aspects.device.type, enabled=False):
+                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains)
+            if owner == "query":
+                # A query never seen before is still a query: only a row that names none and has nothing of one is without.
+                absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
+                fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
+        return fused, weights
+
+    def _aspects(self, owner: str, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor) -> Aspects:
+        """Aspect -> (``[B, D]``, present ``[B]`` bool) of one owner."""
+        layout, names = self.layout, self.owners[owner]
+        if owner == HISTORY:
+            past = history_aspects(layout, batch, pooled[HISTORY], non_empty[layout.keys.index(HISTORY)])
+            found = {name: past[name] for name in names}
+            return {name: (self._project("item", name, x), present) for name, (x, present) in found.items()}
+        found = {}
+        if owner == CONTEXT:
+            exists = torch.ones_like(batch.domains, dtype=torch.bool)
+        else:
+            counts = batch.id_counts[:, layout.entities.index(owner)]
+            exists = counts >= 0
+            if "id" in names:
+                found["id"] = (self._project(owner, "id", pooled[id_key(owner)]), counts > 0)
+        if "text" in names:
+            name = layout.text_of[owner]
+            found["text"] = (self._project(owner, "text", batch.vectors[name]), batch.vector_present[name])
+        if "sparse" in names:
+            found["sparse"] = self.sparse_aspects[owner](batch, pooled, non_empty, exists)
+        return found
+
+    def _project(self, entity: str, aspect: str, vectors: Tensor) -> Tensor:
+        projections = self.id_projections if aspect == "id" else self.text_projections
+        return projections[entity](vectors)
+
+
+def aspect_projection(size: int, width: int) -> nn.Sequential:
+    """``[B, size]`` -> ``[B, width]``, normalised so that the aspects of an entity are of one scale."""
+    return nn.Sequential(nn.Linear(size, width), nn.LayerNorm(width))
+
+
+def _hide_ids(present: Tensor, share: float) -> Tensor:
+    """``present [B, A]`` with column 0 cleared in a random ``share`` of the rows that have another aspect."""
+    hidden = (torch.rand(present.shape[0], device=present.device) < share) & present[:, 1:].any(1)
+    return torch.cat([(present[:, 0] & ~hidden)[:, None], present[:, 1:]], 1)

@@ -1,0 +1,205 @@
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from foundrank.data.catalog import catalog_fingerprint, read_catalog, render_texts
+from foundrank.data.errors import UserError
+from foundrank.data.experiment import EntityConfig
+from hypothesis import given
+from hypothesis import strategies as st
+
+DATA = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[3] / "../shared/data")
+
+
+def entity(path, key="id", **fields) -> EntityConfig:
+    return EntityConfig.model_validate({"id": "item", "catalog": {"path": str(path), "key": key}, **fields})
+
+
+def write(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_files_of_a_glob_come_together_in_order(tmp_path):
+    write(tmp_path / "b.parquet", id=pa.array([3], pa.int16()), title=["z"], unused=[1.0])
+    write(tmp_path / "a.parquet", title=["x", None], id=pa.array([1, 2], pa.uint32()))
+    table = read_catalog("item", entity(tmp_path / "*.parquet"), ["title"])
+    assert table.column_names == ["id", "title"]
+    assert table["id"].type == pa.int64()
+    assert table.to_pydict() == {"id": [1, 2, 3], "title": ["x", None, "z"]}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pa.array(["a", "b"]),
+        pa.array(["a", "b"], pa.large_string()),
+        pa.array(["a", "b"], pa.string_view()),
+        pa.array(["a", "b"]).dictionary_encode(),
+    ],
+)
+def test_string_keys_become_string(tmp_path, keys):
+    table = read_catalog("item", entity(write(tmp_path / "a.parquet", id=keys)), ["id"])
+    assert table.column_names == ["id"]
+    assert table["id"].type == pa.string()
+    assert table["id"].to_pylist() == ["a", "b"]
+
+
+def test_a_dictionary_of_integers_becomes_int64(tmp_path):
+    keys = pa.array([5, 4], pa.int32()).dictionary_encode()
+    assert read_catalog("item", entity(write(tmp_path / "a.parquet", id=keys)), [])["id"].type == pa.int64()
+
+
+def test_a_hive_folder_name_is_no_column(tmp_path):
+    (tmp_path / "id=7").mkdir()
+    write(tmp_path / "id=7" / "a.parquet", id=["x"])
+    assert read_catalog("item", entity(tmp_path / "*" / "*.parquet"), [])["id"].to_pylist() == ["x"]
+
+
+def refused(message, *args):
+    with pytest.raises(UserError) as error:
+        read_catalog("item", *args)
+    assert re.search(message, str(error.value)), str(error.value)
+
+
+def test_user_mistakes_are_named(tmp_path):
+    refused(r"no file matches entities\.item\.catalog\.path", entity(tmp_path / "*.parquet"), [])
+    path = write(tmp_path / "a.parquet", id=[1, 2], title=["x", "y"])
+    refused(r"a\.parquet: no column 'titel'. Did you mean 'title'\?", entity(path), ["titel"])
+    refused(r"no column 'key'. Known: id, title\.", entity(path, key="key"), [])
+    refused("key column 'id' is of type double", entity(write(tmp_path / "f.parquet", id=[1.0, 2.0])), [])
+    refused("'id' is null in row 2", entity(write(tmp_path / "n.parquet", id=[1, 2, None])), [])
+    refused("has no row", entity(write(tmp_path / "e.parquet", id=pa.array([], pa.int64()))), [])
+    refused("does not fit int64", entity(write(tmp_path / "u.parquet", id=pa.array([2**63], pa.uint64()))), [])
+    (tmp_path / "t.parquet").write_text("id,title")
+    refused(r"t\.parquet: not a readable Parquet file", entity(tmp_path / "t.parquet"), [])
+
+
+def test_a_duplicate_key_is_named_with_its_rows(tmp_path):
+    write(tmp_path / "a.parquet", id=["p", "q", "r", "q"])
+    refused(r"a\.parquet: key 'q' of column 'id' is in rows 1 and 3", entity(tmp_path / "a.parquet"), [])
+    write(tmp_path / "a.parquet", id=["p", "q", "r"])
+    write(tmp_path / "b.parquet", id=["s", "r"])
+    refused(r"a\.parquet: key 'r' .* in row 2 and in row 1 of b\.parquet", entity(tmp_path / "*.parquet"), [])
+
+
+def test_files_with_contradicting_types_are_refused(tmp_path):
+    write(tmp_path / "a.parquet", id=[1], title=["x"])
+    write(tmp_path / "b.parquet", id=[2], title=[1])
+    refused("types that do not mix", entity(tmp_path / "*.parquet"), ["title"])
+    write(tmp_path / "b.parquet", id=["2"], title=["y"])
+    refused("types that do not mix", entity(tmp_path / "*.parquet"), ["title"])
+
+
+def test_the_fingerprint_follows_content_not_place(tmp_path):
+    write(tmp_path / "a.parquet", id=[1], title=["x"])
+    first = catalog_fingerprint("item", entity(tmp_path / "a.parquet"))
+    (tmp_path / "there").mkdir()
+    write(tmp_path / "there" / "a.parquet", id=[1], title=["x"])
+    assert catalog_fingerprint("item", entity(tmp_path / "there" / "a.parquet")) == first
+    write(tmp_path / "there" / "a.parquet", id=[1], title=["y"])
+    assert catalog_fingerprint("item", entity(tmp_path / "there" / "a.parquet")) != first
+    write(tmp_path / "a.parquet", id=[1], title=["x"])
+    write(tmp_path / "b.parquet", id=[2], title=["x"])
+    assert catalog_fingerprint("item", entity(tmp_path / "*.parquet")) != first
+    (tmp_path / "b.parquet").write_bytes(b"x")
+    with pytest.raises(UserError, match="not a Parquet file"):
+        catalog_fingerprint("item", entity(tmp_path / "*.parquet"))
+
+
+def test_every_kind_of_column_is_written_out():
+    table = pa.table(
+        {
+            "title": pa.array(["  Blue\t\u00a0 mug ", None, " "], pa.large_string()),
+            "price": [1.0, 2.5, None],
+            "brand": pa.array(["Acme", None, None]).dictionary_encode(),
+            "path": pa.array([["Home", None, "Kitchen"], [], None]),
+            "sizes": pa.array([[1, 2], [None], None], pa.large_list(pa.int32())),
+            "new": [True, None, None],
+        }
+    )
+    texts = render_texts("{{{brand}}} {title}: {path} {sizes} {price} {new}", table)
+    assert texts.type == pa.large_string()
+    assert texts.to_pylist() == ["{Acme} Blue mug: Home, Kitchen 1, 2 1 true", "{} : 2.5", None]
+
+
+def test_a_row_of_blanks_has_no_text_whatever_the_template_says():
+    table = pa.table({"a": ["", None, "x"], "b": [" ", None, None]})
+    assert render_texts("A: {a}, B: {b}", table).to_pylist() == [None, None, "A: x, B:"]
+
+
+def test_slices_and_chunks_of_lists_keep_their_rows():
+    lists = pa.chunked_array([pa.array([["a"], ["b", "c"], None])[1:], pa.array([["d", None]])])
+    assert render_texts("{l}", pa.table({"l": lists})).to_pylist() == ["b, c", None, "d"]
+
+
+def test_no_rows_no_texts():
+    assert render_texts("{a}", pa.table({"a": pa.array([], pa.string())})).to_pylist() == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.none() | st.text(), st.none() | st.integers(-(2**63), 2**63 - 1), st.none() | st.lists(st.text()))
+    )
+)
+def test_rendering_equals_a_plain_loop(rows):
+    def squeeze(text):
+        spaced = "".join(" " if unicodedata.category(c) in ("Zs", "Zl", "Zp", "Cc") else c for c in text)
+        return " ".join(spaced.split())
+
+    texts, numbers, lists = zip(*rows, strict=True) if rows else ((), (), ())
+    table = pa.table(
+        {
+            "t": pa.array(texts, pa.string()),
+            "n": pa.array(numbers, pa.int64()),
+            "l": pa.array(lists, pa.list_(pa.string())),
+        }
+    )
+    expected = []
+    for text, number, items in rows:
+        values = [squeeze(text or ""), "" if number is None else str(number), squeeze(", ".join(items or []))]
+        expected.append(squeeze("{} n={} [{}]".format(*values)) if any(values) else None)
+    assert render_texts("{t} n={n} [{l}]", table).to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{a", "cannot be read"),
+        ("a}", "cannot be read"),
+        ("{a!r}", "conversion or format"),
+        ("{a:>3}", "conversion or format"),
+        ("{}", "empty braces"),
+        ("plain", "names no column"),
+        ("{b}", "no column 'b'"),
+        ("{s}", "is no text"),
+    ],
+)
+def test_bad_templates_are_refused(template, message):
+    with pytest.raises(UserError, match=message):
+        render_texts(template, pa.table({"a": ["x"], "s": [{"x": 1}]}))
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no data sets in {DATA}")
+@pytest.mark.parametrize(
+    ("path", "key", "template", "share"),
+    [
+        ("completejourney/products.parquet", "product_id", "{department} {product_category} {package_size}", 0.99),
+        ("amazon_cellphones_search/items.parquet", "asin", "{brand} {categories}", 0.99),
+        ("amazon_beauty/items.parquet", "item_id", "{title}", 0.99),
+        ("movietweetings/movies.parquet", "movie_id", "{title} ({year}) {genres}", 1.0),
+    ],
+)
+def test_real_catalogs_render(path, key, template, share):
+    config = entity(DATA / path, key=key, text=template)
+    table = read_catalog("item", config, config.text_columns)
+    texts = render_texts(template, table)
+    assert len(texts) == table.num_rows
+    assert 1 - texts.null_count / len(texts) >= share
+    assert pc.min(pc.utf8_length(texts)).as_py() > 0

@@ -1,0 +1,332 @@
+"""The importers, on tiny made-up sources with the real columns, and on the real data where it is there."""
+
+import os
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from foundrank.data.check import check_events
+from foundrank.data.errors import UserError
+from foundrank.data.import_amazon_search import import_amazon_search
+from foundrank.data.import_completejourney import import_completejourney
+from foundrank.data.import_completejourney_experiment import DOMAINS
+from foundrank.data.import_movietweetings import import_movietweetings
+from foundrank.data.load import load_experiment
+
+from tests.unit.data.importer_sources import SOURCES
+
+SPLITS = ("train", "validation", "test")
+IMPORTERS = {
+    "completejourney": import_completejourney,
+    "amazon_search": import_amazon_search,
+    "movietweetings": import_movietweetings,
+}
+FOLDERS = {
+    "completejourney": "completejourney",
+    "amazon_search": "amazon_cellphones_search",
+    "movietweetings": "movietweetings",
+}
+ITEM = {"completejourney": "product_id", "amazon_search": "asin", "movietweetings": "movie_id"}
+
+
+def rows_of(out: Path) -> list[dict]:
+    """All rows, each with its domain and split."""
+    return [
+        {**row, "domain": file.parts[-3], "split": file.parts[-2]}
+        for file in sorted(out.glob("events/*/*/part-00000.parquet"))
+        for row in pq.read_table(file).to_pylist()
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """name -> (source, output, rows) of the made-up sources."""
+    root = tmp_path_factory.mktemp("importers")
+    result = {}
+    for name, importer in IMPORTERS.items():
+        source = SOURCES[name](root / f"{name}_source")
+        importer(source, root / name)
+        result[name] = (source, root / name, rows_of(root / name))
+    return result
+
+
+def lists_of(rows: list[dict]) -> list[list[dict]]:
+    lists = {}
+    for row in rows:
+        lists.setdefault((row["domain"], row["list_id"]), []).append(row)
+    return list(lists.values())
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_experiment_loads_and_its_events_fit(made, name):
+    _, out, _ = made[name]
+    experiment = load_experiment(out)
+    events = check_events(experiment)
+    assert experiment.name == name
+    assert all(files[split].rows for files in events.values() for split in SPLITS)
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_same_seed_same_files(made, name, tmp_path):
+    source, out, rows = made[name]
+    IMPORTERS[name](source, tmp_path / "again")
+    assert rows_of(tmp_path / "again") == rows
+    assert (tmp_path / "again/experiment.yaml").read_text() == (out / "experiment.yaml").read_text()
+    if name != "movietweetings":  # nothing random there
+        IMPORTERS[name](source, tmp_path / "other", seed=1)
+        assert rows_of(tmp_path / "other") != rows
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_wrong_sources_are_refused(made, name, tmp_path):
+    source, out, _ = made[name]
+    with pytest.raises(UserError, match="no such folder"):
+        IMPORTERS[name](tmp_path / "nowhere", tmp_path / "out")
+    for file in source.glob("*.parquet"):
+        broken = tmp_path / "broken"
+        broken.mkdir(exist_ok=True)
+        for other in source.glob("*.parquet"):
+            (broken / other.name).write_bytes(other.read_bytes())
+        (broken / file.name).unlink()
+        with pytest.raises(UserError, match=f"{file.stem}.*missing"):
+            IMPORTERS[name](broken, tmp_path / "out")
+        table = pq.read_table(file)
+        pq.write_table(
+            table.drop_columns(["product_id" if "product_id" in table.column_names else table.column_names[0]]),
+            broken / file.name,
+        )
+        with pytest.raises(UserError, match=f"{file.stem}.*column '.*is missing"):
+            IMPORTERS[name](broken, tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]  # nothing half-written
+    with pytest.raises(UserError, match="not an empty folder"):
+        IMPORTERS[name](source, out)
+
+
+@pytest.mark.parametrize(("name", "time"), [("completejourney", "time"), ("movietweetings", "timestamp")])
+def test_splits_follow_each_other_in_time(made, name, time):
+    _, _, rows = made[name]
+    by_split = {split: [row[time] for row in rows if row["split"] == split] for split in SPLITS}
+    assert max(by_split["train"]) < min(by_split["validation"])
+    assert max(by_split["validation"]) < min(by_split["test"])
+    for domain in {row["domain"] for row in rows}:
+        for split in SPLITS:
+            times = [row[time] for row in rows if (row["domain"], row["split"]) == (domain, split)]
+            assert times == sorted(times)
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_test_rows_have_cold_items_with_both_labels(made, name):
+    _, _, rows = made[name]
+    label = "liked" if name == "movietweetings" else "purchase"
+    known = {row[ITEM[name]] for row in rows if row["split"] == "train"}
+    cold = Counter(row[label] for row in rows if row["split"] == "test" and row[ITEM[name]] not in known)
+    assert cold[0] > 10
+    assert cold[1] > 10
+
+
+@pytest.mark.parametrize("name", ["completejourney", "amazon_search"])
+def test_a_list_is_a_purchase_and_its_negatives(made, name):
+    _, _, rows = made[name]
+    lists = lists_of(rows)
+    shared = {
+        "completejourney": ("household_id", "time", "store_id", "history", "split"),
+        "amazon_search": ("user_id", "history", "split"),
+    }
+    first = Counter()
+    for rows_here in lists:
+        assert sum(row["purchase"] for row in rows_here) == 1
+        items = [row[ITEM[name]] for row in rows_here]
+        assert len(set(items)) == len(items) <= 5
+        for column in shared[name]:
+            assert all(row[column] == rows_here[0][column] for row in rows_here)
+        first[rows_here[0]["purchase"]] += 1
+    assert sum(len(rows_here) == 5 for rows_here in lists) > 0.9 * len(lists)
+    # The purchase stands anywhere in its list: a tie must not be won by position.
+    assert 0.1 < first[1] / len(lists) < 0.35
+
+
+def test_completejourney_negatives_were_on_sale_and_not_bought(made):
+    source, _, rows = made["completejourney"]
+    log = pq.read_table(source / "transactions.parquet").to_pylist()
+    products = {p["product_id"]: p for p in pq.read_table(source / "products.parquet").to_pylist()}
+    split_of = {row["time"]: row["split"] for row in rows}
+    domain_of = {name: domain for name, (domain, _) in DOMAINS.items()}
+    kept = [t for t in log if t["product_id"] in products and products[t["product_id"]]["department"] in DOMAINS]
+    sold = {(t["product_id"], t["week"], split_of[t["transaction_timestamp"]]) for t in kept}
+    bought = {(t["household_id"], t["week"], t["product_id"]) for t in kept}
+    assert sum(row["purchase"] for row in rows) == len(kept)
+    for row in rows:
+        assert domain_of[products[row["product_id"]]["department"]] == row["domain"]
+        assert (row["product_id"], row["week"], row["split"]) in sold
+        assert ((row["household_id"], row["week"], row["product_id"]) in bought) == bool(row["purchase"])
+        assert (row["discounted"] is None) == (row["purchase"] == 0)
+
+
+def test_completejourney_features_know_the_past_only(made):
+    source, _, rows = made["completejourney"]
+    products = {p["product_id"]: p for p in pq.read_table(source / "products.parquet").to_pylist()}
+    bought = [row for row in rows if row["purchase"]]
+    for row in rows[::7]:
+        before = [b for b in bought if b["household_id"] == row["household_id"] and b["time"] < row["time"]]
+        before.sort(key=lambda b: b["time"])
+        # Equal times may stand in any order.
+        assert Counter(row["history"]) <= Counter(b["product_id"] for b in before)
+        assert len(row["history"]) == min(30, len(before))
+        times = {(b["product_id"], b["time"]) for b in before}
+        if len(times) == len(before) == len({b["time"] for b in before}):
+            assert row["history"] == [b["product_id"] for b in before][-30:]
+        shares = [b["discounted"] for b in before]
+        assert row["discounted_share"] == (pytest.approx(sum(shares) / len(shares)) if shares else None)
+        weeks = [b for b in before if b["week"] < row["week"]]
+        assert row["times_bought"] == sum(b["product_id"] == row["product_id"] for b in weeks)
+        kind = products[row["product_id"]]["product_type"]
+        assert row["type_times_bought"] == sum(products[b["product_id"]]["product_type"] == kind for b in weeks)
+        sales = [b["discounted"] for b in bought if b["product_id"] == row["product_id"] and b["week"] < row["week"]]
+        assert row["product_discounted_share"] == (pytest.approx(sum(sales) / len(sales)) if sales else None)
+
+
+def test_completejourney_promotions_and_coupons(made):
+    source, _, rows = made["completejourney"]
+    held = {name: pq.read_table(source / f"{name}.parquet").to_pylist() for name in (
+        "promotions", "campaigns", "campaign_descriptions", "coupons")}  # fmt: skip
+    sent = {(c["campaign_id"], c["household_id"]) for c in held["campaigns"]}
+    covers = {(c["campaign_id"], c["product_id"]) for c in held["coupons"]}
+    places = {}
+    for p in held["promotions"]:
+        for name in ("mailer", "display"):
+            if p[f"{name}_location"] != "0":
+                places.setdefault((name, p["product_id"], p["week"]), set()).add(p[f"{name}_location"])
+    for row in rows:
+        running = {
+            c["campaign_id"]
+            for c in held["campaign_descriptions"]
+            if c["start_date"] <= row["time"] < c["end_date"] + timedelta(days=1)
+        }
+        active = any((c, row["household_id"]) in sent and (c, row["product_id"]) in covers for c in running)
+        assert row["coupon"] == active
+        for name in ("mailer", "display"):
+            if name in row:
+                assert set(row[name]) == places.get((name, row["product_id"], row["week"]), set())
+                assert len(set(row[name])) == len(row[name])
+    assert {row["coupon"] for row in rows} == {0, 1}
+
+
+def test_completejourney_catalogs(made):
+    _, out, rows = made["completejourney"]
+    products = {p["product_id"]: p for p in pq.read_table(out / "catalogs/products.parquet").to_pylist()}
+    assert products[100]["description"].startswith("grocery frozen miscellaneous 0")
+    trained = {row["product_id"] for row in rows if row["split"] == "train" and row["purchase"]}
+    priced = {p for p, row in products.items() if row["shelf_price"] is not None}
+    assert priced <= trained  # the price of a product unknown in training is unknown
+    assert len(priced) > 50
+    households = pq.read_table(out / "catalogs/households.parquet").to_pylist()
+    assert {row["household_id"] for row in rows} <= {h["household_id"] for h in households}
+    assert {h["age"] for h in households} == {"a", None}
+
+
+def test_amazon_domains_split_alike_and_leak_nothing(made):
+    source, _, rows = made["amazon_search"]
+    bought = {(row["user_id"], row["asin"]) for row in rows if row["purchase"]}
+    official = {(t["user_id"], t["asin"]) for t in pq.read_table(source / "search_test.parquet").to_pylist()}
+    split_of, known = {}, set()
+    for row in rows:
+        if row["purchase"]:
+            assert split_of.setdefault((row["user_id"], row["asin"]), row["split"]) == row["split"]
+            if row["split"] == "train":
+                known.add(row["asin"])
+        else:
+            assert (row["user_id"], row["asin"]) not in bought | official
+    assert {row["asin"] for row in rows if row["split"] == "train"} <= known
+    for row in rows:
+        assert all(split_of[(row["user_id"], item)] == "train" for item in row["history"])
+    searched = Counter((r["user_id"], r["asin"]) for r in rows if r["purchase"] and r["domain"] == "search")
+    recommended = Counter((r["user_id"], r["asin"]) for r in rows if r["purchase"] and r["domain"] == "recommendation")
+    assert set(searched) == set(recommended) == bought
+    assert max(searched.values()) == 2
+    assert max(recommended.values()) == 1
+
+
+def test_amazon_history_and_counts_leave_out_the_lists_own_purchase(made):
+    source, _, rows = made["amazon_search"]
+    items = {i["asin"]: i for i in pq.read_table(source / "items.parquet").to_pylist()}
+    trained = {}
+    for row in rows:
+        if row["purchase"] and row["split"] == "train":
+            trained.setdefault(row["user_id"], set()).add(row["asin"])
+    for rows_here in lists_of(rows):
+        own = next(row["asin"] for row in rows_here if row["purchase"])
+        past = trained.get(rows_here[0]["user_id"], set()) - {own}
+        for row in rows_here:
+            assert sorted(row["history"]) == sorted(past)
+            like = items[row["asin"]]
+            brands = sum(items[p]["brand"] == like["brand"] for p in past) if like["brand"] else None
+            assert row["same_brand"] == brands
+            assert row["same_category"] == sum(items[p]["categories"] == like["categories"] for p in past)
+
+
+def test_amazon_hard_negatives_share_the_query(made):
+    _, _, rows = made["amazon_search"]
+    search = [row for row in rows if row["domain"] == "search"]
+    under = {(row["query_id"], row["asin"]) for row in search if row["purchase"]}
+    hard = [sum((r["query_id"], r["asin"]) in under for r in here if not r["purchase"]) for here in lists_of(search)]
+    assert sum(count >= 2 for count in hard) > 0.9 * len(hard)
+
+
+def test_movietweetings_knows_the_past_only(made):
+    _, _, rows = made["movietweetings"]
+    for row in rows:
+        before = [b for b in rows if b["user_id"] == row["user_id"] and b["timestamp"] < row["timestamp"]]
+        before.sort(key=lambda b: b["timestamp"])
+        assert row["liked"] == (row["rating"] >= 8)
+        assert Counter(row["history"]) == Counter([b["movie_id"] for b in before if b["liked"]][-30:])
+        assert row["user_ratings"] == len(before)
+        mean = sum(b["rating"] for b in before) / len(before) if before else None
+        assert row["user_mean"] == (pytest.approx(mean) if before else None)
+
+
+def test_movietweetings_needs_a_catalog_row_for_every_film(made, tmp_path):
+    source, _, _ = made["movietweetings"]
+    for name in ("ratings", "movies"):
+        table = pq.read_table(source / f"{name}.parquet")
+        pq.write_table(table.slice(1) if name == "movies" else table, tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"'movie_id'.*1000"):
+        import_movietweetings(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_real_data(name, tmp_path):
+    root = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[4] / "shared/data")
+    if not (root / FOLDERS[name]).is_dir():
+        pytest.skip(f"no {FOLDERS[name]} in {root}; set FOUNDRANK_DATA")
+    out = IMPORTERS[name](root / FOLDERS[name], tmp_path / "out")
+    experiment = load_experiment(out)
+    events = check_events(experiment)
+    purchases = {"completejourney": 72_589, "amazon_search": 174_087 + 150_048, "movietweetings": 50_542}[name]
+    label = next(iter(experiment.domains.values())).tasks
+    column = next(iter(label.values())).label
+    positives = 0
+    for splits in events.values():
+        tables = {s: pq.read_table(f.files[0], columns=[column, ITEM[name]]) for s, f in splits.items()}
+        positives += sum(pc.sum(table[column]).as_py() for table in tables.values())
+        assert tables["train"].num_rows > 5 * tables["test"].num_rows
+    assert positives == purchases
+    assert pq.ParquetFile(next(iter(events.values()))["train"].files[0]).metadata.row_group(0).num_rows == 8192
+
+
+@pytest.mark.data
+def test_real_cold_items_are_negatives_as_often_as_positives(tmp_path):
+    root = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[4] / "shared/data")
+    if not (root / "amazon_cellphones_search").is_dir():
+        pytest.skip(f"no amazon_cellphones_search in {root}; set FOUNDRANK_DATA")
+    import_amazon_search(root / "amazon_cellphones_search", tmp_path / "out")
+    for domain in ("search", "recommendation"):
+        folder = tmp_path / "out/events" / domain
+        train, test = (pq.read_table(folder / split, columns=["asin", "purchase"]) for split in ("train", "test"))
+        known = pc.is_in(test["asin"], value_set=pc.unique(train["asin"])).to_numpy()
+        positive = test["purchase"].to_numpy() == 1
+        assert (~known)[positive].mean() == pytest.approx((~known)[~positive].mean(), abs=0.02)
+        assert 0.2 < (~known).mean() < 0.5

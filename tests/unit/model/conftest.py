@@ -1,0 +1,115 @@
+"""A small layout and random batches of it."""
+
+import numpy as np
+import pytest
+import torch
+from foundrank.data.batch import Batch
+from foundrank.data.experiment import Experiment, ModelConfig
+from foundrank.data.layout import Layout, make_layout
+from torchrec import KeyedJaggedTensor
+
+TEXT, EMBEDDING = 12, 8
+
+
+def _experiment(domains: int = 3) -> Experiment:
+    events = {"train": "x.parquet"}
+    surfaces = {
+        f"d{i}": {"kind": "recommendation", "events": events, "tasks": {"click": {"label": "click"}}}
+        for i in range(domains)
+    }
+    surfaces["d0"] = {
+        "kind": "search",
+        "events": events,
+        "tasks": {"click": {"label": "click"}, "buy": {"label": "buy", "weight": 2.0}},
+        "features": {
+            "shelf": {"kind": "categorical", "entity": "item"},
+            "hour": {"kind": "categorical"},
+            "depth": {"kind": "dense"},
+        },
+    }
+    return Experiment.model_validate(
+        {
+            "name": "small",
+            "entities": {
+                "user": {
+                    "id": "user",
+                    "history": {},
+                    "features": {"age": {"kind": "dense"}, "likes": {"kind": "list"}},
+                },
+                "query": {"id": "query"},
+                "item": {"id": "item", "features": {"image": {"kind": "vector", "size": 5}}},
+            },
+            "domains": surfaces,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def layout() -> Layout:
+    """Three domains (the first a search one with two tasks), every kind of aspect and feature."""
+    return _layout(_experiment())
+
+
+def _layout(experiment: Experiment) -> Layout:
+    names = ["id_user", "id_query", "id_item", "feature_likes", "feature_shelf", "feature_hour"]
+    return make_layout(experiment, dict.fromkeys(names, 20), {"query": TEXT, "item": TEXT})
+
+
+@pytest.fixture(scope="session")
+def config():
+    """A small ``ModelConfig``, with changes; no dropout unless asked for."""
+
+    def make(**changes) -> ModelConfig:
+        small = {
+            "embedding_dim": EMBEDDING, "width": 8, "domain_width": 16, "experts": 3, "expert_widths": (16, 8),
+            "tower_width": 4, "dropout": 0.0, "id_dropout": 0.0,
+        }  # fmt: skip
+        return ModelConfig.model_validate(small | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_batch():
+    """A random batch of a layout with the given rows per domain, ``padding`` empty bags per key after them."""
+
+    def make(layout: Layout, domain_lengths: list[int], seed: int = 0, padding: int = 0, absent: bool = False) -> Batch:
+        g = torch.Generator().manual_seed(seed)
+        rows, keys = sum(domain_lengths), len(layout.keys)
+        search = torch.tensor(layout.search)
+        domains = torch.repeat_interleave(torch.arange(len(domain_lengths)), torch.tensor(domain_lengths))
+        searched = search[domains]
+
+        def some(*shape: int, share: float = 0.7) -> torch.Tensor:
+            return (torch.rand(*shape, generator=g) < share) & (not absent)
+
+        ids, bags = len(layout.entities), torch.randint(0, 4, (keys, rows), generator=g) * (not absent)
+        lengths = torch.where(torch.arange(keys)[:, None] < layout.singles, some(keys, rows).long(), bags)
+        query = layout.entities.index("query")
+        lengths[query] *= searched
+        lengths = torch.cat([lengths, torch.zeros(keys, padding, dtype=torch.int64)], 1)
+        values = torch.randint(0, 20, (int(lengths.sum()),), generator=g)
+        counts = torch.randint(0, 9, (rows, ids), generator=g).float()
+        counts = torch.where(lengths[:ids, :rows].T > 0, counts, -1.0)
+        present = {name: some(rows) for name in layout.vectors}
+        if "text_query" in present:
+            present["text_query"] &= searched
+        has_task = torch.tensor(layout.task_weights)[domains] > 0
+        mask = some(rows, len(layout.tasks), share=0.9) & has_task
+        return Batch(
+            sparse=KeyedJaggedTensor.from_lengths_sync(list(layout.keys), values, lengths.flatten()),
+            dense=torch.randn(rows, len(layout.dense), generator=g),
+            vectors={
+                name: torch.randn(rows, size, generator=g).half() * present[name][:, None]
+                for name, size in layout.vectors.items()
+            },
+            vector_present=present,
+            id_counts=counts,
+            labels=(torch.rand(mask.shape, generator=g) < 0.5).float() * mask,
+            label_mask=mask,
+            domains=domains,
+            domain_lengths=list(domain_lengths),
+            host={"row": np.arange(rows)},
+        )
+
+    return make
