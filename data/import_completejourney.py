@@ -109,7 +109,8 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
         Path of ``out/experiment.yaml``.
 
     Raises:
-        UserError: a file or column is missing from ``src``, a department has no training purchase, or ``out`` is not empty.
+        UserError: a file or column is missing from ``src``, a department has no training purchase, or ``out`` is not
+            empty.
     """
     src, out = Path(src), Path(out)
     with new_folder(out) as folder:
@@ -274,10 +275,8 @@ def _coupons(source: dict[str, pa.Table], products: pa.Table, households: pa.Arr
     def table(pairs: pa.Table, column: str, values: pa.Array) -> np.ndarray:
         """``[values, campaigns]`` bool: which pairs there are."""
         found = np.zeros((len(values), len(numbers)), bool)
-        rows, columns = (
-            pc.index_in(pairs[column], value_set=values),
-            pc.index_in(pairs["campaign_id"], value_set=numbers),
-        )
+        rows = pc.index_in(pairs[column], value_set=values)
+        columns = pc.index_in(pairs["campaign_id"], value_set=numbers)
         known = pc.and_(pc.is_valid(rows), pc.is_valid(columns))
         found[rows.filter(known).to_numpy(), columns.filter(known).to_numpy()] = True
         return found

@@ -1,8 +1,9 @@
 """A simulated platform: seven search and recommendation domains whose best possible AUC is known.
 
 Every label is drawn from a probability that is written beside it, so the AUC of that probability is the most any
-model can reach. What the probability is made of can be learned: a user's tastes show in the segment and the history,
-an item's topic in its title, its quality in brand and rating. Items and users keep arriving, one domain opens late.
+model can reach. What the probability is made of can be learned: a user's tastes show in the text, the segment and the
+history, an item's topic in its title, its quality in brand and rating. Items and users keep arriving, and one domain
+opens late.
 """
 
 import os
@@ -15,82 +16,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import UserError
-from .simulate_text import (
-    AGE_BANDS,
-    BRANDS,
-    DEVICES,
-    EXPERIMENT_YAML,
-    KINDS,
-    QUERIES_PER_TOPIC,
-    QUERY_FAMILIES,
-    REGIONS,
-    STYLE_TAGS,
-    TOPICS,
-    item_titles,
-    query_texts,
+from .simulate_text import EXPERIMENT_YAML, KINDS, NOUNS, QUERIES_PER_TOPIC, QUERY_FAMILIES, TOPICS, query_texts
+from .simulate_world import (
+    DAYS,
+    DOMAINS,
+    LIST_LENGTHS,
+    MAKERS,
+    Domain,
+    Items,
+    Users,
+    list_column,
+    make_items,
+    make_users,
 )
 
-DAYS = 120
 SPLIT_DAYS = {"train": (0, 96), "validation": (96, 108), "test": (108, 120)}
 FIRST_DAY = np.datetime64("2026-01-01", "ms")
 DAY_MS = 86_400_000
+FIRST_QUERY = 9_001
 HISTORY_LENGTH = 30
-LIST_LENGTHS = (6, 10)
-ROW_GROUP, PART = 8_192, 40_960
+ROW_GROUP, PART = 8_192, 40_960  # rows
 MIN_ROWS = 10_000
 CHUNK = 4_096  # requests whose candidates are scored together
-
-
-@dataclass(frozen=True)
-class Domain:
-    """One surface: its share of all rows, its rates, when it opens, and the share of each kind of item it shows."""
-
-    name: str
-    share: float
-    ctr: float
-    cvr: float
-    shows: dict[str, float]
-    family: str | None = None  # of the queries; None: a feed
-    opens: int = 0
-
-
-DOMAINS = (
-    Domain("shop_search", 0.35, 0.20, 0.25, {"product": 0.9}, family="product"),
-    Domain("shop_feed", 0.25, 0.16, 0.22, {"product": 0.8, "video": 0.1}),
-    Domain("video_search", 0.14, 0.22, 0.28, {"video": 0.95}, family="video"),
-    Domain("video_feed", 0.16, 0.20, 0.24, {"video": 0.85, "product": 0.05}),
-    Domain("services_search", 0.06, 0.18, 0.28, {"service": 1.0}, family="service"),
-    Domain("coupons_feed", 0.033, 0.24, 0.30, {"coupon": 1.0, "service": 0.1}),
-    Domain("events_feed", 0.007, 0.22, 0.26, {"event": 1.0, "video": 0.02}, opens=72),
-)
-KIND_SHARES = (0.46, 0.31, 0.09, 0.08, 0.06)  # in the order of KINDS
-
-
-@dataclass(frozen=True)
-class Users:
-    taste: np.ndarray  # [U, K] how much they like each topic, sums to 1
-    style: np.ndarray  # [U] which end of the style axis, -1 to 1
-    thrift: np.ndarray  # [U] how much price matters
-    activity: np.ndarray  # [U] added to every click's logit
-    weight: np.ndarray  # [U, domains] how often they come
-    joined: np.ndarray  # [U] day
-    table: pa.Table
-
-
-@dataclass(frozen=True)
-class Items:
-    topic: np.ndarray  # [I, K], sums to 1
-    main: np.ndarray  # [I] main topic
-    noun: np.ndarray  # [I] which of the topic's nouns
-    style: np.ndarray  # [I] -1 or 1
-    quality: np.ndarray  # [I]
-    price: np.ndarray  # [I] log price, standardised
-    maker: np.ndarray  # [I] seller or creator
-    fame: np.ndarray  # [I] how readily the platform shows it
-    released: np.ndarray  # [I] day
-    in_domain: np.ndarray  # [I, domains] bool
-    duration: np.ndarray  # [I] seconds
-    table: pa.Table
 
 
 @dataclass(frozen=True)
@@ -111,7 +58,7 @@ def simulate(out: str | Path, rows: int = 400_000, seed: int = 2026) -> Path:
 
     Args:
         out: folder to make; it may exist if it is empty.
-        rows: impressions, over all domains.
+        rows: impressions over all domains, rounded within each; at least 10,000.
         seed: of everything drawn; the same seed gives the same files.
 
     Returns:
@@ -126,8 +73,8 @@ def simulate(out: str | Path, rows: int = 400_000, seed: int = 2026) -> Path:
     if rows < MIN_ROWS:
         raise UserError("--rows", f"{rows} is too few for seven domains", f"Give at least {MIN_ROWS}.")
     stages = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + len(DOMAINS))]
-    users = _users(stages[0], rows // 150)
-    items = _items(stages[1], int(4_500 * (rows / 400_000) ** 0.5))
+    users = make_users(stages[0], rows // 150)
+    items = make_items(stages[1], int(4_500 * (rows / 400_000) ** 0.5))
     requests, tables = [], []
     for d, rng in enumerate(stages[2:]):
         requests.append(_requests(rng, d, round(rows * DOMAINS[d].share), users))
@@ -142,93 +89,6 @@ def simulate(out: str | Path, rows: int = 400_000, seed: int = 2026) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out / "experiment.yaml"
-
-
-def _users(rng: np.random.Generator, count: int) -> Users:
-    age = rng.choice(len(AGE_BANDS), size=count, p=[0.2, 0.27, 0.23, 0.19, 0.11])
-    region, device = rng.integers(len(REGIONS), size=count), rng.choice(len(DEVICES), size=count, p=[0.6, 0.12, 0.28])
-    leaning = sum(
-        spread * rng.standard_normal((len(names), len(TOPICS)))[segment]
-        for spread, names, segment in ((1.3, AGE_BANDS, age), (0.8, REGIONS, region), (0.5, DEVICES, device))
-    )
-    # Three topics each, drawn without replacement by Gumbel noise on the segment's leaning.
-    liked = np.argsort(-(leaning + rng.gumbel(size=leaning.shape)), axis=1)[:, :3]
-    taste = np.zeros(leaning.shape)
-    np.put_along_axis(taste, liked, np.array([[0.45, 0.45, 0.1]]), axis=1)
-    comes = rng.random((count, len(DOMAINS))) < 0.65
-    comes[~comes.any(axis=1), 0] = True
-    newcomer = rng.random(count) < 0.3
-    numbers = np.arange(count) + 100_001
-    return Users(
-        taste=taste,
-        style=np.tanh(np.linspace(-0.9, 0.9, len(AGE_BANDS))[age] + 0.3 * rng.standard_normal(count)),
-        thrift=np.linspace(1.5, 0.5, len(AGE_BANDS))[age],
-        activity=(0.25 * rng.standard_normal(len(REGIONS)))[region] + 0.05 * rng.standard_normal(count),
-        weight=comes * rng.lognormal(0.0, 0.4, size=(count, 1)),
-        joined=np.where(newcomer, rng.uniform(0, DAYS, count), 0.0),
-        table=pa.table(
-            {
-                "user": numbers,
-                # The third one is for the history to tell.
-                "about": [f"likes {TOPICS[a].name} and {TOPICS[b].name}" for a, b in liked[:, :2]],
-                "age_band": pa.array(AGE_BANDS).take(pa.array(age)),
-                "region": pa.array(REGIONS).take(pa.array(region)),
-                "device": pa.array(DEVICES).take(pa.array(device)),
-            }
-        ),
-    )
-
-
-def _items(rng: np.random.Generator, count: int) -> Items:
-    kind = np.sort(rng.choice(len(KINDS), size=count, p=KIND_SHARES))
-    main, second = rng.integers(len(TOPICS), size=(2, count))
-    second[(rng.random(count) < 0.75) | (second == main)] = -1
-    topic = np.zeros((count, len(TOPICS)))
-    np.put_along_axis(topic, main[:, None], np.where(second < 0, 1.0, 0.75)[:, None], axis=1)
-    topic[second >= 0, second[second >= 0]] = 0.25
-    noun, style, brand = rng.integers(6, size=count), rng.integers(2, size=count), rng.integers(len(BRANDS), size=count)
-    maker = kind * 20 + rng.integers(20, size=count)
-    rating = np.clip(np.round(4.0 + 0.5 * rng.standard_normal(count), 1), 1.0, 5.0)
-    price = rng.standard_normal(count)
-    quality = (0.3 * rng.standard_normal(len(BRANDS)))[brand] + (0.2 * rng.standard_normal(20 * len(KINDS)))[maker]
-    quality = quality + 0.7 * (rating - 4.0) + 0.05 * rng.standard_normal(count)
-
-    # Half are there when their first domain opens (never fewer than a list needs), the others come evenly.
-    opens = np.array([min(d.opens for d in DOMAINS if k in d.shows) for k in KINDS])[kind]
-    rank = np.arange(count) - np.searchsorted(kind, kind)
-    share = rank / np.bincount(kind)[kind]
-    released = opens + (DAYS - opens) * np.maximum(0.0, share - 0.5) / 0.5
-    released[rank < 2 * LIST_LENGTHS[1]] = opens[rank < 2 * LIST_LENGTHS[1]]
-    shown = np.array([[d.shows.get(k, 0.0) for d in DOMAINS] for k in KINDS])[kind]
-
-    names = [f"i{i:07d}" for i in range(count)]
-    tag_style = np.where(rng.random((count, 3)) < 0.9, style[:, None], 1 - style[:, None])
-    tags = np.array(STYLE_TAGS)[tag_style, rng.integers(len(STYLE_TAGS[0]), size=(count, 3))]
-    return Items(
-        topic=topic,
-        main=main,
-        noun=noun,
-        style=2.0 * style - 1.0,
-        quality=quality,
-        price=price,
-        maker=maker,
-        fame=0.5 * rng.standard_normal(count) + 0.5 * quality,
-        released=released,
-        in_domain=rng.random(shown.shape) < shown,
-        duration=np.round(rng.lognormal(5.5, 0.8, count)),
-        table=pa.table(
-            {
-                "item": names,
-                "title": item_titles(rng, kind, main, second, noun, style),
-                "kind": pa.array(KINDS).take(pa.array(kind)),
-                "category": pa.array([t.department for t in TOPICS]).take(pa.array(main)),
-                "brand": pa.array(BRANDS).take(pa.array(brand)),
-                "price": np.round(np.exp(3.5 + 0.7 * price), 2),
-                "rating": rating,
-                "tags": _lists(tags, rng.integers(1, 4, size=count)),
-            }
-        ),
-    )
 
 
 def _requests(rng: np.random.Generator, d: int, rows: int, users: Users) -> Requests:
@@ -284,7 +144,7 @@ def _shown(rng: np.random.Generator, d: int, asked: Requests, users: Users, item
 
 def _query_meaning(query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Topic and noun of each query, from its place in `query_texts`."""
-    return query // QUERIES_PER_TOPIC % len(TOPICS), query % QUERIES_PER_TOPIC % 6
+    return query // QUERIES_PER_TOPIC % len(TOPICS), query % QUERIES_PER_TOPIC % NOUNS
 
 
 def _impressions(rng: np.random.Generator, d: int, asked: Requests, users: Users, items: Items) -> pa.Table:
@@ -300,9 +160,9 @@ def _impressions(rng: np.random.Generator, d: int, asked: Requests, users: Users
     match = (users.taste[user] * items.topic[item]).sum(axis=1)
     style = users.style[user] * items.style[item]
 
-    season = 0.1 * np.sin(np.pi * np.arange(len(TOPICS)) / 6 + 1.5 * np.pi * time[:, None] / (DAYS * DAY_MS))
-    click = items.quality[item] + users.activity[user] + 0.3 * style - 0.5 * np.log(position)
-    click += (season * items.topic[item]).sum(axis=1) + 0.2 * np.cos(2 * np.pi * (hour - 20) / 24)
+    season = 0.08 * np.sin(np.pi * np.arange(len(TOPICS)) / 6 + 1.5 * np.pi * time[:, None] / (DAYS * DAY_MS))
+    click = items.quality[item] + users.activity[user] + 0.25 * style - 0.5 * np.log(position)
+    click += (season * items.topic[item]).sum(axis=1) + 0.15 * np.cos(2 * np.pi * (hour - 20) / 24)
     conversion = 1.0 * items.quality[item] - 0.6 * items.price[item] * users.thrift[user]
     if domain.family is None:
         click, conversion = click + 5.0 * match, conversion + 3.0 * match
@@ -334,12 +194,12 @@ def _own_features(rng: np.random.Generator, domain: Domain, item: np.ndarray, it
     count = len(item)
     if domain.name.startswith("shop"):
         band = np.digitize(items.price, [-0.84, -0.25, 0.25, 0.84])
-        sellers = pa.array([f"s{m:03d}" for m in range(20 * len(KINDS))])
+        sellers = pa.array([f"s{m:03d}" for m in range(MAKERS * len(KINDS))])
         return {"seller": sellers.take(pa.array(items.maker[item])), "price_band": band[item]}, np.zeros(count)
     if domain.name.startswith("video"):
         words = np.array([[n.replace(" ", "_") for n in t.nouns] for t in TOPICS])
-        words = np.stack([words[items.main, (items.noun + step) % 6] for step in (0, 2, 3)], axis=1)
-        hashtags = _lists(words, 1 + np.arange(len(words)) % 3)
+        words = np.stack([words[items.main, (items.noun + step) % NOUNS] for step in (0, 2, 3)], axis=1)
+        hashtags = list_column(words, 1 + np.arange(len(words)) % 3)
         own = {"creator": items.maker[item], "duration": items.duration[item]}
         return own | {"hashtags": hashtags.take(pa.array(item))}, -0.3 * (np.log1p(items.duration[item]) - 5.5)
     if domain.name == "services_search":
@@ -347,9 +207,9 @@ def _own_features(rng: np.random.Generator, domain: Domain, item: np.ndarray, it
         return {"distance": distance}, -0.5 * (np.log1p(distance) - 1.7)
     if domain.name == "coupons_feed":
         discount = rng.choice([5, 10, 20, 30, 50], size=count)
-        return {"discount": discount}, 0.35 * np.log(discount / 17.0)
+        return {"discount": discount}, 0.5 * np.log(discount / 17.0)
     ahead = np.round(rng.lognormal(2.0, 0.8, count))
-    return {"days_ahead": ahead}, -0.35 * (np.log1p(ahead) - 2.1)
+    return {"days_ahead": ahead}, -0.5 * (np.log1p(ahead) - 2.1)
 
 
 def _with_rate(logit: np.ndarray, rate: float, weight: np.ndarray | None = None) -> np.ndarray:
@@ -386,17 +246,10 @@ def _histories(requests: list[Requests], tables: list[pa.Table], items: Items) -
     return histories
 
 
-def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
-    """The first ``lengths[i]`` of each row of ``values``, as a list column."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    flat = values[np.arange(values.shape[1])[None, :] < lengths[:, None]]
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat))
-
-
 def _write(root: Path, users: Users, items: Items, requests, tables, histories) -> None:
     (root / "catalogs").mkdir(parents=True)
     queries = query_texts()
-    query_table = pa.table({"query": np.arange(len(queries)) + 9_001, "text": queries})
+    query_table = pa.table({"query": np.arange(len(queries)) + FIRST_QUERY, "text": queries})
     for name, table in (("users", users.table), ("items", items.table), ("queries", query_table)):
         pq.write_table(table, root / "catalogs" / f"{name}.parquet", compression="zstd")
     first_list = 0
@@ -408,7 +261,7 @@ def _write(root: Path, users: Users, items: Items, requests, tables, histories) 
             "user": users.table["user"].to_numpy()[asked.user[lists]],
         }
         if domain.family is not None:
-            columns["query"] = asked.query[lists] + 9_001
+            columns["query"] = asked.query[lists] + FIRST_QUERY
         columns["item"] = items.table["item"].take(table["_item"])
         columns["history"] = history.take(pa.array(lists))
         events = pa.table(columns | {name: table[name] for name in table.column_names if name[0] != "_"})

@@ -49,6 +49,8 @@ TOPICS = (
 )
 # fmt: on
 
+NOUNS = 6  # of each topic
+
 # An item leans to one end of a style axis shared by all topics; its title and its tags say which.
 STYLE_WORDS = (("beginner", "simple", "budget", "starter"), ("professional", "advanced", "premium", "expert"))
 STYLE_TAGS = (("easy", "first_steps", "good_value", "gift"), ("high_end", "long_lasting", "for_experts", "award"))
@@ -67,7 +69,7 @@ QUERIES = {
     "video": ("how to use a {adjective} {noun}", "{topic} {noun} tips for {use}"),
     "service": ("{adjective} {noun} repair near me", "{topic} lessons {noun} {use}"),
 }
-QUERIES_PER_TOPIC = 18  # per family: the six nouns, three times
+QUERIES_PER_TOPIC = 3 * NOUNS  # per family
 
 AGE_BANDS = ("18-24", "25-34", "35-44", "45-59", "60+")
 REGIONS = ("north", "coast", "lakes", "capital", "valley", "hills", "south", "islands")

@@ -84,7 +84,7 @@ def best(run: Path) -> Path:
     """
     found = _complete(run)
     if not found:
-        raise UserError(run, "has no complete checkpoint", "Train it first: foundrank train EXPERIMENT --run RUN")
+        raise UserError(run, "has no complete checkpoint", "Train it first: foundrank train EXPERIMENT --run-dir RUN")
     step = read_json(run / _BEST, {}).get("step")
     return found.get(step, found[max(found)])
 

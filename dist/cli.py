@@ -103,7 +103,7 @@ def embed(experiment: ExperimentPath, set_: Overrides = None) -> None:
 def train(
     experiment: ExperimentPath,
     run: Annotated[
-        Path | None, typer.Option(help="run folder  [default: runs/NAME]; an interrupted run goes on")
+        Path | None, typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on")
     ] = None,
     set_: Overrides = None,
     processes: Processes = None,
@@ -134,9 +134,11 @@ def evaluate(
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
+    from .checkpoint import best
     from .run_folder import open_run
 
     experiment, _ = open_run(run)
+    best(run)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
         raise UserError(
             run,
@@ -206,9 +208,10 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"error: {error.where}", style="bold red", markup=False)
-        console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
+        if os.environ.get("RANK", "0") == "0":  # every rank gets the error; one tells it
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(f"error: {error.where}", style="bold red", markup=False)
+            console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
         sys.stderr.flush()
         # A collective may still be pending in a background thread, and would keep a failed rank alive.
         os._exit(2)

@@ -94,7 +94,7 @@ def _headline(rows: Sequence[Row], split: str) -> str:
         oracle, popularity = mean["oracle_auc"], mean["popularity_auc"]
         if oracle is not None and popularity is not None and oracle > popularity:
             share = (mean["auc"] - popularity) / (oracle - popularity)
-            items.append(("of the way from popularity to oracle", f"{100 * share:.0f} %"))
+            items.append(("share of the way from popularity to oracle", f"{100 * share:.0f} %"))
         over = "one domain" if mean["domains"] == 1 else f"mean of {mean['domains']} domains"
         title = f'<span class="faint">{html.text(task)} · AUC, {over}</span><b>{html.number(mean["auc"])}</b>'
         body = "".join(f"<dt>{html.text(k)}</dt><dd>{html.text(v)}</dd>" for k, v in items)
@@ -122,16 +122,19 @@ def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> str:
 def _bounds(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return [html.absent("Not evaluated yet.")]
-    words = (
-        "Popularity ranks by the item's own click rate in training. The oracle ranks by the true probability, which only "
-        "a simulation knows: no model can be expected above it. The number is the model's AUC."
-    )
+    words = "The number is the model's AUC."
+    if any(row.get("popularity_auc") is not None for row in rows):
+        words += " Popularity ranks by the item's own positive rate in training."
+    if any(row.get("oracle_auc") is not None for row in rows):
+        words += " The oracle ranks by the true probability, known in a simulation: no model can be expected above it."
     return [html.figure(plots.auc_against_bounds(rows), words)]
 
 
 def _warm_and_cold(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return [html.absent("Not evaluated yet.")]
+    if all(row["slice"] == "all" or row["auc"] is None for row in rows):
+        return [html.absent("No slice of the rows has an AUC.")]
     words = (
         "Cold items and cold users were never seen in training: their id says nothing, so text and features have to. "
         f"Hollow: fewer than {plots.FEW} positives, a rough estimate."

@@ -98,6 +98,7 @@ def _dots(
 
     ``number`` is the key whose values are also written out.
     """
+    keys = {key: look for key, look in keys.items() if any(key == of for _, _, of in points)}
     domains, tasks = _names(rows, "domain"), _names(rows, "task")
     columns = min(2, len(tasks))
     lines = math.ceil(len(tasks) / columns)
@@ -143,7 +144,7 @@ def domain_losses(metrics: Sequence[Row]) -> str:
     # A batch may lack a domain: the fullest line has the names in the experiment's order.
     fullest_first = sorted(metrics, key=lambda row: -len(row.get("losses") or {}))
     names = dict.fromkeys(name for row in fullest_first for name in row.get("losses") or {})
-    panels = {_short(name, 27): lambda row, name=name: (row.get("losses") or {}).get(name) for name in names}
+    panels = {name: lambda row, name=name: (row.get("losses") or {}).get(name) for name in names}
     return _small_panels(metrics, panels, "Training loss per domain and task")
 
 
@@ -169,7 +170,7 @@ def _small_panels(
     figure = Figure((WIDTH, 1.6 * lines + 0.2), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
     for place, (axes, name) in enumerate(_panels(grid, list(panels))):
-        _curve(axes, metrics, panels[name], name)
+        _curve(axes, metrics, panels[name], _short(name, 27))
         axes.locator_params(nbins=4)
         if place < len(panels) - columns:
             axes.set_xlabel("")

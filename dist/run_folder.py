@@ -63,13 +63,15 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
         _check_writable(run)
         return False
     if not (run / EXPERIMENT).is_file():
-        raise UserError(run, "is not empty and holds no run", "Choose another folder with --run.")
+        raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
     old = load_experiment(run / EXPERIMENT)
     if old != experiment:
         changed = list(_differences(old.model_dump(), experiment.model_dump()))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
         raise UserError(
-            run, f"holds a run of another experiment ({shown})", "Choose another folder with --run, or undo the change."
+            run,
+            f"holds a run of another experiment ({shown})",
+            "Choose another folder with --run-dir, or undo the change.",
         )
     return True
 
@@ -92,7 +94,7 @@ def _check_writable(run: Path) -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(
-            run, f"cannot be made: '{parent}' is not a folder you can write to", "Choose another folder with --run."
+            run, f"cannot be made: '{parent}' is not a folder you can write to", "Choose another folder with --run-dir."
         )
     run.absolute().parent.mkdir(parents=True, exist_ok=True)
 

@@ -120,7 +120,8 @@ def _run_info(
     cells = sum(rows * dim for rows in encoder.layout.tables.values())
     dense = sum(p.numel() for name, p in sharded.named_parameters() if "embedding_bags" not in name)
     return {
-        "parameters": {"tables": cells, "dense": dense},
+        "parameters": cells + dense,
+        "dense_parameters": dense,
         "tables": tables,
         "rows": sum(encoder.statistics.rows.values()),
         "labels": encoder.statistics.labels,

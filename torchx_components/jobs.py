@@ -4,7 +4,7 @@ By file:         torchx run -s local_cwd torchx_components/jobs.py:train --exper
 Once installed:  torchx run -s slurm foundrank.train --experiment experiment.yaml --run runs/one --nnodes 4
 """
 
-from typing import Dict, List, Optional  # noqa: UP035  TorchX reads these spellings
+from typing import Dict, List, Optional
 
 import torchx
 import torchx.specs as specs
@@ -72,7 +72,8 @@ def train(
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         max_retries: how often the scheduler starts the job again; it resumes
     """
-    arguments = [experiment, "--run", run, *args]
+    # Not --run: torchrun would take that, even after the module, for a short form of its own --run-path.
+    arguments = [experiment, "--run-dir", run, *args]
     return _job("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
 
 
@@ -94,7 +95,7 @@ def evaluate(
 
     Args:
         run: the run folder, on storage that every node sees
-        args: further arguments of `foundrank evaluate`, after `--`
+        args: further arguments of `foundrank evaluate`, after `--`, e.g. -- --split validation
         nnodes: machines
         nproc: processes per machine, one per GPU where there are GPUs
         cpu: CPU cores per machine
@@ -131,7 +132,7 @@ def score(
         run: the run folder, on storage that every node sees
         input: Parquet file, folder or glob to score
         output: folder for the scores, on storage that every node sees
-        args: further arguments of `foundrank score`, after `--`
+        args: further arguments of `foundrank score`, after `--`, e.g. -- --domain shop
         nnodes: machines
         nproc: processes per machine, one per GPU where there are GPUs
         cpu: CPU cores per machine

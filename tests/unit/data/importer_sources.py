@@ -84,10 +84,19 @@ def amazon_search_source(folder: Path) -> Path:
     triples = {(f"U{u}", int(i % 5), f"I{i:02d}") for u in range(120) for i in rng.choice(60, 8, replace=False)}
     triples |= {(u, (q + 1) % 5, i) for u, q, i in sorted(triples)[::4]}  # one item found by two queries
     users, queries, asins = map(list, zip(*sorted(triples), strict=True))
+    unbought = sorted(
+        {(f"U{u}", f"I{i:02d}") for u in range(120) for i in range(0, 60, 3)} - set(zip(users, asins, strict=True))
+    )
+    official_users, official_asins = map(list, zip(*unbought, ("stranger", "I01"), strict=True))
     return write(
         folder,
         search_train={"user_id": users, "query_id": queries, "asin": asins, "relevance": [1] * len(users)},
-        search_test={"user_id": ["U0", "stranger"], "query_id": [0, 1], "asin": ["I59", "I01"], "relevance": [1, 1]},
+        search_test={
+            "user_id": official_users,
+            "query_id": [0] * len(official_users),
+            "asin": official_asins,
+            "relevance": [1] * len(official_users),
+        },
         queries={"query_id": list(range(5)), "query": [f"phone case {q}" for q in range(5)]},
         items={
             "asin": [f"I{i:02d}" for i in range(61)],

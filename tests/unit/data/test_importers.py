@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -123,8 +124,7 @@ def test_test_rows_have_cold_items_with_both_labels(made, name):
     label = "liked" if name == "movietweetings" else "purchase"
     known = {row[ITEM[name]] for row in rows if row["split"] == "train"}
     cold = Counter(row[label] for row in rows if row["split"] == "test" and row[ITEM[name]] not in known)
-    assert cold[0] > 10
-    assert cold[1] > 10
+    assert min(cold[0], cold[1]) > 2
 
 
 @pytest.mark.parametrize("name", ["completejourney", "amazon_search"])
@@ -296,37 +296,41 @@ def test_movietweetings_needs_a_catalog_row_for_every_film(made, tmp_path):
         import_movietweetings(tmp_path, tmp_path / "out")
 
 
+def test_completejourney_needs_every_department(made, tmp_path):
+    source, _, _ = made["completejourney"]
+    for file in source.glob("*.parquet"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    products = pq.read_table(source / "products.parquet")
+    renamed = pc.replace_substring(products["department"], "DELI", "DELICATESSEN")
+    pq.write_table(products.set_column(2, "department", renamed), tmp_path / "products.parquet")
+    with pytest.raises(UserError, match="'DELI' has no purchase"):
+        import_completejourney(tmp_path, tmp_path / "out")
+
+
 @pytest.mark.data
-@pytest.mark.parametrize("name", IMPORTERS)
-def test_real_data(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "positives"),
+    [("completejourney", 72_589), ("amazon_search", 174_087 + 150_048), ("movietweetings", 50_542)],
+)
+def test_real_data(name, positives, tmp_path):
     root = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[4] / "shared/data")
     if not (root / FOLDERS[name]).is_dir():
         pytest.skip(f"no {FOLDERS[name]} in {root}; set FOUNDRANK_DATA")
     out = IMPORTERS[name](root / FOLDERS[name], tmp_path / "out")
-    experiment = load_experiment(out)
-    events = check_events(experiment)
-    purchases = {"completejourney": 72_589, "amazon_search": 174_087 + 150_048, "movietweetings": 50_542}[name]
-    label = next(iter(experiment.domains.values())).tasks
-    column = next(iter(label.values())).label
-    positives = 0
-    for splits in events.values():
-        tables = {s: pq.read_table(f.files[0], columns=[column, ITEM[name]]) for s, f in splits.items()}
-        positives += sum(pc.sum(table[column]).as_py() for table in tables.values())
-        assert tables["train"].num_rows > 5 * tables["test"].num_rows
-    assert positives == purchases
-    assert pq.ParquetFile(next(iter(events.values()))["train"].files[0]).metadata.row_group(0).num_rows == 8192
-
-
-@pytest.mark.data
-def test_real_cold_items_are_negatives_as_often_as_positives(tmp_path):
-    root = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[4] / "shared/data")
-    if not (root / "amazon_cellphones_search").is_dir():
-        pytest.skip(f"no amazon_cellphones_search in {root}; set FOUNDRANK_DATA")
-    import_amazon_search(root / "amazon_cellphones_search", tmp_path / "out")
-    for domain in ("search", "recommendation"):
-        folder = tmp_path / "out/events" / domain
-        train, test = (pq.read_table(folder / split, columns=["asin", "purchase"]) for split in ("train", "test"))
-        known = pc.is_in(test["asin"], value_set=pc.unique(train["asin"])).to_numpy()
-        positive = test["purchase"].to_numpy() == 1
-        assert (~known)[positive].mean() == pytest.approx((~known)[~positive].mean(), abs=0.02)
-        assert 0.2 < (~known).mean() < 0.5
+    events = check_events(load_experiment(out))
+    label = "liked" if name == "movietweetings" else "purchase"
+    columns = [ITEM[name], label]
+    tables = {
+        split: pa.concat_tables([pq.read_table(e[split].files[0], columns=columns) for e in events.values()])
+        for split in SPLITS
+    }
+    assert sum(pc.sum(table[label]).as_py() for table in tables.values()) == positives
+    cold = ~pc.is_in(tables["test"][ITEM[name]], value_set=pc.unique(tables["train"][ITEM[name]])).to_numpy()
+    positive = tables["test"][label].to_numpy() == 1
+    assert 0.15 < cold.mean() < 0.4
+    # Being cold must not give a negative away: equal by design in one, and close in the others.
+    tolerance = {"completejourney": 0.03, "amazon_search": 0.01, "movietweetings": 0.05}[name]
+    assert cold[positive].mean() == pytest.approx(cold[~positive].mean(), abs=tolerance)
+    first = pq.ParquetFile(next(iter(events.values()))["train"].files[0]).metadata.row_group(0)
+    assert first.num_rows == 8192
+    assert first.column(0).compression == "ZSTD"

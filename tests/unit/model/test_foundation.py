@@ -135,7 +135,9 @@ def test_precision(precision, model, layout, make_batch):
     loss, out = model(precision)(batch)
     loss.backward()
     assert loss.dtype == out["logits"].dtype == out["gates"]["item"].dtype == torch.float32
-    torch.testing.assert_close(out["logits"], model()(batch)[1]["logits"], rtol=0.05, atol=0.05)
+    reference = model()(batch)[1]["logits"]
+    torch.testing.assert_close(out["logits"], reference, rtol=0.05, atol=0.05)
+    assert torch.equal(out["logits"], reference) == (precision == "fp32")
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -1,0 +1,108 @@
+"""What the data holds and what the model will be, told before anything is trained."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..data.check import check_events
+from ..data.errors import UserError
+from ..data.experiment import SPLITS, Experiment
+from ..data.ids import id_keys
+from ..data.layout import id_key
+from ..data.parquet import EventFiles, read_group
+from ..data.statistics import Statistics, count
+from ..data.text_store import open_text_store, text_store_folder
+from ..model.foundation import Foundation
+
+
+def describe(experiment: Experiment, console: Console) -> None:
+    """Prints rows, rates and cold shares per domain, then entities, tables and sizes.
+
+    Raises:
+        UserError: the first thing wrong with the data; the text stores alone may still be missing.
+    """
+    events = check_events(experiment)
+    missing = _missing_stores(experiment)
+    counted = experiment
+    if missing:
+        kept = tuple(aspect for aspect in experiment.model.aspects if aspect != "text")
+        counted = experiment.model_copy(update={"model": experiment.model.model_copy(update={"aspects": kept})})
+    statistics = count(counted, {name: of_domain["train"] for name, of_domain in events.items()})
+    console.print(_domains(experiment, events, statistics))
+    console.print(_entities(experiment, statistics))
+    console.print(_tables(counted, statistics))
+    for name in missing:
+        console.print(f"{name}: no text vectors yet; run `foundrank embed` before training", highlight=False)
+
+
+def _missing_stores(experiment: Experiment) -> list[str]:
+    missing = []
+    for name, entity in experiment.entities.present().items():
+        if entity.text is not None and "text" in experiment.model.aspects:
+            try:
+                open_text_store(text_store_folder(experiment, name))
+            except UserError:
+                missing.append(name)
+    return missing
+
+
+def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], statistics: Statistics) -> Table:
+    table = Table("domain", "kind", title="Domains", title_justify="left")
+    for name in (*SPLITS, "task", "positives", "cold items", "cold users"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for name, domain in experiment.domains.items():
+        rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
+        last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
+        cold = [
+            _cold_share(experiment, events[name][last], statistics, entity) if last else "–"
+            for entity in ("item", "user")
+        ]
+        for number, task in enumerate(domain.tasks):
+            labelled, positives = statistics.labels[name][task]
+            rate = f"{positives / labelled:.1%} of {labelled:,}" if labelled else "no label"
+            head = (
+                [name + (" (cold)" if domain.cold else ""), domain.kind, *rows]
+                if number == 0
+                else [""] * (2 + len(rows))
+            )
+            table.add_row(*head, task, rate, *(cold if number == 0 else ["", ""]))
+    return table
+
+
+def _cold_share(experiment: Experiment, files: EventFiles, statistics: Statistics, entity: str) -> str:
+    """Share of rows of the last split whose id training never saw."""
+    ids, column = statistics.tables[id_key(entity)], experiment.entities.present()[entity].id
+    cold = rows = 0
+    for path, groups in zip(files.files, files.group_rows, strict=True):
+        for group in range(len(groups)):
+            keys, valid = id_keys(read_group(path, group, [column])[column])
+            cold += int((ids.counts[ids.lookup(keys[valid])] == 0).sum())
+            rows += int(valid.sum())
+    return f"{cold / rows:.1%}" if rows else "–"
+
+
+def _entities(experiment: Experiment, statistics: Statistics) -> Table:
+    table = Table("entity", "ids in training", "text", "features", title="Entities", title_justify="left")
+    for name, entity in experiment.entities.present().items():
+        ids = statistics.tables[id_key(name)]
+        width = statistics.text_sizes.get(name)
+        text = entity.text or (f"column {entity.text_vector.column}" if entity.text_vector else "–")
+        features = ", ".join(f"{n} ({f.kind})" for n, f in entity.features.items()) or "–"
+        table.add_row(name, f"{np.count_nonzero(ids.counts):,}", text + (f" [{width}]" if width else ""), features)
+    return table
+
+
+def _tables(experiment: Experiment, statistics: Statistics) -> Table:
+    layout, dim = statistics.layout(experiment), experiment.model.embedding_dim
+    table = Table("table", title="Model", title_justify="left")
+    for name in ("rows", "width", "parameters", "MiB"):
+        table.add_column(name, justify="right")
+    for name, rows in layout.tables.items():
+        table.add_row(name, f"{rows:,}", str(dim), f"{rows * dim:,}", f"{rows * dim * 4 / 2**20:.1f}")
+    model = Foundation(layout, experiment.model, experiment.training.batch_size)
+    dense = sum(p.numel() for p in model.dense.parameters())
+    table.add_section()
+    table.add_row("dense part", "", "", f"{dense:,}", f"{dense * 4 / 2**20:.1f}")
+    return table

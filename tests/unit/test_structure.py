@@ -1,0 +1,93 @@
+"""The shape of the source: who imports whom, how long a file is, and what is never called or committed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {
+    "data": {"data"},
+    "model": {"data", "model"},
+    "dist": {"data", "model", "dist"},
+    "torchx_components": {"torchx_components"},
+}
+SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+MAX_LINES = 320
+
+
+def ids(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute dotted names a file imports, relative ones resolved to ``foundrank.<folder>...``."""
+    package = ["foundrank", *path.relative_to(ROOT).parts[:-1]]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            base += [node.module] if node.module else []
+            names |= {".".join([*base, alias.name]) for alias in node.names}
+    return names
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def test_every_folder_has_sources():
+    assert {path.relative_to(ROOT).parts[0] for path in SOURCES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_imports_go_one_way(path):
+    folder = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[1] for name in imported(path) if within(name, "foundrank") and "." in name}
+    assert ours <= MAY_IMPORT[folder]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_the_real_folders_are_not_imported_by_their_own_names(path):
+    # `import data` works from the repository root only, and would load a second copy of the module.
+    assert not {name for name in imported(path) if name.split(".")[0] in MAY_IMPORT}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent == ROOT / "model"], ids=ids)
+def test_the_model_knows_nothing_of_ranks(path):
+    assert not {name for name in imported(path) if within(name, "torch.distributed")}
+    assert not {name for name in imported(path) if within(name, "torchrec.distributed")}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent == ROOT / "torchx_components"], ids=ids)
+def test_components_import_torchx_alone(path):
+    roots = {name.split(".")[0] for name in imported(path)}
+    assert {root for root in roots if root not in sys.stdlib_module_names} <= {"torchx"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_files_stay_readable_in_one_sitting(path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_nothing_runs_text_or_unpickles(path):
+    forbidden = {"eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler", "yaml.unsafe_load"}
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not {ast.unparse(call.func) for call in calls} & forbidden
+    for call in calls:
+        if ast.unparse(call.func) == "torch.load":
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords)
+
+
+def test_no_data_is_committed():
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git working tree")
+    files = [name for name in listing.stdout.split("\0") if name]
+    assert files
+    assert not [name for name in files if name.endswith((".parquet", ".npy", ".safetensors", ".pt", ".bin"))]
