@@ -39,12 +39,12 @@ bench: venv
 
 clean:
 	rm -rf build foundrank.egg-info .pytest_cache .ruff_cache .hypothesis
-	find data model dist torchx_components tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an interrupted installation is taken up again.
 .venv/.packages: requirements-cpu.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	    echo "foundrank needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1 || echo absent)." \
+	    echo "foundrank needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>/dev/null || echo absent)." \
 	         "Install one and name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	rm -f .venv/.packages .venv/.installed
 	test -x .venv/bin/python || "$(PYTHON)" -m venv --clear .venv

@@ -42,12 +42,6 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
         values, offsets = join_ragged([p.history_text for p in parts if p.history_text is not None])
         vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)
         present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
-    common = [name for name in parts[0].host if all(name in p.host for p in parts)]
-    # A probability only some domains know is unknown, not absent, in the others.
-    partial = {name for p in parts for name in p.host} - set(common)
-    host = {name: np.concatenate([p.host[name] for p in parts]) for name in common}
-    for name in partial:
-        host[name] = np.concatenate([p.host.get(name, np.full(len(p), np.nan)) for p in parts])
     return Batch(
         sparse=_sparse(parts, layout, rows, padded),
         dense=torch.from_numpy(joined("dense")),
@@ -58,7 +52,7 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
         label_mask=torch.from_numpy(joined("label_mask")),
         domains=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
         domain_lengths=lengths,
-        host=host,
+        host={name: np.concatenate([p.host[name] for p in parts]) for name in parts[0].host},
     )
 
 

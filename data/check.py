@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from .columns import LABEL, needed_columns
+from .columns import LABEL, is_string, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
 from .parquet import EventFiles, check_columns, list_events, open_parquet, read_group
@@ -59,7 +59,7 @@ def _check_labels(files: EventFiles, columns: list[str], field: str) -> None:
                 bounded = pa.types.is_integer(kind) and statistics is not None and statistics.has_min_max
                 if bounded and statistics.min >= 0 and statistics.max <= 1:
                     continue  # integers between 0 and 1 are 0 and 1
-                values = read_group(file, group, [column])[column].cast(pa.float64()).to_numpy()
+                values = read_group(file, group, [column])[column].cast(pa.float64(), safe=False).to_numpy()
                 bad = ~((values == 0) | (values == 1) | np.isnan(values))
                 if bad.any():
                     row = int(np.argmax(bad))
@@ -80,7 +80,7 @@ def _check_id_types(
             if entity.id not in schema.names or pa.types.is_null(schema.field(entity.id).type):
                 continue
             kind = schema.field(entity.id).type
-            integer = pa.types.is_integer(kind)
+            integer = not is_string(kind)
             first, where = seen.setdefault(name, (integer, files.files[0]))
             if first != integer:
                 raise UserError(

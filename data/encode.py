@@ -203,6 +203,11 @@ class EventEncoder:
             id_keys(table[config.list_column])[0] if config.list_column else np.zeros(len(out), np.uint64)
         )
         out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
+        # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.
+        for of_domain in self.experiment.domains.values():
+            for task_name, task in of_domain.tasks.items():
+                if task.probability:
+                    out.host.setdefault(f"probability/{task_name}", np.full(len(out), np.nan))
         for task_name, task in config.tasks.items():
             if task.probability:
                 values = table[task.probability].cast(pa.float64()).to_numpy()

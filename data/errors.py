@@ -20,6 +20,10 @@ class UserError(Exception):
         self.where, self.what, self.remedy = str(where), what, remedy
         super().__init__(f"{where}: {what}. {remedy}")
 
+    def __reduce__(self):
+        # Errors travel between ranks pickled, and Exception's own way would pass one argument where three are needed.
+        return UserError, (self.where, self.what, self.remedy)
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?``-sentence for the known name closest to ``name``, or the list of known names."""

@@ -48,8 +48,9 @@ def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         values = array.fill_null(0) if array.null_count else array
         return values.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64), valid
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
-        values = array.fill_null("") if array.null_count else array
-        return np.where(valid, _hash_strings(values.cast(pa.large_string())), np.uint64(0)), valid
+        values = array.cast(pa.large_string())
+        values = values.fill_null("") if array.null_count else values
+        return np.where(valid, _hash_strings(values), np.uint64(0)), valid
     if pa.types.is_null(array.type):
         return np.zeros(len(array), np.uint64), np.zeros(len(array), bool)
     raise UserError(

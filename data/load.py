@@ -1,9 +1,9 @@
 """Reading an experiment file: YAML, ``--set`` overrides, checks, absolute paths."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -59,16 +59,15 @@ def expand_glob(pattern: str) -> list[str]:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
 
-    def construct_mapping(self, node, deep=False):
+    def compose_mapping_node(self, anchor):
+        # Checked as written, before merge keys (<<) bring in further ones, which a mapping may override.
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is written twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"key '{key.value}' is written twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+        return node
 
 
 def _one_line(error: Exception) -> str:
@@ -122,21 +121,16 @@ def _parse(raw: dict[str, Any], path: Path) -> Experiment:
 
 def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:
     """Field names of the section at ``location``."""
-    current: Any = model
+    annotation: Any = model
     for part in location:
-        annotation = (
-            current.model_fields[part].annotation
-            if isinstance(current, type) and part in current.model_fields
-            else current
-        )
-        models = [m for m in _models_in(annotation)]
-        if not models:
-            return []
-        current = models[0]
-    return list(current.model_fields)
+        if get_origin(annotation) is dict:  # its keys are names the user chose
+            annotation = get_args(annotation)[1]
+        else:
+            annotation = next(_models_in(annotation)).model_fields[part].annotation
+    return list(next(_models_in(annotation)).model_fields)
 
 
-def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):

@@ -26,7 +26,8 @@ class Reader:
         """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`."""
         self._encoder, self._files, self._padded, self._with_host = encoder, files, padded, with_host
         self._names = encoder.layout.domains
-        self._columns = {d: [need.name for need in needed_columns(encoder.experiment, self._names[d])] for d in files}
+        needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
+        self._columns = {d: list(dict.fromkeys(need.name for need in needs[d])) for d in files}
         self._cache: OrderedDict[tuple[int, int, int], Rows] = OrderedDict()
         self._cached = 0
         self._empty = {d: self._read_empty(d) for d in files}

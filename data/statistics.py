@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from .catalog import read_catalog
-from .columns import comes_from_catalog, needed_columns
+from .columns import VECTOR, comes_from_catalog, needed_columns
 from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import hash_rows, id_keys
 from .layout import Layout, feature_key, id_key, make_layout
@@ -91,8 +91,8 @@ def count(
     for name, files in train.items():
         domain = experiment.domains[name]
         labels[name] = {task: [0, 0] for task in domain.tasks}
-        columns = [need.name for need in needed_columns(experiment, name)]
-        event_features = _event_features(experiment, name)
+        columns = [need.name for need in needed_columns(experiment, name) if need.holds != VECTOR]
+        event_features = {n: f for n, f in _event_features(experiment, name).items() if f.kind != "vector"}
         for path, groups in zip(files.files, files.group_rows, strict=True):
             for group in range(len(groups)):
                 table = read_group(path, group, columns)
@@ -111,7 +111,7 @@ def count(
     for entity_name, entity in experiment.entities.present().items():
         _counter(ids, id_key(entity_name), entity)  # an entity no event names still has its (empty) table
     tables = {name: counter.table() for name, counter in ids.items()}
-    _count_catalogs(experiment, tables, sums)
+    tables |= _count_catalogs(experiment, ids, sums)
     for name, feature in _all_event_features(experiment).items():
         if feature.kind in ("categorical", "list") and feature_key(name) not in tables:
             tables[feature_key(name)] = _KeyCounts(feature).table()
@@ -156,32 +156,43 @@ def _add_feature(
     elif feature.kind == "dense":
         values = numbers(column, feature, where)
         values = values[~np.isnan(values) & (weights > 0 if weights is not None else True)]
-        sums[name] = sums.get(name, np.zeros(3)) + np.array([len(values), values.sum(), np.square(values).sum()])
+        sums[name] = _add_moments(sums.get(name, np.zeros(3)), values)
 
 
-def _count_catalogs(experiment: Experiment, tables: dict[str, Table], sums: dict[str, np.ndarray]) -> None:
+def _count_catalogs(
+    experiment: Experiment, ids: dict[str, "_KeyCounts"], sums: dict[str, np.ndarray]
+) -> dict[str, Table]:
     """Counts catalog features as often as training events show them, so that rare means rare in training."""
+    counters: dict[str, _KeyCounts] = {}
     for entity_name, entity in experiment.entities.present().items():
         features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
         if entity.catalog is None or not features:
             continue
         catalog = read_catalog(entity_name, entity, [f.column_name(n) for n, f in features.items()])
-        id_table = tables[id_key(entity_name)]
-        keys, _ = id_keys(catalog[entity.catalog.key])
-        weights = id_table.counts[id_table.lookup(keys)]
-        counters: dict[str, _KeyCounts] = {}
+        # Every id counts here, also those too rare for a row of their own: a common brand may have only rare items.
+        id_table = ids[id_key(entity_name)].table(min_count=1)
+        weights = id_table.counts[id_table.lookup(id_keys(catalog[entity.catalog.key])[0])]
         for name, feature in features.items():
             column = feature.column_name(name)
             where = f"{entity.catalog.path}: column '{column}'"
             _add_feature(counters, sums, name, feature, catalog[column], where, weights)
-        tables |= {name: counter.table() for name, counter in counters.items()}
+    return {name: counter.table() for name, counter in counters.items()}
 
 
-def _mean_deviation(sums: np.ndarray) -> tuple[float, float]:
-    rows, total, squares = sums
-    mean = total / max(rows, 1)
-    deviation = float(np.sqrt(max(squares / max(rows, 1) - mean**2, 0.0)))
-    return float(mean), deviation if deviation > 1e-8 else 1.0
+def _add_moments(old: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows, mean and sum of squared differences from it (Chan et al., 1979): exact also far from zero."""
+    if len(values) == 0:
+        return old
+    (rows, mean, squares), new = old, len(values)
+    shift = values.mean() - mean
+    squares += np.square(values - values.mean()).sum() + shift**2 * rows * new / (rows + new)
+    return np.array([rows + new, mean + shift * new / (rows + new), squares])
+
+
+def _mean_deviation(moments: np.ndarray) -> tuple[float, float]:
+    rows, mean, squares = moments
+    deviation = float(np.sqrt(squares / max(rows, 1)))
+    return float(mean), deviation if deviation > 1e-8 * max(abs(mean), 1.0) else 1.0
 
 
 class _KeyCounts:
@@ -210,14 +221,14 @@ class _KeyCounts:
         self._parts = [_unique_counts(keys, counts)]
         self._merged, self._pending = len(self._parts[0][0]), 0
 
-    def table(self) -> Table:
+    def table(self, min_count: int | None = None) -> Table:
         if self._buckets is not None:
             return HashedIds(self._buckets)
         if not self._parts:
             return Vocabulary(np.zeros(0, np.uint64), np.zeros(0, np.int64))
         self._merge()
         keys, counts = self._parts[0]
-        return Vocabulary.from_counts(keys, counts, self._encoding.min_count)
+        return Vocabulary.from_counts(keys, counts, min_count or self._encoding.min_count)
 
 
 def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -106,7 +106,6 @@ def write_text_store(
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
     try:
         new.mkdir()
         np.save(new / VECTORS, halves)
@@ -119,12 +118,23 @@ def write_text_store(
             "sha256": {name: _checksum(new / name) for name in (VECTORS, INDEX)},
         }
         write_manifest(new, full)
+        _swap(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``; if that fails, the old folder is back in its place."""
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    try:
         if folder.exists():
             os.replace(folder, old)
         os.replace(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def numbers(column: pa.ChunkedArray | pa.Array, feature: FeatureConfig, where: s
         UserError: a NaN, an infinity, or (log1p) a value not above -1.
     """
     array = one_array(column)
-    values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # integers above 2**53 are rounded
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     bad = valid & (~np.isfinite(values) | ((values <= -1) if feature.transform == "log1p" else False))
     if bad.any():

@@ -1,8 +1,10 @@
 """The command line: ``foundrank COMMAND``."""
 
 import json
+import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +46,7 @@ def demo(
     """Simulate a platform, embed its texts, train on 2 processes, evaluate, score, and write a report."""
     from .demo import run_demo
 
-    run_demo(out, rows, processes, Console())
+    run_demo(out, rows, processes, _console())
 
 
 @app.command()
@@ -88,7 +90,7 @@ def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     """Show what the data holds and what the model will be, per domain and table."""
     from .describe import describe as show
 
-    show(load_experiment(experiment, set_ or []), Console())
+    show(load_experiment(experiment, set_ or []), _console())
 
 
 @app.command()
@@ -155,7 +157,7 @@ def evaluate(
     with start() as runtime:
         result = evaluate_run(run, split, runtime)
         if runtime.is_main:
-            print_evaluation(result["rows"], Console())
+            print_evaluation(result["rows"], _console())
             print(f"report: {write_report(run)}")
 
 
@@ -198,13 +200,18 @@ def report(run: RunPath) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/experiment.md instead")] = False,
+) -> None:
     """Print the JSON Schema of an experiment, for your editor."""
-    print(json.dumps(Experiment.model_json_schema(), indent=1))
+    from .schema_docs import experiment_reference
+
+    print(experiment_reference() if markdown else json.dumps(Experiment.model_json_schema(), indent=1))
 
 
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    _quiet()
     try:
         app()
     except UserError as error:
@@ -215,6 +222,19 @@ def main() -> None:
         sys.stderr.flush()
         # A collective may still be pending in a background thread, and would keep a failed rank alive.
         os._exit(2)
+
+
+def _quiet() -> None:
+    """Keeps the libraries' notes to their own developers out of a user's terminal."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    for name in ("torch.fx", "torchrec", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _console() -> Console:
+    """Standard output; a pipe or a file is given room for whole tables."""
+    return Console() if sys.stdout.isatty() else Console(width=110)
 
 
 def _spawned(processes: int | None) -> bool:

@@ -26,8 +26,8 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
         UserError: a step failed.
     """
     started = time.perf_counter()
-    data, pretrain, finetune = out / "data", out / "pretrain", out / "finetune"
-    for folder in (data, pretrain, finetune, out / "scores"):
+    data, pretrain = out / "data", out / "pretrain"
+    for folder in (data, pretrain, out / "scores"):
         shutil.rmtree(folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     _foundrank(console, "simulate", data, "--rows", rows)
@@ -55,7 +55,7 @@ def _foundrank(console: Console, *arguments: object) -> None:
 
 def _torchx(console: Console, experiment: Path, run: Path, processes: int) -> None:
     """Training goes through TorchX, as on a cluster, with the scheduler that runs here."""
-    given = ["--experiment", str(experiment), "--run-dir", str(run), "--nproc", str(processes)]
+    given = ["--experiment", str(experiment), "--run", str(run), "--nproc", str(processes)]
     command = ["torchx", "run", "-s", "local_cwd", "foundrank.train", *given]
     _show(console, command)
     _run(command)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -49,9 +50,10 @@ def _missing_stores(experiment: Experiment) -> list[str]:
 
 
 def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], statistics: Statistics) -> Table:
-    table = Table("domain", "kind", title="Domains", title_justify="left")
-    for name in (*SPLITS, "task", "positives", "cold items", "cold users"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+    table = _table("Domains", "domain", "kind")
+    for name in (*SPLITS, "cold items", "cold users"):
+        table.add_column(name, justify="right")
+    table.add_column("positives in training")
     for name, domain in experiment.domains.items():
         rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
         last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
@@ -59,15 +61,18 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
             _cold_share(experiment, events[name][last], statistics, entity) if last else "–"
             for entity in ("item", "user")
         ]
-        for number, task in enumerate(domain.tasks):
-            labelled, positives = statistics.labels[name][task]
-            rate = f"{positives / labelled:.1%} of {labelled:,}" if labelled else "no label"
-            head = (
-                [name + (" (cold)" if domain.cold else ""), domain.kind, *rows]
-                if number == 0
-                else [""] * (2 + len(rows))
-            )
-            table.add_row(*head, task, rate, *(cold if number == 0 else ["", ""]))
+        rates = []
+        for task, (labelled, positives) in statistics.labels[name].items():
+            rates.append(f"{task} {positives / labelled:.1%}" if labelled else f"{task} –")
+        table.add_row(name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(rates))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.columns[0].no_wrap = True
     return table
 
 
@@ -84,7 +89,7 @@ def _cold_share(experiment: Experiment, files: EventFiles, statistics: Statistic
 
 
 def _entities(experiment: Experiment, statistics: Statistics) -> Table:
-    table = Table("entity", "ids in training", "text", "features", title="Entities", title_justify="left")
+    table = _table("Entities", "entity", "ids in training", "text", "features")
     for name, entity in experiment.entities.present().items():
         ids = statistics.tables[id_key(name)]
         width = statistics.text_sizes.get(name)
@@ -96,7 +101,7 @@ def _entities(experiment: Experiment, statistics: Statistics) -> Table:
 
 def _tables(experiment: Experiment, statistics: Statistics) -> Table:
     layout, dim = statistics.layout(experiment), experiment.model.embedding_dim
-    table = Table("table", title="Model", title_justify="left")
+    table = _table("Model", "table")
     for name in ("rows", "width", "parameters", "MiB"):
         table.add_column(name, justify="right")
     for name, rows in layout.tables.items():

@@ -28,7 +28,9 @@ class Optimizer:
         self._training = training
         sparse = set(sharded.fused_optimizer.params)
         self._dense = [p for name, p in sharded.named_parameters() if name not in sparse]
-        self._adamw = torch.optim.AdamW(self._dense, lr=training.learning_rate, weight_decay=training.weight_decay)
+        self._adamw = torch.optim.AdamW(
+            self._dense, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
         self._fused = sharded.fused_optimizer
         self.gradient_norm = torch.zeros(())
         self.share = 1.0

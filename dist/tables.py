@@ -27,9 +27,15 @@ def print_evaluation(rows: Sequence[Mapping[str, Any]], console: Console) -> Non
     for task in dict.fromkeys(row["task"] for row in rows):
         every = [row for row in rows if row["task"] == task and row["slice"] == "all"]
         cold = {r["domain"]: r["auc"] for r in rows if r["task"] == task and r["slice"] == "cold_items"}
-        table = Table(title=Text(task, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("domain", overflow="fold", min_width=6)
-        for name in ("rows", "AUC", "oracle", "popularity", "cold AUC", "GAUC", "NDCG@10", "calib."):
+        table = Table(
+            title=Text(task, style="bold"),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("domain", overflow="fold", min_width=15)
+        for name in ("rows", "AUC", "oracle", "popular", "cold AUC", "GAUC", "NDCG@10", "calib."):
             table.add_column(name, justify="right", no_wrap=True)
         for row in every:
             values = [row["auc"], row.get("oracle_auc"), row.get("popularity_auc"), cold.get(row["domain"])]

@@ -2,12 +2,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from foundrank.dist.cli import app
-from foundrank.torchx_components import jobs
 from torch.distributed.run import get_args_parser
 from torchx.components.component_test_base import ComponentTestCase
 from torchx.runner import get_runner
 from typer.main import get_command
+
+from foundrank.dist.cli import app
+from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]
 COMPONENTS = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from foundrank.data.import_completejourney_experiment import DOMAINS
 
 

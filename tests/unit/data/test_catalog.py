@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from foundrank.data.catalog import catalog_fingerprint, read_catalog, render_texts
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import EntityConfig
-from hypothesis import given
-from hypothesis import strategies as st
 
 DATA = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[3] / "../shared/data")
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
 from foundrank.data.check import check_events
 from foundrank.data.errors import UserError
 from foundrank.data.import_amazon_search import import_amazon_search
@@ -16,7 +17,6 @@ from foundrank.data.import_completejourney import import_completejourney
 from foundrank.data.import_completejourney_experiment import DOMAINS
 from foundrank.data.import_movietweetings import import_movietweetings
 from foundrank.data.load import load_experiment
-
 from tests.unit.data.importer_sources import SOURCES
 
 SPLITS = ("train", "validation", "test")

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from foundrank.data.errors import UserError
 from foundrank.data.load import load_experiment
 from foundrank.data.simulate import simulate

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.data.text_store import (
@@ -96,6 +98,23 @@ def test_a_failed_write_keeps_the_old_store(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["item"]
 
 
+def test_a_failed_swap_puts_the_old_store_back(tmp_path, monkeypatch):
+    folder = tmp_path / "item"
+    write_text_store(folder, KEYS, ROWS, VECTORS, {})
+    replace = os.replace
+
+    def fails_to_place_the_new(source, target):
+        if ".tmp-" in str(source) and target == folder:
+            raise OSError("stale file handle")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_to_place_the_new)
+    with pytest.raises(OSError, match="stale"):
+        write_text_store(folder, KEYS, ROWS, VECTORS * 2, {})
+    assert open_text_store(folder).vectors[0, 0] == 0.5
+    assert [p.name for p in tmp_path.iterdir()] == ["item"]
+
+
 def test_vectors_too_large_for_float16_are_refused(tmp_path):
     with pytest.raises(UserError, match="vector 1 is not finite") as error:
         write_text_store(tmp_path / "item", KEYS, ROWS, np.array([[1.0], [1e6]], np.float32), {})
@@ -127,10 +146,11 @@ def test_a_truncated_file_is_refused(tmp_path, name):
         open_text_store(folder)
 
 
-def test_files_of_two_stores_do_not_mix(tmp_path):
+@pytest.mark.parametrize("name", ["vectors.npy", "index.parquet"])
+def test_files_of_two_stores_do_not_mix(tmp_path, name):
     write_text_store(tmp_path / "a", KEYS, ROWS, VECTORS, {})
     write_text_store(tmp_path / "b", KEYS, ROWS * 0, VECTORS[:1], {})
-    shutil.copy(tmp_path / "a" / "index.parquet", tmp_path / "b")
+    shutil.copy(tmp_path / "a" / name, tmp_path / "b")
     with pytest.raises(UserError, match="do not belong together"):
         open_text_store(tmp_path / "b")
 

@@ -5,12 +5,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
+
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment, TextConfig
 from foundrank.data.text_store import check_text_store, open_text_store
 from foundrank.dist import embed as embed_module
 from foundrank.dist.embed import embed
-from rich.console import Console
 
 
 @dataclass

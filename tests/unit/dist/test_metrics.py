@@ -3,6 +3,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
+
 from foundrank.dist.metrics import (
     auc,
     calibration,
@@ -14,9 +18,6 @@ from foundrank.dist.metrics import (
     slice_rows,
     summary,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 
 @st.composite

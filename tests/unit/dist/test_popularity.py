@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from foundrank.dist.popularity import PopularityCounts, popularity
 from hypothesis import given
 from hypothesis import strategies as st
+
+from foundrank.dist.popularity import PopularityCounts, popularity
 
 events = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1)), min_size=1, max_size=60)
 

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
 from foundrank.data.errors import UserError
 from foundrank.dist.report import write_report
 

@@ -1,8 +1,9 @@
 import io
 from typing import Any
 
-from foundrank.dist.tables import print_evaluation
 from rich.console import Console
+
+from foundrank.dist.tables import print_evaluation
 
 
 def row(domain, task="click", part="all", **more: Any):
@@ -23,7 +24,7 @@ def test_a_line_per_domain_and_a_line_of_means():
     rows += [row("feed", part="cold_items", auc=0.55), row("feed", part="warm_items", auc=0.11)]
     lines = [" ".join(line.split()) for line in printed(rows)]
     assert lines[0] == "click"
-    assert lines[1] == "domain rows AUC oracle popularity cold AUC GAUC NDCG@10 calib."
+    assert lines[1] == "domain rows AUC oracle popular cold AUC GAUC NDCG@10 calib."
     assert lines[3:] == [
         "web_search 12,345,678 0.7000 0.7500 0.6000 – 0.6500 0.5000 1.234",
         "feed 12,345,678 0.8000 0.7500 0.6000 0.5500 0.6500 – 1.234",

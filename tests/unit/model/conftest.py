@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torchrec import KeyedJaggedTensor
+
 from foundrank.data.batch import Batch
 from foundrank.data.experiment import Experiment, ModelConfig
 from foundrank.data.layout import Layout, make_layout
-from torchrec import KeyedJaggedTensor
 
 TEXT, EMBEDDING = 12, 8
 

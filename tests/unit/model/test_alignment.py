@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from foundrank.model.alignment import ALIGNMENTS, MMD_ROWS, js_divergence, mmd
 
 PENALTIES = [js_divergence, mmd]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from foundrank.model.domain_adaptive import DomainAdaptiveLayer, grouped_linear, grouped_task_linear
 
 LENGTHS = [[3, 2, 4], [0, 5, 0], [0, 0, 0], [1, 0, 6]]

@@ -1,6 +1,7 @@
 import torch
-from foundrank.model.embeddings import initial_rows, initialise_table, make_embeddings, materialise
 from torch import nn
+
+from foundrank.model.embeddings import initial_rows, initialise_table, make_embeddings, materialise
 
 
 def test_one_table_per_entry_with_the_keys_that_share_it(layout):

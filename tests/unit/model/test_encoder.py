@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from foundrank.data.errors import UserError
 from foundrank.model.encoder import Encoder, owners_and_aspects
 from foundrank.model.interaction import cosine_partners, text_cosines

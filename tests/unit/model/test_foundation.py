@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from foundrank.model.embeddings import materialise
 from foundrank.model.foundation import Foundation
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from foundrank.model.gates import DomainGate, make_gate
 
 GATES = ["mean", "mean_gate", "cls_gate", "domain_gate"]

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+
 from foundrank.model.dropout import Dropout
 from foundrank.model.heads import make_head
 

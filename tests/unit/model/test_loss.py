@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from foundrank.model.loss import multitask_loss
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import TextConfig
 from foundrank.model.text_encoder import load_text_encoder

@@ -1,0 +1,196 @@
+"""Gradient-boosted trees on an experiment's own features: one model per domain and task, the bar for foundrank to clear.
+
+python -m benchmarks.baselines EXPERIMENT --seed 0 --out trees.json
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from foundrank.data.check import check_events
+from foundrank.data.columns import needed_columns
+from foundrank.data.encode import EventEncoder
+from foundrank.data.errors import UserError
+from foundrank.data.experiment import SPLITS, Experiment
+from foundrank.data.layout import id_key
+from foundrank.data.load import load_experiment
+from foundrank.data.parquet import EventFiles, read_group
+from foundrank.data.rows import Rows, concatenate
+from foundrank.data.statistics import count
+from foundrank.dist.metrics import auc, slice_rows
+from foundrank.dist.popularity import popularity
+from foundrank.dist.run_folder import write_json
+
+from .target_encoding import make_folds
+from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns
+
+# (learning rate, leaves); the validation AUC chooses.
+GRID = ((0.05, 8), (0.05, 31), (0.1, 15), (0.1, 63))
+MAX_TREES = 600
+PATIENCE = 30
+MAX_ROWS = 300_000
+
+TRAIN, VALIDATION, TEST = range(3)
+
+
+def run_trees(experiment: Experiment, seed: int, max_rows: int = MAX_ROWS) -> list[dict[str, Any]]:
+    """Fits and tests the trees of every domain and task.
+
+    Args:
+        experiment: the experiment; every domain needs a validation and a test split.
+        seed: of folds, of the sample of training rows and of the trees.
+        max_rows: training rows of a domain the trees see at most, sampled; target encodings always count all rows.
+
+    Returns:
+        Rows as in a run's ``evaluation.json``, with ``learning_rate``, ``leaves``, ``trees``, ``columns``,
+        ``train_rows`` and ``validation_auc`` of the chosen trees.
+
+    Raises:
+        UserError: bad data, a split that is missing, or text vectors that are.
+    """
+    events = check_events(experiment)
+    for name, of_domain in events.items():
+        for split in SPLITS:
+            if split not in of_domain:
+                raise UserError(
+                    f"domains.{name}.events", f"has no {split} split", "The comparison needs all three: add one."
+                )
+    statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
+    encoder = EventEncoder(experiment, statistics)
+    rows = {name: [_read(encoder, name, of_domain[split]) for split in SPLITS] for name, of_domain in events.items()}
+    profile = item_profile(experiment, encoder.layout, [splits[TRAIN] for splits in rows.values()])
+    out: list[dict[str, Any]] = []
+    for name, splits in rows.items():
+        started = time.perf_counter()
+        results = _domain_trees(name, splits, encoder, profile, seed, max_rows)
+        seconds = time.perf_counter() - started
+        scores = ", ".join(f"{r['task']} {r['auc']:.4f}" for r in results if r["slice"] == "all" and r["auc"])
+        print(f"trees, seed {seed}, {name}: {scores or 'no AUC'} ({seconds:.0f} s)", flush=True)
+        out += results
+    return out
+
+
+def _read(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
+    columns = [need.name for need in needed_columns(encoder.experiment, domain)]
+    parts = [
+        encoder.encode(domain, read_group(path, group, columns), f"{path}: row group {group}", with_host=True)
+        for path, groups in zip(files.files, files.group_rows, strict=True)
+        for group in range(len(groups))
+    ]
+    return concatenate(parts)
+
+
+def _domain_trees(
+    name: str, splits: list[Rows], encoder: EventEncoder, profile: ItemProfile, seed: int, max_rows: int
+) -> list[dict[str, Any]]:
+    layout, domain = encoder.layout, encoder.experiment.domains[name]
+    rows = concatenate(splits)
+    split = np.repeat(np.arange(len(splits)), [len(part) for part in splits])
+    groups = rows.host["list"] if domain.list_column else np.arange(len(rows))
+    folds = make_folds(groups, split == TRAIN, seed)
+
+    train = np.flatnonzero(split == TRAIN)
+    if len(train) > max_rows:
+        train = np.sort(np.random.default_rng(seed).choice(train, max_rows, replace=False))
+    kept = np.concatenate([train, np.flatnonzero(split != TRAIN)])
+    held, split = rows.take(kept), split[kept]
+    shared = shared_columns(held, split == TRAIN, encoder, profile)
+    out = []
+    for task in domain.tasks:
+        at = layout.tasks.index(task)
+        targets = {n: values[kept] for n, values in target_columns(rows, layout, at, folds).items()}
+        labelled = [np.flatnonzero(held.label_mask[:, at] & (split == part)) for part in range(len(splits))]
+        if not len(labelled[TEST]):
+            continue
+        table, _ = matrix(shared | targets, labelled[TRAIN])
+        labels = held.labels[:, at]
+        probabilities, chosen = fit_best(table, labels, labelled, seed)
+        test = held.take(labelled[TEST])
+        known = rows.label_mask[:, at] & (folds >= 0)
+        item_scores = popularity(rows.take(known).host["item"], rows.labels[known, at], layout.tables[id_key("item")])
+        out += [
+            row | chosen
+            for row in slice_rows(
+                name,
+                task,
+                test.labels[:, at],
+                probabilities,
+                item_counts=test.id_counts[:, layout.entities.index("item")],
+                user_counts=test.id_counts[:, layout.entities.index("user")],
+                user_groups=test.host["user"],
+                list_groups=test.host["list"] if domain.list_column else None,
+                oracle=test.host.get(f"probability/{task}"),
+                popularity=item_scores[test.host["item"]],
+            )
+        ]
+    return out
+
+
+def fit_best(
+    table: NDArray[np.float32], labels: NDArray, rows: list[NDArray[np.int64]], seed: int
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Fits the grid with early stopping on validation, and predicts with the trees of the best validation AUC.
+
+    Args:
+        table: ``[N, columns]``.
+        labels: ``[N]`` 0 or 1.
+        rows: positions of the training, validation and test rows.
+        seed: of the trees.
+
+    Returns:
+        ``[test rows]`` probabilities and what was chosen. With one class in training, its rate for every row.
+    """
+    train, validation, test = rows
+    info: dict[str, Any] = {"columns": table.shape[1], "train_rows": len(train)}
+    if len(np.unique(labels[train])) < 2:
+        return np.full(len(test), labels[train].mean() if len(train) else 0.5), info
+    best, best_auc = None, -1.0
+    for learning_rate, leaves in GRID:
+        trees = HistGradientBoostingClassifier(
+            learning_rate=learning_rate,
+            max_leaf_nodes=leaves,
+            max_iter=MAX_TREES,
+            l2_regularization=1.0,
+            max_features=0.5,
+            early_stopping=len(np.unique(labels[validation])) == 2,
+            n_iter_no_change=PATIENCE,
+            random_state=seed,
+        )
+        if trees.early_stopping:
+            trees.fit(table[train], labels[train], X_val=table[validation], y_val=labels[validation])
+            score = auc(labels[validation], trees.predict_proba(table[validation])[:, 1])
+        else:  # nothing to stop by: few trees, and the first of the grid
+            trees.set_params(max_iter=100).fit(table[train], labels[train])
+            score = 0.0
+        if score > best_auc:
+            best, best_auc = trees, score
+            info |= {"learning_rate": learning_rate, "leaves": leaves, "trees": trees.n_iter_, "validation_auc": score}
+    assert best is not None
+    return best.predict_proba(table[test])[:, 1], info
+
+
+def main(
+    experiment: Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")],
+    seed: Annotated[int, typer.Option(min=0, help="of folds, samples and trees")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the rows")] = None,
+    max_rows: Annotated[int, typer.Option(min=1000, help="training rows per domain the trees see at most")] = MAX_ROWS,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a field")] = None,
+) -> None:
+    """Test gradient-boosted trees on an experiment."""
+    rows = run_trees(load_experiment(experiment, set_ or []), seed, max_rows)
+    for task in dict.fromkeys(row["task"] for row in rows):
+        for part in ("all", "cold_items"):
+            scores = [r["auc"] for r in rows if r["task"] == task and r["slice"] == part and r["auc"] is not None]
+            if scores:
+                print(f"{task}, {part}: mean AUC {np.mean(scores):.4f} over {len(scores)} domain(s)")
+    if out is not None:
+        write_json(out, {"rows": rows})
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,39 @@
+"""A small simulated world with made-up text vectors, and experiments over it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from foundrank.data.catalog import read_catalog
+from foundrank.data.experiment import Experiment
+from foundrank.data.load import load_experiment
+from foundrank.data.simulate import simulate
+from foundrank.data.text_store import expected_manifest, text_store_folder, write_text_store
+
+SMALL = (
+    "model.embedding_dim=8", "model.width=8", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",
+    "model.tower_width=4", "model.dropout=0", "model.id_dropout=0", "training.batch_size=96", "training.log_every=1",
+    "training.shuffle_rows=512", "training.epochs=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiment file of 10,000 simulated events; each text has a random vector."""
+    path = simulate(tmp_path_factory.mktemp("world") / "data", rows=10_000)
+    experiment, rng = load_experiment(path), np.random.default_rng(0)
+    for name, entity in experiment.entities.present().items():
+        assert entity.catalog is not None
+        keys = pa.concat_arrays(read_catalog(name, entity, [])[entity.catalog.key].chunks)
+        vectors = rng.normal(size=(len(keys), 12)) / 12**0.5
+        folder = text_store_folder(experiment, name)
+        write_text_store(folder, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, name))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(world: Path) -> Callable[..., Experiment]:
+    """The world's experiment with a tiny model without dropout, and ``key=value`` changes."""
+    return lambda *changes: load_experiment(world, [*SMALL, *changes])

@@ -1,0 +1,116 @@
+"""What ranks do in several tests: set up training as `foundrank.dist.train` does, take steps, hand back weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from foundrank.data.batch import Batch
+from foundrank.data.check import check_events
+from foundrank.data.encode import EventEncoder
+from foundrank.data.experiment import Experiment
+from foundrank.data.plan import deal, epoch_chunks, padded_rows
+from foundrank.data.reader import Reader
+from foundrank.data.statistics import count
+from foundrank.dist.optimizer import Optimizer
+from foundrank.dist.runtime import Runtime
+from foundrank.dist.sharding import shard
+from torch.distributed.tensor import DTensor
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+Piece = tuple[tuple[int, ...], np.ndarray]
+"""Offset in the whole tensor, and values."""
+
+
+def make_encoder(experiment: Experiment) -> EventEncoder:
+    events = check_events(experiment)
+    return EventEncoder(experiment, count(experiment, {name: splits["train"] for name, splits in events.items()}))
+
+
+def batches_of(encoder: EventEncoder, rank: int, world_size: int) -> Iterator[Batch]:
+    """A rank's batches of the first epoch."""
+    experiment, layout = encoder.experiment, encoder.layout
+    events = check_events(experiment)
+    files = {layout.domains.index(name): splits["train"] for name, splits in events.items()}
+    weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
+    chunks = epoch_chunks(files, weights, experiment.seed, 0, experiment.training.shuffle_rows)
+    plan = deal(chunks, world_size, experiment.training.batch_size)[rank]
+    return Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains))).batches(plan)
+
+
+@dataclass
+class Trained:
+    """What a rank has to show after its steps."""
+
+    losses: list[float]
+    logits: list[np.ndarray]
+    tables: dict[str, list[Piece]]
+    sparse_state: dict[str, list[Piece]]
+    dense: dict[str, np.ndarray]
+
+
+def train_steps(runtime: Runtime, experiment: Experiment, steps: int) -> Trained:
+    """Trains for some steps with the real pipeline and optimizer."""
+    encoder = make_encoder(experiment)
+    sharded = shard(encoder.layout, experiment, runtime)
+    optimizer = Optimizer(sharded, experiment.training)
+    losses, logits = [], []
+
+    def note(_module: Any, _given: Any, result: tuple[torch.Tensor, dict[str, Any]]) -> None:
+        losses.append(result[0].item())
+        logits.append(result[1]["logits"].numpy().copy())
+
+    sharded.register_forward_hook(note)
+    pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
+    batches = batches_of(encoder, runtime.rank, runtime.world_size)
+    for step in range(steps):
+        optimizer.set_progress(step / steps)
+        pipeline.progress(batches)
+    pipeline.detach()
+    return Trained(losses, logits, tables_of(sharded), sparse_state_of(sharded), dense_of(sharded))
+
+
+def tables_of(sharded: DistributedModelParallel) -> dict[str, list[Piece]]:
+    """Table -> the pieces this rank holds."""
+    state = sharded.state_dict()
+    return {
+        name.split("embedding_bags.")[1].removesuffix(".weight"): pieces(value)
+        for name, value in state.items()
+        if "embedding_bags." in name
+    }
+
+
+def sparse_state_of(sharded: DistributedModelParallel) -> dict[str, list[Piece]]:
+    """``table.momentum1`` and the like -> the pieces this rank holds."""
+    of_parameter = sharded.fused_optimizer.state_dict()["state"].values()
+    return {key: pieces(value) for state in of_parameter for key, value in state.items()}
+
+
+def dense_of(sharded: DistributedModelParallel) -> dict[str, np.ndarray]:
+    """Every other parameter."""
+    state = sharded.state_dict()
+    return {name: value.numpy().copy() for name, value in state.items() if "embedding_bags." not in name}
+
+
+def pieces(value: Any) -> list[Piece]:
+    if isinstance(value, DTensor):
+        local = value.to_local()
+        return [(tuple(o), t.numpy().copy()) for o, t in zip(local.local_offsets(), local.local_shards(), strict=True)]
+    if hasattr(value, "local_shards"):
+        return [(tuple(s.metadata.shard_offsets), s.tensor.numpy().copy()) for s in value.local_shards()]
+    return [((0,) * value.dim(), value.numpy().copy())]
+
+
+def whole(parts: list[dict[str, list[Piece]]]) -> dict[str, np.ndarray]:
+    """The ranks' pieces put together, each cell covered at least once."""
+    out = {}
+    for name in sorted({name for part in parts for name in part}):
+        held = [piece for part in parts for piece in part.get(name, [])]
+        size = np.max([np.add(offset, values.shape) for offset, values in held], axis=0)
+        out[name] = np.full(size, np.nan, np.float32)
+        for offset, values in held:
+            out[name][tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))] = values
+        assert not np.isnan(out[name]).any(), name
+    return out

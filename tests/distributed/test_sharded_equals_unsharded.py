@@ -1,0 +1,106 @@
+"""Two ranks with sharded tables compute what one process without TorchRec's sharding computes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from foundrank.data.experiment import Experiment
+from foundrank.dist.optimizer import schedule
+from foundrank.dist.runtime import Runtime
+from foundrank.dist.sharding import shard
+from foundrank.model.embeddings import materialise
+from foundrank.model.foundation import Foundation
+from torch import nn
+from torchrec.optim import RowWiseAdagrad
+
+from .harness import run_ranks
+from .rank_work import Trained, batches_of, dense_of, make_encoder, tables_of, train_steps, whole
+
+RANKS, STEPS = 2, 6
+CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-5}
+
+
+def reference(experiment: Experiment) -> Trained:
+    """The same steps in this process: the loss is the mean of the ranks' losses, the optimizers see dense gradients."""
+    training, encoder = experiment.training, make_encoder(experiment)
+    torch.manual_seed(experiment.seed)
+    model = Foundation(encoder.layout, experiment.model, training.batch_size)
+    materialise(model, experiment.seed)
+    bags: Any = model.embeddings.embedding_bags
+    tables = {name: bag.weight for name, bag in bags.items()}
+    # Each column shard keeps a row-wise moment of its own, so here each half of the columns is a parameter.
+    halves = 2 if training.sharding == "column_wise" else 1
+    parts = {name: [nn.Parameter(p) for p in table.data.chunk(halves, 1)] for name, table in tables.items()}
+    sparse = RowWiseAdagrad([part for of_table in parts.values() for part in of_table], eps=1e-8)
+    dense = list(model.dense.parameters())
+    adamw = torch.optim.AdamW(dense, weight_decay=training.weight_decay)
+    losses, logits = [], []
+    streams = [batches_of(encoder, rank, RANKS) for rank in range(RANKS)]
+    for step in range(STEPS):
+        share = schedule(step / STEPS, training)
+        outcomes = [model(next(stream)) for stream in streams]
+        model.zero_grad()
+        (sum(loss for loss, _ in outcomes) / RANKS).backward()
+        for name, table in tables.items():
+            for part, gradient in zip(parts[name], table.grad.chunk(halves, 1), strict=True):
+                part.grad = gradient
+        nn.utils.clip_grad_norm_(dense, training.gradient_clip)
+        adamw.param_groups[0]["lr"] = training.learning_rate * share
+        sparse.param_groups[0]["lr"] = training.sparse_learning_rate * share
+        adamw.step()
+        sparse.step()
+        losses += [loss.item() for loss, _ in outcomes]
+        logits += [outputs["logits"].numpy() for _, outputs in outcomes]
+    values = {name: [((0, 0), table.detach().numpy())] for name, table in tables.items()}
+    return Trained(losses, logits, values, {}, {f"dense.{n}": v.numpy() for n, v in model.dense.state_dict().items()})
+
+
+@pytest.mark.parametrize("sharding", ["table_wise", "column_wise", "row_wise"])
+def test_training_equals_the_unsharded_reference(small, sharding: str):
+    experiment = small(f"training.sharding={sharding}")
+    wanted, ranks = reference(experiment), run_ranks(train_steps, RANKS, experiment, STEPS)
+
+    losses = [rank.losses[step] for step in range(STEPS) for rank in ranks]
+    np.testing.assert_allclose(losses, wanted.losses, **CLOSE)
+    logits = [rank.logits[step] for step in range(STEPS) for rank in ranks]
+    for given, expected in zip(logits, wanted.logits, strict=True):
+        np.testing.assert_allclose(given, expected, **CLOSE)
+    tables, expected = whole([rank.tables for rank in ranks]), whole([wanted.tables])
+    assert tables.keys() == expected.keys()
+    for name, table in tables.items():
+        np.testing.assert_allclose(table, expected[name], **CLOSE, err_msg=name)
+    for rank in ranks:
+        assert rank.dense.keys() == wanted.dense.keys()
+        for name, value in rank.dense.items():
+            np.testing.assert_allclose(value, wanted.dense[name], **CLOSE, err_msg=name)
+    held = sum(any(len(pieces) for pieces in rank.tables.values()) for rank in ranks)
+    assert held == RANKS  # both ranks hold something, or nothing was shown
+
+
+def initial_weights(runtime: Runtime, experiment: Experiment) -> tuple[dict, dict]:
+    sharded = shard(make_encoder(experiment).layout, experiment, runtime)
+    return tables_of(sharded), dense_of(sharded)
+
+
+def test_initial_weights_are_the_same_for_every_plan_and_number_of_ranks(small):
+    plans = [(1, "auto"), *((RANKS, s) for s in ("auto", "table_wise", "column_wise", "row_wise"))]
+    seen = []
+    for world_size, sharding in plans:
+        ranks = run_ranks(initial_weights, world_size, small(f"training.sharding={sharding}"))
+        seen += [whole([tables for tables, _ in ranks]) | dense for _, dense in ranks]
+    for other in seen[1:]:
+        assert other.keys() == seen[0].keys()
+        for name, value in other.items():
+            np.testing.assert_array_equal(value, seen[0][name], err_msg=name)
+
+
+def test_the_same_seed_gives_the_same_losses_to_the_bit(small):
+    dropping = ("model.dropout=0.2", "model.id_dropout=0.2")
+    first, second, other = (
+        [rank.losses for rank in run_ranks(train_steps, RANKS, small(*dropping, f"seed={seed}"), STEPS)]
+        for seed in (1, 1, 2)
+    )
+    assert first == second
+    assert first != other
+    assert first[0] != first[1]
