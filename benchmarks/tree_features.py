@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from foundrank.data.columns import comes_from_catalog
 from foundrank.data.encode import EventEncoder
 from foundrank.data.experiment import Experiment
 from foundrank.data.layout import HISTORY, Layout, feature_key, id_key
 from foundrank.data.rows import Rows
+from foundrank.data.values import Ragged
 
 from .target_encoding import TargetEncoding
 
@@ -185,16 +188,18 @@ def _text_columns(rows: Rows, training: NDArray, encoder: EventEncoder) -> Colum
             continue
         columns |= {f"{name} component {i}": c for i, c in enumerate(_components(table, at, training))}
         if owner is not None:
-            unit[owner] = (table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12), at)
+            unit[owner] = (_unit(table), at)
     pairs = [(a, b) for i, a in enumerate(unit) for b in list(unit)[i + 1 :]]
     for a, b in pairs:
         if unit[a][0].shape[1] == unit[b][0].shape[1]:
             columns[f"cosine of {a} and {b}"] = _cosines(unit[a], unit[b])
-    if history is not None and "item" in encoder.text_vectors and "item" in unit:
-        for owner in unit:
-            if unit[owner][0].shape[1] == unit["item"][0].shape[1]:
-                mean, most = _history_cosines(unit[owner], unit["item"][0], history)
-                columns[f"cosine of {owner} and history"], columns[f"nearest in history to {owner}"] = mean, most
+    if history is not None and "item" in unit:
+        table = unit["item"][0]
+        mean = (_unit(_means(table, history)), np.where(np.diff(history[1]) > 0, np.arange(len(rows)), -1))
+        for owner, (vectors, at) in unit.items():
+            if vectors.shape[1] == table.shape[1]:
+                columns[f"cosine of {owner} and history"] = _cosines((vectors, at), mean)
+        columns["nearest in history to item"] = _nearest(unit["item"], history)
     return columns
 
 
@@ -216,23 +221,26 @@ def _cosines(first: tuple[NDArray, NDArray], second: tuple[NDArray, NDArray]) ->
     return out
 
 
-def _history_cosines(
-    owner: tuple[NDArray, NDArray], table: NDArray[np.float32], history: tuple[NDArray, NDArray]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosine of each row's vector with the mean of its history's vectors, and with the nearest of them."""
-    vectors, vector_at = owner
-    values, offsets = history
-    mean, most = np.full((2, len(vector_at)), np.nan, np.float32)
-    wanted = np.flatnonzero((vector_at >= 0) & (np.diff(offsets) > 0))
-    for at in np.array_split(wanted, max(1, len(wanted) // _CHUNK)):
-        if not len(at):
-            continue
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _means(table: NDArray[np.float32], lists: Ragged) -> NDArray[np.float32]:
+    """``[N, D]`` mean of the vectors each row names; zeros for an empty row."""
+    values, offsets = map(torch.from_numpy, lists)
+    bags = functional.embedding_bag(values, torch.from_numpy(table), offsets, mode="mean", include_last_offset=True)
+    return bags.numpy()
+
+
+def _nearest(item: tuple[NDArray, NDArray], history: Ragged) -> NDArray[np.float32]:
+    """Largest cosine of each row's item with an item of its history; NaN without either."""
+    (table, item_at), (values, offsets) = item, history
+    out = np.full(len(item_at), np.nan, np.float32)
+    wanted = np.flatnonzero((item_at >= 0) & (np.diff(offsets) > 0))
+    for at in np.array_split(wanted, len(wanted) // _CHUNK + 1):
         lengths = offsets[at + 1] - offsets[at]
         starts = np.cumsum(lengths) - lengths
-        picked = table[values[np.arange(lengths.sum()) + np.repeat(offsets[at] - starts, lengths)]]
-        mine = vectors[vector_at[at]]
-        cosine = np.einsum("nd,nd->n", picked, np.repeat(mine, lengths, axis=0))
-        norm = np.linalg.norm(np.add.reduceat(picked, starts), axis=1)
-        mean[at] = np.add.reduceat(cosine, starts) / np.maximum(norm, 1e-12)
-        most[at] = np.maximum.reduceat(cosine, starts)
-    return mean, most
+        picked = values[np.arange(lengths.sum()) + np.repeat(offsets[at] - starts, lengths)]
+        cosines = np.einsum("nd,nd->n", table[picked], table[np.repeat(item_at[at], lengths)])
+        out[at] = np.maximum.reduceat(cosines, starts) if len(at) else 0
+    return out

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from .columns import LABEL, is_string, needed_columns
+from .columns import LABEL, is_list, is_string, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
+from .load import expand_glob
 from .parquet import EventFiles, check_columns, list_events, open_parquet, read_group
 
 
@@ -22,7 +23,7 @@ def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict
             training rows, or a label outside {0, 1}.
     """
     events: dict[str, dict[str, EventFiles]] = {}
-    id_types: dict[str, tuple[bool, str]] = {}
+    id_types = _catalog_id_types(experiment)
     for name, domain in experiment.domains.items():
         events[name] = {}
         needs = needed_columns(experiment, name)
@@ -56,9 +57,9 @@ def _check_labels(files: EventFiles, columns: list[str], field: str) -> None:
                 if pa.types.is_boolean(kind) or pa.types.is_null(kind):
                     continue
                 statistics = metadata.row_group(group).column(position[column]).statistics
-                bounded = pa.types.is_integer(kind) and statistics is not None and statistics.has_min_max
-                if bounded and statistics.min >= 0 and statistics.max <= 1:
-                    continue  # integers between 0 and 1 are 0 and 1
+                bounds = (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+                if pa.types.is_integer(kind) and bounds in {(0, 0), (0, 1), (1, 1)}:
+                    continue
                 values = read_group(file, group, [column])[column].cast(pa.float64(), safe=False).to_numpy()
                 bad = ~((values == 0) | (values == 1) | np.isnan(values))
                 if bad.any():
@@ -70,21 +71,37 @@ def _check_labels(files: EventFiles, columns: list[str], field: str) -> None:
                     )
 
 
+def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[bool, str]]:
+    """Entity -> whether its catalog's key is a string, and the file that says so."""
+    found = {}
+    for name, entity in experiment.entities.present().items():
+        if entity.catalog is None or not (files := expand_glob(entity.catalog.path)):
+            continue  # reading the catalog says what is wrong
+        schema = open_parquet(files[0]).schema_arrow
+        if entity.catalog.key in schema.names:
+            found[name] = (is_string(schema.field(entity.catalog.key).type), files[0])
+    return found
+
+
 def _check_id_types(
     experiment: Experiment, splits: dict[str, EventFiles], seen: dict[str, tuple[bool, str]], domain: str
 ) -> None:
-    """The same entity must have the same id type in every domain: 7 and '7' would be two ids."""
-    for name, entity in experiment.entities.present().items():
+    """An entity's ids must be of one type in every domain, its catalog and the history: 7 and '7' would be two ids."""
+    entities, recommends = experiment.entities, experiment.domains[domain].kind == "recommendation"
+    columns = [(n, e.id) for n, e in entities.present().items() if not (n == "query" and recommends)]
+    if entities.user.history is not None:
+        columns.append(("item", entities.user.history.column))
+    for name, column in columns:
         for files in splits.values():
-            schema = open_parquet(files.files[0]).schema_arrow
-            if entity.id not in schema.names or pa.types.is_null(schema.field(entity.id).type):
+            kind = open_parquet(files.files[0]).schema_arrow.field(column).type
+            kind = kind.value_type if is_list(kind) else kind
+            if pa.types.is_null(kind):
                 continue
-            kind = schema.field(entity.id).type
-            integer = not is_string(kind)
-            first, where = seen.setdefault(name, (integer, files.files[0]))
-            if first != integer:
+            text = is_string(kind)
+            first, where = seen.setdefault(name, (text, files.files[0]))
+            if first != text:
                 raise UserError(
-                    f"{files.files[0]}: column '{entity.id}'",
+                    f"{files.files[0]}: column '{column}'",
                     f"holds {kind}, but {where} holds the other kind of id for the same entity",
-                    f"Write one type for entities.{name} in all domains (here: domain '{domain}').",
+                    f"Write one type for entities.{name} in all events and its catalog (here: domain '{domain}').",
                 )

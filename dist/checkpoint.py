@@ -4,11 +4,12 @@ import json
 import os
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import FileSystemReader, state_dict_loader, state_dict_saver
 from torchrec.distributed import DistributedModelParallel
 
 from ..data.errors import UserError
@@ -62,12 +63,50 @@ def save(
 def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer | None = None) -> dict[str, Any]:
     """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
     tensors = _tensors(sharded, with_optimizer=optimizer is not None)
+    moments = _take_moments_of_another_plan(tensors, folder) if optimizer is not None else []
     state_dict_loader.load(tensors, checkpoint_id=folder)
     sharded.load_state_dict(tensors["model"])
     if optimizer is not None:
+        for moment in moments:
+            moment.put_back()
         sharded.fused_optimizer.load_state_dict(tensors["sparse_optimizer"])
         optimizer.load_dense_state(torch.load(folder / _DENSE, weights_only=True, map_location="cpu"))
     return json.loads((folder / _STATE).read_text())
+
+
+@dataclass
+class _Moment:
+    """A row-wise moment whose saved size is not the one this plan needs.
+
+    Each column shard of a table has a moment per row of its own, and a state dict lays these end to end: ``[shards x
+    rows]``. Another number of column shards gets their mean, which is the moment over all columns.
+    """
+
+    states: dict[str, Any]
+    name: str
+    rows: int
+    planned: Any
+
+    def put_back(self) -> None:
+        mean = self.states[self.name].view(-1, self.rows).mean(0)
+        for part in self.planned.local_shards():
+            start = part.metadata.shard_offsets[0]
+            at = torch.arange(start, start + part.metadata.shard_sizes[0]) % self.rows
+            part.tensor.copy_(mean[at])
+        self.states[self.name] = self.planned
+
+
+def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[_Moment]:
+    """Puts tensors of the saved size in the place of those that are planned with another size."""
+    saved: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
+    out = []
+    for parameter, states in tensors["sparse_optimizer"]["state"].items():
+        for name, planned in list(states.items()):
+            size = saved[f"sparse_optimizer.state.{parameter}.{name}"].size
+            if size != planned.size():
+                out.append(_Moment(states, name, tensors["model"][parameter].size(0), planned))
+                states[name] = torch.empty(size)
+    return out
 
 
 def latest(run: Path) -> Path | None:

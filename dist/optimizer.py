@@ -26,8 +26,8 @@ class Optimizer:
 
     def __init__(self, sharded: DistributedModelParallel, training: TrainingConfig):
         self._training = training
-        sparse = set(sharded.fused_optimizer.params)
-        self._dense = [p for name, p in sharded.named_parameters() if name not in sparse]
+        # By name, not by absence from the fused optimizer, which knows this rank's tables only.
+        self._dense = [p for name, p in sharded.named_parameters() if "embedding_bags." not in name]
         self._adamw = torch.optim.AdamW(
             self._dense, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )

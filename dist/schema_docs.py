@@ -50,7 +50,9 @@ def _parts(field: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _section(name: str, schema: dict[str, Any], places: list[str]) -> str:
-    lines = [f"## {_title(name)}", "", _text(schema.get("description", "")), ""]
+    lines = [f"## {_title(name)}", ""]
+    if "description" in schema:
+        lines += [_text(schema["description"]), ""]
     if places != [""]:
         lines += ["In the file: " + ", ".join(f"`{place}`" for place in places) + ".", ""]
     lines += ["| field | type | default | |", "| --- | --- | --- | --- |"]
