@@ -215,9 +215,9 @@ class TrainingConfig(Strict):
     epochs: Positive = Field(default=2, description="passes over the training events")
     max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever the epochs")
     batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
-    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW weight decay of the dense part")
-    sparse_learning_rate: float = Field(default=0.05, gt=0, description="peak learning rate of the tables")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
+    sparse_learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate of the tables")
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         default="rowwise_adagrad", description="fused into the tables' backward"
     )

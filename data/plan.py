@@ -1,7 +1,7 @@
 """The order of an epoch: which rows each rank reads at each step, as a pure function of a seed.
 
-An epoch is a list of *chunks*. A chunk is a handful of *blocks* (row groups or parts of one) picked at random, whose
-rows are then shuffled together. Chunks do not depend on the number of ranks; they are dealt to the ranks, and every
+An epoch is a list of *chunks*. A chunk is a handful of *blocks* (row groups or parts of one) picked at random from a
+few row groups that were themselves picked at random; its rows are then shuffled together. Chunks do not depend on the number of ranks; they are dealt to the ranks, and every
 rank spreads its rows evenly over the same number of steps. Where a run was interrupted is therefore a few integers
 (`Position`), and what is left of an epoch can be dealt to any other number of ranks: each row exactly once.
 """
@@ -16,6 +16,7 @@ from .parquet import EventFiles
 _BLOCKS_PER_DOMAIN = 1024
 _CHUNKS_PER_DOMAIN = 64
 _SMALLEST_BLOCK = 16
+_NEAR_ROWS = 2**18  # row groups decoded at one time hold about this many rows, unless a single one holds more
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,8 @@ def rows_in(chunks: list[list[Chunk]]) -> int:
 
 
 def blocks_of(files: EventFiles) -> list[Block]:
-    """Row groups, cut into parts where a domain has few of them, so that every rank gets some of every domain."""
+    """Row groups, in file order, cut into parts where a domain has few of them, so that chunks mix rows from afar."""
     groups = [(f, g, rows) for f, of_file in enumerate(files.group_rows) for g, rows in enumerate(of_file) if rows]
-    if len(groups) >= _CHUNKS_PER_DOMAIN:
-        return [Block(f, g, 0, rows) for f, g, rows in groups]
     size = max(_SMALLEST_BLOCK, -(-files.rows // _BLOCKS_PER_DOMAIN))
     return [Block(f, g, at, min(at + size, rows)) for f, g, rows in groups for at in range(0, rows, size)]
 
@@ -203,7 +202,8 @@ def _slice_passes(domain: int, events: EventFiles, wanted: int, seed: int, epoch
 
 def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: int) -> list[Chunk]:
     blocks = blocks_of(events)
-    order = np.random.default_rng((seed, domain, number)).permutation(len(blocks))
+    random = np.random.default_rng((seed, domain, number))
+    order = np.lexsort((random.random(len(blocks)), _neighbourhoods(blocks, random)))
     chunks: list[Chunk] = []
     pending: list[Block] = []
     held = 0
@@ -216,6 +216,22 @@ def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: i
     if pending:
         chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held))
     return chunks
+
+
+def _neighbourhoods(blocks: list[Block], random: np.random.Generator) -> np.ndarray:
+    """``[blocks]`` the neighbourhood of each block: a few row groups picked at random, whose blocks are then mixed.
+
+    A row group is decoded as a whole, however few of its rows are wanted. Reading one neighbourhood after another lets
+    the reader keep what it decodes, where blocks picked from everywhere would decode large files over and over.
+    """
+    new_group = [i == 0 or (b.file, b.group) != (blocks[i - 1].file, blocks[i - 1].group) for i, b in enumerate(blocks)]
+    group_of = np.cumsum(new_group, dtype=np.int64) - 1
+    group_rows = np.bincount(group_of, [block.rows for block in blocks]).astype(np.int64)
+    order = random.permutation(len(group_rows))
+    rows_before = np.cumsum(group_rows[order]) - group_rows[order]
+    near = np.empty(len(order), np.int64)
+    near[order] = rows_before // _NEAR_ROWS
+    return near[group_of]
 
 
 def _drop(chunks: list[Chunk], start: int, stop: int | None = None) -> list[Chunk]:

@@ -42,7 +42,7 @@ def save(
     folder = run / "checkpoints" / f"step_{state['step']:08d}"
     temporary = folder.with_name(f".{folder.name}.tmp")
     runtime.on_main(lambda: shutil.rmtree(temporary, ignore_errors=True))
-    state_dict_saver.save(_tensors(sharded), checkpoint_id=temporary)
+    state_dict_saver.save(_tensors(sharded, sharded.fused_optimizer.state_dict()), checkpoint_id=temporary)
 
     def commit() -> None:
         torch.save(optimizer.dense_state(), temporary / _DENSE)
@@ -62,14 +62,15 @@ def save(
 
 def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer | None = None) -> dict[str, Any]:
     """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
-    tensors = _tensors(sharded, with_optimizer=optimizer is not None)
-    moments = _take_moments_of_another_plan(tensors, folder) if optimizer is not None else []
+    sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
+    tensors = _tensors(sharded, sparse)
+    moments = _take_moments_of_another_plan(tensors, folder)
     state_dict_loader.load(tensors, checkpoint_id=folder)
     sharded.load_state_dict(tensors["model"])
     if optimizer is not None:
         for moment in moments:
             moment.put_back()
-        sharded.fused_optimizer.load_state_dict(tensors["sparse_optimizer"])
+        sharded.fused_optimizer.load_state_dict(sparse)
         optimizer.load_dense_state(torch.load(folder / _DENSE, weights_only=True, map_location="cpu"))
     return json.loads((folder / _STATE).read_text())
 
@@ -100,9 +101,9 @@ def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list
     """Puts tensors of the saved size in the place of those that are planned with another size."""
     saved: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
     out = []
-    for parameter, states in tensors["sparse_optimizer"]["state"].items():
+    for parameter, states in tensors.get("sparse_optimizer", {}).items():
         for name, planned in list(states.items()):
-            size = saved[f"sparse_optimizer.state.{parameter}.{name}"].size
+            size = saved[f"sparse_optimizer.{parameter}.{name}"].size
             if size != planned.size():
                 out.append(_Moment(states, name, tensors["model"][parameter].size(0), planned))
                 states[name] = torch.empty(size)
@@ -128,11 +129,10 @@ def best(run: Path) -> Path:
     return found.get(step, found[max(found)])
 
 
-def _tensors(sharded: DistributedModelParallel, with_optimizer: bool = True) -> dict[str, Any]:
-    out = {"model": sharded.state_dict()}
-    if with_optimizer:
-        out["sparse_optimizer"] = sharded.fused_optimizer.state_dict()
-    return out
+def _tensors(sharded: DistributedModelParallel, sparse: dict[str, Any]) -> dict[str, Any]:
+    """What torch.distributed.checkpoint writes and reads; SGD has no state, and an empty dict would be a missing key."""
+    states = {parameter: states for parameter, states in sparse["state"].items() if states}
+    return {"model": sharded.state_dict()} | ({"sparse_optimizer": states} if states else {})
 
 
 def _complete(run: Path) -> dict[int, Path]:

@@ -28,7 +28,7 @@ def experiment_reference() -> str:
     for name, place in _walk(schema, "Experiment", ""):
         places.setdefault(name, []).append(place)
     parts = [_HEAD, *(_section(name, schema["$defs"].get(name, schema), at) for name, at in places.items())]
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip()
 
 
 def _walk(schema: dict[str, Any], name: str, place: str) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from .evaluate import evaluate, validation_auc
 from .optimizer import Optimizer
 from .run_folder import RUN_INFO, VALIDATION, check_new_or_same, create_run, open_run, read_json, write_json
 from .runtime import Runtime
-from .sharding import shard
+from .sharding import check_optimizer, shard
 from .training_log import TrainingLog
 
 Events = dict[str, dict[str, EventFiles]]
@@ -85,6 +85,7 @@ def train(experiment: Experiment, run: Path, runtime: Runtime) -> None:
 
 def prepare(experiment: Experiment, run: Path) -> Events:
     """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again."""
+    check_optimizer(experiment.training)
     events = check_events(experiment)
     if not check_new_or_same(run, experiment):
         statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})

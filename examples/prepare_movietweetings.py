@@ -1,6 +1,6 @@
 """MovieTweetings ratings become foundrank events, with nothing but pyarrow and NumPy.
 
-    python examples/prepare_movietweetings.py SOURCE OUT     SOURCE holds ratings.parquet and movies.parquet
+python examples/prepare_movietweetings.py SOURCE OUT     SOURCE holds ratings.parquet and movies.parquet
 """
 
 import sys

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from foundrank.data.catalog import read_catalog
 from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as torch_dist
+
 from foundrank.dist.runtime import Runtime
 
 _PRELOAD = ["torchrec", "foundrank.dist.train", "foundrank.dist.evaluate", "foundrank.dist.score"]

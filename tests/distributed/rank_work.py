@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.tensor import DTensor
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
 from foundrank.data.batch import Batch
 from foundrank.data.check import check_events
 from foundrank.data.encode import EventEncoder
@@ -16,9 +20,6 @@ from foundrank.data.statistics import count
 from foundrank.dist.optimizer import Optimizer
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
-from torch.distributed.tensor import DTensor
-from torchrec.distributed import DistributedModelParallel
-from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 Piece = tuple[tuple[int, ...], np.ndarray]
 """Offset in the whole tensor, and values."""

@@ -1,16 +1,21 @@
 """Checkpoints survive other plans and rank counts, interruptions, and their own deletion."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.dist import checkpoint
 from foundrank.dist.optimizer import Optimizer
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
-from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+from foundrank.dist.train import train
 
 from .harness import run_ranks
 from .rank_work import batches_of, dense_of, make_encoder, sparse_state_of, tables_of, whole
@@ -20,7 +25,11 @@ Held = tuple[dict, dict, dict, dict]
 
 
 def held(sharded: Any, optimizer: Optimizer) -> Held:
-    adamw = {f"{number}.{name}": value.numpy().copy() for number, state in optimizer.dense_state()["state"].items() for name, value in state.items()}
+    adamw = {
+        f"{number}.{name}": value.numpy().copy()
+        for number, state in optimizer.dense_state()["state"].items()
+        for name, value in state.items()
+    }
     return tables_of(sharded), sparse_state_of(sharded), dense_of(sharded), adamw
 
 
@@ -43,13 +52,153 @@ def load(runtime: Runtime, experiment: Experiment, run: Path) -> Held:
     optimizer = Optimizer(sharded, experiment.training)
     folder = checkpoint.latest(run)
     assert folder is not None
-    assert checkpoint.load(folder, sharded, optimizer) == {"step": 3}
+    checkpoint.load(folder, sharded, optimizer)
     return held(sharded, optimizer)
 
 
-@pytest.mark.parametrize(("ranks", "sharding"), [(1, "auto"), (2, "column_wise"), (2, "table_wise"), (2, "row_wise")])
-@pytest.mark.parametrize("optimizer", ["rowwise_adagrad"])
-def test_x(small, tmp_path, ranks, sharding, optimizer):
-    ch = f"training.sparse_optimizer={optimizer}"
-    a = run_ranks(train_and_save, 2, small("training.sharding=row_wise", ch), tmp_path)
-    b = run_ranks(load, ranks, small(f"training.sharding={sharding}", ch), tmp_path)
+def save_steps(
+    runtime: Runtime, experiment: Experiment, run: Path, aucs: list[float | None], keep: int
+) -> list[list[str]]:
+    """Saves once per validation AUC, steps 1, 2, ...; the folders there after each."""
+    sharded = shard(make_encoder(experiment).layout, experiment, runtime)
+    optimizer, seen = Optimizer(sharded, experiment.training), []
+    for step, auc in enumerate(aucs, 1):
+        state = {"step": step} | ({} if auc is None else {"validation_auc": auc})
+        checkpoint.save(run, sharded, optimizer, state, keep, runtime)
+        runtime.barrier()
+        seen.append(sorted(folder.name for folder in (run / "checkpoints").iterdir()))
+        runtime.barrier()
+    return seen
+
+
+def train_run(runtime: Runtime, experiment: Experiment, run: Path) -> None:
+    train(experiment, run, runtime)
+
+
+def row_wise_moments(values: np.ndarray, rows: int) -> np.ndarray:
+    """Over all columns, from one moment per column shard."""
+    return values.reshape(-1, rows).mean(0)
+
+
+@pytest.mark.parametrize(
+    ("saved", "ranks", "loaded"),
+    [
+        ("row_wise", 1, "auto"),
+        ("row_wise", 2, "column_wise"),
+        ("row_wise", 2, "table_wise"),
+        ("column_wise", 2, "row_wise"),
+        ("table_wise", 1, "auto"),
+    ],
+)
+def test_a_checkpoint_loads_on_another_plan_and_number_of_ranks(small, tmp_path, saved, ranks, loaded):
+    before = run_ranks(train_and_save, 2, small(f"training.sharding={saved}"), tmp_path)
+    after = run_ranks(load, ranks, small(f"training.sharding={loaded}"), tmp_path)
+    tables, moments = whole([rank[0] for rank in before]), whole([rank[1] for rank in before])
+    got_tables, got_moments = whole([rank[0] for rank in after]), whole([rank[1] for rank in after])
+    assert got_tables.keys() == tables.keys()
+    assert got_moments.keys() == moments.keys() == {f"{name}.momentum1" for name in tables}
+    for name, table in tables.items():
+        np.testing.assert_array_equal(got_tables[name], table, err_msg=name)
+        given, wanted = (row_wise_moments(m[f"{name}.momentum1"], len(table)) for m in (got_moments, moments))
+        assert wanted.any()
+        np.testing.assert_allclose(given, wanted, rtol=1e-6, err_msg=name)
+    for _, _, dense, adamw in after:
+        assert same(dense, before[0][2])
+        assert same(adamw, before[0][3])
+
+
+def same(given: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
+    return given.keys() == wanted.keys() and all(np.array_equal(value, wanted[name]) for name, value in given.items())
+
+
+def test_sgd_has_no_state_and_is_saved_and_loaded_all_the_same(small, tmp_path):
+    sgd = "training.sparse_optimizer=sgd"
+    before = run_ranks(train_and_save, 2, small(sgd, "training.sharding=row_wise"), tmp_path)
+    after = run_ranks(load, 2, small(sgd, "training.sharding=table_wise"), tmp_path)
+    assert same(whole([rank[0] for rank in after]), whole([rank[0] for rank in before]))
+
+
+@pytest.mark.parametrize("sharding", ["auto", "row_wise"])
+def test_a_resumed_run_ends_as_an_undisturbed_one(small, tmp_path, sharding):
+    experiment = small(
+        f"training.sharding={sharding}", "training.batch_size=400", "training.checkpoint_every=4", "training.epochs=2",
+        "training.keep_best=false", "training.keep_checkpoints=99",
+    )  # fmt: skip
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    run_ranks(train_run, 2, experiment, undisturbed)
+    shutil.copytree(undisturbed, stopped)
+    folders = sorted((stopped / "checkpoints").iterdir())
+    # Stopped in the middle of the second epoch, while writing the checkpoint after that.
+    positions = [position_of(folder) for folder in folders]
+    back = next(at for at, position in enumerate(positions) if position["epoch"] == 1 and position["taken"])
+    for folder in folders[back + 1 :]:
+        (folder / "COMMITTED").unlink()
+    assert back + 1 < len(folders)
+    run_ranks(train_run, 2, experiment, stopped)
+
+    assert [line["step"] for line in lines_of(stopped)] == list(range(1, step_of(folders[-1]) + 1))
+    assert [line["loss"] for line in lines_of(stopped)] == [line["loss"] for line in lines_of(undisturbed)]
+    first, second = (run_ranks(load, 2, experiment, run) for run in (undisturbed, stopped))
+    for (_, _, dense, adamw), (_, _, other_dense, other_adamw) in zip(first, second, strict=True):
+        assert same(dense, other_dense)
+        assert same(adamw, other_adamw)
+    for part in (0, 1):
+        assert same(whole([rank[part] for rank in first]), whole([rank[part] for rank in second]))
+
+
+def test_an_epoch_stopped_on_two_ranks_is_finished_by_one(small, tmp_path):
+    experiment = small("training.batch_size=400", "training.checkpoint_every=4", "training.keep_best=false")
+    run = tmp_path / "run"
+    run_ranks(train_run, 2, experiment, run)
+    newest = checkpoint.latest(run)
+    assert newest is not None
+    (newest / "COMMITTED").unlink()
+    stopped = checkpoint.latest(run)
+    assert stopped is not None
+    assert position_of(stopped)["taken"]
+    left_on_two = step_of(newest) - step_of(stopped)
+    run_ranks(train_run, 1, experiment, run)
+    last = checkpoint.latest(run)
+    assert last is not None
+    assert position_of(last) == {"epoch": 1, "taken": []}
+    assert 2 * left_on_two - 1 <= step_of(last) - step_of(stopped) <= 2 * left_on_two
+
+
+def step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def position_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "state.json").read_text())["position"]
+
+
+def test_an_incomplete_checkpoint_is_ignored(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="has no complete checkpoint"):
+        checkpoint.best(run)
+    for step, committed in ((7, True), (9, False)):
+        folder = run / "checkpoints" / f"step_{step:08d}"
+        folder.mkdir(parents=True)
+        if committed:
+            (folder / "COMMITTED").touch()
+    (run / "checkpoints" / ".step_00000011.tmp").mkdir()
+    (run / "checkpoints" / ".step_00000011.tmp" / "COMMITTED").touch()
+    (run / "best.json").write_text(json.dumps({"step": 9, "validation_auc": 0.9}))
+    complete = run / "checkpoints" / "step_00000007"
+    assert checkpoint.latest(run) == checkpoint.best(run) == complete
+    (complete / "COMMITTED").unlink()
+    assert checkpoint.latest(run) is None
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept(small, tmp_path):
+    aucs = [0.6, 0.8, None, 0.7, None]
+    for seen in run_ranks(save_steps, 2, small(), tmp_path, aucs, 2):
+        assert [[int(name[-1]) for name in names] for names in seen] == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5]]
+    assert checkpoint.best(tmp_path).name == "step_00000002"
+    latest = checkpoint.latest(tmp_path)
+    assert latest is not None
+    assert latest.name == "step_00000005"

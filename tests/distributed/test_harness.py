@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+
 from foundrank.dist.runtime import Runtime
 
 from .harness import run_ranks

@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torchrec.optim import RowWiseAdagrad
+
 from foundrank.data.experiment import Experiment
 from foundrank.dist.optimizer import schedule
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
 from foundrank.model.embeddings import materialise
 from foundrank.model.foundation import Foundation
-from torch import nn
-from torchrec.optim import RowWiseAdagrad
 
 from .harness import run_ranks
 from .rank_work import Trained, batches_of, dense_of, make_encoder, tables_of, train_steps, whole

@@ -1,0 +1,169 @@
+"""foundrank against popularity and gradient-boosted trees on one data set, over several seeds, into a results file.
+
+    python -m benchmarks.compare simulated
+    python -m benchmarks.compare completejourney --source FOLDER
+    python -m benchmarks.compare EXPERIMENT --seeds 3 --out docs/results.md
+
+What is finished is kept under --work: the same command goes on where it was interrupted.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from foundrank.data.errors import UserError, nearest
+from foundrank.data.experiment import Experiment
+from foundrank.data.load import load_experiment
+from foundrank.dist.run_folder import EVALUATION, RUN_INFO, check_new_or_same, read_json, write_json
+
+from . import baselines
+from .comparison_table import tables, write_section
+
+SIMULATED = "simulated"
+IMPORTED = ("completejourney", "movietweetings", "amazon-search")
+NAMES = ", ".join((SIMULATED, *IMPORTED))
+
+
+def compare(
+    experiment: Annotated[str, typer.Argument(help=f"experiment YAML or its folder, or one of {NAMES}")],
+    seeds: Annotated[int, typer.Option(min=1, help="trainings; an interval needs two")] = 3,
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results.md"),
+    work: Annotated[Path, typer.Option(help="folder for data, runs and trees")] = Path("runs/compare"),
+    source: Annotated[Path | None, typer.Option(help="folder of the Parquet files to import")] = None,
+    processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks of each training")] = 2,
+    max_rows: Annotated[int, typer.Option(min=1000, help="rows of a domain the trees see")] = baselines.MAX_ROWS,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a field")] = None,
+) -> None:
+    """Train and test foundrank and trees on every seed, and write the table."""
+    overrides = set_ or []
+    path = prepare(experiment, source, work)
+    loaded = load_experiment(path, overrides)
+    folder = work / loaded.name
+    trees, runs = [], []
+    for seed in range(loaded.seed, loaded.seed + seeds):
+        runs.append(measure_foundrank(path, [*overrides, f"seed={seed}"], processes, folder / f"run-{seed}"))
+        trees.append(measure_trees(loaded, seed, max_rows, folder / f"trees-{seed}.json"))
+    text = tables([result["rows"] for result in trees], [result["rows"] for result in runs])
+    section = f"{_heading(loaded, trees, runs, processes, max_rows)}\n\n{text}"
+    write_section(out, loaded.name, section)
+    print(f"{section}\n\nwrote {out}")
+
+
+def prepare(experiment: str, source: Path | None, work: Path) -> Path:
+    """The experiment's file: the one given, or that of a data set made under ``work`` with its text vectors.
+
+    Raises:
+        UserError: neither a file nor a known name, or a data set to import without its source.
+    """
+    if Path(experiment).exists():
+        return Path(experiment)
+    if experiment != SIMULATED and experiment not in IMPORTED:
+        raise UserError(
+            "benchmarks.compare", f"'{experiment}' is no file or data set", nearest(experiment, NAMES.split(", "))
+        )
+    folder = work / "data" / experiment
+    if not folder.exists():
+        if experiment == SIMULATED:
+            _foundrank("simulate", folder)
+        elif source is None:
+            raise UserError("benchmarks.compare", f"'{experiment}' is imported from files", "Name them with --source.")
+        else:
+            _foundrank("import", experiment, source, folder)
+    _foundrank("embed", folder)
+    return folder
+
+
+def measure_foundrank(path: Path, overrides: list[str], processes: int, run: Path) -> dict[str, Any]:
+    """Trains and evaluates one seed, as far as that is not yet done.
+
+    Returns:
+        ``rows`` of ``evaluation.json`` and ``seconds`` of training.
+
+    Raises:
+        UserError: the run folder holds another experiment.
+    """
+    experiment = load_experiment(path, overrides)
+    done = check_new_or_same(run, experiment) and (run / RUN_INFO).is_file()
+    if not done:
+        arguments = [part for override in overrides for part in ("--set", override)]
+        _foundrank("train", path, "--run-dir", run, "--processes", processes, *arguments)
+    if not done or not (run / EVALUATION).is_file():
+        _foundrank("evaluate", run, "--processes", processes)
+    return {"rows": read_json(run / EVALUATION)["rows"], "seconds": read_json(run / RUN_INFO)["seconds"]}
+
+
+def measure_trees(experiment: Experiment, seed: int, max_rows: int, cache: Path) -> dict[str, Any]:
+    """Fits and tests the trees of one seed, unless ``cache`` has them for the same data and settings.
+
+    Returns:
+        ``rows`` like those of ``evaluation.json`` and ``seconds`` of everything.
+    """
+    of_data = experiment.model_dump(mode="json", include={"entities", "context", "domains", "text"})
+    settings = of_data | {
+        "aspects": list(experiment.model.aspects),
+        "grid": [list(setting) for setting in baselines.GRID],
+        "limits": [max_rows, baselines.GRID_ROWS, baselines.MAX_TREES, baselines.PATIENCE],
+    }
+    kept = read_json(cache)
+    if kept is None or kept["settings"] != settings:
+        started = time.perf_counter()
+        rows = baselines.run_trees(experiment, seed, max_rows)
+        kept = {"settings": settings, "rows": rows, "seconds": time.perf_counter() - started}
+        write_json(cache, kept)
+    return kept
+
+
+def matmul_gflops(size: int = 1024, repeats: int = 5) -> float:
+    """Fastest of a few float32 products of two square matrices, in 10^9 floating-point operations a second."""
+    a = torch.rand(size, size)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds[1:]) / 1e9
+
+
+def _heading(experiment: Experiment, trees: list[dict], runs: list[dict], processes: int, max_rows: int) -> str:
+    minutes = {name: np.mean([r["seconds"] for r in results]) / 60 for name, results in (("f", runs), ("t", trees))}
+    seeds = f"{len(runs)} seed(s) from {experiment.seed}"
+    return f"""## {experiment.name}
+
+    python -m benchmarks.compare {shlex.join(sys.argv[1:])}
+
+{os.cpu_count()} cores, {matmul_gflops():.0f} GFLOP/s in a float32 product of 1024 x 1024 matrices. {seeds}; a training took
+{minutes["f"]:.1f} minutes on {processes} ranks, the trees of all domains {minutes["t"]:.1f} minutes.
+
+- foundrank: one model for all domains. Trees: a HistGradientBoostingClassifier per domain and task on the same features with
+  out-of-fold target encodings, crosses with the history, text cosines and components; at most {max_rows:,} training rows;
+  best of {len(baselines.GRID)} settings on validation. Popularity: an item's smoothed positive rate in training.
+- ± after a mean is a 95 % interval over seeds (Student's t; Welch for the difference to the trees). It does not cover the
+  choice of test rows: "± test" does, for foundrank's AUC alone (Hanley and McNeil, 1982)."""
+
+
+def _foundrank(*arguments: object) -> None:
+    command = [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
+    print("$ foundrank " + shlex.join(command[3:]), flush=True)
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one paragraph and status 2."""
+    try:
+        typer.run(compare)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

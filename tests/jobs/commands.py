@@ -1,0 +1,37 @@
+"""The real commands in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "foundrank.dist.cli"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+TINY = (
+    "model.embedding_dim=8", "model.width=16", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",
+    "model.tower_width=8", "training.batch_size=128", "training.shuffle_rows=2048", "training.log_every=1",
+    "training.learning_rate=0.005",
+)  # fmt: skip
+WITHOUT_DROPOUT = ("model.dropout=0", "model.id_dropout=0")
+
+
+def foundrank(*arguments: object, status: int = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+    """Runs ``foundrank ARGUMENTS`` and checks its exit status."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == status, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def settings(*changes: str) -> list[str]:
+    """``--set`` options for a tiny model, and changes."""
+    return [word for change in (*TINY, *changes) for word in ("--set", change)]
+
+
+def without_temporaries(folder: Path) -> list[str]:
+    """Names in a folder; none may be what an interrupted write leaves."""
+    names = sorted(path.name for path in folder.iterdir())
+    assert not [name for name in names if ".tmp" in name], names
+    return names

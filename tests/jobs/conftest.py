@@ -1,0 +1,39 @@
+"""One simulated world and one trained run for all job tests."""
+
+from pathlib import Path
+
+import pytest
+
+from .commands import WITHOUT_DROPOUT, foundrank, settings
+
+TRAIN = settings(*WITHOUT_DROPOUT, "training.checkpoint_every=10")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a simulated world, without text vectors."""
+    folder = tmp_path_factory.mktemp("jobs") / "world"
+    foundrank("simulate", folder, "--rows", 20_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded(world: Path) -> Path:
+    """The world with MiniLM's vectors of every text."""
+    foundrank("embed", world)
+    return world
+
+
+@pytest.fixture(scope="session")
+def train_arguments() -> list[str]:
+    """Options of the command that made ``run``."""
+    return [*TRAIN, "-p", "2"]
+
+
+@pytest.fixture(scope="session")
+def run(embedded: Path, train_arguments: list[str]) -> Path:
+    """A run of two epochs on two processes, evaluated on the test split."""
+    folder = embedded.parent / "run"
+    foundrank("train", embedded, "--run-dir", folder, *train_arguments)
+    foundrank("evaluate", folder, "-p", "2")
+    return folder

@@ -1,0 +1,55 @@
+"""The same command again: the same numbers, or what was left to do."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+from .commands import COMMAND, ENVIRONMENT, foundrank, settings
+
+
+def losses(run: Path) -> list[tuple[int, float, dict[str, float]]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["losses"]) for line in lines]
+
+
+def test_the_same_seed_logs_the_same_losses(embedded, tmp_path):
+    options = [*settings("training.max_steps=6", "training.keep_best=false"), "-p", "2"]
+    for name in ("first", "second"):
+        foundrank("train", embedded, "--run-dir", tmp_path / name, *options)
+    assert len(losses(tmp_path / "first")) == 6
+    assert losses(tmp_path / "first") == losses(tmp_path / "second")
+
+
+def test_a_killed_training_goes_on_where_it_was(run, embedded, train_arguments, tmp_path):
+    killed = tmp_path / "killed"
+    command = ["train", embedded, "--run-dir", killed, *train_arguments]
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, command)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 120
+    while not list(killed.glob("checkpoints/*/COMMITTED")):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    # The launcher's ranks outlive it: all of them are ended, as when a machine goes down.
+    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        one.kill()
+    process.wait()
+    assert not (killed / "run.json").exists()
+    begun = max(int(path.parent.name.removeprefix("step_")) for path in killed.glob("checkpoints/*/COMMITTED"))
+
+    foundrank(*command)
+    assert losses(killed) == losses(run)
+    assert begun < json.loads((killed / "run.json").read_text())["steps"]
+    foundrank("evaluate", killed, "-p", "2")
+    given, wanted = (json.loads((folder / "evaluation.json").read_text())["rows"] for folder in (killed, run))
+    assert given == wanted
+
+
+def test_a_finished_training_changes_nothing(run, embedded, train_arguments):
+    before = {path.name for path in (run / "checkpoints").iterdir()}, losses(run)
+    foundrank("train", embedded, "--run-dir", run, *train_arguments)
+    assert ({path.name for path in (run / "checkpoints").iterdir()}, losses(run)) == before
