@@ -8,6 +8,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DATA ?= $(or $(FOUNDRANK_DATA),../shared/data)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
@@ -17,7 +18,7 @@ help:
 	@echo "make demo   simulate, embed, train, evaluate and score a small world with 2 processes"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
-	@echo "make bench  the benchmarks in benchmarks/"
+	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
 venv: .venv/.installed
@@ -35,7 +36,9 @@ lint: venv
 	pyright
 
 bench: venv
-	for file in benchmarks/bench_*.py; do echo "== $$file"; python "$$file"; done
+	python -m benchmarks.compare simulated
+	python -m benchmarks.compare completejourney --source $(DATA)/completejourney
+	python -m benchmarks.compare amazon-search --source $(DATA)/amazon_cellphones_search
 
 clean:
 	rm -rf build foundrank.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ python -m benchmarks.baselines EXPERIMENT --seed 0 --out trees.json
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,8 @@ from .target_encoding import make_folds
 from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns
 
 # (learning rate, leaves); the validation AUC chooses, on a sample of the training rows.
-GRID = ((0.05, 8), (0.05, 31), (0.1, 15), (0.1, 63))
+Setting = tuple[float, int]
+GRID: tuple[Setting, ...] = ((0.05, 8), (0.05, 31), (0.1, 15), (0.1, 63))
 GRID_ROWS = 40_000
 MAX_TREES = 500
 PATIENCE = 20
@@ -49,8 +50,8 @@ def run_trees(experiment: Experiment, seed: int, max_rows: int = MAX_ROWS) -> li
         max_rows: training rows of a domain the trees see at most, sampled; target encodings always count all rows.
 
     Returns:
-        Rows as in a run's ``evaluation.json``, with ``learning_rate``, ``leaves``, ``trees``, ``columns``,
-        ``train_rows`` and ``validation_auc`` of the chosen trees.
+        Rows as in a run's ``evaluation.json``, with ``folds``, ``learning_rate``, ``leaves``, ``trees``,
+        ``columns``, ``train_rows`` and ``validation_auc`` of the chosen trees.
 
     Raises:
         UserError: bad data, a split that is missing, or text vectors that are.
@@ -97,7 +98,8 @@ def _domain_trees(
     rows = concatenate(splits)
     split = np.repeat(np.arange(len(splits)), [len(part) for part in splits])
     groups = rows.host["list"] if domain.list_column else np.arange(len(rows))
-    folds = make_folds(groups, split == TRAIN, seed)
+    in_training = split == TRAIN
+    folds = {kind: make_folds(groups, in_training, kind == "in order", seed) for kind in ("in order", "random")}
 
     train = np.flatnonzero(split == TRAIN)
     if len(train) > max_rows:
@@ -108,15 +110,16 @@ def _domain_trees(
     out = []
     for task in domain.tasks:
         at = layout.tasks.index(task)
-        targets = {n: values[kept] for n, values in target_columns(rows, layout, at, folds).items()}
         labelled = [np.flatnonzero(held.label_mask[:, at] & (split == part)) for part in range(len(splits))]
         if not len(labelled[TEST]):
             continue
-        table, _ = matrix(shared | targets, labelled[TRAIN])
-        labels = held.labels[:, at]
-        probabilities, chosen = fit_best(table, labels, labelled, seed)
+        tables = {}
+        for kind, of_row in folds.items():
+            targets = {n: values[kept] for n, values in target_columns(rows, layout, at, of_row).items()}
+            tables[kind], _ = matrix(shared | targets, labelled[TRAIN])
+        probabilities, chosen = fit_best(tables, held.labels[:, at], labelled, seed)
         test = held.take(labelled[TEST])
-        known = rows.label_mask[:, at] & (folds >= 0)
+        known = rows.label_mask[:, at] & in_training
         item_scores = popularity(rows.take(known).host["item"], rows.labels[known, at], layout.tables[id_key("item")])
         out += [
             row | chosen
@@ -137,15 +140,15 @@ def _domain_trees(
 
 
 def fit_best(
-    table: NDArray[np.float32], labels: NDArray, rows: Sequence[NDArray[np.int64]], seed: int
+    tables: Mapping[str, NDArray[np.float32]], labels: NDArray, rows: Sequence[NDArray[np.int64]], seed: int
 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Predicts the test rows with the trees of the grid that are best on validation.
+    """Predicts the test rows with the trees that are best on validation.
 
-    Each of the grid is fitted on at most `GRID_ROWS` training rows; the one with the best validation AUC is then fitted
-    on all. Validation loss stops the adding of trees.
+    On at most `GRID_ROWS` training rows, the validation AUC chooses first among the tables, then among the settings of
+    `GRID`; what it chose is then fitted on all training rows. Validation loss stops the adding of trees.
 
     Args:
-        table: ``[N, columns]``.
+        tables: kind of folds -> ``[N, columns]``.
         labels: ``[N]`` 0 or 1.
         rows: positions of the training, validation and test rows.
         seed: of the trees.
@@ -154,14 +157,14 @@ def fit_best(
         ``[test rows]`` probabilities and what was chosen. With one class in training, its rate for every row.
     """
     train, validation, test = rows
-    info: dict[str, Any] = {"columns": table.shape[1], "train_rows": len(train)}
+    info: dict[str, Any] = {"train_rows": len(train)}
     if len(np.unique(labels[train])) < 2:
         return np.full(len(test), labels[train].mean() if len(train) else 0.5), info
 
-    def fit(at: NDArray, learning_rate: float, leaves: int) -> tuple[HistGradientBoostingClassifier, float]:
+    def fit(kind: str, setting: Setting, at: NDArray) -> tuple[float, HistGradientBoostingClassifier]:
         trees = HistGradientBoostingClassifier(
-            learning_rate=learning_rate,
-            max_leaf_nodes=leaves,
+            learning_rate=setting[0],
+            max_leaf_nodes=setting[1],
             max_iter=MAX_TREES,
             l2_regularization=1.0,
             max_features=0.5,
@@ -169,20 +172,23 @@ def fit_best(
             n_iter_no_change=PATIENCE,
             random_state=seed,
         )
+        table = tables[kind]
         if len(np.unique(labels[validation])) < 2:  # nothing to stop by, nothing to choose by
-            return trees.set_params(early_stopping=False, max_iter=100).fit(table[at], labels[at]), 0.0
+            return 0.0, trees.set_params(early_stopping=False, max_iter=100).fit(table[at], labels[at])
         trees.fit(table[at], labels[at], X_val=table[validation], y_val=labels[validation])
-        return trees, auc(labels[validation], trees.predict_proba(table[validation])[:, 1])
+        return auc(labels[validation], trees.predict_proba(table[validation])[:, 1]), trees
 
     sample = train
     if len(train) > GRID_ROWS:
         sample = np.random.default_rng(seed).choice(train, GRID_ROWS, replace=False)
-    tried = [(*fit(sample, *setting), setting) for setting in GRID]
-    trees, score, (learning_rate, leaves) = max(tried, key=lambda one: one[1])
-    if len(sample) < len(train):
-        trees, score = fit(train, learning_rate, leaves)
-    info |= {"learning_rate": learning_rate, "leaves": leaves, "trees": trees.n_iter_, "validation_auc": score}
-    return trees.predict_proba(table[test])[:, 1], info
+    tried = {(kind, GRID[0]): fit(kind, GRID[0], sample) for kind in tables}
+    kind = max(tried, key=lambda choice: tried[choice][0])[0]
+    tried |= {(kind, setting): fit(kind, setting, sample) for setting in GRID[1:]}
+    kind, setting = max(tried, key=lambda choice: tried[choice][0])
+    score, trees = tried[kind, setting] if len(sample) == len(train) else fit(kind, setting, train)
+    info |= {"folds": kind, "learning_rate": setting[0], "leaves": setting[1], "trees": trees.n_iter_}
+    info |= {"columns": tables[kind].shape[1], "validation_auc": score}
+    return trees.predict_proba(tables[kind][test])[:, 1], info
 
 
 def main(

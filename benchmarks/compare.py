@@ -110,6 +110,7 @@ def measure_trees(experiment: Experiment, seed: int, max_rows: int, cache: Path)
     settings = of_data | {
         "aspects": list(experiment.model.aspects),
         "grid": [list(setting) for setting in baselines.GRID],
+        "seed": seed,
         "limits": [max_rows, baselines.GRID_ROWS, baselines.MAX_TREES, baselines.PATIENCE],
     }
     kept = read_json(cache)
@@ -127,7 +128,7 @@ def matmul_gflops(size: int = 1024, repeats: int = 5) -> float:
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        a @ a
+        torch.mm(a, a)
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds[1:]) / 1e9
 
@@ -143,8 +144,8 @@ def _heading(experiment: Experiment, trees: list[dict], runs: list[dict], proces
 {minutes["f"]:.1f} minutes on {processes} ranks, the trees of all domains {minutes["t"]:.1f} minutes.
 
 - foundrank: one model for all domains. Trees: a HistGradientBoostingClassifier per domain and task on the same features with
-  out-of-fold target encodings, crosses with the history, text cosines and components; at most {max_rows:,} training rows;
-  best of {len(baselines.GRID)} settings on validation. Popularity: an item's smoothed positive rate in training.
+  out-of-fold target encodings (also of pairs), crosses with the history, text cosines and components; at most {max_rows:,}
+  training rows; best of {len(baselines.GRID)} settings and two kinds of folds on validation. Popularity: an item's smoothed positive rate in training.
 - ± after a mean is a 95 % interval over seeds (Student's t; Welch for the difference to the trees). It does not cover the
   choice of test rows: "± test" does, for foundrank's AUC alone (Hanley and McNeil, 1982)."""
 

@@ -68,7 +68,7 @@ class EventEncoder:
             table: at least the columns `needed_columns` lists.
             where: file and row group, for errors.
             with_labels: False leaves all labels masked, for scoring.
-            with_host: adds what only metrics need: ``user`` and ``list`` (uint64 keys), ``item`` (table row) and
+            with_host: adds what only metrics need: ``user`` and ``list`` (uint64 keys, with ``_known``), ``item`` (table row) and
                 ``probability/<task>``.
 
         Raises:
@@ -198,10 +198,9 @@ class EventEncoder:
 
     def _encode_host(self, out: Rows, domain: str, table: pa.Table) -> None:
         config = self.experiment.domains[domain]
-        out.host["user"] = id_keys(table[self.experiment.entities.user.id])[0]
-        out.host["list"] = (
-            id_keys(table[config.list_column])[0] if config.list_column else np.zeros(len(out), np.uint64)
-        )
+        for name, column in (("user", self.experiment.entities.user.id), ("list", config.list_column)):
+            nothing = (np.zeros(len(out), np.uint64), np.zeros(len(out), bool))
+            out.host[name], out.host[f"{name}_known"] = id_keys(table[column]) if column else nothing
         out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
         # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.
         for of_domain in self.experiment.domains.values():

@@ -73,7 +73,7 @@ class CatalogConfig(Strict):
     key: str = Field(description="the column holding the entity's id, unique in the catalog")
 
 
-class HistoryConfig(Encoding):
+class HistoryConfig(Strict):
     """The user's past items."""
 
     column: str = Field(
@@ -123,6 +123,8 @@ class EntityConfig(Encoding):
 
 
 class UserConfig(EntityConfig):
+    """A user: an entity with a past."""
+
     history: HistoryConfig | None = Field(default=None, description="the user's past items, if the events carry them")
 
 

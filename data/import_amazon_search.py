@@ -219,7 +219,7 @@ def _item_catalog(items: pa.Table) -> pa.Table:
 
 _YAML = """\
 # Amazon product search, Cell Phones & Accessories: what does a user buy, with a query and without?
-# Written by `foundrank import amazon_search`. The data knows no time.
+# Written by `foundrank import amazon-search`. The data knows no time.
 # Splits: each distinct (user, item) purchase falls at random into train (80 %), validation or test (10 % each), the
 # same in both domains. Besides, all purchases of 5 % of the items are test, so these items are cold.
 # Negatives: four a purchase, never bought by the user. search: two of the same query, two of all items;

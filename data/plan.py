@@ -16,6 +16,7 @@ from .parquet import EventFiles
 _BLOCKS_PER_DOMAIN = 1024
 _CHUNKS_PER_DOMAIN = 64
 _SMALLEST_BLOCK = 16
+_SMALL_DOMAIN = 4096
 _NEAR_ROWS = 2**18  # row groups decoded at one time hold about this many rows, unless a single one holds more
 
 
@@ -126,7 +127,8 @@ def epoch_chunks(
     chunks = []
     for domain, events in files.items():
         wanted = round(events.rows * weights[domain])
-        window = max(1, min(shuffle_rows * events.rows // max(total, 1), events.rows // _CHUNKS_PER_DOMAIN))
+        # Small domains are shuffled whole; large ones begin sooner when a chunk is a small part of them.
+        window = min(shuffle_rows * events.rows // max(total, 1), max(events.rows // _CHUNKS_PER_DOMAIN, _SMALL_DOMAIN))
         chunks.append(_slice_passes(domain, events, wanted, seed, epoch, window))
     return chunks
 

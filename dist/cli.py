@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +100,7 @@ def embed(experiment: ExperimentPath, set_: Overrides = None) -> None:
     from .embed import embed as write
 
     write(load_experiment(experiment, set_ or []))
+    print(f"next: foundrank train {experiment}")
 
 
 @app.command()
@@ -173,11 +175,10 @@ def score(
     processes: Processes = None,
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
-    from .run_folder import open_run
     from .score import check_input
 
     columns = [name.strip() for name in keep.split(",") if name.strip()]
-    check_input(open_run(run)[0], source, out, domain, columns)
+    check_input(run, source, out, domain, columns)
     if _spawned(processes):
         return
     from .runtime import start
@@ -215,10 +216,11 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":  # every rank gets the error; one tells it
-            console = Console(stderr=True, highlight=False, soft_wrap=True)
-            console.print(f"error: {error.where}", style="bold red", markup=False)
-            console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(2)  # where rank 0 has the same error, the launcher ends this one before it says it again
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"error: {error.where}", style="bold red", markup=False)
+        console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
         sys.stderr.flush()
         # A collective may still be pending in a background thread, and would keep a failed rank alive.
         os._exit(2)

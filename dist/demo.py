@@ -69,7 +69,8 @@ def _show(console: Console, command: list[str]) -> None:
 def _run(command: list[str]) -> None:
     # torchx finds torchrun, and we find torchx, on PATH: the environment's own folder must come first.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    code = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    code = subprocess.run(command, env={**os.environ, **threads, "PATH": path}, check=False).returncode
     if code:
         raise UserError(shlex.join(command), f"ended with status {code}", "Its own message is above.")
 

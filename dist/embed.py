@@ -1,6 +1,7 @@
 """The embed job: every text of every catalog through the frozen language model, into the text store."""
 
 import hashlib
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,21 @@ def embed(experiment: Experiment, console: Console | None = None) -> dict[str, P
     entities = {name: config for name, config in experiment.entities.present().items() if config.text is not None}
     if not entities:
         return {}
+    _check_writable(Path(experiment.text.store))
     with console.status("loading the text encoder"):
         encoder = load_text_encoder(experiment.text)
     return {name: _embed_entity(experiment, name, config, encoder, console) for name, config in entities.items()}
+
+
+def _check_writable(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"text.store: {store}", f"cannot be written ({error.strerror})", "Choose a folder you can write to."
+        ) from error
 
 
 def _embed_entity(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data.check import check_events
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
-from ..data.ids import id_keys
+from ..data.ids import id_keys, mix
 from ..data.layout import id_key
 from ..data.parquet import EventFiles, read_group
 from ..data.plan import deal, ordered_chunks, padded_rows
@@ -105,6 +105,10 @@ def evaluate(
     if not runtime.is_main:
         return [], {}
     merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
+    for group in ("user", "list"):
+        # Rows that name no user (or list) are not one user's: each is a group of its own, which no group metric counts.
+        alone = mix(np.arange(len(merged[group]), dtype=np.uint64) | np.uint64(1 << 63))
+        merged[group] = np.where(merged.pop(f"{group}_known"), merged[group], alone)
     return _rows(encoder, merged, popularity), gate_means
 
 

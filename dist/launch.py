@@ -1,8 +1,9 @@
 """Starting R processes of a command on this machine."""
 
+import logging
 import os
-import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 
 
@@ -12,21 +13,33 @@ def launched() -> bool:
 
 
 def spawn(arguments: Sequence[str], processes: int) -> int:
-    """Runs ``foundrank ARGUMENTS`` as ``processes`` ranks under torchrun and waits; the exit code of the job.
+    """Runs ``foundrank ARGUMENTS`` as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
 
-    Standard output and errors of all ranks come through; torchrun ends every rank when one fails.
+    Standard output and errors of all ranks come through; when one fails the others are ended.
     """
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nnodes=1",
-        f"--nproc-per-node={processes}",
-    ]
-    return subprocess.run([*command, "-m", "foundrank.dist.cli", *arguments], env=environment, check=False).returncode
+    # Slow to import, and the command line answers --help without them.
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a rank says itself why it failed
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "foundrank.dist.cli", *arguments)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            print(f"rank {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
+        return failure.exitcode if failure.exitcode > 0 else 1
+    return 0
 
 
 def default_processes() -> int:

@@ -82,8 +82,9 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
     Raises:
         UserError: there is no complete run in the folder.
     """
-    if not (run / EXPERIMENT).is_file():
-        raise UserError(run, f"holds no {EXPERIMENT}, so it is no run", "Give the folder that `foundrank train` wrote.")
+    for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
+        if not (run / needed).is_file():
+            raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
     experiment = load_experiment(run / EXPERIMENT)
     return experiment, Statistics.load(run / VOCABULARY)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as torch_dist
 
+from ..data.errors import UserError
 from .launch import launched
 
 _T = TypeVar("_T")
@@ -31,19 +32,23 @@ class Runtime:
         return self.rank == 0
 
     def on_main(self, work: Callable[[], _T]) -> _T:
-        """Rank 0's result of ``work``, on every rank. If it fails there, every rank raises the same error."""
+        """Rank 0's result of ``work``, on every rank. If it fails there, every rank raises the same UserError, or a RuntimeError."""
         outcome: list[Any] = [None]
+        failure: Exception | None = None
         if self.is_main:
             try:
                 outcome = [(work(), None)]
             except Exception as error:
-                if self.world_size == 1:
-                    raise
-                outcome = [(None, error)]
-        torch_dist.broadcast_object_list(outcome, src=0)
-        result, error = outcome[0]
-        if error is not None:
-            raise error
+                failure = error
+                user = isinstance(error, UserError)
+                outcome = [(None, (error.where, error.what, error.remedy) if user else repr(error))]
+        if failure is None or self.world_size > 1:
+            torch_dist.broadcast_object_list(outcome, src=0)
+        if failure is not None:
+            raise failure
+        result, told = outcome[0]
+        if told is not None:
+            raise UserError(*told) if isinstance(told, tuple) else RuntimeError(f"rank 0 failed: {told}")
         return result
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,16 +17,16 @@ from ..data.assemble import assemble
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError, nearest
-from ..data.experiment import Experiment
-from ..data.parquet import check_columns, list_events, open_parquet, read_group
+from ..data.parquet import EventFiles, check_columns, list_events, open_parquet, read_group
 from ..data.plan import padded_rows
 from ..data.rows import Rows
 from .checkpoint import best, load
-from .run_folder import open_run
+from .run_folder import open_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import shard
 
 DOMAIN = "domain"
+_JOB = "_job.json"
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def score(
     """
     experiment, statistics = open_run(run)
     checkpoint = best(run)
-    parts = runtime.on_main(lambda: check_input(experiment, source, out, domain, keep))
-    todo = runtime.on_main(lambda: [part for part in parts if not part.out.exists()])
+    parts = runtime.on_main(lambda: check_input(run, source, out, domain, keep))
+    todo = runtime.on_main(lambda: _unfinished(parts, out))
     encoder = EventEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)
     load(checkpoint, sharded)
@@ -90,6 +91,13 @@ def score(
     runtime.barrier()
     runtime.on_main(lambda: (out / "_SUCCESS").touch())
     return sum(part.rows for part in parts)
+
+
+def _unfinished(parts: list[_Part], out: Path) -> list[_Part]:
+    todo = [part for part in parts if not part.out.exists()]
+    if todo:
+        (out / "_SUCCESS").unlink(missing_ok=True)
+    return todo
 
 
 class _Scorer:
@@ -152,12 +160,15 @@ class _Scorer:
         return pa.table(columns)
 
 
-def check_input(experiment: Experiment, source: str, out: Path, domain: str | None, keep: Sequence[str]) -> list[_Part]:
+def check_input(run: Path, source: str, out: Path, domain: str | None, keep: Sequence[str]) -> list[_Part]:
     """Checks the input, makes the output folder and names the parts.
 
     Raises:
-        UserError: an unknown domain or column, no input, input that lacks a column, or an unfit output folder.
+        UserError: no run, an unknown domain or column, no input, input that lacks a column, or an output folder that
+            cannot be made or holds something else.
     """
+    experiment, _ = open_run(run)
+    checkpoint = best(run)
     if domain is not None and domain not in experiment.domains:
         raise UserError("--domain", f"'{domain}' is no domain of this run", nearest(domain, experiment.domains))
     pattern = str(Path(source) / "**" / "*.parquet") if Path(source).is_dir() else source
@@ -172,36 +183,53 @@ def check_input(experiment: Experiment, source: str, out: Path, domain: str | No
     for name in keep:
         if name not in schema.names:
             raise UserError("--keep", f"'{name}' is no column of {files.files[0]}", nearest(name, schema.names))
-    needs = {
-        need.name: need
-        for d in ([domain] if domain else experiment.domains)
-        for need in needed_columns(experiment, d, False)
-    }
+    named = [domain] if domain else [d for d in experiment.domains if d in _domains_named(files)]
+    needs = {need.name: need for d in named for need in needed_columns(experiment, d, with_labels=False)}
     check_columns(files.files, list(needs.values()))
+    job = {
+        "run": str(run.resolve()),
+        "checkpoint": checkpoint.name,
+        "domain": domain,
+        "keep": list(keep),
+        "input": [[file, os.path.getsize(file)] for file in files.files],
+    }
     out = out.absolute()
-    if out.exists() and not out.is_dir():
-        raise UserError(out, "is a file", "Give a folder for the scores.")
-    out.mkdir(parents=True, exist_ok=True)
-    parts = [
+    _claim(out, job)
+    return [
         _Part(file, g, rows, out / f"part-{f:05d}-{g:05d}.parquet")
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
         for g, rows in enumerate(groups)
     ]
-    _check_resumable(out, parts, source, experiment)
-    return parts
 
 
-def _check_resumable(out: Path, parts: list[_Part], source: str, experiment: Experiment) -> None:
-    """Parts of another input must not be mistaken for parts of this one."""
+def _claim(out: Path, job: dict[str, Any]) -> None:
+    """Makes the output folder this job's, or finds that it is; parts of another job must not be mistaken for its own."""
+    if out.exists() and not out.is_dir():
+        raise UserError(out, "is a file", "Give a folder for the scores.")
+    held = read_json(out / _JOB) if out.is_dir() else None
+    if held is None and out.is_dir() and any(out.iterdir()):
+        raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
+    if held is not None and held != job:
+        changed = ", ".join(key for key in job if held.get(key) != job[key])
+        raise UserError(
+            out, f"holds the scores of another job ({changed} differ)", "Give an empty folder, or delete that one."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / _JOB, job)
+    except OSError as error:
+        raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
     for stray in out.glob(".*.tmp-*"):
         stray.unlink()
-    known = {part.out: part for part in parts}
-    for path in out.glob("part-*.parquet"):
-        rows = pq.read_metadata(path).num_rows
-        if path not in known or known[path].rows != rows:
-            raise UserError(
-                out, f"holds {path.name}, scored from another input", "Give an empty folder, or delete that one."
-            )
+
+
+def _domains_named(files: EventFiles) -> set[str]:
+    """Values of the input's ``domain`` column."""
+    named: set[str] = set()
+    for file, groups in zip(files.files, files.group_rows, strict=True):
+        for group in range(len(groups)):
+            named |= set(pc.unique(read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())).to_pylist())
+    return named
 
 
 def _domains(table: pa.Table, domain: str | None, names: Sequence[str], where: str) -> np.ndarray:

@@ -53,6 +53,8 @@ def train(experiment: Experiment, run: Path, runtime: Runtime) -> None:
     log.start(step)
 
     for epoch in range(position.epoch, training.epochs):
+        if step == training.max_steps:
+            break
         chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
         here = position if epoch == position.epoch else Position(epoch)
         plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
@@ -76,8 +78,6 @@ def train(experiment: Experiment, run: Path, runtime: Runtime) -> None:
             state["validation_auc"] = _validate(sharded, encoder, events, run, state, runtime)
         checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
         log.epoch(epoch, state.get("validation_auc"))
-        if step == training.max_steps:
-            break
     log.finish()
     if runtime.is_main:
         write_json(run / RUN_INFO, _run_info(sharded, encoder, runtime, step, time.perf_counter() - started))

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,9 +92,8 @@ def _rank(
     warnings.simplefilter("ignore")
     os.environ.update({"LOCAL_WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)})
     try:
-        store = torch_dist.FileStore(str(Path(folder) / "store"), world_size)
         torch_dist.init_process_group(
-            "gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(minutes=5)
+            "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size, timeout=timedelta(minutes=5)
         )
         result = function(Runtime(rank, world_size, torch.device("cpu")), *arguments)
         torch_dist.barrier()

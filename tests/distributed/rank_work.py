@@ -97,7 +97,7 @@ def dense_of(sharded: DistributedModelParallel) -> dict[str, np.ndarray]:
 
 def pieces(value: Any) -> list[Piece]:
     if isinstance(value, DTensor):
-        local = value.to_local()
+        local: Any = value.to_local()
         return [(tuple(o), t.numpy().copy()) for o, t in zip(local.local_offsets(), local.local_shards(), strict=True)]
     if hasattr(value, "local_shards"):
         return [(tuple(s.metadata.shard_offsets), s.tensor.numpy().copy()) for s in value.local_shards()]

@@ -42,7 +42,7 @@ def reference(experiment: Experiment) -> Trained:
         share = schedule(step / STEPS, training)
         outcomes = [model(next(stream)) for stream in streams]
         model.zero_grad()
-        (sum(loss for loss, _ in outcomes) / RANKS).backward()
+        torch.stack([loss for loss, _ in outcomes]).mean().backward()
         for name, table in tables.items():
             for part, gradient in zip(parts[name], table.grad.chunk(halves, 1), strict=True):
                 part.grad = gradient

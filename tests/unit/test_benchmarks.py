@@ -54,13 +54,14 @@ def read(world, domain, split):
     return baselines.read_rows(encoder, domain, events[domain][split])
 
 
-def test_noise_id_gives_no_signal():
+@pytest.mark.parametrize("in_order", [True, False])
+def test_noise_id_gives_no_signal(in_order):
     """A random id of about two rows each: its encoding, and trees fitted on it, know nothing; without folds they would."""
     random = np.random.default_rng(1)
     rows, size = 9000, 3000
     codes, labels = random.integers(size, size=rows), random.integers(2, size=rows).astype(float)
     split = np.repeat([0, 1, 2], [5000, 2000, 2000])
-    folds = make_folds(np.arange(rows), split == 0, seed=0)
+    folds = make_folds(np.arange(rows), split == 0, in_order, seed=0)
     encoding = TargetEncoding.fit(codes, size, labels, np.ones(rows, bool), folds)
     rates, seen = encoding.encode(codes, folds)
     leaking, _ = encoding.encode(codes, np.full(rows, NOT_TRAINING))
@@ -70,7 +71,7 @@ def test_noise_id_gives_no_signal():
 
     table = np.column_stack([rates, seen]).astype(np.float32)
     parts = [np.flatnonzero(split == part) for part in range(3)]
-    probabilities, _ = baselines.fit_best(table, labels, parts, seed=0)
+    probabilities, _ = baselines.fit_best({"only": table}, labels, parts, seed=0)
     assert auc(labels[parts[2]], probabilities) == pytest.approx(0.5, abs=0.04)
 
 
@@ -94,12 +95,14 @@ def test_encoding_counts_other_folds_only(data):
         assert seen[i] == pytest.approx(others.sum() * (1.25 if folds[i] >= 0 else 1.0))
 
 
-def test_whole_lists_share_a_fold():
+@pytest.mark.parametrize("in_order", [True, False])
+def test_whole_lists_share_a_fold(in_order):
     """One positive in every list of five: a user's rate must not depend on the row."""
-    lists = np.repeat(np.arange(40), 5).astype(np.uint64)
+    lists = np.repeat(np.random.default_rng(0).permutation(40), 5).astype(np.uint64)
     labels = np.tile([1.0, 0, 0, 0, 0], 40)
-    folds = make_folds(lists, np.ones(200, bool), seed=3)
+    folds = make_folds(lists, np.ones(200, bool), in_order, seed=3)
     assert set(folds) == set(range(FOLDS))
+    assert (np.diff(folds) >= 0).all() == in_order
     encoding = TargetEncoding.fit(np.zeros(200, np.int64), 1, labels, np.ones(200, bool), folds)
     rates, _ = encoding.encode(np.zeros(200, np.int64), folds)
     assert rates == pytest.approx(np.full(200, 0.2))
@@ -123,7 +126,7 @@ def test_matrix_of_a_search_domain(world):
     rows = concatenate([read(world, "video_search", "train"), read(world, "video_search", "test")])
     training = np.arange(len(rows)) < len(read(world, "video_search", "train"))
     shared = shared_columns(rows, training, encoder, item_profile(experiment, layout, train))
-    folds = make_folds(rows.host["list"], training, seed=0)
+    folds = make_folds(rows.host["list"], training, in_order=True, seed=0)
     columns = shared | target_columns(rows, layout, layout.tasks.index("click"), folds)
     assert {values.shape for values in columns.values()} == {(len(rows),)}
     table, names = matrix(columns, np.flatnonzero(training))
@@ -165,6 +168,7 @@ def test_trees_of_two_domains(world, monkeypatch):
     click = every["shop_search", "click"]
     assert click["popularity_auc"] < click["auc"] < click["oracle_auc"]
     assert click["leaves"] == 15
+    assert click["folds"] in ("in order", "random")
     again = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0)
     assert again == rows
 

@@ -1,0 +1,34 @@
+"""What ranks say to each other."""
+
+import pytest
+
+from foundrank.data.errors import UserError
+from foundrank.dist.runtime import Runtime
+
+from .harness import run_ranks
+
+
+def fail_on_main(runtime: Runtime, user: bool) -> str:
+    def work() -> None:
+        raise UserError("a file", "is bad", "Mend it.") if user else OSError("no space")
+
+    try:
+        runtime.on_main(work)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def ask_main(runtime: Runtime) -> tuple[list[int], list[int]]:
+    return runtime.on_main(lambda: [7, runtime.rank]), runtime.gather(runtime.rank)
+
+
+def test_main_works_and_everyone_knows():
+    assert run_ranks(ask_main, 2) == [([7, 0], [0, 1]), ([7, 0], [])]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_error_on_main_is_everyones(world_size: int):
+    assert run_ranks(fail_on_main, world_size, True) == ["UserError: a file: is bad. Mend it."] * world_size
+    said = run_ranks(fail_on_main, world_size, False)
+    assert said == ["OSError: no space", "RuntimeError: rank 0 failed: OSError('no space')"][:world_size]
