@@ -219,7 +219,7 @@ class TrainingConfig(Strict):
     batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
-    sparse_learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate of the tables")
+    sparse_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of the tables")
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         default="rowwise_adagrad", description="fused into the tables' backward"
     )

@@ -249,6 +249,10 @@ context:  # how many of the user's other training purchases are of the item's br
   same_brand: {{kind: dense, transform: log1p}}
   same_category: {{kind: dense, transform: log1p}}
 
+training:
+  epochs: 1  # each purchase is in both domains, and each has four negatives
+  sparse_learning_rate: 0.01
+
 domains:
   search:
     kind: search

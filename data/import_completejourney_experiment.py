@@ -96,5 +96,13 @@ context:
   type_times_bought: {{kind: dense, transform: log1p}}
   category_times_bought: {{kind: dense, transform: log1p}}
 
+model:
+  id_dropout: 0.3  # most products sell a few times a year, so the other aspects must stand alone
+  dropout: 0.2
+
+training:
+  epochs: 3
+  sparse_learning_rate: 0.01
+
 domains:  # departments; all share households and stores
 """

@@ -165,6 +165,10 @@ context:
   hour: {kind: categorical}
   position: {kind: categorical} # place in the result list, from 1
 
+training:
+  batch_size: 512
+  sparse_learning_rate: 0.005  # ids say little here that text and features do not, and overfit when learned fast
+
 domains:
   shop_search:
     kind: search

@@ -41,7 +41,7 @@ Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="where the runs go")] = Path("runs/demo"),
-    rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 400_000,
+    rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 600_000,
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
 ) -> None:
     """Simulate a platform, embed its texts, train on 2 processes, evaluate, score, and write a report."""
@@ -53,7 +53,7 @@ def demo(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml")],
-    rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 400_000,
+    rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 600_000,
     seed: Seed = 2026,
 ) -> None:
     """Simulate seven search and recommendation domains with text, cold items and known probabilities."""

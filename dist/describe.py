@@ -7,14 +7,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..data.catalog import read_catalog, render_texts
 from ..data.check import check_events
 from ..data.errors import UserError
-from ..data.experiment import SPLITS, Experiment
+from ..data.experiment import SPLITS, EntityConfig, Experiment
 from ..data.ids import id_keys
 from ..data.layout import id_key
 from ..data.parquet import EventFiles, read_group
 from ..data.statistics import Statistics, count
+from ..data.statistics import Table as Ids
 from ..data.text_store import open_text_store, text_store_folder
+from ..data.vocabulary import Vocabulary
 from ..model.foundation import Foundation
 
 
@@ -89,14 +92,30 @@ def _cold_share(experiment: Experiment, files: EventFiles, statistics: Statistic
 
 
 def _entities(experiment: Experiment, statistics: Statistics) -> Table:
-    table = _table("Entities", "entity", "ids in training", "text", "features")
+    table = _table("Entities", "entity", "ids in training", "in catalog", "with text", "text", "features")
     for name, entity in experiment.entities.present().items():
         ids = statistics.tables[id_key(name)]
+        seen = np.count_nonzero(ids.counts)
+        known, worded = _coverage(name, entity, ids)
         width = statistics.text_sizes.get(name)
         text = entity.text or (f"column {entity.text_vector.column}" if entity.text_vector else "–")
         features = ", ".join(f"{n} ({f.kind})" for n, f in entity.features.items()) or "–"
-        table.add_row(name, f"{np.count_nonzero(ids.counts):,}", text + (f" [{width}]" if width else ""), features)
+        table.add_row(name, f"{seen:,}", known, worded, text + (f" [{width}]" if width else ""), features)
     return table
+
+
+def _coverage(name: str, entity: EntityConfig, ids: Ids) -> tuple[str, str]:
+    """Shares of the training rows that have an id, whose id is in the catalog and has a text there."""
+    if entity.catalog is None:
+        return "–", "–"
+    catalog = read_catalog(name, entity, entity.text_columns)
+    keys, _ = id_keys(catalog[entity.catalog.key])
+    counts, total = ids.counts[ids.lookup(keys)], max(int(ids.counts.sum()), 1)
+    known = f"{counts.sum() / total:.1%}" if isinstance(ids, Vocabulary) else "–"  # hashed ids cannot be told apart
+    if entity.text is None or not isinstance(ids, Vocabulary):
+        return known, "–"
+    worded = render_texts(entity.text, catalog).is_valid().to_numpy(zero_copy_only=False)
+    return known, f"{counts[worded].sum() / total:.1%}"
 
 
 def _tables(experiment: Experiment, statistics: Statistics) -> Table:

@@ -16,6 +16,9 @@ from foundrank.data.vocabulary import HashedIds, Vocabulary
 from tests.unit.data.tiny_world import catalogs, random_events, train_files, write_world
 
 
+CATALOG_SEED = 6  # items 6 and 7 and user u5 have a value of every feature
+
+
 def key_of(value) -> int:
     return int(id_keys(pa.array([value]))[0][0])
 
@@ -35,7 +38,11 @@ def world(tmp_path_factory):
     """Events over several files and row groups, and what brute force finds in them."""
     folder = tmp_path_factory.mktemp("world")
     events = random_events(3, {"find": 45, "home": 40, "new": 25})
-    experiment = write_world(folder, events, seed=3, files=3, group=4)
+    for row in (row for of_domain in events.values() for row in of_domain):
+        row["item"] = None if row["item"] in (6, 7) else row["item"]
+        row["user"] = None if row["user"] == "u5" else row["user"]
+    events["find"][9]["item"] = 7  # in the catalog and seen once; item 6 and user u5 are in their catalogs only
+    experiment = write_world(folder, events, seed=CATALOG_SEED, files=3, group=4)
     return experiment, events, count(experiment, train_files(experiment))
 
 
@@ -79,7 +86,7 @@ def test_catalog_features_count_as_often_as_events_show_them(world):
     rows = [row for of_domain in events.values() for row in of_domain]
     shown = Counter(column(rows, "item"))
     brands, tags = Counter(), Counter()
-    for item in catalogs(3)["items"]:
+    for item in catalogs(CATALOG_SEED)["items"]:
         times = shown[item["item_id"]]
         brands[item["brand"]] += times
         for tag in [t for t in item["tags"] or [] if t is not None][-2:]:
@@ -93,7 +100,7 @@ def test_dense_means_and_deviations(world):
     _, events, statistics = world
     rows = [row for of_domain in events.values() for row in of_domain]
     shown = {kind: set(column(rows, kind)) for kind in ("user", "item")}
-    of = catalogs(3)
+    of = catalogs(CATALOG_SEED)
     expected = {
         "rank": column(events["find"], "rank"),
         "clicks": [math.log1p(v) for v in column(rows, "clicks")],
