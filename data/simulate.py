@@ -32,7 +32,7 @@ from .simulate_world import (
 
 SPLIT_DAYS = {"train": (0, 96), "validation": (96, 108), "test": (108, 120)}
 FIRST_DAY = np.datetime64("2026-01-01", "ms")
-DAY_MS = 86_600_000
+DAY_MS = 86_400_000
 FIRST_QUERY = 9_001
 HISTORY_LENGTH = 30
 ROW_GROUP, PART = 8_192, 40_960  # rows
@@ -74,7 +74,7 @@ def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
         raise UserError("--rows", f"{rows} is too few for seven domains", f"Give at least {MIN_ROWS}.")
     stages = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + len(DOMAINS))]
     users = make_users(stages[0], rows // 150)
-    items = make_items(stages[1], int(4_500 * (rows / 600_000) ** 0.5))
+    items = make_items(stages[1], int(4_500 * (rows / 400_000) ** 0.5))
     requests, tables = [], []
     for d, rng in enumerate(stages[2:]):
         requests.append(_requests(rng, d, round(rows * DOMAINS[d].share), users))
