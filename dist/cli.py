@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
 
 ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
 RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
@@ -217,13 +220,20 @@ def main() -> None:
         app()
     except UserError as error:
         if os.environ.get("RANK", "0") != "0":
-            time.sleep(2)  # where rank 0 has the same error, the launcher ends this one before it says it again
+            time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(f"error: {error.where}", style="bold red", markup=False)
         console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
         sys.stderr.flush()
         # A collective may still be pending in a background thread, and would keep a failed rank alive.
         os._exit(2)
+    except Exception:
+        if not launched():
+            raise
+        time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _quiet() -> None:

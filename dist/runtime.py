@@ -86,7 +86,11 @@ def start() -> Iterator[Runtime]:
             # TorchRec reads these even when it is alone.
             os.environ.update({"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"})
             torch_dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
+        failed = True
         try:
             yield Runtime(torch_dist.get_rank(), torch_dist.get_world_size(), device)
+            failed = False
         finally:
-            torch_dist.destroy_process_group()
+            # A failed rank keeps its connections until it has told why: the others fail when they close.
+            if not (failed and launched()):
+                torch_dist.destroy_process_group()

@@ -289,7 +289,7 @@ def test_host_columns_are_the_same_in_every_batch(world):
     _, events, encoder, reference = world
     rows = {name: events[name][:4] for name in DOMAINS}
     parts = {name: encode(encoder, name, rows[name], with_host=True) for name in DOMAINS}
-    names = {"user", "list", "item", "probability/click"}
+    names = {"user", "user_known", "list", "list_known", "item", "probability/click"}
     for chosen in (["find"], ["home"], ["new", "home"], ["find", "new"], ["new", "find", "home"]):
         batch = assemble([parts[name] for name in chosen], encoder.layout, encoder.text_vectors, 16)
         ordered = [(name, row) for name in DOMAINS if name in chosen for row in rows[name]]
@@ -300,6 +300,8 @@ def test_host_columns_are_the_same_in_every_batch(world):
         assert batch.host["list"].tolist() == [row["row"] for _, row in ordered]
         keys = [0 if row["user"] is None else key_of(row["user"]) for _, row in ordered]
         assert batch.host["user"].tolist() == keys
+        assert batch.host["user_known"].tolist() == [row["user"] is not None for _, row in ordered]
+        assert batch.host["list_known"].all()
         assert batch.host["item"].tolist() == [reference.rows["item"].get(row["item"], 0) for _, row in ordered]
 
 

@@ -124,6 +124,12 @@ def test_ranks_and_steps_get_even_shares(domains, ranks, batch_size):
     assert plans[0].steps == -(-most // batch_size)
 
 
+def test_no_rank_gets_every_domain_s_remainder():
+    files = files_of([[[9]]] * 8)
+    plans = deal(epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, 100), 4, 100)
+    assert [sum(plan.rows) for plan in plans] == [18] * 4
+
+
 def test_a_batch_never_outgrows_its_padding():
     files = files_of([[[n]] for n in (7, 11, 13, 1, 1)])
     chunks = epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, 100)

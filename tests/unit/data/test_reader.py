@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from foundrank.data import reader as reader_module
 from foundrank.data.assemble import assemble
+from foundrank.data.load import load_experiment
 from foundrank.data.plan import Position, deal, epoch_chunks, ordered_chunks, resume
 from foundrank.data.reader import Reader, prefetch
 from tests.unit.data.tiny_world import SCHEMAS, encoder_of, random_events, train_files, write_world
@@ -161,6 +162,20 @@ def test_a_domain_left_out_of_a_split_is_left_out(worlds):
     assert sorted(seen) == [n for n, name in world.domain_of.items() if name != "home"]
 
 
+def test_one_column_may_serve_twice(tmp_path):
+    write_world(tmp_path, random_events(0, {"find": 9, "home": 9, "new": 9}))
+    again = ["domains.home.features.who={kind: categorical, column: user}", "domains.new.tasks.tap={label: click}"]
+    experiment = load_experiment(tmp_path, again)
+    encoder = encoder_of(experiment)
+    files = {encoder.layout.domains.index(name): events for name, events in train_files(experiment).items()}
+    (plan,) = deal(ordered_chunks(files), 1, 50)
+    (batch,) = Reader(encoder, files, 50).batches(plan)
+    bags = batch.sparse.to_dict()
+    of_home = batch.domains.numpy() == encoder.layout.domains.index("home")
+    lengths = {key: bags[key].lengths().numpy()[: batch.rows] for key in ("id_user", "feature_who")}
+    np.testing.assert_array_equal(lengths["feature_who"], lengths["id_user"] * of_home)
+
+
 def test_training_batches_carry_no_host_columns(worlds):
     (plan,) = deal(worlds[0].chunks(), 1, 10)
     assert next(worlds[0].reader(with_host=False).batches(plan)).host == {}
@@ -201,6 +216,9 @@ def test_the_cache_keeps_the_last_used_within_its_bytes(worlds, monkeypatch):
         assert reader._cached == sum(rows.nbytes for rows in reader._cache.values())
         assert reader._cached <= 6 * bytes_of_one
     assert len(reader._cache) > 1
+    oldest, *others, newest = reader._cache
+    reader._read_group(*oldest)
+    assert list(reader._cache) == [*others, newest, oldest]
 
 
 def reader_threads() -> list[threading.Thread]:

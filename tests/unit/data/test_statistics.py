@@ -15,7 +15,6 @@ from foundrank.data.statistics import Statistics, _KeyCounts, count
 from foundrank.data.vocabulary import HashedIds, Vocabulary
 from tests.unit.data.tiny_world import catalogs, random_events, train_files, write_world
 
-
 CATALOG_SEED = 6  # items 6 and 7 and user u5 have a value of every feature
 
 
