@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from .columns import LABEL, is_list, is_string, needed_columns
+from .columns import LABEL, VECTOR, ColumnNeed, is_list, is_string, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
 from .load import expand_glob
 from .parquet import EventFiles, check_columns, list_events, open_parquet, read_group
+from .values import vector_rows
 
 
 def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict[str, dict[str, EventFiles]]:
@@ -41,6 +42,7 @@ def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict
                     "Remove the domain or give it events.",
                 )
             _check_labels(files, [need.name for need in needs if need.holds == LABEL], field)
+            _check_vectors(files, [need for need in needs if need.holds == VECTOR])
             events[name][split] = files
         _check_id_types(experiment, events[name], id_types, name)
     return events
@@ -69,6 +71,15 @@ def _check_labels(files: EventFiles, columns: list[str], field: str) -> None:
                         f"the label is {values[row]:g}",
                         "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events.",
                     )
+
+
+def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
+    """Lengths and values in the first row group of each file: all of them would be most of what there is to read."""
+    for file, groups in zip(files.files, files.group_rows, strict=True):
+        for need in needs if groups else []:
+            vector_rows(
+                read_group(file, 0, [need.name])[need.name], need.size, f"{file}: column '{need.name}', row group 0"
+            )
 
 
 def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[bool, str]]:
