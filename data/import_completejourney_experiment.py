@@ -102,6 +102,7 @@ model:
 
 training:
   epochs: 3
+  batch_size: 512
   sparse_learning_rate: 0.01
 
 domains:  # departments; all share households and stores
