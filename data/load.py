@@ -17,7 +17,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
     Args:
         path: the YAML file. Paths inside it are relative to its folder and come back absolute.
-        overrides: ``key=value`` strings, keys dotted (``training.epochs=1``), values read as YAML.
+        overrides: ``key=value`` strings, keys dotted (``training.epochs=1``), values read as YAML; several in one
+            string are separated by ``;``.
 
     Raises:
         UserError: the file is missing or not YAML, a key is unknown, a value has the wrong type,
@@ -37,7 +38,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     if not isinstance(raw, dict):
         raise UserError(path, "holds no mapping", "Start from one of examples/ or from what `foundrank import` writes.")
     for override in overrides:
-        _set(raw, override)
+        for assignment in override.split(";"):
+            _set(raw, assignment)
     experiment = _parse(raw, path)
     _check_parts(experiment, path)
     return _resolve(experiment, path.resolve().parent)

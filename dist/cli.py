@@ -33,7 +33,11 @@ ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a fold
 RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="override a field, e.g. --set training.epochs=1; repeatable"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="override a field, e.g. --set training.epochs=1; repeatable, or several in one: 'a=1; b=2'",
+    ),
 ]
 Processes = Annotated[
     int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")

@@ -313,3 +313,12 @@ def test_every_shipped_example_loads(path, tmp_path):
     (tmp_path / "again.yaml").write_text(dump_experiment(experiment))
     assert load_experiment(tmp_path / "again.yaml") == experiment
     assert set(experiment.entities.present()) <= set(ENTITIES)
+
+
+def test_several_overrides_in_one_string(tmp_path):
+    # TorchX takes an option once only.
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml.safe_dump(experiment_dict()))
+    loaded = load_experiment(path, ["training.epochs=7; model.aspects=[id, sparse]"])
+    assert loaded.training.epochs == 7
+    assert loaded.model.aspects == ("id", "sparse")
