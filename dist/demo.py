@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..data.errors import UserError
 from ..data.load import load_experiment
-from .evaluate import validation_auc
+from .metrics import summary
 from .run_folder import EVALUATION, read_json
 
 
@@ -40,10 +40,11 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
     source = Path(experiment.domains[cold].events.test or "").parent
     _foundrank(console, "score", pretrain, source, out / "scores", "--domain", cold, "-p", processes)
     _show_scores(console, out / "scores")
-    auc = validation_auc(read_json(pretrain / EVALUATION)["rows"])
+    means = summary(read_json(pretrain / EVALUATION)["rows"])
+    told = ", ".join(f"{task} {of_task['all']['auc']:.4f}" for task, of_task in means.items())
     console.rule()
     console.print(
-        f"mean test AUC {auc:.4f}, {time.perf_counter() - started:.0f} s in all; open {pretrain / 'report.html'}",
+        f"mean test AUC: {told}; {time.perf_counter() - started:.0f} s in all; open {pretrain / 'report.html'}",
         highlight=False,
     )
 

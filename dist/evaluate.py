@@ -113,9 +113,16 @@ def evaluate(
 
 
 def validation_auc(rows: list[dict[str, Any]]) -> float | None:
-    """One number to choose a checkpoint by: the mean AUC over domains and tasks that have one."""
-    values = [row["auc"] for row in rows if row["slice"] == "all" and row["auc"] is not None]
-    return float(np.mean(values)) if values else None
+    """One number to choose a checkpoint by: the mean AUC of all domains and tasks that have one.
+
+    Each counts by the inverse of its standard error, which falls with the root of its rarer label: a domain with a few
+    dozen positives would otherwise choose the checkpoint by chance.
+    """
+    known = [row for row in rows if row["slice"] == "all" and row["auc"] is not None]
+    if not known:
+        return None
+    weights = np.sqrt([min(row["positives"], row["rows"] - row["positives"]) for row in known])
+    return float(np.average([row["auc"] for row in known], weights=weights))
 
 
 def _rows(
