@@ -1,7 +1,7 @@
 """The embed job: every text of every catalog through the frozen language model, into the text store."""
 
 import hashlib
-import tempfile
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,15 @@ def embed(experiment: Experiment, console: Console | None = None) -> dict[str, P
 
 
 def _check_writable(store: Path) -> None:
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=store):
-            pass
-    except OSError as error:
+    """Finds out before an hour of encoding, and without making anything."""
+    existing = store
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        remedy = "Choose a folder you can write to."
         raise UserError(
-            f"text.store: {store}", f"cannot be written ({error.strerror})", "Choose a folder you can write to."
-        ) from error
+            f"text.store: {store}", f"cannot be made: '{existing}' is not a folder you can write to", remedy
+        )
 
 
 def _embed_entity(
