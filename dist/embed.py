@@ -1,7 +1,6 @@
 """The embed job: every text of every catalog through the frozen language model, into the text store."""
 
 import hashlib
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ..data.text_store import (
     write_text_store,
 )
 from ..model.text_encoder import TextEncoder, load_text_encoder
+from .run_folder import check_can_be_made
 
 BATCHES_PER_CHUNK = 16  # tokenised and sorted by length together
 
@@ -47,22 +47,11 @@ def embed(experiment: Experiment, console: Console | None = None) -> dict[str, P
     entities = {name: config for name, config in experiment.entities.present().items() if config.text is not None}
     if not entities:
         return {}
-    _check_writable(Path(experiment.text.store))
+    store = Path(experiment.text.store)
+    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
     with console.status("loading the text encoder"):
         encoder = load_text_encoder(experiment.text)
     return {name: _embed_entity(experiment, name, config, encoder, console) for name, config in entities.items()}
-
-
-def _check_writable(store: Path) -> None:
-    """Finds out before an hour of encoding, and without making anything."""
-    existing = store
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        remedy = "Choose a folder you can write to."
-        raise UserError(
-            f"text.store: {store}", f"cannot be made: '{existing}' is not a folder you can write to", remedy
-        )
 
 
 def _embed_entity(

@@ -60,7 +60,8 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     if run.exists() and not run.is_dir():
         raise UserError(run, "is a file", "Give a folder for the run.")
     if not run.exists() or not any(run.iterdir()):
-        _check_writable(run)
+        check_can_be_made(run.absolute().parent, run, "Choose another folder with --run-dir.")
+        run.absolute().parent.mkdir(parents=True, exist_ok=True)
         return False
     if not (run / EXPERIMENT).is_file():
         raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
@@ -89,15 +90,17 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
     return experiment, Statistics.load(run / VOCABULARY)
 
 
-def _check_writable(run: Path) -> None:
-    parent = run.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(
-            run, f"cannot be made: '{parent}' is not a folder you can write to", "Choose another folder with --run-dir."
-        )
-    run.absolute().parent.mkdir(parents=True, exist_ok=True)
+def check_can_be_made(folder: Path, where: str | Path, remedy: str) -> None:
+    """Finds out before the work, and without making anything, whether a folder can be made or written into.
+
+    Raises:
+        UserError: at ``where``, with ``remedy``: the nearest existing folder is no folder, or not ours to write.
+    """
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(where, f"cannot be made: '{existing}' is not a folder you can write to", remedy)
 
 
 def _differences(old: Any, new: Any, at: str = "") -> Iterable[str]:
