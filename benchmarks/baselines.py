@@ -5,6 +5,7 @@ python -m benchmarks.baselines EXPERIMENT --seed 0 --out trees.json
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,28 @@ MAX_ROWS = 300_000
 TRAIN, VALIDATION, TEST = range(3)
 
 
-def run_trees(experiment: Experiment, seed: int, max_rows: int = MAX_ROWS) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Predictions:
+    """What the trees say of the labelled test rows of one domain and task.
+
+    Attributes:
+        at: ``[N]`` positions among the domain's test rows, as its files list them.
+        labels: ``[N]`` 0 or 1.
+        users: ``[N]`` key of each row's user.
+        cold: ``[N]`` bool, whether the item was never seen in training.
+        probabilities: ``[N]``.
+    """
+
+    at: NDArray[np.int64]
+    labels: NDArray
+    users: NDArray
+    cold: NDArray[np.bool_]
+    probabilities: NDArray[np.float64]
+
+
+def run_trees(
+    experiment: Experiment, seed: int, max_rows: int = MAX_ROWS
+) -> tuple[list[dict[str, Any]], dict[tuple[str, str], Predictions]]:
     """Fits and tests the trees of every domain and task.
 
     Args:
@@ -51,7 +73,7 @@ def run_trees(experiment: Experiment, seed: int, max_rows: int = MAX_ROWS) -> li
 
     Returns:
         Rows as in a run's ``evaluation.json``, with ``folds``, ``learning_rate``, ``leaves``, ``trees``,
-        ``columns``, ``train_rows`` and ``validation_auc`` of the chosen trees.
+        ``columns``, ``train_rows`` and ``validation_auc`` of the chosen trees; and (domain, task) -> predictions.
 
     Raises:
         UserError: bad data, a split that is missing, or text vectors that are.
@@ -70,14 +92,16 @@ def run_trees(experiment: Experiment, seed: int, max_rows: int = MAX_ROWS) -> li
     }
     profile = item_profile(experiment, encoder.layout, [splits[TRAIN] for splits in rows.values()])
     out: list[dict[str, Any]] = []
+    predictions: dict[tuple[str, str], Predictions] = {}
     for name, splits in rows.items():
         started = time.perf_counter()
-        results = _domain_trees(name, splits, encoder, profile, seed, max_rows)
+        results, predicted = _domain_trees(name, splits, encoder, profile, seed, max_rows)
+        predictions |= {(name, task): of_task for task, of_task in predicted.items()}
         seconds = time.perf_counter() - started
         scores = ", ".join(f"{r['task']} {r['auc']:.4f}" for r in results if r["slice"] == "all" and r["auc"])
         print(f"trees, seed {seed}, {name}: {scores or 'no AUC'} ({seconds:.0f} s)", flush=True)
         out += results
-    return out
+    return out, predictions
 
 
 def read_rows(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
@@ -93,7 +117,7 @@ def read_rows(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
 
 def _domain_trees(
     name: str, splits: list[Rows], encoder: EventEncoder, profile: ItemProfile, seed: int, max_rows: int
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, Predictions]]:
     layout, domain = encoder.layout, encoder.experiment.domains[name]
     rows = concatenate(splits)
     split = np.repeat(np.arange(len(splits)), [len(part) for part in splits])
@@ -107,7 +131,8 @@ def _domain_trees(
     kept = np.concatenate([train, np.flatnonzero(split != TRAIN)])
     held, split = rows.take(kept), split[kept]
     shared = shared_columns(held, split == TRAIN, encoder, profile)
-    out = []
+    out, predictions = [], {}
+    first_test = int(np.searchsorted(split, TEST))
     for task in domain.tasks:
         at = layout.tasks.index(task)
         labelled = [np.flatnonzero(held.label_mask[:, at] & (split == part)) for part in range(len(splits))]
@@ -119,6 +144,10 @@ def _domain_trees(
             tables[kind], _ = matrix(shared | targets, labelled[TRAIN])
         probabilities, chosen = fit_best(tables, held.labels[:, at], labelled, seed)
         test = held.take(labelled[TEST])
+        item_counts = test.id_counts[:, layout.entities.index("item")]
+        predictions[task] = Predictions(
+            labelled[TEST] - first_test, test.labels[:, at], test.host["user"], item_counts == 0, probabilities
+        )
         known = rows.label_mask[:, at] & in_training
         item_scores = popularity(rows.take(known).host["item"], rows.labels[known, at], layout.tables[id_key("item")])
         out += [
@@ -128,7 +157,7 @@ def _domain_trees(
                 task,
                 test.labels[:, at],
                 probabilities,
-                item_counts=test.id_counts[:, layout.entities.index("item")],
+                item_counts=item_counts,
                 user_counts=test.id_counts[:, layout.entities.index("user")],
                 user_groups=test.host["user"],
                 list_groups=test.host["list"] if domain.list_column else None,
@@ -136,7 +165,7 @@ def _domain_trees(
                 popularity=item_scores[test.host["item"]],
             )
         ]
-    return out
+    return out, predictions
 
 
 def fit_best(
@@ -199,7 +228,7 @@ def main(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a field")] = None,
 ) -> None:
     """Test gradient-boosted trees on an experiment."""
-    rows = run_trees(load_experiment(experiment, set_ or []), seed, max_rows)
+    rows, _ = run_trees(load_experiment(experiment, set_ or []), seed, max_rows)
     for task in dict.fromkeys(row["task"] for row in rows):
         for part in ("all", "cold_items"):
             scores = [r["auc"] for r in rows if r["task"] == task and r["slice"] == part and r["auc"] is not None]

@@ -12,12 +12,15 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 import typer
+from numpy.typing import NDArray
 
 from foundrank.data.errors import UserError, nearest
 from foundrank.data.experiment import Experiment
@@ -26,6 +29,7 @@ from foundrank.dist.run_folder import EVALUATION, RUN_INFO, check_new_or_same, r
 
 from . import baselines
 from .comparison_table import tables, write_section
+from .paired import REPLICATES, TestRows
 
 SIMULATED = "simulated"
 IMPORTED = ("completejourney", "movietweetings", "amazon-search")
@@ -47,11 +51,14 @@ def compare(
     path = prepare(experiment, source, work)
     loaded = load_experiment(path, overrides)
     folder = work / loaded.name
-    trees, runs = [], []
+    trees, runs, scores = [], [], []
     for seed in range(loaded.seed, loaded.seed + seeds):
-        runs.append(measure_foundrank(path, [*overrides, f"seed={seed}"], processes, folder / f"run-{seed}"))
+        run = folder / f"run-{seed}"
+        runs.append(measure_foundrank(path, [*overrides, f"seed={seed}"], processes, run))
         trees.append(measure_trees(loaded, seed, max_rows, folder / f"trees-{seed}.json"))
-    text = tables([result["rows"] for result in trees], [result["rows"] for result in runs])
+        scores.append({domain: score_test(loaded, domain, run, processes) for domain in loaded.domains})
+    tests = paired_rows([result["predictions"] for result in trees], scores)
+    text = tables([result["rows"] for result in trees], [result["rows"] for result in runs], tests)
     section = f"{_heading(loaded, trees, runs, processes, max_rows)}\n\n{text}"
     write_section(out, loaded.name, section)
     print(f"{section}\n\nwrote {out}")
@@ -104,7 +111,7 @@ def measure_trees(experiment: Experiment, seed: int, max_rows: int, cache: Path)
     """Fits and tests the trees of one seed, unless ``cache`` has them for the same data and settings.
 
     Returns:
-        ``rows`` like those of ``evaluation.json`` and ``seconds`` of everything.
+        ``rows`` like those of ``evaluation.json``, ``predictions`` by (domain, task), and ``seconds`` of everything.
     """
     of_data = experiment.model_dump(mode="json", include={"entities", "context", "domains", "text"})
     settings = of_data | {
@@ -113,13 +120,51 @@ def measure_trees(experiment: Experiment, seed: int, max_rows: int, cache: Path)
         "seed": seed,
         "limits": [max_rows, baselines.GRID_ROWS, baselines.MAX_TREES, baselines.PATIENCE],
     }
-    kept = read_json(cache)
-    if kept is None or kept["settings"] != settings:
+    kept, arrays = read_json(cache), cache.with_suffix(".npz")
+    if kept is None or kept["settings"] != settings or not arrays.is_file():
         started = time.perf_counter()
-        rows = baselines.run_trees(experiment, seed, max_rows)
+        rows, predictions = baselines.run_trees(experiment, seed, max_rows)
+        arrays.parent.mkdir(parents=True, exist_ok=True)
+        fields = {
+            "/".join((*key, name)): values for key, held in predictions.items() for name, values in vars(held).items()
+        }
+        np.savez(arrays, **fields)
+        # The JSON comes last: without it the arrays are made again.
         kept = {"settings": settings, "rows": rows, "seconds": time.perf_counter() - started}
         write_json(cache, kept)
-    return kept
+    held: dict[tuple[str, str], dict[str, NDArray]] = {}
+    with np.load(arrays) as stored:
+        for key in stored.files:
+            domain, task, name = key.split("/")
+            held.setdefault((domain, task), {})[name] = stored[key]
+    return kept | {"predictions": {key: baselines.Predictions(**fields) for key, fields in held.items()}}
+
+
+def score_test(experiment: Experiment, domain: str, run: Path, processes: int) -> dict[str, NDArray]:
+    """Task -> ``[N]`` foundrank's probabilities of a domain's test rows, as its files list them."""
+    out = run / "test_scores" / domain
+    if not (out / "_SUCCESS").is_file():
+        test = experiment.domains[domain].events.test
+        _foundrank("score", run, test, out, "--domain", domain, "--processes", processes)
+    scores = pq.read_table(sorted(map(str, out.glob("part-*.parquet"))))
+    return {task: scores[f"score_{task}"].to_numpy() for task in experiment.domains[domain].tasks}
+
+
+def paired_rows(
+    trees: Sequence[Mapping[tuple[str, str], baselines.Predictions]],
+    foundrank: Sequence[Mapping[str, Mapping[str, NDArray]]],
+) -> dict[str, dict[str, TestRows]]:
+    """Task -> domain -> the test rows as foundrank (first) and the trees (second) see them, a line per seed."""
+    tests: dict[str, dict[str, TestRows]] = {}
+    for (domain, task), held in trees[0].items():
+        tests.setdefault(task, {})[domain] = TestRows(
+            held.labels,
+            held.users,
+            held.cold,
+            np.stack([of_seed[domain][task][held.at] for of_seed in foundrank]),
+            np.stack([of_seed[domain, task].probabilities for of_seed in trees]),
+        )
+    return tests
 
 
 def matmul_gflops(size: int = 1024, repeats: int = 5) -> float:
@@ -146,8 +191,8 @@ def _heading(experiment: Experiment, trees: list[dict], runs: list[dict], proces
 - foundrank: one model for all domains. Trees: a HistGradientBoostingClassifier per domain and task on the same features with
   out-of-fold target encodings (also of pairs), crosses with the history, text cosines and components; at most {max_rows:,}
   training rows; best of {len(baselines.GRID)} settings and two kinds of folds on validation. Popularity: an item's smoothed positive rate in training.
-- ± after a mean is a 95 % interval over seeds (Student's t; Welch for the difference to the trees). It does not cover the
-  choice of test rows: "± test" does, for foundrank's AUC alone (Hanley and McNeil, 1982)."""
+- ± after a mean is a 95 % interval over seeds (Student's t). "vs trees" is the difference of the means with a 95 % interval over
+  both the choice of test users and of seeds: a paired bootstrap, {REPLICATES:,} draws of users, whose rows go together, and of seeds."""
 
 
 def _foundrank(*arguments: object) -> None:

@@ -12,12 +12,15 @@ from scipy import stats
 from foundrank.data.errors import UserError
 from foundrank.dist.run_folder import write_text
 
+from .paired import MEAN, TestRows, difference_intervals
+
 Evaluations = Sequence[Sequence[Mapping[str, Any]]]
 """One list of rows, as in ``evaluation.json``, per seed."""
 
-MEAN = "**mean**"
-HEADER = ("domain", "test rows", "oracle", "popularity", "trees", "foundrank", "vs popularity", "vs trees", "± test")
-COLD_HEADER = ("domain", "rows of cold items", "oracle", "trees", "foundrank", "vs trees", "± test")
+Interval = tuple[float, float]
+
+HEADER = ("domain", "test rows", "oracle", "popularity", "trees", "foundrank", "vs popularity", "vs trees")
+COLD_HEADER = ("domain", "rows of cold items", "oracle", "trees", "foundrank", "vs trees")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Line:
         popularity: AUC of the popularity baseline.
         trees: AUC of the trees per seed.
         foundrank: AUC of foundrank per seed.
-        test_error: half width of foundrank's 95 % interval over the choice of test rows.
+        interval: ends of the 95 % interval of foundrank's lead over the trees, over test users and seeds.
     """
 
     domain: str
@@ -40,7 +43,12 @@ class Line:
     popularity: float | None
     trees: tuple[float, ...]
     foundrank: tuple[float, ...]
-    test_error: float
+    interval: Interval
+
+    @property
+    def lead(self) -> float:
+        """Mean AUC of foundrank minus that of the trees."""
+        return float(np.mean(self.foundrank) - np.mean(self.trees))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
@@ -51,34 +59,15 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-def difference_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float | None]:
-    """Difference of means and half width of its 95 % interval (Welch, 1947); None for fewer than two values in either."""
-    difference = float(np.mean(first) - np.mean(second))
-    if min(len(first), len(second)) < 2:
-        return difference, None
-    a, b = (float(np.var(values, ddof=1)) / len(values) for values in (first, second))
-    if a + b == 0:
-        return difference, 0.0
-    freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
-    return difference, float(stats.t.ppf(0.975, freedom)) * math.sqrt(a + b)
-
-
-def auc_error(auc: float, positives: int, negatives: int) -> float:
-    """Half width of a 95 % interval of one AUC over the choice of test rows.
-
-    Source: Hanley and McNeil (1982), equation 1.
-    """
-    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    spread = (positives - 1) * (both_positive - auc**2) + (negatives - 1) * (both_negative - auc**2)
-    return 1.96 * math.sqrt((auc * (1 - auc) + spread) / (positives * negatives))
-
-
-def compare(trees: Evaluations, foundrank: Evaluations, task: str, part: str) -> list[Line]:
+def compare(
+    trees: Evaluations, foundrank: Evaluations, tests: Mapping[str, TestRows], task: str, part: str
+) -> list[Line]:
     """A line per domain that has an AUC, and with several of them their mean.
 
     Args:
         trees: of every seed.
         foundrank: of every seed.
+        tests: domain -> the task's test rows as foundrank (first) and the trees (second) see them.
         task: its name.
         part: slice, ``all`` or ``cold_items``.
 
@@ -89,6 +78,9 @@ def compare(trees: Evaluations, foundrank: Evaluations, task: str, part: str) ->
     def picked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
         return {r["domain"]: r for r in rows if r["task"] == task and r["slice"] == part and r["auc"] is not None}
 
+    if part == "cold_items":
+        tests = {domain: rows.take(rows.cold) for domain, rows in tests.items()}
+    intervals = difference_intervals(tests)
     of_trees, of_foundrank = [picked(rows) for rows in trees], [picked(rows) for rows in foundrank]
     lines = []
     for domain, first in of_foundrank[0].items():
@@ -101,11 +93,11 @@ def compare(trees: Evaluations, foundrank: Evaluations, task: str, part: str) ->
                     "The data changed under cached results: remove the --work folder and run again.",
                 )
         scores = tuple(rows[domain]["auc"] for rows in of_foundrank)
-        error = auc_error(float(np.mean(scores)), first["positives"], first["rows"] - first["positives"])
         baseline = tuple(rows[domain]["auc"] for rows in of_trees)
-        lines.append(Line(domain, first["rows"], first["oracle_auc"], first["popularity_auc"], baseline, scores, error))
+        known = (first["oracle_auc"], first["popularity_auc"])
+        lines.append(Line(domain, first["rows"], *known, baseline, scores, intervals[domain]))
     if len(lines) > 1:
-        lines.append(_mean_line(lines))
+        lines.append(_mean_line(lines, intervals[MEAN]))
     return lines
 
 
@@ -113,28 +105,28 @@ def losses(lines: Sequence[Line]) -> list[str]:
     """Sentences naming the domains where foundrank is behind the trees or popularity."""
     out = []
     for line in lines:
-        behind, half = difference_interval(line.foundrank, line.trees)
-        if behind < 0:
-            sure = (
-                "beyond the interval over seeds" if half is not None and behind + half < 0 else "within noise of seeds"
-            )
-            out.append(f"{line.domain.strip('*')}: {behind:+.4f} to trees, {sure}")
+        if line.lead < 0:
+            sure = "an interval below 0" if line.interval[1] < 0 else "an interval that holds 0"
+            out.append(f"{line.domain.strip('*')}: {line.lead:+.4f} to trees, {sure}")
         if line.popularity is not None and (gap := float(np.mean(line.foundrank)) - line.popularity) < 0:
             out.append(f"{line.domain.strip('*')}: {gap:+.4f} to popularity")
     return out
 
 
-def tables(trees: Evaluations, foundrank: Evaluations) -> str:
-    """For every task: all test rows, those of cold items, and where foundrank is behind."""
+def tables(trees: Evaluations, foundrank: Evaluations, tests: Mapping[str, Mapping[str, TestRows]]) -> str:
+    """For every task: all test rows, those of cold items, and where foundrank is behind.
+
+    Arguments as in `compare`, ``tests`` by task.
+    """
     parts = []
     for task in dict.fromkeys(row["task"] for row in foundrank[0]):
-        lines = compare(trees, foundrank, task, "all")
+        lines = compare(trees, foundrank, tests[task], task, "all")
         if not lines:
             continue
         parts.append(f"**{task}**, test AUC\n\n{_table(HEADER, [_all_cells(line) for line in lines])}")
         behind = losses(lines)
         parts.append(f"Behind: {'; '.join(behind)}." if behind else "Behind nowhere.")
-        cold = compare(trees, foundrank, task, "cold_items")
+        cold = compare(trees, foundrank, tests[task], task, "cold_items")
         if cold:
             parts.append(
                 f"**{task}**, test AUC on items never seen in training\n\n"
@@ -163,7 +155,7 @@ def write_section(path: Path, name: str, text: str) -> None:
         )
 
 
-def _mean_line(lines: Sequence[Line]) -> Line:
+def _mean_line(lines: Sequence[Line], interval: Interval) -> Line:
     """Means over domains seed by seed; a reference only some domains have is left out."""
 
     def over(values: Sequence[float | None]) -> float | None:
@@ -177,7 +169,7 @@ def _mean_line(lines: Sequence[Line]) -> Line:
         over([line.popularity for line in lines]),
         tuple(float(np.mean(of_seed)) for of_seed in zip(*(line.trees for line in lines), strict=True)),
         tuple(float(np.mean(of_seed)) for of_seed in zip(*(line.foundrank for line in lines), strict=True)),
-        math.sqrt(sum(line.test_error**2 for line in lines)) / len(lines),
+        interval,
     )
 
 
@@ -192,8 +184,7 @@ def _all_cells(line: Line) -> list[str]:
         _with_interval(*mean_interval(line.trees)),
         _with_interval(mean, half),
         "–" if gain is None else _with_interval(gain, half, sign=True),
-        _with_interval(*difference_interval(line.foundrank, line.trees), sign=True),
-        f"{line.test_error:.4f}",
+        f"{line.lead:+.4f} [{line.interval[0]:+.4f}, {line.interval[1]:+.4f}]",
     ]
 
 

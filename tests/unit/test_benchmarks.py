@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from benchmarks import baselines
 from benchmarks.comparison_table import (
-    auc_error,
     compare,
-    difference_interval,
     losses,
     mean_interval,
     tables,
     write_section,
 )
+from benchmarks.paired import MEAN, TestRows, difference_intervals, weighted_auc
 from benchmarks.target_encoding import FOLDS, NOT_TRAINING, STRENGTH, TargetEncoding, make_folds
 from benchmarks.tree_features import item_profile, matrix, shared_columns, target_columns
 from foundrank.data.check import check_events
@@ -158,19 +157,28 @@ def test_matrix_of_a_search_domain(world):
 
 
 def test_trees_of_two_domains(world, monkeypatch):
-    experiment, _, _ = world
+    experiment, encoder, _ = world
     monkeypatch.setattr(baselines, "GRID", ((0.1, 15),))
     monkeypatch.setattr(baselines, "MAX_TREES", 30)
     few = {name: experiment.domains[name] for name in ("shop_search", "coupons_feed")}
-    rows = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0)
+    rows, predictions = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0)
     every = {(r["domain"], r["task"]): r for r in rows if r["slice"] == "all"}
     assert len(every) == 4
     click = every["shop_search", "click"]
     assert click["popularity_auc"] < click["auc"] < click["oracle_auc"]
     assert click["leaves"] == 15
     assert click["folds"] in ("in order", "random")
-    again = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0)
+    again, _ = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0)
     assert again == rows
+
+    # Predictions name the rows they are of.
+    assert set(predictions) == set(every)
+    held, test = predictions["shop_search", "conversion"], read(world, "shop_search", "test")
+    at = encoder.layout.tasks.index("conversion")
+    assert held.at.tolist() == np.flatnonzero(test.label_mask[:, at]).tolist()
+    assert held.labels.tolist() == test.labels[held.at, at].tolist()
+    assert held.cold.sum() == next(r["rows"] for r in rows if (r["domain"], r["task"], r["slice"]) == ("shop_search", "conversion", "cold_items"))  # fmt: skip
+    assert auc(held.labels, held.probabilities) == every["shop_search", "conversion"]["auc"]
 
 
 def test_missing_split_is_told(world):
@@ -194,28 +202,73 @@ def test_intervals():
     assert mean_interval([0.7]) == (0.7, None)
     mean, half = mean_interval([0.70, 0.72, 0.74])
     assert (mean, half) == (pytest.approx(0.72), pytest.approx(4.302653 * 0.02 / math.sqrt(3)))
-    difference, half = difference_interval([0.70, 0.72, 0.74], [0.60, 0.62, 0.64])
-    assert difference == pytest.approx(0.1)
-    assert half == pytest.approx(2.776445 * 0.02 * math.sqrt(2 / 3))  # equal variances: 4 degrees of freedom
-    assert difference_interval([0.7], [0.6]) == (pytest.approx(0.1), None)
-    # Without signal the variance is that of the Mann-Whitney statistic.
-    assert auc_error(0.5, 30, 50) == pytest.approx(1.96 * math.sqrt(81 / (12 * 30 * 50)))
+
+
+def paired(random, users, rows, first, second, seeds=2):
+    """Rows whose scores are the label times a strength plus noise, one strength per model."""
+    labels = random.integers(2, size=rows)
+    sides = [strength * labels + random.normal(size=(seeds, rows)) for strength in (first, second)]
+    return TestRows(labels, random.integers(users, size=rows), np.zeros(rows, bool), *sides)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_weighted_auc_is_the_auc_of_repeated_rows(seed):
+    random = np.random.default_rng(seed)
+    labels, scores = random.integers(2, size=30), random.integers(5, size=30) / 4
+    of_row, weights = random.integers(6, size=30), random.integers(4, size=(3, 6))
+    got = weighted_auc(labels, scores, weights, of_row)
+    for line, value in zip(weights, got, strict=True):
+        repeated = np.repeat(np.arange(30), line[of_row])
+        assert value == pytest.approx(auc(labels[repeated], scores[repeated]), nan_ok=True)
+
+
+def test_paired_intervals_know_a_better_model():
+    random = np.random.default_rng(0)
+    domains = {"better": paired(random, 200, 2000, 2.0, 1.0), "same": paired(random, 200, 2000, 1.0, 1.0)}
+    found = difference_intervals(domains)
+    assert found["better"][0] > 0.05
+    assert found["same"][0] < 0 < found["same"][1]
+    assert found["same"][0] < found[MEAN][0] < found["better"][0]
+    assert found == difference_intervals(domains)
+
+
+def test_pairing_takes_out_what_both_models_share():
+    random = np.random.default_rng(0)
+    rows = paired(random, 400, 400, 1.0, 1.0, seeds=1)
+    near = TestRows(rows.labels, rows.users, rows.cold, rows.first, rows.first + 0.01 * random.normal(size=(1, 400)))
+    widths = [np.ptp(difference_intervals({"d": d})["d"]) for d in (rows, near)]
+    assert widths[1] < widths[0] / 10
+
+
+def test_a_user_is_drawn_with_all_its_rows():
+    """The same rows, each ten times: as the same users' the interval stays, as ten times as many users' it shrinks."""
+    once = paired(np.random.default_rng(1), 300, 300, 1.0, 0.5, seeds=1)
+    ten = once.take(np.repeat(np.arange(300), 10))
+    strangers = TestRows(ten.labels, np.arange(3000), ten.cold, ten.first, ten.second)
+    widths = [np.ptp(difference_intervals({"d": d})["d"]) for d in (once, ten, strangers)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+    assert widths[2] < widths[0] / 2
 
 
 def test_table_and_losses():
     trees = [evaluation("buy", a=0.70, b=0.80), evaluation("buy", a=0.70, b=0.82)]
     foundrank = [evaluation("buy", a=0.75, b=0.55), evaluation("buy", a=0.77, b=0.57)]
-    lines = compare(trees, foundrank, "buy", "all")
+    tests = {name: paired(np.random.default_rng(0), 100, 100, *sides) for name, sides in (("a", (3, 1)), ("b", (0, 3)))}
+    lines = compare(trees, foundrank, tests, "buy", "all")
     assert [line.domain for line in lines] == ["a", "b", "**mean**"]
     assert lines[2].foundrank == pytest.approx((0.65, 0.67))
     assert lines[2].rows == 200
-    text = tables(trees, foundrank)
+    text = tables(trees, foundrank, {"buy": tests})
     row = next(line for line in text.splitlines() if line.startswith("| a "))
+    low, high = lines[0].interval
+    assert 0 < low < high
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
-        "a", "100", "–", "0.6000", "0.7000 ± 0.0000", "0.7600 ± 0.1271", "+0.1600 ± 0.1271", "+0.0600 ± 0.1271", "0.1303",
+        "a", "100", "–", "0.6000", "0.7000 ± 0.0000", "0.7600 ± 0.1271", "+0.1600 ± 0.1271",
+        f"+0.0600 [{low:+.4f}, {high:+.4f}]",
     ]  # fmt: skip
     found = losses(lines)
-    assert found[0].startswith("b: -0.2500 to trees")
+    assert found[0] == "b: -0.2500 to trees, an interval below 0"
     assert found[1] == "b: -0.0400 to popularity"
     assert found[2].startswith("mean: -0.0950 to trees")
     assert "never seen" not in text  # no cold items here
@@ -224,7 +277,7 @@ def test_table_and_losses():
 def test_other_test_rows_are_refused():
     other = [row | {"rows": 99} for row in evaluation("buy", a=0.7)]
     with pytest.raises(UserError, match="different rows"):
-        compare([other], [evaluation("buy", a=0.7)], "buy", "all")
+        compare([other], [evaluation("buy", a=0.7)], {}, "buy", "all")
 
 
 def test_sections_are_appended_and_replaced(tmp_path):
