@@ -43,8 +43,9 @@ def test_domains_start_alike_up_to_their_embedding():
     torch.testing.assert_close(shifted - z, layer.embedding_projection(embedding))
 
 
-def test_a_domain_without_rows_gets_a_zero_gradient():
+def test_every_row_trains_the_shared_map_and_its_own_domain_only():
     layer = DomainAdaptiveLayer(domains=3, size=4, width=6, embedding_width=5)
     layer(torch.randn(5, 4), torch.randn(3, 5), [2, 0, 3]).square().sum().backward()
-    assert layer.weight.grad is not None
-    assert [bool(g.ne(0).any()) for g in layer.weight.grad] == [True, False, True]
+    assert layer.own.grad is not None
+    assert [bool(g.ne(0).any()) for g in layer.own.grad] == [True, False, True]
+    torch.testing.assert_close(layer.shared.grad, layer.own.grad.sum(0))
