@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | clean. The first of them builds .venv, a CPU environment with pinned packages.
+# make demo | test | lint | chaos | bench | clean. The first of them builds .venv, a CPU environment with pinned packages.
 #
 # Where pip's default index serves torch with CUDA (plain Linux), set PIP_EXTRA_INDEX_URL to PyTorch's CPU index
 # to spare yourself a few gigabytes; everything works either way.
@@ -12,12 +12,13 @@ DATA ?= $(or $(FOUNDRANK_DATA),../shared/data)
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint chaos bench clean
 
 help:
 	@echo "make demo   simulate, embed, train, evaluate and score a small world with 2 processes"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
+	@echo "make chaos  kills jobs at random moments, many times; minutes to an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
@@ -34,6 +35,9 @@ lint: venv
 	ruff check .
 	ruff format --check .
 	pyright
+
+chaos: venv
+	FOUNDRANK_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -q tests/jobs/test_embed.py -k killed
 
 bench: venv
 	python -m benchmarks.compare simulated

@@ -3,6 +3,7 @@
 python -m benchmarks.baselines EXPERIMENT --seed 0 --out trees.json
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Predictions:
 
 
 def run_trees(
-    experiment: Experiment, seed: int, max_rows: int = MAX_ROWS
+    experiment: Experiment, seed: int, max_rows: int = MAX_ROWS, drop: str | None = None
 ) -> tuple[list[dict[str, Any]], dict[tuple[str, str], Predictions]]:
     """Fits and tests the trees of every domain and task.
 
@@ -70,6 +71,7 @@ def run_trees(
         experiment: the experiment; every domain needs a validation and a test split.
         seed: of folds, of the sample of training rows and of the trees.
         max_rows: training rows of a domain the trees see at most, sampled; target encodings always count all rows.
+        drop: regular expression; columns it is found in are left out.
 
     Returns:
         Rows as in a run's ``evaluation.json``, with ``folds``, ``learning_rate``, ``leaves``, ``trees``,
@@ -95,7 +97,7 @@ def run_trees(
     predictions: dict[tuple[str, str], Predictions] = {}
     for name, splits in rows.items():
         started = time.perf_counter()
-        results, predicted = _domain_trees(name, splits, encoder, profile, seed, max_rows)
+        results, predicted = _domain_trees(name, splits, encoder, profile, seed, max_rows, drop)
         predictions |= {(name, task): of_task for task, of_task in predicted.items()}
         seconds = time.perf_counter() - started
         scores = ", ".join(f"{r['task']} {r['auc']:.4f}" for r in results if r["slice"] == "all" and r["auc"])
@@ -116,7 +118,13 @@ def read_rows(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
 
 
 def _domain_trees(
-    name: str, splits: list[Rows], encoder: EventEncoder, profile: ItemProfile, seed: int, max_rows: int
+    name: str,
+    splits: list[Rows],
+    encoder: EventEncoder,
+    profile: ItemProfile,
+    seed: int,
+    max_rows: int,
+    drop: str | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Predictions]]:
     layout, domain = encoder.layout, encoder.experiment.domains[name]
     rows = concatenate(splits)
@@ -141,7 +149,8 @@ def _domain_trees(
         tables = {}
         for kind, of_row in folds.items():
             targets = {n: values[kept] for n, values in target_columns(rows, layout, at, of_row).items()}
-            tables[kind], _ = matrix(shared | targets, labelled[TRAIN])
+            columns = {n: c for n, c in (shared | targets).items() if not (drop and re.search(drop, n))}
+            tables[kind], _ = matrix(columns, labelled[TRAIN])
         probabilities, chosen = fit_best(tables, held.labels[:, at], labelled, seed)
         test = held.take(labelled[TEST])
         item_counts = test.id_counts[:, layout.entities.index("item")]
@@ -225,10 +234,13 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="of folds, samples and trees")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file for the rows")] = None,
     max_rows: Annotated[int, typer.Option(min=1000, help="training rows per domain the trees see at most")] = MAX_ROWS,
+    drop: Annotated[
+        str | None, typer.Option(help="leave out columns in which this regular expression is found")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a field")] = None,
 ) -> None:
     """Test gradient-boosted trees on an experiment."""
-    rows, _ = run_trees(load_experiment(experiment, set_ or []), seed, max_rows)
+    rows, _ = run_trees(load_experiment(experiment, set_ or []), seed, max_rows, drop)
     for task in dict.fromkeys(row["task"] for row in rows):
         for part in ("all", "cold_items"):
             scores = [r["auc"] for r in rows if r["task"] == task and r["slice"] == part and r["auc"] is not None]

@@ -7,7 +7,6 @@
 What is finished is kept under --work: the same command goes on where it was interrupted.
 """
 
-import os
 import shlex
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 import typer
 from numpy.typing import NDArray
 
@@ -29,6 +27,7 @@ from foundrank.dist.run_folder import EVALUATION, RUN_INFO, check_new_or_same, r
 
 from . import baselines
 from .comparison_table import tables, write_section
+from .machine import calibration
 from .paired import REPLICATES, TestRows
 
 SIMULATED = "simulated"
@@ -167,17 +166,6 @@ def paired_rows(
     return tests
 
 
-def matmul_gflops(size: int = 1024, repeats: int = 5) -> float:
-    """Fastest of a few float32 products of two square matrices, in 10^9 floating-point operations a second."""
-    a = torch.rand(size, size)
-    seconds = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        torch.mm(a, a)
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / min(seconds[1:]) / 1e9
-
-
 def _heading(experiment: Experiment, trees: list[dict], runs: list[dict], processes: int, max_rows: int) -> str:
     minutes = {name: np.mean([r["seconds"] for r in results]) / 60 for name, results in (("f", runs), ("t", trees))}
     seeds = f"{len(runs)} seed(s) from {experiment.seed}"
@@ -185,7 +173,7 @@ def _heading(experiment: Experiment, trees: list[dict], runs: list[dict], proces
 
     python -m benchmarks.compare {shlex.join(sys.argv[1:])}
 
-{os.cpu_count()} cores, {matmul_gflops():.0f} GFLOP/s in a float32 product of 1024 x 1024 matrices. {seeds}; a training took
+{calibration()} {seeds}; a training took
 {minutes["f"]:.1f} minutes on {processes} ranks, the trees of all domains {minutes["t"]:.1f} minutes.
 
 - foundrank: one model for all domains. Trees: a HistGradientBoostingClassifier per domain and task on the same features with

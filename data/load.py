@@ -142,6 +142,8 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def _check_parts(experiment: Experiment, path: Path) -> None:
     """What one section alone cannot know."""
     entities = experiment.entities
+    if experiment.text.vectors == "none" and experiment.model.aspects == ("text",):
+        raise UserError(f"{path}: text.vectors", "is 'none', and model.aspects is text alone", "Add another aspect.")
     for name, domain in experiment.domains.items():
         if domain.kind == "search" and entities.query is None:
             raise UserError(
@@ -208,6 +210,8 @@ def _resolve(experiment: Experiment, root: Path) -> Experiment:
             entity["catalog"]["path"] = absolute(entity["catalog"]["path"])
     for domain in raw["domains"].values():
         domain["events"] = {split: absolute(pattern) for split, pattern in domain["events"].items()}
+    if experiment.text.vectors == "none":
+        raw["model"]["aspects"] = [aspect for aspect in experiment.model.aspects if aspect != "text"]
     raw["text"]["store"] = absolute(raw["text"]["store"])
     encoder = root / raw["text"]["encoder"]
     if encoder.is_dir():

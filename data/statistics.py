@@ -117,8 +117,8 @@ def count(
             tables[feature_key(name)] = _KeyCounts(feature).table()
     sizes = {
         name: open_text_store(text_store_folder(experiment, name)).size
-        for name, entity in experiment.entities.present().items()
-        if entity.text is not None and "text" in experiment.model.aspects
+        for name in experiment.entities.with_text()
+        if "text" in experiment.model.aspects
     }
     rows = {name: files.rows for name, files in train.items()}
     return Statistics(tables, {name: _mean_deviation(s) for name, s in sums.items()}, labels, rows, sizes)

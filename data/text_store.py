@@ -2,15 +2,19 @@
 
 One folder per entity::
 
-    <store>/item/vectors.npy     float16 [N, D], one row per distinct text
-    <store>/item/index.parquet   key (the catalog's id type), row (into vectors); keys without text are absent
-    <store>/item/manifest.json   what the vectors were made from and with, sizes and checksums
+    <store>/item/vectors.f16            float16 [N, D], little-endian, no header: one row per distinct text
+    <store>/item/texts.b16              [N, 16] bytes: the BLAKE2b digest of each row's text
+    <store>/item/index-<sha256>.parquet key (the catalog's id type), row (into vectors); keys without text are absent
+    <store>/item/pca.safetensors        mean and directions, where the vectors were reduced by PCA
+    <store>/item/manifest.json          what the vectors were made from and with, sizes and checksums
+    <store>/item/work/                  what an unfinished job has done so far; readers know nothing of it
+
+The manifest is replaced last and in one step. It says how many rows count, so a job may append beyond them while the
+store is being read, and a job that dies leaves the store as it was.
 """
 
-import hashlib
 import json
 import os
-import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +29,11 @@ from .catalog import catalog_fingerprint
 from .errors import UserError
 from .experiment import Experiment
 
-VECTORS, INDEX, MANIFEST = "vectors.npy", "index.parquet", "manifest.json"
-FORMAT = 1
+VECTORS, DIGESTS, MANIFEST, PCA, WORK = "vectors.f16", "texts.b16", "manifest.json", "pca.safetensors", "work"
+FORMAT = 2
+DIGEST_BYTES = 16
 _REMEDY = "Run `foundrank embed EXP` to write it."
+_ASKED = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction", "precision")
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class TextStore:
 
 
 def text_store_folder(experiment: Experiment, entity: str) -> Path:
-    """Where an entity's text vectors are."""
-    return Path(experiment.text.store) / entity
+    """Where an entity's text vectors are; random ones lie beside the language model's."""
+    return Path(experiment.text.store) / (entity if experiment.text.vectors != "random" else f"{entity}-random")
 
 
 def expected_manifest(experiment: Experiment, entity: str) -> dict[str, Any]:
@@ -63,105 +69,88 @@ def expected_manifest(experiment: Experiment, entity: str) -> dict[str, Any]:
     Raises:
         UserError: the catalog's files are missing or not Parquet.
     """
-    config, text = experiment.entities.present()[entity], experiment.text
+    config = experiment.entities.present()[entity]
     assert config.catalog is not None
+    fields = experiment.text.model_dump(mode="json")
+    asked = {name: fields[name] for name in _ASKED} | {"template": config.text, "prompt": config.prompt}
+    if asked["vectors"] == "random":  # the encoder has no part in them
+        asked = {name: asked[name] for name in ("vectors", "dimension", "template")}
     return {
         "format": FORMAT,
-        "encoder": text.encoder,
-        "pooling": text.pooling,
-        "normalize": text.normalize,
-        "max_length": text.max_length,
-        "template": config.text,
+        "asked": asked,
         "catalog": config.catalog.path,
         "catalog_key": config.catalog.key,
         "catalog_fingerprint": catalog_fingerprint(entity, config),
     }
 
 
-def write_text_store(
-    folder: str | Path, keys: pa.Array, row_of_key: np.ndarray, vectors: np.ndarray, manifest: dict[str, Any]
-) -> None:
-    """Write a text store in one step: readers see the old one or the whole new one.
-
-    Args:
-        folder: the entity's folder; an older store there is replaced.
-        keys: ``[K]`` int64 or string.
-        row_of_key: ``[K]`` integers in ``[0, N)``.
-        vectors: ``[N, D]`` floats, stored as float16.
-        manifest: what the vectors were made from and with; sizes and checksums are added here.
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a store; None where there is none.
 
     Raises:
-        UserError: a vector is not finite in float16.
+        UserError: it cannot be read, or is of another version of foundrank.
     """
-    folder = Path(folder)
-    with np.errstate(over="ignore"):
-        halves = vectors.astype(np.float16, copy=False)
-    if not np.isfinite(halves).all():
-        row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
-        raise UserError(
-            folder, f"vector {row} is not finite in float16", "Set text.normalize: true, or use another encoder."
-        )
-    index_type = np.int32 if len(halves) <= np.iinfo(np.int32).max else np.int64
-    index = pa.table({"key": keys, "row": np.asarray(row_of_key, index_type)})
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    remedy = "Run `foundrank embed EXP --rebuild` to make the store anew."
     try:
-        new.mkdir()
-        np.save(new / VECTORS, halves)
-        pq.write_table(index, new / INDEX, compression="zstd")
-        full = manifest | {
-            "rows": halves.shape[0],
-            "dimension": halves.shape[1],
-            "dtype": "float16",
-            "keys": len(keys),
-            "sha256": {name: _checksum(new / name) for name in (VECTORS, INDEX)},
-        }
-        write_manifest(new, full)
-        _swap(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; if that fails, the old folder is back in its place."""
-    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-    try:
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
-    except OSError:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        manifest = json.loads(path.read_text())
+        held = manifest.get("format")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(path, f"the text store's manifest cannot be read: {error}", remedy) from error
+    if held != FORMAT:
+        raise UserError(path, f"the text store has format {held}, this version reads {FORMAT}", remedy)
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write or replace the manifest of a store, atomically."""
-    temporary = folder / f"{MANIFEST}.tmp-{os.getpid()}"
-    temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    os.replace(temporary, folder / MANIFEST)
+    """Writes or replaces the manifest of a store, in one step."""
+    replace_file(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a small file so that a reader, or a machine that lost power, has the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def open_text_store(folder: str | Path) -> TextStore:
-    """Open the text store of one entity; the vectors stay on disk until they are touched.
+    """Opens the text store of one entity; the vectors stay on disk until they are touched.
 
     Raises:
         UserError: it is absent, incomplete or damaged.
     """
     folder = Path(folder)
-    for path in (folder, folder / MANIFEST, folder / INDEX, folder / VECTORS):
-        if not path.exists():
-            raise UserError(folder, f"no text store here: {path.name} is missing", _REMEDY)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        with pq.ParquetFile(folder / INDEX) as parquet:
-            index = parquet.read()
-        vectors = np.load(folder / VECTORS, mmap_mode="r")
-        keys, rows = index["key"].combine_chunks(), index["row"].combine_chunks().to_numpy()
+        return _open(folder)
+    except FileNotFoundError:
+        return _open(folder)  # a job has just replaced the index that the manifest read here names
+
+
+def _open(folder: Path) -> TextStore:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(folder, f"no text store here: {MANIFEST} is missing", _REMEDY)
+    for name in (VECTORS, str(manifest.get("index"))):
+        if not (folder / name).is_file() and read_manifest(folder) == manifest:
+            raise UserError(folder, f"no text store here: {name} is missing", _REMEDY)
+    try:
         shape = (manifest["rows"], manifest["dimension"])
-        whole = vectors.shape == shape and vectors.dtype == np.float16 and len(keys) == manifest["keys"]
+        with pq.ParquetFile(folder / manifest["index"]) as parquet:
+            index = parquet.read()
+        vectors = np.memmap(folder / VECTORS, "<f2", "r", shape=shape)
+        keys, rows = index["key"].combine_chunks(), index["row"].combine_chunks().to_numpy()
+        whole = len(keys) == manifest["keys"]
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowInvalid) as error:
         raise UserError(folder, f"the text store cannot be read: {error}", _REMEDY) from error
     if not whole or (len(rows) and not 0 <= rows.min() <= rows.max() < len(vectors)):
@@ -172,29 +161,28 @@ def open_text_store(folder: str | Path) -> TextStore:
 
 
 def check_text_store(store: TextStore, experiment: Experiment, entity: str) -> None:
-    """Refuse a store that was made from another text, catalog or encoder than the experiment asks for.
+    """Refuses a store that was made from another text, catalog or encoder than the experiment asks for.
 
     Raises:
         UserError: naming the field that differs and both values.
     """
     expected = expected_manifest(experiment, entity)
     folder = text_store_folder(experiment, entity)
-    for name, wanted in expected.items():
-        made = store.manifest.get(name)
-        if name == "catalog" or made == wanted:
-            continue  # a catalog may move; its fingerprint says whether it is the same
-        if name == "catalog_fingerprint":
-            what = f"the catalog {expected['catalog']} has changed since its texts were embedded"
-        else:
-            what = f"the vectors were made with {name} = {made!r}, the experiment says {wanted!r}"
-        raise UserError(folder, what, "Run `foundrank embed EXP` again.")
+    if changed := changes(store.manifest["asked"], expected["asked"]):
+        raise UserError(
+            folder,
+            f"the vectors were made for another experiment ({'; '.join(changed)})",
+            "Run `foundrank embed EXP`, which says what can be kept, or undo the change.",
+        )
+    if store.manifest["catalog_fingerprint"] != expected["catalog_fingerprint"]:
+        raise UserError(
+            folder,
+            f"the catalog {expected['catalog']} has changed since its texts were embedded",
+            "Run `foundrank embed EXP` again: it embeds what is new.",
+        )
 
 
-def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """Files of a store whose content is not what the manifest's checksums say; reads all of them."""
-    return [name for name, digest in manifest["sha256"].items() if _checksum(folder / name) != digest]
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def changes(held: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """``name: old there, new here`` for each field that differs."""
+    names = dict.fromkeys((*held, *wanted))
+    return [f"{n}: {held.get(n)!r} there, {wanted.get(n)!r} here" for n in names if held.get(n) != wanted.get(n)]

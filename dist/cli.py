@@ -102,12 +102,25 @@ def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
 
 
 @app.command()
-def embed(experiment: ExperimentPath, set_: Overrides = None) -> None:
-    """Write the text vectors of every catalog with a frozen language model."""
+def embed(
+    experiment: ExperimentPath,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="make the stores anew, for another encoder or template")
+    ] = False,
+    set_: Overrides = None,
+    processes: Processes = None,
+) -> None:
+    """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
+    loaded = load_experiment(experiment, set_ or [])
+    if _spawned(processes):
+        return
     from .embed import embed as write
+    from .runtime import start
 
-    write(load_experiment(experiment, set_ or []))
-    print(f"next: foundrank train {experiment}")
+    with start() as runtime:
+        write(loaded, runtime, rebuild=rebuild)
+        if runtime.is_main:
+            print(f"next: foundrank train {experiment}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..data.catalog import read_catalog, render_texts
+from ..data.catalog import read_catalog
 from ..data.check import check_events
 from ..data.errors import UserError
 from ..data.experiment import SPLITS, EntityConfig, Experiment
@@ -17,6 +17,7 @@ from ..data.parquet import EventFiles, read_group
 from ..data.statistics import Statistics, count
 from ..data.statistics import Table as Ids
 from ..data.text_store import open_text_store, text_store_folder
+from ..data.text_template import render_texts
 from ..data.vocabulary import Vocabulary
 from ..model.foundation import Foundation
 
@@ -43,8 +44,8 @@ def describe(experiment: Experiment, console: Console) -> None:
 
 def _missing_stores(experiment: Experiment) -> list[str]:
     missing = []
-    for name, entity in experiment.entities.present().items():
-        if entity.text is not None and "text" in experiment.model.aspects:
+    for name in experiment.entities.with_text():
+        if "text" in experiment.model.aspects:
             try:
                 open_text_store(text_store_folder(experiment, name))
             except UserError:

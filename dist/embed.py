@@ -1,145 +1,196 @@
 """The embed job: every text of every catalog through the frozen language model, into the text store."""
 
-import hashlib
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.catalog import read_catalog, render_texts
-from ..data.errors import UserError
+from ..data.catalog_texts import read_texts
 from ..data.experiment import EntityConfig, Experiment
-from ..data.text_store import (
-    damaged_files,
-    expected_manifest,
-    open_text_store,
-    text_store_folder,
-    write_manifest,
-    write_text_store,
-)
-from ..model.text_encoder import TextEncoder, load_text_encoder
+from ..data.text_shards import Shard, as_halves, noted, write_shard
+from ..data.text_store import text_store_folder
+from ..data.text_store_writer import claimed
+from ..model.text_encoder import RandomVectors, TextEncoder
+from ..model.text_model import load_text_encoder
+from .embed_plan import Plan, finish, make_plan, precision_of
 from .run_folder import check_can_be_made
+from .runtime import Runtime
 
-BATCHES_PER_CHUNK = 16  # tokenised and sorted by length together
+RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
+_MOST_WORKERS = 8
 
 
-def embed(experiment: Experiment, console: Console | None = None) -> dict[str, Path]:
-    """Write the text store of each entity that has a `text` template.
+def embed(
+    experiment: Experiment, runtime: Runtime, console: Console | None = None, rebuild: bool = False
+) -> dict[str, Path]:
+    """Writes the text store of each entity that has a `text` template, or adds to it what is new in the catalog.
 
-    A store that is whole and made from the same texts with the same weights is left alone. Equal texts are encoded
-    once. Beyond the vectors (``[distinct texts, D]`` float16) and the catalog's text columns, memory is constant.
+    Each distinct text is encoded once. Memory does not grow with the catalog, but for about 100 bytes a row on rank 0.
+    A job that was stopped goes on where it was, on any number of ranks; the bytes of the store do not depend on either.
 
     Args:
         experiment: the experiment.
+        runtime: the ranks; shards are dealt to them.
         console: where progress is shown; a new one on stderr when absent.
+        rebuild: makes the stores anew, for another encoder or template, or to drop texts no one uses any more.
 
     Returns:
         Entity -> folder of its text store.
 
     Raises:
-        UserError: a catalog, template or encoder is unusable, or a catalog has no text at all.
+        UserError: a catalog, template or encoder is unusable, a store holds vectors of another kind, or the disk is full.
     """
-    console = console or Console(stderr=True)
-    entities = {name: config for name, config in experiment.entities.present().items() if config.text is not None}
+    console = console or Console(stderr=True, quiet=not runtime.is_main)
+    entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
     if not entities:
         return {}
     store = Path(experiment.text.store)
-    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
-    with console.status("loading the text encoder"):
-        encoder = load_text_encoder(experiment.text)
-    return {name: _embed_entity(experiment, name, config, encoder, console) for name, config in entities.items()}
+    runtime.on_main(lambda: check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to."))
+    encoders: dict[str | None, TextEncoder | RandomVectors] = {}
+    folders = {}
+    for name, config in entities.items():
+        precision = runtime.on_main(lambda n=name: precision_of(experiment, n, rebuild))
+        if precision not in encoders:
+            with console.status("loading the text encoder"):
+                encoders[precision] = _encoder(experiment, precision)
+        folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, console, rebuild)
+    return folders
+
+
+def _encoder(experiment: Experiment, precision: str | None) -> TextEncoder | RandomVectors:
+    if experiment.text.vectors == "random":
+        return RandomVectors(experiment.text.dimension or RANDOM_SIZE)
+    return load_text_encoder(experiment.text, precision)
 
 
 def _embed_entity(
-    experiment: Experiment, name: str, config: EntityConfig, encoder: TextEncoder, console: Console
+    experiment: Experiment,
+    name: str,
+    config: EntityConfig,
+    encoder: TextEncoder | RandomVectors,
+    runtime: Runtime,
+    console: Console,
+    rebuild: bool,
 ) -> Path:
     folder = text_store_folder(experiment, name)
-    with console.status(f"{name}: reading the catalog"):
-        keys, row_of_key, texts = _distinct_texts(name, config)
-    manifest = expected_manifest(experiment, name) | {
-        "weights_sha256": encoder.weights_checksum,
-        "texts_sha256": _fingerprint(keys, pa.array(row_of_key), texts),
-    }
-    if _up_to_date(folder, manifest):
-        console.print(f"{name}: {len(texts):,} distinct texts, up to date in {folder}")
-        return folder
-    started = time.perf_counter()
-    vectors = _encode(texts, encoder, name, console)
-    seconds = time.perf_counter() - started
-    write_text_store(folder, keys, row_of_key, vectors, manifest | {"precision": "bf16" if encoder.bf16 else "fp32"})
-    rate = len(texts) / max(seconds, 1e-9)
-    console.print(f"{name}: {len(texts):,} distinct texts of {len(keys):,} rows, {rate:,.0f} texts/s, in {folder}")
+    with claimed(folder.parent) if runtime.is_main else nullcontext():
+        with console.status(f"{name}: reading the catalog"):
+            plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
+        if plan.todo:
+            started = time.perf_counter()
+            with _one_thread_each():
+                _encode(plan, name, config, encoder, runtime, console)
+                _wait_for_all(plan, name, runtime, console)
+            rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
+            console.print(f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s")
+        runtime.barrier()
+        for line in runtime.on_main(lambda: finish(plan, experiment, name, config, encoder)):
+            console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
     return folder
 
 
-def _distinct_texts(name: str, config: EntityConfig) -> tuple[pa.Array, np.ndarray, pa.Array]:
-    """Keys that have a text ``[K]``, the row of each one's text ``[K]`` int32, and the distinct texts ``[N]``."""
-    assert config.catalog is not None
-    assert config.text is not None
-    table = read_catalog(name, config, config.text_columns)
-    encoded = render_texts(config.text, table).dictionary_encode()
-    present = encoded.indices.is_valid()
-    keys = pa.concat_arrays(table[config.catalog.key].chunks).filter(present)
-    if not len(keys):
-        raise UserError(
-            f"entities.{name}.text: {config.text!r}",
-            f"every row of {config.catalog.path} is empty there",
-            "Name columns that hold text, or remove `text`.",
-        )
-    return keys, encoded.indices.filter(present).to_numpy(), encoded.dictionary
+def _encode(
+    plan: Plan,
+    name: str,
+    config: EntityConfig,
+    encoder: TextEncoder | RandomVectors,
+    runtime: Runtime,
+    console: Console,
+) -> None:
+    """Encodes and writes this rank's shards: one worker tokenises or writes while another computes."""
+    mine = plan.todo[runtime.rank :: runtime.world_size]
+    digests = plan.digests()
+    project = plan.projection()
+
+    def work(shard: Shard, wanted: np.ndarray, texts: list[str]) -> None:
+        torch.set_num_threads(1)
+        vectors, cut = encoder.encode(texts, plan.prompt)
+        halves = np.zeros((shard.rows, plan.dimension), np.float16)  # zeros: no catalog has that text any more
+        halves[wanted] = as_halves(project(vectors), f"text.encoder: {plan.encoder}")
+        write_shard(plan.folder, shard, halves, digests[shard.start : shard.start + shard.rows], cut)
+
+    workers = _workers()
+    pending: deque[Future[None]] = deque()
+    with _progress(console) as progress, ThreadPoolExecutor(workers) as pool:
+        task = progress.add_task(f"{name}: embedding", total=sum(s.rows for s in plan.todo), rate=0.0)
+        started = time.perf_counter()
+        try:
+            for piece in _shard_texts(name, config, plan, mine):
+                pending.append(pool.submit(work, *piece))
+                while len(pending) > workers:
+                    pending.popleft().result()
+                    done = sum(s.rows for s in noted(plan.folder, plan.todo)) if runtime.is_main else 0
+                    progress.update(task, completed=done, rate=done / (time.perf_counter() - started))
+            while pending:
+                pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _encode(texts: pa.Array, encoder: TextEncoder, name: str, console: Console) -> np.ndarray:
-    vectors = np.empty((len(texts), encoder.size), np.float16)
-    columns = (
+def _shard_texts(
+    name: str, config: EntityConfig, plan: Plan, shards: list[Shard]
+) -> Iterator[tuple[Shard, np.ndarray, list[str]]]:
+    """Each shard, which of its rows have a text in the catalog, and those texts; in one pass over the catalog."""
+    positions = plan.positions()
+    of_shard = [np.asarray(positions[shard.start : shard.start + shard.rows]) for shard in shards]
+    if not shards:
+        return
+    place = np.concatenate(of_shard)
+    owner = np.repeat(np.arange(len(shards)), [len(rows) for rows in of_shard])
+    slot = np.concatenate([np.arange(len(rows)) for rows in of_shard])
+    order = np.argsort(place, kind="stable")
+    order = order[place[order] >= 0]
+    texts: list[dict[int, str]] = [{} for _ in shards]
+    left = np.bincount(owner[order], minlength=len(shards))
+    for at, found in read_texts(name, config, place[order]):
+        for shard, row, text in zip(owner[order[at]].tolist(), slot[order[at]].tolist(), found, strict=True):
+            texts[shard][row] = text
+        for shard in np.unique(owner[order[at]]):
+            if len(texts[shard]) == left[shard]:
+                rows = sorted(texts[shard])
+                yield shards[shard], np.array(rows, np.int64), [texts[shard][row] for row in rows]
+                texts[shard] = {}
+    for shard in np.flatnonzero(left == 0):
+        yield shards[shard], np.zeros(0, np.int64), []
+
+
+def _wait_for_all(plan: Plan, name: str, runtime: Runtime, console: Console) -> None:
+    """Until every rank has written its shards: a collective would give up on a slow one after its timeout."""
+    total = sum(shard.rows for shard in plan.todo)
+    with console.status("") as status:
+        while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
+            status.update(f"{name}: waiting for other ranks, {done:,} of {total:,} texts")
+            time.sleep(0.2)
+
+
+def _workers() -> int:
+    """Threads that encode. Two on a GPU: one prepares while the other's kernels run."""
+    return 2 if torch.cuda.is_available() else max(1, min(_MOST_WORKERS, torch.get_num_threads()))
+
+
+class _one_thread_each:
+    """Whole shards in parallel beat one matrix product on several threads, and give the same bits on any of them."""
+
+    def __enter__(self) -> None:
+        self._threads = torch.get_num_threads()
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._threads)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:,.0f} texts/s"),
         TimeRemainingColumn(),
+        console=console,
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"{name}: embedding", total=len(texts), rate=0.0)
-        started = time.perf_counter()
-        step = BATCHES_PER_CHUNK * encoder.config.batch_size
-        for start in range(0, len(texts), step):
-            part = texts[start : start + step].to_pylist()
-            with np.errstate(over="ignore"):  # write_text_store refuses infinities, with a remedy
-                vectors[start : start + step] = encoder.encode(part)
-            done = start + len(part)
-            progress.update(task, completed=done, rate=done / (time.perf_counter() - started))
-    return vectors
-
-
-def _up_to_date(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Whether the store holds the vectors wanted; renews its manifest where only names and places changed."""
-    try:
-        held = open_text_store(folder).manifest
-    except UserError:
-        return False
-    names = ("encoder", "catalog", "catalog_key", "catalog_fingerprint", "template")
-    made_of = {key: value for key, value in wanted.items() if key not in names}
-    if any(held.get(key) != value for key, value in made_of.items()) or damaged_files(folder, held):
-        return False
-    if held != held | wanted:
-        write_manifest(folder, held | wanted)
-    return True
-
-
-def _fingerprint(*arrays: pa.Array) -> str:
-    """SHA-256 over the values of arrays without nulls, whatever their offsets and buffers."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{len(array)};".encode())
-        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-            array = array.cast(pa.large_string())
-            offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
-            digest.update(offsets - offsets[0])
-            digest.update(memoryview(array.buffers()[2] or b"")[offsets[0] : offsets[-1]])
-        else:
-            digest.update(array.to_numpy().astype(np.int64))
-    return digest.hexdigest()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torchrec.distributed import DistributedModelParallel
 
-from ..data.experiment import TrainingConfig
+from ..data.settings import TrainingConfig
 
 
 def schedule(progress: float, training: TrainingConfig) -> float:

@@ -42,7 +42,7 @@ class Runtime:
                 failure = error
                 user = isinstance(error, UserError)
                 outcome = [(None, (error.where, error.what, error.remedy) if user else repr(error))]
-        if failure is None or self.world_size > 1:
+        if self.world_size > 1:
             torch_dist.broadcast_object_list(outcome, src=0)
         if failure is not None:
             raise failure
@@ -65,7 +65,8 @@ class Runtime:
 
     def barrier(self) -> None:
         """Waits for every rank."""
-        torch_dist.barrier()
+        if self.world_size > 1:
+            torch_dist.barrier()
 
 
 @contextmanager

@@ -22,8 +22,9 @@ from torchrec.distributed.planner.types import (
 from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 
 from ..data.errors import UserError
-from ..data.experiment import Experiment, TrainingConfig
+from ..data.experiment import Experiment
 from ..data.layout import Layout
+from ..data.settings import TrainingConfig
 from ..model.embeddings import initialise_table
 from ..model.foundation import Foundation
 from .runtime import Runtime

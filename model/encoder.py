@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..data.errors import UserError
-from ..data.experiment import ASPECTS
 from ..data.layout import CONTEXT, HISTORY, Layout, id_key
+from ..data.settings import ASPECTS
 from .gates import make_gate
 from .history import history_aspects
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torchrec import KeyedTensor
 
 from ..data.batch import Batch
-from ..data.experiment import ModelConfig
 from ..data.layout import Layout
+from ..data.settings import ModelConfig
 from .alignment import ALIGNMENTS
 from .domain_adaptive import DomainAdaptiveLayer
 from .embeddings import make_embeddings

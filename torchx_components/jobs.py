@@ -14,6 +14,8 @@ from torchx.components.dist import ddp
 def embed(
     experiment: str,
     *args: str,
+    nnodes: int = 1,
+    nproc: int = 1,
     cpu: int = 2,
     gpu: int = 0,
     memMB: int = 8192,
@@ -23,21 +25,23 @@ def embed(
     mounts: Optional[List[str]] = None,
     max_retries: int = 0,
 ) -> specs.AppDef:
-    """Write the text vectors of every catalog of an experiment; one process.
+    """Write the text vectors of every catalog of an experiment; started again it resumes.
 
     Args:
-        experiment: the experiment file
-        args: further arguments of `foundrank embed`, after `--`
-        cpu: CPU cores
-        gpu: GPUs
-        memMB: memory in MB
+        experiment: the experiment file, its text store on storage that every node sees
+        args: further arguments of `foundrank embed`, after `--`, e.g. -- --rebuild
+        nnodes: machines
+        nproc: processes per machine, one per GPU where there are GPUs; on CPUs one process uses up to 8 cores
+        cpu: CPU cores per machine
+        gpu: GPUs per machine
+        memMB: memory per machine in MB
         h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         max_retries: how often the scheduler starts the job again; it resumes
     """
-    return _job("embed", [experiment, *args], 1, 1, cpu, gpu, memMB, h, image, env, mounts, max_retries)
+    return _job("embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
 
 
 def train(

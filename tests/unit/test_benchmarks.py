@@ -27,7 +27,8 @@ from foundrank.data.load import load_experiment
 from foundrank.data.rows import concatenate
 from foundrank.data.simulate import simulate
 from foundrank.data.statistics import count
-from foundrank.data.text_store import expected_manifest, text_store_folder, write_text_store
+from foundrank.data.text_store import expected_manifest, text_store_folder
+from foundrank.data.text_store_writer import write_text_store
 from foundrank.dist.metrics import auc
 
 
@@ -168,6 +169,8 @@ def test_trees_of_two_domains(world, monkeypatch):
     assert click["popularity_auc"] < click["auc"] < click["oracle_auc"]
     assert click["leaves"] == 15
     assert click["folds"] in ("in order", "random")
+    fewer, _ = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0, drop="^rate|component")
+    assert max(r["columns"] for r in fewer) < min(r["columns"] for r in rows) - 16
     again, _ = baselines.run_trees(experiment.model_copy(update={"domains": few}), seed=0)
     assert again == rows
 

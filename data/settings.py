@@ -1,0 +1,120 @@
+"""How an experiment is run: its text encoder, its model, its training. What it is about is in `experiment`."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Aspect = Literal["id", "text", "sparse"]
+ASPECTS: tuple[str, ...] = get_args(Aspect)
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextConfig(Strict):
+    """The frozen language model that embeds texts. What is absent is taken from the encoder's own files."""
+
+    vectors: Literal["llm", "random", "none"] = Field(
+        default="llm",
+        description="llm: the encoder's; random: a fixed random vector per distinct text; none: no text aspect",
+    )
+    encoder: str = Field(default="minilm", description="minilm (shipped, offline), a hub id, or a local folder")
+    revision: str | None = Field(default=None, description="hub id: its branch, tag or commit")
+    store: str = Field(default="text_store", description="folder of the text vectors, relative to the experiment file")
+    max_length: Positive | None = Field(
+        default=None, description="tokens per text, the rest is cut; the encoder's own limit, at most 512, when absent"
+    )
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        default=None,
+        description="how token vectors become one; when neither given nor in the encoder's files: last for decoders, else mean",
+    )
+    normalize: bool | None = Field(
+        default=None, description="scale each vector to length 1; true when the encoder's files do not say"
+    )
+    dimension: Positive | None = Field(default=None, description="width of the vectors, if less than the encoder's")
+    reduction: Literal["truncate", "pca"] = Field(
+        default="truncate",
+        description="to `dimension`: truncate keeps the first values (for Matryoshka-trained encoders); pca fits the texts",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of the encoder; auto: bf16 on GPUs and on CPUs with bf16 instructions"
+    )
+    batch_tokens: Positive | None = Field(
+        default=None,
+        description="tokens per forward pass, padding included; 1024 on CPUs and 32768 on GPUs when absent",
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="run code that the encoder's repository brings; only for one you trust"
+    )
+
+
+class ModelConfig(Strict):
+    """Widths and variants of the S&R multi-domain foundation."""
+
+    aspects: tuple[Aspect, ...] = Field(
+        default=("id", "text", "sparse"), min_length=1, description="views of each entity in use"
+    )
+    embedding_dim: Positive = Field(default=32, description="width of id and sparse embeddings; a multiple of 4")
+    width: Positive = Field(default=64, description="D: width of every aspect and entity vector")
+    gate: Literal["mean", "mean_gate", "cls_gate", "domain_gate"] = Field(
+        default="domain_gate", description="how aspects are fused"
+    )
+    interaction: bool = Field(default=True, description="add elementwise products of item with user, query and history")
+    id_dropout: Share = Field(
+        default=0.1, description="share of training rows whose id aspect is hidden, so the others learn to stand alone"
+    )
+    domain_width: Positive = Field(default=128, description="width of the domain-adaptive layer's output")
+    alignment: Literal["js", "mmd", "none"] = Field(
+        default="js", description="penalty on the difference between the domains' distributions"
+    )
+    alignment_weight: float = Field(default=0.01, ge=0, description="alpha: weight of that penalty")
+    head: Literal["mmoe", "shared_bottom", "ple", "star"] = Field(default="mmoe", description="multi-task part")
+    experts: Positive = Field(default=4, description="E: shared experts (mmoe, ple)")
+    expert_widths: tuple[Positive, ...] = Field(
+        default=(128, 64), min_length=1, description="layers of each expert, or of the shared bottom"
+    )
+    tower_width: Positive = Field(default=32, description="hidden layer of each (domain, task) tower")
+    dropout: Share = Field(default=0.1, description="dropout inside experts and towers")
+
+    @model_validator(mode="after")
+    def _fbgemm_width(self):
+        if self.embedding_dim % 4:
+            raise ValueError(f"embedding_dim is {self.embedding_dim}: FBGEMM needs a multiple of 4")
+        return self
+
+
+class TrainingConfig(Strict):
+    """How the model is trained."""
+
+    epochs: Positive = Field(default=2, description="passes over the training events")
+    max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever the epochs")
+    batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
+    sparse_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of the tables")
+    sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
+        default="rowwise_adagrad", description="fused into the tables' backward"
+    )
+    warmup_share: Share = Field(default=0.05, description="share of the steps over which learning rates rise from 0")
+    final_lr_share: float = Field(
+        default=0.05, ge=0, le=1, description="share of the peak left at the last step (cosine decay)"
+    )
+    gradient_clip: float = Field(default=1.0, gt=0, description="largest L2 norm of the dense gradient")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast the dense part")
+    sharding: Literal["auto", "table_wise", "column_wise", "row_wise"] = Field(
+        default="auto", description="auto: the planner chooses per table"
+    )
+    shuffle_rows: Positive = Field(default=65_536, description="rows shuffled together; memory per rank grows with it")
+    prefetch_batches: Positive = Field(default=4, description="batches read ahead of the model")
+    log_every: Positive = Field(default=20, description="steps between lines of metrics.jsonl")
+    checkpoint_every: Positive = Field(
+        default=1000, description="steps between checkpoints; the last step always has one"
+    )
+    keep_checkpoints: Positive = Field(default=2, description="newest checkpoints kept")
+    keep_best: bool = Field(
+        default=True,
+        description="evaluate the validation split after each epoch; the best epoch's checkpoint is kept and used",
+    )
