@@ -19,8 +19,6 @@ from .text_store import (
     DIGEST_BYTES,
     DIGESTS,
     FORMAT,
-    MANIFEST,
-    PCA,
     VECTORS,
     WORK,
     read_manifest,
@@ -120,12 +118,11 @@ def index_bytes(keys: pa.Array, row_of_key: np.ndarray, rows: int) -> bytes:
 
 def tidy(folder: Path, manifest: dict[str, Any]) -> None:
     """Removes what no finished store has: notes, older indexes, temporaries of a job that died."""
-    kept = {VECTORS, DIGESTS, MANIFEST, manifest["index"], *([PCA] if manifest.get("pca_sha256") else [])}
-    for path in folder.iterdir():
-        if path.name == WORK:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in kept:
-            path.unlink(missing_ok=True)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    for pattern in ("index-*.parquet", ".*.tmp-*"):
+        for path in folder.glob(pattern):
+            if path.name != manifest["index"]:
+                path.unlink(missing_ok=True)
 
 
 def write_text_store(

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ def _embed_entity(
             plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
         if plan.todo:
             started = time.perf_counter()
-            with _one_thread_each():
+            with _threads_kept():
                 _encode(plan, name, config, encoder, runtime, console)
                 _wait_for_all(plan, name, runtime, console)
             rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
@@ -104,7 +104,11 @@ def _encode(
     runtime: Runtime,
     console: Console,
 ) -> None:
-    """Encodes and writes this rank's shards: one worker tokenises or writes while another computes."""
+    """Encodes and writes this rank's shards, each worker a whole one on one thread.
+
+    One tokenises or writes while another computes, none waits for the others at every layer, and the bits are the same
+    for any number of workers.
+    """
     mine = plan.todo[runtime.rank :: runtime.world_size]
     digests = plan.digests()
     project = plan.projection()
@@ -121,15 +125,20 @@ def _encode(
     with _progress(console) as progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task(f"{name}: embedding", total=sum(s.rows for s in plan.todo), rate=0.0)
         started = time.perf_counter()
+
+        def show() -> None:
+            done = sum(shard.rows for shard in noted(plan.folder, plan.todo)) if runtime.is_main else 0
+            progress.update(task, completed=done, rate=done / (time.perf_counter() - started))
+
         try:
             for piece in _shard_texts(name, config, plan, mine):
                 pending.append(pool.submit(work, *piece))
-                while len(pending) > workers:
+                if len(pending) > workers:
                     pending.popleft().result()
-                    done = sum(s.rows for s in noted(plan.folder, plan.todo)) if runtime.is_main else 0
-                    progress.update(task, completed=done, rate=done / (time.perf_counter() - started))
+                    show()
             while pending:
                 pending.popleft().result()
+                show()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -175,14 +184,14 @@ def _workers() -> int:
     return 2 if torch.cuda.is_available() else max(1, min(_MOST_WORKERS, torch.get_num_threads()))
 
 
-class _one_thread_each:
-    """Whole shards in parallel beat one matrix product on several threads, and give the same bits on any of them."""
-
-    def __enter__(self) -> None:
-        self._threads = torch.get_num_threads()
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._threads)
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Gives the process its threads back, after each worker has used one."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _progress(console: Console) -> Progress:

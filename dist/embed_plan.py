@@ -17,6 +17,7 @@ from ..data.errors import UserError
 from ..data.experiment import EntityConfig, Experiment
 from ..data.text_shards import Shard, disk_errors, finished, reserve, shard_checksum
 from ..data.text_store import (
+    MANIFEST,
     PCA,
     WORK,
     changes,
@@ -94,6 +95,7 @@ def make_plan(
     target = folder.with_name(f"{folder.name}.rebuild") if rebuild else folder
     if rebuild:
         _drop_other_rebuild(target, made_with)
+    _check_ours(folder)
     manifest, held = held_shards(target)
     if manifest and (changed := changes(manifest["made_with"], made_with)):
         raise UserError(
@@ -129,7 +131,7 @@ def make_plan(
         if read_json(work / "job.json") != made_with:  # notes of another job's shards would only mislead
             shutil.rmtree(work, ignore_errors=True)
             if manifest is None:
-                shutil.rmtree(target, ignore_errors=True)
+                (target / PCA).unlink(missing_ok=True)
         work.mkdir(parents=True, exist_ok=True)
         reserve(target, len(digests), dimension)
         write_json(work / "job.json", made_with)
@@ -209,6 +211,16 @@ def _made_with(
     }
 
 
+def _check_ours(folder: Path) -> None:
+    """Refuses a folder of somebody's that a store would be written into, or put in the place of."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(folder, "is a file", "Choose another text.store.")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (MANIFEST, WORK)):
+        raise UserError(
+            folder, "is not empty and holds no text store", "Choose another text.store, or empty the folder."
+        )
+
+
 def _drop_other_rebuild(target: Path, made_with: dict[str, Any]) -> None:
     """A rebuild that was stopped is gone on with; one of other vectors is of no use."""
     try:
@@ -279,6 +291,8 @@ def _told(folder: Path, manifest: dict[str, Any], plan: Plan) -> list[str]:
     lines = [f"{state}{manifest['rows']:,} distinct texts of {manifest['keys']:,} rows in {folder}"]
     if cut := sum(shard["cut"] for shard in manifest["shards"]):
         lines.append(f"{cut:,} texts were cut after {plan.made_with['max_length']} tokens (text.max_length)")
+    if (rebuild := folder.with_name(f"{folder.name}.rebuild")).exists():
+        lines.append(f"an unfinished rebuild lies in {rebuild}: go on with --rebuild, or delete it")
     if plan.unused:
         lines.append(f"{plan.unused:,} vectors are of texts the catalog no longer has; --rebuild drops them")
     return lines

@@ -57,8 +57,10 @@ class TextEncoder:
 
     @cached_property
     def weights_checksum(self) -> str:
-        """SHA-256 over the names and values of all weights."""
+        """SHA-256 over the names and values of all weights, and over the vocabulary."""
         digest = hashlib.sha256()
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        digest.update(f"{self.stated.lower_case}:{vocabulary}".encode(errors="surrogatepass"))
         dense = [layer.state_dict() for layer in self.stated.dense]
         for at, weights in enumerate([self.model.state_dict(), *dense]):
             for name, tensor in sorted(weights.items()):

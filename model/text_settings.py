@@ -134,11 +134,5 @@ def _file(source: str, name: str, revision: str | None) -> str | None:
     """Path of one file of a model, fetched if need be; None where the model has no such file."""
     from transformers.utils.hub import cached_file  # importing transformers takes seconds
 
-    return cached_file(
-        source,
-        name,
-        revision=revision,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    # A file that could not be asked for is an error: taking it for absent would choose another pooling in silence.
+    return cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)

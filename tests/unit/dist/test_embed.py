@@ -279,6 +279,36 @@ def test_a_damaged_shard_whose_texts_are_gone_becomes_zeros(tmp_path, encoder, s
     assert store.vectors[rows[gone]].eq(0).all()
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path, encoder):
+    write_items(tmp_path)
+    folder = tmp_path / "store" / "item"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("years of work")
+    for rebuild in (False, True):
+        with pytest.raises(UserError, match="is not empty and holds no text store"):
+            run(make_experiment(tmp_path), rebuild=rebuild)
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_an_unfinished_rebuild_is_gone_on_with_and_told(tmp_path, encoder, small_shards):
+    keys, titles = many(60)
+    write_items(tmp_path, keys, titles)
+    folder, _ = run(make_experiment(tmp_path))
+    before = content(folder)
+    encoder.calls.clear()
+    encoder.fails_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        run(make_experiment(tmp_path), rebuild=True)
+    encoder.fails_at = None
+    assert content(folder) == before
+    assert "an unfinished rebuild lies in" in run(make_experiment(tmp_path))[1]
+    done = len(encoder.calls)
+    run(make_experiment(tmp_path), rebuild=True)
+    assert len(encoder.calls) < done + 8
+    assert content(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["item"]
+
+
 def test_notes_of_another_job_are_not_believed(tmp_path, encoder, small_shards):
     keys, titles = many(60)
     write_items(tmp_path, keys, titles)

