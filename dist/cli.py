@@ -251,6 +251,14 @@ def main() -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
+    except SystemExit as done:
+        if not launched():
+            raise
+        # The work is done and the process group closed. Threads of the libraries that are still about can abort an
+        # interpreter that takes itself apart, and the job would count as failed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
 
 
 def _quiet() -> None:
