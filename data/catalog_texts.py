@@ -66,14 +66,16 @@ def survey_texts(name: str, entity: EntityConfig) -> CatalogTexts:
             "Name columns that hold text, or remove `text`.",
         )
     check_unique_keys(pa.chunked_array(all_keys), key, list(rows_of_file), list(rows_of_file.values()))
-    encoded = as_digest_array(b"".join(digests)).dictionary_encode()
+    content = b"".join(digests)
+    digests.clear()
+    encoded = as_digest_array(content).dictionary_encode()
     text_of_key = encoded.indices.to_numpy().astype(np.int64)
     first = np.zeros(len(encoded.dictionary), np.int64)
     first[text_of_key[::-1]] = np.arange(len(text_of_key))[::-1]  # of several, the first one is written last
     return CatalogTexts(
         keys=pa.concat_arrays(keys),
         text_of_key=text_of_key,
-        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)[first],
+        digests=np.frombuffer(content, np.uint8).reshape(-1, DIGEST_BYTES)[first],
         positions=np.concatenate(positions)[first],
         lengths=np.concatenate(lengths)[first],
     )

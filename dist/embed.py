@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -83,6 +84,7 @@ def _embed_entity(
     with claimed(folder.parent) if runtime.is_main else nullcontext():
         with console.status(f"{name}: reading the catalog"):
             plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
+            pa.default_memory_pool().release_unused()  # what the catalog took is wanted for encoding
         if plan.todo:
             started = time.perf_counter()
             with _threads_kept():
@@ -147,26 +149,31 @@ def _shard_texts(
     name: str, config: EntityConfig, plan: Plan, shards: list[Shard]
 ) -> Iterator[tuple[Shard, np.ndarray, list[str]]]:
     """Each shard, which of its rows have a text in the catalog, and those texts; in one pass over the catalog."""
-    positions = plan.positions()
-    of_shard = [np.asarray(positions[shard.start : shard.start + shard.rows]) for shard in shards]
     if not shards:
         return
-    place = np.concatenate(of_shard)
-    owner = np.repeat(np.arange(len(shards)), [len(rows) for rows in of_shard])
-    slot = np.concatenate([np.arange(len(rows)) for rows in of_shard])
-    order = np.argsort(place, kind="stable")
-    order = order[place[order] >= 0]
+    rows = np.concatenate([np.arange(shard.start, shard.start + shard.rows) for shard in shards])
+    places = plan.positions()[rows]
+    order = np.argsort(places, kind="stable")
+    rows, places = rows[order], places[order]
+    rows, places = rows[places >= 0], places[places >= 0]
+    starts = np.array([shard.start for shard in shards])
+    by_start = np.argsort(starts)
+
+    def owner(of: np.ndarray) -> np.ndarray:
+        return by_start[np.searchsorted(starts, of, side="right", sorter=by_start) - 1]
+
     texts: list[dict[int, str]] = [{} for _ in shards]
-    left = np.bincount(owner[order], minlength=len(shards))
-    for at, found in read_texts(name, config, place[order]):
-        for shard, row, text in zip(owner[order[at]].tolist(), slot[order[at]].tolist(), found, strict=True):
-            texts[shard][row] = text
-        for shard in np.unique(owner[order[at]]):
-            if len(texts[shard]) == left[shard]:
-                rows = sorted(texts[shard])
-                yield shards[shard], np.array(rows, np.int64), [texts[shard][row] for row in rows]
+    wanted = np.bincount(owner(rows), minlength=len(shards))
+    for at, found in read_texts(name, config, places):
+        owners = owner(rows[at])
+        for shard, row, text in zip(owners.tolist(), rows[at].tolist(), found, strict=True):
+            texts[shard][row - shards[shard].start] = text
+        for shard in np.unique(owners):
+            if len(texts[shard]) == wanted[shard]:
+                held = sorted(texts[shard])
+                yield shards[shard], np.array(held, np.int64), [texts[shard][row] for row in held]
                 texts[shard] = {}
-    for shard in np.flatnonzero(left == 0):
+    for shard in np.flatnonzero(wanted == 0):
         yield shards[shard], np.zeros(0, np.int64), []
 
 

@@ -31,7 +31,7 @@ from ..model.text_encoder import RandomVectors, TextEncoder
 from .run_folder import read_json, write_json
 from .text_reduction import fit_pca, reduction
 
-SHARD_ROWS = (512, 8192)  # fewest and most texts of a shard; in between, a 32nd of what there is to do
+SHARD_ROWS = (512, 2048)  # fewest and most texts of a shard; in between, a 32nd of what there is to do
 _WINDOW = 1 << 16  # texts sorted by length together, so that those of a shard are alike; longest first, for an even end
 
 
