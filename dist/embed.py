@@ -1,5 +1,7 @@
 """The embed job: every text of every catalog through the frozen language model, into the text store."""
 
+import ctypes
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -26,6 +28,9 @@ from .runtime import Runtime
 
 RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
 _MOST_WORKERS = 8
+
+# oneDNN keeps a compiled kernel for each of the last 1,024 shapes it met, and every batch may be of another shape.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def embed(
@@ -85,6 +90,7 @@ def _embed_entity(
         with console.status(f"{name}: reading the catalog"):
             plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
             pa.default_memory_pool().release_unused()  # what the catalog took is wanted for encoding
+            _give_back_memory()
         if plan.todo:
             started = time.perf_counter()
             with _threads_kept():
@@ -121,6 +127,7 @@ def _encode(
         halves = np.zeros((shard.rows, plan.dimension), np.float16)  # zeros: no catalog has that text any more
         halves[wanted] = as_halves(project(vectors), f"text.encoder: {plan.encoder}")
         write_shard(plan.folder, shard, halves, digests[shard.start : shard.start + shard.rows], cut)
+        _give_back_memory()
 
     workers = _workers()
     pending: deque[Future[None]] = deque()
@@ -155,6 +162,7 @@ def _shard_texts(
     places = plan.positions()[rows]
     order = np.argsort(places, kind="stable")
     rows, places = rows[order], places[order]
+    del order  # the two that stay are 16 bytes a row
     rows, places = rows[places >= 0], places[places >= 0]
     starts = np.array([shard.start for shard in shards])
     by_start = np.argsort(starts)
@@ -184,6 +192,13 @@ def _wait_for_all(plan: Plan, name: str, runtime: Runtime, console: Console) -> 
         while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
             status.update(f"{name}: waiting for other ranks, {done:,} of {total:,} texts")
             time.sleep(0.2)
+
+
+def _give_back_memory() -> None:
+    """Batches of ever other sizes leave holes in the C library's heap, which would grow with the catalog."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _workers() -> int:
