@@ -38,7 +38,7 @@ def embed(
 ) -> dict[str, Path]:
     """Writes the text store of each entity that has a `text` template, or adds to it what is new in the catalog.
 
-    Each distinct text is encoded once. Memory does not grow with the catalog, but for about 100 bytes a row on rank 0.
+    Each distinct text is encoded once. Memory does not grow with the catalog, but for about 150 bytes a row on rank 0.
     A job that was stopped goes on where it was, on any number of ranks; the bytes of the store do not depend on either.
 
     Args:
