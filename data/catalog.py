@@ -33,7 +33,7 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
     assert entity.catalog is not None
     pattern, key = entity.catalog.path, entity.catalog.key
     names = list(dict.fromkeys([key, *columns]))
-    files = catalog_files(entity_name, pattern)
+    files = _files(entity_name, pattern)
     parts = [_read_file(file, names, key) for file in files]
     try:
         table = pa.concat_tables(parts, promote_options="permissive")
@@ -45,7 +45,7 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
         ) from error
     if table.num_rows == 0:
         raise UserError(pattern, f"the catalog of entities.{entity_name} has no row", "Write one row per entity.")
-    check_unique_keys(table[key], key, files, [part.num_rows for part in parts])
+    _check_unique(table[key], key, files, [part.num_rows for part in parts])
     return table.combine_chunks()
 
 
@@ -62,7 +62,7 @@ def scan_catalog(
 
     Yields:
         The file, the position of the piece's first row in it, and the piece, columns as in `read_catalog`. The keys are
-        not null; whether they are unique only `check_unique_keys` can say, in the end.
+        not null; whether they are unique only `read_catalog` can say.
 
     Raises:
         UserError: as `read_catalog`, but for keys that occur twice and a catalog without rows.
@@ -70,7 +70,7 @@ def scan_catalog(
     assert entity.catalog is not None
     key = entity.catalog.key
     names = list(dict.fromkeys([key, *columns]))
-    for file in catalog_files(entity_name, entity.catalog.path):
+    for file in _files(entity_name, entity.catalog.path):
         start = 0
         try:
             with pq.ParquetFile(file) as parquet:
@@ -94,7 +94,7 @@ def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
     """
     assert entity.catalog is not None
     digest = hashlib.sha256()
-    for file in catalog_files(entity_name, entity.catalog.path):
+    for file in _files(entity_name, entity.catalog.path):
         path = Path(file)
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -108,7 +108,7 @@ def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
     return digest.hexdigest()
 
 
-def check_unique_keys(keys: pa.ChunkedArray, key: str, files: list[str], lengths: list[int]) -> None:
+def _check_unique(keys: pa.ChunkedArray, key: str, files: list[str], lengths: list[int]) -> None:
     """Refuses a key that occurs twice.
 
     Args:
@@ -141,7 +141,7 @@ def check_unique_keys(keys: pa.ChunkedArray, key: str, files: list[str], lengths
     )
 
 
-def catalog_files(entity_name: str, pattern: str) -> list[str]:
+def _files(entity_name: str, pattern: str) -> list[str]:
     """Files of a catalog, sorted; at least one."""
     files = expand_glob(pattern)
     if not files:

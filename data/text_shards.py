@@ -163,4 +163,5 @@ def _note(folder: Path, shard: Shard) -> Path:
 
 
 def sha256_of(array: np.ndarray) -> str:
+    """Hex digest of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

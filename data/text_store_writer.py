@@ -143,9 +143,8 @@ def write_text_store(
     folder = Path(folder)
     halves = as_halves(vectors, str(folder))
     rows = np.arange(len(halves), dtype=np.int64)
-    digests = np.zeros(
-        (len(halves), DIGEST_BYTES), np.uint8
-    )  # of no text: `foundrank embed` will not add to this store
+    # Digests of no text: `foundrank embed` will not add to this store.
+    digests = np.zeros((len(halves), DIGEST_BYTES), np.uint8)
     digests[:, :8] = rows[:, None].view(np.uint8)
     shard, new = Shard(0, len(halves)), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:

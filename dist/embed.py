@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..model.text_encoder import RandomVectors, TextEncoder
 from ..model.text_model import load_text_encoder
 from .embed_plan import Plan, finish, make_plan, precision_of
 from .run_folder import check_can_be_made
-from .runtime import Runtime
+from .runtime import Runtime, threads_kept
 
 RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
 _MOST_WORKERS = 8
@@ -93,13 +93,13 @@ def _embed_entity(
             _give_back_memory()
         if plan.todo:
             started = time.perf_counter()
-            with _threads_kept():
+            with threads_kept():
                 _encode(plan, name, config, encoder, runtime, console)
-                _wait_for_all(plan, name, runtime, console)
+                _wait_for_all(plan, name, console)
             rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
             console.print(f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s")
         runtime.barrier()
-        for line in runtime.on_main(lambda: finish(plan, experiment, name, config, encoder)):
+        for line in runtime.on_main(lambda: finish(plan, experiment, name, encoder)):
             console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
     return folder
 
@@ -185,7 +185,7 @@ def _shard_texts(
         yield shards[shard], np.zeros(0, np.int64), []
 
 
-def _wait_for_all(plan: Plan, name: str, runtime: Runtime, console: Console) -> None:
+def _wait_for_all(plan: Plan, name: str, console: Console) -> None:
     """Until every rank has written its shards: a collective would give up on a slow one after its timeout."""
     total = sum(shard.rows for shard in plan.todo)
     with console.status("") as status:
@@ -204,16 +204,6 @@ def _give_back_memory() -> None:
 def _workers() -> int:
     """Threads that encode. Two on a GPU: one prepares while the other's kernels run."""
     return 2 if torch.cuda.is_available() else max(1, min(_MOST_WORKERS, torch.get_num_threads()))
-
-
-@contextmanager
-def _threads_kept() -> Iterator[None]:
-    """Gives the process its threads back, after each worker has used one."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _progress(console: Console) -> Progress:

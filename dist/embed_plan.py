@@ -144,18 +144,16 @@ def make_plan(
     return replace(plan, todo=todo)
 
 
-def finish(
-    plan: Plan, experiment: Experiment, name: str, config: EntityConfig, encoder: TextEncoder | RandomVectors
-) -> list[str]:
+def finish(plan: Plan, experiment: Experiment, name: str, encoder: TextEncoder | RandomVectors) -> list[str]:
     """Makes what was written count, on rank 0, after all ranks are done.
 
     Returns:
         What there is to tell.
     """
     folder = text_store_folder(experiment, name)
-    manifest, held = held_shards(plan.folder)
     work = plan.folder / WORK
     if work.is_dir():
+        _, held = held_shards(plan.folder)
         digests, notes = plan.digests(), dict(held)
         for shard in plan.shards:
             done = finished(plan.folder, shard, digests[shard.start : shard.start + shard.rows], plan.dimension)

@@ -70,6 +70,16 @@ class Runtime:
 
 
 @contextmanager
+def threads_kept() -> Iterator[None]:
+    """Gives the process its threads back, after work that used one alone."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def start() -> Iterator[Runtime]:
     """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
 

@@ -13,6 +13,7 @@ from ..data.experiment import EntityConfig
 from ..data.text_shards import disk_errors
 from ..data.text_store import replace_file
 from ..model.text_encoder import RandomVectors, TextEncoder
+from .runtime import threads_kept
 
 SAMPLE = 20_000  # texts that PCA is fitted on
 _CHUNK = 1024
@@ -71,15 +72,12 @@ def fit_pca(
         )
     picked = np.sort(positions)[np.linspace(0, len(positions) - 1, min(SAMPLE, len(positions))).astype(np.int64)]
     texts = [text for _, found in read_texts(name, config, picked) for text in found]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same bits on any number of cores
-    try:
+    with threads_kept():
+        torch.set_num_threads(1)  # the same bits on any number of cores
         parts = [encoder.encode(texts[at : at + _CHUNK], prompt)[0] for at in range(0, len(texts), _CHUNK)]
         vectors = torch.from_numpy(np.concatenate(parts)).double()
         mean = vectors.mean(0)
         _, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean))
-    finally:
-        torch.set_num_threads(threads)
     kept = directions.flip(1)[:, :dimension]
     fitted = {"mean": mean.float().numpy(), "directions": np.ascontiguousarray(kept.float().numpy())}
     with disk_errors(path.parent):
