@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -49,20 +51,41 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
     return table.combine_chunks()
 
 
+class Piece(NamedTuple):
+    """Some rows of a catalog.
+
+    Attributes:
+        file: the one they are in.
+        row: of the first in that file.
+        position: of the first, counted over all files.
+        table: key first.
+    """
+
+    file: str
+    row: int
+    position: int
+    table: pa.Table
+
+
 def scan_catalog(
-    entity_name: str, entity: EntityConfig, columns: Sequence[str], batch_rows: int = 1 << 16
-) -> Iterator[tuple[str, int, pa.Table]]:
+    entity_name: str,
+    entity: EntityConfig,
+    columns: Sequence[str],
+    within: tuple[int, int] | None = None,
+    batch_rows: int = 1 << 14,
+) -> Iterator[Piece]:
     """Reads an entity's catalog piece by piece, in bounded memory.
 
     Args:
         entity_name: name of the entity, for messages.
         entity: its config; ``entity.catalog`` must be set.
         columns: catalog columns to read besides the key.
+        within: first and last position of interest; row groups and pieces that hold none are passed over.
         batch_rows: most rows of a piece.
 
     Yields:
-        The file, the position of the piece's first row in it, and the piece, columns as in `read_catalog`. The keys are
-        not null; whether they are unique only `read_catalog` can say.
+        Pieces in order, columns as in `read_catalog`. The keys are not null; whether they are unique only
+        `read_catalog` can say.
 
     Raises:
         UserError: as `read_catalog`, but for keys that occur twice and a catalog without rows.
@@ -70,17 +93,35 @@ def scan_catalog(
     assert entity.catalog is not None
     key = entity.catalog.key
     names = list(dict.fromkeys([key, *columns]))
+    first, last = within or (0, np.iinfo(np.int64).max)
+    position = 0
     for file in _files(entity_name, entity.catalog.path):
-        start = 0
         try:
-            with pq.ParquetFile(file) as parquet:
-                _check_names(file, names, parquet.schema_arrow.names)
-                for batch in parquet.iter_batches(batch_rows, columns=names):
-                    table = pa.Table.from_batches([batch]).select(names)
-                    yield file, start, _checked_keys(table, key, file, start)
-                    start += batch.num_rows
+            groups = np.array(_row_groups(file, Path(file).stat().st_mtime_ns), np.int64)
+            ends = np.cumsum(groups)
+            wanted = np.flatnonzero((position + ends > first) & (position + ends - groups <= last))
+            row = int(ends[wanted[0]] - groups[wanted[0]]) if len(wanted) else 0
+            if len(wanted) or not len(groups):
+                # A buffer: without one, a column of a row group is read as a whole, however large.
+                with pq.ParquetFile(file, buffer_size=1 << 20) as parquet:
+                    _check_names(file, names, parquet.schema_arrow.names)
+                    for batch in parquet.iter_batches(batch_rows, wanted.tolist(), names, use_threads=False):
+                        if position + row + batch.num_rows > first and position + row <= last:
+                            table = pa.Table.from_batches([batch]).select(names)
+                            yield Piece(file, row, position + row, _checked_keys(table, key, file, row))
+                        row += batch.num_rows
+            position += int(groups.sum())
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(file, error) from error
+        if position > last:
+            return
+
+
+@lru_cache(1 << 14)
+def _row_groups(file: str, written: int) -> tuple[int, ...]:
+    """Rows of each row group; ``written``, the time, keeps what is remembered true."""
+    metadata = pq.read_metadata(file)
+    return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
 
 
 def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .errors import UserError
-from .text_shards import HALF_BYTES, Shard, Written, as_halves, disk_errors, finished, reserve, sha256_of, write_shard
+from .text_shards import HALF_BYTES, Shard, Written, as_halves, disk_errors, finished, reserve, write_shard
 from .text_store import (
     DIGEST_BYTES,
     DIGESTS,
@@ -22,9 +21,9 @@ from .text_store import (
     VECTORS,
     WORK,
     read_manifest,
-    replace_file,
     write_manifest,
 )
+from .text_work import INDEX, write_index, write_rows
 
 
 @contextmanager
@@ -51,69 +50,68 @@ def claimed(store: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def read_digests(folder: Path, rows: int) -> np.ndarray:
-    """``[rows, 16]`` uint8 digests of a store's texts; fewer where the file has been damaged."""
-    path = folder / DIGESTS
-    content = path.read_bytes()[: rows * DIGEST_BYTES] if path.is_file() else b""
-    return np.frombuffer(content[: len(content) // DIGEST_BYTES * DIGEST_BYTES], np.uint8).reshape(-1, DIGEST_BYTES)
+def read_digests(folder: Path, manifest: dict[str, Any] | None) -> Iterator[np.ndarray]:
+    """The digests of a store's texts, in blocks ``[n, 16]`` uint8; none where there is no store.
+
+    Raises:
+        UserError: after the last, if they are not those the manifest knows.
+    """
+    if manifest is None:
+        return
+    left, checksum = manifest["rows"] * DIGEST_BYTES, hashlib.sha256()
+    with disk_errors(folder), (folder / DIGESTS).open("ab+") as stream:  # missing is damaged, too
+        stream.seek(0)
+        while content := stream.read(min(left, DIGEST_BYTES << 14)):
+            left -= len(content)
+            checksum.update(content)
+            whole = len(content) // DIGEST_BYTES
+            yield np.frombuffer(content, np.uint8, whole * DIGEST_BYTES).reshape(-1, DIGEST_BYTES)
+    if checksum.hexdigest() != manifest["texts_sha256"]:
+        raise UserError(
+            folder, "the text store's list of texts is damaged", "Run `foundrank embed EXP --rebuild` to make it anew."
+        )
 
 
 def commit(
-    folder: Path,
-    keys: pa.Array,
-    row_of_key: np.ndarray,
-    digests: np.ndarray,
-    shards: Sequence[Written],
-    dimension: int,
-    manifest: dict[str, Any],
+    folder: Path, rows: int, keys: int, shards: Sequence[Written], dimension: int, manifest: dict[str, Any]
 ) -> None:
     """Makes the rows of all shards count, in one step, and tidies up.
 
     Args:
-        folder: of the store; its vectors are written.
-        keys: ``[K]`` int64 or string.
-        row_of_key: ``[K]`` rows of the vectors.
-        digests: ``[N, 16]`` uint8, of every row's text.
+        folder: of the store; its vectors are written, and ``work/`` holds its digests and index.
+        rows: N, of the store.
+        keys: K, of the index.
         shards: all of them, in order.
         dimension: D.
         manifest: what the vectors were made from and with; sizes and checksums are added here.
     """
     with disk_errors(folder):
         with (folder / VECTORS).open("r+b") as stream:
-            stream.truncate(len(digests) * dimension * HALF_BYTES)
+            stream.truncate(rows * dimension * HALF_BYTES)
             os.fsync(stream.fileno())
-        # A store being read has the same bytes at the start: rows are only ever added.
-        with (folder / DIGESTS).open("ab") as stream:
-            pass
-        with (folder / DIGESTS).open("r+b") as stream:
-            stream.write(digests.tobytes())
-            stream.truncate()
-            stream.flush()
-            os.fsync(stream.fileno())
-        content = index_bytes(keys, row_of_key, len(digests))
-        checksum = hashlib.sha256(content).hexdigest()
-        index = f"index-{checksum[:16]}.parquet"
-        replace_file(folder / index, content)
+        checksum = sha256_of_file(folder / WORK / INDEX)
         full = manifest | {
-            "rows": len(digests),
+            "rows": rows,
             "dimension": dimension,
             "dtype": "float16",
-            "keys": len(keys),
-            "index": index,
+            "keys": keys,
+            "index": f"index-{checksum[:16]}.parquet",
             "index_sha256": checksum,
-            "texts_sha256": sha256_of(digests),
+            "texts_sha256": sha256_of_file(folder / WORK / DIGESTS),
             "shards": [vars(shard) for shard in shards],
         }
+        os.replace(folder / WORK / INDEX, folder / full["index"])
+        os.replace(folder / WORK / DIGESTS, folder / DIGESTS)  # rows are only ever added: it begins as the old one
         write_manifest(folder, full)
         tidy(folder, full)
 
 
-def index_bytes(keys: pa.Array, row_of_key: np.ndarray, rows: int) -> bytes:
-    """The content of a store's index file; the same for the same keys and rows."""
-    sink = pa.BufferOutputStream()
-    row_type = np.int32 if rows <= np.iinfo(np.int32).max else np.int64
-    pq.write_table(pa.table({"key": keys, "row": row_of_key.astype(row_type)}), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file's bytes; empty where there is no file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def tidy(folder: Path, manifest: dict[str, Any]) -> None:
@@ -151,10 +149,12 @@ def write_text_store(
         (new / WORK).mkdir(parents=True)
         reserve(new, *halves.shape)
         write_shard(new, shard, halves, digests, 0)
+        write_rows(new, [(digests, rows)])
+        write_index(new, [pa.table({"key": keys, "row": np.asarray(row_of_key)})], len(halves))
         note = finished(new, shard, digests, halves.shape[1])
         assert note is not None
         held = {"format": FORMAT, "made_with": {"vectors": "given"}} | manifest
-        commit(new, keys, np.asarray(row_of_key), digests, [note], halves.shape[1], held)
+        commit(new, len(halves), len(keys), [note], halves.shape[1], held)
         swap(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)

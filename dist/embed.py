@@ -20,6 +20,7 @@ from ..data.experiment import EntityConfig, Experiment
 from ..data.text_shards import Shard, as_halves, noted, write_shard
 from ..data.text_store import text_store_folder
 from ..data.text_store_writer import claimed
+from ..data.text_work import shard_digests, shard_positions
 from ..model.text_encoder import RandomVectors, TextEncoder
 from ..model.text_model import load_text_encoder
 from .embed_plan import Plan, finish, make_plan, precision_of
@@ -28,6 +29,8 @@ from .runtime import Runtime, threads_kept
 
 RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
 _MOST_WORKERS = 8
+_READ_TOGETHER = 1 << 14  # texts
+_SHOW_EVERY = 0.2  # seconds
 
 # oneDNN keeps a compiled kernel for each of the last 1,024 shapes it met, and every batch may be of another shape.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
@@ -38,7 +41,7 @@ def embed(
 ) -> dict[str, Path]:
     """Writes the text store of each entity that has a `text` template, or adds to it what is new in the catalog.
 
-    Each distinct text is encoded once. Memory does not grow with the catalog, but for about 150 bytes a row on rank 0.
+    Each distinct text is encoded once. Memory does not grow with the catalog.
     A job that was stopped goes on where it was, on any number of ranks; the bytes of the store do not depend on either.
 
     Args:
@@ -89,7 +92,6 @@ def _embed_entity(
     with claimed(folder.parent) if runtime.is_main else nullcontext():
         with console.status(f"{name}: reading the catalog"):
             plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
-            pa.default_memory_pool().release_unused()  # what the catalog took is wanted for encoding
             _give_back_memory()
         if plan.todo:
             started = time.perf_counter()
@@ -118,7 +120,6 @@ def _encode(
     for any number of workers.
     """
     mine = plan.todo[runtime.rank :: runtime.world_size]
-    digests = plan.digests()
     project = plan.projection()
 
     def work(shard: Shard, wanted: np.ndarray, texts: list[str]) -> None:
@@ -126,14 +127,14 @@ def _encode(
         vectors, cut = encoder.encode(texts, plan.prompt)
         halves = np.zeros((shard.rows, plan.dimension), np.float16)  # zeros: no catalog has that text any more
         halves[wanted] = as_halves(project(vectors), f"text.encoder: {plan.encoder}")
-        write_shard(plan.folder, shard, halves, digests[shard.start : shard.start + shard.rows], cut)
+        write_shard(plan.folder, shard, halves, shard_digests(plan.folder, shard), cut)
         _give_back_memory()
 
     workers = _workers()
     pending: deque[Future[None]] = deque()
     with _progress(console) as progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task(f"{name}: embedding", total=sum(s.rows for s in plan.todo), rate=0.0)
-        started = time.perf_counter()
+        started = shown = time.perf_counter()
 
         def show() -> None:
             done = sum(shard.rows for shard in noted(plan.folder, plan.todo)) if runtime.is_main else 0
@@ -144,7 +145,9 @@ def _encode(
                 pending.append(pool.submit(work, *piece))
                 if len(pending) > workers:
                     pending.popleft().result()
+                if time.perf_counter() - shown > _SHOW_EVERY:  # counting all ranks' notes takes a while, too
                     show()
+                    shown = time.perf_counter()
             while pending:
                 pending.popleft().result()
                 show()
@@ -155,34 +158,31 @@ def _encode(
 def _shard_texts(
     name: str, config: EntityConfig, plan: Plan, shards: list[Shard]
 ) -> Iterator[tuple[Shard, np.ndarray, list[str]]]:
-    """Each shard, which of its rows have a text in the catalog, and those texts; in one pass over the catalog."""
-    if not shards:
-        return
-    rows = np.concatenate([np.arange(shard.start, shard.start + shard.rows) for shard in shards])
-    places = plan.positions()[rows]
-    order = np.argsort(places, kind="stable")
-    rows, places = rows[order], places[order]
-    del order  # the two that stay are 16 bytes a row
-    rows, places = rows[places >= 0], places[places >= 0]
-    starts = np.array([shard.start for shard in shards])
-    by_start = np.argsort(starts)
+    """Each shard, which of its rows have a text in the catalog, and those texts; the catalog is read once, in order."""
+    for group in _groups(shards):
+        _give_back_memory()
+        places = np.concatenate([shard_positions(plan.folder, shard) for shard in group])
+        in_order = np.argsort(places, kind="stable")
+        in_order = in_order[places[in_order] >= 0]
+        texts = np.empty(len(places), object)
+        texts[in_order] = list(read_texts(name, config, places[in_order]))
+        end = 0
+        for shard in group:
+            start, end = end, end + shard.rows
+            wanted = np.flatnonzero(places[start:end] >= 0)
+            yield shard, wanted, texts[start:end][wanted].tolist()
 
-    def owner(of: np.ndarray) -> np.ndarray:
-        return by_start[np.searchsorted(starts, of, side="right", sorter=by_start) - 1]
 
-    texts: list[dict[int, str]] = [{} for _ in shards]
-    wanted = np.bincount(owner(rows), minlength=len(shards))
-    for at, found in read_texts(name, config, places):
-        owners = owner(rows[at])
-        for shard, row, text in zip(owners.tolist(), rows[at].tolist(), found, strict=True):
-            texts[shard][row - shards[shard].start] = text
-        for shard in np.unique(owners):
-            if len(texts[shard]) == wanted[shard]:
-                held = sorted(texts[shard])
-                yield shards[shard], np.array(held, np.int64), [texts[shard][row] for row in held]
-                texts[shard] = {}
-    for shard in np.flatnonzero(wanted == 0):
-        yield shards[shard], np.zeros(0, np.int64), []
+def _groups(shards: list[Shard]) -> Iterator[list[Shard]]:
+    """Consecutive shards whose texts are read together."""
+    group: list[Shard] = []
+    for shard in shards:
+        if group and sum(s.rows for s in group) + shard.rows > _READ_TOGETHER:
+            yield group
+            group = []
+        group.append(shard)
+    if group:
+        yield group
 
 
 def _wait_for_all(plan: Plan, name: str, console: Console) -> None:
@@ -195,7 +195,8 @@ def _wait_for_all(plan: Plan, name: str, console: Console) -> None:
 
 
 def _give_back_memory() -> None:
-    """Batches of ever other sizes leave holes in the C library's heap, which would grow with the catalog."""
+    """Batches of ever other sizes leave holes in the heaps of Arrow and the C library, which would grow with the catalog."""
+    pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

@@ -1,6 +1,5 @@
 """What an embed job has to do: which rows a store will have, which of them are there, and how the vectors are made."""
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,11 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.feather as feather
 
-from ..data.catalog_texts import CatalogTexts, as_digest_array, survey_texts
 from ..data.errors import UserError
 from ..data.experiment import EntityConfig, Experiment
 from ..data.text_shards import Shard, disk_errors, finished, reserve, shard_checksum
@@ -26,13 +21,15 @@ from ..data.text_store import (
     text_store_folder,
     write_manifest,
 )
-from ..data.text_store_writer import commit, held_shards, index_bytes, read_digests, swap, tidy
+from ..data.text_store_writer import commit, held_shards, read_digests, sha256_of_file, swap, tidy
+from ..data.text_survey import TextSurvey, survey_texts
+from ..data.text_work import INDEX, shard_digests, write_index, write_rows
 from ..model.text_encoder import RandomVectors, TextEncoder
 from .run_folder import read_json, write_json
-from .text_reduction import fit_pca, reduction
+from .text_reduction import SAMPLE, fit_pca, reduction
 
-SHARD_ROWS = (512, 2048)  # fewest and most texts of a shard; in between, a 32nd of what there is to do
-_WINDOW = 1 << 16  # texts sorted by length together, so that those of a shard are alike; longest first, for an even end
+SHARD_ROWS = 1024  # texts that are encoded, written and believed together
+_WINDOW = 1 << 14  # texts sorted by length together, so that those of a shard are alike; longest first, for an even end
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,7 @@ class Plan:
         folder: of the store, or beside it while one is rebuilt.
         todo: shards to encode and write, in order.
         shards: all shards the store will have.
+        keys: of the catalog that have a text.
         dimension: D of the store.
         prompt: put before each text.
         encoder: what the experiment calls it.
@@ -54,20 +52,13 @@ class Plan:
     folder: Path
     todo: list[Shard]
     shards: list[Shard]
+    keys: int
     dimension: int
     prompt: str
     encoder: str
     reduce: str | None
     made_with: dict[str, Any]
     unused: int
-
-    def digests(self) -> np.ndarray:
-        """``[N, 16]`` uint8 of the text of every row."""
-        return np.load(self.folder / WORK / "digests.npy", mmap_mode="r")
-
-    def positions(self) -> np.ndarray:
-        """``[N]`` int64 catalog row of every row's text; -1 where the catalog no longer has it."""
-        return np.load(self.folder / WORK / "positions.npy", mmap_mode="r")
 
     def projection(self) -> Callable[[np.ndarray], np.ndarray]:
         """From the encoder's vectors to the store's."""
@@ -103,44 +94,30 @@ def make_plan(
             f"its vectors were made differently ({'; '.join(changed)})",
             "Vectors of two kinds are never mixed: add --rebuild to make all of them anew, or undo the change.",
         )
-    catalog = survey_texts(name, config)
-    held_rows = sum(shard.rows for shard, _ in held)
-    held_digests = _held_digests(target, held_rows, manifest)
-    row_of_text, added = _rows(catalog, held_digests)
-    digests = np.concatenate([held_digests, catalog.digests[added]])
-    positions = np.full(len(digests), -1, np.int64)
-    positions[row_of_text] = catalog.positions
-    new = _cut(held_rows, len(added))
-    dimension = made_with["dimension"]
+    dimension, held_rows = made_with["dimension"], sum(shard.rows for shard, _ in held)
     damaged = [shard for shard, note in held if shard_checksum(target, shard, dimension) != note.vectors]
-    plan = Plan(
-        folder=target,
-        todo=damaged + new,
-        shards=[shard for shard, _ in held] + new,
-        dimension=dimension,
-        prompt=made_with.get("prompt", ""),
-        encoder=experiment.text.encoder,
-        reduce=made_with.get("reduction"),
-        made_with=made_with,
-        unused=int((positions < 0).sum()),
-    )
-    if not plan.todo and manifest and _renewed(plan, experiment, name, manifest, catalog, row_of_text):
+    with disk_errors(target), survey_texts(name, config, target.parent) as survey:
+        survey.number_rows(read_digests(target, manifest), _WINDOW)
+        new = _cut(held_rows, survey.rows - held_rows)
+        plan = Plan(
+            folder=target,
+            todo=damaged + new,
+            shards=[shard for shard, _ in held] + new,
+            keys=survey.keys,
+            dimension=dimension,
+            prompt=made_with.get("prompt", ""),
+            encoder=experiment.text.encoder,
+            reduce=made_with.get("reduction"),
+            made_with=made_with,
+            unused=survey.unused,
+        )
+        _lay_down(plan, survey, manifest)
+        sample = survey.sample_positions(SAMPLE)
+    if not plan.todo and manifest and _renewed(plan, experiment, name, manifest):
         return plan
-    with disk_errors(target):
-        work = target / WORK
-        if read_json(work / "job.json") != made_with:  # notes of another job's shards would only mislead
-            shutil.rmtree(work, ignore_errors=True)
-            if manifest is None:
-                (target / PCA).unlink(missing_ok=True)
-        work.mkdir(parents=True, exist_ok=True)
-        reserve(target, len(digests), dimension)
-        write_json(work / "job.json", made_with)
-        np.save(work / "digests.npy", digests)
-        np.save(work / "positions.npy", positions)
-        feather.write_feather(_index(catalog, row_of_text), str(work / "index.feather"), compression="lz4")
     if plan.reduce == "pca" and not (target / PCA).is_file():
-        fit_pca(target / PCA, encoder, plan.prompt, name, config, catalog.positions, dimension)
-    todo = [s for s in plan.todo if finished(target, s, digests[s.start : s.start + s.rows], dimension) is None]
+        fit_pca(target / PCA, encoder, plan.prompt, name, config, sample, dimension)
+    todo = [shard for shard in plan.todo if finished(target, shard, shard_digests(target, shard), dimension) is None]
     return replace(plan, todo=todo)
 
 
@@ -154,24 +131,22 @@ def finish(plan: Plan, experiment: Experiment, name: str, encoder: TextEncoder |
     work = plan.folder / WORK
     if work.is_dir():
         _, held = held_shards(plan.folder)
-        digests, notes = plan.digests(), dict(held)
+        notes = dict(held)
         for shard in plan.shards:
-            done = finished(plan.folder, shard, digests[shard.start : shard.start + shard.rows], plan.dimension)
+            done = finished(plan.folder, shard, shard_digests(plan.folder, shard), plan.dimension)
             if done is not None:
                 notes[shard] = done
-        index = feather.read_table(str(work / "index.feather"), memory_map=False)
         pca = plan.folder / PCA
         commit(
             plan.folder,
-            index["key"].combine_chunks(),
-            index["row"].to_numpy(),
-            np.asarray(digests),
+            sum(shard.rows for shard in plan.shards),
+            plan.keys,
             [notes[shard] for shard in plan.shards],
             plan.dimension,
             expected_manifest(experiment, name)
             | {"model": {"id": experiment.text.encoder, "revision": getattr(encoder, "revision", None)}}
             | {"made_with": plan.made_with}
-            | ({"pca_sha256": hashlib.sha256(pca.read_bytes()).hexdigest()} if plan.reduce == "pca" else {}),
+            | ({"pca_sha256": sha256_of_file(pca)} if plan.reduce == "pca" else {}),
         )
     if plan.folder != folder:
         with disk_errors(folder):
@@ -230,57 +205,37 @@ def _drop_other_rebuild(target: Path, made_with: dict[str, Any]) -> None:
         shutil.rmtree(target, ignore_errors=True)
 
 
-def _held_digests(folder: Path, rows: int, manifest: dict[str, Any] | None) -> np.ndarray:
-    digests = read_digests(folder, rows)
-    if manifest and hashlib.sha256(digests.tobytes()).hexdigest() != manifest["texts_sha256"]:
-        raise UserError(
-            folder, "the text store's list of texts is damaged", "Run `foundrank embed EXP --rebuild` to make it anew."
-        )
-    return digests
-
-
-def _rows(catalog: CatalogTexts, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``[N]`` row of each distinct text, and which texts the store does not have yet, in the order of their rows."""
-    found = pc.index_in(as_digest_array(catalog.digests.tobytes()), value_set=as_digest_array(held.tobytes()))
-    row_of_text = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    missing = np.flatnonzero(row_of_text < 0)
-    window = np.arange(len(missing)) // _WINDOW
-    added = missing[np.lexsort((-catalog.lengths[missing], window))]
-    row_of_text[added] = len(held) + np.arange(len(added))
-    return row_of_text, added
+def _lay_down(plan: Plan, survey: TextSurvey, manifest: dict[str, Any] | None) -> None:
+    """Reserves the space for all rows, and writes what the ranks and the commit want to know."""
+    work = plan.folder / WORK
+    if read_json(work / "job.json") != plan.made_with:  # notes of another job's shards would only mislead
+        shutil.rmtree(work, ignore_errors=True)
+        if manifest is None:
+            (plan.folder / PCA).unlink(missing_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    reserve(plan.folder, survey.rows, plan.dimension)
+    write_json(work / "job.json", plan.made_with)
+    write_rows(plan.folder, survey.read_rows())
+    write_index(plan.folder, survey.read_index(), survey.rows)
 
 
 def _cut(start: int, rows: int) -> list[Shard]:
     """Shards of rows ``start`` to ``start + rows``."""
-    size = min(max(rows // 32, SHARD_ROWS[0]), SHARD_ROWS[1])
-    return [Shard(start + at, min(size, rows - at)) for at in range(0, rows, size)]
+    return [Shard(start + at, min(SHARD_ROWS, rows - at)) for at in range(0, rows, SHARD_ROWS)]
 
 
-def _index(catalog: CatalogTexts, row_of_text: np.ndarray) -> pa.Table:
-    return pa.table({"key": catalog.keys, "row": row_of_text[catalog.text_of_key]})
-
-
-def _renewed(
-    plan: Plan,
-    experiment: Experiment,
-    name: str,
-    manifest: dict[str, Any],
-    catalog: CatalogTexts,
-    row_of_text: np.ndarray,
-) -> bool:
+def _renewed(plan: Plan, experiment: Experiment, name: str, manifest: dict[str, Any]) -> bool:
     """Whether the store is just what it should be; renews its manifest where only names and places changed."""
-    index = _index(catalog, row_of_text)
-    content = index_bytes(index["key"].combine_chunks(), index["row"].to_numpy(), manifest["rows"])
-    path, pca = plan.folder / manifest["index"], plan.folder / PCA
-    wanted = {path: manifest["index_sha256"]} | ({pca: manifest["pca_sha256"]} if plan.reduce == "pca" else {})
-    if hashlib.sha256(content).hexdigest() != manifest["index_sha256"]:
-        return False
-    if any(not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != sha for file, sha in wanted.items()):
+    folder = plan.folder
+    wanted = {folder / WORK / INDEX: manifest["index_sha256"], folder / manifest["index"]: manifest["index_sha256"]}
+    if plan.reduce == "pca":
+        wanted[folder / PCA] = manifest["pca_sha256"]
+    if any(sha256_of_file(path) != checksum for path, checksum in wanted.items()):
         return False
     expected = expected_manifest(experiment, name)
     if manifest != manifest | expected:
-        write_manifest(plan.folder, manifest | expected)
-    tidy(plan.folder, manifest)
+        write_manifest(folder, manifest | expected)
+    tidy(folder, manifest)
     return True
 
 

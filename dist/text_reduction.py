@@ -50,7 +50,7 @@ def fit_pca(
     positions: np.ndarray,
     dimension: int,
 ) -> None:
-    """Fits principal components on evenly spaced texts of a catalog, and writes them.
+    """Fits principal components on some texts of a catalog, and writes them.
 
     Args:
         path: file to write: ``mean [E]`` and ``directions [E, D]``, float32.
@@ -58,7 +58,7 @@ def fit_pca(
         prompt: put before each text.
         name: name of the entity.
         config: its config.
-        positions: ``[N]`` catalog rows of its distinct texts.
+        positions: ascending catalog rows of distinct texts.
         dimension: D.
 
     Raises:
@@ -70,8 +70,7 @@ def fit_pca(
             f"entities.{name} has {len(positions)} distinct texts, too few to fit that many components",
             "Set a smaller one, or text.reduction: truncate.",
         )
-    picked = np.sort(positions)[np.linspace(0, len(positions) - 1, min(SAMPLE, len(positions))).astype(np.int64)]
-    texts = [text for _, found in read_texts(name, config, picked) for text in found]
+    texts = list(read_texts(name, config, positions))
     with threads_kept():
         torch.set_num_threads(1)  # the same bits on any number of cores
         parts = [encoder.encode(texts[at : at + _CHUNK], prompt)[0] for at in range(0, len(texts), _CHUNK)]

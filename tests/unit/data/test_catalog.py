@@ -209,8 +209,8 @@ def test_real_catalogs_render(path, key, template, share):
 
 def pieces(config, columns, **options):
     return [
-        (Path(file).name, start, table.to_pydict())
-        for file, start, table in scan_catalog("item", config, columns, **options)
+        (Path(piece.file).name, piece.row, piece.position, piece.table.to_pydict())
+        for piece in scan_catalog("item", config, columns, **options)
     ]
 
 
@@ -218,10 +218,27 @@ def test_a_catalog_is_scanned_in_pieces(tmp_path):
     write(tmp_path / "b.parquet", id=pa.array([3], pa.int16()), title=["z"], unused=[1.0])
     write(tmp_path / "a.parquet", title=["x", None, "y"], id=pa.array([1, 2, 9], pa.uint32()))
     assert pieces(entity(tmp_path / "*.parquet"), ["title"], batch_rows=2) == [
-        ("a.parquet", 0, {"id": [1, 2], "title": ["x", None]}),
-        ("a.parquet", 2, {"id": [9], "title": ["y"]}),
-        ("b.parquet", 0, {"id": [3], "title": ["z"]}),
+        ("a.parquet", 0, 0, {"id": [1, 2], "title": ["x", None]}),
+        ("a.parquet", 2, 2, {"id": [9], "title": ["y"]}),
+        ("b.parquet", 0, 3, {"id": [3], "title": ["z"]}),
     ]
+
+
+@pytest.mark.parametrize("group", [2, 3, 100])
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_a_scan_passes_over_what_is_of_no_interest(tmp_path, group, batch):
+    for file, ids in (("a", range(7)), ("b", range(7, 9)), ("c", range(9, 20))):
+        table = pa.table({"id": list(ids), "title": [f"t{n}" for n in ids]})
+        pq.write_table(table, tmp_path / f"{file}.parquet", row_group_size=group)
+    for first in range(20):
+        for last in range(first, 20):
+            read = list(scan_catalog("item", entity(tmp_path / "*.parquet"), ["title"], (first, last), batch))
+            ids = [n for piece in read for n in piece.table["id"].to_pylist()]
+            assert ids == list(range(ids[0], ids[-1] + 1))
+            assert ids[0] <= first
+            assert ids[-1] >= last
+            assert len(ids) <= last - first + 2 * batch - 1
+            assert [piece.position for piece in read] == [piece.table["id"][0].as_py() for piece in read]
 
 
 def test_a_scan_tells_the_same_mistakes(tmp_path):

@@ -62,7 +62,7 @@ def encoder(monkeypatch):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(embed_plan, "SHARD_ROWS", (8, 8))
+    monkeypatch.setattr(embed_plan, "SHARD_ROWS", 8)
 
 
 def make_experiment(tmp_path, template="{title}", prompt=None, **text):
