@@ -28,9 +28,9 @@ def ours(path: str, out: Path) -> dict[str, float]:
     experiment = load_experiment(path, [f"text.store={out}"])
     started = time.perf_counter()
     embed(experiment, Runtime(0, 1, torch.device("cpu")), Console(quiet=True))
-    seconds = time.perf_counter() - started
-    held = open_text_store(out / "item")
-    return {"seconds": seconds, "texts": len(held.keys), "distinct": len(held.vectors)}
+    figures = {"seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
+    held = open_text_store(out / "item")  # after the peak is read: readers keep the index in memory, the job does not
+    return figures | {"texts": len(held.keys), "distinct": len(held.vectors)}
 
 
 def theirs(path: str, out: Path, distinct_only: bool) -> dict[str, float]:
@@ -50,10 +50,16 @@ def theirs(path: str, out: Path, distinct_only: bool) -> dict[str, float]:
     model = SentenceTransformer(model_source(experiment.text), device="cpu")
     started = time.perf_counter()
     vectors = model.encode(given, show_progress_bar=False)
-    seconds = time.perf_counter() - started
+    figures = {"seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
     of_key = vectors[encoded.indices.to_numpy()] if distinct_only else vectors
     np.save(out / "vectors.npy", of_key[pc.sort_indices(keys).to_numpy()])
-    return {"seconds": seconds, "texts": len(given), "distinct": len(encoded.dictionary)}
+    return figures | {"texts": len(given), "distinct": len(encoded.dictionary)}
+
+
+def peak_mb() -> float:
+    """Most memory this process has held, in MB. Not getrusage: it counts what the parent had when it forked this one."""
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) / 1024
 
 
 def cosines(first: Path, second: Path) -> dict[str, float]:
@@ -69,6 +75,4 @@ if __name__ == "__main__":
         figures = ours(experiment_path, Path(folder))
     else:
         figures = theirs(experiment_path, Path(folder), "distinct" in who)
-    # Not getrusage: it counts what the parent had when it forked this process.
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    print(json.dumps(figures | {"peak_mb": int(peak) / 1024}))
+    print(json.dumps(figures))

@@ -59,14 +59,17 @@ class ModelConfig(Strict):
     )
     embedding_dim: Positive = Field(default=32, description="width of id and sparse embeddings; a multiple of 4")
     width: Positive = Field(default=64, description="D: width of every aspect and entity vector")
-    gate: Literal["mean", "mean_gate", "cls_gate", "domain_gate"] = Field(
-        default="domain_gate", description="how aspects are fused"
+    gate: Literal["mean", "mean_gate", "cls_gate", "domain_gate", "none"] = Field(
+        default="domain_gate",
+        description="how aspects are fused; none: no aspects, all lookups, numbers and vectors side by side",
     )
     interaction: bool = Field(default=True, description="add elementwise products of item with user, query and history")
     id_dropout: Share = Field(
         default=0.1, description="share of training rows whose id aspect is hidden, so the others learn to stand alone"
     )
-    domain_width: Positive = Field(default=128, description="width of the domain-adaptive layer's output")
+    domain_width: int = Field(
+        default=128, ge=0, description="width of the domain-adaptive layer's output; 0: no such layer"
+    )
     alignment: Literal["js", "mmd", "none"] = Field(
         default="js", description="penalty on the difference between the domains' distributions"
     )
@@ -76,7 +79,12 @@ class ModelConfig(Strict):
     expert_widths: tuple[Positive, ...] = Field(
         default=(128, 64), min_length=1, description="layers of each expert, or of the shared bottom"
     )
-    tower_width: Positive = Field(default=32, description="hidden layer of each (domain, task) tower")
+    tower_widths: tuple[Positive, ...] = Field(
+        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
+    )
+    shared_head: bool = Field(
+        default=False, description="one head for all domains: gates and towers per task, not per (domain, task)"
+    )
     dropout: Share = Field(default=0.1, description="dropout inside experts and towers")
 
     @model_validator(mode="after")

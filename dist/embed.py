@@ -31,6 +31,7 @@ RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the def
 _MOST_WORKERS = 8
 _READ_TOGETHER = 1 << 14  # texts
 _SHOW_EVERY = 0.2  # seconds
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 # oneDNN keeps a compiled kernel for each of the last 1,024 shapes it met, and every batch may be of another shape.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
@@ -197,9 +198,8 @@ def _wait_for_all(plan: Plan, name: str, console: Console) -> None:
 def _give_back_memory() -> None:
     """Batches of ever other sizes leave holes in the heaps of Arrow and the C library, which would grow with the catalog."""
     pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
+    if _TRIM is not None:
+        _TRIM(0)
 
 
 def _workers() -> int:

@@ -14,10 +14,9 @@ from ..data.settings import ModelConfig
 from .alignment import ALIGNMENTS
 from .domain_adaptive import DomainAdaptiveLayer
 from .embeddings import make_embeddings
-from .encoder import Encoder
 from .heads import make_head
-from .interaction import cosine_partners, product_partners, text_cosines
 from .loss import multitask_loss
+from .representation import Owners, SideBySide
 
 
 class Foundation(nn.Module):
@@ -58,26 +57,24 @@ class Dense(nn.Module):
         self.layout = layout
         self.batch_size = batch_size
         self.bf16 = precision == "bf16"
-        self.encoder = Encoder(
-            layout, config.aspects, config.embedding_dim, config.width, config.gate, config.id_dropout
-        )
-        owners = self.encoder.owners
-        self.products = product_partners(owners) if config.interaction else ()
-        self.cosines = cosine_partners(layout, owners) if config.interaction else ()
-        size = config.width * (len(owners) + len(self.products)) + len(self.cosines)
         domains = len(layout.domains)
+        self.represent = (SideBySide if config.gate == "none" else Owners)(layout, config)
         self.domain_embedding = nn.Parameter(torch.randn(domains, config.width) * 0.1)
-        self.adaptive = DomainAdaptiveLayer(domains, size, config.domain_width, config.width)
+        width, self.adaptive = self.represent.size, None
+        if config.domain_width:
+            self.adaptive = DomainAdaptiveLayer(domains, width, config.domain_width, config.width)
+            width = config.domain_width
+            self.norm = nn.LayerNorm(width)
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
-        self.norm = nn.LayerNorm(config.domain_width)
+        self.shared_head = config.shared_head
         self.head = make_head(
             config.head,
-            size=config.domain_width,
-            domains=domains,
+            size=width,
+            domains=1 if config.shared_head else domains,
             tasks=len(layout.tasks),
             experts=config.experts,
             widths=config.expert_widths,
-            tower_width=config.tower_width,
+            tower_widths=config.tower_widths,
             dropout=config.dropout,
         )
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
@@ -92,17 +89,18 @@ class Dense(nn.Module):
         Returns:
             The loss, a float32 scalar: multi-task loss + alpha x alignment; and, detached and float32,
             ``logits [B, T]``, ``losses`` and ``counts`` ``[domains, T]`` (sums of unweighted losses, labels),
-            ``alignment`` (scalar, before alpha) and ``gates``: owner -> ``[B, A]``, columns as in ``encoder.owners``.
+            ``alignment`` (scalar, before alpha) and ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``.
         """
         lengths = batch.domain_lengths
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             domains = self.domain_embedding.index_select(0, batch.domains)
-            fused, gates = self.encoder(pooled.to_dict(), batch, domains)
-            z = self.adaptive(self._represent(fused, batch), self.domain_embedding, lengths).float()
-            logits = self.head(F.relu(self.norm(z)), lengths)
+            x, gates = self.represent(pooled, batch, domains)
+            z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
+            seen = z if self.adaptive is None else F.relu(self.norm(z))
+            logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
         loss, losses, counts = multitask_loss(logits, batch, self.task_weights, self.batch_size)
-        alignment = self.align(z, lengths)
+        alignment = self.align(z.float(), lengths)
         outputs = {
             "logits": logits.detach(),
             "losses": losses,
@@ -111,10 +109,3 @@ class Dense(nn.Module):
             "gates": {owner: weights.detach() for owner, weights in gates.items()},
         }
         return loss + self.alignment_weight * alignment, outputs
-
-    def _represent(self, fused: dict[str, Tensor], batch: Batch) -> Tensor:
-        """``[B, I]``: the owners' vectors, products with the item's, and text similarities."""
-        parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
-        if self.cosines:
-            parts.append(text_cosines(self.layout, batch, self.cosines))
-        return torch.cat(parts, 1)

@@ -6,7 +6,7 @@ What exists once per domain starts equal in all of them. The common arguments:
     domains      number of domains
     tasks        T, the union of the domains' tasks
     widths       layers of each expert, or of the shared bottom
-    tower_width  hidden layer of each (domain, task) tower
+    tower_widths hidden layers of each (domain, task) tower
     dropout      inside experts and towers
 """
 
@@ -31,13 +31,13 @@ class MMoE(nn.Module):
         tasks: int,
         experts: int,
         widths: Sequence[int],
-        tower_width: int,
+        tower_widths: Sequence[int],
         dropout: float,
     ):
         super().__init__()
         self.experts = Experts(experts, size, widths, dropout)
         self.gates = ExpertGates(domains, tasks, experts, size)
-        self.towers = Towers(domains, tasks, widths[-1], tower_width, dropout)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         return self.towers(self.gates(z, self.experts(z), domain_lengths), domain_lengths)
@@ -56,33 +56,34 @@ class PLE(nn.Module):
         tasks: int,
         experts: int,
         widths: Sequence[int],
-        tower_width: int,
+        tower_widths: Sequence[int],
         dropout: float,
     ):
         super().__init__()
         self.experts = Experts(experts, size, widths, dropout)
         self.domain_expert = DomainExpert(domains, size, widths, dropout)
         self.gates = ExpertGates(domains, tasks, experts + 1, size)
-        self.towers = Towers(domains, tasks, widths[-1], tower_width, dropout)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         own = self.domain_expert(z, domain_lengths)
-        experts = torch.cat([self.experts(z), own.unsqueeze(0)])
-        return self.towers(self.gates(z, experts, domain_lengths), domain_lengths)
+        return self.towers(self.gates(z, [*self.experts(z), own], domain_lengths), domain_lengths)
 
 
 class SharedBottom(nn.Module):
     """Hard sharing (Caruana, 1997): one network for all, a tower per (domain, task)."""
 
-    def __init__(self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_width: int, dropout: float):
+    def __init__(
+        self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_widths: Sequence[int], dropout: float
+    ):
         super().__init__()
         self.tasks = tasks
         self.bottom = Experts(1, size, widths, dropout)
-        self.towers = Towers(domains, tasks, widths[-1], tower_width, dropout)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
-        h = self.bottom(z).squeeze(0)
-        return self.towers(h.unsqueeze(1).expand(-1, self.tasks, -1), domain_lengths)
+        (h,) = self.bottom(z)
+        return self.towers(h.expand(self.tasks, -1, -1), domain_lengths)
 
 
 class STAR(nn.Module):
@@ -92,7 +93,9 @@ class STAR(nn.Module):
     statistics of the batch, and the auxiliary network is left out, because z has the domain embedding in it.
     """
 
-    def __init__(self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_width: int, dropout: float):
+    def __init__(
+        self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_widths: Sequence[int], dropout: float
+    ):
         super().__init__()
         self.tasks = tasks
         self.dropout = Dropout(dropout)
@@ -103,7 +106,7 @@ class STAR(nn.Module):
         self.shared_biases = nn.ParameterList(torch.zeros(o) for o in widths)
         self.domain_weights = nn.ParameterList(torch.ones(domains, o, i) for i, o in zip(sizes, widths, strict=False))
         self.domain_biases = nn.ParameterList(torch.zeros(domains, o) for o in widths)
-        self.towers = Towers(domains, tasks, widths[-1], tower_width, dropout)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         normal = F.layer_norm(z, z.shape[1:]).split(domain_lengths)
@@ -113,7 +116,7 @@ class STAR(nn.Module):
         for shared, own, shared_bias, own_bias in layers:
             x = grouped_linear(x, shared * own, shared_bias + own_bias, domain_lengths)
             x = self.dropout(F.relu(x))
-        return self.towers(x.unsqueeze(1).expand(-1, self.tasks, -1), domain_lengths)
+        return self.towers(x.expand(self.tasks, -1, -1), domain_lengths)
 
 
 def make_head(
@@ -123,14 +126,14 @@ def make_head(
     tasks: int,
     experts: int,
     widths: Sequence[int],
-    tower_width: int,
+    tower_widths: Sequence[int],
     dropout: float,
 ) -> nn.Module:
     """The head called ``kind`` in the experiment; `shared_bottom` and `star` have no use for ``experts``."""
     if kind == "mmoe":
-        return MMoE(size, domains, tasks, experts, widths, tower_width, dropout)
+        return MMoE(size, domains, tasks, experts, widths, tower_widths, dropout)
     if kind == "ple":
-        return PLE(size, domains, tasks, experts, widths, tower_width, dropout)
+        return PLE(size, domains, tasks, experts, widths, tower_widths, dropout)
     if kind == "star":
-        return STAR(size, domains, tasks, widths, tower_width, dropout)
-    return SharedBottom(size, domains, tasks, widths, tower_width, dropout)
+        return STAR(size, domains, tasks, widths, tower_widths, dropout)
+    return SharedBottom(size, domains, tasks, widths, tower_widths, dropout)

@@ -10,7 +10,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 TINY = (
     "model.embedding_dim=8", "model.width=16", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",
-    "model.tower_width=8", "training.batch_size=128", "training.shuffle_rows=2048", "training.log_every=1",
+    "model.tower_widths=[8]", "training.batch_size=128", "training.shuffle_rows=2048", "training.log_every=1",
     "training.learning_rate=0.005",
 )  # fmt: skip
 WITHOUT_DROPOUT = ("model.dropout=0", "model.id_dropout=0")

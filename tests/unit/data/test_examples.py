@@ -37,7 +37,7 @@ def test_an_example_parses_and_makes_a_model(path):
     layout = make_layout(experiment, tables, texts)
     with torch.device("meta"):
         model = Foundation(layout, experiment.model, experiment.training.batch_size)
-    owners = model.dense.encoder.owners
+    owners = model.dense.represent.encoder.owners
     assert {*experiment.entities.present(), "history"} <= set(owners)
     assert owners["item"] == ("id", "text", "sparse")
 

@@ -64,7 +64,7 @@ def config():
     def make(**changes) -> ModelConfig:
         small = {
             "embedding_dim": EMBEDDING, "width": 8, "domain_width": 16, "experts": 3, "expert_widths": (16, 8),
-            "tower_width": 4, "dropout": 0.0, "id_dropout": 0.0,
+            "tower_widths": (4,), "dropout": 0.0, "id_dropout": 0.0,
         }  # fmt: skip
         return ModelConfig.model_validate(small | changes)
 

@@ -17,13 +17,14 @@ def test_grouped_linear_is_a_loop_over_rows(lengths):
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_grouped_task_linear_is_a_loop_over_rows_and_tasks(lengths):
-    x, weight, bias = torch.randn(sum(lengths), 2, 4), torch.randn(3, 2, 5, 4), torch.randn(3, 2, 5)
+    x, weight, bias = torch.randn(2, sum(lengths), 4), torch.randn(3, 2, 5, 4), torch.randn(3, 2, 5)
     out = grouped_task_linear(x, weight, bias, lengths)
     domains = torch.arange(3).repeat_interleave(torch.tensor(lengths))
     rows = [
-        torch.stack([weight[d, t] @ row[t] + bias[d, t] for t in range(2)]) for row, d in zip(x, domains, strict=True)
+        torch.stack([weight[d, t] @ row[t] + bias[d, t] for t in range(2)])
+        for row, d in zip(x.transpose(0, 1), domains, strict=True)
     ]
-    torch.testing.assert_close(out, torch.stack(rows) if rows else torch.zeros(0, 2, 5))
+    torch.testing.assert_close(out, torch.stack(rows, 1) if rows else torch.zeros(2, 0, 5))
 
 
 def test_lengths_that_do_not_match_are_refused():

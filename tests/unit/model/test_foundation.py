@@ -18,6 +18,10 @@ VARIANTS = [
     {"interaction": False},
     {"aspects": ("id",)},
     {"aspects": ("text", "sparse")},
+    {"domain_width": 0},
+    {"gate": "none"},
+    {"gate": "none", "domain_width": 0, "alignment": "none", "shared_head": True, "tower_widths": (6, 3)},
+    {"shared_head": True, "alignment": "none"},
 ]
 
 

@@ -18,7 +18,15 @@ def z() -> torch.Tensor:
 
 
 def _head(kind: str, **changes) -> Any:
-    arguments = {"size": 6, "domains": 3, "tasks": 2, "experts": 3, "widths": (8, 5), "tower_width": 4, "dropout": 0.0}
+    arguments = {
+        "size": 6,
+        "domains": 3,
+        "tasks": 2,
+        "experts": 3,
+        "widths": (8, 5),
+        "tower_widths": (4, 3),
+        "dropout": 0.0,
+    }
     head = make_head(kind, **(arguments | changes))
     for parameter in head.parameters():  # as after training: nothing equal across domains
         torch.nn.init.normal_(parameter, std=0.5)
@@ -27,8 +35,9 @@ def _head(kind: str, **changes) -> Any:
 
 def _tower(head, x: torch.Tensor, d: int, t: int) -> torch.Tensor:
     towers = head.towers
-    hidden = F.relu(towers.hidden_weight[d, t] @ x + towers.hidden_bias[d, t])
-    return towers.weight[d, t, 0] @ hidden + towers.bias[d, t, 0]
+    for weight, bias in zip(towers.hidden_weights, towers.hidden_biases, strict=True):
+        x = F.relu(weight[d, t] @ x + bias[d, t])
+    return towers.weight[d, t] @ x + towers.bias[d, t]
 
 
 def _feed_forward(row: torch.Tensor, layers) -> torch.Tensor:
@@ -100,7 +109,7 @@ def test_a_label_teaches_only_its_own_domain_and_task(kind, z):
         assert gradient is not None, name
         assert gradient[1:].eq(0).all(), name
         assert gradient[0].ne(0).any(), name
-    for name in ("towers.hidden_weight", "towers.weight", "towers.bias"):
+    for name in ("towers.hidden_weights.0", "towers.weight", "towers.bias"):
         assert per_domain[name][0, 0].eq(0).all()
         assert per_domain[name][0, 1].ne(0).any()
     assert all(p.grad is not None for p in head.parameters())
@@ -108,7 +117,7 @@ def test_a_label_teaches_only_its_own_domain_and_task(kind, z):
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_domains_start_equal(kind, z):
-    head = make_head(kind, size=6, domains=3, tasks=2, experts=3, widths=(8, 5), tower_width=4, dropout=0.0)
+    head = make_head(kind, size=6, domains=3, tasks=2, experts=3, widths=(8, 5), tower_widths=(4, 3), dropout=0.0)
     row = z[:1].expand(3, 6)
     logits = head(row, [1, 1, 1])
     torch.testing.assert_close(logits[0], logits[2])

@@ -1,0 +1,82 @@
+"""foundrank's training step alone, over batches held in memory; rank 0 prints its figures as one line of JSON.
+
+    torchrun --nproc_per_node 2 -m benchmarks.training_step --experiment plain.yaml --run-dir RUN --steps 40
+
+RUN is a run folder of the experiment, whose counts of the events are used; other settings may differ.
+"""
+
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch.profiler import ProfilerActivity, profile
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from foundrank.data.check import check_events
+from foundrank.data.encode import EventEncoder
+from foundrank.data.experiment import Experiment
+from foundrank.data.load import load_experiment
+from foundrank.data.plan import RankPlan, deal, epoch_chunks, padded_rows
+from foundrank.data.reader import Reader
+from foundrank.dist.optimizer import Optimizer
+from foundrank.dist.run_folder import open_run
+from foundrank.dist.runtime import start
+from foundrank.dist.sharding import shard
+
+
+def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, EventEncoder, RankPlan]:
+    """A reader of the training events, its encoder, and what this rank reads in the first epoch."""
+    _, statistics = open_run(run)
+    encoder = EventEncoder(experiment, statistics)
+    names, training = encoder.layout.domains, experiment.training
+    files = {names.index(name): of_domain["train"] for name, of_domain in check_events(experiment).items()}
+    chunks = epoch_chunks(files, dict.fromkeys(files, 1.0), experiment.seed, 0, training.shuffle_rows)
+    plan = deal(chunks, ranks, training.batch_size)[rank]
+    return Reader(encoder, files, padded_rows(training.batch_size, len(names))), encoder, plan
+
+
+def step_only(
+    experiment: Annotated[Path, typer.Option()],
+    run: Annotated[Path, typer.Option("--run-dir")],
+    settings: Annotated[list[str] | None, typer.Option("--set")] = None,
+    steps: int = 40,
+    warm_up: int = 10,
+    batches: int = 24,
+    trace: Annotated[bool, typer.Option(help="print where the time of rank 0 goes")] = False,
+) -> None:
+    """Trains on the same few batches over and over."""
+    loaded = load_experiment(experiment, settings or [])
+    with start() as runtime:
+        reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)
+        held = list(itertools.islice(reader.batches(plan), batches))
+        sharded = shard(encoder.layout, loaded, runtime)
+        optimizer = Optimizer(sharded, loaded.training)
+        pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
+        iterator = itertools.cycle(held)
+
+        def take(count: int) -> float:
+            runtime.barrier()
+            started = time.perf_counter()
+            for _ in range(count):
+                optimizer.set_progress(0.5)
+                pipeline.progress(iterator)
+            runtime.barrier()
+            return time.perf_counter() - started
+
+        take(warm_up)
+        seconds = take(steps)
+        if trace:
+            with profile(activities=[ProfilerActivity.CPU]) as profiler:
+                take(5)
+            if runtime.is_main:
+                print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=45))
+        rows = sum(held[step % len(held)].rows for step in range(steps)) * runtime.world_size
+        if runtime.is_main:
+            print(json.dumps({"samples_per_s": rows / seconds, "ranks": runtime.world_size}), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(step_only)

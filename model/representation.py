@@ -1,0 +1,70 @@
+"""From lookups, numbers and vectors to one input per row, for the domain-adaptive layer and the head.
+
+Where there is no domain-adaptive layer, which tells the domains apart, the row's domain embedding is part of the input.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchrec import KeyedTensor
+
+from ..data.batch import Batch
+from ..data.layout import Layout
+from ..data.settings import ModelConfig
+from .encoder import Encoder
+from .interaction import cosine_partners, product_partners, text_cosines
+
+Represented = tuple[Tensor, dict[str, Tensor]]
+
+
+class Owners(nn.Module):
+    """One vector per owner, its aspects fused by a gate; products with the item's, and text similarities.
+
+    Attributes:
+        size: I, width of what it gives.
+    """
+
+    def __init__(self, layout: Layout, config: ModelConfig):
+        super().__init__()
+        self.layout = layout
+        self.encoder = Encoder(
+            layout, config.aspects, config.embedding_dim, config.width, config.gate, config.id_dropout
+        )
+        owners = self.encoder.owners
+        self.products = product_partners(owners) if config.interaction else ()
+        self.cosines = cosine_partners(layout, owners) if config.interaction else ()
+        self.with_domain = config.domain_width == 0
+        self.size = config.width * (len(owners) + len(self.products) + self.with_domain) + len(self.cosines)
+
+    def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor) -> Represented:
+        """``[B, I]``, and the gates: owner -> ``[B, A]``. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
+        fused, gates = self.encoder(pooled.to_dict(), batch, domains)
+        parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
+        if self.cosines:
+            parts.append(text_cosines(self.layout, batch, self.cosines))
+        if self.with_domain:
+            parts.append(domains)
+        return torch.cat(parts, 1), gates
+
+
+class SideBySide(nn.Module):
+    """Everything a row has, concatenated: lookups, numbers, vectors. What is missing is zeros.
+
+    The input of plain multi-task models; ``model.aspects`` and ``model.interaction`` have no part in it.
+
+    Attributes:
+        size: I, width of what it gives.
+    """
+
+    def __init__(self, layout: Layout, config: ModelConfig):
+        super().__init__()
+        self.vectors = tuple(layout.vectors)
+        self.with_domain = config.domain_width == 0
+        self.size = config.embedding_dim * len(layout.keys) + len(layout.dense) + sum(layout.vectors.values())
+        self.size += config.width * self.with_domain
+
+    def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor) -> Represented:
+        """``[B, I]``, and no gates. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
+        parts = [pooled.values()[: batch.rows], batch.dense, *(batch.vectors[name] for name in self.vectors)]
+        if self.with_domain:
+            parts.append(domains)
+        return torch.cat(parts, 1), {}
