@@ -44,7 +44,7 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
         present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
     return Batch(
         sparse=_sparse(parts, layout, rows, padded),
-        dense=torch.from_numpy(joined("dense")),
+        dense=torch.from_numpy(np.ascontiguousarray(joined("dense"))),
         vectors=vectors,
         vector_present=present,
         id_counts=torch.from_numpy(joined("id_counts")),
@@ -57,20 +57,19 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
 
 
 def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int) -> KeyedJaggedTensor:
-    singles = np.full((layout.singles, padded), -1, np.int64)
-    singles[:, :rows] = np.concatenate([p.singles for p in parts]).T
+    singles = np.concatenate([p.singles.T for p in parts], 1)
     filled = singles >= 0
-    values, lengths = [singles[filled]], [filled.astype(np.int32).reshape(-1)]
-    for key in layout.keys[layout.singles :]:
-        list_values, offsets = join_ragged([p.lists[key] for p in parts])
-        values.append(list_values)
-        list_lengths = np.zeros(padded, np.int32)
-        list_lengths[:rows] = np.diff(offsets)
-        lengths.append(list_lengths)
+    lengths = np.zeros((len(layout.keys), padded), np.int32)
+    lengths[: layout.singles, :rows] = filled
+    values = [singles.reshape(-1) if filled.all() else singles[filled]]
+    for number, key in enumerate(layout.keys[layout.singles :], layout.singles):
+        lists = [p.lists[key] for p in parts]
+        values += [of_part[offsets[0] : offsets[-1]] for of_part, offsets in lists]
+        np.concatenate([np.diff(offsets) for _, offsets in lists], out=lengths[number, :rows], casting="same_kind")
     return KeyedJaggedTensor(
         keys=list(layout.keys),
-        values=torch.from_numpy(np.concatenate(values)),
-        lengths=torch.from_numpy(np.concatenate(lengths)),
+        values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),
+        lengths=torch.from_numpy(lengths.reshape(-1)),
         stride=padded,
     )
 

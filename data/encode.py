@@ -45,6 +45,7 @@ class EventEncoder:
         self.experiment, self.statistics = experiment, statistics
         self.layout: Layout = statistics.layout(experiment)
         self._entities = experiment.entities.present()
+        self._row_type = np.int32 if max(self.layout.tables.values()) < 2**31 - 1 else np.int64
         self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
         self._dense_at = {name: i for i, name in enumerate(self.layout.dense)}
         self._catalogs = {
@@ -78,9 +79,12 @@ class EventEncoder:
         rows = table.num_rows
         out = Rows(
             domain=layout.domains.index(domain),
-            singles=np.full((rows, layout.singles), -1, np.int64),
-            lists={key: (np.zeros(0, np.int64), np.zeros(rows + 1, np.int64)) for key in layout.keys[layout.singles :]},
-            dense=np.zeros((rows, len(layout.dense)), np.float32),
+            singles=np.full((layout.singles, rows), -1, self._row_type).T,
+            lists={
+                key: (np.zeros(0, self._row_type), np.zeros(rows + 1, np.int64))
+                for key in layout.keys[layout.singles :]
+            },
+            dense=np.zeros((len(layout.dense), rows), np.float32).T,
             vectors={},
             vector_present={},
             text_rows={},
@@ -158,14 +162,19 @@ class EventEncoder:
             key = feature_key(name)
             if feature.kind == "categorical":
                 keys, valid = id_keys(table[column])
-                out.singles[key] = np.where(valid, self.statistics.tables[key].lookup(keys), -1)
+                rows = self.statistics.tables[key].lookup(keys)
+                if table[column].null_count:
+                    rows[~valid] = -1
+                out.singles[key] = rows
             elif feature.kind == "list":
                 keys, offsets = ragged_keys(table[column], feature.max_length)
                 out.lists[key] = (self.statistics.tables[key].lookup(keys), offsets)
             elif feature.kind == "dense":
                 mean, deviation = self.statistics.dense.get(name, (0.0, 1.0))
-                values = (numbers(table[column], feature, at) - mean) / deviation
-                out.dense[self._dense_at[name]] = np.nan_to_num(values).astype(np.float32)
+                values = ((numbers(table[column], feature, at) - mean) / deviation).astype(np.float32)
+                if table[column].null_count:
+                    values[np.isnan(values)] = 0
+                out.dense[self._dense_at[name]] = values
             else:
                 out.vectors[key] = vector_rows(table[column], feature.size or 0, at)
         return out

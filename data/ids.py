@@ -60,11 +60,11 @@ def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 def hash_rows(keys: np.ndarray, buckets: int) -> np.ndarray:
     """Rows 1..buckets of a hashed table for ``keys`` (row 0 stays the unknown id's)."""
-    return (mix(keys) % np.uint64(buckets)).astype(np.int64) + 1
+    return (mix(keys) % np.uint64(buckets)).astype(np.int32 if buckets < 2**31 - 1 else np.int64) + 1
 
 
 def _valid(array: pa.Array) -> np.ndarray:
-    return array.is_valid().to_numpy(zero_copy_only=False)
+    return array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else np.ones(len(array), bool)
 
 
 def _hash_strings(array: pa.Array) -> np.ndarray:

@@ -101,7 +101,10 @@ def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
     try:
         return open_parquet(path).read_row_group(group, columns=list(columns), use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        remedy = "The file is damaged or was replaced while being read; write it again."
-        raise UserError(
-            f"{path}: row group {group}", f"cannot be read ({str(error).splitlines()[0]})", remedy
-        ) from error
+        raise unreadable_group(path, group, error) from error
+
+
+def unreadable_group(path: str, group: int, error: Exception) -> UserError:
+    """What to say of a row group that cannot be read."""
+    remedy = "The file is damaged or was replaced while being read; write it again."
+    return UserError(f"{path}: row group {group}", f"cannot be read ({str(error).splitlines()[0]})", remedy)

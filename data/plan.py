@@ -17,7 +17,7 @@ _BLOCKS_PER_DOMAIN = 1024
 _CHUNKS_PER_DOMAIN = 64
 _SMALLEST_BLOCK = 16
 _SMALL_DOMAIN = 4096
-_NEAR_ROWS = 2**18  # row groups decoded at one time hold about this many rows, unless a single one holds more
+_NEAR_ROWS = 2**18  # of all domains, in the row groups that are decoded at one time, if those are not larger
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def epoch_chunks(
         wanted = round(events.rows * weights[domain])
         # Small domains are shuffled whole; large ones begin sooner when a chunk is a small part of them.
         window = min(shuffle_rows * events.rows // max(total, 1), max(events.rows // _CHUNKS_PER_DOMAIN, _SMALL_DOMAIN))
-        chunks.append(_slice_passes(domain, events, wanted, seed, epoch, window))
+        near = _NEAR_ROWS * events.rows // max(total, 1)
+        chunks.append(_slice_passes(domain, events, wanted, seed, epoch, window, near))
     return chunks
 
 
@@ -190,22 +191,26 @@ def blocks_of(files: EventFiles) -> list[Block]:
     return [Block(f, g, at, min(at + size, rows)) for f, g, rows in groups for at in range(0, rows, size)]
 
 
-def _slice_passes(domain: int, events: EventFiles, wanted: int, seed: int, epoch: int, window: int) -> list[Chunk]:
+def _slice_passes(
+    domain: int, events: EventFiles, wanted: int, seed: int, epoch: int, window: int, near: int
+) -> list[Chunk]:
     """Rows ``epoch * wanted`` to ``(epoch + 1) * wanted`` of the endless sequence of passes over a domain."""
     at, end = epoch * wanted, (epoch + 1) * wanted
     out: list[Chunk] = []
     while at < end and events.rows:
         number, skipped = divmod(at, events.rows)
-        chunks = _drop(_one_pass(domain, events, seed, number, window), skipped, min(events.rows, skipped + end - at))
+        chunks = _drop(
+            _one_pass(domain, events, seed, number, window, near), skipped, min(events.rows, skipped + end - at)
+        )
         out += chunks
         at += sum(chunk.rows for chunk in chunks)
     return out
 
 
-def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: int) -> list[Chunk]:
+def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: int, near: int) -> list[Chunk]:
     blocks = blocks_of(events)
     random = np.random.default_rng((seed, domain, number))
-    order = np.lexsort((random.random(len(blocks)), _neighbourhoods(blocks, random)))
+    order = np.lexsort((random.random(len(blocks)), _neighbourhoods(blocks, random, near)))
     chunks: list[Chunk] = []
     pending: list[Block] = []
     held = 0
@@ -220,8 +225,8 @@ def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: i
     return chunks
 
 
-def _neighbourhoods(blocks: list[Block], random: np.random.Generator) -> np.ndarray:
-    """``[blocks]`` the neighbourhood of each block: a few row groups picked at random, whose blocks are then mixed.
+def _neighbourhoods(blocks: list[Block], random: np.random.Generator, near: int) -> np.ndarray:
+    """``[blocks]`` the neighbourhood of each block: row groups picked at random, ``near`` rows, whose blocks are mixed.
 
     A row group is decoded as a whole, however few of its rows are wanted. Reading one neighbourhood after another lets
     the reader keep what it decodes, where blocks picked from everywhere would decode large files over and over.
@@ -231,9 +236,9 @@ def _neighbourhoods(blocks: list[Block], random: np.random.Generator) -> np.ndar
     group_rows = np.bincount(group_of, [block.rows for block in blocks]).astype(np.int64)
     order = random.permutation(len(group_rows))
     rows_before = np.cumsum(group_rows[order]) - group_rows[order]
-    near = np.empty(len(order), np.int64)
-    near[order] = rows_before // _NEAR_ROWS
-    return near[group_of]
+    neighbourhood = np.empty(len(order), np.int64)
+    neighbourhood[order] = rows_before // max(near, 1)
+    return neighbourhood[group_of]
 
 
 def _drop(chunks: list[Chunk], start: int, stop: int | None = None) -> list[Chunk]:

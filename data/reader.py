@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +20,11 @@ _CACHE_BYTES = 512 * 2**20
 
 
 class Reader:
-    """Turns a plan into batches. Encoded row groups are kept in memory up to half a gigabyte, the last used first."""
+    """Turns a plan into batches.
+
+    Encoded row groups are kept in memory until the plan has no more use for them, or half a gigabyte is full of others that
+    were used later.
+    """
 
     def __init__(self, encoder: EventEncoder, files: Mapping[int, EventFiles], padded: int, with_host: bool = False):
         """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`."""
@@ -30,15 +34,15 @@ class Reader:
         self._columns = {d: list(dict.fromkeys(need.name for need in needs[d])) for d in files}
         self._cache: OrderedDict[tuple[int, int, int], Rows] = OrderedDict()
         self._cached = 0
+        self._uses: Counter[tuple[int, int, int]] = Counter()
         self._empty = {d: self._read_empty(d) for d in files}
 
     def batches(self, plan: RankPlan, first_step: int = 0) -> Iterator[Batch]:
         """The batches of steps ``first_step`` and later; a batch may be empty where a rank has too few rows."""
-        domains = list(self._files)
+        domains, rest = list(self._files), plan.rest(first_step)
         before = plan.taken(first_step)
-        streams = {
-            d: _Stream(self._read_chunk, chunks) for d, chunks in zip(domains, plan.rest(first_step), strict=True)
-        }
+        streams = {d: _Stream(self._read_chunk, chunks) for d, chunks in zip(domains, rest, strict=True)}
+        self._uses = Counter(group for chunks in rest for chunk in chunks for group in _groups(chunk))
         for step in range(first_step, plan.steps):
             after = plan.taken(step + 1)
             parts = [streams[d].take(b - a) for d, a, b in zip(domains, before, after, strict=True) if b > a]
@@ -50,35 +54,52 @@ class Reader:
         wanted = chunk.order()
         starts = np.cumsum([0, *(block.rows for block in chunk.blocks)])
         block_of = np.searchsorted(starts, wanted, side="right") - 1
+        in_group = wanted + np.array([b.start - s for b, s in zip(chunk.blocks, starts, strict=False)])[block_of]
+        groups = _groups(chunk)
+        group_of = np.array([groups[chunk.domain, block.file, block.group] for block in chunk.blocks])[block_of]
         pieces, places = [], []
-        for number, block in enumerate(chunk.blocks):
-            mine = np.flatnonzero(block_of == number)
+        for group, number in groups.items():
+            mine = np.flatnonzero(group_of == number)
             if len(mine):
-                group = self._read_group(chunk.domain, block.file, block.group)
-                pieces.append(group.take(wanted[mine] - starts[number] + block.start))
+                pieces.append(self._read_group(group).take(in_group[mine]))
                 places.append(mine)
+            self._uses[group] -= 1
+            if not self._uses[group]:
+                self._forget(group)
         if len(pieces) == 1:
             return pieces[0]
-        return concatenate(pieces).take(np.argsort(np.concatenate(places)))
+        order = np.empty(len(wanted), np.int64)
+        order[np.concatenate(places)] = np.arange(len(wanted))
+        return concatenate(pieces).take(order)
 
-    def _read_group(self, domain: int, file: int, group: int) -> Rows:
-        key = (domain, file, group)
+    def _read_group(self, key: tuple[int, int, int]) -> Rows:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
+        domain, file, group = key
         path = self._files[domain].files[file]
         table = read_group(path, group, self._columns[domain])
         rows = self._encoder.encode(self._names[domain], table, f"{path}: row group {group}", with_host=self._with_host)
         self._cache[key] = rows
         self._cached += rows.nbytes
         while self._cached > _CACHE_BYTES and len(self._cache) > 1:
-            self._cached -= self._cache.popitem(last=False)[1].nbytes
+            self._forget(next(iter(self._cache)))
         return rows
+
+    def _forget(self, key: tuple[int, int, int]) -> None:
+        rows = self._cache.pop(key, None)
+        self._cached -= rows.nbytes if rows else 0
 
     def _read_empty(self, domain: int) -> Rows:
         path = self._files[domain].files[0]
         table = open_parquet(path).schema_arrow.empty_table().select(self._columns[domain])
         return self._encoder.encode(self._names[domain], table, path, with_host=self._with_host)
+
+
+def _groups(chunk: Chunk) -> dict[tuple[int, int, int], int]:
+    """Domain, file and row group of a chunk's blocks, numbered."""
+    keys = dict.fromkeys((chunk.domain, block.file, block.group) for block in chunk.blocks)
+    return {key: number for number, key in enumerate(keys)}
 
 
 class _Stream:
@@ -95,7 +116,7 @@ class _Stream:
             if self._held is None or self._at == len(self._held):
                 self._held, self._at = self._read(next(self._chunks)), 0
             count = min(rows, len(self._held) - self._at)
-            parts.append(self._held.take(slice(self._at, self._at + count)))
+            parts.append(self._held.slice(self._at, self._at + count))
             self._at += count
             rows -= count
         return concatenate(parts)

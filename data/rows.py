@@ -1,11 +1,11 @@
 """Encoded rows of one domain: NumPy columns, ready to be picked from and put into a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .values import Ragged, take_ragged
+from .values import Ragged, offsets_of, take_ragged
 
 
 @dataclass
@@ -14,7 +14,8 @@ class Rows:
 
     Attributes:
         domain: position of the domain.
-        singles: ``[N, singles]`` int64 table rows of the single-id keys; -1 where the id is missing.
+        singles: ``[N, singles]`` int32 or int64 table rows of the single-id keys, column after column in memory; -1 where
+            the id is missing.
         lists: key -> ragged table rows, for every list key.
         dense: ``[N, dense]`` float32.
         vectors: name -> ``[N, size]`` float32, vectors that are columns of the events or of a catalog.
@@ -53,25 +54,40 @@ class Rows:
             arrays += ragged
         return sum(a.nbytes for a in arrays)
 
-    def take(self, at: np.ndarray | slice) -> "Rows":
-        """The rows at the given positions, in that order."""
-        if isinstance(at, slice):
-            at = np.arange(*at.indices(len(self)))
-        pick = {name: values[at] for name, values in self.vectors.items()}
+    def take(self, at: np.ndarray) -> "Rows":
+        """The rows at the given positions, in that order, or those of a mask."""
+        at = np.flatnonzero(at) if at.dtype == bool else at
+        return self._map(lambda values: _take(values, at), lambda ragged: take_ragged(*ragged, at))
+
+    def slice(self, start: int, stop: int) -> "Rows":
+        """Rows ``start`` to ``stop``, in the memory where they are."""
+        return self._map(lambda values: values[start:stop], lambda ragged: (ragged[0], ragged[1][start : stop + 1]))
+
+    def _map(self, change: Callable[[np.ndarray], np.ndarray], change_ragged: Callable[[Ragged], Ragged]) -> "Rows":
+        def each(group: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: change(values) for name, values in group.items()}
+
         return Rows(
             domain=self.domain,
-            singles=self.singles[at],
-            lists={key: take_ragged(*ragged, at) for key, ragged in self.lists.items()},
-            dense=self.dense[at],
-            vectors=pick,
-            vector_present={name: values[at] for name, values in self.vector_present.items()},
-            text_rows={name: values[at] for name, values in self.text_rows.items()},
-            history_text=None if self.history_text is None else take_ragged(*self.history_text, at),
-            id_counts=self.id_counts[at],
-            labels=self.labels[at],
-            label_mask=self.label_mask[at],
-            host={name: values[at] for name, values in self.host.items()},
+            singles=change(self.singles),
+            lists={key: change_ragged(ragged) for key, ragged in self.lists.items()},
+            dense=change(self.dense),
+            vectors=each(self.vectors),
+            vector_present=each(self.vector_present),
+            text_rows=each(self.text_rows),
+            history_text=None if self.history_text is None else change_ragged(self.history_text),
+            id_counts=change(self.id_counts),
+            labels=change(self.labels),
+            label_mask=change(self.label_mask),
+            host=each(self.host),
         )
+
+
+def _take(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Rows of an array, in the memory order it has."""
+    if values.ndim == 2 and values.flags.f_contiguous and not values.flags.c_contiguous:
+        return values.T.take(at, axis=1).T
+    return values.take(at, axis=0)
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:
@@ -81,7 +97,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         return first
 
     def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(p, name) for p in parts])
+        return np.concatenate([getattr(p, name) for p in parts])  # keeps the parts' memory order
 
     def joined_each(name: str) -> dict[str, np.ndarray]:
         common = [k for k in getattr(first, name) if all(k in getattr(p, name) for p in parts)]
@@ -106,7 +122,6 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
 
 
 def join_ragged(parts: Sequence[Ragged]) -> Ragged:
-    """Ragged arrays one after another."""
-    values = np.concatenate([values for values, _ in parts])
-    lengths = np.concatenate([np.diff(offsets) for _, offsets in parts])
-    return values, np.concatenate([[0], np.cumsum(lengths)])
+    """Ragged arrays one after another; the offsets of one that is part of another begin where it does."""
+    values = np.concatenate([values[offsets[0] : offsets[-1]] for values, offsets in parts])
+    return values, offsets_of(np.concatenate([np.diff(offsets) for _, offsets in parts]))

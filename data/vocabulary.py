@@ -17,24 +17,28 @@ class KeyIndex:
 
     def __init__(self, keys: np.ndarray):
         """Args: keys ``[N]`` uint64, distinct."""
-        self._order = np.argsort(keys)
-        self._sorted = keys[self._order]
+        self._type = np.int32 if len(keys) < 2**31 - 1 else np.int64
         self._table: np.ndarray | None = None
-        span = int(self._sorted[-1] - self._sorted[0]) + 1 if len(keys) else 0
+        self._smallest = keys.min() if len(keys) else np.uint64(0)
+        span = int(keys.max() - self._smallest) + 1 if len(keys) else 0
         if 0 < span <= len(keys) / self._DENSE_SHARE:
-            self._table = np.full(span, -1, np.int64)
-            self._table[(self._sorted - self._sorted[0]).astype(np.int64)] = self._order
+            self._table = np.full(span + 1, -1, self._type)  # the last entry is that of every key outside
+            self._table[(keys - self._smallest).astype(np.int64)] = np.arange(len(keys))
+        else:
+            self._order = np.argsort(keys)
+            self._sorted = keys[self._order]
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
-        """``[N]`` uint64 keys to ``[N]`` int64 positions; -1 for a key that is not there."""
-        if len(self._sorted) == 0:
-            return np.full(len(keys), -1, np.int64)
+        """``[N]`` uint64 keys to ``[N]`` int32 (or int64) positions; -1 for a key that is not there."""
         if self._table is not None:
-            shifted = keys - self._sorted[0]  # wraps round for smaller keys, and so lands outside
-            inside = shifted < np.uint64(len(self._table))
-            return np.where(inside, self._table[np.where(inside, shifted, 0).astype(np.int64)], -1)
+            # Wraps round for smaller keys, which so land outside.
+            shifted = keys - self._smallest if self._smallest else keys
+            at = np.minimum(shifted, np.uint64(len(self._table) - 1))
+            return np.take(self._table, at.view(np.int64), mode="clip")  # nothing to clip, and nothing to check
+        if len(self._sorted) == 0:
+            return np.full(len(keys), -1, self._type)
         at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
-        return np.where(self._sorted[at] == keys, self._order[at], -1)
+        return np.where(self._sorted[at] == keys, self._order[at], -1).astype(self._type)
 
 
 class Vocabulary:
@@ -55,7 +59,11 @@ class Vocabulary:
         """Keeps keys counted at least ``min_count`` times; the most frequent come first."""
         kept = counts >= min_count
         keys, counts = keys[kept], counts[kept]
-        order = np.lexsort((keys, -counts))
+        by_key = np.argsort(keys, kind="stable")  # quick where they are sorted already
+        keys, counts = keys[by_key], counts[by_key]
+        rarity = counts.max(initial=0) - counts
+        # Sixteen bits are sorted by their digits, several times as fast.
+        order = np.argsort(rarity.astype(np.uint16) if rarity.max(initial=0) < 2**16 else rarity, kind="stable")
         return cls(keys[order], counts[order])
 
     @property
@@ -64,8 +72,10 @@ class Vocabulary:
         return len(self.counts)
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
-        """``[N]`` uint64 keys to ``[N]`` int64 rows; 0 for an id not in the vocabulary."""
-        return self._index.lookup(keys) + 1
+        """``[N]`` uint64 keys to ``[N]`` int32 (or int64) rows; 0 for an id not in the vocabulary."""
+        rows = self._index.lookup(keys)
+        rows += 1
+        return rows
 
     def save(self, path: Path) -> None:
         """Writes key and count per row, rows 1.. in order."""

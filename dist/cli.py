@@ -130,6 +130,10 @@ def train(
         Path | None, typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on")
     ] = None,
     set_: Overrides = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="write a Chrome trace of a few steps, trace.rankR.json, into the run folder"),
+    ] = False,
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
@@ -146,7 +150,7 @@ def train(
     from .train import train as work
 
     with start() as runtime:
-        work(loaded, run, runtime)
+        work(loaded, run, runtime, profile)
         if runtime.is_main:
             print(f"wrote {run}; report: {write_report(run)}\nnext: foundrank evaluate {run}")
 

@@ -1,6 +1,7 @@
 """One optimizer for the pipeline: AdamW on the dense part, the fused one inside the tables' backward."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,8 +25,14 @@ class Optimizer:
         gradient_norm: scalar tensor, L2 norm of the dense gradient at the last step, before clipping.
     """
 
-    def __init__(self, sharded: DistributedModelParallel, training: TrainingConfig):
-        self._training = training
+    def __init__(
+        self,
+        sharded: DistributedModelParallel,
+        training: TrainingConfig,
+        mark: Callable[[str], None] = lambda part: None,
+    ):
+        """Args: the model, how it is trained, and what is told that a part of a step is over (`StepTimes.mark`)."""
+        self._training, self._mark = training, mark
         # By name, not by absence from the fused optimizer, which knows this rank's tables only.
         self._dense = [p for name, p in sharded.named_parameters() if "embedding_bags." not in name]
         self._adamw = torch.optim.AdamW(
@@ -50,8 +57,10 @@ class Optimizer:
 
     def step(self) -> None:
         """Clips and applies the dense gradients."""
+        self._mark("backward")
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(self._dense, self._training.gradient_clip)
         self._adamw.step()
+        self._mark("optimizer")
 
     def dense_state(self) -> dict[str, Any]:
         """AdamW's state, for the checkpoint."""

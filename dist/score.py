@@ -1,8 +1,9 @@
 """Batch scoring: Parquet in, Parquet out, one part per piece of input, each finished or absent."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from ..data.assemble import assemble
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError, nearest
-from ..data.parquet import EventFiles, check_columns, list_events, open_parquet, read_group
+from ..data.parquet import EventFiles, check_columns, list_events, open_parquet, read_group, unreadable_group
 from ..data.plan import padded_rows
 from ..data.rows import Rows
 from .checkpoint import best, load
 from .run_folder import open_run, read_json, write_json
 from .runtime import Runtime
-from .sharding import shard
+from .sharding import replicate, shard
 
 DOMAIN = "domain"
 _JOB = "_job.json"
+_ROWS = 8192  # scored at a time
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,22 @@ def score(
     parts = runtime.on_main(lambda: check_input(run, source, out, domain, keep))
     todo = runtime.on_main(lambda: _unfinished(parts, out))
     encoder = EventEncoder(experiment, statistics)
-    sharded = shard(encoder.layout, experiment, runtime)
-    load(checkpoint, sharded)
-    sharded.eval()
-    mine = todo[runtime.rank :: runtime.world_size]
-    scorer = _Scorer(sharded, encoder, runtime)
-    total, done = sum(part.rows for part in mine), 0
-    # Every lookup is a collective: ranks with fewer parts or smaller ones take part with empty batches.
-    for turn in range(-(-len(todo) // runtime.world_size)):
-        together = todo[turn * runtime.world_size : (turn + 1) * runtime.world_size]
-        calls = max(scorer.calls(part.rows) for part in together)
-        part = together[runtime.rank] if runtime.rank < len(together) else None
-        scorer.score(part, domain, keep, calls)
-        done += part.rows if part else 0
-        progress(done, total)
+    replicated = replicate(encoder.layout, experiment, runtime)
+    model = replicated or shard(encoder.layout, experiment, runtime)
+    load(checkpoint, model)
+    model.eval()
+    scorer = _Scorer(model, encoder, runtime, domain, keep)
+    total, done = sum(part.rows for part in todo[runtime.rank :: runtime.world_size]), 0
+    for turn in range(0, len(todo), runtime.world_size):
+        together = todo[turn : turn + runtime.world_size]
+        if runtime.rank < len(together):
+            scorer.score(together[runtime.rank])
+            done += together[runtime.rank].rows
+            progress(done, total)
+        if not replicated:  # a lookup needs all ranks: those with fewer rows keep the others company
+            scorer.idle(
+                max(part.rows for part in together), together[runtime.rank].rows if runtime.rank < len(together) else 0
+            )
     runtime.barrier()
     runtime.on_main(lambda: (out / "_SUCCESS").touch())
     return sum(part.rows for part in parts)
@@ -101,47 +105,64 @@ def _unfinished(parts: list[_Part], out: Path) -> list[_Part]:
 
 
 class _Scorer:
-    def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime):
+    def __init__(
+        self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, domain: str | None, keep: Sequence[str]
+    ):
         self._model, self._encoder, self._runtime = model, encoder, runtime
+        self._domain, self._keep = domain, keep
         self._names = encoder.layout.domains
-        self._batch = encoder.experiment.training.batch_size
-        self._padded = padded_rows(self._batch, len(self._names))
+        self._alike = _alike(encoder)
+        self._padded = padded_rows(_ROWS, len(self._names))
 
-    def calls(self, rows: int) -> int:
-        """Batches for a row group: rows are sorted by domain first, and a batch may hold several."""
-        return -(-rows // self._batch)
+    def score(self, part: _Part) -> None:
+        """Scores one part, a few thousand rows at a time."""
+        file = open_parquet(part.file)
+        columns = self._columns(file.schema_arrow.names)
+        scored, row = [], 0
+        with _reading(part):
+            for batch in file.iter_batches(_ROWS, [part.group], columns, use_threads=False):
+                table, where = pa.Table.from_batches([batch]), f"{part.file}: row group {part.group}"
+                of_row = _domains(table, self._domain, self._names, where, row)
+                pieces, order = self._encode(table, of_row, f"{where}, in rows {row} to {row + table.num_rows - 1}")
+                logits = np.empty((table.num_rows, len(self._encoder.layout.tasks)))
+                logits[order] = self._predict(pieces)
+                scored.append(self._output(table, of_row, 1 / (1 + np.exp(-logits))))
+                row += table.num_rows
+        _write(part.out, pa.concat_tables(scored) if scored else self._nothing(file.schema_arrow, columns))
 
-    def score(self, part: _Part | None, domain: str | None, keep: Sequence[str], calls: int) -> None:
-        """Scores one part, or keeps the others company."""
-        if part is None:
-            for _ in range(calls):
-                self._predict([self._rows(self._names[0], None)])
-            return
-        table = read_group(
-            part.file, part.group, self._columns(open_parquet(part.file).schema_arrow.names, domain, keep)
-        )
-        of_row = _domains(table, domain, self._names, f"{part.file}: row group {part.group}")
-        order = np.argsort(of_row, kind="stable")
-        logits = np.zeros((table.num_rows, len(self._encoder.layout.tasks)), np.float32)
-        for call in range(calls):
-            at = order[call * self._batch : (call + 1) * self._batch]
-            pieces = [self._rows(self._names[d], table.take(at[of_row[at] == d])) for d in np.unique(of_row[at])]
-            logits[at] = self._predict(pieces or [self._rows(self._names[0], None)])
-        _write(part.out, self._output(table, of_row, 1 / (1 + np.exp(-logits.astype(np.float64))), keep))
+    def idle(self, most: int, rows: int) -> None:
+        """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
+        for _ in range(-(-most // _ROWS) - -(-rows // _ROWS)):
+            self._predict([self._no_rows()])
 
-    def _columns(self, present: Sequence[str], domain: str | None, keep: Sequence[str]) -> list[str]:
+    def _encode(self, table: pa.Table, of_row: np.ndarray, where: str) -> tuple[list[Rows], np.ndarray]:
+        """Encoded rows by domain, and ``[N]`` where each of them is in the table."""
+        pieces: list[tuple[Rows, np.ndarray]] = []
+        for domains in self._alike:
+            at = np.flatnonzero(np.isin(of_row, domains))
+            if not len(at):
+                continue
+            part = table if len(at) == table.num_rows else table.take(pa.array(at))
+            rows = self._encoder.encode(self._names[domains[0]], part, where, with_labels=False)
+            at_by_domain = np.argsort(of_row[at], kind="stable")
+            rows, at = rows.take(at_by_domain), at[at_by_domain]
+            bounds = np.searchsorted(of_row[at], [*domains, domains[-1] + 1])
+            for d, start, stop in zip(domains, bounds, [*bounds[1:]], strict=False):
+                pieces.append((replace(rows.slice(start, stop), domain=d), at[start:stop]))
+        pieces.sort(key=lambda piece: piece[0].domain)
+        return [rows for rows, _ in pieces], np.concatenate([at for _, at in pieces])
+
+    def _columns(self, present: Sequence[str]) -> list[str]:
         experiment = self._encoder.experiment
-        wanted = {
-            need.name for d in ([domain] if domain else self._names) for need in needed_columns(experiment, d, False)
-        }
-        wanted |= {entity.id for entity in experiment.entities.present().values()} | set(keep)
-        return [name for name in present if name in wanted or (name == DOMAIN and domain is None)]
+        asked = [self._domain] if self._domain else self._names
+        wanted = {need.name for d in asked for need in needed_columns(experiment, d, False)}
+        wanted |= {entity.id for entity in experiment.entities.present().values()} | set(self._keep)
+        return [name for name in present if name in wanted or (name == DOMAIN and self._domain is None)]
 
-    def _rows(self, domain: str, table: pa.Table | None) -> Rows:
-        if table is None:
-            columns = needed_columns(self._encoder.experiment, domain, with_labels=False)
-            table = pa.table({need.name: pa.nulls(0) for need in columns})
-        return self._encoder.encode(domain, table, "the input", with_labels=False)
+    def _no_rows(self) -> Rows:
+        needs = needed_columns(self._encoder.experiment, self._names[0], with_labels=False)
+        table = pa.table({need.name: pa.nulls(0) for need in needs})
+        return self._encoder.encode(self._names[0], table, "no rows", with_labels=False)
 
     def _predict(self, pieces: list[Rows]) -> np.ndarray:
         batch = assemble(pieces, self._encoder.layout, self._encoder.text_vectors, self._padded)
@@ -149,15 +170,37 @@ class _Scorer:
             _, outputs = self._model(batch.to(self._runtime.device))
         return outputs["logits"].float().cpu().numpy()
 
-    def _output(self, table: pa.Table, of_row: np.ndarray, probabilities: np.ndarray, keep: Sequence[str]) -> pa.Table:
+    def _output(self, table: pa.Table, of_row: np.ndarray, probabilities: np.ndarray) -> pa.Table:
         experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks
         ids = [entity.id for entity in experiment.entities.present().values() if entity.id in table.column_names]
-        columns = {name: table[name] for name in dict.fromkeys([*ids, *keep])}
-        columns[DOMAIN] = pa.array(np.array(self._names, object)[of_row], pa.string())
+        columns = {name: table[name] for name in dict.fromkeys([*ids, *self._keep])}
+        columns[DOMAIN] = pa.array(self._names, pa.string()).take(pa.array(of_row))
         for t, task in enumerate(tasks):
             has = np.array([task in experiment.domains[name].tasks for name in self._names])[of_row]
             columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=~has)
         return pa.table(columns)
+
+    def _nothing(self, schema: pa.Schema, columns: list[str]) -> pa.Table:
+        table = schema.empty_table().select(columns)
+        return self._output(table, np.zeros(0, np.int64), np.zeros((0, len(self._encoder.layout.tasks))))
+
+
+def _alike(encoder: EventEncoder) -> list[list[int]]:
+    """Domains whose rows are encoded alike, so that they can be encoded together."""
+    groups: dict[str, list[int]] = {}
+    for position, name in enumerate(encoder.layout.domains):
+        config = encoder.experiment.domains[name]
+        features = {name: feature.model_dump() for name, feature in config.features.items()}
+        groups.setdefault(repr((config.kind, features)), []).append(position)
+    return list(groups.values())
+
+
+@contextmanager
+def _reading(part: _Part) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise unreadable_group(part.file, part.group, error) from error
 
 
 def check_input(run: Path, source: str, out: Path, domain: str | None, keep: Sequence[str]) -> list[_Part]:
@@ -232,15 +275,17 @@ def _domains_named(files: EventFiles) -> set[str]:
     return named
 
 
-def _domains(table: pa.Table, domain: str | None, names: Sequence[str], where: str) -> np.ndarray:
-    """``[N]`` position of each row's domain."""
+def _domains(table: pa.Table, domain: str | None, names: Sequence[str], where: str, first_row: int) -> np.ndarray:
+    """``[N]`` position of each row's domain; ``first_row`` is where the table begins in the row group."""
     if domain is not None:
         return np.full(table.num_rows, names.index(domain))
     found = pc.index_in(table[DOMAIN].cast(pa.string()), pa.array(names)).combine_chunks()
     if found.null_count:
         row = int(np.argmax(found.is_null().to_numpy(zero_copy_only=False)))
         value = table[DOMAIN][row].as_py()
-        raise UserError(f"{where}, row {row}", f"'{value}' is no domain of this run", nearest(str(value), names))
+        raise UserError(
+            f"{where}, row {first_row + row}", f"'{value}' is no domain of this run", nearest(str(value), names)
+        )
     return found.to_numpy()
 
 

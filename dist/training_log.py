@@ -17,13 +17,15 @@ from ..data.layout import Layout
 from .optimizer import Optimizer
 from .run_folder import METRICS
 from .runtime import Runtime
+from .step_times import PARTS, StepTimes, memory_mb
 
 
 class TrainingLog:
     """Collects on every rank, writes on rank 0. Losses stay on the device between two lines, so no step waits for them."""
 
-    def __init__(self, run: Path, experiment: Experiment, runtime: Runtime, layout: Layout):
+    def __init__(self, run: Path, experiment: Experiment, runtime: Runtime, layout: Layout, times: StepTimes):
         self._run, self._experiment, self._runtime, self._layout = run, experiment, runtime, layout
+        self._times = times
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
         self._writer: SummaryWriter | None = None
@@ -54,7 +56,9 @@ class TrainingLog:
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()
+            self._times.mark("exchange")
             batch = next(iterator, None)
+            self._times.mark("data")
             self._waited += time.perf_counter() - asked
             if batch is None:
                 return
@@ -69,6 +73,15 @@ class TrainingLog:
         self._steps += 1
         if step % self._experiment.training.log_every == 0:
             self._write(step, epoch, progress, optimizer)
+
+    def pause(self) -> None:
+        """What follows, until the next step, is no training: it counts neither as time nor as rows."""
+        self._paused = time.perf_counter()
+
+    def resume(self) -> None:
+        """Training goes on."""
+        self._since += time.perf_counter() - self._paused
+        self._times.skip()
 
     def epoch(self, epoch: int, auc: float | None) -> None:
         """Says that an epoch is over."""
@@ -95,12 +108,11 @@ class TrainingLog:
         seconds = time.perf_counter() - self._since
         ranks = self._runtime.world_size
         flat = torch.cat([self._losses.flatten(), self._counts.flatten(), self._alignment.reshape(1)]).double()
-        total = self._runtime.sum(
-            torch.cat([flat.cpu(), torch.tensor([self._rows, self._waited], dtype=torch.float64)])
-        )
+        host = [self._rows, self._waited, memory_mb(self._runtime.device), *self._times.seconds()]
+        total = self._runtime.sum(torch.cat([flat.cpu(), torch.tensor(host, dtype=torch.float64)]))
         size = self._losses.numel()
         losses, counts = total[:size].view_as(self._losses), total[size : 2 * size].view_as(self._losses)
-        alignment, rows, waited = total[2 * size :].tolist()
+        alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
         line: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
@@ -109,6 +121,10 @@ class TrainingLog:
             "alignment": alignment / (self._steps * ranks),
             "samples_per_s": rows / seconds,
             "data_wait_share": min(waited / ranks / seconds, 1.0),
+            "step_ms": {
+                part: 1000 * of_part / (self._steps * ranks) for part, of_part in zip(PARTS, parts, strict=True)
+            },
+            "memory_mb": memory / ranks,
             "lr": self._experiment.training.learning_rate * optimizer.share,
             "sparse_lr": self._experiment.training.sparse_learning_rate * optimizer.share,
             "gradient_norm": float(optimizer.gradient_norm),
@@ -130,11 +146,14 @@ class TrainingLog:
 
     def _show(self, line: dict[str, Any], progress: float) -> None:
         assert self._writer is not None
-        for name in ("loss", "alignment", "samples_per_s", "data_wait_share", "lr", "gradient_norm"):
+        for name in ("loss", "alignment", "samples_per_s", "data_wait_share", "memory_mb", "lr", "gradient_norm"):
             self._writer.add_scalar(name, line[name], line["step"])
+        for name, value in line["step_ms"].items():
+            self._writer.add_scalar(f"step_ms/{name}", value, line["step"])
         for name, value in line["losses"].items():
             self._writer.add_scalar(f"loss/{name}", value, line["step"])
-        said = f"step {line['step']}  loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  data wait {line['data_wait_share']:.0%}"
+        parts = "  ".join(f"{part} {ms:.0f}" for part, ms in line["step_ms"].items())
+        said = f"step {line['step']}  loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  ms: {parts}  {line['memory_mb']:,.0f} MB"
         if self._progress is not None:
             self._progress.update(self._task, completed=progress, text=said)
         elif (line["step"] // self._experiment.training.log_every) % 10 == 1:

@@ -10,6 +10,7 @@ from torchrec import KeyedTensor
 from ..data.batch import Batch
 from ..data.layout import Layout
 from ..data.settings import ModelConfig
+from .domain_adaptive import as_autocast
 from .encoder import Encoder
 from .interaction import cosine_partners, product_partners, text_cosines
 
@@ -67,4 +68,4 @@ class SideBySide(nn.Module):
         parts = [pooled.values()[: batch.rows], batch.dense, *(batch.vectors[name] for name in self.vectors)]
         if self.with_domain:
             parts.append(domains)
-        return torch.cat(parts, 1), {}
+        return torch.cat(as_autocast(*parts), 1), {}  # narrowed first: half as much to copy

@@ -226,13 +226,15 @@ def test_rows_taken_apart_and_put_together_are_the_same(world, data):
     rows = random_events(data.draw(st.integers(0, 99)), {"find": 7})["find"]
     encoded = encode(encoder, "find", rows, with_host=True)
     places = [data.draw(st.lists(st.integers(0, 6), max_size=4)) for _ in range(3)]
-    places[0] = places[0] or [3]
+    places[0] = [3, 5, *places[0]]
     taken = concatenate([encoded.take(np.array(at, np.int64)) for at in places])
     chosen = [rows[i] for at in places for i in at]
     batch = assemble([taken], encoder.layout, encoder.text_vectors, len(chosen))
     assert_equal(batch, encoder.layout, [reference.encode("find", row) for row in chosen], len(chosen))
+    part = assemble([taken.slice(1, len(chosen))], encoder.layout, encoder.text_vectors, len(chosen))
+    assert_equal(part, encoder.layout, [reference.encode("find", row) for row in chosen[1:]], len(chosen))
     assert batch.host["list"].tolist() == [row["row"] for row in chosen]
-    assert [r.tolist() for r in taken.take(slice(1, 3)).singles] == [r.tolist() for r in taken.singles[1:3]]
+    assert [r.tolist() for r in taken.slice(1, 3).singles] == [r.tolist() for r in taken.singles[1:3]]
 
 
 def test_missing_is_not_never_seen(world):

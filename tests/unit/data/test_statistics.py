@@ -196,10 +196,13 @@ def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
     counts = _KeyCounts(Encoding(encoding="hash", buckets=7) if hashed else Encoding(min_count=2))
     expected: Counter[int] = Counter()
     for part in parts:
+        part = [(key + (key % 2 << 40), weight, kept) for key, weight, kept in part]  # small keys and large ones
         keys, weights, valid = (np.array([row[i] for row in part]) for i in range(3))
         counts.add(keys.astype(np.uint64), valid.astype(bool), weights if weighted else None)
         if merge_often and not hashed:
             counts._merge()
+            if counts._small_keys:
+                counts._count_small()
         for key, weight, kept in part:
             expected[key] += (weight if weighted else 1) * kept
     table = counts.table()
@@ -213,13 +216,15 @@ def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
         assert dict(zip(table._keys.tolist(), table.counts[1:].tolist(), strict=True)) == kept
 
 
-def test_pending_counts_are_merged_before_they_outgrow_memory():
+@pytest.mark.parametrize("large", [0, 2**40])
+def test_pending_counts_are_merged_before_they_outgrow_memory(large):
     counts = _KeyCounts(Encoding())
     for start in range(0, 4_000_000, 400_000):
         keys = np.arange(start // 2, start // 2 + 400_000, dtype=np.uint64)  # each key comes twice
-        counts.add(keys, np.ones(len(keys), bool))
+        counts.add(keys + np.uint64(large), np.ones(len(keys), bool))
         assert sum(len(keys) for keys, _ in counts._parts) <= 3 * 2_000_000
         assert len(counts._parts) <= 4
+        assert sum(map(len, counts._small_keys)) <= 1_000_000
     table = counts.table()
     assert table.rows == 2_200_001
     assert table.counts.sum() == 4_000_000

@@ -30,7 +30,7 @@ def test_lookup_equals_a_dict(values, others):
     place = {int(k): i for i, k in enumerate(keys)}
     asked = as_keys([*values, *others, *(v + 1 for v in values), *(v - 1 for v in values), 0, 2**64 - 1])
     found = KeyIndex(keys).lookup(asked)
-    assert found.dtype == np.int64
+    assert found.dtype == np.int32
     assert found.tolist() == [place.get(int(k), -1) for k in asked]
 
 

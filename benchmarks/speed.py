@@ -1,0 +1,183 @@
+"""How fast foundrank trains, reads and scores the standard workload, beside a plain TorchRec loop, into docs/performance.md.
+
+    python -m benchmarks.speed --source FOLDER --repeats 7
+
+FOLDER is what the workload generator wrote. Every run is a job of its own, the runs of all contestants take turns, and
+rates are compared within a round. What was measured is kept as JSON in docs/benchmarks/.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+
+from .comparison_table import write_section
+from .machine import copy_gbytes, matmul_gflops, torch_dtypes
+from .workload_experiment import write_workload
+
+RANKS, STEPS = 2, 160
+PLAIN = "plain TorchRec loop, fp32"
+LINES = {  # contestant -> what its rate is divided by
+    PLAIN: None,
+    "step alone, plain MMoE, fp32": PLAIN,
+    "step alone, plain MMoE, bf16": PLAIN,
+    "step alone, full model, bf16": "step alone, plain MMoE, bf16",
+    "end to end, plain MMoE, fp32": PLAIN,
+    "end to end, plain MMoE, bf16": PLAIN,
+    "end to end, full model, bf16": "end to end, plain MMoE, bf16",
+    "bare decode, one thread": None,
+    "reader, one thread": "bare decode, one thread",
+    "scoring, bf16": PLAIN,
+}
+
+
+def speed(
+    source: Annotated[Path, typer.Option(help="folder of the standard workload")],
+    repeats: Annotated[int, typer.Option(min=1, help="rounds")] = 7,
+    work: Annotated[Path, typer.Option(help="folder for data and runs")] = Path("runs/speed"),
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/performance.md"),
+) -> None:
+    """Measures and writes the section."""
+    work = work.absolute()
+    write_workload(source, work)
+    _write_scoring_input(source, work / "input")
+    run = work / "run"
+    if not (run / "report.html").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        _foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=bf16")
+    found: dict[str, list[float]] = {name: [] for name in LINES}
+    startups: list[dict[str, float]] = []
+    rates: list[dict[str, float]] = []
+    for repeat in range(repeats):
+        rates.append({name: matmul_gflops(dtype) for name, dtype in torch_dtypes().items()} | {"copy": copy_gbytes()})
+        for names, contestant in _contestants(source, work, run, startups):
+            for name, rate in zip(names, contestant(), strict=True):
+                found[name].append(rate)
+                print(f"round {repeat + 1}: {name}: {rate:,.0f} rows/s", flush=True)
+    kept = {"rates": found, "startup_s": startups, "machine": rates, "cores": os.cpu_count()}
+    (out.parent / "benchmarks").mkdir(exist_ok=True)
+    (out.parent / "benchmarks" / "speed.json").write_text(json.dumps(kept, indent=1) + "\n")
+    write_section(out, "speed", section(kept, repeats))
+
+
+def _contestants(
+    source: Path, work: Path, run: Path, startups: list[dict[str, float]]
+) -> list[tuple[tuple[str, ...], Callable[[], tuple[float, ...]]]]:
+    """What takes turns: names of the rates one job gives, and the job."""
+
+    def step(model: str, precision: str) -> Callable[[], tuple[float, ...]]:
+        options = ["--experiment", work / f"{model}.yaml", "--run-dir", run, "--set", f"training.precision={precision}"]
+        return lambda: (_ranks("benchmarks.training_step", *options)["samples_per_s"],)
+
+    def whole(model: str, precision: str) -> Callable[[], tuple[float, ...]]:
+        return lambda: (_end_to_end(work / f"{model}.yaml", precision, work / "timed", startups),)
+
+    def reading() -> tuple[float, ...]:
+        command = [sys.executable, "-m", "benchmarks.reading", "--experiment", work / "plain.yaml", "--run-dir", run]
+        rates = _last_line(command)
+        return rates["bare_rows_per_s"], rates["rows_per_s"]
+
+    def scoring() -> tuple[float, ...]:
+        shutil.rmtree(work / "scores", ignore_errors=True)
+        said = _foundrank("score", run, work / "input", work / "scores", "-p", RANKS)
+        return (float(said.split(", ")[-1].split(" rows/s")[0].replace(",", "")),)
+
+    plain, *others = LINES
+    jobs = [lambda: (_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)]
+    jobs += [step("plain", "fp32"), step("plain", "bf16"), step("full", "bf16")]
+    jobs += [whole("plain", "fp32"), whole("plain", "bf16"), whole("full", "bf16"), reading, scoring]
+    names = [(plain,), *((name,) for name in others[:6]), tuple(others[6:8]), (others[8],)]
+    return list(zip(names, jobs, strict=True))
+
+
+def _end_to_end(experiment: Path, precision: str, run: Path, startups: list[dict[str, float]]) -> float:
+    """Rows per second of a training from Parquet, the median of its log's lines, without the first."""
+    shutil.rmtree(run, ignore_errors=True)
+    began = time.time()
+    settings = f"training.precision={precision};training.max_steps={STEPS};training.log_every=20"
+    _foundrank("train", experiment, "--run-dir", run, "-p", RANKS, "--set", settings)
+    info = json.loads((run / "run.json").read_text())
+    startups.append(info["startup_s"] | {"command to first step": info["first_step_at"] - began})
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return float(np.median([line["samples_per_s"] for line in lines[1:]]))
+
+
+def _write_scoring_input(source: Path, folder: Path) -> None:
+    """The workload's training files with the domains' names in place of their numbers."""
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    unfinished.mkdir(exist_ok=True)
+    for path in sorted((source / "train").glob("*.parquet")):
+        file = pq.ParquetFile(path)
+        table = file.read()
+        names = pc.binary_join_element_wise("d", table["domain"].cast(pa.string()), "")
+        table = table.set_column(table.column_names.index("domain"), "domain", names)
+        group = file.metadata.row_group(0).num_rows
+        pq.write_table(table, unfinished / path.name, compression="zstd", row_group_size=group)
+    os.replace(unfinished, folder)
+
+
+def _ranks(module: str, *options: object) -> dict[str, Any]:
+    return _last_line(["torchrun", "--nproc_per_node", str(RANKS), "-m", module, *options])
+
+
+def _foundrank(*arguments: object) -> str:
+    command = [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+
+
+def _last_line(command: list[object]) -> dict[str, Any]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)),
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def section(kept: dict[str, Any], repeats: int) -> str:
+    """The table of all contestants, the start-up's parts and the machine, as Markdown."""
+    lines = []
+    for name, base in LINES.items():
+        rates = np.array(kept["rates"][name])
+        ratio = ""
+        if base is not None:
+            ratios = rates / np.array(kept["rates"][base])
+            ratio = f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f}) × {base}"
+        lines.append(f"| {name} | {np.median(rates):,.0f} | {rates.min():,.0f}–{rates.max():,.0f} | {ratio} |")
+    whole, step = (np.array(kept["rates"][f"{kind}, plain MMoE, bf16"]) for kind in ("end to end", "step alone"))
+    startup = {part: np.median([one[part] for one in kept["startup_s"]]) for part in kept["startup_s"][0]}
+    machine = {name: [one[name] for one in kept["machine"]] for name in kept["machine"][0]}
+    spread = "; ".join(f"{name} {np.median(of):.0f} ({min(of):.0f}–{max(of):.0f})" for name, of in machine.items())
+    return f"""    python -m benchmarks.speed --source WORKLOAD --repeats {repeats}
+
+{kept["cores"]} cores, {RANKS} ranks of one thread; medians of {repeats} rounds, ratios within a round. GFLOP/s in a product of 1024 x 1024
+matrices on all cores, and GB/s of a copy: {spread}.
+
+| | rows/s | range | ratio |
+| --- | ---: | ---: | --- |
+{chr(10).join(lines)}
+
+End to end ÷ step alone, plain MMoE, bf16: {np.median(whole / step):.2f} ({(whole / step).min():.2f}–{(whole / step).max():.2f}).
+
+Start-up in seconds, medians: {"; ".join(f"{part} {seconds:.1f}" for part, seconds in startup.items())}."""
+
+
+if __name__ == "__main__":
+    typer.run(speed)

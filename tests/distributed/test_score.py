@@ -1,0 +1,71 @@
+"""Scores do not depend on where the tables are, nor on the number of ranks."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from foundrank.data.experiment import Experiment
+from foundrank.dist import score as score_module
+from foundrank.dist.runtime import Runtime
+from foundrank.dist.train import train
+
+from .harness import run_ranks
+
+
+def train_test(runtime: Runtime, experiment: Experiment, run: Path) -> None:
+    train(experiment, run, runtime)
+
+
+def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: bool) -> int:
+    score_module._ROWS = 32  # several calls a part, another number on each rank
+    if not replicated:
+        score_module.replicate = lambda *_: None
+    return score_module.score(run, source, out, None, [], runtime)
+
+
+@pytest.fixture(scope="module")
+def source(small, tmp_path_factory) -> str:
+    """Rows of all domains mixed, in row groups of very different sizes, one file with none at all."""
+    folder, parts = tmp_path_factory.mktemp("input"), []
+    experiment = small()
+    for name, domain in experiment.domains.items():
+        table = pq.read_table(glob.glob(domain.events.test)[0]).slice(0, 40)
+        parts.append(table.append_column("domain", pa.array([name] * table.num_rows)))
+    mixed = pa.concat_tables(parts, promote_options="default")
+    mixed = mixed.take(pa.array(np.random.default_rng(0).permutation(mixed.num_rows)))
+    pq.write_table(mixed.slice(0, 30), folder / "a.parquet", row_group_size=30)
+    pq.write_table(mixed.slice(30), folder / "b.parquet", row_group_size=101)
+    pq.write_table(mixed.slice(0, 0), folder / "c.parquet")
+    return str(folder / "*.parquet")
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("run") / "run"
+    run_ranks(train_test, 2, small("training.max_steps=8", "training.keep_best=false"), run)
+    return run
+
+
+@pytest.mark.parametrize(("ranks", "replicated"), [(1, False), (2, False), (2, True)])
+def test_scores_are_the_same_wherever_the_tables_are(run, source, tmp_path, ranks, replicated):
+    files = sorted(glob.glob(source))
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    assert set(run_ranks(score_test, 1, run, source, tmp_path / "one", True)) == {rows}
+    assert set(run_ranks(score_test, ranks, run, source, tmp_path / "other", replicated)) == {rows}
+    one, other = (
+        pa.concat_tables([pq.read_table(part) for part in sorted((tmp_path / name).glob("part-*.parquet"))])
+        for name in ("one", "other")
+    )
+    assert one.drop_columns([c for c in one.column_names if c.startswith("score_")]).equals(
+        other.drop_columns([c for c in other.column_names if c.startswith("score_")])
+    )
+    assert one["user"].to_pylist() == [u for file in files for u in pq.read_table(file)["user"].to_pylist()]
+    for column in ("score_click", "score_conversion"):
+        assert one[column].is_valid().equals(other[column].is_valid())
+        ours, theirs = (t[column].drop_null().to_numpy() for t in (one, other))
+        assert len(ours) > 50
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
