@@ -8,11 +8,13 @@ import torch
 
 def calibration() -> str:
     """Cores and speed, as a sentence."""
-    rates = ", ".join(f"{matmul_gflops(dtype):.0f} in {name}" for name, dtype in _DTYPES.items())
+    rates = ", ".join(f"{matmul_gflops(dtype):.0f} in {name}" for name, dtype in torch_dtypes().items())
     return f"{os.cpu_count()} cores; GFLOP/s in a product of 1024 x 1024 matrices: {rates}."
 
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+def torch_dtypes() -> dict[str, torch.dtype]:
+    """What products are measured in."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def matmul_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> float:
@@ -24,3 +26,14 @@ def matmul_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> flo
         torch.mm(a, a)
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / min(seconds[1:]) / 1e9
+
+
+def copy_gbytes(megabytes: int = 256, repeats: int = 5) -> float:
+    """Fastest of a few copies of a block larger than the caches, in 10^9 bytes read and written a second."""
+    block = torch.zeros(megabytes << 20, dtype=torch.uint8)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        block.clone()
+        seconds.append(time.perf_counter() - started)
+    return 2 * block.numel() / min(seconds[1:]) / 1e9

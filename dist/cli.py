@@ -209,9 +209,9 @@ def score(
     from .score import score as work
 
     with start() as runtime:
-        rows = work(run, source, out, domain, columns, runtime)
+        rows, rate = work(run, source, out, domain, columns, runtime)
         if runtime.is_main:
-            print(f"scored {rows:,} rows into {out}")
+            print(f"scored {rows:,} rows into {out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
 
 
 @app.command()

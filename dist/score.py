@@ -1,6 +1,7 @@
 """Batch scoring: Parquet in, Parquet out, one part per piece of input, each finished or absent."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ def score(
     keep: Sequence[str],
     runtime: Runtime,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
+) -> tuple[int, float]:
     """Scores every row of the input with a run's best checkpoint.
 
     Each row group becomes one part, written beside its final name and renamed when whole; ``_SUCCESS`` comes last.
@@ -66,7 +67,7 @@ def score(
         progress: called with rows done by this rank and its total.
 
     Returns:
-        Rows in the input.
+        Rows in the input, and rows per second of those scored just now, all ranks, loading not counted.
 
     Raises:
         UserError: no run, bad input, an unknown domain, or an output folder that holds something else.
@@ -82,6 +83,7 @@ def score(
     model.eval()
     scorer = _Scorer(model, encoder, runtime, domain, keep)
     total, done = sum(part.rows for part in todo[runtime.rank :: runtime.world_size]), 0
+    started = time.perf_counter()
     for turn in range(0, len(todo), runtime.world_size):
         together = todo[turn : turn + runtime.world_size]
         if runtime.rank < len(together):
@@ -93,8 +95,9 @@ def score(
                 max(part.rows for part in together), together[runtime.rank].rows if runtime.rank < len(together) else 0
             )
     runtime.barrier()
+    rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
     runtime.on_main(lambda: (out / "_SUCCESS").touch())
-    return sum(part.rows for part in parts)
+    return sum(part.rows for part in parts), rate
 
 
 def _unfinished(parts: list[_Part], out: Path) -> list[_Part]:

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes."""
+"""Where the time of a training goes: until its first step, and in each step."""
 
 import time
 from typing import Any
@@ -18,37 +18,64 @@ class StepTimes:
     def __init__(self, model: nn.Module, device: torch.device):
         """Args: the sharded model, whose forward and backward are marked from now on, and its device."""
         self._cuda = device.type == "cuda"
-        self._marks: list[tuple[str, Any]] = []
+        self.restart()
         model.register_forward_pre_hook(lambda *_: self.mark("exchange"))
         model.register_forward_hook(self._after_forward)
 
     def mark(self, part: str) -> None:
         """Says that what has gone on since the last mark was ``part``."""
-        if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-        else:
-            event = time.perf_counter()
-        self._marks.append((part, event))
+        self._marks.append((part, self._now()))
 
     def seconds(self) -> list[float]:
         """Seconds of each of `PARTS` since the last call."""
         totals: dict[str, float] = dict.fromkeys(PARTS, 0.0)
-        if self._cuda and self._marks:
+        if self._cuda:
             self._marks[-1][1].synchronize()
         for (_, before), (part, now) in zip(self._marks, self._marks[1:], strict=False):
             totals[part] += before.elapsed_time(now) / 1000 if self._cuda else now - before
-        self._marks = self._marks[-1:]
+        self.restart()
         return list(totals.values())
 
-    def skip(self) -> None:
-        """Forgets what has been marked, after work that was no training."""
-        self._marks = []
+    def restart(self) -> None:
+        """Forgets what has been marked; time counts from now."""
+        self._marks = [("", self._now())]
+
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
     def _after_forward(self, model: nn.Module, inputs: Any, outputs: tuple[Tensor, Any]) -> None:
         self.mark("forward")
         if outputs[0].requires_grad:  # the loss; its hook is the first thing that a backward calls
             outputs[0].register_hook(lambda gradient: self.mark("exchange"))
+
+
+class Startup:
+    """Seconds from the start of this process to its first step, part by part.
+
+    Attributes:
+        seconds: part -> seconds.
+        first_step_at: when the first step was done, in seconds since 1970.
+    """
+
+    def __init__(self):
+        self.seconds = {"process and imports": time.time() - psutil.Process().create_time()}
+        self.first_step_at: float | None = None
+        self._last = time.perf_counter()
+
+    def done(self, part: str) -> None:
+        """Says that ``part`` is over."""
+        now = time.perf_counter()
+        self.seconds[part], self._last = now - self._last, now
+
+    def step(self) -> None:
+        """Takes note of the first step."""
+        if self.first_step_at is None:
+            self.done("first batch and step")
+            self.first_step_at = time.time()
 
 
 def memory_mb(device: torch.device) -> float:

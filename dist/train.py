@@ -21,7 +21,7 @@ from .optimizer import Optimizer
 from .run_folder import RUN_INFO, VALIDATION, check_new_or_same, create_run, open_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import check_optimizer, shard
-from .step_times import StepTimes
+from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
 
@@ -45,11 +45,13 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
     Raises:
         UserError: bad data, a run folder that holds something else, or tables that do not fit.
     """
-    started = time.perf_counter()
+    startup, started = Startup(), time.perf_counter()
     sys.setswitchinterval(_SWITCH_SECONDS)
     events = runtime.on_main(lambda: prepare(experiment, run))
+    startup.done("checks")
     _, statistics = open_run(run)
     encoder = EventEncoder(experiment, statistics)
+    startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
     sharded = shard(layout, experiment, runtime)
     times = StepTimes(sharded, runtime.device)
@@ -58,6 +60,7 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
     if (folder := checkpoint.latest(run)) is not None:
         state = checkpoint.load(folder, sharded, optimizer)
         position, step = Position.from_dict(state["position"]), state["step"]
+    startup.done("model and tables")
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
     weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
@@ -82,6 +85,7 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
             progress = (epoch + done + (1 - done) * at / plan.steps) / training.epochs
             optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
             outputs = pipeline.progress(batches)
+            startup.step()
             step += 1
             log.step(step, epoch, progress, outputs, optimizer)
             if trace is not None:
@@ -101,7 +105,9 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
     if trace is not None:
         trace.finish()
     if runtime.is_main:
-        write_json(run / RUN_INFO, _run_info(sharded, encoder, runtime, step, time.perf_counter() - started))
+        info = _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
+        info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
+        write_json(run / RUN_INFO, info)
 
 
 def prepare(experiment: Experiment, run: Path) -> Events:

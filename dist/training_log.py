@@ -52,7 +52,7 @@ class TrainingLog:
             self._progress.start()
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches; the time spent waiting for each counts as data wait, its rows as throughput."""
+        """The same batches; the time spent waiting for each counts as data wait."""
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()
@@ -62,11 +62,11 @@ class TrainingLog:
             self._waited += time.perf_counter() - asked
             if batch is None:
                 return
-            self._rows += batch.rows
             yield batch
 
     def step(self, step: int, epoch: int, progress: float, outputs: dict[str, Any], optimizer: Optimizer) -> None:
         """Takes note of one step; every ``log_every`` steps all ranks sum theirs and rank 0 writes a line."""
+        self._rows += len(outputs["logits"])
         self._losses = outputs["losses"] + self._losses
         self._counts = outputs["counts"] + self._counts
         self._alignment = outputs["alignment"] + self._alignment
@@ -81,7 +81,7 @@ class TrainingLog:
     def resume(self) -> None:
         """Training goes on."""
         self._since += time.perf_counter() - self._paused
-        self._times.skip()
+        self._times.restart()
 
     def epoch(self, epoch: int, auc: float | None) -> None:
         """Says that an epoch is over."""
@@ -103,6 +103,7 @@ class TrainingLog:
         self._alignment: Any = 0.0
         self._steps = 0
         self._rows, self._waited, self._since = 0, 0.0, time.perf_counter()
+        self._times.restart()
 
     def _write(self, step: int, epoch: int, progress: float, optimizer: Optimizer) -> None:
         seconds = time.perf_counter() - self._since
@@ -129,11 +130,11 @@ class TrainingLog:
             "sparse_lr": self._experiment.training.sparse_learning_rate * optimizer.share,
             "gradient_norm": float(optimizer.gradient_norm),
         }
-        self._reset()
         if self._runtime.is_main:
             with (self._run / METRICS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
             self._show(line, progress)
+        self._reset()
 
     def _per_task(self, losses: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:
         """``domain/task`` -> mean loss, of those that had labels."""

@@ -24,7 +24,7 @@ def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: 
     score_module._ROWS = 32  # several calls a part, another number on each rank
     if not replicated:
         score_module.replicate = lambda *_: None
-    return score_module.score(run, source, out, None, [], runtime)
+    return score_module.score(run, source, out, None, [], runtime)[0]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,6 @@ def train_arguments() -> list[str]:
 def run(embedded: Path, train_arguments: list[str]) -> Path:
     """A run of two epochs on two processes, evaluated on the test split."""
     folder = embedded.parent / "run"
-    foundrank("train", embedded, "--run-dir", folder, *train_arguments)
+    foundrank("train", embedded, "--run-dir", folder, "--profile", *train_arguments)
     foundrank("evaluate", folder, "-p", "2")
     return folder

@@ -42,6 +42,35 @@ def test_train_leaves_a_run_folder(run):
     assert {row["epoch"] for row in json.loads((run / "validation.json").read_text())["rows"]} == {1, 2}
 
 
+def test_the_log_says_where_the_time_of_a_step_goes(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steady = lines[3:]  # the first steps wait for the first rows
+    for line in steady:
+        parts = line["step_ms"]
+        assert list(parts) == ["data", "exchange", "forward", "backward", "optimizer"]
+        assert min(parts[part] for part in ("exchange", "forward", "backward", "optimizer")) > 0
+        assert 100 < line["memory_mb"] < 10_000
+    # Every line is one step of 2 x 128 rows: its parts are all of it, but for what the loop does between steps.
+    share = sum(sum(line["step_ms"].values()) for line in steady) / sum(
+        256_000 / line["samples_per_s"] for line in steady
+    )
+    assert 0.6 < share < 1.1
+    info = json.loads((run / "run.json").read_text())
+    assert list(info["startup_s"]) == [
+        "process and imports", "checks", "vocabularies and catalogs", "model and tables", "first batch and step",
+    ]  # fmt: skip
+    assert min(info["startup_s"].values()) >= 0
+    assert info["seconds"] - sum(list(info["startup_s"].values())[1:]) > 0
+
+
+def test_a_trace_shows_some_steps_of_every_rank(run):
+    for rank in range(2):
+        events = json.loads((run / f"trace.rank{rank}.json").read_text())["traceEvents"]
+        steps = {event["name"] for event in events if event["name"].startswith("ProfilerStep#")}
+        assert len(steps) == 5
+        assert "Optimizer.step#AdamW.step" in {event["name"] for event in events}
+
+
 def test_evaluation_has_every_domain_and_both_yardsticks(run):
     result = json.loads((run / "evaluation.json").read_text())
     rows = {(r["domain"], r["task"], r["slice"]): r for r in result["rows"]}
