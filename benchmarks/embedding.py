@@ -32,7 +32,7 @@ from .embedding_run import cosines
 from .machine import calibration
 
 OURS, THEIRS, THEIRS_DISTINCT = "foundrank", "sentence-transformers", "sentence-transformers, distinct texts only"
-GROWTH = (10_000, 100_000, 1_000_000, 3_000_000)
+GROWTH = (10_000, 100_000, 1_000_000)
 
 
 def embedding(

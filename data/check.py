@@ -13,7 +13,7 @@ from .parquet import EventFiles, check_columns, list_events, open_parquet, read_
 from .values import vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
-_CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 18, 1024
+_CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 16, 1024
 
 
 def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict[str, dict[str, EventFiles]]:

@@ -1,10 +1,7 @@
 """Reading a rank's part of the events, in the order the plan gives, a few batches ahead of the model."""
 
-import queue
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -120,41 +117,3 @@ class _Stream:
             self._at += count
             rows -= count
         return concatenate(parts)
-
-
-def prefetch(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
-    """Runs an iterator in a thread, ``depth`` items ahead; its exceptions come out here."""
-    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put((batch, None)):
-                    return
-            put((None, None))
-        except BaseException as error:  # handed to the thread that asked for the batch
-            put((None, error))
-
-    thread = threading.Thread(target=work, daemon=True, name="reader")
-    thread.start()
-    try:
-        while True:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            if batch is None:
-                return
-            yield batch
-    finally:
-        stopped.set()
-        thread.join(timeout=5)

@@ -1,7 +1,7 @@
 """The counting pass: one reading of the training events gives vocabularies, counts, means and deviations."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import hash_rows, id_keys
 from .layout import Layout, feature_key, id_key, make_layout
 from .parquet import EventFiles, read_group
+from .prefetch import prefetch
 from .text_store import open_text_store, text_store_folder
 from .values import numbers, ragged_keys
 from .vocabulary import HashedIds, Vocabulary
@@ -88,26 +89,23 @@ def count(
     ids: dict[str, _KeyCounts] = {}
     sums: dict[str, np.ndarray] = {}
     labels: dict[str, dict[str, list[int]]] = {}
-    for name, files in train.items():
-        domain = experiment.domains[name]
-        labels[name] = {task: [0, 0] for task in domain.tasks}
-        columns = [need.name for need in needed_columns(experiment, name) if need.holds != VECTOR]
-        event_features = {n: f for n, f in _event_features(experiment, name).items() if f.kind != "vector"}
-        for path, groups in zip(files.files, files.group_rows, strict=True):
-            for group in range(len(groups)):
-                table = read_group(path, group, columns)
-                for entity_name, entity in experiment.entities.present().items():
-                    if entity.id in table.column_names:
-                        _counter(ids, id_key(entity_name), entity).add(*id_keys(table[entity.id]))
-                for feature_name, feature in event_features.items():
-                    column = table[feature.column_name(feature_name)]
-                    where = f"{path}: column '{feature.column_name(feature_name)}', row group {group}"
-                    _add_feature(ids, sums, feature_name, feature, column, where)
-                for task_name, task in domain.tasks.items():
-                    values = table[task.label].cast(pa.float64()).to_numpy()
-                    labels[name][task_name][0] += int((~np.isnan(values)).sum())
-                    labels[name][task_name][1] += int(np.nansum(values))
-                progress(groups[group])
+    features: dict[str, dict[str, FeatureConfig]] = {}
+    for name in train:
+        labels[name] = {task: [0, 0] for task in experiment.domains[name].tasks}
+        features[name] = {n: f for n, f in _event_features(experiment, name).items() if f.kind != "vector"}
+    for name, path, group, table in prefetch(_read_all(experiment, train), 2):  # decoding takes as long as counting
+        for entity_name, entity in experiment.entities.present().items():
+            if entity.id in table.column_names:
+                _counter(ids, id_key(entity_name), entity).add(*id_keys(table[entity.id]))
+        for feature_name, feature in features[name].items():
+            column = table[feature.column_name(feature_name)]
+            where = f"{path}: column '{feature.column_name(feature_name)}', row group {group}"
+            _add_feature(ids, sums, feature_name, feature, column, where)
+        for task_name, task in experiment.domains[name].tasks.items():
+            values = table[task.label].cast(pa.float64()).to_numpy()
+            labels[name][task_name][0] += int((~np.isnan(values)).sum())
+            labels[name][task_name][1] += int(np.nansum(values))
+        progress(table.num_rows)
     for entity_name, entity in experiment.entities.present().items():
         _counter(ids, id_key(entity_name), entity)  # an entity no event names still has its (empty) table
     tables = {name: counter.table() for name, counter in ids.items()}
@@ -122,6 +120,15 @@ def count(
     }
     rows = {name: files.rows for name, files in train.items()}
     return Statistics(tables, {name: _mean_deviation(s) for name, s in sums.items()}, labels, rows, sizes)
+
+
+def _read_all(experiment: Experiment, train: Mapping[str, EventFiles]) -> Iterator[tuple[str, str, int, pa.Table]]:
+    """Domain, file, row group and its rows, without vectors."""
+    for name, files in train.items():
+        columns = [need.name for need in needed_columns(experiment, name) if need.holds != VECTOR]
+        for path, groups in zip(files.files, files.group_rows, strict=True):
+            for group in range(len(groups)):
+                yield name, path, group, read_group(path, group, columns)
 
 
 def _event_features(experiment: Experiment, domain: str) -> dict[str, FeatureConfig]:

@@ -140,7 +140,7 @@ def train(
     loaded = load_experiment(experiment, set_ or [])
     run = run or Path("runs") / loaded.name
     if not launched():
-        from .train import prepare
+        from .prepare import prepare
 
         prepare(loaded, run)  # in this process first: a mistake is told once, and no rank is started for it
     if _spawned(processes):

@@ -16,7 +16,8 @@ from ..data.ids import id_keys, mix
 from ..data.layout import id_key
 from ..data.parquet import EventFiles, read_group
 from ..data.plan import deal, ordered_chunks, padded_rows
-from ..data.reader import Reader, prefetch
+from ..data.prefetch import prefetch
+from ..data.reader import Reader
 from ..model.encoder import owners_and_aspects
 from .checkpoint import best, load
 from .metrics import slice_rows

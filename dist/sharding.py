@@ -87,20 +87,6 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
     )
 
 
-def check_optimizer(training: TrainingConfig) -> None:
-    """Refuses a sparse optimizer that FBGEMM cannot fuse on this machine.
-
-    Raises:
-        UserError: Adam without a GPU.
-    """
-    if training.sparse_optimizer == "adam" and not torch.cuda.is_available():
-        raise UserError(
-            "training.sparse_optimizer",
-            "'adam' runs on GPUs only, and this machine has none",
-            "Use rowwise_adagrad or sgd here.",
-        )
-
-
 def make_plan(
     model: nn.Module, layout: Layout, experiment: Experiment, runtime: Runtime, sharder: ModuleSharder
 ) -> ShardingPlan:

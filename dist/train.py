@@ -8,24 +8,21 @@ from typing import Any
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from ..data.check import check_events
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
-from ..data.parquet import EventFiles
 from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
-from ..data.reader import Reader, prefetch
-from ..data.statistics import count
+from ..data.prefetch import prefetch
+from ..data.reader import Reader
 from . import checkpoint
 from .evaluate import evaluate, validation_auc
 from .optimizer import Optimizer
-from .run_folder import RUN_INFO, VALIDATION, check_new_or_same, create_run, open_run, read_json, write_json
+from .prepare import Events, prepare
+from .run_folder import RUN_INFO, VALIDATION, open_run, read_json, write_json
 from .runtime import Runtime
-from .sharding import check_optimizer, shard
+from .sharding import shard
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
-
-Events = dict[str, dict[str, EventFiles]]
 
 # The reader's thread may keep the interpreter that long while the step waits for it; Python's own 5 ms cost 5 % of the rate.
 _SWITCH_SECONDS = 0.0002
@@ -108,17 +105,6 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
         info = _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
         write_json(run / RUN_INFO, info)
-
-
-def prepare(experiment: Experiment, run: Path) -> Events:
-    """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again."""
-    check_optimizer(experiment.training)
-    events = check_events(experiment)
-    if not check_new_or_same(run, experiment):
-        statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
-        EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
-        create_run(run, experiment, statistics)
-    return events
 
 
 def _validate(

@@ -13,7 +13,8 @@ from foundrank.data import reader as reader_module
 from foundrank.data.assemble import assemble
 from foundrank.data.load import load_experiment
 from foundrank.data.plan import Position, deal, epoch_chunks, ordered_chunks, resume
-from foundrank.data.reader import Reader, prefetch
+from foundrank.data.prefetch import prefetch
+from foundrank.data.reader import Reader
 from tests.unit.data.tiny_world import SCHEMAS, encoder_of, random_events, train_files, write_world
 
 DOMAINS = tuple(SCHEMAS)
@@ -245,7 +246,7 @@ def test_prefetch_keeps_order_and_runs_ahead(depth):
             taken.append(i)
             yield i
 
-    ahead = prefetch(source(), depth)  # type: ignore[arg-type]
+    ahead = prefetch(source(), depth)
     assert next(ahead) == 0
     # One given out, `depth` waiting, one in the hand of the thread.
     assert wait_until(lambda: len(taken) == depth + 2)
@@ -260,7 +261,7 @@ def test_prefetch_passes_exceptions_on():
         yield 1
         raise ValueError("row 7 is bad")
 
-    ahead = prefetch(source(), 2)  # type: ignore[arg-type]
+    ahead = prefetch(source(), 2)
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="row 7 is bad"):
         next(ahead)
@@ -273,7 +274,7 @@ def test_prefetch_stops_its_thread_when_nobody_reads_on():
         while True:
             yield 1
 
-    ahead = prefetch(source(), 2)  # type: ignore[arg-type]
+    ahead = prefetch(source(), 2)
     assert next(ahead) == 1
     assert len(reader_threads()) == 1
     ahead.close()
