@@ -46,7 +46,7 @@ def _bare(experiment: Experiment) -> float:
         columns = [need.name for need in needed_columns(experiment, name)]
         started = time.perf_counter()
         for path in of_domain["train"].files:
-            with pq.ParquetFile(path, memory_map=True) as file:
+            with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
                     rows += file.read_row_group(group, columns=columns, use_threads=False).num_rows
         seconds += time.perf_counter() - started

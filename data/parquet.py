@@ -33,7 +33,7 @@ def open_parquet(path: str) -> pq.ParquetFile:
         UserError: it cannot be read as Parquet.
     """
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        return pq.ParquetFile(path)  # not mapped: pages of the files would count as memory of the process
     except (pa.ArrowInvalid, OSError) as error:
         remedy = "It may be truncated or still being written; write it again, or leave it out of the glob."
         raise UserError(path, f"cannot be read as Parquet ({str(error).splitlines()[0]})", remedy) from error
