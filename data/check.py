@@ -1,6 +1,7 @@
 """Everything about the data that can be known to be wrong before any work starts."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ from .columns import LABEL, VECTOR, ColumnNeed, is_list, is_string, needed_colum
 from .errors import UserError
 from .experiment import SPLITS, Experiment
 from .load import expand_glob
-from .parquet import EventFiles, check_columns, list_events, open_parquet, read_group
+from .parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
 from .values import vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
@@ -81,9 +82,8 @@ def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
     most = max(_CHECKED_ROWS // len(files.files), _CHECKED_ROWS_PER_FILE)
     for file, groups in zip(files.files, files.group_rows, strict=True):
         for need in needs if groups else []:
-            rows = next(open_parquet(file).iter_batches(most, [0], [need.name], use_threads=False), None)
-            if rows is not None:
-                vector_rows(rows.column(0), need.size, f"{file}: column '{need.name}', row group 0")
+            for rows in islice(iterate_group(file, 0, [need.name], most), 1):
+                vector_rows(rows[need.name], need.size, f"{file}: column '{need.name}', row group 0")
 
 
 def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[bool, str]]:

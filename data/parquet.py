@@ -1,6 +1,6 @@
 """Parquet files of a domain: what is in them, and reading one row group at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,6 +37,21 @@ def open_parquet(path: str) -> pq.ParquetFile:
     except (pa.ArrowInvalid, OSError) as error:
         remedy = "It may be truncated or still being written; write it again, or leave it out of the glob."
         raise UserError(path, f"cannot be read as Parquet ({str(error).splitlines()[0]})", remedy) from error
+
+
+def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """One row group, ``rows`` rows at a time.
+
+    Raises:
+        UserError: the row group is damaged.
+    """
+    try:
+        # A file of its own: one that stays open keeps what it has read of the row group.
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(rows, [group], list(columns), use_threads=False):
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable_group(path, group, error) from error
 
 
 def list_events(pattern: str, field: str) -> EventFiles:
@@ -101,10 +116,10 @@ def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
     try:
         return open_parquet(path).read_row_group(group, columns=list(columns), use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise unreadable_group(path, group, error) from error
+        raise _unreadable_group(path, group, error) from error
 
 
-def unreadable_group(path: str, group: int, error: Exception) -> UserError:
+def _unreadable_group(path: str, group: int, error: Exception) -> UserError:
     """What to say of a row group that cannot be read."""
     remedy = "The file is damaged or was replaced while being read; write it again."
     return UserError(f"{path}: row group {group}", f"cannot be read ({str(error).splitlines()[0]})", remedy)

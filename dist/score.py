@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ..data.assemble import assemble
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError, nearest
-from ..data.parquet import EventFiles, check_columns, list_events, open_parquet, read_group, unreadable_group
+from ..data.parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
 from ..data.plan import padded_rows
 from ..data.rows import Rows
 from .checkpoint import best, load
@@ -119,19 +118,17 @@ class _Scorer:
 
     def score(self, part: _Part) -> None:
         """Scores one part, a few thousand rows at a time."""
-        file = open_parquet(part.file)
-        columns = self._columns(file.schema_arrow.names)
+        schema = open_parquet(part.file).schema_arrow
+        columns, where = self._columns(schema.names), f"{part.file}: row group {part.group}"
         scored, row = [], 0
-        with _reading(part):
-            for batch in file.iter_batches(_ROWS, [part.group], columns, use_threads=False):
-                table, where = pa.Table.from_batches([batch]), f"{part.file}: row group {part.group}"
-                of_row = _domains(table, self._domain, self._names, where, row)
-                pieces, order = self._encode(table, of_row, f"{where}, in rows {row} to {row + table.num_rows - 1}")
-                logits = np.empty((table.num_rows, len(self._encoder.layout.tasks)))
-                logits[order] = self._predict(pieces)
-                scored.append(self._output(table, of_row, 1 / (1 + np.exp(-logits))))
-                row += table.num_rows
-        _write(part.out, pa.concat_tables(scored) if scored else self._nothing(file.schema_arrow, columns))
+        for table in iterate_group(part.file, part.group, columns, _ROWS):
+            of_row = _domains(table, self._domain, self._names, where, row)
+            pieces, order = self._encode(table, of_row, f"{where}, in rows {row} to {row + table.num_rows - 1}")
+            logits = np.empty((table.num_rows, len(self._encoder.layout.tasks)))
+            logits[order] = self._predict(pieces)
+            scored.append(self._output(table, of_row, 1 / (1 + np.exp(-logits))))
+            row += table.num_rows
+        _write(part.out, pa.concat_tables(scored) if scored else self._nothing(schema, columns))
 
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
@@ -196,14 +193,6 @@ def _alike(encoder: EventEncoder) -> list[list[int]]:
         features = {name: feature.model_dump() for name, feature in config.features.items()}
         groups.setdefault(repr((config.kind, features)), []).append(position)
     return list(groups.values())
-
-
-@contextmanager
-def _reading(part: _Part) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise unreadable_group(part.file, part.group, error) from error
 
 
 def check_input(run: Path, source: str, out: Path, domain: str | None, keep: Sequence[str]) -> list[_Part]:
