@@ -165,7 +165,9 @@ def section(kept: dict[str, Any], repeats: int) -> str:
     startup = {part: np.median([one[part] for one in kept["startup_s"]]) for part in kept["startup_s"][0]}
     machine = {name: [one[name] for one in kept["machine"]] for name in kept["machine"][0]}
     spread = "; ".join(f"{name} {np.median(of):.0f} ({min(of):.0f}–{max(of):.0f})" for name, of in machine.items())
-    return f"""    python -m benchmarks.speed --source WORKLOAD --repeats {repeats}
+    return f"""## Measured
+
+    python -m benchmarks.speed --source WORKLOAD --repeats {repeats}
 
 {kept["cores"]} cores, {RANKS} ranks of one thread; medians of {repeats} rounds, ratios within a round. GFLOP/s in a product of 1024 x 1024
 matrices on all cores, and GB/s of a copy: {spread}.

@@ -53,6 +53,7 @@ def keep(values: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> Ragged:
 
 def take_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Ragged:
     """Rows of a ragged array; row -1 is an empty one."""
+    values = values[offsets[0] : offsets[-1]]  # of a slice, the offsets begin where it does
     # The one more row at the end is the empty one that -1 means.
     lengths = torch.from_numpy(np.diff(offsets, append=offsets[-1]))
     at = torch.from_numpy(np.where(rows >= 0, rows, len(lengths) - 1).astype(np.int32))

@@ -18,6 +18,8 @@ class StepTimes:
     def __init__(self, model: nn.Module, device: torch.device):
         """Args: the sharded model, whose forward and backward are marked from now on, and its device."""
         self._cuda = device.type == "cuda"
+        # The pipeline copies on streams of its own; all marks are on the one that computes.
+        self._stream = torch.cuda.current_stream(device) if self._cuda else None
         self.restart()
         model.register_forward_pre_hook(lambda *_: self.mark("exchange"))
         model.register_forward_hook(self._after_forward)
@@ -44,7 +46,7 @@ class StepTimes:
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(self._stream)
         return event
 
     def _after_forward(self, model: nn.Module, inputs: Any, outputs: tuple[Tensor, Any]) -> None:

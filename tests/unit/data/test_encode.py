@@ -233,6 +233,8 @@ def test_rows_taken_apart_and_put_together_are_the_same(world, data):
     assert_equal(batch, encoder.layout, [reference.encode("find", row) for row in chosen], len(chosen))
     part = assemble([taken.slice(1, len(chosen))], encoder.layout, encoder.text_vectors, len(chosen))
     assert_equal(part, encoder.layout, [reference.encode("find", row) for row in chosen[1:]], len(chosen))
+    again = assemble([taken.slice(1, len(chosen)).take(np.array([0]))], encoder.layout, encoder.text_vectors, 1)
+    assert_equal(again, encoder.layout, [reference.encode("find", chosen[1])], 1)
     assert batch.host["list"].tolist() == [row["row"] for row in chosen]
     assert [r.tolist() for r in taken.slice(1, 3).singles] == [r.tolist() for r in taken.singles[1:3]]
 

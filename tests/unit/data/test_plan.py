@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundrank.data import plan as plan_module
 from foundrank.data.parquet import EventFiles
 from foundrank.data.plan import (
     Position,
@@ -248,3 +249,23 @@ def test_chunks_hold_about_the_rows_shuffled_together():
             share = shuffle_rows * events.rows // 300_000
             assert all(chunk.rows <= share + block for chunk in chunks)
             assert len(chunks) >= 64
+
+
+def test_the_row_groups_in_use_are_few_over_all_domains(monkeypatch):
+    monkeypatch.setattr(plan_module, "_NEAR_ROWS", 1000)
+    monkeypatch.setattr(plan_module, "_SMALL_DOMAIN", 50)
+    files = {domain: EventFiles(("a.parquet",), ((100,) * 50,)) for domain in range(4)}
+    uses: dict[
+        tuple[int, int], list[float]
+    ] = {}  # row group -> how much of the epoch is done at its first and last use
+    for of_domain in epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=200):
+        done = 0
+        for chunk in of_domain:
+            for block in chunk.blocks:
+                first, _ = uses.get((chunk.domain, block.group), (done / 5000, 0.0))
+                uses[chunk.domain, block.group] = [first, (done + chunk.rows) / 5000]
+            done += chunk.rows
+    assert len(uses) == 200
+    in_use = [100 * sum(first <= at / 100 < last for first, last in uses.values()) for at in range(100)]
+    assert max(in_use) <= 3 * 1000
+    assert max(in_use) >= 1000
