@@ -76,8 +76,11 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
         return None
     model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
     sharder = _Sharder(fused_params=_fused_params(experiment.training))
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # TorchRec warns that a table which is on every rank is not sharded
     plan = _plan(model, layout, experiment, runtime, sharder, [ShardingType.DATA_PARALLEL.value])
-    logging.getLogger().setLevel(logging.ERROR)  # TorchRec warns that a table which is on every rank is not sharded
+    logger.setLevel(level)
     return DistributedModelParallel(
         model,
         device=runtime.device,
