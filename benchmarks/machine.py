@@ -5,16 +5,13 @@ import time
 
 import torch
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 def calibration() -> str:
     """Cores and speed, as a sentence."""
-    rates = ", ".join(f"{matmul_gflops(dtype):.0f} in {name}" for name, dtype in torch_dtypes().items())
+    rates = ", ".join(f"{matmul_gflops(dtype):.0f} in {name}" for name, dtype in DTYPES.items())
     return f"{os.cpu_count()} cores; GFLOP/s in a product of 1024 x 1024 matrices: {rates}."
-
-
-def torch_dtypes() -> dict[str, torch.dtype]:
-    """What products are measured in."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def matmul_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> float:

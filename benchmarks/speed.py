@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import typer
 
 from .comparison_table import write_section
-from .machine import copy_gbytes, matmul_gflops, torch_dtypes
+from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload
 
 RANKS, STEPS = 2, 160
@@ -60,7 +60,7 @@ def speed(
     startups: list[dict[str, float]] = []
     rates: list[dict[str, float]] = []
     for repeat in range(repeats):
-        rates.append({name: matmul_gflops(dtype) for name, dtype in torch_dtypes().items()} | {"copy": copy_gbytes()})
+        rates.append({name: matmul_gflops(dtype) for name, dtype in DTYPES.items()} | {"copy": copy_gbytes()})
         for names, contestant in _contestants(source, work, run, startups):
             for name, rate in zip(names, contestant(), strict=True):
                 found[name].append(rate)

@@ -1,4 +1,4 @@
-"""The standard workload as a foundrank experiment: its files split by domain, and three experiments over them."""
+"""The standard workload as a foundrank experiment: its files split by domain, and two experiments over them."""
 
 import shutil
 from pathlib import Path

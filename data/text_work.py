@@ -1,8 +1,10 @@
 """What an unfinished embed job has laid down in a store's ``work/``, for all its ranks and for the commit::
 
-texts.b16      [N, 16] bytes: the digest of every row's text; becomes the store's
-positions.i64  [N] int64: catalog row of every row's text, -1 where the catalog no longer has it
-index.parquet  key, row; becomes the store's
+    texts.b16      [N, 16] bytes: the digest of every row's text; becomes the store's
+    positions.i64  [N] int64: catalog row of every row's text, -1 where the catalog no longer has it
+    index.parquet  key, row; becomes the store's
+
+They are there before the first shard, and made anew when a job is run again.
 """
 
 import os

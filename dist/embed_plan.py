@@ -112,10 +112,11 @@ def make_plan(
             unused=survey.unused,
         )
         _lay_down(plan, survey, manifest)
-        sample = survey.sample_positions(SAMPLE)
+        wants_pca = plan.reduce == "pca" and not (target / PCA).is_file()
+        sample = survey.sample_positions(SAMPLE) if wants_pca else None
     if not plan.todo and manifest and _renewed(plan, experiment, name, manifest):
         return plan
-    if plan.reduce == "pca" and not (target / PCA).is_file():
+    if sample is not None:
         fit_pca(target / PCA, encoder, plan.prompt, name, config, sample, dimension)
     todo = [shard for shard in plan.todo if finished(target, shard, shard_digests(target, shard), dimension) is None]
     return replace(plan, todo=todo)

@@ -81,6 +81,8 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
     logger.setLevel(logging.ERROR)  # TorchRec warns that a table which is on every rank is not sharded
     plan = _plan(model, layout, experiment, runtime, sharder, [ShardingType.DATA_PARALLEL.value])
     logger.setLevel(level)
+    if plan is None:
+        return None
     return DistributedModelParallel(
         model,
         device=runtime.device,
