@@ -33,8 +33,10 @@ _READ_TOGETHER = 1 << 14  # texts
 _SHOW_EVERY = 0.2  # seconds
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
-# oneDNN keeps a compiled kernel for each of the last 1,024 shapes it met, and every batch may be of another shape.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+# PyTorch keeps the last 1,024 descriptions of products for each thread, and oneDNN as many compiled kernels for all; each
+# takes 250 kB, and is made in no time. Shapes that are rare would fill them over hours.
+for _cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "16")
 
 
 def embed(

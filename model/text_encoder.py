@@ -86,8 +86,8 @@ class TextEncoder:
         lengths = np.array([len(ids) for ids in tokens], np.int64)
         order = np.argsort(-lengths, kind="stable")  # longest first: memory peaks in the first pass
         with torch.inference_mode():
-            for rows, shape in _batches(order, lengths, self.batch_tokens, self.max_length):
-                vectors[rows] = self._forward([tokens[row] for row in rows], shape)[: len(rows)].cpu().numpy()
+            for rows in _batches(order, lengths, self.batch_tokens):
+                vectors[rows] = self._forward([tokens[row] for row in rows], lengths[rows]).cpu().numpy()
         return vectors, cut
 
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
@@ -107,19 +107,15 @@ class TextEncoder:
         """What fills the places after a text. They are masked, so any token would do."""
         return next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
 
-    def _forward(self, tokens: list[list[int]], shape: tuple[int, int]) -> Tensor:
-        """Vectors of some texts, ``[n, D]`` float32, in a pass over ``shape`` = (n, longest), for no more than n texts.
-
-        Padding is on the right, where the tokens of a decoder cannot see it. What is beyond the last text is undefined.
-        """
-        ids = np.full(shape, self._padding, np.int64)
-        lengths = np.ones(shape[0], np.int64)  # not 0: attention over nothing would be NaN
+    def _forward(self, tokens: list[list[int]], lengths: np.ndarray) -> Tensor:
+        """``[n, D]`` float32. Padding is on the right, where the tokens of a decoder cannot see it."""
+        longest = int(lengths.max())
+        ids = np.full((len(tokens), longest), self._padding, np.int64)
         for row, of_text in enumerate(tokens):
             ids[row, : len(of_text)] = of_text
-            lengths[row] = len(of_text)
         length = torch.from_numpy(lengths).to(self.device)
-        mask = torch.arange(shape[1], device=self.device) < length[:, None]
-        padded = bool((lengths < shape[1]).any())
+        mask = torch.arange(longest, device=self.device) < length[:, None]
+        padded = bool((lengths < longest).any())
         output = self.model(
             input_ids=torch.from_numpy(ids).to(self.device), attention_mask=mask.long() if padded else None
         )
@@ -127,7 +123,7 @@ class TextEncoder:
         if self.pooling == "cls":
             pooled = hidden[:, 0].float()
         elif self.pooling == "last":
-            pooled = hidden[torch.arange(shape[0], device=self.device), length - 1].float()
+            pooled = hidden[torch.arange(len(tokens), device=self.device), length - 1].float()
         else:
             pooled = (hidden.float() * mask[:, :, None]).sum(1) / length[:, None]
         for layer in self.stated.dense:
@@ -154,31 +150,10 @@ class RandomVectors:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 0
 
 
-def _batches(
-    order: np.ndarray, lengths: np.ndarray, budget: int, limit: int
-) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Cuts ``order`` (longest text first) into pieces, each with the (texts, tokens per text) that its pass is padded to.
-
-    Shapes are few, at the price of a little padding: oneDNN compiles kernels for each shape it meets and never lets go of
-    them, so that memory would grow with the number of texts.
-
-    Args:
-        order: the texts.
-        lengths: tokens of each text.
-        budget: tokens of a pass, unless one text has more.
-        limit: tokens that the model takes; ``lengths`` are within it.
-    """
+def _batches(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Cuts ``order`` (longest text first) into pieces whose texts, padded to the first, have at most ``budget`` tokens."""
     start = 0
     while start < len(order):
-        longest = min(limit, _rounded_up(int(lengths[order[start]])))
-        texts = max(1, min(budget // longest, len(order)))
-        rows = order[start : start + texts]
-        quarter = max(1, texts // 4)  # the last pass need not be a whole one
-        yield rows, (min(texts, -(-len(rows) // quarter) * quarter), longest)
-        start += len(rows)
-
-
-def _rounded_up(length: int) -> int:
-    """Exact up to 32 tokens, then in 16 steps between powers of two: 3 % more at most."""
-    step = 1 << max(0, (length - 1).bit_length() - 5)
-    return -(-length // step) * step
+        texts = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + texts]
+        start += texts

@@ -9,12 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from foundrank.data.errors import UserError
 from foundrank.data.settings import TextConfig
-from foundrank.model.text_encoder import _batches
 from foundrank.model.text_model import load_text_encoder
 from foundrank.model.text_settings import read_settings
 from tests.tiny_encoder import write_bert, write_llama
@@ -69,27 +66,6 @@ def test_batches_give_what_single_texts_give(kind, pooling, batch_tokens, reques
     expected = np.stack([plain(where, text, pooling) for text in TEXTS])
     np.testing.assert_allclose(vectors, expected, atol=2e-5)
     assert cut == 1  # the forty teas
-
-
-@given(st.lists(st.integers(1, 512), min_size=1, max_size=300), st.integers(1, 4096))
-def test_every_text_has_one_place_in_a_pass_within_the_budget(lengths, budget):
-    lengths = np.array(lengths)
-    order = np.argsort(-lengths, kind="stable")
-    batches = list(_batches(order, lengths, budget, 512))
-    assert np.concatenate([rows for rows, _ in batches]).tolist() == order.tolist()
-    for rows, (texts, longest) in batches:
-        assert len(rows) <= texts
-        assert lengths[rows].max() <= longest <= 512
-        assert texts == 1 or texts * longest <= budget
-
-
-def test_passes_over_many_texts_have_few_shapes():
-    rng = np.random.default_rng(0)
-    shapes = set()
-    for _ in range(2000):
-        lengths = rng.integers(1, 257, 1024)
-        shapes |= {shape for _, shape in _batches(np.argsort(-lengths, kind="stable"), lengths, 1024, 256)}
-    assert len(shapes) < 200  # 80 lengths; the last pass is of one of the shortest
 
 
 def test_a_decoder_is_pooled_at_its_last_token_and_others_by_their_mean(folder, decoder_folder):
