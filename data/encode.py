@@ -104,8 +104,8 @@ class EventEncoder:
             for task_name, task in config.tasks.items():
                 at = layout.tasks.index(task_name)
                 values = table[task.label].cast(pa.float32()).to_numpy()
-                out.label_mask[:, at] = ~np.isnan(values)
-                out.labels[:, at] = np.nan_to_num(values)
+                present = out.label_mask[:, at] = ~np.isnan(values)
+                out.labels[:, at] = np.where(present, values, 0)
         if with_host:
             self._encode_host(out, domain, table)
         return out
@@ -171,7 +171,9 @@ class EventEncoder:
                 out.lists[key] = (self.statistics.tables[key].lookup(keys), offsets)
             elif feature.kind == "dense":
                 mean, deviation = self.statistics.dense.get(name, (0.0, 1.0))
-                values = ((numbers(table[column], feature, at) - mean) / deviation).astype(np.float32)
+                values = numbers(table[column], feature, at) - mean
+                values /= deviation
+                values = values.astype(np.float32)
                 if table[column].null_count:
                     values[np.isnan(values)] = 0
                 out.dense[self._dense_at[name]] = values

@@ -39,11 +39,11 @@ def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     if pa.types.is_dictionary(array.type):
         keys, known = id_keys(array.dictionary)
         positions = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        valid = _valid(array)
+        valid = is_valid(array)
         if len(keys) == 0:
             return np.zeros(len(array), np.uint64), np.zeros(len(array), bool)
         return np.where(valid, keys[positions], np.uint64(0)), valid & known[positions]
-    valid = _valid(array)
+    valid = is_valid(array)
     if pa.types.is_integer(array.type):
         values = array.fill_null(0) if array.null_count else array
         return values.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64), valid
@@ -63,7 +63,8 @@ def hash_rows(keys: np.ndarray, buckets: int) -> np.ndarray:
     return (mix(keys) % np.uint64(buckets)).astype(np.int32 if buckets < 2**31 - 1 else np.int64) + 1
 
 
-def _valid(array: pa.Array) -> np.ndarray:
+def is_valid(array: pa.Array) -> np.ndarray:
+    """``[N]`` bool, False where null."""
     return array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else np.ones(len(array), bool)
 
 

@@ -46,12 +46,16 @@ def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> I
         UserError: the row group is damaged.
     """
     try:
-        # A file of its own: one that stays open keeps what it has read of the row group.
-        with pq.ParquetFile(path) as file:
+        with _own(path) as file:
             for batch in file.iter_batches(rows, [group], list(columns), use_threads=False):
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable_group(path, group, error) from error
+
+
+def _own(path: str) -> pq.ParquetFile:
+    """The file opened once more: one that stays open keeps the bytes of every row group it has read."""
+    return pq.ParquetFile(path, metadata=open_parquet(path).metadata)
 
 
 def list_events(pattern: str, field: str) -> EventFiles:
@@ -114,7 +118,8 @@ def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
         UserError: the row group is damaged.
     """
     try:
-        return open_parquet(path).read_row_group(group, columns=list(columns), use_threads=False)
+        with _own(path) as file:
+            return file.read_row_group(group, columns=list(columns), use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable_group(path, group, error) from error
 

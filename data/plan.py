@@ -54,9 +54,10 @@ class Chunk:
 
     def order(self) -> np.ndarray:
         """``[rows]`` positions among the blocks' rows laid end to end; in file order where there is no shuffle key."""
+        if not self.shuffle_key:
+            return np.arange(self.start, self.stop)
         total = sum(block.rows for block in self.blocks)
-        order = np.random.default_rng(self.shuffle_key).permutation(total) if self.shuffle_key else np.arange(total)
-        return order[self.start : self.stop]
+        return np.random.default_rng(self.shuffle_key).permutation(total)[self.start : self.stop]
 
 
 @dataclass(frozen=True)

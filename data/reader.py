@@ -3,8 +3,6 @@
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
-
 from .assemble import assemble
 from .batch import Batch
 from .columns import needed_columns
@@ -48,26 +46,15 @@ class Reader:
             before = after
 
     def _read_chunk(self, chunk: Chunk) -> Rows:
-        wanted = chunk.order()
-        starts = np.cumsum([0, *(block.rows for block in chunk.blocks)])
-        block_of = np.searchsorted(starts, wanted, side="right") - 1
-        in_group = wanted + np.array([b.start - s for b, s in zip(chunk.blocks, starts, strict=False)])[block_of]
         groups = _groups(chunk)
-        group_of = np.array([groups[chunk.domain, block.file, block.group] for block in chunk.blocks])[block_of]
-        pieces, places = [], []
-        for group, number in groups.items():
-            mine = np.flatnonzero(group_of == number)
-            if len(mine):
-                pieces.append(self._read_group(group).take(in_group[mine]))
-                places.append(mine)
+        read = {group: self._read_group(group) for group in groups}
+        for group in groups:
             self._uses[group] -= 1
             if not self._uses[group]:
                 self._forget(group)
-        if len(pieces) == 1:
-            return pieces[0]
-        order = np.empty(len(wanted), np.int64)
-        order[np.concatenate(places)] = np.arange(len(wanted))
-        return concatenate(pieces).take(order)
+        # Laid end to end and then picked from: one copy in order, one at random.
+        rows = concatenate([read[chunk.domain, b.file, b.group].slice(b.start, b.stop) for b in chunk.blocks])
+        return rows.take(chunk.order()) if chunk.shuffle_key else rows.slice(chunk.start, chunk.stop)
 
     def _read_group(self, key: tuple[int, int, int]) -> Rows:
         if key in self._cache:
@@ -93,10 +80,9 @@ class Reader:
         return self._encoder.encode(self._names[domain], table, path, with_host=self._with_host)
 
 
-def _groups(chunk: Chunk) -> dict[tuple[int, int, int], int]:
-    """Domain, file and row group of a chunk's blocks, numbered."""
-    keys = dict.fromkeys((chunk.domain, block.file, block.group) for block in chunk.blocks)
-    return {key: number for number, key in enumerate(keys)}
+def _groups(chunk: Chunk) -> list[tuple[int, int, int]]:
+    """Domain, file and row group of a chunk's blocks, each once."""
+    return list(dict.fromkeys((chunk.domain, block.file, block.group) for block in chunk.blocks))
 
 
 class _Stream:

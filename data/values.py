@@ -8,7 +8,7 @@ import torch
 
 from .errors import UserError
 from .experiment import FeatureConfig
-from .ids import id_keys
+from .ids import id_keys, is_valid
 
 Ragged = tuple[np.ndarray, np.ndarray]
 """Values ``[total]`` and offsets ``[N + 1]`` int64."""
@@ -54,10 +54,13 @@ def keep(values: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> Ragged:
 def take_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Ragged:
     """Rows of a ragged array; row -1 is an empty one."""
     values = values[offsets[0] : offsets[-1]]  # of a slice, the offsets begin where it does
-    # The one more row at the end is the empty one that -1 means.
-    lengths = torch.from_numpy(np.diff(offsets, append=offsets[-1]))
-    at = torch.from_numpy(np.where(rows >= 0, rows, len(lengths) - 1).astype(np.int32))
-    taken, flat, _ = torch.ops.fbgemm.permute_1D_sparse_data(at, lengths, torch.from_numpy(values), None, None)
+    lengths = np.zeros(len(offsets), np.int64)
+    np.subtract(offsets[1:], offsets[:-1], out=lengths[:-1])
+    at = rows.astype(np.int32)
+    at[at < 0] = len(lengths) - 1  # the one more row at the end is the empty one that -1 means
+    taken, flat, _ = torch.ops.fbgemm.permute_1D_sparse_data(
+        torch.from_numpy(at), torch.from_numpy(lengths), torch.from_numpy(values), None, None
+    )
     return flat.numpy(), offsets_of(taken.numpy())
 
 
@@ -81,16 +84,17 @@ def numbers(column: pa.ChunkedArray | pa.Array, feature: FeatureConfig, where: s
     """
     array = one_array(column)
     values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # integers above 2**53 are rounded
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    bad = valid & (~np.isfinite(values) | ((values <= -1) if feature.transform == "log1p" else False))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise UserError(
-            f"{where}, row {row}",
-            f"the value is {values[row]}",
-            "Write null where a value is unknown; log1p takes values above -1 only.",
-        )
-    return np.log1p(values, where=valid, out=np.full(len(values), np.nan)) if feature.transform == "log1p" else values
+    if array.null_count or not _all_finite(values) or (feature.transform == "log1p" and values.min(initial=0) <= -1):
+        valid = is_valid(array)
+        bad = valid & (~np.isfinite(values) | ((values <= -1) if feature.transform == "log1p" else False))
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise UserError(
+                f"{where}, row {row}",
+                f"the value is {values[row]}",
+                "Write null where a value is unknown; log1p takes values above -1 only.",
+            )
+    return np.log1p(values) if feature.transform == "log1p" else values
 
 
 def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +104,7 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
         UserError: a vector of another length, or with a NaN or infinity in it.
     """
     array = one_array(column)
-    present = array.is_valid().to_numpy(zero_copy_only=False)
+    present = is_valid(array)
     out = np.zeros((len(array), size), np.float32)
     if pa.types.is_null(array.type) or not present.any():
         return out, present
@@ -114,10 +118,7 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
         )
     values = array.drop_null().flatten() if array.null_count else array.flatten()
     values = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    # A sum is finite only if all values are, or overflows; it takes a quarter of the time that looking at each does.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspect = not np.isfinite(values.sum())
-    if suspect and not np.isfinite(values).all():
+    if not _all_finite(values):
         row = int(np.flatnonzero(present)[int(np.argmax(~np.isfinite(values))) // size])
         raise UserError(
             f"{where}, row {row}", "the vector holds a NaN or an infinity", "Write null where a vector is unknown."
@@ -126,3 +127,9 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
         return values.reshape(-1, size), present
     out[present] = values.reshape(-1, size)
     return out, present
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    # A sum is finite only if all values are, or overflows; it takes a quarter of the time that looking at each does.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())

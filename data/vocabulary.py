@@ -10,35 +10,35 @@ from .ids import hash_rows
 
 
 class KeyIndex:
-    """Positions of keys in an array of distinct keys."""
+    """Positions of keys in an array of distinct keys, counted from ``first``; ``first - 1`` is that of every other key."""
 
     # A lookup array is worth its memory while the integer ids fill at least this share of their range.
     _DENSE_SHARE = 1 / 16
 
-    def __init__(self, keys: np.ndarray):
-        """Args: keys ``[N]`` uint64, distinct."""
+    def __init__(self, keys: np.ndarray, first: int = 0):
+        """Args: keys ``[N]`` uint64, distinct; position of the first."""
         self._type = np.int32 if len(keys) < 2**31 - 1 else np.int64
+        self._missing = first - 1
         self._table: np.ndarray | None = None
         self._smallest = keys.min() if len(keys) else np.uint64(0)
         span = int(keys.max() - self._smallest) + 1 if len(keys) else 0
         if 0 < span <= len(keys) / self._DENSE_SHARE:
-            self._table = np.full(span + 1, -1, self._type)  # the last entry is that of every key outside
-            self._table[(keys - self._smallest).astype(np.int64)] = np.arange(len(keys))
+            self._table = np.full(span + 1, self._missing, self._type)  # the last entry is that of every key outside
+            self._table[(keys - self._smallest).astype(np.int64)] = np.arange(first, first + len(keys))
         else:
-            self._order = np.argsort(keys)
-            self._sorted = keys[self._order]
+            order = np.argsort(keys)
+            self._sorted, self._position = keys[order], (order + first).astype(self._type)
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
-        """``[N]`` uint64 keys to ``[N]`` int32 (or int64) positions; -1 for a key that is not there."""
+        """``[N]`` uint64 keys to ``[N]`` int32 (or int64) positions."""
         if self._table is not None:
-            # Wraps round for smaller keys, which so land outside.
-            shifted = keys - self._smallest if self._smallest else keys
-            at = np.minimum(shifted, np.uint64(len(self._table) - 1))
+            at = keys - self._smallest  # wraps round for smaller keys, which so land outside
+            np.minimum(at, np.uint64(len(self._table) - 1), out=at)
             return np.take(self._table, at.view(np.int64), mode="clip")  # nothing to clip, and nothing to check
         if len(self._sorted) == 0:
-            return np.full(len(keys), -1, self._type)
+            return np.full(len(keys), self._missing, self._type)
         at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
-        return np.where(self._sorted[at] == keys, self._order[at], -1).astype(self._type)
+        return np.where(self._sorted[at] == keys, self._position[at], self._type(self._missing))
 
 
 class Vocabulary:
@@ -51,7 +51,7 @@ class Vocabulary:
     def __init__(self, keys: np.ndarray, counts: np.ndarray):
         """Args: keys ``[N]`` uint64 of rows 1..N, counts ``[N]`` of the same rows."""
         self._keys = keys.astype(np.uint64)
-        self._index = KeyIndex(self._keys)
+        self._index = KeyIndex(self._keys, first=1)
         self.counts = np.concatenate([[0], counts]).astype(np.int64)
 
     @classmethod
@@ -73,9 +73,7 @@ class Vocabulary:
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` uint64 keys to ``[N]`` int32 (or int64) rows; 0 for an id not in the vocabulary."""
-        rows = self._index.lookup(keys)
-        rows += 1
-        return rows
+        return self._index.lookup(keys)
 
     def save(self, path: Path) -> None:
         """Writes key and count per row, rows 1.. in order."""

@@ -29,9 +29,10 @@ def test_lookup_equals_a_dict(values, others):
     keys = as_keys(dict.fromkeys(v % 2**64 for v in values))
     place = {int(k): i for i, k in enumerate(keys)}
     asked = as_keys([*values, *others, *(v + 1 for v in values), *(v - 1 for v in values), 0, 2**64 - 1])
-    found = KeyIndex(keys).lookup(asked)
-    assert found.dtype == np.int32
-    assert found.tolist() == [place.get(int(k), -1) for k in asked]
+    for first in (0, 1):
+        found = KeyIndex(keys, first).lookup(asked)
+        assert found.dtype == np.int32
+        assert found.tolist() == [place.get(int(k), -1) + first for k in asked]
 
 
 def test_dense_and_sparse_ranges_are_both_met():
