@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import typer
 
 from .comparison_table import write_section
+from .jobs import run_foundrank
 from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload
 
@@ -51,11 +52,11 @@ def speed(
     """Measures and writes the section."""
     work = work.absolute()
     write_workload(source, work)
-    _write_scoring_input(source, work / "input")
+    write_scoring_input(source, work / "input")
     run = work / "run"
     if not (run / "report.html").exists():
         shutil.rmtree(run, ignore_errors=True)
-        _foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=bf16")
+        run_foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=bf16")
     found: dict[str, list[float]] = {name: [] for name in LINES}
     startups: list[dict[str, float]] = []
     rates: list[dict[str, float]] = []
@@ -90,7 +91,7 @@ def _contestants(
 
     def scoring() -> tuple[float, ...]:
         shutil.rmtree(work / "scores", ignore_errors=True)
-        said = _foundrank("score", run, work / "input", work / "scores", "-p", RANKS)
+        said = run_foundrank("score", run, work / "input", work / "scores", "-p", RANKS)
         return (float(said.split(", ")[-1].split(" rows/s")[0].replace(",", "")),)
 
     plain, *others = LINES
@@ -106,15 +107,15 @@ def _end_to_end(experiment: Path, precision: str, run: Path, startups: list[dict
     shutil.rmtree(run, ignore_errors=True)
     began = time.time()
     settings = f"training.precision={precision};training.max_steps={STEPS};training.log_every=20"
-    _foundrank("train", experiment, "--run-dir", run, "-p", RANKS, "--set", settings)
+    run_foundrank("train", experiment, "--run-dir", run, "-p", RANKS, "--set", settings)
     info = json.loads((run / "run.json").read_text())
     startups.append(info["startup_s"] | {"command to first step": info["first_step_at"] - began})
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return float(np.median([line["samples_per_s"] for line in lines[1:]]))
 
 
-def _write_scoring_input(source: Path, folder: Path) -> None:
-    """The workload's training files with the domains' names in place of their numbers."""
+def write_scoring_input(source: Path, folder: Path) -> None:
+    """The workload's training files with the domains' names in place of their numbers, once."""
     if folder.exists():
         return
     unfinished = folder.with_name(f"{folder.name}.tmp")
@@ -131,11 +132,6 @@ def _write_scoring_input(source: Path, folder: Path) -> None:
 
 def _ranks(module: str, *options: object) -> dict[str, Any]:
     return _last_line(["torchrun", "--nproc_per_node", str(RANKS), "-m", module, *options])
-
-
-def _foundrank(*arguments: object) -> str:
-    command = [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
 
 
 def _last_line(command: list[object]) -> dict[str, Any]:

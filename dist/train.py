@@ -8,6 +8,7 @@ from typing import Any
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+from ..data.batch import Batch
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
 from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
@@ -75,7 +76,10 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
         plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
         plan = plans[runtime.rank]
         done = 1 - sum(sum(p.rows) for p in plans) / max(rows_in(chunks), 1)
-        batches = log.timed(prefetch(reader.batches(plan, first), training.prefetch_batches))
+        read = reader.batches(plan, first)
+        if runtime.device.type == "cuda":
+            read = map(Batch.pin_memory, read)  # so that copies to the GPU go on beside its work
+        batches = log.timed(prefetch(read, training.prefetch_batches))
         for at in range(first, plan.steps):
             if step == training.max_steps:
                 break

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from foundrank.data import reader as reader_module
 from foundrank.data.assemble import assemble
+from foundrank.data.batch import Batch
 from foundrank.data.load import load_experiment
 from foundrank.data.plan import Position, deal, epoch_chunks, ordered_chunks, resume
 from foundrank.data.prefetch import prefetch
@@ -279,6 +280,19 @@ def test_prefetch_stops_its_thread_when_nobody_reads_on():
     assert len(reader_threads()) == 1
     ahead.close()
     assert reader_threads() == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_pinned_batches_are_the_reader_s_and_reach_the_gpu(worlds):
+    world = worlds[0]
+    (plan,) = deal(world.chunks(), 1, 32)
+    for batch, pinned in zip(
+        world.reader().batches(plan), map(Batch.pin_memory, world.reader().batches(plan)), strict=True
+    ):
+        assert pinned.dense.is_pinned()
+        assert pinned.sparse.values().is_pinned()
+        assert same(batch, pinned.to(torch.device("cuda"), non_blocking=True).to(torch.device("cpu")))
 
 
 def test_prefetch_gives_the_reader_s_batches(worlds):

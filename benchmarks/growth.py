@@ -1,0 +1,157 @@
+"""Time and memory of training and scoring against rows, width and ranks, into docs/performance.md and a picture.
+
+    python -m benchmarks.growth --source FOLDER
+
+FOLDER is what the workload generator wrote with 2,000,000 rows. Larger inputs are its files over and over, linked under
+other names: rows grow, vocabularies stay. What was measured is kept as JSON in docs/benchmarks/, with a plot.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+
+from .comparison_table import write_section
+from .jobs import run_watched
+from .machine import calibration
+from .speed import write_scoring_input
+from .workload_experiment import write_workload
+
+ROWS = (1_000_000, 5_000_000, 20_000_000)
+WIDTHS = (16, 32, 64, 128)
+RANKS = (1, 2, 4)
+WORKLOAD = 2_000_000  # rows
+STEPS, WIDE = 60, 64
+BLUE, ORANGE = "#1a7fc9", "#d97706"
+
+Figures = dict[str, list[dict[str, float]]]
+
+
+def growth(
+    source: Annotated[Path, typer.Option(help="folder of the standard workload")],
+    work: Annotated[Path, typer.Option(help="folder for data and runs")] = Path("runs/speed"),
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/performance.md"),
+) -> None:
+    """Measures and writes the section."""
+    work = work.absolute()
+    write_workload(source, work)
+    write_scoring_input(source, work / "input")
+    found: Figures = {"rows": [], "width": [], "ranks": []}
+    for rows in ROWS:
+        found["rows"].append({"rows": rows} | _whole_epoch(work, rows))
+        print(found["rows"][-1], flush=True)
+    for width in WIDTHS:
+        found["width"].append({"width": width} | _steps(work, f"model.embedding_dim={width}", 2))
+        print(found["width"][-1], flush=True)
+    for ranks in RANKS:
+        found["ranks"].append({"ranks": ranks} | _steps(work, f"model.embedding_dim={WIDE}", ranks))
+        print(found["ranks"][-1], flush=True)
+    folder = out.parent / "benchmarks"
+    folder.mkdir(exist_ok=True)
+    (folder / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
+    plot(found).savefig(folder / "growth.png", dpi=110)
+    write_section(out, "growth", section(found))
+
+
+def _whole_epoch(work: Path, rows: int) -> dict[str, float]:
+    """Trains an epoch of ``rows`` rows and scores as many."""
+    folder = work / f"rows-{rows}"
+    shutil.rmtree(folder, ignore_errors=True)
+    for domain in sorted((work / "train").iterdir()):
+        _link(domain, folder / "train" / domain.name, rows)
+    (folder / "eval").symlink_to(work / "eval")
+    shutil.copy(work / "plain.yaml", folder / "plain.yaml")
+    figures = _train(folder / "plain.yaml", folder / "run", "training.log_every=20", 2)
+    _link(work / "input", folder / "input", rows)
+    said, memory = run_watched("score", folder / "run", folder / "input", folder / "scores", "-p", 2)
+    rate = float(said.split(", ")[-1].split(" rows/s")[0].replace(",", ""))
+    shutil.rmtree(folder)
+    return figures | {"scoring_samples_per_s": rate, "scoring_mb": memory[0]}
+
+
+def _steps(work: Path, setting: str, ranks: int) -> dict[str, float]:
+    """Trains a few steps with one setting changed."""
+    shutil.rmtree(work / "timed", ignore_errors=True)
+    return _train(
+        work / "plain.yaml", work / "timed", f"{setting};training.max_steps={STEPS};training.log_every=10", ranks
+    )
+
+
+def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, float]:
+    options = ["-p", ranks, "--set", f"training.precision=bf16;{settings}"]
+    _, memory = run_watched("train", experiment, "--run-dir", run, *options)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "samples_per_s": float(np.median([line["samples_per_s"] for line in lines[1:]])),
+        "peak_mb": memory[0],
+        "first_mb": lines[1]["memory_mb"],
+        "last_mb": lines[-1]["memory_mb"],
+        "counting_s": json.loads((run / "run.json").read_text())["startup_s"]["checks"],
+    }
+
+
+def _link(source: Path, target: Path, rows: int) -> None:
+    """Links the workload's files in one folder, as often as makes ``rows`` of it all."""
+    target.mkdir(parents=True)
+    files = sorted(source.glob("*.parquet"))
+    for number in range(len(files) * rows // WORKLOAD):
+        os.link(files[number % len(files)], target / f"part-{number:05d}.parquet")
+
+
+def plot(found: Figures) -> Figure:
+    """Rate and memory against each of the three."""
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    for column, (name, points) in enumerate(found.items()):
+        x = [point[name] for point in points]
+        rate, memory = figure.add_subplot(2, 3, column + 1), figure.add_subplot(2, 3, column + 4)
+        rate.plot(x, [point["samples_per_s"] for point in points], "o-", color=BLUE, label="training")
+        memory.plot(x, [point["peak_mb"] for point in points], "o-", color=BLUE, label="training")
+        if name == "rows":
+            rate.plot(x, [point["scoring_samples_per_s"] for point in points], "s-", color=ORANGE, label="scoring")
+            memory.plot(x, [point["scoring_mb"] for point in points], "s-", color=ORANGE, label="scoring")
+            rate.legend(frameon=False)
+        labels = {"rows": "rows", "width": "embedding width", "ranks": f"ranks, width {WIDE}"}
+        for axes, what in ((rate, "samples/s"), (memory, "peak MB of a rank")):
+            axes.set(xscale="log", xlabel=labels[name], ylabel=what, ylim=(0, None))
+            axes.set_xticks(x, [f"{value:,.0f}" for value in x])
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+    return figure
+
+
+def section(found: Figures) -> str:
+    """The three tables, as Markdown."""
+    rows = [
+        f"| {p['rows']:,.0f} | {p['samples_per_s']:,.0f} | {p['peak_mb']:,.0f} | {p['first_mb']:,.0f} | {p['last_mb']:,.0f} "
+        f"| {p['counting_s']:.1f} | {p['scoring_samples_per_s']:,.0f} | {p['scoring_mb']:,.0f} |"
+        for p in found["rows"]
+    ]
+    others = [
+        f"| {name} {p[name]:,.0f} | {p['samples_per_s']:,.0f} | {p['peak_mb']:,.0f} |"
+        for name in ("width", "ranks")
+        for p in found[name]
+    ]
+    return f"""## Growth
+
+    python -m benchmarks.growth --source WORKLOAD
+
+{calibration()} Plain MMoE, bf16. Memory is of the largest process, tables included.
+
+| rows, an epoch on 2 ranks | training, rows/s | peak MB | MB at the start | MB at the end | counting, s | scoring, rows/s | peak MB |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+{chr(10).join(rows)}
+
+| {STEPS} steps; width on 2 ranks, ranks at width {WIDE} | rows/s | peak MB |
+| --- | ---: | ---: |
+{chr(10).join(others)}
+
+![Rate and memory against rows, width and ranks](benchmarks/growth.png)"""
+
+
+if __name__ == "__main__":
+    typer.run(growth)
