@@ -16,7 +16,7 @@ from rich.console import Console
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
-from .launch import launched
+from .launch import TRY_AGAIN, launched
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",
@@ -145,14 +145,20 @@ def train(
         prepare(loaded, run)  # in this process first: a mistake is told once, and no rank is started for it
     if _spawned(processes):
         return
+    from .preemption import Preemption
     from .report import write_report
     from .runtime import start
     from .train import train as work
 
-    with start() as runtime:
-        work(loaded, run, runtime, profile)
-        if runtime.is_main:
+    with start() as runtime, Preemption(runtime) as preemption:
+        stopped_after = work(loaded, run, runtime, preemption, profile)
+        if runtime.is_main and stopped_after is not None:
+            print(f"stopped after step {stopped_after}, as asked to; the same command again goes on from there")
+        elif runtime.is_main:
             print(f"wrote {run}; report: {write_report(run)}\nnext: foundrank evaluate {run}")
+        runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
+    if stopped_after is not None:
+        raise typer.Exit(TRY_AGAIN)
 
 
 @app.command()

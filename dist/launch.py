@@ -2,9 +2,16 @@
 
 import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Sequence
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What schedulers send some time before they kill: Kubernetes and Slurm the first; Slurm the second, with --signal=USR1@SECONDS."""
+
+TRY_AGAIN = 75
+"""Exit status of what was asked to stop and goes on when it is run again; EX_TEMPFAIL of sysexits.h."""
 
 
 def launched() -> bool:
@@ -15,9 +22,11 @@ def launched() -> bool:
 def spawn(arguments: Sequence[str], processes: int) -> int:
     """Runs ``foundrank ARGUMENTS`` as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
 
-    Standard output and errors of all ranks come through; when one fails the others are ended.
+    Standard output and errors of all ranks come through; when one fails the others are ended. A signal is passed on to the
+    ranks, which have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds to end, 30 if it is not set.
     """
     # Slow to import, and the command line answers --help without them.
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -31,6 +40,7 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
+        signals_to_handle=",".join(["SIGINT", "SIGHUP", "SIGQUIT", *(one.name for one in SIGNALS)]),
     )
     try:
         elastic_launch(config, sys.executable)("-m", "foundrank.dist.cli", *arguments)
@@ -39,6 +49,10 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
         if failure.exitcode < 0:
             print(f"rank {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
         return failure.exitcode if failure.exitcode > 0 else 1
+    except SignalException as error:
+        if error.sigval in SIGNALS:
+            return TRY_AGAIN  # every command goes on when it is run again
+        raise
     return 0
 
 

@@ -17,6 +17,7 @@ from ..data.reader import Reader
 from . import checkpoint
 from .evaluate import evaluate, validation_auc
 from .optimizer import Optimizer
+from .preemption import Preemption
 from .prepare import Events, prepare
 from .run_folder import RUN_INFO, VALIDATION, open_run, read_json, write_json
 from .runtime import Runtime
@@ -29,7 +30,9 @@ from .training_log import TrainingLog
 _SWITCH_SECONDS = 0.0002
 
 
-def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = False) -> None:
+def train(
+    experiment: Experiment, run: Path, runtime: Runtime, preemption: Preemption, profiled: bool = False
+) -> int | None:
     """Trains an experiment into a run folder, or goes on from its newest checkpoint.
 
     Everything that can be known to be wrong is checked before the folder is made.
@@ -38,7 +41,11 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
         experiment: the experiment.
         run: the run folder.
         runtime: the process group.
+        preemption: says when to stop.
         profiled: writes what a few steps do, as a Chrome trace per rank.
+
+    Returns:
+        The step after which it was asked to stop, with a checkpoint; None when the training is finished.
 
     Raises:
         UserError: bad data, a run folder that holds something else, or tables that do not fit.
@@ -67,6 +74,7 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
     log = TrainingLog(run, experiment, runtime, layout, times)
     log.start(step)
     trace = Trace(run, runtime) if profiled else None
+    preemption.listen()
 
     for epoch in range(position.epoch, training.epochs):
         if step == training.max_steps:
@@ -91,9 +99,13 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
             log.step(step, epoch, progress, outputs, optimizer)
             if trace is not None:
                 trace.step()
-            if step % training.checkpoint_every == 0 and at + 1 < plan.steps:
+            stopped = at + 1 < plan.steps and preemption.check()
+            if stopped or (step % training.checkpoint_every == 0 and at + 1 < plan.steps):
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
                 checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
+            if stopped:
+                log.finish()
+                return step
         pipeline.detach()
         log.pause()
         state = {"step": step, "position": Position(epoch + 1).as_dict()}
@@ -109,6 +121,7 @@ def train(experiment: Experiment, run: Path, runtime: Runtime, profiled: bool = 
         info = _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
         write_json(run / RUN_INFO, info)
+    return None
 
 
 def _validate(

@@ -13,6 +13,7 @@ from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.dist import checkpoint
 from foundrank.dist.optimizer import Optimizer
+from foundrank.dist.preemption import Preemption
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
 from foundrank.dist.train import train
@@ -72,7 +73,8 @@ def save_steps(
 
 
 def train_run(runtime: Runtime, experiment: Experiment, run: Path) -> None:
-    train(experiment, run, runtime)
+    with Preemption(runtime) as preemption:
+        train(experiment, run, runtime, preemption)
 
 
 def row_wise_moments(values: np.ndarray, rows: int) -> np.ndarray:

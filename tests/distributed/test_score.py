@@ -10,6 +10,7 @@ import pytest
 
 from foundrank.data.experiment import Experiment
 from foundrank.dist import score as score_module
+from foundrank.dist.preemption import Preemption
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.train import train
 
@@ -17,7 +18,8 @@ from .harness import run_ranks
 
 
 def train_test(runtime: Runtime, experiment: Experiment, run: Path) -> None:
-    train(experiment, run, runtime)
+    with Preemption(runtime) as preemption:
+        train(experiment, run, runtime, preemption)
 
 
 def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: bool) -> int:

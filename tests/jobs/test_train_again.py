@@ -1,11 +1,13 @@
 """The same command again: the same numbers, or what was left to do."""
 
 import json
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from .commands import COMMAND, ENVIRONMENT, foundrank, settings
 
@@ -29,11 +31,7 @@ def test_a_killed_training_goes_on_where_it_was(run, embedded, train_arguments, 
     process = subprocess.Popen(
         [*COMMAND, *map(str, command)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    end = time.monotonic() + 120
-    while not list(killed.glob("checkpoints/*/COMMITTED")):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: list(killed.glob("checkpoints/*/COMMITTED")), process)
     # The launcher's ranks outlive it: all of them are ended, as when a machine goes down.
     for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         one.kill()
@@ -47,6 +45,39 @@ def test_a_killed_training_goes_on_where_it_was(run, embedded, train_arguments, 
     foundrank("evaluate", killed, "-p", "2")
     given, wanted = (json.loads((folder / "evaluation.json").read_text())["rows"] for folder in (killed, run))
     assert given == wanted
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_training_asked_to_stop_saves_and_goes_on_where_it_was(run, embedded, train_arguments, tmp_path, told):
+    stopped = tmp_path / "stopped"
+    command = ["train", embedded, "--run-dir", stopped, *train_arguments, "--set", "training.checkpoint_every=100000"]
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, command)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: (stopped / "metrics.jsonl").is_file() and len(losses(stopped)) > 2, process)
+    if told == signal.SIGTERM:
+        process.send_signal(told)  # the launcher, as kubelet does
+    else:
+        ranks = [one for one in psutil.Process(process.pid).children() if "train" in one.cmdline()]
+        ranks[1].send_signal(told)  # one rank knows, all stop
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    (saved,) = stopped.glob("checkpoints/*/COMMITTED")
+    step = int(saved.parent.name.removeprefix("step_"))
+    assert f"stopped after step {step}" in said
+    assert losses(stopped)[-1][0] == step
+    assert "Traceback" not in errors
+
+    foundrank(*command)
+    assert losses(stopped) == losses(run)
+
+
+def wait_until(ready, process):
+    end = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_finished_training_changes_nothing(run, embedded, train_arguments):
