@@ -59,6 +59,16 @@ class Chunk:
         total = sum(block.rows for block in self.blocks)
         return np.random.default_rng(self.shuffle_key).permutation(total)[self.start : self.stop]
 
+    def locations(self) -> list[tuple[int, int, int, int]]:
+        """Domain, file, row group and row in it, of each row in order."""
+        starts = np.cumsum([0, *(block.rows for block in self.blocks)])
+        order = self.order()
+        pairs = zip(order, np.searchsorted(starts, order, side="right") - 1, strict=True)
+        return [
+            (self.domain, (block := self.blocks[b]).file, block.group, int(block.start + at - starts[b]))
+            for at, b in pairs
+        ]
+
 
 @dataclass(frozen=True)
 class Position:
@@ -102,6 +112,11 @@ class RankPlan:
     def rest(self, step: int) -> list[list[Chunk]]:
         """Per domain, what is left when ``step`` steps are done."""
         return [_drop(chunks, taken) for chunks, taken in zip(self.chunks, self.taken(step), strict=True)]
+
+    def locations(self, step: int) -> list[tuple[int, int, int, int]]:
+        """Domain, file, row group and row in it, of each row of a step, in the batch's order."""
+        bounds = zip(self.chunks, self.taken(step), self.taken(step + 1), strict=True)
+        return [place for chunks, a, b in bounds for chunk in _drop(chunks, a, b) for place in chunk.locations()]
 
 
 def padded_rows(batch_size: int, domains: int) -> int:

@@ -16,6 +16,7 @@ from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from . import checkpoint
 from .evaluate import evaluate, validation_auc
+from .loss_watch import LossWatch
 from .optimizer import Optimizer
 from .preemption import Preemption
 from .prepare import Events, prepare
@@ -73,6 +74,7 @@ def train(
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
     log = TrainingLog(run, experiment, runtime, layout, times)
     log.start(step)
+    watch = LossWatch(run, files, runtime)
     trace = Trace(run, runtime) if profiled else None
     preemption.listen()
 
@@ -96,17 +98,22 @@ def train(
             outputs = pipeline.progress(batches)
             startup.step()
             step += 1
+            watch.step(at, outputs)
+            if step % training.log_every == 0:
+                watch.check(plan)
             log.step(step, epoch, progress, outputs, optimizer)
             if trace is not None:
                 trace.step()
             stopped = at + 1 < plan.steps and preemption.check()
             if stopped or (step % training.checkpoint_every == 0 and at + 1 < plan.steps):
+                watch.check(plan)
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
                 checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
             if stopped:
                 log.finish()
                 return step
         pipeline.detach()
+        watch.check(plan)
         log.pause()
         state = {"step": step, "position": Position(epoch + 1).as_dict()}
         if training.keep_best:

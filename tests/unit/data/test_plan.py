@@ -65,6 +65,16 @@ def steps_of(plan, first, last) -> list[list[list[Place]]]:
 
 
 @MODEST
+@given(FILES, st.integers(1, 80), st.integers(1, 9), st.integers(1, 3), st.booleans())
+def test_locations_are_those_of_the_rows_of_a_step(domains, shuffle_rows, batch_size, ranks, shuffled):
+    files = files_of(domains)
+    chunks = epoch_chunks(files, dict.fromkeys(files, 1.0), 3, 0, shuffle_rows) if shuffled else ordered_chunks(files)
+    for plan in deal(chunks, ranks, batch_size):
+        for step, of_domains in enumerate(steps_of(plan, 0, plan.steps)):
+            assert plan.locations(step) == [place for of_domain in of_domains for place in of_domain]
+
+
+@MODEST
 @given(FILES, st.integers(0, 9), st.integers(0, 3), st.integers(1, 80), st.integers(1, 9), st.data())
 def test_each_row_once_through_any_kills_and_rank_counts(domains, seed, epoch, shuffle_rows, batch_size, data):
     files = files_of(domains)

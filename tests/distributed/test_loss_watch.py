@@ -1,0 +1,69 @@
+"""A loss that is not a number ends a training before it is saved, and names the rows."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from foundrank.data.errors import UserError
+from foundrank.data.experiment import Experiment
+from foundrank.data.load import load_experiment
+from foundrank.dist import checkpoint
+from foundrank.dist.preemption import Preemption
+from foundrank.dist.runtime import Runtime
+from foundrank.dist.train import train
+
+from .conftest import SMALL
+from .harness import run_ranks
+
+
+def train_to_the_end(runtime: Runtime, experiment: Experiment, run: Path) -> str:
+    try:
+        with Preemption(runtime) as preemption:
+            train(experiment, run, runtime, preemption)
+    except UserError as error:
+        return error.what
+    return ""
+
+
+@pytest.fixture(scope="module")
+def poisoned(world, tmp_path_factory) -> tuple[Path, Path, int, int]:
+    """The experiment file of the world with a vector in each event, one of them too large to compute with; its file, row group and row."""
+    folder = tmp_path_factory.mktemp("poisoned") / "data"
+    shutil.copytree(world.parent, folder)
+    files = sorted(folder.glob("**/*.parquet"))
+    events = [file for file in files if "click" in pq.read_schema(file).names]
+    chosen = next(file for file in events if "train" in str(file))
+    for file in events:
+        table = pq.read_table(file)
+        values = np.zeros((table.num_rows, 2), np.float32)
+        if file == chosen:
+            values[17] = 3e38
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 2)
+        pq.write_table(table.append_column("extra", column), file, row_group_size=10)
+    return folder / world.name, chosen, 1, 7
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_the_rows_of_the_first_bad_batch_are_named_and_nothing_bad_is_saved(poisoned, tmp_path, log_every):
+    path, file, group, row = poisoned
+    extra = ("context.extra.kind=vector", "context.extra.size=2", "training.checkpoint_every=1")
+    experiment = load_experiment(path, [*SMALL, *extra, f"training.log_every={log_every}"])
+    run = tmp_path / "run"
+    told = run_ranks(train_to_the_end, 2, experiment, run)
+    assert all("the loss is not a number" in what for what in told)
+    (found,) = run.glob("bad_rows.rank*.parquet")
+    assert found.name in told[0]
+    rows = pq.read_table(found).to_pylist()
+    assert {"file": str(file), "row_group": group, "row": row} in rows
+    assert len(rows) <= experiment.training.batch_size + len(experiment.domains)
+    newest = checkpoint.latest(run)
+    assert newest is not None
+    dcp_to_torch_save(newest, tmp_path / "whole.pt")
+    tensors = torch.load(tmp_path / "whole.pt", weights_only=True)["model"]
+    assert all(torch.isfinite(value).all() for value in tensors.values())
