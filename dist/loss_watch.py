@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import torch.distributed as torch_dist
 
 from ..data.errors import UserError
 from ..data.parquet import EventFiles
@@ -40,11 +39,9 @@ class LossWatch:
         Raises:
             UserError: a loss was not finite. Ranks where it was so first have written the rows of that batch.
         """
-        mine = int(self._first)
-        first = self._first.cpu()
-        if self._runtime.world_size > 1:
-            torch_dist.all_reduce(first, torch_dist.ReduceOp.MIN)
-        if (at := int(first)) == _NEVER:
+        mine = self._first.cpu()
+        at = int(self._runtime.least(mine))
+        if at == _NEVER:
             return
         if mine == at:
             pq.write_table(self._rows(plan, at), self._run / BAD_ROWS.format(self._runtime.rank))

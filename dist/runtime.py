@@ -58,6 +58,12 @@ class Runtime:
         torch_dist.all_reduce(values)
         return values
 
+    def least(self, values: torch.Tensor) -> torch.Tensor:
+        """The smallest over ranks, on every rank."""
+        values = values.clone()
+        torch_dist.all_reduce(values, torch_dist.ReduceOp.MIN)
+        return values
+
     def gather(self, value: _T) -> list[_T]:
         """Every rank's value, in rank order, on rank 0; an empty list elsewhere."""
         values: list[Any] = [None] * self.world_size if self.is_main else []

@@ -98,19 +98,20 @@ def train(
             outputs = pipeline.progress(batches)
             startup.step()
             step += 1
+            inside = at + 1 < plan.steps  # an epoch's last step has a checkpoint of its own
+            stopped = inside and preemption.check()
+            saved = stopped or (inside and step % training.checkpoint_every == 0)
             watch.step(at, outputs)
-            if step % training.log_every == 0:
+            if saved or step % training.log_every == 0:
                 watch.check(plan)
             log.step(step, epoch, progress, outputs, optimizer)
             if trace is not None:
                 trace.step()
-            stopped = at + 1 < plan.steps and preemption.check()
-            if stopped or (step % training.checkpoint_every == 0 and at + 1 < plan.steps):
-                watch.check(plan)
+            if saved:
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
                 checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
             if stopped:
-                log.finish()
+                log.finish(stopped=True)
                 return step
         pipeline.detach()
         watch.check(plan)

@@ -89,10 +89,11 @@ class TrainingLog:
             said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
             self._console.print(said + (f": validation AUC {auc:.4f}" if auc is not None else ""), highlight=False)
 
-    def finish(self) -> None:
-        """Closes the bar and the files."""
+    def finish(self, stopped: bool = False) -> None:
+        """Closes the bar and the files; a bar that was not stopped is full."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=1.0)
+            if not stopped:
+                self._progress.update(self._task, completed=1.0)
             self._progress.stop()
         if self._writer is not None:
             self._writer.close()

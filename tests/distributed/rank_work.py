@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from foundrank.data.plan import deal, epoch_chunks, padded_rows
 from foundrank.data.reader import Reader
 from foundrank.data.statistics import count
 from foundrank.dist.optimizer import Optimizer
+from foundrank.dist.preemption import Preemption
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
+from foundrank.dist.train import train
 
 Piece = tuple[tuple[int, ...], np.ndarray]
 """Offset in the whole tensor, and values."""
@@ -50,6 +53,12 @@ class Trained:
     tables: dict[str, list[Piece]]
     sparse_state: dict[str, list[Piece]]
     dense: dict[str, np.ndarray]
+
+
+def train_run(runtime: Runtime, experiment: Experiment, run: Path) -> None:
+    """A whole training, as the command does it."""
+    with Preemption(runtime) as preemption:
+        train(experiment, run, runtime, preemption)
 
 
 def train_steps(runtime: Runtime, experiment: Experiment, steps: int) -> Trained:

@@ -13,13 +13,11 @@ from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.dist import checkpoint
 from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.preemption import Preemption
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
-from foundrank.dist.train import train
 
 from .harness import run_ranks
-from .rank_work import batches_of, dense_of, make_encoder, sparse_state_of, tables_of, whole
+from .rank_work import batches_of, dense_of, make_encoder, sparse_state_of, tables_of, train_run, whole
 
 Held = tuple[dict, dict, dict, dict]
 """Tables, sparse optimizer state, dense parameters, dense optimizer state of a rank."""
@@ -70,11 +68,6 @@ def save_steps(
         seen.append(sorted(folder.name for folder in (run / "checkpoints").iterdir()))
         runtime.barrier()
     return seen
-
-
-def train_run(runtime: Runtime, experiment: Experiment, run: Path) -> None:
-    with Preemption(runtime) as preemption:
-        train(experiment, run, runtime, preemption)
 
 
 def row_wise_moments(values: np.ndarray, rows: int) -> np.ndarray:

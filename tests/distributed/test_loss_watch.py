@@ -14,18 +14,16 @@ from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
 from foundrank.dist import checkpoint
-from foundrank.dist.preemption import Preemption
 from foundrank.dist.runtime import Runtime
-from foundrank.dist.train import train
 
 from .conftest import SMALL
 from .harness import run_ranks
+from .rank_work import train_run
 
 
 def train_to_the_end(runtime: Runtime, experiment: Experiment, run: Path) -> str:
     try:
-        with Preemption(runtime) as preemption:
-            train(experiment, run, runtime, preemption)
+        train_run(runtime, experiment, run)
     except UserError as error:
         return error.what
     return ""

@@ -8,18 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.data.experiment import Experiment
 from foundrank.dist import score as score_module
-from foundrank.dist.preemption import Preemption
 from foundrank.dist.runtime import Runtime
-from foundrank.dist.train import train
 
 from .harness import run_ranks
-
-
-def train_test(runtime: Runtime, experiment: Experiment, run: Path) -> None:
-    with Preemption(runtime) as preemption:
-        train(experiment, run, runtime, preemption)
+from .rank_work import train_run
 
 
 def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: bool) -> int:
@@ -48,7 +41,7 @@ def source(small, tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def run(small, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("run") / "run"
-    run_ranks(train_test, 2, small("training.max_steps=8", "training.keep_best=false"), run)
+    run_ranks(train_run, 2, small("training.max_steps=8", "training.keep_best=false"), run)
     return run
 
 
