@@ -10,14 +10,12 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
 import typer
 from matplotlib.figure import Figure
 
 from .comparison_table import write_section
-from .jobs import run_watched
+from .jobs import Out, Source, Work, run_watched, scored_rate, trained_rate
 from .machine import calibration
 from .speed import write_scoring_input
 from .workload_experiment import write_workload
@@ -33,9 +31,9 @@ Figures = dict[str, list[dict[str, float]]]
 
 
 def growth(
-    source: Annotated[Path, typer.Option(help="folder of the standard workload")],
-    work: Annotated[Path, typer.Option(help="folder for data and runs")] = Path("runs/speed"),
-    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/performance.md"),
+    source: Source,
+    work: Work = Path("runs/speed"),
+    out: Out = Path("docs/performance.md"),
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()
@@ -69,9 +67,8 @@ def _whole_epoch(work: Path, rows: int) -> dict[str, float]:
     figures = _train(folder / "plain.yaml", folder / "run", "training.log_every=20", 2)
     _link(work / "input", folder / "input", rows)
     said, memory = run_watched("score", folder / "run", folder / "input", folder / "scores", "-p", 2)
-    rate = float(said.split(", ")[-1].split(" rows/s")[0].replace(",", ""))
     shutil.rmtree(folder)
-    return figures | {"scoring_samples_per_s": rate, "scoring_mb": memory[0]}
+    return figures | {"scoring_samples_per_s": scored_rate(said), "scoring_mb": memory[0]}
 
 
 def _steps(work: Path, setting: str, ranks: int) -> dict[str, float]:
@@ -87,7 +84,7 @@ def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, 
     _, memory = run_watched("train", experiment, "--run-dir", run, *options)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {
-        "samples_per_s": float(np.median([line["samples_per_s"] for line in lines[1:]])),
+        "samples_per_s": trained_rate(run),
         "peak_mb": memory[0],
         "first_mb": lines[1]["memory_mb"],
         "last_mb": lines[-1]["memory_mb"],

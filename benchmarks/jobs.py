@@ -1,27 +1,39 @@
 """foundrank's own commands as jobs of a benchmark."""
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
+import numpy as np
 import psutil
+import typer
+
+Source = Annotated[Path, typer.Option(help="folder of the standard workload")]
+Work = Annotated[Path, typer.Option(help="folder for data and runs")]
+Out = Annotated[Path, typer.Option(help="Markdown file to put the section into")]
 
 _LOOK_EVERY = 0.1  # seconds
 
 
 def run_foundrank(*arguments: object) -> str:
     """Runs a command line and returns what it printed."""
-    return run_watched(*arguments)[0]
+    return subprocess.run(
+        _command(arguments), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ).stdout
 
 
 def run_watched(*arguments: object) -> tuple[str, list[float]]:
-    """Runs a command line.
+    """Runs a command line, and looks at its memory ten times a second.
 
     Returns:
         What it printed, and the most memory in MB that each of its processes was seen to hold, largest first.
     """
-    command = [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
+    command = _command(arguments)
     with tempfile.TemporaryFile("w+") as said:
         process = psutil.Popen(command, stdout=said, stderr=subprocess.DEVNULL)
         most: dict[int, int] = {}
@@ -36,6 +48,21 @@ def run_watched(*arguments: object) -> tuple[str, list[float]]:
             raise subprocess.CalledProcessError(process.returncode, command)
         said.seek(0)
         return said.read(), sorted((size / 2**20 for size in most.values()), reverse=True)
+
+
+def trained_rate(run: Path) -> float:
+    """Samples per second of a training: the median of its log's lines, without the first."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return float(np.median([line["samples_per_s"] for line in lines[1:]]))
+
+
+def scored_rate(said: str) -> float:
+    """Rows per second, from what `foundrank score` printed."""
+    return float(said.split(", ")[-1].split(" rows/s")[0].replace(",", ""))
+
+
+def _command(arguments: Sequence[object]) -> list[str]:
+    return [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import typer
 
 from .comparison_table import write_section
-from .jobs import run_foundrank
+from .jobs import Out, Source, Work, run_foundrank, scored_rate, trained_rate
 from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload
 
@@ -44,10 +44,10 @@ LINES = {  # contestant -> what its rate is divided by
 
 
 def speed(
-    source: Annotated[Path, typer.Option(help="folder of the standard workload")],
+    source: Source,
     repeats: Annotated[int, typer.Option(min=1, help="rounds")] = 7,
-    work: Annotated[Path, typer.Option(help="folder for data and runs")] = Path("runs/speed"),
-    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/performance.md"),
+    work: Work = Path("runs/speed"),
+    out: Out = Path("docs/performance.md"),
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()
@@ -92,7 +92,7 @@ def _contestants(
     def scoring() -> tuple[float, ...]:
         shutil.rmtree(work / "scores", ignore_errors=True)
         said = run_foundrank("score", run, work / "input", work / "scores", "-p", RANKS)
-        return (float(said.split(", ")[-1].split(" rows/s")[0].replace(",", "")),)
+        return (scored_rate(said),)
 
     plain, *others = LINES
     jobs = [lambda: (_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)]
@@ -103,15 +103,14 @@ def _contestants(
 
 
 def _end_to_end(experiment: Path, precision: str, run: Path, startups: list[dict[str, float]]) -> float:
-    """Rows per second of a training from Parquet, the median of its log's lines, without the first."""
+    """Rows per second of a training from Parquet."""
     shutil.rmtree(run, ignore_errors=True)
     began = time.time()
     settings = f"training.precision={precision};training.max_steps={STEPS};training.log_every=20"
     run_foundrank("train", experiment, "--run-dir", run, "-p", RANKS, "--set", settings)
     info = json.loads((run / "run.json").read_text())
     startups.append(info["startup_s"] | {"command to first step": info["first_step_at"] - began})
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return float(np.median([line["samples_per_s"] for line in lines[1:]]))
+    return trained_rate(run)
 
 
 def write_scoring_input(source: Path, folder: Path) -> None:
