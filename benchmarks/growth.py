@@ -1,9 +1,9 @@
-"""Time and memory of training and scoring against rows, width and ranks, into docs/performance.md and a picture.
+"""Time and memory of training and scoring against rows, width, ranks and domains, into docs/performance.md and a picture.
 
     python -m benchmarks.growth --source FOLDER
 
 FOLDER is what the workload generator wrote with 2,000,000 rows. Larger inputs are its files over and over, linked under
-other names: rows grow, vocabularies stay. What was measured is kept as JSON in docs/benchmarks/, with a plot.
+other names: rows grow, vocabularies stay. Ten times the domains are the same files, each a domain of its own. What was measured is kept as JSON in docs/benchmarks/, with a plot.
 """
 
 import json
@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import typer
+import yaml
 from matplotlib.figure import Figure
 
 from .comparison_table import write_section
@@ -23,6 +24,7 @@ from .workload_experiment import write_workload
 ROWS = (1_000_000, 5_000_000, 20_000_000)
 WIDTHS = (16, 32, 64, 128)
 RANKS = (1, 2, 4)
+DOMAINS = (7, 70)
 WORKLOAD = 2_000_000  # rows
 STEPS, WIDE = 60, 64
 BLUE, ORANGE = "#1a7fc9", "#d97706"
@@ -37,18 +39,24 @@ def growth(
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()
+    plain, timed = work / "plain.yaml", work / "timed"
     write_workload(source, work)
     write_scoring_input(source, work / "input")
-    found: Figures = {"rows": [], "width": [], "ranks": []}
+    found: Figures = {"rows": [], "width": [], "ranks": [], "domains": []}
     for rows in ROWS:
         found["rows"].append({"rows": rows} | _whole_epoch(work, rows))
         print(found["rows"][-1], flush=True)
     for width in WIDTHS:
-        found["width"].append({"width": width} | _steps(work, f"model.embedding_dim={width}", 2))
+        found["width"].append({"width": width} | _train_steps(plain, timed, f"model.embedding_dim={width}", 2))
         print(found["width"][-1], flush=True)
     for ranks in RANKS:
-        found["ranks"].append({"ranks": ranks} | _steps(work, f"model.embedding_dim={WIDE}", ranks))
+        found["ranks"].append({"ranks": ranks} | _train_steps(plain, timed, f"model.embedding_dim={WIDE}", ranks))
         print(found["ranks"][-1], flush=True)
+    for domains in DOMAINS:
+        split_domains(work, domains)
+        figures = _train_steps(work / "domains" / "full.yaml", timed, "model.embedding_dim=16", 2)
+        found["domains"].append({"domains": domains} | figures)
+        print(found["domains"][-1], flush=True)
     folder = out.parent / "benchmarks"
     folder.mkdir(exist_ok=True)
     (folder / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -71,12 +79,29 @@ def _whole_epoch(work: Path, rows: int) -> dict[str, float]:
     return figures | {"scoring_samples_per_s": scored_rate(said), "scoring_mb": memory[0]}
 
 
-def _steps(work: Path, setting: str, ranks: int) -> dict[str, float]:
+def _train_steps(experiment: Path, run: Path, setting: str, ranks: int) -> dict[str, float]:
     """Trains a few steps with one setting changed."""
-    shutil.rmtree(work / "timed", ignore_errors=True)
-    return _train(
-        work / "plain.yaml", work / "timed", f"{setting};training.max_steps={STEPS};training.log_every=10", ranks
-    )
+    shutil.rmtree(run, ignore_errors=True)
+    return _train(experiment, run, f"{setting};training.max_steps={STEPS};training.log_every=10", ranks)
+
+
+def split_domains(work: Path, domains: int) -> None:
+    """Writes ``domains/full.yaml``: the workload's domains, each with its first ten files, or with each file a domain."""
+    folder = work / "domains"
+    shutil.rmtree(folder, ignore_errors=True)
+    experiment = yaml.safe_load((work / "full.yaml").read_text())
+    (folder / "eval").parent.mkdir()
+    (folder / "eval").symlink_to(work / "eval")
+    split = {}
+    for name, domain in experiment["domains"].items():
+        for number, file in enumerate(sorted((work / "train" / name).glob("*.parquet"))[:10]):
+            part = name if domains == len(experiment["domains"]) else f"{name}_{number}"
+            target = folder / "train" / part / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, target)
+            split[part] = domain | {"events": domain["events"] | {"train": f"train/{part}/*.parquet"}}
+    assert len(split) == domains, f"{len(split)} domains can be made of the workload, not {domains}"
+    (folder / "full.yaml").write_text(yaml.safe_dump(experiment | {"domains": split}, sort_keys=False))
 
 
 def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, float]:
@@ -101,18 +126,23 @@ def _link(source: Path, target: Path, rows: int) -> None:
 
 
 def plot(found: Figures) -> Figure:
-    """Rate and memory against each of the three."""
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    """Rate and memory against each of the four."""
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
     for column, (name, points) in enumerate(found.items()):
         x = [point[name] for point in points]
-        rate, memory = figure.add_subplot(2, 3, column + 1), figure.add_subplot(2, 3, column + 4)
+        rate, memory = figure.add_subplot(2, 4, column + 1), figure.add_subplot(2, 4, column + 5)
         rate.plot(x, [point["samples_per_s"] for point in points], "o-", color=BLUE, label="training")
         memory.plot(x, [point["peak_mb"] for point in points], "o-", color=BLUE, label="training")
         if name == "rows":
             rate.plot(x, [point["scoring_samples_per_s"] for point in points], "s-", color=ORANGE, label="scoring")
             memory.plot(x, [point["scoring_mb"] for point in points], "s-", color=ORANGE, label="scoring")
             rate.legend(frameon=False)
-        labels = {"rows": "rows", "width": "embedding width", "ranks": f"ranks, width {WIDE}"}
+        labels = {
+            "rows": "rows",
+            "width": "embedding width",
+            "ranks": f"ranks, width {WIDE}",
+            "domains": "domains, full model",
+        }
         for axes, what in ((rate, "samples/s"), (memory, "peak MB of a rank")):
             axes.set(xscale="log", xlabel=labels[name], ylabel=what, ylim=(0, None))
             axes.set_xticks(x, [f"{value:,.0f}" for value in x])
@@ -130,14 +160,14 @@ def section(found: Figures) -> str:
     ]
     others = [
         f"| {name} {p[name]:,.0f} | {p['samples_per_s']:,.0f} | {p['peak_mb']:,.0f} |"
-        for name in ("width", "ranks")
+        for name in ("width", "ranks", "domains")
         for p in found[name]
     ]
     return f"""## Growth
 
     python -m benchmarks.growth --source WORKLOAD
 
-{calibration()} Plain MMoE, bf16. Memory is of the largest process, tables included.
+{calibration()} Plain MMoE, bf16; for domains the full model. Memory is of the largest process, tables included.
 
 | rows, an epoch on 2 ranks | training, rows/s | peak MB | MB at the start | MB at the end | counting, s | scoring, rows/s | peak MB |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -147,7 +177,7 @@ def section(found: Figures) -> str:
 | --- | ---: | ---: |
 {chr(10).join(others)}
 
-![Rate and memory against rows, width and ranks](benchmarks/growth.png)"""
+![Rate and memory against rows, width, ranks and domains](benchmarks/growth.png)"""
 
 
 if __name__ == "__main__":

@@ -29,14 +29,18 @@ from .workload_experiment import write_workload
 
 RANKS, STEPS = 2, 160
 PLAIN = "plain TorchRec loop, fp32"
+STEP = "step alone, plain MMoE, bf16"
+DECODING = "step beside a bare decode, plain MMoE, bf16"
+WHOLE = "end to end, plain MMoE, bf16"
 LINES = {  # contestant -> what its rate is divided by
     PLAIN: None,
     "step alone, plain MMoE, fp32": PLAIN,
-    "step alone, plain MMoE, bf16": PLAIN,
-    "step alone, full model, bf16": "step alone, plain MMoE, bf16",
+    STEP: PLAIN,
+    "step alone, full model, bf16": STEP,
+    DECODING: STEP,
     "end to end, plain MMoE, fp32": PLAIN,
-    "end to end, plain MMoE, bf16": PLAIN,
-    "end to end, full model, bf16": "end to end, plain MMoE, bf16",
+    WHOLE: PLAIN,
+    "end to end, full model, bf16": WHOLE,
     "bare decode, one thread": None,
     "reader, one thread": "bare decode, one thread",
     "scoring, bf16": PLAIN,
@@ -77,8 +81,9 @@ def _contestants(
 ) -> list[tuple[tuple[str, ...], Callable[[], tuple[float, ...]]]]:
     """What takes turns: names of the rates one job gives, and the job."""
 
-    def step(model: str, precision: str) -> Callable[[], tuple[float, ...]]:
+    def step(model: str, precision: str, *more: str) -> Callable[[], tuple[float, ...]]:
         options = ["--experiment", work / f"{model}.yaml", "--run-dir", run, "--set", f"training.precision={precision}"]
+        options += more
         return lambda: (_ranks("benchmarks.training_step", *options)["samples_per_s"],)
 
     def whole(model: str, precision: str) -> Callable[[], tuple[float, ...]]:
@@ -96,9 +101,9 @@ def _contestants(
 
     plain, *others = LINES
     jobs = [lambda: (_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)]
-    jobs += [step("plain", "fp32"), step("plain", "bf16"), step("full", "bf16")]
+    jobs += [step("plain", "fp32"), step("plain", "bf16"), step("full", "bf16"), step("plain", "bf16", "--decode")]
     jobs += [whole("plain", "fp32"), whole("plain", "bf16"), whole("full", "bf16"), reading, scoring]
-    names = [(plain,), *((name,) for name in others[:6]), tuple(others[6:8]), (others[8],)]
+    names = [(plain,), *((name,) for name in others[:7]), tuple(others[7:9]), (others[9],)]
     return list(zip(names, jobs, strict=True))
 
 
@@ -154,9 +159,9 @@ def section(kept: dict[str, Any], repeats: int) -> str:
         ratio = ""
         if base is not None:
             ratios = rates / np.array(kept["rates"][base])
-            ratio = f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f}) × {base}"
+            ratio = f"{_spread(ratios)} × {base}"
         lines.append(f"| {name} | {np.median(rates):,.0f} | {rates.min():,.0f}–{rates.max():,.0f} | {ratio} |")
-    whole, step = (np.array(kept["rates"][f"{kind}, plain MMoE, bf16"]) for kind in ("end to end", "step alone"))
+    whole, step, decoding = (np.array(kept["rates"][name]) for name in (WHOLE, STEP, DECODING))
     startup = {part: np.median([one[part] for one in kept["startup_s"]]) for part in kept["startup_s"][0]}
     machine = {name: [one[name] for one in kept["machine"]] for name in kept["machine"][0]}
     spread = "; ".join(f"{name} {np.median(of):.0f} ({min(of):.0f}–{max(of):.0f})" for name, of in machine.items())
@@ -171,9 +176,13 @@ matrices on all cores, and GB/s of a copy: {spread}.
 | --- | ---: | ---: | --- |
 {chr(10).join(lines)}
 
-End to end ÷ step alone, plain MMoE, bf16: {np.median(whole / step):.2f} ({(whole / step).min():.2f}–{(whole / step).max():.2f}).
+End to end ÷ step alone, plain MMoE, bf16: {_spread(whole / step)}; ÷ step beside a bare decode: {_spread(whole / decoding)}.
 
 Start-up in seconds, medians: {"; ".join(f"{part} {seconds:.1f}" for part, seconds in startup.items())}."""
+
+
+def _spread(ratios: np.ndarray) -> str:
+    return f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
 
 
 if __name__ == "__main__":

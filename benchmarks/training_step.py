@@ -2,12 +2,16 @@
 
     torchrun --nproc_per_node 2 -m benchmarks.training_step --experiment plain.yaml --run-dir RUN --steps 40
 
-RUN is a run folder of the experiment, whose counts of the events are used; other settings may differ.
+RUN is a run folder of the experiment, whose counts of the events are used; other settings may differ. With --decode a
+thread decodes the experiment's Parquet files at the step's pace and throws the rows away: no training from Parquet that
+decodes with pyarrow on the same cores can be faster.
 """
 
 import itertools
 import json
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,16 +19,21 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+from foundrank.data.batch import Batch
 from foundrank.data.check import check_events
+from foundrank.data.columns import needed_columns
 from foundrank.data.encode import EventEncoder
 from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
+from foundrank.data.parquet import read_group
 from foundrank.data.plan import RankPlan, deal, epoch_chunks, padded_rows
+from foundrank.data.prefetch import prefetch
 from foundrank.data.reader import Reader
 from foundrank.dist.optimizer import Optimizer
 from foundrank.dist.run_folder import open_run
 from foundrank.dist.runtime import start
 from foundrank.dist.sharding import shard
+from foundrank.dist.train import SWITCH_SECONDS
 
 
 def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, EventEncoder, RankPlan]:
@@ -38,6 +47,21 @@ def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tup
     return Reader(encoder, files, padded_rows(training.batch_size, len(names))), encoder, plan
 
 
+def decoding(held: list[Batch], experiment: Experiment) -> Iterator[Batch]:
+    """The batches held, over and over; as many rows as they have are decoded from the training events meanwhile."""
+    batches, owed = itertools.cycle(held), 0
+    while True:
+        for name, of_domain in check_events(experiment).items():
+            columns = list(dict.fromkeys(need.name for need in needed_columns(experiment, name)))
+            for path, groups in zip(of_domain["train"].files, of_domain["train"].group_rows, strict=True):
+                for group in range(len(groups)):
+                    owed += read_group(path, group, columns).num_rows
+                    while owed >= experiment.training.batch_size:
+                        batch = next(batches)
+                        owed -= batch.rows
+                        yield batch
+
+
 def step_only(
     experiment: Annotated[Path, typer.Option()],
     run: Annotated[Path, typer.Option("--run-dir")],
@@ -45,6 +69,7 @@ def step_only(
     steps: int = 40,
     warm_up: int = 10,
     batches: int = 24,
+    decode: Annotated[bool, typer.Option("--decode", help="decode as many rows in a thread")] = False,
     trace: Annotated[bool, typer.Option(help="print where the time of rank 0 goes")] = False,
 ) -> None:
     """Trains on the same few batches over and over."""
@@ -56,6 +81,9 @@ def step_only(
         optimizer = Optimizer(sharded, loaded.training)
         pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
         iterator = itertools.cycle(held)
+        if decode:
+            sys.setswitchinterval(SWITCH_SECONDS)
+            iterator = prefetch(decoding(held, loaded), loaded.training.prefetch_batches)
 
         def take(count: int) -> float:
             runtime.barrier()

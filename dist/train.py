@@ -28,7 +28,7 @@ from .trace import Trace
 from .training_log import TrainingLog
 
 # The reader's thread may keep the interpreter that long while the step waits for it; Python's own 5 ms cost 5 % of the rate.
-_SWITCH_SECONDS = 0.0002
+SWITCH_SECONDS = 0.0002
 
 
 def train(
@@ -52,7 +52,7 @@ def train(
         UserError: bad data, a run folder that holds something else, or tables that do not fit.
     """
     startup, started = Startup(), time.perf_counter()
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     events = runtime.on_main(lambda: prepare(experiment, run))
     startup.done("checks")
     _, statistics = open_run(run)
