@@ -1,24 +1,45 @@
 """Reading a rank's part of the events, in the order the plan gives, a few batches ahead of the model."""
 
-from collections import Counter, OrderedDict
+import os
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
 
 from .assemble import assemble
 from .batch import Batch
 from .columns import needed_columns
 from .encode import EventEncoder
 from .parquet import EventFiles, open_parquet, read_group
-from .plan import Chunk, RankPlan
+from .plan import Block, Chunk, RankPlan
 from .rows import Rows, concatenate
 
-_CACHE_BYTES = 512 * 2**20
+_CACHE_SHARE = 1 / 8  # of the machine's memory, for all its ranks together
+_COMPACT_SHARE = 3 / 4  # a row group of which a rank needs less is cut down to that
+
+_Group = tuple[int, int, int]
+"""Domain, file and row group in it."""
+
+
+@dataclass
+class _Held:
+    """Encoded rows of a row group: all, or those of the blocks in use; and where a block begins, by its first row."""
+
+    rows: Rows
+    starts: dict[int, int]
+
+    def block(self, block: Block) -> Rows:
+        at = self.starts[block.start]
+        return self.rows.slice(at, at + block.rows)
 
 
 class Reader:
     """Turns a plan into batches.
 
-    Encoded row groups are kept in memory until the plan has no more use for them, or half a gigabyte is full of others that
-    were used later.
+    Encoded row groups are kept in memory until the plan has no more use for them, or an eighth of the machine's memory is full
+    of others that were used later. A rank keeps only the rows it will use.
     """
 
     def __init__(self, encoder: EventEncoder, files: Mapping[int, EventFiles], padded: int, with_host: bool = False):
@@ -27,17 +48,23 @@ class Reader:
         self._names = encoder.layout.domains
         needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
         self._columns = {d: list(dict.fromkeys(need.name for need in needs[d])) for d in files}
-        self._cache: OrderedDict[tuple[int, int, int], Rows] = OrderedDict()
+        self._cache: OrderedDict[_Group, _Held] = OrderedDict()
         self._cached = 0
-        self._uses: Counter[tuple[int, int, int]] = Counter()
+        self._most = psutil.virtual_memory().total * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
         self._empty = {d: self._read_empty(d) for d in files}
 
     def batches(self, plan: RankPlan, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of steps ``first_step`` and later; a batch may be empty where a rank has too few rows."""
+        """The batches of steps ``first_step`` and later; a batch may be empty where a rank has too few rows. One plan at a time."""
         domains, rest = list(self._files), plan.rest(first_step)
         before = plan.taken(first_step)
         streams = {d: _Stream(self._read_chunk, chunks) for d, chunks in zip(domains, rest, strict=True)}
-        self._uses = Counter(group for chunks in rest for chunk in chunks for group in _groups(chunk))
+        self._cache.clear()  # of a plan that was left half-way, cut down to what that had in use
+        self._cached = 0
+        self._left.clear()
+        for chunk in (chunk for chunks in rest for chunk in chunks):
+            for block in chunk.blocks:
+                self._left[chunk.domain, block.file, block.group][block] += 1
         for step in range(first_step, plan.steps):
             after = plan.taken(step + 1)
             parts = [streams[d].take(b - a) for d, a, b in zip(domains, before, after, strict=True) if b > a]
@@ -46,17 +73,16 @@ class Reader:
             before = after
 
     def _read_chunk(self, chunk: Chunk) -> Rows:
-        groups = _groups(chunk)
-        read = {group: self._read_group(group) for group in groups}
-        for group in groups:
-            self._uses[group] -= 1
-            if not self._uses[group]:
-                self._forget(group)
+        groups = [(chunk.domain, block.file, block.group) for block in chunk.blocks]
+        held = {group: self._read_group(group) for group in dict.fromkeys(groups)}
+        parts = [held[group].block(block) for group, block in zip(groups, chunk.blocks, strict=True)]
+        for group, block in zip(groups, chunk.blocks, strict=True):
+            self._use(group, block)
         # Laid end to end and then picked from: one copy in order, one at random.
-        rows = concatenate([read[chunk.domain, b.file, b.group].slice(b.start, b.stop) for b in chunk.blocks])
+        rows = concatenate(parts)
         return rows.take(chunk.order()) if chunk.shuffle_key else rows.slice(chunk.start, chunk.stop)
 
-    def _read_group(self, key: tuple[int, int, int]) -> Rows:
+    def _read_group(self, key: _Group) -> _Held:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -64,15 +90,23 @@ class Reader:
         path = self._files[domain].files[file]
         table = read_group(path, group, self._columns[domain])
         rows = self._encoder.encode(self._names[domain], table, f"{path}: row group {group}", with_host=self._with_host)
-        self._cache[key] = rows
-        self._cached += rows.nbytes
-        while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+        self._cache[key] = held = _compact(rows, list(self._left[key]))
+        self._cached += held.rows.nbytes
+        while self._cached > self._most and len(self._cache) > 1:
             self._forget(next(iter(self._cache)))
-        return rows
+        return held
 
-    def _forget(self, key: tuple[int, int, int]) -> None:
-        rows = self._cache.pop(key, None)
-        self._cached -= rows.nbytes if rows else 0
+    def _use(self, group: _Group, block: Block) -> None:
+        left = self._left[group]
+        left[block] -= 1
+        if not left[block]:
+            del left[block]
+        if not left:
+            self._forget(group)
+
+    def _forget(self, key: _Group) -> None:
+        held = self._cache.pop(key, None)
+        self._cached -= held.rows.nbytes if held else 0
 
     def _read_empty(self, domain: int) -> Rows:
         path = self._files[domain].files[0]
@@ -80,9 +114,13 @@ class Reader:
         return self._encoder.encode(self._names[domain], table, path, with_host=self._with_host)
 
 
-def _groups(chunk: Chunk) -> list[tuple[int, int, int]]:
-    """Domain, file and row group of a chunk's blocks, each once."""
-    return list(dict.fromkeys((chunk.domain, block.file, block.group) for block in chunk.blocks))
+def _compact(rows: Rows, blocks: list[Block]) -> _Held:
+    """The rows of some blocks of a row group; of most of them, the row group as it is."""
+    if sum(block.rows for block in blocks) >= _COMPACT_SHARE * len(rows):
+        return _Held(rows, {block.start: block.start for block in blocks})
+    starts = np.cumsum([0, *(block.rows for block in blocks)]).tolist()
+    at = np.concatenate([np.arange(block.start, block.stop) for block in blocks])
+    return _Held(rows.take(at), {block.start: start for block, start in zip(blocks, starts, strict=False)})
 
 
 class _Stream:

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from foundrank.data import reader as reader_module
 from foundrank.data.assemble import assemble
 from foundrank.data.batch import Batch
 from foundrank.data.load import load_experiment
-from foundrank.data.plan import Position, deal, epoch_chunks, ordered_chunks, resume
+from foundrank.data.plan import Block, Position, deal, epoch_chunks, ordered_chunks, resume
 from foundrank.data.prefetch import prefetch
 from foundrank.data.reader import Reader
 from tests.unit.data.tiny_world import SCHEMAS, encoder_of, random_events, train_files, write_world
@@ -199,7 +200,7 @@ def test_the_cache_saves_reading_and_changes_nothing(worlds, monkeypatch):
         assert set(reads.values()) == {1}
         groups = len(reads)
         with monkeypatch.context() as patch:
-            patch.setattr(reader_module, "_CACHE_BYTES", 0)
+            patch.setattr(reader_module, "_CACHE_SHARE", 0)
             small = world.reader()
             uncached = list(small.batches(plan))
             assert not small._cache
@@ -208,23 +209,43 @@ def test_the_cache_saves_reading_and_changes_nothing(worlds, monkeypatch):
         assert all(same(a, b) for a, b in zip(cached, uncached, strict=True))
 
 
-def test_the_cache_keeps_the_last_used_within_its_bytes(worlds, monkeypatch):
+def test_the_cache_keeps_the_last_used_within_its_bytes(worlds):
     world = worlds[0]
-    bytes_of_one = max(world.reader()._read_group((d, 0, 0)).nbytes for d in range(3))
-    monkeypatch.setattr(reader_module, "_CACHE_BYTES", 2.5 * bytes_of_one)
-    reader = world.reader()
     (plan,) = deal(world.chunks(shuffle_rows=20), 1, 8)
-    most = 0
+    free = world.reader()
+    bytes_of_one = max(held.rows.nbytes for _ in free.batches(plan) for held in free._cache.values())
+    reader = world.reader()
+    reader._most = 2.5 * bytes_of_one
+    most, before = 0, []
     for _ in reader.batches(plan):
-        assert reader._cached == sum(rows.nbytes for rows in reader._cache.values())
+        assert reader._cached == sum(held.rows.nbytes for held in reader._cache.values())
         assert reader._cached <= 2.5 * bytes_of_one
         most = max(most, len(reader._cache))
+        before.append(list(reader._cache))
     assert most > 1
     assert not reader._cache  # nothing of the plan is left that would need it
-    groups = [(domain, 0, 0) for domain in range(2)]
-    for group in (*groups, groups[0]):
-        reader._read_group(group)
-    assert list(reader._cache) == [*groups[1:], groups[0]]
+    assert any(later[-1] in earlier[:-1] for earlier, later in pairwise(before) if later)  # used again, and so last
+
+
+def test_a_row_group_is_cut_down_to_the_blocks_in_use(worlds):
+    rows = worlds[0].encoded["find"]
+    blocks = [Block(0, 0, start, min(start + 16, len(rows))) for start in range(0, len(rows), 16)]
+    for used in (blocks[1:2], blocks[:1] + blocks[2:]):
+        held = reader_module._compact(rows, used)
+        assert len(held.rows) in (len(rows), sum(block.rows for block in used))
+        for block in used:
+            np.testing.assert_array_equal(held.block(block).singles, rows.singles[block.start : block.stop])
+    assert len(reader_module._compact(rows, blocks[1:2]).rows) == 16
+    assert reader_module._compact(rows, blocks).rows is rows
+
+
+def test_a_plan_left_half_way_leaves_nothing_to_the_next(worlds):
+    world = worlds[0]
+    plans = deal(world.chunks(shuffle_rows=20), 2, 8)
+    reader = world.reader()
+    next(reader.batches(plans[0]))
+    given = list(reader.batches(plans[1]))
+    assert all(same(a, b) for a, b in zip(given, world.reader().batches(plans[1]), strict=True))
 
 
 def reader_threads() -> list[threading.Thread]:
