@@ -121,6 +121,11 @@ class TrainingConfig(Strict):
     checkpoint_every: Positive = Field(
         default=1000, description="steps between checkpoints; the last step always has one"
     )
+    stall_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="without a step for so long, the training ends and says what each rank was doing",
+    )
     keep_checkpoints: Positive = Field(default=2, description="newest checkpoints kept")
     keep_best: bool = Field(
         default=True,

@@ -1,5 +1,6 @@
 """The command line: ``foundrank COMMAND``."""
 
+import errno
 import json
 import logging
 import os
@@ -8,7 +9,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -27,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
 _WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
 
 ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
@@ -246,15 +249,10 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"error: {error.where}", style="bold red", markup=False)
-        console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
-        sys.stderr.flush()
-        # A collective may still be pending in a background thread, and would keep a failed rank alive.
-        os._exit(2)
-    except Exception:
+        _tell(error)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
         if not launched():
             raise
         time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
@@ -269,6 +267,18 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
+
+
+def _tell(error: UserError) -> NoReturn:
+    """Says what is wrong, and leaves with status 2."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"error: {error.where}", style="bold red", markup=False)
+    console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
+    sys.stderr.flush()
+    # A collective may still be pending in a background thread, and would keep a failed rank alive.
+    os._exit(2)
 
 
 def _quiet() -> None:

@@ -19,7 +19,7 @@ from ..data.plan import deal, ordered_chunks, padded_rows
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..model.encoder import owners_and_aspects
-from .checkpoint import best, load
+from .checkpoint import best, check, load
 from .metrics import slice_rows
 from .popularity import PopularityCounts
 from .run_folder import EVALUATION, open_run, write_json
@@ -34,12 +34,13 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
         On rank 0 what was written; elsewhere an empty dict.
 
     Raises:
-        UserError: no run, no checkpoint, or bad events.
+        UserError: no run, no checkpoint or a damaged one, or bad events.
     """
     experiment, statistics = open_run(run)
     splits = ("train", split)
     events = runtime.on_main(lambda: check_events(experiment, splits))
     checkpoint = best(run)
+    check(checkpoint, runtime)
     encoder = EventEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)
     state = load(checkpoint, sharded)

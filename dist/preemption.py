@@ -18,7 +18,7 @@ class Preemption:
         self._runtime = runtime
         self._told: int | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._group = torch_dist.new_group(backend="gloo") if runtime.world_size > 1 else None
+        self._group = runtime.apart().group if runtime.world_size > 1 else None
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def __enter__(self) -> "Preemption":

@@ -11,7 +11,7 @@ from ..data.errors import UserError
 from . import report_page as html
 from . import report_plots as plots
 from .metrics import summary
-from .run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, write_text
+from .run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_metrics, write_text
 
 Row = Mapping[str, Any]
 COLUMNS = (
@@ -49,7 +49,7 @@ def write_report(run: Path) -> Path:
         raise UserError(run, "no such run folder", "Give the folder that `foundrank train` wrote.")
     raw, experiment = _read_experiment(run / EXPERIMENT)
     facts = _read_json(run / RUN_INFO)
-    metrics, unreadable = _read_metrics(run / METRICS)
+    metrics, unreadable = read_metrics(run / METRICS)
     validation = _read_json(run / VALIDATION).get("rows", [])
     evaluation = _read_json(run / EVALUATION)
     rows = evaluation.get("rows", [])
@@ -253,20 +253,3 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         raise UserError(
             path, f"not valid JSON: {error}", "Remove it and run the command that wrote it again."
         ) from error
-
-
-def _read_metrics(path: Path) -> tuple[list[Row], int]:
-    """The logged steps in order, and how many lines could not be read.
-
-    A job that was killed may leave half a line, and one that resumed logs the steps after its checkpoint again: the
-    last word on a step counts.
-    """
-    steps: dict[int, Row] = {}
-    unreadable = 0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-            steps[row["step"]] = row
-        except (ValueError, KeyError, TypeError):
-            unreadable += 1
-    return [steps[step] for step in sorted(steps)], unreadable

@@ -19,9 +19,24 @@ VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json",
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that the next write takes what a killed one left
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would survive the machine's power going out."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -32,6 +47,23 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, default: Any = None) -> Any:
     """The JSON value of a file; ``default`` where there is none."""
     return json.loads(path.read_text()) if path.is_file() else default
+
+
+def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The logged steps in order, and how many lines could not be read.
+
+    A job that was killed may leave half a line, and one that resumed logs the steps after its checkpoint again: the
+    last word on a step counts.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    unreadable = 0
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+            steps[row["step"]] = row
+        except (ValueError, KeyError, TypeError):
+            unreadable += 1
+    return [steps[step] for step in sorted(steps)], unreadable
 
 
 def create_run(run: Path, experiment: Experiment, statistics: Statistics) -> None:

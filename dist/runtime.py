@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -21,16 +21,21 @@ _TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Runtime:
-    """One rank of ``world_size``, on ``device``."""
+    """One rank of ``world_size``, on ``device``; ``group`` is the one its collectives use, None for that of all work."""
 
     rank: int
     world_size: int
     device: torch.device
+    group: Any = None
 
     @property
     def is_main(self) -> bool:
         """Whether this is rank 0, the one that writes and prints."""
         return self.rank == 0
+
+    def apart(self) -> "Runtime":
+        """The same rank with a group of its own on the hosts, for collectives beside the others. A collective itself."""
+        return replace(self, group=torch_dist.new_group(backend="gloo"))
 
     def on_main(self, work: Callable[[], _T]) -> _T:
         """Rank 0's result of ``work``, on every rank. If it fails there, every rank raises the same UserError, or a RuntimeError."""
@@ -44,7 +49,7 @@ class Runtime:
                 user = isinstance(error, UserError)
                 outcome = [(None, (error.where, error.what, error.remedy) if user else repr(error))]
         if self.world_size > 1:
-            torch_dist.broadcast_object_list(outcome, src=0)
+            torch_dist.broadcast_object_list(outcome, src=0, group=self.group)
         if failure is not None:
             raise failure
         result, told = outcome[0]
@@ -55,25 +60,25 @@ class Runtime:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, on every rank."""
         values = values.clone()
-        torch_dist.all_reduce(values)
+        torch_dist.all_reduce(values, group=self.group)
         return values
 
     def least(self, values: torch.Tensor) -> torch.Tensor:
         """The smallest over ranks, on every rank."""
         values = values.clone()
-        torch_dist.all_reduce(values, torch_dist.ReduceOp.MIN)
+        torch_dist.all_reduce(values, torch_dist.ReduceOp.MIN, self.group)
         return values
 
     def gather(self, value: _T) -> list[_T]:
         """Every rank's value, in rank order, on rank 0; an empty list elsewhere."""
         values: list[Any] = [None] * self.world_size if self.is_main else []
-        torch_dist.gather_object(value, values if self.is_main else None, dst=0)
+        torch_dist.gather_object(value, values if self.is_main else None, dst=0, group=self.group)
         return values
 
     def barrier(self) -> None:
         """Waits for every rank."""
         if self.world_size > 1:
-            torch_dist.barrier()
+            torch_dist.barrier(self.group)
 
 
 @contextmanager

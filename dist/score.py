@@ -21,7 +21,7 @@ from ..data.errors import UserError, nearest
 from ..data.parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
 from ..data.plan import padded_rows
 from ..data.rows import Rows
-from .checkpoint import best, load
+from .checkpoint import best, check, load
 from .run_folder import open_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import replicate, shard
@@ -69,10 +69,11 @@ def score(
         Rows in the input, and rows per second of those scored just now, all ranks, loading not counted.
 
     Raises:
-        UserError: no run, bad input, an unknown domain, or an output folder that holds something else.
+        UserError: no run, a damaged checkpoint, bad input, an unknown domain, or an output folder that holds something else.
     """
     experiment, statistics = open_run(run)
     checkpoint = best(run)
+    check(checkpoint, runtime)
     parts = runtime.on_main(lambda: check_input(run, source, out, domain, keep))
     todo = runtime.on_main(lambda: _unfinished(parts, out))
     encoder = EventEncoder(experiment, statistics)

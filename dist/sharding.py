@@ -62,7 +62,6 @@ def shard(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distribut
         model, device=runtime.device, plan=plan, sharders=[sharder, *get_default_sharders()[1:]]
     )
     _initialise(sharded, experiment)
-    torch.manual_seed(experiment.seed + 1 + runtime.rank)  # ranks draw different dropout masks
     return sharded
 
 

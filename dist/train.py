@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
@@ -14,7 +16,7 @@ from ..data.experiment import Experiment
 from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
-from . import checkpoint
+from .checkpoint import Checkpoints, load_newest
 from .evaluate import evaluate, validation_auc
 from .loss_watch import LossWatch
 from .optimizer import Optimizer
@@ -26,6 +28,7 @@ from .sharding import shard
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
+from .watchdog import Watchdog
 
 # The reader's thread may keep the interpreter that long while the step waits for it; Python's own 5 ms cost 5 % of the rate.
 SWITCH_SECONDS = 0.0002
@@ -63,8 +66,7 @@ def train(
     times = StepTimes(sharded, runtime.device)
     optimizer = Optimizer(sharded, training, times.mark)
     position, step = Position(), 0
-    if (folder := checkpoint.latest(run)) is not None:
-        state = checkpoint.load(folder, sharded, optimizer)
+    if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
         position, step = Position.from_dict(state["position"]), state["step"]
     startup.done("model and tables")
 
@@ -74,7 +76,8 @@ def train(
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
     log = TrainingLog(run, experiment, runtime, layout, times)
     log.start(step)
-    watch = LossWatch(run, files, runtime)
+    checkpoints = Checkpoints(run, training.keep_checkpoints, runtime)
+    watch, watchdog = LossWatch(run, files, runtime), Watchdog(run, runtime, training.stall_seconds)
     trace = Trace(run, runtime) if profiled else None
     preemption.listen()
 
@@ -89,15 +92,17 @@ def train(
         read = reader.batches(plan, first)
         if runtime.device.type == "cuda":
             read = map(Batch.pin_memory, read)  # so that copies to the GPU go on beside its work
-        batches = log.timed(prefetch(read, training.prefetch_batches))
+        batches = log.timed(watchdog.reading(prefetch(read, training.prefetch_batches)))
         for at in range(first, plan.steps):
             if step == training.max_steps:
                 break
             progress = (epoch + done + (1 - done) * at / plan.steps) / training.epochs
             optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
+            step += 1
+            watchdog.step(step)
+            _seed(experiment.seed, step, runtime.rank)
             outputs = pipeline.progress(batches)
             startup.step()
-            step += 1
             inside = at + 1 < plan.steps  # an epoch's last step has a checkpoint of its own
             stopped = inside and preemption.check()
             saved = stopped or (inside and step % training.checkpoint_every == 0)
@@ -109,19 +114,24 @@ def train(
                 trace.step()
             if saved:
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
-                checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
+                checkpoints.save(sharded, optimizer, state)
             if stopped:
+                checkpoints.wait()
                 log.finish(stopped=True)
+                watchdog.stop()
                 return step
+        watchdog.pause()
         pipeline.detach()
         watch.check(plan)
         log.pause()
         state = {"step": step, "position": Position(epoch + 1).as_dict()}
         if training.keep_best:
             state["validation_auc"] = _validate(sharded, encoder, events, run, state, runtime)
-        checkpoint.save(run, sharded, optimizer, state, training.keep_checkpoints, runtime)
+        checkpoints.save(sharded, optimizer, state)
         log.epoch(epoch, state.get("validation_auc"))
         log.resume()
+    checkpoints.wait()
+    watchdog.stop()
     log.finish()
     if trace is not None:
         trace.finish()
@@ -130,6 +140,11 @@ def train(
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
         write_json(run / RUN_INFO, info)
     return None
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """What is random in a step depends on these three alone, so a resumed training draws what it would have drawn."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
 
 
 def _validate(

@@ -15,7 +15,7 @@ from ..data.batch import Batch
 from ..data.experiment import Experiment
 from ..data.layout import Layout
 from .optimizer import Optimizer
-from .run_folder import METRICS
+from .run_folder import METRICS, read_metrics, write_text
 from .runtime import Runtime
 from .step_times import PARTS, StepTimes, memory_mb
 
@@ -36,8 +36,8 @@ class TrainingLog:
         if not self._runtime.is_main:
             return
         path = self._run / METRICS
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
+        lines, _ = read_metrics(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
         self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1)
         if self._console.is_terminal:
             columns = (
@@ -118,6 +118,7 @@ class TrainingLog:
         line: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
+            "rows": round(rows),
             "loss": (losses.sum() / counts.sum().clamp(min=1)).item(),
             "losses": self._per_task(losses, counts),
             "alignment": alignment / (self._steps * ranks),

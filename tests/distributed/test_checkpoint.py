@@ -1,6 +1,7 @@
 """Checkpoints survive other plans and rank counts, interruptions, and their own deletion."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,23 @@ def train_and_save(runtime: Runtime, experiment: Experiment, run: Path) -> Held:
         optimizer.set_progress(0.5)
         pipeline.progress(batches)
     pipeline.detach()
-    checkpoint.save(run, sharded, optimizer, {"step": 3}, 2, runtime)
-    return held(sharded, optimizer)
+    checkpoints = checkpoint.Checkpoints(run, 2, runtime)
+    checkpoints.save(sharded, optimizer, {"step": 3})
+    before = held(sharded, optimizer)
+    # What is learned while it is written is not in it.
+    optimizer.set_progress(0.5)
+    pipeline.progress(batches_of(encoder, runtime.rank, runtime.world_size))
+    pipeline.detach()
+    checkpoints.wait()
+    after = held(sharded, optimizer)
+    assert not same(dict(before[2]), dict(after[2]))
+    return before
 
 
 def load(runtime: Runtime, experiment: Experiment, run: Path) -> Held:
     sharded = shard(make_encoder(experiment).layout, experiment, runtime)
     optimizer = Optimizer(sharded, experiment.training)
-    folder = checkpoint.latest(run)
-    assert folder is not None
-    checkpoint.load(folder, sharded, optimizer)
+    assert checkpoint.load_newest(run, sharded, optimizer, runtime) is not None
     return held(sharded, optimizer)
 
 
@@ -61,9 +69,11 @@ def save_steps(
     """Saves once per validation AUC, steps 1, 2, ...; the folders there after each."""
     sharded = shard(make_encoder(experiment).layout, experiment, runtime)
     optimizer, seen = Optimizer(sharded, experiment.training), []
+    checkpoints = checkpoint.Checkpoints(run, keep, runtime)
     for step, auc in enumerate(aucs, 1):
         state = {"step": step} | ({} if auc is None else {"validation_auc": auc})
-        checkpoint.save(run, sharded, optimizer, state, keep, runtime)
+        checkpoints.save(sharded, optimizer, state)
+        checkpoints.wait()
         runtime.barrier()
         seen.append(sorted(folder.name for folder in (run / "checkpoints").iterdir()))
         runtime.barrier()
@@ -117,7 +127,7 @@ def test_sgd_has_no_state_and_is_saved_and_loaded_all_the_same(small, tmp_path):
 def test_a_resumed_run_ends_as_an_undisturbed_one(small, tmp_path, sharding):
     experiment = small(
         f"training.sharding={sharding}", "training.batch_size=400", "training.checkpoint_every=4", "training.epochs=2",
-        "training.keep_best=false", "training.keep_checkpoints=99",
+        "training.keep_best=false", "training.keep_checkpoints=99", "model.dropout=0.2", "model.id_dropout=0.2",
     )  # fmt: skip
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     run_ranks(train_run, 2, experiment, undisturbed)
@@ -145,18 +155,20 @@ def test_an_epoch_stopped_on_two_ranks_is_finished_by_one(small, tmp_path):
     experiment = small("training.batch_size=400", "training.checkpoint_every=4", "training.keep_best=false")
     run = tmp_path / "run"
     run_ranks(train_run, 2, experiment, run)
-    newest = checkpoint.latest(run)
-    assert newest is not None
+    newest = newest_of(run)
     (newest / "COMMITTED").unlink()
-    stopped = checkpoint.latest(run)
-    assert stopped is not None
+    stopped = newest_of(run)
     assert position_of(stopped)["taken"]
     left_on_two = step_of(newest) - step_of(stopped)
     run_ranks(train_run, 1, experiment, run)
-    last = checkpoint.latest(run)
-    assert last is not None
+    last = newest_of(run)
     assert position_of(last) == {"epoch": 1, "taken": []}
     assert 2 * left_on_two - 1 <= step_of(last) - step_of(stopped) <= 2 * left_on_two
+
+
+def newest_of(run: Path) -> Path:
+    """The newest complete checkpoint."""
+    return max(run.glob("checkpoints/step_*/COMMITTED")).parent
 
 
 def step_of(folder: Path) -> int:
@@ -184,9 +196,10 @@ def test_an_incomplete_checkpoint_is_ignored(tmp_path):
     (run / "checkpoints" / ".step_00000011.tmp" / "COMMITTED").touch()
     (run / "best.json").write_text(json.dumps({"step": 9, "validation_auc": 0.9}))
     complete = run / "checkpoints" / "step_00000007"
-    assert checkpoint.latest(run) == checkpoint.best(run) == complete
+    assert checkpoint.best(run) == complete
     (complete / "COMMITTED").unlink()
-    assert checkpoint.latest(run) is None
+    with pytest.raises(UserError, match="has no complete checkpoint"):
+        checkpoint.best(run)
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(small, tmp_path):
@@ -194,6 +207,68 @@ def test_the_newest_and_the_best_checkpoints_are_kept(small, tmp_path):
     for seen in run_ranks(save_steps, 2, small(), tmp_path, aucs, 2):
         assert [[int(name[-1]) for name in names] for names in seen] == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5]]
     assert checkpoint.best(tmp_path).name == "step_00000002"
-    latest = checkpoint.latest(tmp_path)
-    assert latest is not None
-    assert latest.name == "step_00000005"
+    assert newest_of(tmp_path).name == "step_00000005"
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "changed":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["changed", "truncated", "removed"])
+@pytest.mark.parametrize("name", ["__1_0.distcp", "dense_optimizer.pt", "COMMITTED"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(small, tmp_path, name, how):
+    run_ranks(save_steps, 2, small(), tmp_path, [None, None], 2)
+    folder = tmp_path / "checkpoints" / "step_00000002"
+    damage(folder / name, how)
+    assert run_ranks(steps_loaded, 2, small(), tmp_path) == [1, 1]
+    assert (folder / "DAMAGED").is_file() == ((name, how) != ("COMMITTED", "removed"))
+    assert newest_of(tmp_path).name == "step_00000001"
+
+
+def test_where_all_checkpoints_are_damaged_the_first_bad_file_is_named(small, tmp_path):
+    run_ranks(save_steps, 2, small(), tmp_path, [None], 2)
+    damage(newest_of(tmp_path) / "__1_0.distcp", "changed")
+    with pytest.raises(pytest.fail.Exception, match=r"__1_0\.distcp: is damaged"):
+        run_ranks(check_newest, 2, tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="all its checkpoints are damaged"):
+        run_ranks(steps_loaded, 2, small(), tmp_path)
+
+
+def steps_loaded(runtime: Runtime, experiment: Experiment, run: Path) -> int:
+    sharded = shard(make_encoder(experiment).layout, experiment, runtime)
+    state = checkpoint.load_newest(run, sharded, Optimizer(sharded, experiment.training), runtime)
+    assert state is not None
+    return state["step"]
+
+
+def check_newest(runtime: Runtime, run: Path) -> None:
+    checkpoint.check(checkpoint.best(run), runtime)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(small, tmp_path):
+    told = run_ranks(save_with_little_room, 2, small(), tmp_path)
+    assert all("cannot be written (File too large)" in each for each in told)
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
+    assert run_ranks(steps_loaded, 2, small(), tmp_path) == [1, 1]
+
+
+def save_with_little_room(runtime: Runtime, experiment: Experiment, run: Path) -> str:
+    sharded = shard(make_encoder(experiment).layout, experiment, runtime)
+    optimizer = Optimizer(sharded, experiment.training)
+    checkpoints = checkpoint.Checkpoints(run, 2, runtime)
+    checkpoints.save(sharded, optimizer, {"step": 1})
+    checkpoints.wait()
+    if runtime.rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    checkpoints.save(sharded, optimizer, {"step": 2})
+    with pytest.raises(UserError) as failure:
+        checkpoints.wait()
+    runtime.barrier()
+    return str(failure.value)

@@ -1,0 +1,57 @@
+"""A training that no longer moves is ended, with a word on each rank."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from foundrank.dist.runtime import Runtime
+from foundrank.dist.watchdog import Watchdog
+
+from .harness import run_ranks
+
+
+def one_rank_waits_for_rows(runtime: Runtime, run: Path) -> None:
+    def slow() -> Iterator[int]:
+        yield 1
+        time.sleep(60 if runtime.rank == 1 else 0)
+        yield 2
+
+    sys.stderr = (run / f"said.rank{runtime.rank}").open("w")
+    watchdog = Watchdog(run, runtime, limit=1.0)
+    batches = watchdog.reading(slow())
+    for step in (1, 2):
+        watchdog.step(step)
+        next(batches)
+        runtime.barrier()
+
+
+def some_steps(runtime: Runtime, run: Path) -> int:
+    watchdog = Watchdog(run, runtime, limit=0.8)
+    for step, _ in enumerate(watchdog.reading(iter(range(4))), 1):
+        watchdog.step(step)
+        time.sleep(0.3)
+    watchdog.pause()
+    time.sleep(1.5)  # a validation may take longer than a step
+    watchdog.stop()
+    return runtime.rank
+
+
+def test_who_waits_and_for_what_is_told(tmp_path):
+    with pytest.raises(pytest.fail.Exception, match="died without a traceback"):
+        run_ranks(one_rank_waits_for_rows, 2, tmp_path)
+    said = (tmp_path / "said.rank0").read_text()
+    assert "no step in 1 s" in said
+    assert "rank 0 works on step 2, for 1 s" in said
+    assert "rank 1 waits in step 2 for rows of its reader, for 1 s" in said
+    assert (
+        "runtime.barrier" in (tmp_path / "stalled.rank0.txt").read_text()
+        or "in barrier" in (tmp_path / "stalled.rank0.txt").read_text()
+    )
+
+
+def test_steps_and_pauses_are_no_stall(tmp_path):
+    assert run_ranks(some_steps, 2, tmp_path) == [0, 1]
+    assert not list(tmp_path.iterdir())
