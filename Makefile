@@ -18,7 +18,7 @@ help:
 	@echo "make demo   simulate, embed, train, evaluate and score a small world with 2 processes"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
-	@echo "make chaos  kills jobs at random moments, many times; minutes to an hour"
+	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
@@ -37,7 +37,7 @@ lint: venv
 	pyright
 
 chaos: venv
-	FOUNDRANK_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -q tests/jobs/test_embed.py -k killed
+	OMP_NUM_THREADS=1 python -m tests.chaos.chaos
 
 bench: venv
 	python -m benchmarks.compare simulated
