@@ -144,8 +144,9 @@ def plot(found: Figures) -> Figure:
             "domains": "domains, full model",
         }
         for axes, what in ((rate, "samples/s"), (memory, "peak MB of a rank")):
-            axes.set(xscale="log", xlabel=labels[name], ylabel=what, ylim=(0, None))
-            axes.set_xticks(x, [f"{value:,.0f}" for value in x])
+            axes.set(xscale="log", xlabel=labels[name], ylabel=what, ylim=(0, 1.1 * axes.dataLim.y1))
+            axes.set_xticks(x, [f"{value / 1e6:.0f} M" if value >= 1e6 else f"{value:.0f}" for value in x])
+            axes.margins(x=0.1)
             axes.minorticks_off()
             axes.grid(alpha=0.3)
     return figure
