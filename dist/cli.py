@@ -211,7 +211,8 @@ def score(
     from .score import check_input
 
     columns = [name.strip() for name in keep.split(",") if name.strip()]
-    check_input(run, source, out, domain, columns)
+    if not launched():
+        check_input(run, source, out, domain, columns)  # in this process first: a mistake is told once
     if _spawned(processes):
         return
     from .runtime import start

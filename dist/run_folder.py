@@ -17,7 +17,7 @@ VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json",
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part."""
+    """Writes a file so that a reader sees the old one or the new one, never a part. One process at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")  # one name, so that the next write takes what a killed one left
     try:

@@ -113,6 +113,7 @@ def train(
             if trace is not None:
                 trace.step()
             if saved:
+                watchdog.pause()  # a slow disk is no stall
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
                 checkpoints.save(sharded, optimizer, state)
             if stopped:
