@@ -18,7 +18,7 @@ help:
 	@echo "make demo   simulate, embed, train, evaluate and score a small world with 2 processes"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
-	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; an hour"
+	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; a quarter of an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 

@@ -3,7 +3,8 @@
     python -m benchmarks.growth --source FOLDER
 
 FOLDER is what the workload generator wrote with 2,000,000 rows. Larger inputs are its files over and over, linked under
-other names: rows grow, vocabularies stay. Ten times the domains are the same files, each a domain of its own. What was measured is kept as JSON in docs/benchmarks/, with a plot.
+other names: rows grow, vocabularies stay. Ten times the domains are the same files, each a domain of its own. What was
+measured is kept as JSON in docs/benchmarks/, with a plot.
 """
 
 import json

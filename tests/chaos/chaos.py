@@ -15,12 +15,13 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.comparison_table import write_section
+
 from .faults import Broken
 from .jobs import DAMAGE, JOBS, Bench
 
 AT_ONCE = 2
 STRIKES = 4  # faults of one job, before it is left in peace
-_BEGIN, _END = "<!-- chaos -->", "<!-- /chaos -->"
 
 
 def chaos(
@@ -42,9 +43,7 @@ def chaos(
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             found = list(threads.map(one, range(chains)))
-    text = out.read_text()
-    before, rest = text.split(_BEGIN)
-    out.write_text(before + _BEGIN + "\n" + table(found, seed) + "\n" + _END + rest.split(_END)[1])
+    write_section(out, "chaos", table(found, seed))
 
 
 def disturb(bench: Bench, job: str, seed: int, strikes: int) -> Counter[str]:
@@ -73,7 +72,8 @@ def table(found: list[tuple[str, Counter[str]]], seed: int) -> str:
     lines = [f"| {fault} | " + " | ".join(str(totals[job][fault]) for job in JOBS) + " |" for fault in faults]
     sums = " | ".join(str(sum(totals[job].values())) for job in JOBS)
     jobs = " | ".join(f"{job} ({sum(name == job for name, _ in found)} jobs)" for job in JOBS)
-    return f"""
+    return f"""### Injected so far
+
     python -m tests.chaos.chaos --injections {everything - sum(done[DAMAGE] for done in totals.values())} --seed {seed}
 
 | what was done | {jobs} |
