@@ -11,13 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .bad_data import check_share, rows_of, without_bad_values
+from .columns import comes_from_catalog, feature_need
 from .errors import UserError, nearest
-from .experiment import EntityConfig
+from .experiment import EntityConfig, FeatureConfig
+from .ids import id_keys
 from .load import expand_glob
+from .settings import BadDataConfig
 
 
 def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str]) -> pa.Table:
     """Read some columns of an entity's catalog, with its key checked.
+
+    Where the policy for its bad rows is ``skip``, rows without a key and all but the first row of a key are left out.
 
     Args:
         entity_name: name of the entity, for messages.
@@ -30,13 +36,15 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
 
     Raises:
         UserError: no file matches, a file is not Parquet, a column is missing, the files' types contradict each other,
-            the key is neither integer nor string, a key is null or occurs twice, or there is no row.
+            the key is neither integer nor string, a key is null or occurs twice (under ``skip``, more often than allowed),
+            or there is no row.
     """
     assert entity.catalog is not None
     pattern, key = entity.catalog.path, entity.catalog.key
     names = list(dict.fromkeys([key, *columns]))
     files = _files(entity_name, pattern)
-    parts = [_read_file(file, names, key) for file in files]
+    policy = entity.catalog.policy
+    parts = [_read_file(file, names, key, policy) for file in files]
     try:
         table = pa.concat_tables(parts, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
@@ -47,8 +55,39 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
         ) from error
     if table.num_rows == 0:
         raise UserError(pattern, f"the catalog of entities.{entity_name} has no row", "Write one row per entity.")
+    if policy.skips:
+        return _usable(table, key, policy, pattern).combine_chunks()
     _check_unique(table[key], key, files, [part.num_rows for part in parts])
     return table.combine_chunks()
+
+
+def read_catalog_features(name: str, entity: EntityConfig) -> tuple[dict[str, FeatureConfig], pa.Table]:
+    """The features an entity has from its catalog, and the catalog with their columns; under ``skip`` without bad values.
+
+    Raises:
+        UserError: as `read_catalog`, and more bad values than allowed.
+    """
+    assert entity.catalog is not None
+    features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
+    table, policy = read_catalog(name, entity, [f.column_name(n) for n, f in features.items()]), entity.catalog.policy
+    if policy.skips:
+        needs = [feature_need(n, f, f"entities.{name}.features.{n}") for n, f in features.items()]
+        table, found = without_bad_values(table, needs)
+        if found:
+            first = f": column '{found[0].column}' has {found[0].what}"
+            check_share(int(rows_of(found, table.num_rows).sum()), table.num_rows, policy, entity.catalog.path, first)
+    return features, table
+
+
+def _usable(table: pa.Table, key: str, policy: BadDataConfig, pattern: str) -> pa.Table:
+    """The first row of every key."""
+    keys, valid = id_keys(table[key])
+    keyed = np.flatnonzero(valid)
+    first = np.sort(keyed[np.unique(keys[keyed], return_index=True)[1]])
+    check_share(
+        table.num_rows - len(first), table.num_rows, policy, pattern, ": keys that are null or were there before"
+    )
+    return table if len(first) == table.num_rows else table.take(pa.array(first))
 
 
 class Piece(NamedTuple):
@@ -84,8 +123,8 @@ def scan_catalog(
         batch_rows: most rows of a piece.
 
     Yields:
-        Pieces in order, columns as in `read_catalog`. The keys are not null; whether they are unique only
-        `read_catalog` can say.
+        Pieces in order, columns as in `read_catalog`. The keys are not null, unless bad rows are skipped; whether they
+        are unique only `read_catalog` can say.
 
     Raises:
         UserError: as `read_catalog`, but for keys that occur twice and a catalog without rows.
@@ -108,7 +147,8 @@ def scan_catalog(
                     for batch in parquet.iter_batches(batch_rows, wanted.tolist(), names, use_threads=False):
                         if position + row + batch.num_rows > first and position + row <= last:
                             table = pa.Table.from_batches([batch]).select(names)
-                            yield Piece(file, row, position + row, _checked_keys(table, key, file, row))
+                            keyed = _checked_keys(table, key, file, row, entity.catalog.policy)
+                            yield Piece(file, row, position + row, keyed)
                         row += batch.num_rows
             position += int(groups.sum())
         except (pa.ArrowInvalid, OSError) as error:
@@ -194,14 +234,14 @@ def _files(entity_name: str, pattern: str) -> list[str]:
     return files
 
 
-def _read_file(file: str, names: list[str], key: str) -> pa.Table:
+def _read_file(file: str, names: list[str], key: str, policy: BadDataConfig) -> pa.Table:
     try:
         with pq.ParquetFile(file) as parquet:
             _check_names(file, names, parquet.schema_arrow.names)
             table = parquet.read(columns=names).select(names)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(file, error) from error
-    return _checked_keys(table, key, file, 0)
+    return _checked_keys(table, key, file, 0, policy)
 
 
 def _check_names(file: str, names: list[str], held: list[str]) -> None:
@@ -214,10 +254,10 @@ def _unreadable(file: str, error: Exception) -> UserError:
     return UserError(file, f"not a readable Parquet file ({_one_line(error)})", "Write the catalog as Parquet.")
 
 
-def _checked_keys(table: pa.Table, key: str, file: str, start: int) -> pa.Table:
+def _checked_keys(table: pa.Table, key: str, file: str, start: int, policy: BadDataConfig) -> pa.Table:
     """The table with its key column as int64 or string; ``start`` is the position of its first row in the file."""
     keys = _cast_key(table[key], file, key)
-    if keys.null_count:
+    if keys.null_count and not policy.skips:
         row = start + pc.index(pc.is_null(keys), True).as_py()
         raise UserError(
             file,

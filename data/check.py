@@ -11,7 +11,7 @@ from .errors import UserError
 from .experiment import SPLITS, Experiment
 from .load import expand_glob
 from .parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
-from .values import vector_rows
+from .values import bad_labels, one_array, vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
 _CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 16, 1024
@@ -28,6 +28,7 @@ def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict
             training rows, or a label outside {0, 1}.
     """
     events: dict[str, dict[str, EventFiles]] = {}
+    policy = experiment.bad_data
     id_types = _catalog_id_types(experiment)
     for name, domain in experiment.domains.items():
         events[name] = {}
@@ -37,22 +38,22 @@ def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict
             if pattern is None:
                 continue
             field = f"domains.{name}.events.{split}"
-            files = list_events(pattern, field)
-            check_columns(files.files, needs)
+            files = check_columns(list_events(pattern, field, policy), needs, policy)
             if split == "train" and files.rows == 0:
                 raise UserError(
                     field,
                     f"the {len(files.files)} file(s) matching '{pattern}' hold no rows",
                     "Remove the domain or give it events.",
                 )
-            _check_labels(files, [need.name for need in needs if need.holds == LABEL], field)
-            _check_vectors(files, [need for need in needs if need.holds == VECTOR])
+            if not policy.skips:
+                _check_labels(files, [need.name for need in needs if need.holds == LABEL])
+                _check_vectors(files, [need for need in needs if need.holds == VECTOR])
             events[name][split] = files
         _check_id_types(experiment, events[name], id_types, name)
     return events
 
 
-def _check_labels(files: EventFiles, columns: list[str], field: str) -> None:
+def _check_labels(files: EventFiles, columns: list[str]) -> None:
     for file in files.files:
         metadata = open_parquet(file).metadata
         schema = open_parquet(file).schema_arrow
@@ -66,13 +67,12 @@ def _check_labels(files: EventFiles, columns: list[str], field: str) -> None:
                 bounds = (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
                 if pa.types.is_integer(kind) and bounds in {(0, 0), (0, 1), (1, 1)}:
                     continue
-                values = read_group(file, group, [column])[column].cast(pa.float64(), safe=False).to_numpy()
-                bad = ~((values == 0) | (values == 1) | np.isnan(values))
-                if bad.any():
+                values = one_array(read_group(file, group, [column])[column])
+                if (bad := bad_labels(values)) is not None:
                     row = int(np.argmax(bad))
                     raise UserError(
                         f"{file}: column '{column}', row {row} of row group {group}",
-                        f"the label is {values[row]:g}",
+                        f"the label is {values[row].as_py():g}",
                         "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events.",
                     )
 

@@ -7,16 +7,26 @@ import pyarrow as pa
 from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig
 
 SCALAR_ID, LIST_ID, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
+PROBABILITY = "probability"
 
 
 @dataclass(frozen=True)
 class ColumnNeed:
-    """One column an experiment reads: its name, what it must hold, and the field that asks for it."""
+    """One column an experiment reads.
+
+    Attributes:
+        name: of the column.
+        holds: what it must hold.
+        field: the field of the experiment that asks for it.
+        size: of a vector.
+        above: a number must be larger than this; None where any finite one will do.
+    """
 
     name: str
     holds: str
     field: str
     size: int = 0
+    above: float | None = None
 
 
 def comes_from_catalog(entity: EntityConfig, feature: FeatureConfig) -> bool:
@@ -40,12 +50,12 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
             needs.append(ColumnNeed(entity.text_vector.column, VECTOR, field, entity.text_vector.size))
         for feature_name, feature in entity.features.items():
             if not comes_from_catalog(entity, feature):
-                needs.append(_feature_need(feature_name, feature, f"entities.{entity_name}.features.{feature_name}"))
+                needs.append(feature_need(feature_name, feature, f"entities.{entity_name}.features.{feature_name}"))
     history = experiment.entities.user.history
     if history is not None:
         needs.append(ColumnNeed(history.column, LIST_ID, "entities.user.history"))
-    needs += [_feature_need(n, f, f"context.{n}") for n, f in experiment.context.items()]
-    needs += [_feature_need(n, f, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
+    needs += [feature_need(n, f, f"context.{n}") for n, f in experiment.context.items()]
+    needs += [feature_need(n, f, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
     if with_labels:
         needs += _metric_columns(name, domain)
     return needs
@@ -56,15 +66,16 @@ def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
     for task_name, task in domain.tasks.items():
         needs.append(ColumnNeed(task.label, LABEL, f"domains.{name}.tasks.{task_name}.label"))
         if task.probability:
-            needs.append(ColumnNeed(task.probability, NUMBER, f"domains.{name}.tasks.{task_name}.probability"))
+            needs.append(ColumnNeed(task.probability, PROBABILITY, f"domains.{name}.tasks.{task_name}.probability"))
     if domain.list_column:
         needs.append(ColumnNeed(domain.list_column, SCALAR_ID, f"domains.{name}.list_column"))
     return needs
 
 
-def _feature_need(name: str, feature: FeatureConfig, field: str) -> ColumnNeed:
+def feature_need(name: str, feature: FeatureConfig, field: str) -> ColumnNeed:
+    """What the column of a feature must hold; ``field`` is where the experiment describes it."""
     holds = {"categorical": SCALAR_ID, "list": LIST_ID, "dense": NUMBER, "vector": VECTOR}[feature.kind]
-    return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0)
+    return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0, feature.above)
 
 
 def holds(kind: pa.DataType, wanted: str, size: int = 0) -> bool:
@@ -80,7 +91,7 @@ def holds(kind: pa.DataType, wanted: str, size: int = 0) -> bool:
             return pa.types.is_floating(kind.value_type) and kind.list_size == size
         return is_list(kind) and pa.types.is_floating(kind.value_type)
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return number or (wanted == NUMBER and pa.types.is_decimal(kind))
+    return number or (wanted in (NUMBER, PROBABILITY) and pa.types.is_decimal(kind))
 
 
 def is_id(kind: pa.DataType) -> bool:

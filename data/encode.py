@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from .catalog import read_catalog
+from .catalog import read_catalog_features
 from .columns import comes_from_catalog
 from .experiment import EntityConfig, Experiment, FeatureConfig
 from .ids import id_keys
@@ -69,8 +69,8 @@ class EventEncoder:
             table: at least the columns `needed_columns` lists.
             where: file and row group, for errors.
             with_labels: False leaves all labels masked, for scoring.
-            with_host: adds what only metrics need: ``user`` and ``list`` (uint64 keys, with ``_known``), ``item`` (table row) and
-                ``probability/<task>``.
+            with_host: adds what only metrics need: ``user`` and ``list`` (uint64 keys, with ``_known``), ``item`` (table row),
+                ``bad`` and ``probability/<task>``.
 
         Raises:
             UserError: a bad value, with its row.
@@ -212,6 +212,7 @@ class EventEncoder:
         for name, column in (("user", self.experiment.entities.user.id), ("list", config.list_column)):
             nothing = (np.zeros(len(out), np.uint64), np.zeros(len(out), bool))
             out.host[name], out.host[f"{name}_known"] = id_keys(table[column]) if column else nothing
+        out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better where bad rows are skipped
         out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
         # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.
         for of_domain in self.experiment.domains.values():
@@ -225,7 +226,6 @@ class EventEncoder:
 
     def _read_catalog(self, name: str, entity: EntityConfig) -> _Catalog:
         assert entity.catalog is not None
-        features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
-        table = read_catalog(name, entity, [f.column_name(n) for n, f in features.items()])
+        features, table = read_catalog_features(name, entity)
         keys, _ = id_keys(table[entity.catalog.key])
         return _Catalog(KeyIndex(keys), self._encode_features(features, table, entity.catalog.path))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from .settings import ModelConfig, Positive, Strict, TextConfig, TrainingConfig
+from .settings import BadDataConfig, ModelConfig, Positive, Strict, TextConfig, TrainingConfig
 
 EntityName = Literal["user", "query", "item"]
 ENTITIES: tuple[str, ...] = get_args(EntityName)
@@ -47,6 +47,11 @@ class FeatureConfig(Encoding):
             raise ValueError("kind: vector needs `size`, and only a vector has one")
         return self
 
+    @property
+    def above(self) -> float | None:
+        """What a number must be larger than; None where any finite one will do."""
+        return -1.0 if self.transform == "log1p" else None
+
     def column_name(self, name: str) -> str:
         """The column that holds the feature called ``name``."""
         return self.column or name
@@ -65,6 +70,14 @@ class CatalogConfig(Strict):
 
     path: str = Field(description="Parquet file or glob, relative to the experiment file")
     key: str = Field(description="the column holding the entity's id, unique in the catalog")
+    bad_data: BadDataConfig | None = Field(
+        default=None, description="policy for this catalog's rows; the experiment's when absent"
+    )
+
+    @property
+    def policy(self) -> BadDataConfig:
+        """What becomes of its bad rows."""
+        return self.bad_data or BadDataConfig()
 
 
 class HistoryConfig(Strict):
@@ -188,6 +201,9 @@ class Experiment(Strict):
         default_factory=dict, description="features of the event, in every domain"
     )
     domains: Annotated[dict[Name, DomainConfig], Field(min_length=1)] = Field(description="the surfaces")
+    bad_data: BadDataConfig = Field(
+        default_factory=BadDataConfig, description="what becomes of rows that cannot be used"
+    )
     text: TextConfig = Field(default_factory=TextConfig, description="the language model behind `text` templates")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="its training")

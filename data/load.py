@@ -208,6 +208,7 @@ def _resolve(experiment: Experiment, root: Path) -> Experiment:
     for entity in raw["entities"].values():
         if "catalog" in entity:
             entity["catalog"]["path"] = absolute(entity["catalog"]["path"])
+            entity["catalog"].setdefault("bad_data", raw["bad_data"])
     for domain in raw["domains"].values():
         domain["events"] = {split: absolute(pattern) for split, pattern in domain["events"].items()}
     if experiment.text.vectors == "none":

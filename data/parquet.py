@@ -1,28 +1,60 @@
 """Parquet files of a domain: what is in them, and reading one row group at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .columns import ColumnNeed, holds, is_list, is_string
+from .columns import LIST_ID, SCALAR_ID, ColumnNeed, holds, is_list, is_string
 from .errors import UserError, nearest
 from .load import expand_glob
+from .settings import BadDataConfig
+
+
+class Unreadable(UserError):
+    """A damaged row group."""
 
 
 @dataclass(frozen=True)
 class EventFiles:
-    """The files one glob names, with the rows of each row group."""
+    """The files one glob names, with the rows of each row group; and those set aside, with what is wrong with each."""
 
     files: tuple[str, ...]
     group_rows: tuple[tuple[int, ...], ...]
+    set_aside: tuple[tuple[str, str], ...] = ()
 
     @property
     def rows(self) -> int:
-        """Rows in all files."""
+        """Rows in all files in use."""
         return sum(sum(groups) for groups in self.group_rows)
+
+    def without(self, wrong: Mapping[str, UserError], policy: BadDataConfig) -> "EventFiles":
+        """The files but some that cannot be used.
+
+        Raises:
+            UserError: the first of theirs, under ``fail`` or where they hold more of the bytes than the policy allows.
+        """
+        if not wrong:
+            return self
+        aside = (*self.set_aside, *((file, str(error)) for file, error in wrong.items()))
+        share = _bytes(file for file, _ in aside) / max(_bytes((*self.files, *(file for file, _ in self.set_aside))), 1)
+        first = next(iter(wrong.values()))
+        if not policy.skips:
+            raise first
+        if share > policy.max_share:
+            allowed = (
+                f"{share:.2%} of the bytes are in files like it, and bad_data.max_share allows {policy.max_share:.2%}"
+            )
+            raise UserError(first.where, f"{first.what}; {allowed}", first.remedy)
+        kept = [(file, rows) for file, rows in zip(self.files, self.group_rows, strict=True) if file not in wrong]
+        return EventFiles(tuple(file for file, _ in kept), tuple(rows for _, rows in kept), aside)
+
+
+def _bytes(files: Iterable[str]) -> int:
+    return sum(Path(file).stat().st_size for file in files)
 
 
 @lru_cache(maxsize=64)
@@ -43,7 +75,7 @@ def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> I
     """One row group, ``rows`` rows at a time.
 
     Raises:
-        UserError: the row group is damaged.
+        Unreadable: the row group is damaged.
     """
     try:
         with _own(path) as file:
@@ -58,12 +90,13 @@ def _own(path: str) -> pq.ParquetFile:
     return pq.ParquetFile(path, metadata=open_parquet(path).metadata)
 
 
-def list_events(pattern: str, field: str) -> EventFiles:
-    """The files a glob names.
+def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
+    """The files a glob names; under ``skip``, unreadable ones are set aside.
 
     Args:
         pattern: an absolute glob.
         field: the experiment's field that gave it, for errors.
+        policy: for bad data.
 
     Raises:
         UserError: no file matches, or one cannot be read.
@@ -71,51 +104,69 @@ def list_events(pattern: str, field: str) -> EventFiles:
     files = expand_glob(pattern)
     if not files:
         raise UserError(field, f"no file matches '{pattern}'", "Paths are relative to the experiment file's folder.")
-    groups = []
+    groups: list[tuple[int, ...]] = []
+    wrong: dict[str, UserError] = {}
     for file in files:
-        metadata = open_parquet(file).metadata
-        groups.append(tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
-    return EventFiles(tuple(files), tuple(groups))
+        try:
+            metadata = open_parquet(file).metadata
+        except UserError as error:
+            wrong[file] = error
+            groups.append(())
+        else:
+            groups.append(tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
+    return EventFiles(tuple(files), tuple(groups)).without(wrong, policy)
 
 
-def check_columns(files: Sequence[str], needs: Sequence[ColumnNeed]) -> None:
+def check_columns(events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDataConfig) -> EventFiles:
     """Checks that every file has the columns needed, in types that agree between the files.
+
+    Returns:
+        The files; under ``skip``, those without that are set aside.
 
     Raises:
         UserError: naming the file, the column and the field of the experiment that asks for it.
     """
     first_kind: dict[str, tuple[str, str]] = {}
-    for file in files:
-        schema = open_parquet(file).schema_arrow
-        for need in needs:
-            if need.name not in schema.names:
-                raise UserError(
-                    f"{file}: column '{need.name}'",
-                    f"is missing, and {need.field} asks for it",
-                    nearest(need.name, schema.names),
-                )
-            kind = schema.field(need.name).type
-            if not holds(kind, need.holds, need.size):
-                wanted = need.holds + (f" of length {need.size}" if need.size else "")
-                remedy = "Cast the column when writing the events, or point the field at another column."
-                raise UserError(f"{file}: column '{need.name}'", f"is {kind}; {need.field} needs a {wanted}", remedy)
-            if need.holds in ("id", "list of ids") and not pa.types.is_null(kind):
-                value = kind.value_type if is_list(kind) else kind
-                family = "string" if is_string(value) else "integer"
-                other, other_file = first_kind.setdefault(need.name, (family, file))
-                if other != family:
-                    raise UserError(
-                        f"{file}: column '{need.name}'",
-                        f"holds {family} ids, but {other_file} holds {other} ids",
-                        "Write one type: the integer 7 and the string '7' are different ids.",
-                    )
+    wrong: dict[str, UserError] = {}
+    for file in events.files:
+        try:
+            for need in needs:
+                _check_column(file, need, first_kind)
+        except UserError as error:
+            wrong[file] = error
+    return events.without(wrong, policy)
+
+
+def _check_column(file: str, need: ColumnNeed, first_kind: dict[str, tuple[str, str]]) -> None:
+    schema = open_parquet(file).schema_arrow
+    if need.name not in schema.names:
+        raise UserError(
+            f"{file}: column '{need.name}'",
+            f"is missing, and {need.field} asks for it",
+            nearest(need.name, schema.names),
+        )
+    kind = schema.field(need.name).type
+    if not holds(kind, need.holds, need.size):
+        wanted = need.holds + (f" of length {need.size}" if need.size else "")
+        remedy = "Cast the column when writing the events, or point the field at another column."
+        raise UserError(f"{file}: column '{need.name}'", f"is {kind}; {need.field} needs a {wanted}", remedy)
+    if need.holds in (SCALAR_ID, LIST_ID) and not pa.types.is_null(kind):
+        value = kind.value_type if is_list(kind) else kind
+        family = "string" if is_string(value) else "integer"
+        other, other_file = first_kind.setdefault(need.name, (family, file))
+        if other != family:
+            raise UserError(
+                f"{file}: column '{need.name}'",
+                f"holds {family} ids, but {other_file} holds {other} ids",
+                "Write one type: the integer 7 and the string '7' are different ids.",
+            )
 
 
 def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
     """One row group, columns in file order.
 
     Raises:
-        UserError: the row group is damaged.
+        Unreadable: the row group is damaged.
     """
     try:
         with _own(path) as file:
@@ -124,7 +175,7 @@ def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
         raise _unreadable_group(path, group, error) from error
 
 
-def _unreadable_group(path: str, group: int, error: Exception) -> UserError:
+def _unreadable_group(path: str, group: int, error: Exception) -> Unreadable:
     """What to say of a row group that cannot be read."""
     remedy = "The file is damaged or was replaced while being read; write it again."
-    return UserError(f"{path}: row group {group}", f"cannot be read ({str(error).splitlines()[0]})", remedy)
+    return Unreadable(f"{path}: row group {group}", f"cannot be read ({str(error).splitlines()[0]})", remedy)

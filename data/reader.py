@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
+import pyarrow as pa
 
 from .assemble import assemble
+from .bad_data import BadValue, read_events, rows_of
 from .batch import Batch
 from .columns import needed_columns
 from .encode import EventEncoder
-from .parquet import EventFiles, open_parquet, read_group
+from .parquet import EventFiles, open_parquet
 from .plan import Block, Chunk, RankPlan
 from .rows import Rows, concatenate
 
@@ -46,8 +48,7 @@ class Reader:
         """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`."""
         self._encoder, self._files, self._padded, self._with_host = encoder, files, padded, with_host
         self._names = encoder.layout.domains
-        needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
-        self._columns = {d: list(dict.fromkeys(need.name for need in needs[d])) for d in files}
+        self._needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
         self._cache: OrderedDict[_Group, _Held] = OrderedDict()
         self._cached = 0
         self._most = psutil.virtual_memory().total * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -88,8 +89,8 @@ class Reader:
             return self._cache[key]
         domain, file, group = key
         path = self._files[domain].files[file]
-        table = read_group(path, group, self._columns[domain])
-        rows = self._encoder.encode(self._names[domain], table, f"{path}: row group {group}", with_host=self._with_host)
+        table, bad = read_events(path, group, self._needs[domain], self._encoder.experiment.bad_data)
+        rows = self._encode(domain, table, f"{path}: row group {group}", bad)
         self._cache[key] = held = _compact(rows, list(self._left[key]))
         self._cached += held.rows.nbytes
         while self._cached > self._most and len(self._cache) > 1:
@@ -110,8 +111,14 @@ class Reader:
 
     def _read_empty(self, domain: int) -> Rows:
         path = self._files[domain].files[0]
-        table = open_parquet(path).schema_arrow.empty_table().select(self._columns[domain])
-        return self._encoder.encode(self._names[domain], table, path, with_host=self._with_host)
+        columns = list(dict.fromkeys(need.name for need in self._needs[domain]))
+        return self._encode(domain, open_parquet(path).schema_arrow.empty_table().select(columns), path, [])
+
+    def _encode(self, domain: int, table: pa.Table, where: str, bad: list[BadValue]) -> Rows:
+        rows = self._encoder.encode(self._names[domain], table, where, with_host=self._with_host)
+        if bad and self._with_host:
+            rows.host["bad"] = rows_of(bad, table.num_rows)
+        return rows
 
 
 def _compact(rows: Rows, blocks: list[Block]) -> _Held:

@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .catalog import read_catalog
+from .bad_data import BadValue, Skipped, read_events, rows_of
+from .catalog import read_catalog_features
 from .columns import VECTOR, comes_from_catalog, needed_columns
 from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import hash_rows, id_keys
 from .layout import Layout, feature_key, id_key, make_layout
-from .parquet import EventFiles, read_group
+from .parquet import EventFiles
 from .prefetch import prefetch
 from .text_store import open_text_store, text_store_folder
 from .values import numbers, ragged_keys
 from .vocabulary import HashedIds, Vocabulary
 
+SKIPPED = "skipped_rows.parquet"
 Table = Vocabulary | HashedIds
 
 
@@ -32,6 +34,7 @@ class Statistics:
         labels: domain -> task -> [labelled rows, positives] in training.
         rows: domain -> rows in training.
         text_sizes: entity -> width of its text vectors.
+        skipped: bad rows of training.
     """
 
     tables: dict[str, Table]
@@ -39,13 +42,14 @@ class Statistics:
     labels: dict[str, dict[str, list[int]]]
     rows: dict[str, int]
     text_sizes: dict[str, int] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
 
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
         return make_layout(experiment, {name: table.rows for name, table in self.tables.items()}, self.text_sizes)
 
     def save(self, folder: Path) -> None:
-        """Writes the vocabularies and ``statistics.json`` into ``folder``."""
+        """Writes the vocabularies, ``statistics.json`` and, if rows were skipped, `SKIPPED` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables.items():
             table.save(folder / f"{name}.parquet")
@@ -56,8 +60,10 @@ class Statistics:
             "labels": self.labels,
             "rows": self.rows,
             "text_sizes": self.text_sizes,
+            "skipped": self.skipped.rows,
         }
         (folder / "statistics.json").write_text(json.dumps(plain, indent=1))
+        self.skipped.save(folder / SKIPPED)
 
     @classmethod
     def load(cls, folder: Path) -> "Statistics":
@@ -66,7 +72,7 @@ class Statistics:
         read = {"hash": HashedIds.load, "vocab": Vocabulary.load}
         tables = {name: read[kind](folder / f"{name}.parquet") for name, kind in plain["tables"].items()}
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
-        return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"])
+        return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"], Skipped(plain["skipped"]))
 
 
 def count(
@@ -84,8 +90,9 @@ def count(
         progress: called with the number of rows just counted.
 
     Raises:
-        UserError: a bad dense value or a bad catalog.
+        UserError: a bad catalog, a bad dense value, or more bad rows than `bad_data` allows.
     """
+    skipped = Skipped()
     ids: dict[str, _KeyCounts] = {}
     sums: dict[str, np.ndarray] = {}
     labels: dict[str, dict[str, list[int]]] = {}
@@ -93,7 +100,13 @@ def count(
     for name in train:
         labels[name] = {task: [0, 0] for task in experiment.domains[name].tasks}
         features[name] = {n: f for n, f in _event_features(experiment, name).items() if f.kind != "vector"}
-    for name, path, group, table in prefetch(_read_all(experiment, train), 2):  # decoding takes as long as counting
+    for name, path, group, table, bad in prefetch(
+        _read_all(experiment, train), 2
+    ):  # decoding takes as long as counting
+        if bad:
+            skipped.add(name, path, group, bad)
+            skipped.check(name, train[name].rows, experiment.bad_data)
+            table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
         for entity_name, entity in experiment.entities.present().items():
             if entity.id in table.column_names:
                 _counter(ids, id_key(entity_name), entity).add(*id_keys(table[entity.id]))
@@ -119,16 +132,20 @@ def count(
         if "text" in experiment.model.aspects
     }
     rows = {name: files.rows for name, files in train.items()}
-    return Statistics(tables, {name: _mean_deviation(s) for name, s in sums.items()}, labels, rows, sizes)
+    dense = {name: _mean_deviation(s) for name, s in sums.items()}
+    return Statistics(tables, dense, labels, rows, sizes, skipped)
 
 
-def _read_all(experiment: Experiment, train: Mapping[str, EventFiles]) -> Iterator[tuple[str, str, int, pa.Table]]:
-    """Domain, file, row group and its rows, without vectors."""
+def _read_all(
+    experiment: Experiment, train: Mapping[str, EventFiles]
+) -> Iterator[tuple[str, str, int, pa.Table, list[BadValue]]]:
+    """Domain, file, row group, its rows and what is bad in them; without vectors, unless bad ones are to be counted."""
+    policy = experiment.bad_data
     for name, files in train.items():
-        columns = [need.name for need in needed_columns(experiment, name) if need.holds != VECTOR]
+        needs = [need for need in needed_columns(experiment, name) if policy.skips or need.holds != VECTOR]
         for path, groups in zip(files.files, files.group_rows, strict=True):
             for group in range(len(groups)):
-                yield name, path, group, read_group(path, group, columns)
+                yield name, path, group, *read_events(path, group, needs, policy)
 
 
 def _event_features(experiment: Experiment, domain: str) -> dict[str, FeatureConfig]:
@@ -172,10 +189,9 @@ def _count_catalogs(
     """Counts catalog features as often as training events show them, so that rare means rare in training."""
     counters: dict[str, _KeyCounts] = {}
     for entity_name, entity in experiment.entities.present().items():
-        features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
-        if entity.catalog is None or not features:
+        if entity.catalog is None:
             continue
-        catalog = read_catalog(entity_name, entity, [f.column_name(n) for n, f in features.items()])
+        features, catalog = read_catalog_features(entity_name, entity)
         # Every id counts here, also those too rare for a row of their own: a common brand may have only rare items.
         id_table = ids[id_key(entity_name)].table(min_count=1)
         weights = id_table.counts[id_table.lookup(id_keys(catalog[entity.catalog.key])[0])]

@@ -141,18 +141,20 @@ def _note_texts(name: str, entity: EntityConfig, database: sqlite3.Connection) -
             )
         key_type = keys.type
         digests = [text and _digest(text) for text in texts.cast(pa.large_binary()).to_pylist()]
+        hashes, keyed = id_keys(keys)
         positions = range(piece.position, piece.position + len(texts))
-        notes = zip(
-            positions,
-            id_keys(keys)[0].view(np.int64).tolist(),
-            digests,
-            pc.binary_length(texts).to_pylist(),
-            strict=True,
-        )
+        lengths = pc.binary_length(texts).to_pylist()
+        notes = zip(positions, hashes.view(np.int64).tolist(), digests, lengths, strict=True)
+        if not keyed.all():  # these rows are skipped
+            notes = (note if has else (note[0], None, None, None) for note, has in zip(notes, keyed, strict=True))
         database.executemany("INSERT INTO catalog VALUES (?, ?, ?, ?)", notes)
     # Hashes are short and of one type; where two agree, the keys themselves are compared.
-    if database.execute("SELECT hash FROM catalog GROUP BY hash HAVING COUNT(*) > 1 LIMIT 1").fetchone():
+    assert entity.catalog is not None
+    if database.execute("SELECT 1 FROM catalog GROUP BY hash HAVING COUNT(*) > 1 OR hash IS NULL LIMIT 1").fetchone():
         read_catalog(name, entity, [])
+        if entity.catalog.policy.skips:  # a key's first row is the one that counts
+            firsts = "SELECT MIN(position) FROM catalog GROUP BY hash"
+            database.execute(f"UPDATE catalog SET digest = NULL WHERE position NOT IN ({firsts})")
 
 
 def _digest(text: bytes) -> bytes:

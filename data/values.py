@@ -83,18 +83,40 @@ def numbers(column: pa.ChunkedArray | pa.Array, feature: FeatureConfig, where: s
         UserError: a NaN, an infinity, or (log1p) a value not above -1.
     """
     array = one_array(column)
-    values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # integers above 2**53 are rounded
-    if array.null_count or not _all_finite(values) or (feature.transform == "log1p" and values.min(initial=0) <= -1):
-        valid = is_valid(array)
-        bad = valid & (~np.isfinite(values) | ((values <= -1) if feature.transform == "log1p" else False))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise UserError(
-                f"{where}, row {row}",
-                f"the value is {values[row]}",
-                "Write null where a value is unknown; log1p takes values above -1 only.",
-            )
+    values = _as_floats(array)
+    if (bad := _bad_floats(values, array, feature.above)) is not None:
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"{where}, row {row}",
+            f"the value is {values[row]}",
+            "Write null where a value is unknown; log1p takes values above -1 only.",
+        )
     return np.log1p(values) if feature.transform == "log1p" else values
+
+
+def bad_numbers(array: pa.Array, above: float | None) -> np.ndarray | None:
+    """``[N]`` bool, True for a NaN, an infinity and what is not ``above`` that bound; None where all values are good."""
+    return _bad_floats(_as_floats(array), array, above)
+
+
+def _as_floats(array: pa.Array) -> np.ndarray:
+    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # integers above 2**53 are rounded
+
+
+def _bad_floats(values: np.ndarray, array: pa.Array, above: float | None) -> np.ndarray | None:
+    if not array.null_count and _all_finite(values) and (above is None or values.min(initial=np.inf) > above):
+        return None
+    bad = is_valid(array) & (~np.isfinite(values) | (False if above is None else values <= above))
+    return bad if bad.any() else None
+
+
+def bad_labels(array: pa.Array) -> np.ndarray | None:
+    """``[N]`` bool, True for what is neither 0 nor 1 nor missing; None where all are good."""
+    if pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
+        return None
+    values = _as_floats(array)
+    bad = ~((values == 0) | (values == 1) | np.isnan(values))
+    return bad if bad.any() else None
 
 
 def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +130,7 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
     out = np.zeros((len(array), size), np.float32)
     if pa.types.is_null(array.type) or not present.any():
         return out, present
-    lengths = pc.list_value_length(array).fill_null(size).to_numpy(zero_copy_only=False)
+    lengths = _lengths(array, size)
     if (lengths != size).any():
         row = int(np.argmax(lengths != size))
         raise UserError(
@@ -116,8 +138,7 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
             f"the vector has {lengths[row]} values",
             f"This experiment says {size}; make them agree.",
         )
-    values = array.drop_null().flatten() if array.null_count else array.flatten()
-    values = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    values = _flat(array)
     if not _all_finite(values):
         row = int(np.flatnonzero(present)[int(np.argmax(~np.isfinite(values))) // size])
         raise UserError(
@@ -127,6 +148,29 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
         return values.reshape(-1, size), present
     out[present] = values.reshape(-1, size)
     return out, present
+
+
+def bad_vectors(array: pa.Array, size: int) -> np.ndarray | None:
+    """``[N]`` bool, True for a vector of another length, or with a NaN or infinity in it; None where all are good."""
+    if pa.types.is_null(array.type):
+        return None
+    bad = (lengths := _lengths(array, size)) != size
+    values = _flat(array)
+    if not _all_finite(values):
+        lengths = np.where(is_valid(array), lengths, 0)
+        bad[np.repeat(np.arange(len(array)), lengths)[~np.isfinite(values)]] = True
+    return bad if bad.any() else None
+
+
+def _lengths(array: pa.Array, size: int) -> np.ndarray:
+    """``[N]`` lengths of the vectors; ``size`` where null."""
+    return pc.list_value_length(array).fill_null(size).to_numpy(zero_copy_only=False)
+
+
+def _flat(array: pa.Array) -> np.ndarray:
+    """The values of all vectors that are not null, as float32; NaN for a null among them."""
+    values = array.drop_null().flatten() if array.null_count else array.flatten()
+    return values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
 
 
 def _all_finite(values: np.ndarray) -> bool:

@@ -1,15 +1,9 @@
 """The command line: ``foundrank COMMAND``."""
 
-import errno
 import json
-import logging
-import os
 import sys
-import time
-import traceback
-import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +11,7 @@ from rich.console import Console
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
+from .ending import end, end_failed, quiet
 from .launch import TRY_AGAIN, launched
 
 app = typer.Typer(
@@ -27,10 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-_MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
-_WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
 
 ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
 RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
@@ -193,6 +184,8 @@ def evaluate(
         result = evaluate_run(run, split, runtime)
         if runtime.is_main:
             print_evaluation(result["rows"], _console())
+            if result["skipped"]:
+                print(f"{result['skipped']:,} bad rows are in no metric")
             print(f"report: {write_report(run)}")
 
 
@@ -205,23 +198,32 @@ def score(
         str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
     ] = None,
     keep: Annotated[str, typer.Option(help="further input columns to pass through, comma-separated")] = "",
+    bad_data: Annotated[
+        Literal["fail", "skip"] | None, typer.Option(help="what bad rows mean  [default: the run's bad_data.policy]")
+    ] = None,
     processes: Processes = None,
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
-    from .score import check_input
+    from .prepare import tell_set_aside
+    from .run_folder import open_run
+    from .score_plan import ScoringJob, plan_parts
 
-    columns = [name.strip() for name in keep.split(",") if name.strip()]
+    policy = open_run(run)[0].bad_data
+    policy = policy.model_copy(update={"policy": bad_data or policy.policy})
+    job = ScoringJob(run, source, out, domain, [name.strip() for name in keep.split(",") if name.strip()], policy)
     if not launched():
-        check_input(run, source, out, domain, columns)  # in this process first: a mistake is told once
+        tell_set_aside("score", plan_parts(job)[1])  # in this process first: a mistake is told once
     if _spawned(processes):
         return
     from .runtime import start
     from .score import score as work
 
     with start() as runtime:
-        rows, rate = work(run, source, out, domain, columns, runtime)
+        rows, rate, bad = work(job, runtime)
         if runtime.is_main:
             print(f"scored {rows:,} rows into {out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
+            if bad:
+                print(f"{bad:,} of them were bad: they have no score")
 
 
 @app.command()
@@ -246,48 +248,13 @@ def schema(
 
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
-    _quiet()
+    quiet()
     try:
         app()
-    except UserError as error:
-        _tell(error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
-        if not launched():
-            raise
-        time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+        end_failed(error)
     except SystemExit as done:
-        if not launched():
-            raise
-        # The work is done and the process group closed. Threads of the libraries that are still about can abort an
-        # interpreter that takes itself apart, and the job would count as failed.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
-
-
-def _tell(error: UserError) -> NoReturn:
-    """Says what is wrong, and leaves with status 2."""
-    if os.environ.get("RANK", "0") != "0":
-        time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"error: {error.where}", style="bold red", markup=False)
-    console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
-    sys.stderr.flush()
-    # A collective may still be pending in a background thread, and would keep a failed rank alive.
-    os._exit(2)
-
-
-def _quiet() -> None:
-    """Keeps the libraries' notes to their own developers out of a user's terminal."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
-    for name in ("torch.fx", "torchrec", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        end(done)
 
 
 def _console() -> Console:

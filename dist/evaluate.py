@@ -9,12 +9,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from ..data.bad_data import check_share, read_events
 from ..data.check import check_events
+from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
 from ..data.ids import id_keys, mix
 from ..data.layout import id_key
-from ..data.parquet import EventFiles, read_group
+from ..data.parquet import EventFiles
 from ..data.plan import deal, ordered_chunks, padded_rows
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
@@ -45,10 +47,9 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     sharded = shard(encoder.layout, experiment, runtime)
     state = load(checkpoint, sharded)
     popularity = _popularity(experiment, encoder, events, runtime)
-    rows, gates = evaluate(
-        sharded, encoder, {n: e[split] for n, e in events.items() if split in e}, runtime, popularity
-    )
-    result = {"split": split, "step": state["step"], "rows": rows, "gates": gates}
+    files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
+    rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
+    result = {"split": split, "step": state["step"], "rows": rows, "gates": gates, "skipped": skipped}
     if runtime.is_main:
         write_json(run / EVALUATION, result)
     return result if runtime.is_main else {}
@@ -60,7 +61,7 @@ def evaluate(
     files: Mapping[str, EventFiles],
     runtime: Runtime,
     popularity: PopularityCounts | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any], int]:
     """Predicts every row of ``files`` and measures.
 
     All predictions of a split come together on rank 0: about 40 bytes a row.
@@ -73,12 +74,16 @@ def evaluate(
         popularity: the baseline's counts, to report its AUC beside the model's.
 
     Returns:
-        On rank 0: the metric rows, and domain -> owner -> aspect -> mean gate weight. Elsewhere: empty.
+        On rank 0: the metric rows, domain -> owner -> aspect -> mean gate weight, and the number of bad rows, which no
+        metric counts. Elsewhere: empty.
+
+    Raises:
+        UserError: bad data, or more of it than `bad_data` allows.
     """
     layout = encoder.layout
     by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
     if not by_position:
-        return [], {}
+        return [], {}, 0
     batch_size = encoder.experiment.training.batch_size
     plan = deal(ordered_chunks(by_position), runtime.world_size, batch_size)[runtime.rank]
     reader = Reader(encoder, by_position, padded_rows(batch_size, len(layout.domains)), with_host=True)
@@ -102,16 +107,19 @@ def evaluate(
                 columns.setdefault(name, []).append(values)
     model.train(was_training)
     local = {name: np.concatenate(parts) for name, parts in columns.items()}
+    skipped = int(runtime.sum(torch.tensor(local.pop("bad").sum())))
+    policy = encoder.experiment.bad_data
+    check_share(skipped, sum(events.rows for events in by_position.values()), policy, "the events to evaluate")
     everyone = runtime.gather(local)
     gate_means = gates.means(encoder, runtime)
     if not runtime.is_main:
-        return [], {}
+        return [], {}, 0
     merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
     for group in ("user", "list"):
         # Rows that name no user (or list) are not one user's: each is a group of its own, which no group metric counts.
         alone = mix(np.arange(len(merged[group]), dtype=np.uint64) | np.uint64(1 << 63))
         merged[group] = np.where(merged.pop(f"{group}_known"), merged[group], alone)
-    return _rows(encoder, merged, popularity), gate_means
+    return _rows(encoder, merged, popularity), gate_means, skipped
 
 
 def validation_auc(rows: list[dict[str, Any]]) -> float | None:
@@ -164,11 +172,13 @@ def _popularity(
     counts = PopularityCounts(items.rows, len(layout.domains), len(layout.tasks))
     for d, name in enumerate(layout.domains):
         files, tasks = events[name]["train"], experiment.domains[name].tasks
+        asked = {experiment.entities.item.id, *(task.label for task in tasks.values())}
+        needs = [need for need in needed_columns(experiment, name) if need.name in asked]
         groups = [
             (path, g) for path, of_file in zip(files.files, files.group_rows, strict=True) for g in range(len(of_file))
         ]
         for path, group in groups[runtime.rank :: runtime.world_size]:
-            table = read_group(path, group, [experiment.entities.item.id, *{task.label for task in tasks.values()}])
+            table, _ = read_events(path, group, needs, experiment.bad_data)
             rows = items.lookup(id_keys(table[experiment.entities.item.id])[0])
             for task_name, task in tasks.items():
                 labels = table[task.label].cast(pa.float32()).to_numpy()

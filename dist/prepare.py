@@ -7,28 +7,53 @@ from pathlib import Path
 
 import torch
 
+from ..data.bad_data import find_bad_rows
 from ..data.check import check_events
+from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.parquet import EventFiles
 from ..data.settings import TrainingConfig
-from ..data.statistics import count
-from .run_folder import check_new_or_same, create_run
+from ..data.statistics import SKIPPED, count
+from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run
 
 Events = dict[str, dict[str, EventFiles]]
 """Domain -> split -> files."""
 
 
 def prepare(experiment: Experiment, run: Path) -> Events:
-    """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again."""
+    """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again.
+
+    Raises:
+        UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
+    """
     _check_optimizer(experiment.training)
     events = check_events(experiment)
-    if not check_new_or_same(run, experiment):
-        statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
-        EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
-        create_run(run, experiment, statistics)
+    train = {name: of_domain["train"] for name, of_domain in events.items()}
+    if check_new_or_same(run, experiment):
+        check_same_events(run, train)
+        return events
+    statistics = count(experiment, train)
+    if experiment.bad_data.skips:  # of the training events they have just been counted
+        for name, of_domain in events.items():
+            if "validation" in of_domain:
+                needs = needed_columns(experiment, name)
+                find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
+    EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
+    create_run(run, experiment, statistics, train)
+    for name, of_domain in events.items():
+        for split, files in of_domain.items():
+            tell_set_aside(f"{name}, {split}", files)
+    if rows := sum(statistics.skipped.rows.values()):
+        print(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {run / VOCABULARY / SKIPPED}")
     return events
+
+
+def tell_set_aside(where: str, files: EventFiles) -> None:
+    """Says which files are left out, and why."""
+    for _, why in files.set_aside:
+        print(f"{where}: left out {why}")
 
 
 def _check_optimizer(training: TrainingConfig) -> None:

@@ -3,16 +3,17 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.load import dump_experiment, load_experiment
+from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
 
-EXPERIMENT, VOCABULARY, METRICS = "experiment.yaml", "vocabulary", "metrics.jsonl"
+EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
 
 
@@ -66,12 +67,20 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
     return [steps[step] for step in sorted(steps)], unreadable
 
 
-def create_run(run: Path, experiment: Experiment, statistics: Statistics) -> None:
-    """Makes the folder of a new run, whole or not at all."""
+def create_run(run: Path, experiment: Experiment, statistics: Statistics, train: Mapping[str, EventFiles]) -> None:
+    """Makes the folder of a new run, whole or not at all.
+
+    Args:
+        run: its folder.
+        experiment: the experiment.
+        statistics: of its training events.
+        train: domain -> its training files.
+    """
     temporary = run.with_name(f".{run.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         statistics.save(temporary / VOCABULARY)
+        (temporary / EVENTS).write_text(json.dumps(_described(train), indent=1))
         (temporary / EXPERIMENT).write_text(dump_experiment(experiment))
         if run.is_dir():
             run.rmdir()  # only an empty folder gets here
@@ -81,6 +90,35 @@ def create_run(run: Path, experiment: Experiment, statistics: Statistics) -> Non
         raise UserError(
             run, f"cannot be made ({error.strerror})", "Choose a run folder on a disk you can write to."
         ) from error
+
+
+def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
+    """Makes sure that the training events are those a run began with: its place in an epoch is a place among them.
+
+    Raises:
+        UserError: a file is new, gone, or another; the first that differs is named.
+    """
+    then, now = read_json(run / EVENTS), _described(train)
+    for name, files in now.items():
+        old, new = ({file["file"]: file for file in of_run} for of_run in (then[name], files))
+        for file in sorted(old.keys() | new.keys()):
+            if old.get(file) != new.get(file):
+                changed = "is new" if file not in old else "is gone" if file not in new else "has changed"
+                raise UserError(
+                    file,
+                    f"{changed} since the training in '{run}' began, so it cannot go on",
+                    "Bring back the events as they were, or train into another folder with --run-dir.",
+                )
+
+
+def _described(train: Mapping[str, EventFiles]) -> dict[str, list[dict[str, Any]]]:
+    """Domain -> its files, with size, rows of each row group, and what is wrong with those set aside."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for name, events in train.items():
+        used = zip(events.files, events.group_rows, strict=True)
+        out[name] = [{"file": f, "bytes": os.path.getsize(f), "rows": list(rows)} for f, rows in used]
+        out[name] += [{"file": f, "bytes": os.path.getsize(f), "set_aside": why} for f, why in events.set_aside]
+    return out
 
 
 def check_new_or_same(run: Path, experiment: Experiment) -> bool:

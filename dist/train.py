@@ -158,7 +158,7 @@ def _validate(
 ) -> float | None:
     """Mean validation AUC on rank 0, added to ``validation.json``; None elsewhere or without a validation split."""
     files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
-    rows, _ = evaluate(sharded, encoder, files, runtime)
+    rows, *_ = evaluate(sharded, encoder, files, runtime)
     if runtime.is_main and rows:
         old = read_json(run / VALIDATION, {"rows": []})["rows"]
         stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}

@@ -19,7 +19,7 @@ from .rank_work import make_encoder
 TINY = {"events_feed": 1, "coupons_feed": 2, "services_search": 3}
 
 
-def evaluate_test(runtime: Runtime, experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def evaluate_test(runtime: Runtime, experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, Any], int]:
     encoder = make_encoder(experiment)
     sharded = shard(encoder.layout, experiment, runtime)
     sharded.train()
@@ -44,9 +44,10 @@ def uneven(small, tmp_path):
 
 
 def test_rows_are_the_same_on_one_and_two_ranks(uneven):
-    ((alone, gates),) = run_ranks(evaluate_test, 1, uneven)
-    (rows, two_gates), rest = run_ranks(evaluate_test, 2, uneven)
-    assert rest == ([], {})
+    ((alone, gates, skipped),) = run_ranks(evaluate_test, 1, uneven)
+    (rows, two_gates, _), rest = run_ranks(evaluate_test, 2, uneven)
+    assert rest == ([], {}, 0)
+    assert skipped == 0
     assert len(rows) == len(alone)
     for row, wanted in zip(rows, alone, strict=True):
         assert row.keys() == wanted.keys()
@@ -61,7 +62,7 @@ def test_rows_are_the_same_on_one_and_two_ranks(uneven):
 
 
 def test_every_row_is_counted_once(uneven):
-    (rows, _), _ = run_ranks(evaluate_test, 2, uneven)
+    (rows, *_), _ = run_ranks(evaluate_test, 2, uneven)
     counted = {row["domain"]: row["rows"] for row in rows if row["slice"] == "all" and row["task"] == "click"}
     wanted = {name: splits["test"].rows for name, splits in check_events(uneven).items()}
     assert counted == wanted

@@ -10,6 +10,7 @@ import pytest
 
 from foundrank.dist import score as score_module
 from foundrank.dist.runtime import Runtime
+from foundrank.dist.score_plan import ScoringJob
 
 from .harness import run_ranks
 from .rank_work import train_run
@@ -19,7 +20,7 @@ def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: 
     score_module._ROWS = 32  # several calls a part, another number on each rank
     if not replicated:
         score_module.replicate = lambda *_: None
-    return score_module.score(run, source, out, None, [], runtime)[0]
+    return score_module.score(ScoringJob(run, source, out), runtime)[0]
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+Here = Callable[..., tuple[int, str]]
 COMMAND = [sys.executable, "-m", "foundrank.dist.cli"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

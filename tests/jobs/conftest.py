@@ -1,10 +1,19 @@
 """One simulated world and one trained run for all job tests."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from .commands import WITHOUT_DROPOUT, foundrank, settings
+from foundrank.dist import cli
+
+from .commands import WITHOUT_DROPOUT, Here, foundrank, settings
+
+
+class _Exit(Exception):
+    pass
+
 
 TRAIN = settings(*WITHOUT_DROPOUT, "training.checkpoint_every=10")
 
@@ -37,3 +46,22 @@ def run(embedded: Path, train_arguments: list[str]) -> Path:
     foundrank("train", embedded, "--run-dir", folder, "--profile", *train_arguments)
     foundrank("evaluate", folder, "-p", "2")
     return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """Runs a command in this process: its status, and what it wrote to standard error."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        def leave(status: int) -> None:
+            raise _Exit(status)
+
+        monkeypatch.setattr(os, "_exit", leave)
+        monkeypatch.setattr(sys, "argv", ["foundrank", *map(str, arguments)])
+        try:
+            cli.main()
+        except (_Exit, SystemExit) as left:
+            return int(left.args[0] or 0), capfd.readouterr().err
+        return 0, capfd.readouterr().err
+
+    return call

@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +14,12 @@ import yaml
 
 from foundrank.data.load import dump_experiment, load_experiment
 from foundrank.data.simulate import simulate
-from foundrank.dist import cli
 
-from .commands import foundrank, settings
+from .commands import Here, foundrank, settings
 
 TRAIN = "shop_feed/train/part-00000.parquet"
 ID_AND_SPARSE = "model.aspects=[id, sparse]"
 Change = Callable[[Path], object]
-Here = Callable[..., tuple[int, str]]
-
-
-class _Exit(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +31,6 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(clean: Path, tmp_path: Path) -> Path:
     """A copy to spoil."""
     return Path(shutil.copytree(clean, tmp_path / "world"))
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """Runs a command in this process: its status, and what it wrote to standard error."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        def leave(status: int) -> None:
-            raise _Exit(status)
-
-        monkeypatch.setattr(os, "_exit", leave)
-        monkeypatch.setattr(sys, "argv", ["foundrank", *map(str, arguments)])
-        try:
-            cli.main()
-        except (_Exit, SystemExit) as left:
-            return int(left.args[0] or 0), capfd.readouterr().err
-        return 0, capfd.readouterr().err
-
-    return call
 
 
 def edit(**columns: object) -> Change:

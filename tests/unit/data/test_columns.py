@@ -44,7 +44,7 @@ def test_what_each_domain_needs():
     needs = {d: {n.name: n.holds for n in needed_columns(experiment, d)} for d in experiment.domains}
     common = {"user": ID, "item": ID, "clicks": NUMBER, "history": LIST, "hour": ID, "click": LABEL, "row": ID}
     search = {"query": ID, "query_vector": VECTOR, "intent": ID}
-    own = {"rank": NUMBER, "matched": LIST, "slot": ID, "buy": LABEL, "truth": NUMBER}
+    own = {"rank": NUMBER, "matched": LIST, "slot": ID, "buy": LABEL, "truth": "probability"}
     assert needs["find"] == common | search | own
     assert needs["home"] == common | {"slot": ID, "picture": VECTOR}
     assert needs["new"] == common | {"like": LABEL}

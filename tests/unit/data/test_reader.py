@@ -186,13 +186,13 @@ def test_training_batches_carry_no_host_columns(worlds):
 
 def test_the_cache_saves_reading_and_changes_nothing(worlds, monkeypatch):
     reads: Counter = Counter()
-    read = reader_module.read_group
+    read = reader_module.read_events
 
-    def counting(path, group, columns):
+    def counting(path, group, needs, policy):
         reads[path, group] += 1
-        return read(path, group, columns)
+        return read(path, group, needs, policy)
 
-    monkeypatch.setattr(reader_module, "read_group", counting)
+    monkeypatch.setattr(reader_module, "read_events", counting)
     for world in worlds:
         (plan,) = deal(world.chunks(shuffle_rows=20), 1, 8)
         reads.clear()

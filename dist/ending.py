@@ -1,0 +1,64 @@
+"""How a command ends: what it says of an error, and the status it leaves with."""
+
+import errno
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from typing import NoReturn
+
+from rich.console import Console
+
+from ..data.errors import UserError
+from .launch import launched
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
+_WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
+
+
+def end_failed(error: Exception) -> None:
+    """Ends a command that raised an error: a user's mistake is one paragraph and status 2, anything else is raised again."""
+    if isinstance(error, UserError):
+        _tell(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
+    if not launched():
+        raise error
+    time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def end(done: SystemExit) -> None:
+    """Ends a command that is through, with its status."""
+    if not launched():
+        raise done
+    # The work is done and the process group closed. Threads of the libraries that are still about can abort an
+    # interpreter that takes itself apart, and the job would count as failed.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
+
+
+def quiet() -> None:
+    """Keeps the libraries' notes to their own developers out of a user's terminal."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    for name in ("torch.fx", "torchrec", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _tell(error: UserError) -> NoReturn:
+    """Says what is wrong, and leaves with status 2."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"error: {error.where}", style="bold red", markup=False)
+    console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
+    sys.stderr.flush()
+    # A collective may still be pending in a background thread, and would keep a failed rank alive.
+    os._exit(2)

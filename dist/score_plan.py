@@ -1,0 +1,167 @@
+"""What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..data.bad_data import check_share
+from ..data.columns import needed_columns
+from ..data.errors import UserError, nearest
+from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
+from ..data.settings import BadDataConfig
+from .checkpoint import best
+from .run_folder import open_run, read_json, write_json
+
+DOMAIN, SUCCESS = "domain", "_SUCCESS"
+_JOB = "_job.json"
+_BAD_ROWS = b"foundrank.bad_rows"
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What is to be scored.
+
+    Attributes:
+        run: the run folder whose best checkpoint scores.
+        source: a Parquet file, a folder of them, or a glob.
+        out: folder of the scores.
+        domain: the domain of all rows; None if the input has a column ``domain``.
+        keep: further input columns to pass through.
+        policy: for bad data.
+    """
+
+    run: Path
+    source: str
+    out: Path
+    domain: str | None = None
+    keep: Sequence[str] = ()
+    policy: BadDataConfig = field(default_factory=BadDataConfig)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row group of the input, and the file its scores go to."""
+
+    file: str
+    group: int
+    rows: int
+    out: Path
+
+
+def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
+    """Checks the input, makes the output folder and names the parts.
+
+    Returns:
+        The parts, and the files they are of.
+
+    Raises:
+        UserError: no run, an unknown domain or column, no input, input that lacks a column, or an output folder that
+            cannot be made or holds something else.
+    """
+    experiment, _ = open_run(job.run)
+    checkpoint = best(job.run)
+    if job.domain is not None and job.domain not in experiment.domains:
+        raise UserError("--domain", f"'{job.domain}' is no domain of this run", nearest(job.domain, experiment.domains))
+    pattern = str(Path(job.source) / "**" / "*.parquet") if Path(job.source).is_dir() else job.source
+    files = list_events(pattern, "the input to score", job.policy)
+    schema = open_parquet(files.files[0]).schema_arrow
+    if job.domain is None and DOMAIN not in schema.names:
+        raise UserError(
+            files.files[0],
+            "has no column 'domain'",
+            f"Add one, or say --domain with one of: {', '.join(experiment.domains)}.",
+        )
+    for name in job.keep:
+        if name not in schema.names:
+            raise UserError("--keep", f"'{name}' is no column of {files.files[0]}", nearest(name, schema.names))
+    named = [job.domain] if job.domain else [d for d in experiment.domains if d in _domains_named(files, job.policy)]
+    needs = {need.name: need for d in named for need in needed_columns(experiment, d, with_labels=False)}
+    files = check_columns(files, list(needs.values()), job.policy)
+    claimed = {
+        "run": str(job.run.resolve()),
+        "checkpoint": checkpoint.name,
+        "domain": job.domain,
+        "keep": list(job.keep),
+        "input": [[file, os.path.getsize(file)] for file in files.files],
+    }
+    out = job.out.absolute()
+    _claim(out, claimed)
+    parts = [
+        Part(file, g, rows, out / f"part-{f:05d}-{g:05d}.parquet")
+        for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
+        for g, rows in enumerate(groups)
+    ]
+    return parts, files
+
+
+def unfinished(parts: Sequence[Part], out: Path) -> list[Part]:
+    """Those that are not there yet; a job that has any is no success."""
+    todo = [part for part in parts if not part.out.exists()]
+    if todo:
+        (out / SUCCESS).unlink(missing_ok=True)
+    return todo
+
+
+def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
+    """Writes the scores of a part, whole or not at all, with the number of its bad rows in the file's metadata."""
+    temporary = part.out.with_name(f".{part.out.name}.tmp-{os.getpid()}")
+    if bad_rows:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _BAD_ROWS: str(bad_rows)})
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, part.out)
+
+
+def succeed(job: ScoringJob, parts: Sequence[Part]) -> int:
+    """Writes ``_SUCCESS``; the number of bad rows in all parts.
+
+    Raises:
+        UserError: there are more of them than the policy allows.
+    """
+    bad = 0
+    if job.policy.skips:
+        bad = sum(int((pq.read_schema(part.out).metadata or {}).get(_BAD_ROWS, 0)) for part in parts)
+        check_share(bad, sum(part.rows for part in parts), job.policy, job.source)
+    (job.out / SUCCESS).touch()
+    return bad
+
+
+def _claim(out: Path, job: dict[str, Any]) -> None:
+    """Makes the output folder this job's, or finds that it is; parts of another job must not be mistaken for its own."""
+    if out.exists() and not out.is_dir():
+        raise UserError(out, "is a file", "Give a folder for the scores.")
+    held = read_json(out / _JOB) if out.is_dir() else None
+    if held is None and out.is_dir() and any(out.iterdir()):
+        raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
+    if held is not None and held != job:
+        changed = ", ".join(key for key in job if held.get(key) != job[key])
+        raise UserError(
+            out, f"holds the scores of another job ({changed} differ)", "Give an empty folder, or delete that one."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / _JOB, job)
+    except OSError as error:
+        raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
+    for stray in out.glob(".*.tmp-*"):
+        stray.unlink()
+
+
+def _domains_named(files: EventFiles, policy: BadDataConfig) -> set[str]:
+    """Values of the input's ``domain`` column."""
+    named: set[str] = set()
+    for file, groups in zip(files.files, files.group_rows, strict=True):
+        for group in range(len(groups)):
+            try:
+                values = read_group(file, group, [DOMAIN])[DOMAIN]
+            except Unreadable:
+                if policy.skips:
+                    continue  # counted when it is its turn
+                raise
+            named |= set(pc.unique(values.cast(pa.string())).to_pylist())
+    return named
