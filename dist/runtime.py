@@ -91,6 +91,34 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _join(backend: str) -> None:
+    """Joins the process group that a launcher describes.
+
+    torchrun's agents hand the same key-value store to every generation of ranks, and in it the addresses of ranks that are
+    no more: one that reads such an address before its new owner has written connects to nothing (torch 2.13). A prefix for
+    each restart keeps generations apart where one agent counts the restarts. Several count differently, so they must not share.
+
+    Raises:
+        UserError: several agents share a store, and are to restart ranks.
+    """
+    environment = os.environ
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        torch_dist.init_process_group(backend, timeout=_TIMEOUT)
+        return
+    if environment["GROUP_WORLD_SIZE"] != "1" and environment["TORCHELASTIC_MAX_RESTARTS"] != "0":
+        raise UserError(
+            "torchrun --max-restarts",
+            f"is {environment['TORCHELASTIC_MAX_RESTARTS']} on several nodes that share a store, where restarts get stuck",
+            "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment on every node.",
+        )
+    rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    store = torch_dist.TCPStore(  # type: ignore[attr-defined]
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size, is_master=False, timeout=_TIMEOUT
+    )
+    of_restart = torch_dist.PrefixStore(f"restart {environment['TORCHELASTIC_RESTART_COUNT']}", store)  # type: ignore[attr-defined]
+    torch_dist.init_process_group(backend, store=of_restart, rank=rank, world_size=world_size, timeout=_TIMEOUT)
+
+
 @contextmanager
 def start() -> Iterator[Runtime]:
     """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
@@ -106,7 +134,7 @@ def start() -> Iterator[Runtime]:
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     with tempfile.TemporaryDirectory() as folder:
         if launched():
-            torch_dist.init_process_group(backend, timeout=_TIMEOUT)
+            _join(backend)
         else:
             # TorchRec reads these even when it is alone.
             os.environ.update({"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"})

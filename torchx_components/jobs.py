@@ -179,7 +179,8 @@ def _job(
         memMB=memMB,
         h=h,
         image=image,
-        env=dict(env or {}),
+        # Agents that share their store cannot restart ranks: new ones find addresses of old ones in it.
+        env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **(env or {})},
         mounts=mounts,
         max_retries=max_retries,
     )

@@ -5,6 +5,7 @@
 Jobs take turns, two at a time. The first thing that does not hold ends it, with the seed that shows it again.
 """
 
+import os
 import random
 import shutil
 import tempfile
@@ -17,8 +18,8 @@ import typer
 
 from benchmarks.comparison_table import write_section
 
-from .faults import Broken
-from .jobs import DAMAGE, JOBS, Bench
+from .faults import Broken, Disk
+from .jobs import CLOCK, DAMAGE, JOBS, Bench
 
 AT_ONCE = 2
 STRIKES = 4  # faults of one job, before it is left in peace
@@ -54,12 +55,16 @@ def disturb(bench: Bench, job: str, seed: int, strikes: int) -> Counter[str]:
     """
     work = bench.folder / f"{job}-{seed}"
     work.mkdir()
+    disk = Disk(work) if os.geteuid() == 0 else None
     try:
-        done = JOBS[job](bench, work, random.Random(seed), strikes)
+        done = JOBS[job](bench, work, random.Random(seed), strikes, disk)
     except Broken as error:
         kept = Path(tempfile.mkdtemp(prefix="chaos-")) / work.name
         shutil.copytree(work, kept)
         raise Broken(f"{job}, seed {seed}, kept in {kept}: {error}") from error
+    finally:
+        if disk is not None:
+            disk.remove()
     shutil.rmtree(work)
     return done
 
@@ -69,12 +74,13 @@ def table(found: list[tuple[str, Counter[str]]], seed: int) -> str:
     totals = {job: sum((done for name, done in found if name == job), Counter()) for job in JOBS}
     faults = sorted({fault for done in totals.values() for fault in done})
     everything = sum(sum(done.values()) for done in totals.values())
+    injected = everything - sum(done[DAMAGE] + done[CLOCK] for done in totals.values())
     lines = [f"| {fault} | " + " | ".join(str(totals[job][fault]) for job in JOBS) + " |" for fault in faults]
     sums = " | ".join(str(sum(totals[job].values())) for job in JOBS)
     jobs = " | ".join(f"{job} ({sum(name == job for name, _ in found)} jobs)" for job in JOBS)
     return f"""### Injected so far
 
-    python -m tests.chaos.chaos --injections {everything - sum(done[DAMAGE] for done in totals.values())} --seed {seed}
+    python -m tests.chaos.chaos --injections {injected} --seed {seed}
 
 | what was done | {jobs} |
 | --- | {" | ".join("---:" for _ in JOBS)} |

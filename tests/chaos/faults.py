@@ -1,7 +1,9 @@
 """What can happen to a running command, and making it happen at a moment drawn at random."""
 
+import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -16,12 +18,52 @@ from ..jobs.commands import COMMAND, ENVIRONMENT
 HANGS = 120.0  # seconds after which a command that should have ended counts as hanging
 _SMALL = 2048  # bytes: no checkpoint, part or shard is smaller
 
-KILL_ALL, KILL_RANK, TERMINATE, NO_SPACE = "kill -9 of all", "kill -9 of a rank", "SIGTERM", "no space"
+KILL_ALL, KILL_RANK, TERMINATE, NO_SPACE = "kill -9 of all", "kill -9 of a rank", "SIGTERM", "no file above 2 kB"
+FULL_DISK, READ_ONLY = "a disk that fills up", "a read-only disk"
 FAULTS = (KILL_ALL, KILL_RANK, TERMINATE, NO_SPACE)
+DISK_FAULTS = (FULL_DISK, READ_ONLY)
+_STATUS = {
+    KILL_ALL: {-9},
+    KILL_RANK: {1, -9},
+    TERMINATE: {75, -15, 143},
+    NO_SPACE: {1, 2},
+    FULL_DISK: {1, 2},
+    READ_ONLY: {1, 2},
+}
 
 
 class Broken(AssertionError):
     """Something that must hold did not, after faults."""
+
+
+class Disk:
+    """A disk of memory that can be filled up and made read-only, mounted on a folder; root alone can have one."""
+
+    _SIZE = "400m"
+
+    def __init__(self, folder: Path):
+        """Mounts it on an empty folder."""
+        self.folder = folder
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._SIZE}", "tmpfs", str(folder)], check=True)
+
+    def fill(self) -> None:
+        """Leaves room for a page or two."""
+        self._remount(f"size={shutil.disk_usage(self.folder).used + 8192}")
+
+    def lock(self) -> None:
+        """Nothing may be written from now on."""
+        self._remount("ro")
+
+    def free(self) -> None:
+        """All is well again."""
+        self._remount(f"rw,size={self._SIZE}")
+
+    def remove(self) -> None:
+        """Unmounts it; what was on it is gone."""
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def _remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(self.folder)], check=True)
 
 
 @dataclass
@@ -50,25 +92,37 @@ def run(command: Command, log: Path) -> None:
         raise Broken(f"{command.arguments} ended with status {status}:\n{_tail(log)}")
 
 
-def inject(command: Command, fault: str, draw: random.Random, log: Path) -> None:
+def inject(command: Command, fault: str, draw: random.Random, log: Path, disk: Disk | None) -> None:
     """Runs a command and does something to it: four times of five while it works, else while it starts.
+
+    Args:
+        command: what is run.
+        fault: one of `FAULTS`, or with a disk of `DISK_FAULTS`.
+        draw: of the moment and the rank.
+        log: file for what it says.
+        disk: the one it writes to, if that can fill up.
 
     Raises:
         Broken: it hangs, or what it says of the fault is not what it should be.
     """
     at_work, seconds = draw.random() < 0.8, draw.uniform(0, command.seconds)
+    if fault == READ_ONLY and disk is not None:
+        disk.lock()
     process = _start(command, log, limit=_SMALL if fault == NO_SPACE else None)
-    if fault != NO_SPACE:
+    if fault not in (NO_SPACE, READ_ONLY):
         begun = time.monotonic()
         while at_work and process.poll() is None and not command.at_work() and time.monotonic() < begun + HANGS:
             time.sleep(0.01)
         time.sleep(seconds)
-        if process.poll() is None:
+        if process.poll() is None and fault == FULL_DISK and disk is not None:
+            disk.fill()
+        elif process.poll() is None:
             _strike(process, fault, draw)
     status = _end(process, log)
-    expected = {KILL_ALL: {-9}, KILL_RANK: {1, -9}, TERMINATE: {75, -15, 143}, NO_SPACE: {1, 2}}[fault] | {0}
-    if status not in expected:
-        raise Broken(f"{command.arguments} after {fault}: status {status}, not one of {expected}:\n{_tail(log)}")
+    if disk is not None:
+        disk.free()
+    if status not in _STATUS[fault] | {0}:
+        raise Broken(f"{command.arguments} after {fault}: status {status}, not one of {_STATUS[fault]}:\n{_tail(log)}")
 
 
 def _start(command: Command, log: Path, limit: int | None = None) -> subprocess.Popen:
@@ -113,6 +167,13 @@ def _end(process: subprocess.Popen, log: Path) -> int:
 
 def _tail(log: Path) -> str:
     return "\n".join(log.read_text().splitlines()[-15:])
+
+
+def shift_clock(folder: Path, draw: random.Random) -> None:
+    """Dates all files years ahead or back, each by itself, as machines with other clocks would have."""
+    for path in folder.rglob("*"):
+        when = time.time() + draw.uniform(-1, 1) * 3e8
+        os.utime(path, (when, when))
 
 
 def flip_a_byte(path: Path, draw: random.Random) -> None:

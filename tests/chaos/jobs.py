@@ -15,9 +15,9 @@ import yaml
 
 from ..jobs.commands import foundrank, settings
 from ..tiny_encoder import write_bert
-from .faults import FAULTS, KILL_ALL, Broken, Command, flip_a_byte, inject, run
+from .faults import DISK_FAULTS, FAULTS, KILL_ALL, Broken, Command, Disk, flip_a_byte, inject, run, shift_clock
 
-DAMAGE = "a byte changed"
+DAMAGE, CLOCK = "a byte changed", "other clocks"
 ROWS, TEXTS = 20_000, 9_000
 _WORDS = [f"word{n}" for n in range(200)]
 _TRAINING = settings(
@@ -79,14 +79,26 @@ class Bench:
         return Command(arguments, lambda: len(list(out.glob("part-*.parquet"))) > parts, seconds=2)
 
 
-def disturb_train(bench: Bench, work: Path, draw: random.Random, strikes: int) -> Counter[str]:
+def _faults(disk: Disk | None) -> tuple[str, ...]:
+    return FAULTS if disk is None else FAULTS + DISK_FAULTS
+
+
+def _change_clocks(folder: Path, draw: random.Random, done: Counter[str]) -> None:
+    """Once in four times."""
+    if draw.random() < 0.25 and folder.exists():
+        shift_clock(folder, draw)
+        done[CLOCK] += 1
+
+
+def disturb_train(bench: Bench, work: Path, draw: random.Random, strikes: int, disk: Disk | None) -> Counter[str]:
     """Faults during a training, on 1 or 2 ranks all along or changing; a checkpoint may be damaged as well."""
     changing, ranks = draw.random() < 0.4, draw.choice((1, 2))
     done: Counter[str] = Counter()
-    out, log = work / "run", work / "log"
+    out, log = work / "run", work.with_suffix(".log")
     for _ in range(strikes):
-        fault = draw.choice((*FAULTS, DAMAGE))
-        inject(bench.train(out, ranks), KILL_ALL if fault == DAMAGE else fault, draw, log)
+        fault = draw.choice((*_faults(disk), DAMAGE))
+        _change_clocks(out, draw, done)
+        inject(bench.train(out, ranks), KILL_ALL if fault == DAMAGE else fault, draw, log, disk)
         newest = sorted(out.glob("checkpoints/step_*/COMMITTED"))
         if fault == DAMAGE and len(newest) > 1:  # with one alone there is nothing to go back to
             flip_a_byte(draw.choice([path for path in newest[-1].parent.iterdir() if path.stat().st_size]), draw)
@@ -119,32 +131,34 @@ def _weights(run_folder: Path) -> dict[str, str]:
     return {name: of for name, of in sums.items() if name not in ("state.json", ".metadata")}
 
 
-def disturb_embed(bench: Bench, work: Path, draw: random.Random, strikes: int) -> Counter[str]:
+def disturb_embed(bench: Bench, work: Path, draw: random.Random, strikes: int, disk: Disk | None) -> Counter[str]:
     """Faults while texts are embedded, on ranks that change; the store must have the same bytes."""
     done: Counter[str] = Counter()
     for _ in range(strikes):
-        fault, ranks = draw.choice(FAULTS), draw.choice((1, 2))
-        inject(bench.embed(work / "store", ranks), fault, draw, work / "log")
+        fault, ranks = draw.choice(_faults(disk)), draw.choice((1, 2))
+        _change_clocks(work / "store", draw, done)
+        inject(bench.embed(work / "store", ranks), fault, draw, work.with_suffix(".log"), disk)
         done[f"{fault}, {ranks} rank{'s' * (ranks > 1)}"] += 1
-    run(bench.embed(work / "store", draw.choice((1, 2))), work / "log")
+    run(bench.embed(work / "store", draw.choice((1, 2))), work.with_suffix(".log"))
     if _bytes(work / "store") != _bytes(bench.undisturbed_store()):
         raise Broken("the store is not the one an undisturbed job writes")
     return done
 
 
-def disturb_score(bench: Bench, work: Path, draw: random.Random, strikes: int) -> Counter[str]:
+def disturb_score(bench: Bench, work: Path, draw: random.Random, strikes: int, disk: Disk | None) -> Counter[str]:
     """Faults while rows are scored, on ranks that change; finished parts stay, and in the end all rows are there once."""
     done: Counter[str] = Counter()
     out, undisturbed = work / "scores", bench.undisturbed_scores()
     for _ in range(strikes):
-        fault, ranks = draw.choice(FAULTS), draw.choice((1, 2))
+        fault, ranks = draw.choice(_faults(disk)), draw.choice((1, 2))
+        _change_clocks(out, draw, done)
         before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
-        inject(bench.score(out, ranks), fault, draw, work / "log")
+        inject(bench.score(out, ranks), fault, draw, work.with_suffix(".log"), disk)
         done[f"{fault}, {ranks} rank{'s' * (ranks > 1)}"] += 1
         again = [name for name, when in before.items() if (out / name).stat().st_mtime_ns != when]
         if again:
             raise Broken(f"finished parts were made again: {again}")
-    run(bench.score(out, draw.choice((1, 2))), work / "log")
+    run(bench.score(out, draw.choice((1, 2))), work.with_suffix(".log"))
     given, wanted = pq.read_table(out), pq.read_table(undisturbed)
     names = [sorted(path.name for path in folder.iterdir()) for folder in (out, undisturbed)]
     if names[0] != names[1]:

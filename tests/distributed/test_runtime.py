@@ -3,7 +3,7 @@
 import pytest
 
 from foundrank.data.errors import UserError
-from foundrank.dist.runtime import Runtime
+from foundrank.dist.runtime import Runtime, start
 
 from .harness import run_ranks
 
@@ -32,3 +32,16 @@ def test_an_error_on_main_is_everyones(world_size: int):
     assert run_ranks(fail_on_main, world_size, True) == ["UserError: a file: is bad. Mend it."] * world_size
     said = run_ranks(fail_on_main, world_size, False)
     assert said == ["OSError: no space", "RuntimeError: rank 0 failed: OSError('no space')"][:world_size]
+
+
+def test_several_agents_that_share_a_store_may_not_restart_ranks(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "GROUP_WORLD_SIZE": "2",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_MAX_RESTARTS": "3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"), start():
+        pass
