@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,19 @@ def agent(world: Path, run: Path, port: int, nodes: str, ranks: int) -> subproce
     options += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=x", f"--rdzv-conf={QUICK}"]
     sets = [word for change in (*TINY, *CHANGES) for word in ("--set", change)]
     environment = ENVIRONMENT | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "0" if nodes == "1" else "1"}
-    command = ["torchrun", *options, "-m", "foundrank.dist.cli", "train", str(world), "--run-dir", str(run), *sets]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *options,
+        "-m",
+        "foundrank.dist.cli",
+        "train",
+        str(world),
+        "--run-dir",
+        str(run),
+        *sets,
+    ]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -293,7 +293,7 @@ def test_host_columns_are_the_same_in_every_batch(world):
     _, events, encoder, reference = world
     rows = {name: events[name][:4] for name in DOMAINS}
     parts = {name: encode(encoder, name, rows[name], with_host=True) for name in DOMAINS}
-    names = {"user", "user_known", "list", "list_known", "item", "probability/click"}
+    names = {"user", "user_known", "list", "list_known", "item", "bad", "probability/click"}
     for chosen in (["find"], ["home"], ["new", "home"], ["find", "new"], ["new", "find", "home"]):
         batch = assemble([parts[name] for name in chosen], encoder.layout, encoder.text_vectors, 16)
         ordered = [(name, row) for name in DOMAINS if name in chosen for row in rows[name]]
@@ -306,6 +306,7 @@ def test_host_columns_are_the_same_in_every_batch(world):
         assert batch.host["user"].tolist() == keys
         assert batch.host["user_known"].tolist() == [row["user"] is not None for _, row in ordered]
         assert batch.host["list_known"].all()
+        assert not batch.host["bad"].any()
         assert batch.host["item"].tolist() == [reference.rows["item"].get(row["item"], 0) for _, row in ordered]
 
 

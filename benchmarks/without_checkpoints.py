@@ -1,0 +1,21 @@
+"""``foundrank`` with checkpoints that are never written: what `benchmarks.checkpointing` compares with."""
+
+from foundrank.dist import cli, train
+
+
+class _Nothing:
+    """Takes a checkpoint's place and does none of its work."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def save(self, *_: object) -> None:
+        """Saves nothing."""
+
+    def wait(self) -> None:
+        """Waits for nothing."""
+
+
+if __name__ == "__main__":
+    train.Checkpoints = _Nothing  # type: ignore[misc, assignment]
+    cli.main()
