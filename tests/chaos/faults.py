@@ -48,11 +48,15 @@ class Disk:
 
     def fill(self) -> None:
         """Leaves room for a page or two."""
-        self._remount(f"size={shutil.disk_usage(self.folder).used + 8192}")
+        for _ in range(100):  # while the job writes, what is used may outgrow the size before that is set
+            if self._remount(f"size={shutil.disk_usage(self.folder).used + 8192}"):
+                return
+        raise OSError("the disk does not fill up")
 
     def lock(self) -> None:
         """Nothing may be written from now on."""
-        self._remount("ro")
+        if not self._remount("ro"):
+            raise OSError(f"{self.folder}: a file is still open for writing")
 
     def free(self) -> None:
         """All is well again."""
@@ -62,8 +66,9 @@ class Disk:
         """Unmounts it; what was on it is gone."""
         subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
-    def _remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.folder)], check=True)
+    def _remount(self, options: str) -> bool:
+        command = ["mount", "-o", f"remount,{options}", str(self.folder)]
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
 
 
 @dataclass
