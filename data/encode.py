@@ -59,6 +59,11 @@ class EventEncoder:
             self.text_vectors[name] = store.vectors
             self._text_index[name] = (KeyIndex(id_keys(store.keys)[0]), store.row_of_key.astype(np.int64))
 
+    def text_rows(self, entity: str, ids: pa.Array | pa.ChunkedArray | np.ndarray) -> np.ndarray:
+        """``[N]`` int64 rows of an entity's text store, -1 where there is no text. ``ids``: a column of them, or their keys."""
+        keys, valid = (ids, np.ones(len(ids), bool)) if isinstance(ids, np.ndarray) else id_keys(ids)
+        return self._text_rows(entity, keys, valid)
+
     def encode(
         self, domain: str, table: pa.Table, where: str, with_labels: bool = True, with_host: bool = False
     ) -> Rows:

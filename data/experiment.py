@@ -196,6 +196,10 @@ class Experiment(Strict):
 
     name: Name = Field(description="a short name, used in folders and reports")
     seed: int = Field(default=2026, ge=0, description="of initial weights and of the order of rows")
+    init_from: str | None = Field(
+        default=None, description="run folder to fine-tune: its tables and weights are what training begins with"
+    )
+    only: tuple[Name, ...] = Field(default=(), description="the domains in use; all of them when empty")
     entities: EntitiesConfig = Field(description="user, item and, for search, query")
     context: dict[Name, FeatureConfig] = Field(
         default_factory=dict, description="features of the event, in every domain"

@@ -1,6 +1,7 @@
 """Reading an experiment file: YAML, ``--set`` overrides, checks, absolute paths."""
 
 import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -144,6 +145,15 @@ def _check_parts(experiment: Experiment, path: Path) -> None:
     entities = experiment.entities
     if experiment.text.vectors == "none" and experiment.model.aspects == ("text",):
         raise UserError(f"{path}: text.vectors", "is 'none', and model.aspects is text alone", "Add another aspect.")
+    for name in experiment.only:
+        if name not in experiment.domains:
+            raise UserError(f"{path}: only", f"'{name}' is none of the domains", nearest(name, experiment.domains))
+    if experiment.training.freeze and experiment.init_from is None:
+        raise UserError(
+            f"{path}: training.freeze",
+            "freezes what was never trained",
+            "Say with init_from which run to fine-tune, or remove `freeze`.",
+        )
     for name, domain in experiment.domains.items():
         if domain.kind == "search" and entities.query is None:
             raise UserError(
@@ -202,9 +212,13 @@ def _check_shared_names(experiment: Experiment, path: Path) -> None:
 
 def _resolve(experiment: Experiment, root: Path) -> Experiment:
     def absolute(text: str) -> str:
-        return str(root / Path(text).expanduser())
+        return os.path.normpath(root / Path(text).expanduser())
 
     raw = experiment.model_dump(mode="json", exclude_none=True)
+    if only := raw.pop("only"):
+        raw["domains"] = {name: domain for name, domain in raw["domains"].items() if name in only}
+    if "init_from" in raw:
+        raw["init_from"] = absolute(raw["init_from"])
     for entity in raw["entities"].values():
         if "catalog" in entity:
             entity["catalog"]["path"] = absolute(entity["catalog"]["path"])

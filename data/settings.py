@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Aspect = Literal["id", "text", "sparse"]
 ASPECTS: tuple[str, ...] = get_args(Aspect)
+Level = Literal["L0", "L1", "L2", "L3"]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -75,13 +76,18 @@ class ModelConfig(Strict):
     )
     embedding_dim: Positive = Field(default=32, description="width of id and sparse embeddings; a multiple of 4")
     width: Positive = Field(default=64, description="D: width of every aspect and entity vector")
-    gate: Literal["mean", "mean_gate", "cls_gate", "domain_gate", "none"] = Field(
+    gate: Literal["mean", "mean_gate", "cls_gate", "domain_gate", "domain_count_gate", "none"] = Field(
         default="domain_gate",
         description="how aspects are fused; none: no aspects, all lookups, numbers and vectors side by side",
     )
     interaction: bool = Field(default=True, description="add elementwise products of item with user, query and history")
     id_dropout: Share = Field(
         default=0.1, description="share of training rows whose id aspect is hidden, so the others learn to stand alone"
+    )
+    id_from_text: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of a loss that predicts the id aspect from the text; what it predicts then stands in for an id never seen or hidden; 0: none of this",
     )
     domain_width: int = Field(
         default=128, ge=0, description="width of the domain-adaptive layer's output; 0: no such layer"
@@ -110,6 +116,15 @@ class ModelConfig(Strict):
         return self
 
 
+class LevelRatesConfig(Strict):
+    """Factors of the learning rates, for fine-tuning; what is in a level is in docs/model.md."""
+
+    L0: float = Field(default=1.0, gt=0, description="of tables and text projections")
+    L1: float = Field(default=1.0, gt=0, description="of encoders and gates")
+    L2: float = Field(default=1.0, gt=0, description="of domain-adaptive layer and experts")
+    L3: float = Field(default=1.0, gt=0, description="of towers")
+
+
 class TrainingConfig(Strict):
     """How the model is trained."""
 
@@ -119,6 +134,12 @@ class TrainingConfig(Strict):
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
     sparse_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of the tables")
+    freeze: tuple[Level, ...] = Field(
+        default=(), max_length=3, description="levels of parameters that stay as they are; for fine-tuning"
+    )
+    level_rates: LevelRatesConfig = Field(
+        default_factory=LevelRatesConfig, description="factors of the learning rates, per level of parameters"
+    )
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         default="rowwise_adagrad", description="fused into the tables' backward"
     )

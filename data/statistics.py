@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ import pyarrow as pa
 from .bad_data import BadValue, Skipped, read_events, rows_of
 from .catalog import read_catalog_features
 from .columns import VECTOR, comes_from_catalog, needed_columns
+from .errors import UserError
 from .experiment import Encoding, Experiment, FeatureConfig
-from .ids import hash_rows, id_keys
+from .ids import id_keys
+from .key_counts import KeyCounts, Table
 from .layout import Layout, feature_key, id_key, make_layout
 from .parquet import EventFiles
 from .prefetch import prefetch
@@ -21,7 +23,6 @@ from .values import numbers, ragged_keys
 from .vocabulary import HashedIds, Vocabulary
 
 SKIPPED = "skipped_rows.parquet"
-Table = Vocabulary | HashedIds
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Statistics:
         rows: domain -> rows in training.
         text_sizes: entity -> width of its text vectors.
         skipped: bad rows of training.
+        profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
     """
 
     tables: dict[str, Table]
@@ -43,6 +45,29 @@ class Statistics:
     rows: dict[str, int]
     text_sizes: dict[str, int] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=Skipped)
+    profiles: dict[str, list[float]] = field(default_factory=dict)
+
+    def extended(self, new: "Statistics") -> "Statistics":
+        """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
+        keep their means; labels, rows and what was skipped are those of the new data.
+
+        Raises:
+            UserError: an id or feature is encoded in another way than before.
+        """
+        tables = dict(new.tables)
+        for name, table in self.tables.items():
+            if name not in new.tables:
+                continue
+            if type(table) is not type(new.tables[name]) or (
+                isinstance(table, HashedIds) and table.rows != new.tables[name].rows
+            ):
+                raise UserError(
+                    f"the encoding of {name}",
+                    "is not the one of the run to fine-tune",
+                    "Give it the same `encoding` and `buckets`.",
+                )
+            tables[name] = table.extended(new.tables[name])  # type: ignore[arg-type]
+        return replace(new, tables=tables, dense=new.dense | {n: m for n, m in self.dense.items() if n in new.dense})
 
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
@@ -61,6 +86,7 @@ class Statistics:
             "rows": self.rows,
             "text_sizes": self.text_sizes,
             "skipped": self.skipped.rows,
+            "profiles": self.profiles,
         }
         (folder / "statistics.json").write_text(json.dumps(plain, indent=1))
         self.skipped.save(folder / SKIPPED)
@@ -72,7 +98,8 @@ class Statistics:
         read = {"hash": HashedIds.load, "vocab": Vocabulary.load}
         tables = {name: read[kind](folder / f"{name}.parquet") for name, kind in plain["tables"].items()}
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
-        return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"], Skipped(plain["skipped"]))
+        skipped = Skipped(plain["skipped"])
+        return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
 
 
 def count(
@@ -93,7 +120,7 @@ def count(
         UserError: a bad catalog, a bad dense value, or more bad rows than `bad_data` allows.
     """
     skipped = Skipped()
-    ids: dict[str, _KeyCounts] = {}
+    ids: dict[str, KeyCounts] = {}
     sums: dict[str, np.ndarray] = {}
     labels: dict[str, dict[str, list[int]]] = {}
     features: dict[str, dict[str, FeatureConfig]] = {}
@@ -125,7 +152,7 @@ def count(
     tables |= _count_catalogs(experiment, ids, sums)
     for name, feature in _all_event_features(experiment).items():
         if feature.kind in ("categorical", "list") and feature_key(name) not in tables:
-            tables[feature_key(name)] = _KeyCounts(feature).table()
+            tables[feature_key(name)] = KeyCounts(feature).table()
     sizes = {
         name: open_text_store(text_store_folder(experiment, name)).size
         for name in experiment.entities.with_text()
@@ -163,8 +190,8 @@ def _all_event_features(experiment: Experiment) -> dict[str, FeatureConfig]:
     }
 
 
-def _counter(ids: dict[str, "_KeyCounts"], name: str, encoding: Encoding) -> "_KeyCounts":
-    return ids.setdefault(name, _KeyCounts(encoding))
+def _counter(ids: dict[str, "KeyCounts"], name: str, encoding: Encoding) -> "KeyCounts":
+    return ids.setdefault(name, KeyCounts(encoding))
 
 
 def _add_feature(
@@ -184,10 +211,10 @@ def _add_feature(
 
 
 def _count_catalogs(
-    experiment: Experiment, ids: dict[str, "_KeyCounts"], sums: dict[str, np.ndarray]
+    experiment: Experiment, ids: dict[str, "KeyCounts"], sums: dict[str, np.ndarray]
 ) -> dict[str, Table]:
     """Counts catalog features as often as training events show them, so that rare means rare in training."""
-    counters: dict[str, _KeyCounts] = {}
+    counters: dict[str, KeyCounts] = {}
     for entity_name, entity in experiment.entities.present().items():
         if entity.catalog is None:
             continue
@@ -216,71 +243,3 @@ def _mean_deviation(moments: np.ndarray) -> tuple[float, float]:
     rows, mean, squares = moments
     deviation = float(np.sqrt(squares / max(rows, 1)))
     return float(mean), deviation if deviation > 1e-8 * max(abs(mean), 1.0) else 1.0
-
-
-_SMALL_KEYS = 1 << 23  # keys below it are counted in an array
-_PENDING = 1_000_000
-
-
-class _KeyCounts:
-    """Counts of keys: small ones in an array, the others sorted, merged whenever what is pending outgrows what is merged."""
-
-    def __init__(self, encoding: Encoding):
-        self._encoding = encoding
-        self._buckets = np.zeros(encoding.buckets + 1, np.int64) if encoding.encoding == "hash" else None
-        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
-        self._merged, self._pending = 0, 0
-        self._small, self._small_keys, self._small_pending = np.zeros(0, np.int64), [], 0
-
-    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
-        keys = keys[valid]
-        weights = None if weights is None else weights[valid]
-        if self._buckets is not None:
-            rows = hash_rows(keys, self._encoding.buckets)
-            self._buckets += np.bincount(rows, weights, minlength=len(self._buckets)).astype(np.int64)
-            return
-        if weights is None and keys.max(initial=0) < _SMALL_KEYS:
-            self._small_keys.append(keys)
-            self._small_pending += len(keys)
-            if self._small_pending > _PENDING:
-                self._count_small()
-            return
-        self._parts.append(_unique_counts(keys, weights))
-        self._pending += len(self._parts[-1][0])
-        if self._pending > max(self._merged, _PENDING):
-            self._merge()
-
-    def _count_small(self) -> None:
-        keys = np.concatenate(self._small_keys).view(np.int64)
-        counts = np.bincount(keys, minlength=len(self._small))
-        counts[: len(self._small)] += self._small
-        self._small, self._small_keys, self._small_pending = counts, [], 0
-
-    def _merge(self) -> None:
-        if len(self._parts) < 2:
-            return
-        keys, counts = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
-        self._parts = [_unique_counts(keys, counts)]
-        self._merged, self._pending = len(self._parts[0][0]), 0
-
-    def table(self, min_count: int | None = None) -> Table:
-        if self._buckets is not None:
-            return HashedIds(self._buckets)
-        if self._small_keys:
-            self._count_small()
-        if self._small.any():
-            keys = np.flatnonzero(self._small)
-            self._parts.append((keys.astype(np.uint64), self._small[keys]))
-            self._small = np.zeros(0, np.int64)
-        if not self._parts:
-            return Vocabulary(np.zeros(0, np.uint64), np.zeros(0, np.int64))
-        self._merge()
-        keys, counts = self._parts[0]
-        return Vocabulary.from_counts(keys, counts, min_count or self._encoding.min_count)
-
-
-def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    if weights is None:
-        return np.unique(keys, return_counts=True)
-    distinct, inverse = np.unique(keys, return_inverse=True)
-    return distinct, np.bincount(inverse, weights, minlength=len(distinct)).astype(np.int64)

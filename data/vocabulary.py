@@ -66,6 +66,20 @@ class Vocabulary:
         order = np.argsort(rarity.astype(np.uint16) if rarity.max(initial=0) < 2**16 else rarity, kind="stable")
         return cls(keys[order], counts[order])
 
+    def extended(self, new: "Vocabulary") -> "Vocabulary":
+        """With the ids of another one after its own, which keep their rows; what both have counted is added up."""
+        at = self.lookup(new.keys)
+        counts = self.counts.copy()
+        counts[at[at > 0]] += new.counts[1:][at > 0]
+        return Vocabulary(
+            np.concatenate([self.keys, new.keys[at == 0]]), np.concatenate([counts[1:], new.counts[1:][at == 0]])
+        )
+
+    @property
+    def keys(self) -> np.ndarray:
+        """``[rows - 1]`` uint64 keys of rows 1 and later."""
+        return self._keys
+
     @property
     def rows(self) -> int:
         """Rows of the table, the unknown row included."""
@@ -95,6 +109,10 @@ class HashedIds:
 
     def __init__(self, counts: np.ndarray):
         self.counts = counts.astype(np.int64)
+
+    def extended(self, new: "HashedIds") -> "HashedIds":
+        """With what another one of the same number of rows has counted."""
+        return HashedIds(self.counts + new.counts)
 
     @property
     def rows(self) -> int:

@@ -198,6 +198,12 @@ def score(
         str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
     ] = None,
     keep: Annotated[str, typer.Option(help="further input columns to pass through, comma-separated")] = "",
+    like: Annotated[
+        str,
+        typer.Option(
+            help="for a --domain the run has never seen: the domains whose scores are averaged, comma-separated"
+        ),
+    ] = "",
     bad_data: Annotated[
         Literal["fail", "skip"] | None, typer.Option(help="what bad rows mean  [default: the run's bad_data.policy]")
     ] = None,
@@ -210,7 +216,7 @@ def score(
 
     policy = open_run(run)[0].bad_data
     policy = policy.model_copy(update={"policy": bad_data or policy.policy})
-    job = ScoringJob(run, source, out, domain, [name.strip() for name in keep.split(",") if name.strip()], policy)
+    job = ScoringJob(run, source, out, domain, _names(keep), policy, _names(like))
     if not launched():
         tell_set_aside("score", plan_parts(job)[1])  # in this process first: a mistake is told once
     if _spawned(processes):
@@ -222,6 +228,8 @@ def score(
         rows, rate, bad = work(job, runtime)
         if runtime.is_main:
             print(f"scored {rows:,} rows into {out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
+            if like:
+                print(f"zero-shot: the run has not seen '{domain}'; these are mean logits over {', '.join(job.like)}")
             if bad:
                 print(f"{bad:,} of them were bad: they have no score")
 
@@ -255,6 +263,10 @@ def main() -> None:
         end_failed(error)
     except SystemExit as done:
         end(done)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _console() -> Console:

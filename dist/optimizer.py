@@ -8,6 +8,7 @@ import torch
 from torchrec.distributed import DistributedModelParallel
 
 from ..data.settings import TrainingConfig
+from ..model.levels import level_of
 
 
 def schedule(progress: float, training: TrainingConfig) -> float:
@@ -33,11 +34,18 @@ class Optimizer:
     ):
         """Args: the model, how it is trained, and what is told that a part of a step is over (`StepTimes.mark`)."""
         self._training, self._mark = training, mark
+        rates = training.level_rates.model_dump()
         # By name, not by absence from the fused optimizer, which knows this rank's tables only.
-        self._dense = [p for name, p in sharded.named_parameters() if "embedding_bags." not in name]
+        dense = [(name, p) for name, p in sharded.named_parameters() if "embedding_bags." not in name]
+        self._dense = [p for _, p in dense if p.requires_grad]
+        groups = {level: [p for name, p in dense if p.requires_grad and level_of(name) == level] for level in rates}
         self._adamw = torch.optim.AdamW(
-            self._dense, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+            [{"params": of_level, "rate": rates[level]} for level, of_level in groups.items() if of_level],
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            fused=True,
         )
+        self._table_rate = 0.0 if "L0" in training.freeze else rates["L0"]
         self._fused = sharded.fused_optimizer
         self.gradient_norm = torch.zeros(())
         self.share = 1.0
@@ -46,9 +54,9 @@ class Optimizer:
         """Sets both learning rates for the coming step."""
         self.share = schedule(progress, self._training)
         for group in self._adamw.param_groups:
-            group["lr"] = self._training.learning_rate * self.share
+            group["lr"] = self._training.learning_rate * self.share * group["rate"]
         for group in self._fused.param_groups:
-            group["lr"] = self._training.sparse_learning_rate * self.share
+            group["lr"] = self._training.sparse_learning_rate * self.share * self._table_rate
         self._fused.step()  # hands the rate to FBGEMM; the update itself happens inside backward
 
     def zero_grad(self) -> None:

@@ -3,6 +3,7 @@
 Imports little, so that the process that launches the ranks need not wait for TorchRec.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.parquet import EventFiles
+from ..data.profiles import domain_profiles
 from ..data.settings import TrainingConfig
 from ..data.statistics import SKIPPED, count
+from .pretrained import pretrained
 from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run
 
 Events = dict[str, dict[str, EventFiles]]
@@ -34,13 +37,17 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     if check_new_or_same(run, experiment):
         check_same_events(run, train)
         return events
+    before = pretrained(experiment) if experiment.init_from is not None else None
     statistics = count(experiment, train)
+    if before is not None:
+        statistics = before.statistics.extended(statistics)
     if experiment.bad_data.skips:  # of the training events they have just been counted
         for name, of_domain in events.items():
             if "validation" in of_domain:
                 needs = needed_columns(experiment, name)
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
-    EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
+    encoder = EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
+    statistics = replace(statistics, profiles=domain_profiles(encoder, train))
     create_run(run, experiment, statistics, train)
     for name, of_domain in events.items():
         for split, files in of_domain.items():

@@ -137,7 +137,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
         raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
     old = load_experiment(run / EXPERIMENT)
     if old != experiment:
-        changed = list(_differences(old.model_dump(), experiment.model_dump()))
+        changed = list(differences(old.model_dump(), experiment.model_dump()))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
         raise UserError(
             run,
@@ -173,9 +173,10 @@ def check_can_be_made(folder: Path, where: str | Path, remedy: str) -> None:
         raise UserError(where, f"cannot be made: '{existing}' is not a folder you can write to", remedy)
 
 
-def _differences(old: Any, new: Any, at: str = "") -> Iterable[str]:
+def differences(old: Any, new: Any, at: str = "") -> Iterable[str]:
+    """Each value that is not the same in two nested dicts, with its dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+            yield from differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
     elif old != new:
         yield f"{at}: {old!r} there, {new!r} here"

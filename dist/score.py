@@ -73,6 +73,8 @@ class _Scorer:
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
+        tasks, domains = encoder.layout.tasks, encoder.experiment.domains
+        self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
         self._padded = padded_rows(_ROWS, len(self._names))
 
     def score(self, part: Part) -> int:
@@ -82,26 +84,38 @@ class _Scorer:
         scored, row, bad_rows = [], 0, 0
         try:
             for table in iterate_group(part.file, part.group, columns, _ROWS):
-                of_row = _domains(table, self._job.domain, self._names, where, row)
-                pieces, order, bad = self._encode(
-                    table, of_row, f"{where}, in rows {row} to {row + table.num_rows - 1}"
-                )
-                logits = np.empty((table.num_rows, len(self._encoder.layout.tasks)))
-                logits[order] = self._predict(pieces)
-                scored.append(self._output(table, of_row, 1 / (1 + np.exp(-logits)), bad))
+                of_rows = self._of_rows(table, where, row)
+                logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
+                scored.append(self._output(table, of_rows[0], 1 / (1 + np.exp(-logits)), bad))
                 row += table.num_rows
                 bad_rows += int(bad.sum())
         except Unreadable:
             if not self._job.policy.skips:
                 raise
+            self.idle(part.rows, row)
             scored, bad_rows = [], part.rows  # nothing is known of these rows, not even their ids
         write_part(part, pa.concat_tables(scored) if scored else self._nothing(schema, columns), bad_rows)
         return bad_rows
 
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
-        for _ in range(-(-most // _ROWS) - -(-rows // _ROWS)):
+        for _ in range((-(-most // _ROWS) - -(-rows // _ROWS)) * max(len(self._job.like), 1)):
             self._predict([self._no_rows()])
+
+    def _of_rows(self, table: pa.Table, where: str, first_row: int) -> list[np.ndarray]:
+        """``[N]`` the domain of each row; for rows of a domain the run does not know, of each domain it is like."""
+        if self._job.like:
+            return [np.full(table.num_rows, self._names.index(name)) for name in self._job.like]
+        return [_domains(table, self._job.domain, self._names, where, first_row)]
+
+    def _logits(self, table: pa.Table, of_rows: list[np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
+        """``[N, T]``, the mean over ``of_rows``, each task over the domains that have it; and ``[N]`` bool, True for bad rows."""
+        total, bad = np.zeros((table.num_rows, len(self._encoder.layout.tasks))), np.zeros(table.num_rows, bool)
+        for of_row in of_rows:
+            pieces, order, of_these = self._encode(table, of_row, where)
+            total[order] += self._predict(pieces) * self._has_task[of_row[order]]
+            bad |= of_these
+        return total / np.maximum(sum(self._has_task[of_row] for of_row in of_rows), 1), bad
 
     def _encode(self, table: pa.Table, of_row: np.ndarray, where: str) -> tuple[list[Rows], np.ndarray, np.ndarray]:
         """Encoded rows by domain, ``[N]`` where each of them is in the table, and ``[N]`` bool, True where one is bad."""
@@ -113,8 +127,11 @@ class _Scorer:
                 continue
             part = table if len(at) == table.num_rows else table.take(pa.array(at))
             name = self._names[domains[0]]
+            needs = needed_columns(self._encoder.experiment, name, with_labels=False)
+            if self._job.like:  # rows of another domain have none of this one's own features
+                for lacking in {need.name for need in needs} - set(part.column_names):
+                    part = part.append_column(lacking, pa.nulls(part.num_rows))
             if self._job.policy.skips:
-                needs = needed_columns(self._encoder.experiment, name, with_labels=False)
                 part, found = without_bad_values(part, needs)
                 bad[at] = rows_of(found, len(at))
             rows = self._encoder.encode(name, part, where, with_labels=False)
@@ -128,7 +145,7 @@ class _Scorer:
 
     def _columns(self, present: Sequence[str]) -> list[str]:
         experiment = self._encoder.experiment
-        asked = [self._job.domain] if self._job.domain else self._names
+        asked = self._job.like or ([self._job.domain] if self._job.domain else self._names)
         wanted = {need.name for d in asked for need in needed_columns(experiment, d, False)}
         wanted |= {entity.id for entity in experiment.entities.present().values()} | set(self._job.keep)
         return [name for name in present if name in wanted or (name == DOMAIN and self._job.domain is None)]
@@ -148,10 +165,13 @@ class _Scorer:
         experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks
         ids = [entity.id for entity in experiment.entities.present().values() if entity.id in table.column_names]
         columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.keep])}
-        columns[DOMAIN] = pa.array(self._names, pa.string()).take(pa.array(of_row))
+        names = pa.array(self._names, pa.string()).take(pa.array(of_row))
+        columns[DOMAIN] = pa.array([self._job.domain] * len(of_row), pa.string()) if self._job.like else names
+        known = [self._names.index(name) for name in self._job.like]
+        has = self._has_task[known].any(0) if known else self._has_task[of_row]
         for t, task in enumerate(tasks):
-            has = np.array([task in experiment.domains[name].tasks for name in self._names])[of_row]
-            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=~has | bad)
+            missing = ~np.broadcast_to(has, (len(of_row), len(tasks)))[:, t] | bad
+            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=missing)
         return pa.table(columns)
 
     def _nothing(self, schema: pa.Schema, columns: list[str]) -> pa.Table:

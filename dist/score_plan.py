@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from ..data.bad_data import check_share
 from ..data.columns import needed_columns
 from ..data.errors import UserError, nearest
+from ..data.experiment import Experiment
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
 from .checkpoint import best
@@ -34,6 +35,7 @@ class ScoringJob:
         domain: the domain of all rows; None if the input has a column ``domain``.
         keep: further input columns to pass through.
         policy: for bad data.
+        like: domains of the run whose predictions are averaged where the run does not know ``domain``.
     """
 
     run: Path
@@ -42,6 +44,7 @@ class ScoringJob:
     domain: str | None = None
     keep: Sequence[str] = ()
     policy: BadDataConfig = field(default_factory=BadDataConfig)
+    like: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     """
     experiment, _ = open_run(job.run)
     checkpoint = best(job.run)
-    if job.domain is not None and job.domain not in experiment.domains:
-        raise UserError("--domain", f"'{job.domain}' is no domain of this run", nearest(job.domain, experiment.domains))
+    _check_domain(job, experiment)
     pattern = str(Path(job.source) / "**" / "*.parquet") if Path(job.source).is_dir() else job.source
     files = list_events(pattern, "the input to score", job.policy)
     schema = open_parquet(files.files[0]).schema_arrow
@@ -80,14 +82,21 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     for name in job.keep:
         if name not in schema.names:
             raise UserError("--keep", f"'{name}' is no column of {files.files[0]}", nearest(name, schema.names))
-    named = [job.domain] if job.domain else [d for d in experiment.domains if d in _domains_named(files, job.policy)]
-    needs = {need.name: need for d in named for need in needed_columns(experiment, d, with_labels=False)}
+    named = job.like or ([job.domain] if job.domain else _domains_named(files, job.policy))
+    needs = {
+        need.name: need
+        for name in experiment.domains
+        if name in named
+        for need in needed_columns(experiment, name, with_labels=False)
+        if not (job.like and need.field.startswith("domains."))
+    }
     files = check_columns(files, list(needs.values()), job.policy)
     claimed = {
         "run": str(job.run.resolve()),
         "checkpoint": checkpoint.name,
         "domain": job.domain,
         "keep": list(job.keep),
+        "like": list(job.like),
         "input": [[file, os.path.getsize(file)] for file in files.files],
     }
     out = job.out.absolute()
@@ -98,6 +107,25 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
         for g, rows in enumerate(groups)
     ]
     return parts, files
+
+
+def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
+    for name in job.like:
+        if name not in experiment.domains:
+            raise UserError("--like", f"'{name}' is no domain of this run", nearest(name, experiment.domains))
+    if job.like and (job.domain is None or job.domain in experiment.domains):
+        known = (
+            "says nothing of a domain"
+            if job.domain is None
+            else f"says what '{job.domain}' is like, which the run knows"
+        )
+        raise UserError("--like", known, "Name a new domain with --domain, or leave --like away.")
+    if job.domain is not None and job.domain not in experiment.domains and not job.like:
+        raise UserError(
+            "--domain",
+            f"'{job.domain}' is no domain of this run",
+            f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
+        )
 
 
 def unfinished(parts: Sequence[Part], out: Path) -> list[Part]:

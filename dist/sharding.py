@@ -27,6 +27,7 @@ from ..data.layout import Layout
 from ..data.settings import TrainingConfig
 from ..model.embeddings import initialise_table
 from ..model.foundation import Foundation
+from ..model.levels import level_of
 from .runtime import Runtime
 
 _OPTIMIZERS = {
@@ -56,6 +57,8 @@ def shard(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distribut
     """
     torch.manual_seed(experiment.seed)
     model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
+    for name, parameter in model.dense.named_parameters(prefix="dense"):
+        parameter.requires_grad_(level_of(name) not in experiment.training.freeze)
     sharder = _Sharder(fused_params=_fused_params(experiment.training))
     plan = runtime.on_main(lambda: make_plan(model, layout, experiment, runtime, sharder))
     sharded = DistributedModelParallel(

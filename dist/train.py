@@ -18,10 +18,12 @@ from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from .checkpoint import Checkpoints, load_newest
 from .evaluate import evaluate, validation_auc
+from .fine_tuning import begin_from
 from .loss_watch import LossWatch
 from .optimizer import Optimizer
 from .preemption import Preemption
 from .prepare import Events, prepare
+from .pretrained import pretrained
 from .run_folder import RUN_INFO, VALIDATION, open_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import shard
@@ -68,6 +70,10 @@ def train(
     position, step = Position(), 0
     if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
         position, step = Position.from_dict(state["position"]), state["step"]
+    elif experiment.init_from is not None:
+        told = begin_from(pretrained(experiment), sharded, encoder, runtime)
+        if runtime.is_main:
+            print("\n".join(told))
     startup.done("model and tables")
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}

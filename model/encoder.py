@@ -47,7 +47,11 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str]) -> dict[str, tuple
 
 
 class SparseAspect(nn.Module):
-    """The sparse aspect of one owner: pooled ids, dense columns and vector features, through one projection."""
+    """The sparse aspect of one owner: pooled ids, dense columns and vector features, through one projection.
+
+    Attributes:
+        inputs: name and width of each part of what is projected, in order.
+    """
 
     columns: Tensor
     key_rows: Tensor
@@ -63,11 +67,12 @@ class SparseAspect(nn.Module):
         rows = torch.tensor([layout.keys.index(k) for k in self.keys], dtype=torch.int64)
         self.register_buffer("key_rows", rows, persistent=False)
         # No bias: a missing vector is zeros and adds nothing.
-        self.vector_projections = nn.ModuleList(
-            nn.Linear(layout.vectors[v], embedding_dim, bias=False) for v in self.vectors
+        self.vector_projections = nn.ModuleDict(
+            {v: nn.Linear(layout.vectors[v], embedding_dim, bias=False) for v in self.vectors}
         )
-        size = embedding_dim * (len(self.keys) + len(self.vectors)) + len(columns)
-        self.projection = aspect_projection(size, width)
+        self.inputs = [(name, embedding_dim) for name in (*self.keys, *self.vectors)]
+        self.inputs += [(layout.dense[column], 1) for column in columns]
+        self.projection = aspect_projection(sum(size for _, size in self.inputs), width)
 
     def forward(
         self, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor, exists: Tensor
@@ -84,7 +89,7 @@ class SparseAspect(nn.Module):
             ``[B, D]`` and ``[B]`` bool.
         """
         parts = [pooled[key] for key in self.keys]
-        parts += [project(batch.vectors[v]) for v, project in zip(self.vectors, self.vector_projections, strict=True)]
+        parts += [project(batch.vectors[v]) for v, project in self.vector_projections.items()]
         present = non_empty.index_select(0, self.key_rows).any(0)
         for v in self.vectors:
             present = present | batch.vector_present[v]
@@ -107,13 +112,21 @@ class Encoder(nn.Module):
         gate: ``mean``, ``mean_gate``, ``cls_gate`` or ``domain_gate``.
         id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
             A row keeps an id that is all it has.
+        id_from_text: whether entities with both aspects have an `IdFromText`.
 
     Attributes:
         owners: owner -> its aspects, the columns of its gate weights.
     """
 
     def __init__(
-        self, layout: Layout, aspects: Iterable[str], embedding_dim: int, width: int, gate: str, id_dropout: float
+        self,
+        layout: Layout,
+        aspects: Iterable[str],
+        embedding_dim: int,
+        width: int,
+        gate: str,
+        id_dropout: float,
+        id_from_text: bool,
     ):
         super().__init__()
         self.layout = layout
@@ -134,13 +147,15 @@ class Encoder(nn.Module):
             {o: SparseAspect(layout, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
         )
         self.gates = nn.ModuleDict({o: make_gate(gate, width, len(a)) for o, a in self.owners.items()})
+        both = [o for o, a in projected.items() if {"id", "text"} <= set(a)] if id_from_text else []
+        self.ids_from_text = nn.ModuleDict({o: IdFromText(width) for o in both})
         if "query" in self.owners:
             self.no_query = nn.Parameter(torch.randn(width) * 0.1)
 
     def forward(
         self, pooled: Mapping[str, Tensor], batch: Batch, domains: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Fused vectors and gate weights.
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Fused vectors, gate weights, and what the ids predicted from texts are off by.
 
         Args:
             pooled: key -> ``[P, embedding_dim]``, P >= B.
@@ -148,25 +163,37 @@ class Encoder(nn.Module):
             domains: ``[B, D]``, the embedding of each row's domain.
 
         Returns:
-            owner -> ``[B, D]`` float32, and owner -> ``[B, A]`` float32.
+            owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; and the sum over rows of `IdFromText`'s errors, a scalar.
         """
         rows, keys = batch.rows, self.layout.keys
         pooled = {key: vectors[:rows] for key, vectors in pooled.items()}
         non_empty = batch.sparse.lengths().view(len(keys), batch.sparse.stride())[:, :rows] > 0
-        fused, weights = {}, {}
+        fused, weights, off = {}, {}, domains.new_zeros(())
         for owner, names in self.owners.items():
             found = self._aspects(owner, batch, pooled, non_empty)
             aspects = torch.stack([found[name][0].float() for name in names], 1)
             present = torch.stack([found[name][1] for name in names], 1)
             if self.training and self.id_dropout and owner in self.layout.entities and names[0] == "id":
                 present = _hide_ids(present, self.id_dropout)
+            seen = self._counts(owner, batch)
+            # The gate must not know of an id that is hidden.
+            counts = seen * present[:, 0] if names[0] == "id" else seen
             with torch.autocast(aspects.device.type, enabled=False):
-                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains)
+                if owner in self.ids_from_text:
+                    aspects, present, error = self.ids_from_text[owner](aspects, present, seen)
+                    off = off + error
+                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, counts)
             if owner == "query":
                 # A query never seen before is still a query: only a row that names none and has nothing of one is without.
                 absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
-        return fused, weights
+        return fused, weights, off
+
+    def _counts(self, owner: str, batch: Batch) -> Tensor:
+        """``[B]`` how often the owner's id was seen in training; 0 where it has none."""
+        if owner not in self.layout.entities:
+            return torch.zeros_like(batch.domains, dtype=torch.float32)
+        return batch.id_counts[:, self.layout.entities.index(owner)].clamp_min(0)
 
     def _aspects(self, owner: str, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor) -> Aspects:
         """Aspect -> (``[B, D]``, present ``[B]`` bool) of one owner."""
@@ -193,6 +220,30 @@ class Encoder(nn.Module):
     def _project(self, entity: str, aspect: str, vectors: Tensor) -> Tensor:
         projections = self.id_projections if aspect == "id" else self.text_projections
         return projections[entity](vectors)
+
+
+class IdFromText(nn.Module):
+    """Predicts an entity's id aspect from its text, and puts the prediction where there is no id to look up.
+
+    Beyond the paper; the idea of a warm-up that generates embeddings for new ids is that of Pan et al. (2019). The loss
+    moves the prediction alone, not what is predicted; id dropout lets the rest of the model learn to use it.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.predict = nn.Sequential(nn.Linear(width, width), nn.ReLU(), aspect_projection(width, width))
+
+    def forward(self, aspects: Tensor, present: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args: ``[B, A, D]`` with id and text first, ``[B, A]`` bool, ``[B]``. Returns both, and the summed error of the rows
+        whose id was seen: mean squared difference, a scalar."""
+        has_text, seen = present[:, 1], counts > 0
+        predicted = self.predict(aspects[:, 1])
+        errors = (predicted - aspects[:, 0].detach()).square().mean(1)
+        stands_in = has_text & ~present[:, 0]
+        ids = torch.where(stands_in[:, None], predicted, aspects[:, 0])
+        aspects = torch.cat([ids[:, None], aspects[:, 1:]], 1)
+        present = torch.cat([(present[:, 0] | stands_in)[:, None], present[:, 1:]], 1)
+        return aspects, present, (errors * (has_text & seen)).sum()
 
 
 def aspect_projection(size: int, width: int) -> nn.Sequential:

@@ -66,6 +66,7 @@ class Dense(nn.Module):
             width = config.domain_width
             self.norm = nn.LayerNorm(width)
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
+        self.id_from_text = config.id_from_text
         self.shared_head = config.shared_head
         self.head = make_head(
             config.head,
@@ -87,7 +88,7 @@ class Dense(nn.Module):
             batch: B rows.
 
         Returns:
-            The loss, a float32 scalar: multi-task loss + alpha x alignment; and, detached and float32,
+            The loss, a float32 scalar: multi-task loss + alpha x alignment + the weighted error of ids predicted from texts; and, detached and float32,
             ``logits [B, T]``, ``losses`` and ``counts`` ``[domains, T]`` (sums of unweighted losses, labels),
             ``alignment`` (scalar, before alpha) and ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``.
         """
@@ -95,7 +96,7 @@ class Dense(nn.Module):
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             domains = self.domain_embedding.index_select(0, batch.domains)
-            x, gates = self.represent(pooled, batch, domains)
+            x, gates, off = self.represent(pooled, batch, domains)
             z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
             seen = z if self.adaptive is None else F.relu(self.norm(z))
             logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
@@ -108,4 +109,4 @@ class Dense(nn.Module):
             "alignment": alignment.detach(),
             "gates": {owner: weights.detach() for owner, weights in gates.items()},
         }
-        return loss + self.alignment_weight * alignment, outputs
+        return loss + self.alignment_weight * alignment + self.id_from_text * off / self.batch_size, outputs

@@ -6,6 +6,7 @@ the formulas are this project's reconstruction. Every gate maps
     aspects  [B, A, D] float32, anything finite where an aspect is missing
     present  [B, A] bool
     domains  [B, D] float32, the embedding of each row's domain
+    counts   [B] float32, how often the entity's id was seen in training; 0 where it never was or has none
 
 to ``(fused [B, D], weights [B, A])``, where ``fused`` is the weighted sum of the aspects. The weights of a row are a
 softmax over its present aspects; a missing aspect has weight exactly 0, and a row without any has all weights and
@@ -36,7 +37,7 @@ def fuse(aspects: Tensor, weights: Tensor) -> Tensor:
 class UniformGate(nn.Module):
     """`mean`: all present aspects weigh the same. No parameters."""
 
-    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         weights = present / present.sum(1, keepdim=True).clamp_min(1)
         return fuse(aspects, weights), weights
 
@@ -48,7 +49,7 @@ class MeanGate(nn.Module):
         super().__init__()
         self.score = nn.Linear(width, aspects)
 
-    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         uniform = present / present.sum(1, keepdim=True).clamp_min(1)
         weights = masked_softmax(self.score(fuse(aspects, uniform)), present)
         return fuse(aspects, weights), weights
@@ -62,7 +63,7 @@ class ClsGate(nn.Module):
         self.cls = nn.Parameter(torch.randn(width) * 0.1)
         self.key = nn.Linear(width, width, bias=False)
 
-    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         # (cᵀ K) h_a: one vector for the whole batch instead of a key per row and aspect.
         query = self.cls @ self.key.weight
         weights = masked_softmax(aspects @ query * query.shape[0] ** -0.5, present)
@@ -80,10 +81,30 @@ class DomainGate(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.bias = nn.Parameter(torch.zeros(aspects))
 
-    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        weights = masked_softmax(self.scores(aspects, domains), present)
+        return fuse(aspects, weights), weights
+
+    def scores(self, aspects: Tensor, domains: Tensor) -> Tensor:
+        """``[B, A]`` before the softmax."""
         queries = domains @ self.key.weight
-        scores = (aspects * queries.unsqueeze(1)).sum(-1) * queries.shape[1] ** -0.5
-        weights = masked_softmax(scores + self.bias, present)
+        return (aspects * queries.unsqueeze(1)).sum(-1) * queries.shape[1] ** -0.5 + self.bias
+
+
+class DomainCountGate(DomainGate):
+    """`domain_count_gate`: as `domain_gate`, with c_a log(1 + n) added to each score, n the count of the id.
+
+    Beyond the paper: an id that training hardly saw hands its weight to the text. Two numbers of the row decide, its domain
+    and its count; c_a starts at zero, where it is the domain gate.
+    """
+
+    def __init__(self, width: int, aspects: int):
+        super().__init__(width, aspects)
+        self.count_weight = nn.Parameter(torch.zeros(aspects))
+
+    def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.scores(aspects, domains) + torch.log1p(counts).unsqueeze(1) * self.count_weight
+        weights = masked_softmax(scores, present)
         return fuse(aspects, weights), weights
 
 
@@ -95,4 +116,4 @@ def make_gate(kind: str, width: int, aspects: int) -> nn.Module:
         return MeanGate(width, aspects)
     if kind == "cls_gate":
         return ClsGate(width)
-    return DomainGate(width, aspects)
+    return (DomainCountGate if kind == "domain_count_gate" else DomainGate)(width, aspects)

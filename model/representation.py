@@ -14,37 +14,51 @@ from .domain_adaptive import as_autocast
 from .encoder import Encoder
 from .interaction import cosine_partners, product_partners, text_cosines
 
-Represented = tuple[Tensor, dict[str, Tensor]]
+Represented = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
 class Owners(nn.Module):
     """One vector per owner, its aspects fused by a gate; products with the item's, and text similarities.
 
     Attributes:
-        size: I, width of what it gives.
+        inputs: name and width of each part of what it gives, in order.
+        size: I, their sum.
     """
 
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
         self.layout = layout
         self.encoder = Encoder(
-            layout, config.aspects, config.embedding_dim, config.width, config.gate, config.id_dropout
+            layout,
+            config.aspects,
+            config.embedding_dim,
+            config.width,
+            config.gate,
+            config.id_dropout,
+            config.id_from_text > 0,
         )
         owners = self.encoder.owners
         self.products = product_partners(owners) if config.interaction else ()
         self.cosines = cosine_partners(layout, owners) if config.interaction else ()
         self.with_domain = config.domain_width == 0
-        self.size = config.width * (len(owners) + len(self.products) + self.with_domain) + len(self.cosines)
+        self.inputs = [(owner, config.width) for owner in owners]
+        self.inputs += [(f"item x {partner}", config.width) for partner in self.products]
+        self.inputs += [(f"cosine of item and {partner}", 1) for partner in self.cosines]
+        self.inputs += [("domain", config.width)] * self.with_domain
+        self.size = sum(size for _, size in self.inputs)
 
     def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor) -> Represented:
-        """``[B, I]``, and the gates: owner -> ``[B, A]``. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
-        fused, gates = self.encoder(pooled.to_dict(), batch, domains)
+        """``[B, I]``; the gates: owner -> ``[B, A]``; and the summed error of ids predicted from texts, a scalar.
+
+        ``pooled`` as in `Dense`, ``domains`` ``[B, D]``.
+        """
+        fused, gates, off = self.encoder(pooled.to_dict(), batch, domains)
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
         if self.cosines:
             parts.append(text_cosines(self.layout, batch, self.cosines))
         if self.with_domain:
             parts.append(domains)
-        return torch.cat(parts, 1), gates
+        return torch.cat(parts, 1), gates, off
 
 
 class SideBySide(nn.Module):
@@ -53,19 +67,23 @@ class SideBySide(nn.Module):
     The input of plain multi-task models; ``model.aspects`` and ``model.interaction`` have no part in it.
 
     Attributes:
-        size: I, width of what it gives.
+        inputs: name and width of each part of what it gives, in order.
+        size: I, their sum.
     """
 
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
         self.vectors = tuple(layout.vectors)
         self.with_domain = config.domain_width == 0
-        self.size = config.embedding_dim * len(layout.keys) + len(layout.dense) + sum(layout.vectors.values())
-        self.size += config.width * self.with_domain
+        # Lookups come table after table, not in the order of the batch's keys.
+        lookups = [key for table in layout.tables for key in layout.keys if layout.table_of[key] == table]
+        self.inputs = [(key, config.embedding_dim) for key in lookups] + [(name, 1) for name in layout.dense]
+        self.inputs += [*layout.vectors.items()] + [("domain", config.width)] * self.with_domain
+        self.size = sum(size for _, size in self.inputs)
 
     def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor) -> Represented:
-        """``[B, I]``, and no gates. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
+        """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
         parts = [pooled.values()[: batch.rows], batch.dense, *(batch.vectors[name] for name in self.vectors)]
         if self.with_domain:
             parts.append(domains)
-        return torch.cat(as_autocast(*parts), 1), {}  # narrowed first: half as much to copy
+        return torch.cat(as_autocast(*parts), 1), {}, domains.new_zeros(())  # narrowed first: half as much to copy

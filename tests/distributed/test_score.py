@@ -16,6 +16,11 @@ from .harness import run_ranks
 from .rank_work import train_run
 
 
+def score_as(runtime: Runtime, run: Path, source: str, out: Path, domain: str, like: list[str]) -> int:
+    score_module._ROWS = 32
+    return score_module.score(ScoringJob(run, source, out, domain, like=like), runtime)[0]
+
+
 def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: bool) -> int:
     score_module._ROWS = 32  # several calls a part, another number on each rank
     if not replicated:
@@ -65,3 +70,31 @@ def test_scores_are_the_same_wherever_the_tables_are(run, source, tmp_path, rank
         ours, theirs = (t[column].drop_null().to_numpy() for t in (one, other))
         assert len(ours) > 50
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_new_domain_is_scored_as_the_mean_of_those_it_is_like(run, small, tmp_path):
+    (path,) = glob.glob(small().domains["shop_feed"].events.test)
+    table = pq.read_table(path).slice(0, 100)
+    own = {f.column_name(n) for d in ("shop_feed", "video_feed") for n, f in small().domains[d].features.items()}
+    pq.write_table(table.drop_columns([c for c in own if c in table.column_names]), tmp_path / "new.parquet")
+    for name in own:  # what the new domain does not have is missing in the others
+        at = pa.nulls(100)
+        table = (
+            table.set_column(table.column_names.index(name), name, at)
+            if name in table.column_names
+            else table.append_column(name, at)
+        )
+    pq.write_table(table, tmp_path / "known.parquet")
+    new, known = str(tmp_path / "new.parquet"), str(tmp_path / "known.parquet")
+    for domain, source, like in (
+        ("shop_feed", known, []),
+        ("video_feed", known, []),
+        ("kids", new, ["shop_feed", "video_feed"]),
+    ):
+        assert set(run_ranks(score_as, 2, run, source, tmp_path / domain, domain, like)) == {100}
+    scores = {d: pq.read_table(tmp_path / d) for d in ("shop_feed", "video_feed", "kids")}
+    assert set(scores["kids"]["domain"].to_pylist()) == {"kids"}
+    for column in ("score_click", "score_conversion"):
+        logits = {d: (lambda p: np.log(p / (1 - p)))(t[column].to_numpy().astype(float)) for d, t in scores.items()}
+        assert np.abs(logits["shop_feed"] - logits["video_feed"]).max() > 1e-3
+        np.testing.assert_allclose(logits["kids"], (logits["shop_feed"] + logits["video_feed"]) / 2, atol=1e-4)

@@ -149,6 +149,12 @@ TRAIN_MISTAKES: dict[str, tuple[Change, list[str], list[str]]] = {
     "vector of the wrong length in the events": (
         lambda w: short_vector_in_events(w, row_groups=1), [], [TRAIN, "'image'", "row ", "3 values", "says 4"],
     ),
+    "init_from that is no run": (nothing, ["--set", "init_from=catalogs"], ["catalogs", "holds no experiment.yaml"]),
+    "freezing without init_from": (
+        nothing, ["--set", "training.freeze=[L0]"], ["training.freeze", "never trained", "init_from"],
+    ),
+    "a level there is not": (nothing, ["--set", "training.freeze=[L4]"], ["training.freeze", "L4"]),
+    "only an unknown domain": (nothing, ["--set", "only=[shop_fed]"], ["only", "'shop_fed'", "Did you mean 'shop_feed'?"]),
     "optimizer without a GPU": (
         nothing, ["--set", "training.sparse_optimizer=adam"], ["training.sparse_optimizer", "GPU", "rowwise_adagrad"],
     ),
@@ -202,6 +208,14 @@ def test_a_run_folder_with_another_experiment(copy: Path, tmp_path: Path, here: 
     assert [path.name for path in run.iterdir()] == ["experiment.yaml"]
 
 
+def test_init_from_a_run_of_another_model(run: Path, embedded: Path, tmp_path: Path, here: Here):
+    told = here(
+        "train", embedded, "--run-dir", tmp_path / "run", "--set", f"init_from={run}", "--set", "model.width=32"
+    )
+    check_told(told, ["init_from", str(run), "width: 16 there, 32 here", "same `model`"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_folder_with_something_else(copy: Path, tmp_path: Path, here: Here):
     told = here("train", copy, "--run-dir", copy, "--set", "name=other", "--set", ID_AND_SPARSE)
     check_told(told, [str(copy), "--run-dir"])
@@ -249,6 +263,8 @@ SCORE_MISTAKES = {
     "unknown domain": (["--domain", "shop_fed"], ["--domain", "'shop_fed'", "Did you mean 'shop_feed'?"]),
     "no domain column": ([], ["has no column 'domain'", "--domain"]),
     "unknown column to keep": (["--domain", "shop_feed", "--keep", "clik"], ["--keep", "'clik'", "'click'"]),
+    "like an unknown domain": (["--domain", "new", "--like", "shop_fed"], ["--like", "'shop_fed'", "'shop_feed'"]),
+    "like others, though known": (["--domain", "shop_feed", "--like", "video_feed"], ["--like", "which the run knows"]),
     "input without a needed column": (["--domain", "events_feed"], ["'days_ahead'", "is missing"]),
 }
 

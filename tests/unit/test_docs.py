@@ -48,7 +48,7 @@ def test_the_experiment_reference_is_what_the_schema_says():
 def test_the_reference_has_every_field_and_its_description():
     reference = experiment_reference()
     for row in (
-        "| `gate` | `mean`, `mean_gate`, `cls_gate`, `domain_gate`, `none` | `domain_gate` | how aspects are fused",
+        "| `gate` | `mean`, `mean_gate`, `cls_gate`, `domain_gate`, `domain_count_gate`, `none` | `domain_gate` | how aspects are fused",
         "| `id_dropout` | number ≥ 0, &lt; 1 | ",
         "| `tasks` | mapping, `NAME` to [task](#task) | required | labels to predict |",
         "| `aspects` | list of `id`, `text`, `sparse` | `[id, text, sparse]` | views of each entity in use |",

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import Encoding
 from foundrank.data.ids import hash_rows, id_keys
+from foundrank.data.key_counts import KeyCounts
 from foundrank.data.load import load_experiment
-from foundrank.data.statistics import Statistics, _KeyCounts, count
+from foundrank.data.statistics import Statistics, count
 from foundrank.data.vocabulary import HashedIds, Vocabulary
 from tests.unit.data.tiny_world import catalogs, random_events, train_files, write_world
 
@@ -193,7 +194,7 @@ PARTS = st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.bo
 @settings(max_examples=40, deadline=None)
 @given(PARTS, st.booleans(), st.booleans(), st.booleans())
 def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
-    counts = _KeyCounts(Encoding(encoding="hash", buckets=7) if hashed else Encoding(min_count=2))
+    counts = KeyCounts(Encoding(encoding="hash", buckets=7) if hashed else Encoding(min_count=2))
     expected: Counter[int] = Counter()
     for part in parts:
         part = [(key + (key % 2 << 40), weight, kept) for key, weight, kept in part]  # small keys and large ones
@@ -218,7 +219,7 @@ def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
 
 @pytest.mark.parametrize("large", [0, 2**40])
 def test_pending_counts_are_merged_before_they_outgrow_memory(large):
-    counts = _KeyCounts(Encoding())
+    counts = KeyCounts(Encoding())
     for start in range(0, 4_000_000, 400_000):
         keys = np.arange(start // 2, start // 2 + 400_000, dtype=np.uint64)  # each key comes twice
         counts.add(keys + np.uint64(large), np.ones(len(keys), bool))

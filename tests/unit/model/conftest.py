@@ -1,5 +1,7 @@
 """A small layout and random batches of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,9 +54,19 @@ def layout() -> Layout:
     return _layout(_experiment())
 
 
+@pytest.fixture(scope="session")
+def other_layout() -> Layout:
+    """``d1`` of that layout and a new domain, ``kids``; without the features of ``d0``, with a new one of the context."""
+    raw = _experiment().model_dump(mode="json", exclude_none=True)
+    raw["domains"] = {"d1": raw["domains"]["d1"], "kids": raw["domains"]["d2"]}
+    raw["context"] = {"weather": {"kind": "dense"}}
+    return _layout(Experiment.model_validate(raw))
+
+
 def _layout(experiment: Experiment) -> Layout:
     names = ["id_user", "id_query", "id_item", "feature_likes", "feature_shelf", "feature_hour"]
-    return make_layout(experiment, dict.fromkeys(names, 20), {"query": TEXT, "item": TEXT})
+    every = make_layout(experiment, dict.fromkeys(names, 20), {"query": TEXT, "item": TEXT})
+    return replace(every, tables={name: 20 for name in names if name in every.table_of.values()})
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,14 @@ def encode(layout):
             "width": 6,
             "gate": "mean",
             "id_dropout": 0.0,
+            "id_from_text": False,
         }
         encoder = Encoder(layout, **(arguments | changes)).train(training)
         padded = batch.sparse.stride()
         pooled = {key: torch.randn(padded, 8) for key in layout.keys} if pooled is None else pooled
         batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
-        return *encoder(pooled, batch, torch.randn(batch.rows, 6)), encoder
+        fused, weights, encoder.off = encoder(pooled, batch, torch.randn(batch.rows, 6))
+        return fused, weights, encoder
 
     return run
 
@@ -126,3 +128,44 @@ def test_text_cosines(layout, make_batch):
     torch.testing.assert_close(cosines[both, 1], expected[both])
     assert cosines[~both, 1].eq(0).all()
     assert cosines[6:, 0].eq(0).all()
+
+
+def test_the_text_stands_in_for_an_id_never_seen(layout, make_batch, encode):
+    batch = make_batch(layout, [60, 50, 40])
+    _, plain, _ = encode(batch)
+    _, weights, encoder = encode(batch, id_from_text=True)
+    has_text = batch.vector_present["text_item"]
+    had_id = plain["item"][:, 0] > 0
+    assert torch.equal(weights["item"][:, 0] > 0, had_id | has_text)
+    assert torch.equal(weights["user"] > 0, plain["user"] > 0)  # users have no text
+    assert set(encoder.ids_from_text) == {"query", "item"}
+    assert encoder.off > 0
+
+
+def test_the_loss_of_predicted_ids_moves_the_prediction_alone(layout, make_batch, encode):
+    batch = make_batch(layout, [6, 5, 4])
+    _, _, encoder = encode(batch, id_from_text=True)
+    encoder.off.backward()
+    moved = {name for name, p in encoder.named_parameters() if p.grad is not None and p.grad.ne(0).any()}
+    assert {name.split(".")[0] for name in moved} == {"ids_from_text", "text_projections"}
+    assert not [name for name in moved if "id_projections" in name]
+
+
+def test_a_hidden_id_counts_as_never_seen(layout, make_batch, encode):
+    batch = make_batch(layout, [200, 100, 100])
+    batch.id_counts.clamp_(max=50).mul_(20)
+
+    def after(share: float, weight: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        changes = {"gate": "domain_count_gate", "id_dropout": share}
+        _, _, encoder = encode(batch, training=True, **changes)
+        with torch.no_grad():
+            encoder.gates["item"].count_weight[1] = weight  # of the text
+        pooled = {key: torch.zeros(batch.sparse.stride(), 8) for key in layout.keys}
+        torch.manual_seed(1)
+        return encoder(pooled, batch, torch.zeros(batch.rows, 6))[1]["item"]
+
+    hidden = after(0.99, 5.0)
+    rows = batch.vector_present["text_item"] & (hidden[:, 0] == 0) & (hidden[:, 2] > 0)
+    assert rows.any()
+    torch.testing.assert_close(hidden[rows], after(0.99, 0.0)[rows])

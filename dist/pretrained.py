@@ -1,0 +1,65 @@
+"""The run that a fine-tuning begins with: whether it fits, checked before any work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.errors import UserError
+from ..data.experiment import Experiment
+from ..data.layout import Layout
+from ..data.profiles import mixture
+from ..data.statistics import Statistics
+from .run_folder import differences, open_run
+
+# What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
+_MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text"}
+# Of `text`: where vectors are and how fast they are made is no matter, what they mean is.
+_TEXT = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A run to begin with: its folder, experiment, statistics and layout."""
+
+    run: Path
+    experiment: Experiment
+    statistics: Statistics
+    layout: Layout
+
+    def mixtures(self, layout: Layout, statistics: Statistics) -> dict[str, dict[str, float]]:
+        """New domain -> domain of this run -> how much of it the new one begins as."""
+        known = dict(zip(self.layout.domains, self.layout.search, strict=True))
+        profiles = statistics.profiles | self.statistics.profiles
+        return {
+            name: mixture(name, search, profiles, known)
+            for name, search in zip(layout.domains, layout.search, strict=True)
+            if name not in known
+        }
+
+
+def pretrained(experiment: Experiment) -> Pretrained:
+    """The run that an experiment's ``init_from`` names.
+
+    Raises:
+        UserError: it is no run, has no checkpoint, or is one of another model or text encoder: the differences are listed.
+    """
+    assert experiment.init_from is not None
+    run = Path(experiment.init_from)
+    from .checkpoint import best  # TorchRec takes seconds to import, and most trainings begin from nothing
+
+    base, statistics = open_run(run)
+    best(run)
+    changed = list(differences(_meaning(base), _meaning(experiment)))
+    if changed:
+        raise UserError(
+            f"init_from: {run}",
+            f"is a run of another model ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})",
+            "Give both experiments the same `model` and `text`; dropout, alignment and weights of losses may differ.",
+        )
+    return Pretrained(run, base, statistics, statistics.layout(base))
+
+
+def _meaning(experiment: Experiment) -> dict[str, Any]:
+    model = {name: value for name, value in experiment.model.model_dump().items() if name not in _MAY_CHANGE}
+    text = {name: getattr(experiment.text, name) for name in _TEXT}
+    return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
