@@ -25,9 +25,10 @@ from foundrank.data.load import load_experiment
 from foundrank.data.parquet import EventFiles, read_group
 from foundrank.data.rows import Rows, concatenate
 from foundrank.data.statistics import count
-from foundrank.dist.metrics import auc, slice_rows
+from foundrank.dist.metrics import auc
 from foundrank.dist.popularity import popularity
 from foundrank.dist.run_folder import write_json
+from foundrank.dist.slices import slice_rows
 
 from .target_encoding import make_folds
 from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns

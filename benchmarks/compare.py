@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from foundrank.data.errors import UserError, nearest
 from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
+from foundrank.dist.paired import REPLICATES, TestRows
 from foundrank.dist.run_folder import EVALUATION, RUN_INFO, check_new_or_same, read_json, write_json
 
 from . import baselines
 from .comparison_table import tables, write_section
 from .machine import calibration
-from .paired import REPLICATES, TestRows
 
 SIMULATED = "simulated"
 IMPORTED = ("completejourney", "movietweetings", "amazon-search")

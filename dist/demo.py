@@ -13,8 +13,8 @@ from rich.console import Console
 
 from ..data.errors import UserError
 from ..data.load import load_experiment
-from .metrics import summary
 from .run_folder import EVALUATION, read_json
+from .slices import summary
 
 
 def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:

@@ -22,11 +22,11 @@ from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..model.encoder import owners_and_aspects
 from .checkpoint import best, check, load
-from .metrics import slice_rows
 from .popularity import PopularityCounts
 from .run_folder import EVALUATION, open_run, write_json
 from .runtime import Runtime
 from .sharding import shard
+from .slices import slice_rows
 
 
 def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
@@ -64,8 +64,6 @@ def evaluate(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], int]:
     """Predicts every row of ``files`` and measures.
 
-    All predictions of a split come together on rank 0: about 40 bytes a row.
-
     Args:
         model: sharded or not; returned in the mode it came in.
         encoder: of the experiment.
@@ -80,10 +78,26 @@ def evaluate(
     Raises:
         UserError: bad data, or more of it than `bad_data` allows.
     """
+    columns, gates, skipped = predict(model, encoder, files, runtime)
+    return (_rows(encoder, columns, popularity) if columns else []), gates, skipped
+
+
+def predict(
+    model: nn.Module, encoder: EventEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+) -> tuple[dict[str, np.ndarray], dict[str, Any], int]:
+    """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
+
+    Returns:
+        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities, counts, user, list, item and
+        probability/TASK), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
     layout = encoder.layout
     by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
     if not by_position:
-        return [], {}, 0
+        return {}, {}, 0
     batch_size = encoder.experiment.training.batch_size
     plan = deal(ordered_chunks(by_position), runtime.world_size, batch_size)[runtime.rank]
     reader = Reader(encoder, by_position, padded_rows(batch_size, len(layout.domains)), with_host=True)
@@ -113,13 +127,13 @@ def evaluate(
     everyone = runtime.gather(local)
     gate_means = gates.means(encoder, runtime)
     if not runtime.is_main:
-        return [], {}, 0
+        return {}, {}, 0
     merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
     for group in ("user", "list"):
         # Rows that name no user (or list) are not one user's: each is a group of its own, which no group metric counts.
         alone = mix(np.arange(len(merged[group]), dtype=np.uint64) | np.uint64(1 << 63))
         merged[group] = np.where(merged.pop(f"{group}_known"), merged[group], alone)
-    return _rows(encoder, merged, popularity), gate_means, skipped
+    return merged, gate_means, skipped
 
 
 def validation_auc(rows: list[dict[str, Any]]) -> float | None:

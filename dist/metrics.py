@@ -5,7 +5,6 @@ A score that is NaN makes a ranking metric NaN: a diverged model must not look l
 """
 
 import math
-from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,94 +163,12 @@ def metric_row(
     return {
         "rows": len(labels),
         "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
-        "auc": _defined(auc(labels, probabilities)),
-        "gauc": None if user_groups is None else _defined(gauc(labels, probabilities, user_groups)),
-        "logloss": _defined(logloss(labels, probabilities)),
-        "ne": _defined(normalized_entropy(labels, probabilities)),
-        "calibration": _defined(calibration(labels, probabilities)),
-        "ndcg@10": None if list_groups is None else _defined(ndcg_at_k(labels, probabilities, list_groups)),
-    }
-
-
-def slice_rows(
-    domain: str,
-    task: str,
-    labels: Array,
-    probabilities: Array,
-    *,
-    item_counts: Array,
-    user_counts: Array,
-    user_groups: Array | None = None,
-    list_groups: Array | None = None,
-    oracle: Array | None = None,
-    popularity: Array | None = None,
-) -> list[dict[str, Any]]:
-    """The metrics of one domain and task, per slice of the rows.
-
-    Slices: ``all``; ``warm_items`` and ``cold_items``, whose item was seen or never seen in training; ``cold_users``,
-    whose user was never seen. A row without an item (or user) id is in ``all`` only. Inside a slice, groups hold the
-    slice's rows alone. A slice without rows is left out.
-
-    Args:
-        domain: its name.
-        task: its name.
-        labels: ``[N]`` 0 or 1.
-        probabilities: ``[N]`` float in [0, 1], the model's.
-        item_counts: ``[N]`` times the row's item was seen in training; -1: no id in this row.
-        user_counts: ``[N]`` the same for its user.
-        user_groups: ``[N]`` int64 or uint64, the user of each row.
-        list_groups: ``[N]`` int64 or uint64, the result list of each row.
-        oracle: ``[N]`` the true probability, where a simulation knows it.
-        popularity: ``[N]`` the popularity baseline's score.
-
-    Returns:
-        One dict per slice: domain, task, slice, the keys of `metric_row`, oracle_auc and popularity_auc (the AUC the
-        true probability and the baseline reach on the same rows; None where not given or not defined).
-    """
-    slices: dict[str, Array | slice] = {
-        "all": slice(None),
-        "warm_items": item_counts > 0,
-        "cold_items": item_counts == 0,
-        "cold_users": user_counts == 0,
-    }
-    rows = []
-    for name, where in slices.items():
-        y = labels[where]
-        if not len(y):
-            continue
-        user, result_list = _take(user_groups, where), _take(list_groups, where)
-        row: dict[str, Any] = {"domain": domain, "task": task, "slice": name}
-        row |= metric_row(y, probabilities[where], user, result_list)
-        row["oracle_auc"] = None if oracle is None else _defined(auc(y, oracle[where]))
-        row["popularity_auc"] = None if popularity is None else _defined(auc(y, popularity[where]))
-        rows.append(row)
-    return rows
-
-
-def summary(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Unweighted means over domains, for the slices ``all`` and ``cold_items`` of each task.
-
-    All three means of a slice are over the same domains, those with an AUC, so that they can be compared: oracle_auc
-    and popularity_auc are None unless every one of these domains has one.
-
-    Args:
-        rows: as `slice_rows` gives them, of any number of domains and tasks.
-
-    Returns:
-        task -> slice -> {"domains": how many, "auc", "oracle_auc", "popularity_auc"}; a slice that has an AUC in no
-        domain is left out.
-    """
-    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    for row in rows:
-        if row["slice"] in ("all", "cold_items") and row["auc"] is not None:
-            found.setdefault(row["task"], {}).setdefault(row["slice"], []).append(row)
-    keys = ("auc", "oracle_auc", "popularity_auc")
-    return {
-        task: {
-            name: {"domains": len(members)} | {key: _mean_of([m.get(key) for m in members]) for key in keys}
-            for name, members in slices.items()
-        }
-        for task, slices in found.items()
+        "auc": defined(auc(labels, probabilities)),
+        "gauc": None if user_groups is None else defined(gauc(labels, probabilities, user_groups)),
+        "logloss": defined(logloss(labels, probabilities)),
+        "ne": defined(normalized_entropy(labels, probabilities)),
+        "calibration": defined(calibration(labels, probabilities)),
+        "ndcg@10": None if list_groups is None else defined(ndcg_at_k(labels, probabilities, list_groups)),
     }
 
 
@@ -299,19 +216,10 @@ def _tie_blocks(labels: Array, scores: Array, groups: Array) -> _TieBlocks:
     )
 
 
-def _take(column: Array | None, where: Array | slice) -> Array | None:
-    return None if column is None else column[where]
-
-
 def _mean(values: Array) -> float:
     return float(values.mean(dtype=np.float64)) if len(values) else math.nan
 
 
-def _mean_of(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
-
-
-def _defined(value: float) -> float | None:
-    """JSON has no NaN."""
+def defined(value: float) -> float | None:
+    """The value, None where it is not a finite number: JSON has no NaN."""
     return value if math.isfinite(value) else None

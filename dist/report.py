@@ -10,8 +10,9 @@ import yaml
 from ..data.errors import UserError
 from . import report_page as html
 from . import report_plots as plots
-from .metrics import summary
+from .report_figure import FEW
 from .run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_metrics, write_text
+from .slices import summary
 
 Row = Mapping[str, Any]
 COLUMNS = (
@@ -137,9 +138,10 @@ def _warm_and_cold(rows: Sequence[Row]) -> list[str]:
         return [html.absent("No slice of the rows has an AUC.")]
     words = (
         "Cold items and cold users were never seen in training: their id says nothing, so text and features have to. "
-        f"Hollow: fewer than {plots.FEW} positives, a rough estimate."
+        f"Hollow: fewer than {FEW} positives, a rough estimate."
     )
-    return [html.figure(plots.warm_and_cold(rows), words)]
+    by_count = "Grey: each domain. Items that training hardly saw lean on their text and features."
+    return [html.figure(plots.warm_and_cold(rows), words), html.figure(plots.auc_by_count(rows), by_count)]
 
 
 def _numbers(rows: Sequence[Row], cold: set[str]) -> list[str]:

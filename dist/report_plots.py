@@ -1,10 +1,6 @@
-"""The report's figures, as inline SVG that takes its ink, its fonts and its paper from the page around it."""
+"""The report's figures."""
 
-import html
-import io
-import itertools
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,52 +10,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-Row = Mapping[str, Any]
-Series = tuple[str, str, str]  # label, marker, colour
+from .report_figure import (
+    BLUE,
+    COLOURS,
+    FEW,
+    GREEN,
+    GREY,
+    INK,
+    MARKERS,
+    ORANGE,
+    STYLE,
+    WIDTH,
+    Row,
+    Series,
+    each_panel,
+    mark,
+    names,
+    short,
+    svg,
+)
+from .slices import SEEN
 
-# A colour no figure uses otherwise; it becomes the page's text colour, light or dark.
-INK = "#010203"
-GREY = "#8b929c"
-# Told apart with any kind of colour vision (after Okabe and Ito, 2008), and readable on white and on near-black.
-BLUE, ORANGE, GREEN = "#1a7fc9", "#d97706", "#0f9d76"
-COLOURS = (BLUE, ORANGE, GREEN, "#c85c9b", "#6aaedd", "#b5a11c", "#8a6fd1", GREY)
-MARKERS = "osD^vPX*"
-WIDTH = 10.4  # inches
-FEW = 50  # positives below which an AUC is a rough estimate
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "xtick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.color": GREY,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "foundrank",
+_BOUNDS: dict[str, Series] = {
+    "auc": ("model", "o", BLUE),
+    "oracle_auc": ("oracle", "|", GREEN),
+    "popularity_auc": ("popularity", "D", GREY),
 }
 
 
 @rc_context(STYLE)
 def auc_against_bounds(rows: Sequence[Row]) -> str:
     """Per domain and task: the model's AUC, the true probability's and the popularity baseline's."""
-    keys = {
-        "auc": ("model", "o", BLUE),
-        "oracle_auc": ("oracle", "|", GREEN),
-        "popularity_auc": ("popularity", "D", GREY),
-    }
+    keys = _BOUNDS
     points = {
         (r["task"], r["domain"], key): (r[key], r["positives"])
         for r in rows
@@ -87,6 +69,29 @@ def warm_and_cold(rows: Sequence[Row]) -> str:
     return _dots(rows, points, keys, "AUC on warm items, cold items and cold users per domain")
 
 
+@rc_context(STYLE)
+def auc_by_count(rows: Sequence[Row]) -> str:
+    """Per task: AUC against how often the item was seen in training, a thin line per domain and their mean."""
+    slices = {"cold_items": "never", **{name: name.removeprefix("items_seen_").replace("_", " ") for name in SEEN}}
+    found = {(r["task"], r["domain"], r["slice"]): r for r in rows if r["slice"] in slices and r["auc"] is not None}
+    tasks = names(rows, "task")
+    columns = min(2, len(tasks))
+    figure = Figure((WIDTH, math.ceil(len(tasks) / columns) * 2.6 + 0.35), layout="constrained")
+    for axes, task in each_panel(figure.subplots(math.ceil(len(tasks) / columns), columns, squeeze=False), tasks):
+        for domain in names(rows, "domain"):
+            line = [found.get((task, domain, part), {}).get("auc", math.nan) for part in slices]
+            axes.plot(line, color=GREY, alpha=0.5, linewidth=1)
+        for key, (_, marker, colour) in _BOUNDS.items():
+            of_part = [[r[key] for (t, _, s), r in found.items() if (t, s) == (task, part)] for part in slices]
+            means = [np.mean(v) if v and None not in v else math.nan for v in of_part]
+            axes.plot(means, linewidth=1.5, **mark(marker, colour))
+        axes.set(title=task, ylabel="AUC", xlabel="times the item was seen in training")
+        axes.set_xticks(range(len(slices)), list(slices.values()))
+    handles = [Line2D([], [], label=f"{name}, mean of domains", **mark(*look)) for name, *look in _BOUNDS.values()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handletextpad=0.4)
+    return svg(figure, "AUC by how often the item was seen in training")
+
+
 def _dots(
     rows: Sequence[Row],
     points: Mapping[tuple[str, str, str], tuple[float, int]],
@@ -99,33 +104,28 @@ def _dots(
     ``number`` is the key whose values are also written out.
     """
     keys = {key: look for key, look in keys.items() if any(key == of for _, _, of in points)}
-    domains, tasks = _names(rows, "domain"), _names(rows, "task")
+    domains, tasks = names(rows, "domain"), names(rows, "task")
     columns = min(2, len(tasks))
     lines = math.ceil(len(tasks) / columns)
     figure = Figure((WIDTH, lines * (0.3 * len(domains) + 0.75) + 0.35), layout="constrained")
-    for axes, task in _panels(figure.subplots(lines, columns, squeeze=False, sharey=True), tasks):
+    for axes, task in each_panel(figure.subplots(lines, columns, squeeze=False, sharey=True), tasks):
         for place, domain in enumerate(domains):
             found = {key: points[task, domain, key] for key in keys if (task, domain, key) in points}
             values = [value for value, _ in found.values()]
             axes.plot(values, [place] * len(values), color=GREY, alpha=0.45, linewidth=1.5, zorder=1)
             for key, (value, positives) in found.items():
                 _, marker, colour = keys[key]
-                axes.plot(value, place, **_mark(marker, colour), fillstyle="full" if positives >= FEW else "none")
+                axes.plot(value, place, **mark(marker, colour), fillstyle="full" if positives >= FEW else "none")
                 if key == number:
                     axes.annotate(f"{value:.3f}", (1.01, place), xycoords=("axes fraction", "data"), va="center")
         axes.set(title=task, xlabel="AUC", ylim=(len(domains) - 0.5, -0.5))
-        axes.set_yticks(range(len(domains)), [_short(d, 28) for d in domains])
+        axes.set_yticks(range(len(domains)), [short(d, 28) for d in domains])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.06)
-    handles = [Line2D([], [], linestyle="", label=name, **_mark(*look)) for name, *look in keys.values()]
+    handles = [Line2D([], [], linestyle="", label=name, **mark(*look)) for name, *look in keys.values()]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(keys), handletextpad=0.2)
-    return _svg(figure, label)
-
-
-def _mark(marker: str, colour: str) -> dict[str, Any]:
-    size = {"markersize": 12, "markeredgewidth": 2.5} if marker == "|" else {"markersize": 6.5}
-    return {"marker": marker, "color": colour, **size}
+    return svg(figure, label)
 
 
 @rc_context(STYLE)
@@ -135,7 +135,7 @@ def total_loss(metrics: Sequence[Row]) -> str:
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     _curve(left, metrics, lambda r: r.get("loss"), "loss, total")
     _curve(right, metrics, lambda r: r.get("alignment"), "alignment penalty")
-    return _svg(figure, "Training loss over steps")
+    return svg(figure, "Training loss over steps")
 
 
 @rc_context(STYLE)
@@ -169,33 +169,33 @@ def _small_panels(
     lines = math.ceil(len(panels) / columns)
     figure = Figure((WIDTH, 1.6 * lines + 0.2), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
-    for place, (axes, name) in enumerate(_panels(grid, list(panels))):
-        _curve(axes, metrics, panels[name], _short(name, 27))
+    for place, (axes, name) in enumerate(each_panel(grid, list(panels))):
+        _curve(axes, metrics, panels[name], short(name, 27))
         axes.locator_params(nbins=4)
         if place < len(panels) - columns:
             axes.set_xlabel("")
         if from_zero:
             axes.set_ylim(bottom=0)
-    return _svg(figure, label)
+    return svg(figure, label)
 
 
 @rc_context(STYLE)
 def validation_curves(rows: Sequence[Row]) -> str:
     """Per task: each domain's AUC on the validation split after each epoch, and their mean."""
     rows = [r for r in rows if r.get("slice", "all") == "all" and r.get("auc") is not None]
-    domains, tasks = _names(rows, "domain"), _names(rows, "task")
+    domains, tasks = names(rows, "domain"), names(rows, "task")
     columns = min(2, len(tasks))
     lines = math.ceil(len(tasks) / columns)
     height = max(2.8, 0.2 * len(domains) + 1)
     figure = Figure((WIDTH, lines * height), layout="constrained")
-    for axes, task in _panels(figure.subplots(lines, columns, squeeze=False), tasks):
+    for axes, task in each_panel(figure.subplots(lines, columns, squeeze=False), tasks):
         ends = []
         for place, domain in enumerate(domains):
             points = sorted((r["epoch"], r["auc"]) for r in rows if r["task"] == task and r["domain"] == domain)
             if points:
                 colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
                 axes.plot(*zip(*points, strict=True), marker=marker, markersize=4.5, color=colour, linewidth=1.5)
-                ends.append((points[-1], _short(domain, 22), colour))
+                ends.append((points[-1], short(domain, 22), colour))
         epochs = sorted({r["epoch"] for r in rows if r["task"] == task})
         means = [np.mean([r["auc"] for r in rows if r["task"] == task and r["epoch"] == e]) for e in epochs]
         axes.plot(epochs, means, color=INK, linewidth=2.4, linestyle=(0, (4, 2)))
@@ -205,7 +205,7 @@ def validation_curves(rows: Sequence[Row]) -> str:
             axes.set_xticks(epochs, [f"{e:g}" for e in epochs])
         axes.margins(x=0.04 if len(epochs) > 1 else 1)
         _label_ends(axes, ends, gap=0.17 / (height - 0.8))
-    return _svg(figure, "Validation AUC per epoch, domain and task")
+    return svg(figure, "Validation AUC per epoch, domain and task")
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[tuple[float, float], str, str]], gap: float) -> None:
@@ -253,40 +253,3 @@ def _thin(points: np.ndarray, most: int) -> np.ndarray:
     step = math.ceil(len(points) / most)
     starts = np.arange(0, len(points), step)
     return np.add.reduceat(points, starts) / np.diff(starts, append=len(points))[:, None]
-
-
-def _panels(grid: np.ndarray, names: Sequence[str]):
-    """Pairs of axes and name; hides the axes left over."""
-    for axes in grid.flat[len(names) :]:
-        axes.set_visible(False)
-    for above, below in itertools.pairwise(grid):
-        for upper, lower in zip(above, below, strict=True):
-            if not lower.get_visible():  # the last of its column keeps the numbers of a shared axis
-                upper.tick_params(labelbottom=True)
-    return zip(grid.flat, names, strict=False)
-
-
-def _names(rows: Sequence[Row], key: str) -> list[str]:
-    return list(dict.fromkeys(row[key] for row in rows))
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """An ``<svg>`` element for the middle of a page: no size of its own, no reference outside, ids of its own."""
-    out = io.StringIO()
-    figure.savefig(
-        out, format="svg", transparent=True, metadata={k: None for k in ("Creator", "Date", "Format", "Type")}
-    )
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)  # a page's own parser knows them
-    prefix = re.sub(r"\W+", "-", label.lower())
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    size = re.search(r'<svg width="[^"]*" height="[^"]*"', text)
-    assert size is not None
-    opening = f'<svg role="img" aria-label="{html.escape(label)}"'
-    return text.replace(size.group(), opening, 1).replace(INK, "currentColor")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .metrics import summary
+from .slices import summary
 
 # Of these, the mean over domains says something: the mean of two calibrations, one high, one low, does not.
 AVERAGED = ("gauc", "ndcg@10")

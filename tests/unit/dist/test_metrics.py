@@ -15,9 +15,8 @@ from foundrank.dist.metrics import (
     metric_row,
     ndcg_at_k,
     normalized_entropy,
-    slice_rows,
-    summary,
 )
+from foundrank.dist.slices import slice_rows, summary
 
 
 @st.composite
@@ -168,6 +167,8 @@ def test_slices_hold_their_own_rows():
         popularity=np.array([0.7, 0.3, 0.4, 0.4, 0.4, 0.4]),
     )
     by_slice = {row["slice"]: row for row in rows}
+    seen = {name: by_slice.pop(name) for name in [*by_slice] if name.startswith("items_seen")}
+    assert {name: row["rows"] for name, row in seen.items()} == {"items_seen_1_to_4": 1, "items_seen_5_to_19": 1}
     assert list(by_slice) == ["all", "warm_items", "cold_items"]  # nobody is a cold user: no such row
     assert {(row["domain"], row["task"]) for row in rows} == {("shop", "click")}
     assert [by_slice[s]["rows"] for s in by_slice] == [6, 2, 2]

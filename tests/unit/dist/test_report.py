@@ -119,8 +119,8 @@ def test_shows_the_whole_run(report):
 
 
 def test_every_figure_is_drawn_from_its_own_file(run, report):
-    assert Page(report.read_text()).tags.count("svg") == 6
-    for name, drawn in (("metrics.jsonl", 3), ("validation.json", 2), ("evaluation.json", 0)):
+    assert Page(report.read_text()).tags.count("svg") == 7
+    for name, drawn in (("metrics.jsonl", 4), ("validation.json", 3), ("evaluation.json", 0)):
         (run / name).unlink()
         assert Page(write_report(run).read_text()).tags.count("svg") == drawn
 
