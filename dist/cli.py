@@ -235,6 +235,25 @@ def score(
 
 
 @app.command()
+def study(
+    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again, the study goes on")],
+    data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders")] = None,
+    only: Annotated[str, typer.Option(help="data sets, comma-separated  [default: all]")] = "",
+    seeds: Annotated[int, typer.Option(min=2, help="of the headline comparisons; ablations have three")] = 5,
+    processes: Annotated[
+        int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
+    ] = 2,
+    full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
+    doc: Annotated[Path, typer.Option(help="Markdown file of the report")] = Path("docs/study.md"),
+) -> None:
+    """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
+    from .study import run_study
+
+    run_study(out, data, _names(only), seeds, processes, full, doc)
+    print(f"wrote {doc}")
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write a run's report.html again."""
     from .report import write_report

@@ -1,0 +1,80 @@
+"""The cold-start study: what pretraining, gates, texts, heads and alignment bring, on public data, with intervals."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data.errors import UserError, nearest
+from ..data.load import load_experiment
+from .study_data import prepare_data
+from .study_plan import DATA_SETS, PRETRAINED, RATES, Arm, DataSet, arms
+from .study_report import write_study
+from .study_runs import Task, run_all, tuned_rate
+
+_FIRST_SEED = 1
+
+
+def run_study(
+    out: Path, source: Path | None, names: Sequence[str], seeds: int, processes: int, full: bool, doc: Path
+) -> None:
+    """Trains every arm that is not done, and writes the report; run again, it goes on.
+
+    Each arm tries three learning rates on validation with its first seed, and keeps the best for all of them.
+
+    Args:
+        out: folder for data and runs.
+        source: folder with the data sets, as their importers read them.
+        names: data sets; all of them when empty.
+        seeds: of the headline arms; the ablations have three at most.
+        processes: trainings at a time.
+        full: all rows of the data.
+        doc: Markdown file of the report; figures go beside it.
+
+    Raises:
+        UserError: an unknown data set, or one that is not there.
+    """
+    known = {data.name: data for data in DATA_SETS}
+    for name in names:
+        if name not in known:
+            raise UserError("--only", f"'{name}' is no data set of the study", nearest(name, known))
+    chosen = [known[name] for name in names or known]
+    for data in chosen:
+        path = prepare_data(data, source, out / "data", full)
+        for vectors in ("llm", "random"):
+            command = [
+                sys.executable,
+                "-m",
+                "foundrank.dist.cli",
+                "embed",
+                str(path),
+                "--set",
+                f"text.vectors={vectors}",
+            ]
+            subprocess.run(command, check=True)
+        _run_arms(data, path, out, seeds, processes)
+        write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)
+
+
+def _run_arms(data: DataSet, path: Path, out: Path, seeds: int, processes: int) -> None:
+    every = arms(data, list(load_experiment(path).domains), seeds)
+    rates: dict[str, float] = {}
+
+    def task(arm: Arm, seed: int, rate: float) -> Task:
+        base = None
+        if arm.begins_from is not None:
+            base = folder(data, out, arm.begins_from, seed, rates[arm.begins_from]) / "run"
+        keep = arm.name == PRETRAINED
+        return Task(data, path, arm, seed, rate, folder(data, out, arm.name, seed, rate), base, keep)
+
+    for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
+        tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage}
+        run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
+        rates |= {name: tuned_rate(of_arm) for name, of_arm in tried.items()}
+        rest = [task(arm, _FIRST_SEED + n, rates[arm.name]) for arm in stage for n in range(1, min(arm.seeds, seeds))]
+        run_all(rest, processes, out / "log")
+
+
+def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:
+    """Where a training is kept."""
+    return (out / "runs" / data.name / arm.replace(" ", "_") / f"seed-{seed}-rate-{rate:g}").absolute()

@@ -1,0 +1,134 @@
+"""The study's runs: one arm, one seed, one rate; trained, tested and kept, each once."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .run_folder import read_json, write_json
+from .study_plan import Arm, DataSet
+
+RESULT, PREDICTIONS = "result.json", "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training.
+
+    Attributes:
+        data: the data set.
+        experiment: its file.
+        arm: how to train.
+        seed: of weights and order.
+        rate: factor of both learning rates.
+        folder: where it is kept.
+        base: run folder to fine-tune.
+        keep: whether its checkpoint is needed later.
+    """
+
+    data: DataSet
+    experiment: Path
+    arm: Arm
+    seed: int
+    rate: float
+    folder: Path
+    base: Path | None = None
+    keep: bool = False
+
+
+def run_all(tasks: Sequence[Task], processes: int, log: Path) -> None:
+    """Trains those that are not done, several at a time, each on one thread; ``log`` takes what they say."""
+    todo = [task for task in tasks if not (task.folder / RESULT).exists()]
+    if not todo:
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (log,)) as pool:
+        for number, task in enumerate(pool.map(_run, todo, chunksize=1), 1):
+            print(
+                f"{task.data.name}: {number} of {len(todo)}: {task.arm.name}, seed {task.seed}, rate {task.rate}",
+                flush=True,
+            )
+
+
+def tuned_rate(tasks: Sequence[Task]) -> float:
+    """The factor with the best validation AUC among an arm's tasks of one seed."""
+    return max(tasks, key=lambda task: read_json(task.folder / RESULT)["validation_auc"] or 0).rate
+
+
+def overrides(task: Task) -> list[str]:
+    """What the task changes in the experiment of its data set."""
+    fraction = (
+        f"domains.{task.data.cold}.events.train=events/{task.data.cold}/study-{task.arm.fraction:.0%}/part.parquet"
+    )
+    out = [*task.data.settings, fraction, f"text.vectors={task.arm.vectors}", *task.arm.settings, f"seed={task.seed}"]
+    return out + ([f"init_from={task.base}"] if task.base is not None else [])
+
+
+_joined: list[Any] = []  # a pool's process: its process group, which it keeps from one training to the next
+
+
+def _begin(log: Path) -> None:
+    """In a new process of the pool: what trainings say goes to a file."""
+    with log.open("a") as said:
+        for stream in (1, 2):
+            os.dup2(said.fileno(), stream)
+
+
+def _run(task: Task) -> Task:
+    """In a process of the pool: it trains one model after another."""
+    from ..data.load import load_experiment
+    from .checkpoint import best
+    from .preemption import Preemption
+    from .runtime import start
+    from .train import train
+
+    if not _joined:
+        context = start()
+        _joined.extend([context, context.__enter__()])
+    runtime = _joined[1]
+    experiment = load_experiment(task.experiment, overrides(task))
+    training = experiment.training
+    rates = {
+        "learning_rate": training.learning_rate * task.rate,
+        "sparse_learning_rate": training.sparse_learning_rate * task.rate,
+    }
+    experiment = experiment.model_copy(update={"training": training.model_copy(update=rates)})
+    run = task.folder / "run"
+    with Preemption(runtime) as preemption:
+        train(experiment, run, runtime, preemption)
+    columns = _predictions(run, task.experiment, runtime)
+    np.savez(task.folder / PREDICTIONS, **columns)  # type: ignore[arg-type]
+    chosen = best(run).name
+    if not task.keep:
+        shutil.rmtree(run / "checkpoints")
+    validated = read_json(run / "best.json", {}).get("validation_auc")
+    write_json(task.folder / RESULT, {"validation_auc": validated, "checkpoint": chosen, "rate": task.rate})
+    return task
+
+
+def _predictions(run: Path, experiment_file: Path, runtime: Any) -> dict[str, np.ndarray]:
+    """The run's probabilities for the test rows of its domains, with what metrics need."""
+    from ..data.check import check_events
+    from ..data.encode import EventEncoder
+    from .checkpoint import best, load
+    from .evaluate import predict
+    from .run_folder import open_run
+    from .sharding import shard
+
+    experiment, statistics = open_run(run)
+    encoder = EventEncoder(experiment, statistics)
+    sharded = shard(encoder.layout, experiment, runtime)
+    load(best(run), sharded)
+    files = {name: splits["test"] for name, splits in check_events(experiment, ["test"]).items() if "test" in splits}
+    columns, _, _ = predict(sharded, encoder, files, runtime)
+    layout = encoder.layout
+    kept = {name: columns[name] for name in ("labels", "mask", "probabilities", "user", "domain")}
+    kept["item_counts"] = columns["counts"][:, layout.entities.index("item")]
+    kept |= {name: values for name, values in columns.items() if name.startswith("probability/")}
+    return kept | {"domains": np.array(layout.domains), "tasks": np.array(layout.tasks)}

@@ -1,0 +1,49 @@
+"""The study as a job: it pretrains, fine-tunes, compares, and goes on where it was."""
+
+from pathlib import Path
+
+import pytest
+
+from foundrank.dist import study, study_data
+from foundrank.dist.run_folder import read_json
+from foundrank.dist.study_plan import PRETRAINED, Arm, DataSet
+
+from .commands import TINY
+
+DATA = DataSet("simulated", None, "events_feed", 400, (*TINY, "training.epochs=1", "model.aspects=[id, sparse]"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study of one small data set and four arms, at one rate."""
+    thin = "only=[events_feed]"
+    chosen = [
+        Arm(PRETRAINED, ("only=[shop_feed, video_feed]",)),
+        Arm("full model"),
+        Arm("single domain, 100%", (thin,)),
+        Arm("fine-tuned L0+L1 frozen, 100%", (thin, "training.freeze=[L0, L1]"), begins_from=PRETRAINED),
+    ]
+    monkeypatch.setattr(study, "DATA_SETS", (DATA,))
+    monkeypatch.setattr(study, "RATES", (1.0,))
+    monkeypatch.setattr(study, "arms", lambda *_: chosen)
+    monkeypatch.setattr(study_data, "_ROWS_SIMULATED", 20_000)
+    monkeypatch.setattr(study.subprocess, "run", lambda *_, **__: None)  # no texts here
+
+
+def test_a_study_compares_and_goes_on_where_it_was(small, tmp_path: Path):
+    doc = tmp_path / "study.md"
+    study.run_study(tmp_path / "out", None, [], 2, 2, False, doc)
+    results = sorted((tmp_path / "out" / "runs").glob("*/*/*/result.json"))
+    assert len(results) == 8
+    assert all(read_json(path)["validation_auc"] for path in results)
+    kept = {path.parent.parent.parent.name for path in (tmp_path / "out").rglob("checkpoints")}
+    assert kept == {PRETRAINED}
+    text = doc.read_text()
+    assert "fine-tuning, L0+L1 frozen > single domain, 100% of its rows" in text
+    before = {path: path.stat().st_mtime_ns for path in results}
+    lost = next(path for path in results if "single" in str(path) and "seed-2" in str(path))
+    lost.unlink()
+    study.run_study(tmp_path / "out", None, [], 2, 1, False, doc)
+    after = {path: path.stat().st_mtime_ns for path in results}
+    assert {path for path in results if before[path] != after[path]} == {lost}
+    assert doc.read_text() == text
