@@ -98,9 +98,9 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
     Raises:
         UserError: a file is new, gone, or another; the first that differs is named.
     """
-    then, now = read_json(run / EVENTS), _described(train)
+    then, now = read_json(run / EVENTS, {}), _described(train)
     for name, files in now.items():
-        old, new = ({file["file"]: file for file in of_run} for of_run in (then[name], files))
+        old, new = ({file["file"]: file for file in of_run} for of_run in (then.get(name, []), files))
         for file in sorted(old.keys() | new.keys()):
             if old.get(file) != new.get(file):
                 changed = "is new" if file not in old else "is gone" if file not in new else "has changed"

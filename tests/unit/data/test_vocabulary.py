@@ -82,3 +82,18 @@ def test_hashed_ids(tmp_path, buckets):
     assert loaded.lookup(keys).tolist() == hash_rows(keys, buckets).tolist()
     assert loaded.lookup(keys).min() >= 1
     assert loaded.lookup(keys).max() <= buckets
+
+
+@given(st.dictionaries(st.integers(0, 30), st.integers(1, 9)), st.dictionaries(st.integers(0, 30), st.integers(1, 9)))
+def test_an_extended_vocabulary_keeps_its_rows_and_adds_up_counts(old, new):
+    def made(counts: dict[int, int]) -> Vocabulary:
+        keys = np.array(list(counts), np.uint64)
+        return Vocabulary.from_counts(keys, np.array(list(counts.values()), np.int64), 1)
+
+    before, after = made(old), made(old).extended(made(new))
+    np.testing.assert_array_equal(after.keys[: before.rows - 1], before.keys)
+    every = np.array(sorted(old | new), np.uint64)
+    assert after.rows == len(every) + 1
+    counted = dict(zip(every.tolist(), after.counts[after.lookup(every)].tolist(), strict=True))
+    assert counted == {key: old.get(key, 0) + new.get(key, 0) for key in counted}
+    assert after.counts[0] == 0
