@@ -184,9 +184,8 @@ def check(folder: Path, runtime: Runtime) -> None:
 
 def _damaged(folder: Path, runtime: Runtime) -> Path | None:
     """The first file that is missing or has changed; every rank looks at its share of the files."""
-    try:
-        sums = read_json(folder / _COMMITTED)["sha256"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    sums = runtime.on_main(lambda: _sums(folder))  # read once: what one rank finds damaged, it may have renamed already
+    if sums is None:
         return folder / _COMMITTED
 
     def bad(name: str) -> bool:
@@ -199,6 +198,14 @@ def _damaged(folder: Path, runtime: Runtime) -> Path | None:
     found = runtime.gather([name for name in sorted(sums)[runtime.rank :: runtime.world_size] if bad(name)])
     names = runtime.on_main(lambda: sorted(name for part in found for name in part))
     return folder / names[0] if names else None
+
+
+def _sums(folder: Path) -> dict[str, str] | None:
+    """File -> its checksum; None where the marker that holds them is damaged."""
+    try:
+        return read_json(folder / _COMMITTED)["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer | None = None) -> dict[str, Any]:

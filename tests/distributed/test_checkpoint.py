@@ -216,7 +216,7 @@ def test_the_newest_and_the_best_checkpoints_are_kept(small, tmp_path):
 def damage(path: Path, how: str) -> None:
     if how == "changed":
         content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
+        content[len(content) // 2] ^= 0x80  # in a text, no UTF-8 any more
         path.write_bytes(content)
     elif how == "truncated":
         path.write_bytes(path.read_bytes()[:-1])

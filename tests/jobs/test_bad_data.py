@@ -82,7 +82,7 @@ def test_training_goes_on_without_them_and_says_so(spoilt, trained):
 
 def test_no_metric_counts_them(spoilt, trained):
     run, _ = trained
-    said = foundrank("evaluate", run, "-p", "2").stdout
+    said = foundrank("evaluate", run).stdout
     (file,) = (spoilt / "events" / DOMAIN / "test").glob("*.parquet")
     assert "4 bad rows are in no metric" in said
     found = read_json(run / "evaluation.json")
@@ -96,7 +96,7 @@ def test_scores_of_bad_rows_are_null_and_all_else_passes_through(spoilt, trained
     (file,) = (spoilt / "events" / DOMAIN / "test").glob("*.parquet")
     given = pq.read_table(file)
     arguments = ["score", run, file, tmp_path / "out", "--domain", DOMAIN, "--keep", "request"]
-    said = foundrank(*arguments, "-p", "2").stdout
+    said = foundrank(*arguments).stdout
     assert "3 of them were bad: they have no score" in said  # a label is nothing to a scoring job
     scored = pq.read_table(tmp_path / "out")
     assert np.flatnonzero(scored["score_click"].is_null().to_numpy()).tolist() == list(BAD)
