@@ -49,7 +49,7 @@ def write_study(out: Path, data_sets: Sequence[DataSet], seeds: int, full: bool,
 _HOW = """AUC is the mean over domains and tasks of test rows. Differences have a 95 % interval over both the choice of test users, whose
 rows go together, and of seeds (a paired bootstrap of 500 draws). Every arm tried learning rates times 0.5, 1 and 2 on
 validation with one seed and kept the best (column *rate*); the best epoch of validation is what is tested. *Cold items* were
-never seen in the training events of the full model."""
+never seen in the training events of the full model. Bars in figures are standard errors over seeds."""
 
 
 def _section(data: DataSet, results: dict[str, Result], verdicts: Verdicts, figures: Path) -> str:

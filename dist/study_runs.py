@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -74,10 +76,17 @@ _joined: list[Any] = []  # a pool's process: its process group, which it keeps f
 
 
 def _begin(log: Path) -> None:
-    """In a new process of the pool: what trainings say goes to a file."""
+    """In a new process of the pool: what trainings say goes to a file, and when the study is gone, so is this process."""
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     with log.open("a") as said:
         for stream in (1, 2):
             os.dup2(said.fileno(), stream)
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)  # or it would go on in folders that the next study takes up
 
 
 def _run(task: Task) -> Task:
