@@ -37,14 +37,15 @@ class Broken(AssertionError):
 
 
 class Disk:
-    """A disk of memory that can be filled up and made read-only, mounted on a folder; root alone can have one."""
+    """A disk of memory that can be filled up and made read-only, mounted on a folder; that takes a root who may mount."""
 
     _SIZE = "400m"
 
     def __init__(self, folder: Path):
         """Mounts it on an empty folder."""
         self.folder = folder
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._SIZE}", "tmpfs", str(folder)], check=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={self._SIZE}", "tmpfs", str(folder)]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
     def fill(self) -> None:
         """Leaves room for a page or two."""
