@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from .comparison_table import write_section
+from foundrank.dist.sections import write_section
+
 from .jobs import Out, Work, run_foundrank
 
 RANKS, CLOSE = 2, 50

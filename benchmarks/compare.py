@@ -25,9 +25,10 @@ from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
 from foundrank.dist.paired import REPLICATES, TestRows
 from foundrank.dist.run_folder import EVALUATION, RUN_INFO, check_new_or_same, read_json, write_json
+from foundrank.dist.sections import write_section
 
 from . import baselines
-from .comparison_table import tables, write_section
+from .comparison_table import tables
 from .machine import calibration
 
 SIMULATED = "simulated"

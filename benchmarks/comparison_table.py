@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from scipy import stats
 
 from foundrank.data.errors import UserError
 from foundrank.dist.paired import MEAN, TestRows, difference_intervals
-from foundrank.dist.run_folder import write_text
 
 Evaluations = Sequence[Sequence[Mapping[str, Any]]]
 """One list of rows, as in ``evaluation.json``, per seed."""
@@ -132,26 +130,6 @@ def tables(trees: Evaluations, foundrank: Evaluations, tests: Mapping[str, Mappi
                 f"{_table(COLD_HEADER, [_cold_cells(line) for line in cold])}"
             )
     return "\n\n".join(parts)
-
-
-def write_section(path: Path, name: str, text: str) -> None:
-    """Replaces what is between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in a file, or appends it; makes the file if need be.
-
-    Raises:
-        UserError: one of the two markers is missing, or they are in the wrong order.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    old = path.read_text() if path.is_file() else "# Results\n"
-    start, stop = old.find(begin), old.find(end)
-    section = f"{begin}\n{text.strip()}\n{end}"
-    if start < 0 and stop < 0:
-        write_text(path, f"{old.rstrip()}\n\n{section}\n")
-    elif 0 <= start < stop:
-        write_text(path, old[:start] + section + old[stop + len(end) :])
-    else:
-        raise UserError(
-            path, f"has {begin} or {end} without the other after it", "Put both markers back, or remove both."
-        )
 
 
 def _mean_line(lines: Sequence[Line], interval: Interval) -> Line:

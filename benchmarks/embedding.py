@@ -25,8 +25,8 @@ from foundrank.data.experiment import Experiment
 from foundrank.data.import_completejourney import import_completejourney
 from foundrank.data.load import load_experiment
 from foundrank.data.text_store import open_text_store
+from foundrank.dist.sections import write_section
 
-from .comparison_table import write_section
 from .embedding_run import cosines
 from .machine import calibration
 

@@ -16,7 +16,8 @@ import typer
 import yaml
 from matplotlib.figure import Figure
 
-from .comparison_table import write_section
+from foundrank.dist.sections import write_section
+
 from .jobs import Out, Source, Work, run_watched, scored_rate, trained_rate
 from .machine import calibration
 from .speed import write_scoring_input

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
-from .comparison_table import write_section
+from foundrank.dist.sections import write_section
+
 from .jobs import Out, Source, Work, run_foundrank, scored_rate, trained_rate
 from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload

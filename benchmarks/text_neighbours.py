@@ -25,8 +25,8 @@ from foundrank.data.text_store import open_text_store
 from foundrank.data.text_template import render_texts
 from foundrank.dist.embed import embed
 from foundrank.dist.runtime import Runtime
+from foundrank.dist.sections import write_section
 
-from .comparison_table import write_section
 from .embedding import item_experiment
 
 IMPORTERS = {

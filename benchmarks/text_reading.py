@@ -18,8 +18,8 @@ import typer
 import yaml
 
 from foundrank.data.text_store import open_text_store
+from foundrank.dist.sections import write_section
 
-from .comparison_table import write_section
 from .machine import calibration
 
 STORE, INLINE = "text store", "columns of the events"

@@ -80,10 +80,9 @@ def find_bad_rows(domain: str, files: EventFiles, needs: Sequence[ColumnNeed], p
         UserError: under ``fail`` a damaged row group; under ``skip`` more bad rows than allowed.
     """
     skipped = Skipped()
-    for path, groups in zip(files.files, files.group_rows, strict=True):
-        for group in range(len(groups)):
-            skipped.add(domain, path, group, read_events(path, group, needs, policy)[1])
-            skipped.check(domain, files.rows, policy)
+    for path, group in files.row_groups:
+        skipped.add(domain, path, group, read_events(path, group, needs, policy)[1])
+        skipped.check(domain, files.rows, policy)
     return skipped
 
 

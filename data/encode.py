@@ -59,11 +59,6 @@ class EventEncoder:
             self.text_vectors[name] = store.vectors
             self._text_index[name] = (KeyIndex(id_keys(store.keys)[0]), store.row_of_key.astype(np.int64))
 
-    def text_rows(self, entity: str, ids: pa.Array | pa.ChunkedArray | np.ndarray) -> np.ndarray:
-        """``[N]`` int64 rows of an entity's text store, -1 where there is no text. ``ids``: a column of them, or their keys."""
-        keys, valid = (ids, np.ones(len(ids), bool)) if isinstance(ids, np.ndarray) else id_keys(ids)
-        return self._text_rows(entity, keys, valid)
-
     def encode(
         self, domain: str, table: pa.Table, where: str, with_labels: bool = True, with_host: bool = False
     ) -> Rows:
@@ -131,7 +126,7 @@ class EventEncoder:
             at = np.where(valid, self._catalogs[name].index.lookup(keys), -1)
             self._put(out, self._catalogs[name].columns, at)
         if name in self._text_index:
-            out.text_rows[name] = self._text_rows(name, keys, valid)
+            out.text_rows[name] = self.text_rows(name, keys, valid)
         if table is None:
             return
         features = {n: f for n, f in entity.features.items() if not comes_from_catalog(entity, f)}
@@ -141,12 +136,13 @@ class EventEncoder:
             vectors, present = vector_rows(table[column], entity.text_vector.size, f"{where}: column '{column}'")
             out.vectors[text_key(name)], out.vector_present[text_key(name)] = vectors, present
 
-    def _text_rows(self, name: str, keys: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        index, row_of_key = self._text_index[name]
+    def text_rows(self, entity: str, keys: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """``[N]`` int64 rows of an entity's text store for id keys ``[N]``; -1 where there is no text, or the id is not valid."""
+        index, row_of_key = self._text_index[entity]
         if len(row_of_key) == 0:
             return np.full(len(keys), -1, np.int64)
         at = index.lookup(keys)
-        return np.where(valid & (at >= 0), row_of_key[at], -1)
+        return np.where((at >= 0) if valid is None else valid & (at >= 0), row_of_key[at], -1)
 
     def _encode_history(self, out: Rows, table: pa.Table) -> None:
         history = self.experiment.entities.user.history
@@ -156,7 +152,7 @@ class EventEncoder:
         found = self.statistics.tables[id_key("item")].lookup(keys)
         out.lists[HISTORY] = keep(found, offsets, found > 0)
         if "item" in self._text_index:
-            text_rows = self._text_rows("item", keys, np.ones(len(keys), bool))
+            text_rows = self.text_rows("item", keys)
             out.history_text = keep(text_rows, offsets, text_rows >= 0)
 
     def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> _Columns:

@@ -31,6 +31,12 @@ class EventFiles:
         """Rows in all files in use."""
         return sum(sum(groups) for groups in self.group_rows)
 
+    @property
+    def row_groups(self) -> list[tuple[str, int]]:
+        """File and position in it of every row group, in order."""
+        pairs = zip(self.files, self.group_rows, strict=True)
+        return [(file, group) for file, groups in pairs for group in range(len(groups))]
+
     def without(self, wrong: Mapping[str, UserError], policy: BadDataConfig) -> "EventFiles":
         """The files but some that cannot be used.
 

@@ -7,6 +7,7 @@ import numpy as np
 from .bad_data import read_events
 from .columns import SCALAR_ID, ColumnNeed
 from .encode import EventEncoder
+from .ids import id_keys
 from .parquet import EventFiles
 
 _ROWS = 8192  # of a domain that are looked at
@@ -26,14 +27,13 @@ def domain_profiles(encoder: EventEncoder, train: Mapping[str, EventFiles]) -> d
     vectors, found = encoder.text_vectors["item"], {}
     for name, files in train.items():
         total, rows = np.zeros(vectors.shape[1]), 0
-        for path, groups in zip(files.files, files.group_rows, strict=True):
-            for group in range(len(groups)):
-                if rows >= _ROWS:
-                    break
-                table, _ = read_events(path, group, [need], encoder.experiment.bad_data)
-                at = encoder.text_rows("item", table[need.name])[: _ROWS - rows]
-                total += vectors[at[at >= 0]].double().sum(0).numpy()
-                rows += len(at)
+        for path, group in files.row_groups:
+            if rows >= _ROWS:
+                break
+            table, _ = read_events(path, group, [need], encoder.experiment.bad_data)
+            at = encoder.text_rows("item", *id_keys(table[need.name]))[: _ROWS - rows]
+            total += vectors[at[at >= 0]].double().sum(0).numpy()
+            rows += len(at)
         found[name] = (total / max(rows, 1)).tolist()
     return found
 

@@ -127,9 +127,8 @@ def count(
     for name in train:
         labels[name] = {task: [0, 0] for task in experiment.domains[name].tasks}
         features[name] = {n: f for n, f in _event_features(experiment, name).items() if f.kind != "vector"}
-    for name, path, group, table, bad in prefetch(
-        _read_all(experiment, train), 2
-    ):  # decoding takes as long as counting
+    # Ahead of the counting, which takes as long as decoding.
+    for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):
         if bad:
             skipped.add(name, path, group, bad)
             skipped.check(name, train[name].rows, experiment.bad_data)
@@ -170,9 +169,8 @@ def _read_all(
     policy = experiment.bad_data
     for name, files in train.items():
         needs = [need for need in needed_columns(experiment, name) if policy.skips or need.holds != VECTOR]
-        for path, groups in zip(files.files, files.group_rows, strict=True):
-            for group in range(len(groups)):
-                yield name, path, group, *read_events(path, group, needs, policy)
+        for path, group in files.row_groups:
+            yield name, path, group, *read_events(path, group, needs, policy)
 
 
 def _event_features(experiment: Experiment, domain: str) -> dict[str, FeatureConfig]:

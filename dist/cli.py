@@ -72,18 +72,11 @@ def import_data(
     seed: Seed = 2026,
 ) -> None:
     """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
-    from ..data.import_amazon_search import import_amazon_search
-    from ..data.import_completejourney import import_completejourney
-    from ..data.import_movietweetings import import_movietweetings
+    from ..data.importers import IMPORTERS
 
-    importers = {
-        "completejourney": import_completejourney,
-        "movietweetings": import_movietweetings,
-        "amazon-search": import_amazon_search,
-    }
-    if name not in importers:
-        raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, importers))
-    path = importers[name](source, out, seed)
+    if name not in IMPORTERS:
+        raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, IMPORTERS))
+    path = IMPORTERS[name](source, out, seed)
     print(f"wrote {path}\nnext: foundrank embed {path}")
 
 
@@ -163,9 +156,9 @@ def evaluate(
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
     from .checkpoint import best
-    from .run_folder import open_run
+    from .run_folder import open_experiment
 
-    experiment, _ = open_run(run)
+    experiment = open_experiment(run)
     best(run)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
         raise UserError(
@@ -211,10 +204,10 @@ def score(
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
     from .prepare import tell_set_aside
-    from .run_folder import open_run
+    from .run_folder import open_experiment
     from .score_plan import ScoringJob, plan_parts
 
-    policy = open_run(run)[0].bad_data
+    policy = open_experiment(run).bad_data
     policy = policy.model_copy(update={"policy": bad_data or policy.policy})
     job = ScoringJob(run, source, out, domain, _names(keep), policy, _names(like))
     if not launched():
@@ -257,9 +250,9 @@ def study(
 def report(run: RunPath) -> None:
     """Write a run's report.html again."""
     from .report import write_report
-    from .run_folder import open_run
+    from .run_folder import open_experiment
 
-    open_run(run)
+    open_experiment(run)
     print(write_report(run))
 
 

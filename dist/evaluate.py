@@ -188,10 +188,7 @@ def _popularity(
         files, tasks = events[name]["train"], experiment.domains[name].tasks
         asked = {experiment.entities.item.id, *(task.label for task in tasks.values())}
         needs = [need for need in needed_columns(experiment, name) if need.name in asked]
-        groups = [
-            (path, g) for path, of_file in zip(files.files, files.group_rows, strict=True) for g in range(len(of_file))
-        ]
-        for path, group in groups[runtime.rank :: runtime.world_size]:
+        for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
             table, _ = read_events(path, group, needs, experiment.bad_data)
             rows = items.lookup(id_keys(table[experiment.entities.item.id])[0])
             for task_name, task in tasks.items():

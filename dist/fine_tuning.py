@@ -117,9 +117,8 @@ def _begin_with_text(
     if not isinstance(known, Vocabulary) or not isinstance(now, Vocabulary) or now.rows == known.rows:
         return []
     text_of_row = np.concatenate([[-1], encoder.text_rows(entity, now.keys)])
-    seen = np.flatnonzero((known.counts >= _OFTEN) & (text_of_row[: known.rows] >= 0))[
-        :_MOST
-    ]  # the most frequent first
+    often = (known.counts >= _OFTEN) & (text_of_row[: known.rows] >= 0)
+    seen = np.flatnonzero(often)[:_MOST]  # the most frequent come first
     new = known.rows + np.flatnonzero(text_of_row[known.rows :] >= 0)
     found = f"{table}: {known.rows - 1:,} ids kept, {now.rows - known.rows:,} new"
     if len(seen) < _FEW or not len(new):

@@ -147,8 +147,8 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     return True
 
 
-def open_run(run: Path) -> tuple[Experiment, Statistics]:
-    """The experiment and the statistics of an existing run.
+def open_experiment(run: Path) -> Experiment:
+    """The experiment of an existing run, without its vocabularies.
 
     Raises:
         UserError: there is no complete run in the folder.
@@ -156,7 +156,16 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
     for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
         if not (run / needed).is_file():
             raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
-    experiment = load_experiment(run / EXPERIMENT)
+    return load_experiment(run / EXPERIMENT)
+
+
+def open_run(run: Path) -> tuple[Experiment, Statistics]:
+    """The experiment and the statistics of an existing run.
+
+    Raises:
+        UserError: there is no complete run in the folder.
+    """
+    experiment = open_experiment(run)
     return experiment, Statistics.load(run / VOCABULARY)
 
 

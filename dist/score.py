@@ -75,6 +75,7 @@ class _Scorer:
         self._alike = _alike(encoder)
         tasks, domains = encoder.layout.tasks, encoder.experiment.domains
         self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
+        self._like = [self._names.index(name) for name in job.like]
         self._padded = padded_rows(_ROWS, len(self._names))
 
     def score(self, part: Part) -> int:
@@ -104,8 +105,8 @@ class _Scorer:
 
     def _of_rows(self, table: pa.Table, where: str, first_row: int) -> list[np.ndarray]:
         """``[N]`` the domain of each row; for rows of a domain the run does not know, of each domain it is like."""
-        if self._job.like:
-            return [np.full(table.num_rows, self._names.index(name)) for name in self._job.like]
+        if self._like:
+            return [np.full(table.num_rows, position) for position in self._like]
         return [_domains(table, self._job.domain, self._names, where, first_row)]
 
     def _logits(self, table: pa.Table, of_rows: list[np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -167,11 +168,9 @@ class _Scorer:
         columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.keep])}
         names = pa.array(self._names, pa.string()).take(pa.array(of_row))
         columns[DOMAIN] = pa.array([self._job.domain] * len(of_row), pa.string()) if self._job.like else names
-        known = [self._names.index(name) for name in self._job.like]
-        has = self._has_task[known].any(0) if known else self._has_task[of_row]
         for t, task in enumerate(tasks):
-            missing = ~np.broadcast_to(has, (len(of_row), len(tasks)))[:, t] | bad
-            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=missing)
+            has = self._has_task[self._like, t].any() if self._like else self._has_task[of_row, t]
+            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=~has | bad)
         return pa.table(columns)
 
     def _nothing(self, schema: pa.Schema, columns: list[str]) -> pa.Table:

@@ -17,7 +17,7 @@ from ..data.experiment import Experiment
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
 from .checkpoint import best
-from .run_folder import open_run, read_json, write_json
+from .run_folder import open_experiment, read_json, write_json
 
 DOMAIN, SUCCESS = "domain", "_SUCCESS"
 _JOB = "_job.json"
@@ -67,7 +67,7 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
         UserError: no run, an unknown domain or column, no input, input that lacks a column, or an output folder that
             cannot be made or holds something else.
     """
-    experiment, _ = open_run(job.run)
+    experiment = open_experiment(job.run)
     checkpoint = best(job.run)
     _check_domain(job, experiment)
     pattern = str(Path(job.source) / "**" / "*.parquet") if Path(job.source).is_dir() else job.source
@@ -183,13 +183,12 @@ def _claim(out: Path, job: dict[str, Any]) -> None:
 def _domains_named(files: EventFiles, policy: BadDataConfig) -> set[str]:
     """Values of the input's ``domain`` column."""
     named: set[str] = set()
-    for file, groups in zip(files.files, files.group_rows, strict=True):
-        for group in range(len(groups)):
-            try:
-                values = read_group(file, group, [DOMAIN])[DOMAIN]
-            except Unreadable:
-                if policy.skips:
-                    continue  # counted when it is its turn
-                raise
-            named |= set(pc.unique(values.cast(pa.string())).to_pylist())
+    for file, group in files.row_groups:
+        try:
+            values = read_group(file, group, [DOMAIN])[DOMAIN]
+        except Unreadable:
+            if policy.skips:
+                continue  # counted when it is its turn
+            raise
+        named |= set(pc.unique(values.cast(pa.string())).to_pylist())
     return named

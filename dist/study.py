@@ -10,7 +10,7 @@ from ..data.load import load_experiment
 from .study_data import prepare_data
 from .study_plan import DATA_SETS, PRETRAINED, RATES, Arm, DataSet, arms
 from .study_report import write_study
-from .study_runs import Task, run_all, tuned_rate
+from .study_runs import Task, arm_folder, run_all, tuned_rate
 
 _FIRST_SEED = 1
 
@@ -70,11 +70,11 @@ def _run_arms(data: DataSet, path: Path, out: Path, seeds: int, processes: int) 
     for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
         tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage}
         run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
-        rates |= {name: tuned_rate(of_arm) for name, of_arm in tried.items()}
+        rates |= {name: tuned_rate([one.folder for one in of_arm]) for name, of_arm in tried.items()}
         rest = [task(arm, _FIRST_SEED + n, rates[arm.name]) for arm in stage for n in range(1, min(arm.seeds, seeds))]
         run_all(rest, processes, out / "log")
 
 
 def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:
     """Where a training is kept."""
-    return (out / "runs" / data.name / arm.replace(" ", "_") / f"seed-{seed}-rate-{rate:g}").absolute()
+    return (arm_folder(out, data.name, arm) / f"seed-{seed}-rate-{rate:g}").absolute()

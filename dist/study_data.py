@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from ..data.errors import UserError
+from ..data.importers import IMPORTERS
 from ..data.load import expand_glob, load_experiment
+from ..data.simulate import simulate
 from .study_plan import FRACTIONS, DataSet
 
 _GROUP = 10_000
@@ -31,16 +33,6 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
     Raises:
         UserError: its source is not there.
     """
-    from ..data.import_amazon_search import import_amazon_search
-    from ..data.import_completejourney import import_completejourney
-    from ..data.import_movietweetings import import_movietweetings
-    from ..data.simulate import simulate
-
-    importers = {
-        "completejourney": import_completejourney,
-        "movietweetings": import_movietweetings,
-        "amazon-search": import_amazon_search,
-    }
     made = folder / data.name
     path = made / "study.yaml"
     if path.exists():
@@ -51,7 +43,7 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
         elif source is None or not (source / data.source).is_dir():
             raise UserError(f"--data {source}", f"has no folder '{data.source}'", "Give the folder with the data sets.")
         else:
-            importers[data.name](source / data.source, made, 2026)
+            IMPORTERS[data.name](source / data.source, made, 2026)
     experiment = load_experiment(made)
     raw = yaml.safe_load((made / "experiment.yaml").read_text())
     for name, domain in experiment.domains.items():

@@ -8,12 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..data.load import load_experiment
-from .run_folder import write_text
+from .sections import write_section
 from .slices import SEEN
 from .study_plan import ABLATIONS, FRACTIONS, FROZEN, FULL, ID_ONLY, SINGLE, DataSet, arms
 from .study_results import Result, Surface, difference, read_results
 
-_BEGIN, _END = "<!-- study -->", "<!-- /study -->"
 _LINES = (SINGLE, "all domains", *(f"fine-tuned {name}" for name in FROZEN))
 Verdicts = dict[str, dict[str, tuple[float, float, float]]]
 """Direction -> data set -> difference with its interval."""
@@ -35,15 +34,13 @@ def write_study(out: Path, data_sets: Sequence[DataSet], seeds: int, full: bool,
     parts = []
     for data in data_sets:
         domains = list(load_experiment(out / "data" / data.name / "study.yaml").domains)
-        results = read_results(data, arms(data, domains, seeds), out / "runs")
+        results = read_results(data, arms(data, domains, seeds), out)
         if FULL in results:
             parts.append(_section(data, results, verdicts, figures))
     names = [data.name for data in data_sets]
     command = f"foundrank study OUT --data DATA --seeds {seeds}" + (" --full" if full else "")
     text = "\n\n".join([f"    {command}", _HOW, "## Directions", _directions(verdicts, names), *parts])
-    old = doc.read_text() if doc.exists() else f"# The cold-start study\n\n{_BEGIN}\n{_END}\n"
-    before, after = old[: old.index(_BEGIN)], old[old.index(_END) :]
-    write_text(doc, f"{before}{_BEGIN}\n{text}\n{after}")
+    write_section(doc, "study", text, "The cold-start study")
 
 
 _HOW = """AUC is the mean over domains and tasks of test rows. Differences have a 95 % interval over both the choice of test users, whose

@@ -11,7 +11,7 @@ from .metrics import auc
 from .paired import MEAN, TestRows, difference_intervals
 from .run_folder import read_json
 from .study_plan import Arm, DataSet
-from .study_runs import PREDICTIONS, RESULT
+from .study_runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
 
 _REPLICATES = 500
 Chosen = Callable[["Surface"], np.ndarray]
@@ -89,25 +89,20 @@ def difference(
     return float(np.mean(gaps)), low, high
 
 
-def read_results(data: DataSet, every: Sequence[Arm], runs: Path) -> dict[str, Result]:
+def read_results(data: DataSet, every: Sequence[Arm], out: Path) -> dict[str, Result]:
     """Arm -> its result, of the arms whose seeds are there at the rate that won on validation."""
-    out = {}
+    found = {}
     for arm in every:
-        done = [path.parent for path in (runs / data.name / arm.name.replace(" ", "_")).glob(f"seed-*/{RESULT}")]
+        done = [path.parent for path in arm_folder(out, data.name, arm.name).glob(f"seed-*/{RESULT}")]
         if done:
-            out[arm.name] = _read(done)
-    return out
+            found[arm.name] = _read(sorted(done))
+    return found
 
 
 def _read(folders: list[Path]) -> Result:
-    results: dict[Path, dict[str, Any]] = {folder: read_json(folder / RESULT) for folder in sorted(folders)}
-    by_rate: dict[float, list[Path]] = {}
-    for folder, result in results.items():
-        by_rate.setdefault(result["rate"], []).append(folder)
-    first = min(folder.name for folder in folders).split("-rate-")[0]
-    tried = [folder for folder in folders if folder.name.startswith(f"{first}-rate-")]
-    rate = results[max(tried, key=lambda folder: results[folder]["validation_auc"] or 0)]["rate"]
-    kept = [np.load(folder / PREDICTIONS) for folder in by_rate[rate]]
+    first = folders[0].name.split("-rate-")[0]  # the seed that tried all rates
+    rate = tuned_rate([folder for folder in folders if folder.name.startswith(f"{first}-rate-")])
+    kept = [np.load(folder / PREDICTIONS) for folder in folders if read_json(folder / RESULT)["rate"] == rate]
     return Result(_surfaces(kept), len(kept), rate)
 
 

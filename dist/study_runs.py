@@ -58,9 +58,15 @@ def run_all(tasks: Sequence[Task], processes: int, log: Path) -> None:
             )
 
 
-def tuned_rate(tasks: Sequence[Task]) -> float:
-    """The factor with the best validation AUC among an arm's tasks of one seed."""
-    return max(tasks, key=lambda task: read_json(task.folder / RESULT)["validation_auc"] or 0).rate
+def tuned_rate(folders: Sequence[Path]) -> float:
+    """The factor with the best validation AUC among an arm's trainings of one seed."""
+    results = [read_json(folder / RESULT) for folder in folders]
+    return max(results, key=lambda result: result["validation_auc"] or 0)["rate"]
+
+
+def arm_folder(out: Path, data: str, arm: str) -> Path:
+    """Where an arm's trainings on a data set are kept, under the study's folder."""
+    return out / "runs" / data / arm.replace(" ", "_")
 
 
 def overrides(task: Task) -> list[str]:

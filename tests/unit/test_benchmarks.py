@@ -14,7 +14,6 @@ from benchmarks.comparison_table import (
     losses,
     mean_interval,
     tables,
-    write_section,
 )
 from benchmarks.target_encoding import FOLDS, NOT_TRAINING, STRENGTH, TargetEncoding, make_folds
 from benchmarks.tree_features import item_profile, matrix, shared_columns, target_columns
@@ -30,6 +29,7 @@ from foundrank.data.text_store import expected_manifest, text_store_folder
 from foundrank.data.text_store_writer import write_text_store
 from foundrank.dist.metrics import auc
 from foundrank.dist.paired import MEAN, TestRows, difference_intervals, weighted_auc
+from foundrank.dist.sections import write_section
 
 
 @pytest.fixture(scope="module")

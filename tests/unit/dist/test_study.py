@@ -96,7 +96,7 @@ def results(tmp_path) -> Path:
 
 
 def test_the_rate_that_won_on_validation_is_tested(results):
-    found = read_results(DATA, [Arm(FULL), Arm("gate: mean"), Arm("absent")], results / "runs")
+    found = read_results(DATA, [Arm(FULL), Arm("gate: mean"), Arm("absent")], results)
     assert set(found) == {FULL, "gate: mean"}
     assert (found[FULL].rate, found[FULL].seeds) == (2.0, 2)
     assert found[FULL].mean_auc()[0] > 0.85
@@ -104,7 +104,7 @@ def test_the_rate_that_won_on_validation_is_tested(results):
 
 
 def test_differences_have_intervals_on_the_rows_chosen(results):
-    found = read_results(DATA, [Arm(FULL), Arm(ID_ONLY), Arm("gate: mean")], results / "runs")
+    found = read_results(DATA, [Arm(FULL), Arm(ID_ONLY), Arm("gate: mean")], results)
     for chosen in (None, lambda surface: surface.item_counts == 0):
         gap, low, high = difference(found[FULL], found[ID_ONLY], chosen)
         assert 0 < low < gap < high

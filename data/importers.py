@@ -1,0 +1,12 @@
+"""The public data sets there are importers for."""
+
+from .import_amazon_search import import_amazon_search
+from .import_completejourney import import_completejourney
+from .import_movietweetings import import_movietweetings
+
+IMPORTERS = {
+    "completejourney": import_completejourney,
+    "movietweetings": import_movietweetings,
+    "amazon-search": import_amazon_search,
+}
+"""Name -> from the folder of its source, into a new one, with a seed; gives the experiment's file."""
