@@ -15,7 +15,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: help venv demo test lint chaos bench clean
 
 help:
-	@echo "make demo   simulate, embed, train, evaluate and score a small world with 2 processes"
+	@echo "make demo   simulate, embed, pretrain, fine-tune, evaluate and score a small world with 2 processes"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
 	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; a quarter of an hour"

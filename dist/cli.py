@@ -45,7 +45,7 @@ def demo(
     rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 600_000,
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
 ) -> None:
-    """Simulate a platform, embed its texts, train on 2 processes, evaluate, score, and write a report."""
+    """Simulate a platform, embed its texts, pretrain, fine-tune a new domain, evaluate, score, and write reports."""
     from .demo import run_demo
 
     run_demo(out, rows, processes, _console())

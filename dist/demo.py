@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -26,8 +27,8 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
         UserError: a step failed.
     """
     started = time.perf_counter()
-    data, pretrain = out / "data", out / "pretrain"
-    for folder in (data, pretrain, out / "scores"):
+    data, pretrain, finetune = out / "data", out / "pretrain", out / "finetune"
+    for folder in (data, pretrain, finetune, out / "scores"):
         shutil.rmtree(folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     _foundrank(console, "simulate", data, "--rows", rows)
@@ -37,16 +38,28 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
     _foundrank(console, "evaluate", pretrain, "-p", processes)
     experiment = load_experiment(data)
     cold = next(name for name, domain in experiment.domains.items() if domain.cold)
+    # A path in an experiment is relative to the experiment's file.
+    settings = f"init_from=../{pretrain.name}; only=[{cold}]; training.freeze=[L0, L1]"
+    _foundrank(console, "train", data, "--run-dir", finetune, "-p", processes, "--set", settings)
+    _foundrank(console, "evaluate", finetune, "-p", processes)
     source = Path(experiment.domains[cold].events.test or "").parent
-    _foundrank(console, "score", pretrain, source, out / "scores", "--domain", cold, "-p", processes)
+    _foundrank(console, "score", finetune, source, out / "scores", "--domain", cold, "-p", processes)
     _show_scores(console, out / "scores")
-    means = summary(read_json(pretrain / EVALUATION)["rows"])
-    told = ", ".join(f"{task} {of_task['all']['auc']:.4f}" for task, of_task in means.items())
     console.rule()
     console.print(
-        f"mean test AUC: {told}; {time.perf_counter() - started:.0f} s in all; open {pretrain / 'report.html'}",
+        f"mean test AUC, all domains: {_told(_rows(pretrain))}\n"
+        f"{cold}: {_told(_rows(pretrain, cold))} pretrained; {_told(_rows(finetune, cold))} fine-tuned\n"
+        f"{time.perf_counter() - started:.0f} s in all; open {pretrain / 'report.html'}",
         highlight=False,
     )
+
+
+def _rows(run: Path, domain: str | None = None) -> list[dict[str, Any]]:
+    return [row for row in read_json(run / EVALUATION)["rows"] if domain in (None, row["domain"])]
+
+
+def _told(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{task} {of_task['all']['auc']:.4f}" for task, of_task in summary(rows).items())
 
 
 def _foundrank(console: Console, *arguments: object) -> None:
@@ -64,7 +77,7 @@ def _torchx(console: Console, experiment: Path, run: Path, processes: int) -> No
 
 def _show(console: Console, command: list[str]) -> None:
     console.rule()
-    console.print(f"$ {shlex.join(command)}", highlight=False, soft_wrap=True, style="bold")
+    console.print(f"$ {shlex.join(command)}", highlight=False, markup=False, soft_wrap=True, style="bold")
 
 
 def _run(command: list[str]) -> None:
