@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
+from .cli_options import ExperimentPath, Overrides, Processes, RunPath, Seed, console, names
+from .cli_plan import plan
 from .ending import end, end_failed, quiet
 from .launch import TRY_AGAIN, launched
 
@@ -23,21 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
-RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="override a field, e.g. --set training.epochs=1; repeatable, or several in one: 'a=1; b=2'",
-    ),
-]
-Processes = Annotated[
-    int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
-]
-Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
-
 
 @app.command()
 def demo(
@@ -48,7 +34,7 @@ def demo(
     """Simulate a platform, embed its texts, pretrain, fine-tune a new domain, evaluate, score, and write reports."""
     from .demo import run_demo
 
-    run_demo(out, rows, processes, _console())
+    run_demo(out, rows, processes, console())
 
 
 @app.command()
@@ -85,7 +71,7 @@ def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     """Show what the data holds and what the model will be, per domain and table."""
     from .describe import describe as show
 
-    show(load_experiment(experiment, set_ or []), _console())
+    show(load_experiment(experiment, set_ or []), console())
 
 
 @app.command()
@@ -176,7 +162,7 @@ def evaluate(
     with start() as runtime:
         result = evaluate_run(run, split, runtime)
         if runtime.is_main:
-            print_evaluation(result["rows"], _console())
+            print_evaluation(result["rows"], console())
             if result["skipped"]:
                 print(f"{result['skipped']:,} bad rows are in no metric")
             print(f"report: {write_report(run)}")
@@ -209,7 +195,7 @@ def score(
 
     policy = open_experiment(run).bad_data
     policy = policy.model_copy(update={"policy": bad_data or policy.policy})
-    job = ScoringJob(run, source, out, domain, _names(keep), policy, _names(like))
+    job = ScoringJob(run, source, out, domain, names(keep), policy, names(like))
     if not launched():
         tell_set_aside("score", plan_parts(job)[1])  # in this process first: a mistake is told once
     if _spawned(processes):
@@ -242,8 +228,11 @@ def study(
     """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
     from .study import run_study
 
-    run_study(out, data, _names(only), seeds, processes, full, doc)
+    run_study(out, data, names(only), seeds, processes, full, doc)
     print(f"wrote {doc}")
+
+
+app.command()(plan)
 
 
 @app.command()
@@ -275,15 +264,6 @@ def main() -> None:
         end_failed(error)
     except SystemExit as done:
         end(done)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _console() -> Console:
-    """Standard output; a pipe or a file is given room for whole tables."""
-    return Console() if sys.stdout.isatty() else Console(width=110)
 
 
 def _spawned(processes: int | None) -> bool:

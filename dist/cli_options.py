@@ -1,0 +1,33 @@
+"""What several commands take."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
+RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="override a field, e.g. --set training.epochs=1; repeatable, or several in one: 'a=1; b=2'",
+    ),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
+]
+Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
+
+
+def names(text: str) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def console() -> Console:
+    """Standard output; a pipe or a file is given room for whole tables."""
+    return Console() if sys.stdout.isatty() else Console(width=110)
