@@ -10,10 +10,10 @@ import typer
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
-from .cli_options import ExperimentPath, Overrides, Processes, RunPath, Seed, console, names
+from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, Seed, console, names
 from .cli_plan import plan
 from .ending import end, end_failed, quiet
-from .launch import TRY_AGAIN, launched
+from .launch import TRY_AGAIN, default_processes, launched
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",
@@ -81,10 +81,15 @@ def embed(
         bool, typer.Option("--rebuild", help="make the stores anew, for another encoder or template")
     ] = False,
     set_: Overrides = None,
+    check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
     loaded = load_experiment(experiment, set_ or [])
+    if check:
+        from .preflight import check_embedding
+
+        return _passed(check_embedding(loaded))
     if _spawned(processes):
         return
     from .embed import embed as write
@@ -107,11 +112,21 @@ def train(
         bool,
         typer.Option("--profile", help="write a Chrome trace of a few steps, trace.rankR.json, into the run folder"),
     ] = False,
+    check: Check = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="with --check: the ranks it will have, as for `foundrank plan`  [default: here]")
+    ] = None,
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
     loaded = load_experiment(experiment, set_ or [])
     run = run or Path("runs") / loaded.name
+    if check:
+        from .cluster import read_cluster
+        from .preflight import check_training, ranks_here
+
+        here = ranks_here(processes or default_processes()) if cluster is None else None
+        return _passed(check_training(loaded, run, here or read_cluster(cluster).ranks))
     if not launched():
         from .prepare import prepare
 
@@ -138,6 +153,7 @@ def train(
 def evaluate(
     run: RunPath,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
@@ -152,6 +168,11 @@ def evaluate(
             f"no domain has a '{split}' split",
             "Choose train, validation or test, whichever the experiment's events name.",
         )
+    if check:
+        from ..data.check import check_events
+
+        files = [splits[split] for splits in check_events(experiment, [split]).values() if split in splits]
+        return _passed([f"{sum(of_domain.rows for of_domain in files):,} rows of the {split} split"])
     if _spawned(processes):
         return
     from .evaluate import evaluate_run
@@ -186,6 +207,7 @@ def score(
     bad_data: Annotated[
         Literal["fail", "skip"] | None, typer.Option(help="what bad rows mean  [default: the run's bad_data.policy]")
     ] = None,
+    check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
@@ -197,7 +219,10 @@ def score(
     policy = policy.model_copy(update={"policy": bad_data or policy.policy})
     job = ScoringJob(run, source, out, domain, names(keep), policy, names(like))
     if not launched():
-        tell_set_aside("score", plan_parts(job)[1])  # in this process first: a mistake is told once
+        parts, aside = plan_parts(job)  # in this process first: a mistake is told once
+        tell_set_aside("score", aside)
+        if check:
+            return _passed([f"{len(parts):,} part(s) to score into {out}"])
     if _spawned(processes):
         return
     from .runtime import start
@@ -266,11 +291,15 @@ def main() -> None:
         end(done)
 
 
+def _passed(told: list[str]) -> None:
+    print("\n".join([*told, "checks passed"]))
+
+
 def _spawned(processes: int | None) -> bool:
     """Runs this very command on several ranks, if it should; True when that has been done."""
     if launched():
         return False
-    from .launch import default_processes, spawn
+    from .launch import spawn
 
     count = processes or default_processes()
     if count == 1:

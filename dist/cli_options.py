@@ -20,6 +20,7 @@ Overrides = Annotated[
 Processes = Annotated[
     int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
 ]
+Check = Annotated[bool, typer.Option("--check", help="find what would go wrong, in seconds, and stop")]
 Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
 
 

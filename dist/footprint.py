@@ -17,6 +17,8 @@ from ..model.foundation import Dense, Foundation
 from .planning import Ranks, plan_tables, table_sharder
 
 DENSE_PARTS = ("dense part", "lookups", "activations", "batches")
+PROCESS = {"cpu": 0.7 * 2**30, "cuda": 1.5 * 2**30}
+"""Bytes a rank holds before there is a model: Python with torch, or the CUDA context with NCCL."""
 _FLOAT = 4
 _SAMPLE = 64  # rows of the small batch that is run, and of one twice as large: what a row takes is the difference
 _HELD_BATCHES = 3  # TorchRec's pipeline has one in work, one being sent and one being copied
@@ -71,6 +73,14 @@ class Footprint:
     def total(self) -> np.ndarray:
         """``[R]`` bytes, all parts."""
         return np.sum(list(self.bytes.values()), 0)
+
+    def too_full(self, ranks: Ranks) -> str | None:
+        """What is too much for the fullest of these ranks, in words; None if all fits."""
+        free, fullest = ranks.bytes - PROCESS[ranks.device], self.total.max()
+        if fullest <= free:
+            return None
+        most = max(self.bytes, key=lambda part: self.bytes[part].max())
+        return f"the fullest rank needs {fullest / 2**30:.1f} GiB of {free / 2**30:.1f}, most of it for {most}"
 
 
 def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint:

@@ -16,12 +16,10 @@ from ..data.layout import Layout, feature_key, id_key, make_layout
 from ..data.statistics import count
 from ..data.text_store import open_text_store, text_store_folder
 from .cluster import Cluster
-from .footprint import Footprint, footprint
+from .footprint import PROCESS, Footprint, footprint
 
 _GIB = 2**30
 _MINILM = 384  # width of the shipped encoder's vectors
-_PROCESS = {"cpu": 0.7 * _GIB, "cuda": 1.5 * _GIB}
-"""What a rank holds before there is a model: Python with torch, or the CUDA context with NCCL."""
 _MOST_RANKS = 1 << 14
 _STEP_NOTE = "A step is reckoned from bandwidths and product rates alone; reading, start-up and the launching of kernels come on top."
 
@@ -98,13 +96,7 @@ def fit(layout: Layout, experiment: Experiment, cluster: Cluster) -> Fit:
         planned = footprint(layout, experiment, cluster.ranks)
     except UserError as error:
         return Fit(cluster, None, f"{error.where}: {error.what}")
-    free = cluster.ranks.bytes - _PROCESS[cluster.ranks.device]
-    fullest = planned.total.max()
-    if fullest > free:
-        most = max(planned.bytes, key=lambda part: planned.bytes[part].max())
-        why = f"the fullest rank needs {fullest / _GIB:.1f} GiB of {free / _GIB:.1f}, most of it for {most}"
-        return Fit(cluster, planned, why)
-    return Fit(cluster, planned, None)
+    return Fit(cluster, planned, planned.too_full(cluster.ranks))
 
 
 def smallest(layout: Layout, experiment: Experiment, cluster: Cluster) -> Fit | None:
@@ -250,7 +242,7 @@ def _memory(tried: Fit) -> Table:
     found, cluster = tried.footprint, tried.cluster
     assert found is not None
     table = _table(f"Memory per rank (of {cluster.ranks.bytes / _GIB:.1f} GiB)", "part", "fullest rank", "mean")
-    every = found.bytes | {"process": np.full(cluster.world_size, _PROCESS[cluster.ranks.device])}
+    every = found.bytes | {"process": np.full(cluster.world_size, PROCESS[cluster.ranks.device])}
     for part, held in every.items():
         table.add_row(part, f"{held[tried.fullest] / _GIB:,.3f} GiB", f"{held.mean() / _GIB:,.3f} GiB")
     table.add_section()

@@ -31,7 +31,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     Raises:
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
-    _check_optimizer(experiment.training)
+    check_optimizer(experiment.training, "cuda" if torch.cuda.is_available() else "cpu")
     events = check_events(experiment)
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
@@ -63,15 +63,15 @@ def tell_set_aside(where: str, files: EventFiles) -> None:
         print(f"{where}: left out {why}")
 
 
-def _check_optimizer(training: TrainingConfig) -> None:
-    """Refuses a sparse optimizer that FBGEMM cannot fuse on this machine.
+def check_optimizer(training: TrainingConfig, device: str) -> None:
+    """Refuses a sparse optimizer that FBGEMM cannot fuse on a kind of device, ``cpu`` or ``cuda``.
 
     Raises:
         UserError: Adam without a GPU.
     """
-    if training.sparse_optimizer == "adam" and not torch.cuda.is_available():
+    if training.sparse_optimizer == "adam" and device == "cpu":
         raise UserError(
             "training.sparse_optimizer",
-            "'adam' runs on GPUs only, and this machine has none",
+            "'adam' runs on GPUs only, and there is none",
             "Use rowwise_adagrad or sgd here.",
         )

@@ -4,6 +4,8 @@ By file:         torchx run -s local_cwd torchx_components/jobs.py:train --exper
 Once installed:  torchx run -s slurm foundrank.train --experiment experiment.yaml --run runs/one --nnodes 4
 """
 
+import subprocess
+import sys
 from typing import Dict, List, Optional
 
 import torchx
@@ -24,6 +26,7 @@ def embed(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     max_retries: int = 0,
+    check: bool = True,
 ) -> specs.AppDef:
     """Write the text vectors of every catalog of an experiment; started again it resumes.
 
@@ -40,7 +43,9 @@ def embed(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         max_retries: how often the scheduler starts the job again; it resumes
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
+    _check("embed", [experiment, *args], check)
     return _job("embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
 
 
@@ -58,6 +63,7 @@ def train(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     max_retries: int = 0,
+    check: bool = True,
 ) -> specs.AppDef:
     """Train an experiment into a run folder; started again on the same folder it resumes.
 
@@ -75,9 +81,12 @@ def train(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         max_retries: how often the scheduler starts the job again; it resumes
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     # Not --run: torchrun would take that, even after the module, for a short form of its own --run-path.
     arguments = [experiment, "--run-dir", run, *args]
+    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
+    _check("train", [*arguments, "--cluster", _cluster(nnodes, nproc, node, h)], check)
     return _job("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
 
 
@@ -94,6 +103,7 @@ def evaluate(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     max_retries: int = 0,
+    check: bool = True,
 ) -> specs.AppDef:
     """Evaluate a run per domain, task and slice.
 
@@ -110,7 +120,9 @@ def evaluate(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         max_retries: how often the scheduler starts the job again
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
+    _check("evaluate", [run, *args], check)
     return _job("evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
 
 
@@ -129,6 +141,7 @@ def score(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     max_retries: int = 0,
+    check: bool = True,
 ) -> specs.AppDef:
     """Score Parquet files with a run; started again on the same output it resumes.
 
@@ -147,9 +160,73 @@ def score(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         max_retries: how often the scheduler starts the job again; it resumes
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, input, output, *args]
+    _check("score", arguments, check)
     return _job("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
+
+
+def study(
+    out: str,
+    data: str,
+    *args: str,
+    cpu: int = 2,
+    memMB: int = 8192,
+    h: Optional[str] = None,
+    image: str = torchx.IMAGE,
+    env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None,
+    max_retries: int = 0,
+) -> specs.AppDef:
+    """Run the cold-start study on one machine; started again on the same folder it goes on.
+
+    Args:
+        out: folder for its data and runs
+        data: folder with the public data sets' folders
+        args: further arguments of `foundrank study`, after `--`, e.g. -- --only movietweetings
+        cpu: CPU cores
+        memMB: memory in MB
+        h: a named resource of your TorchX set-up, in place of cpu and memMB
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        env: environment variables, K=V,K=V
+        mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        max_retries: how often the scheduler starts the job again; it goes on
+    """
+    role = specs.Role(
+        name="study",
+        image=image,
+        entrypoint="foundrank",  # no torchrun: it starts processes of its own, each a training by itself
+        args=["study", out, "--data", data, *args],
+        env=env or {},
+        mounts=specs.parse_mounts(mounts) if mounts else [],
+        resource=specs.resource(cpu=cpu, memMB=memMB, h=h),
+        max_retries=max_retries,
+    )
+    return specs.AppDef(name="foundrank-study", roles=[role])
+
+
+def _check(command: str, arguments: List[str], wanted: bool) -> None:
+    """Runs the command with --check; ends this program if it finds something, which the command has told by then."""
+    if (
+        wanted
+        and subprocess.run([sys.executable, "-m", "foundrank.dist.cli", command, *arguments, "--check"]).returncode
+    ):
+        print(
+            "nothing was submitted; where only the cluster sees these files, add --check False",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+
+
+def _cluster(nnodes: int, nproc: int, node: specs.Resource, h: Optional[str]) -> str:
+    """What `foundrank train --check` is told of the nodes. A GPU is what the named resource begins with, else an h100."""
+    gpus = {"a100": "a100-80", "h100": "h100", "h200": "h200"}
+    device = gpus.get((h or "").split("_")[0], "h100") if node.gpu else "cpu"
+    if node.gpu and nproc > node.gpu:
+        print(f"--nproc {nproc}: more processes than the node's {node.gpu} GPU(s)", file=sys.stderr)
+        raise SystemExit(2)
+    return f"device={device},world_size={nnodes * nproc},ranks_per_host={nproc},host_memory_gib={node.memMB / 1024}"
 
 
 def _job(

@@ -33,13 +33,13 @@ COMMANDS = {
 
 class TestComponents(ComponentTestCase):
     def test_each_passes_the_torchx_linter_and_has_help(self):
-        for name in COMPONENTS:
+        for name in (*COMPONENTS, "study"):
             self.validate(jobs, name)
 
 
-def dryrun(component, arguments, scheduler="local_cwd", **cfg):
+def dryrun(component, arguments, scheduler="local_cwd", check=False, **cfg):
     with get_runner() as runner:
-        return runner.dryrun_component(component, arguments, scheduler, cfg)
+        return runner.dryrun_component(component, ["--check", str(check), *arguments], scheduler, cfg)
 
 
 def local_command(info) -> list[str]:
@@ -93,7 +93,27 @@ def test_several_nodes_meet_at_rank_0_on_slurm():
     assert "--nnodes 2" in script
 
 
+def test_a_study_is_one_process_of_its_own():
+    with get_runner() as runner:
+        arguments = [
+            "--out",
+            "o",
+            "--data",
+            "d",
+            "--mounts",
+            "type=bind,src=/data,dst=/in",
+            "--",
+            "--only",
+            "simulated",
+        ]
+        info = runner.dryrun_component("foundrank.study", arguments, "local_cwd", {})
+    [role] = info._app.roles
+    assert [role.entrypoint, *role.args] == ["foundrank", "study", "o", "--data", "d", "--only", "simulated"]
+    assert [(m.src_path, m.dst_path) for m in role.mounts] == [("/data", "/in")]
+    assert get_command(app).commands["study"].make_context("study", role.args[1:]).params["only"] == "simulated"
+
+
 def test_a_caller_s_environment_is_not_changed():
     env = {"A": "1"}
-    jobs.train("e.yaml", "r", env=env)
+    jobs.train("e.yaml", "r", env=env, check=False)
     assert env == {"A": "1"}
