@@ -112,8 +112,7 @@ def read_rows(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
     columns = [need.name for need in needed_columns(encoder.experiment, domain)]
     parts = [
         encoder.encode(domain, read_group(path, group, columns), f"{path}: row group {group}", with_host=True)
-        for path, groups in zip(files.files, files.group_rows, strict=True)
-        for group in range(len(groups))
+        for path, group in files.row_groups
     ]
     return concatenate(parts)
 

@@ -53,13 +53,12 @@ def decoding(held: list[Batch], experiment: Experiment) -> Iterator[Batch]:
     while True:
         for name, of_domain in check_events(experiment).items():
             columns = list(dict.fromkeys(need.name for need in needed_columns(experiment, name)))
-            for path, groups in zip(of_domain["train"].files, of_domain["train"].group_rows, strict=True):
-                for group in range(len(groups)):
-                    owed += read_group(path, group, columns).num_rows
-                    while owed >= experiment.training.batch_size:
-                        batch = next(batches)
-                        owed -= batch.rows
-                        yield batch
+            for path, group in of_domain["train"].row_groups:
+                owed += read_group(path, group, columns).num_rows
+                while owed >= experiment.training.batch_size:
+                    batch = next(batches)
+                    owed -= batch.rows
+                    yield batch
 
 
 def step_only(

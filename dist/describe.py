@@ -7,13 +7,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..data.bad_data import read_events
 from ..data.catalog import read_catalog
 from ..data.check import check_events
+from ..data.columns import SCALAR_ID, ColumnNeed
 from ..data.errors import UserError
 from ..data.experiment import SPLITS, EntityConfig, Experiment
 from ..data.ids import id_keys
 from ..data.layout import id_key
-from ..data.parquet import EventFiles, read_group
+from ..data.parquet import EventFiles
 from ..data.statistics import Statistics, count
 from ..data.statistics import Table as Ids
 from ..data.text_store import open_text_store, text_store_folder
@@ -84,11 +86,13 @@ def _cold_share(experiment: Experiment, files: EventFiles, statistics: Statistic
     """Share of rows of the last split whose id training never saw."""
     ids, column = statistics.tables[id_key(entity)], experiment.entities.present()[entity].id
     cold = rows = 0
-    for path, groups in zip(files.files, files.group_rows, strict=True):
-        for group in range(len(groups)):
-            keys, valid = id_keys(read_group(path, group, [column])[column])
-            cold += int((ids.counts[ids.lookup(keys[valid])] == 0).sum())
-            rows += int(valid.sum())
+    for path, group in files.row_groups:
+        table, _ = read_events(
+            path, group, [ColumnNeed(column, SCALAR_ID, f"entities.{entity}.id")], experiment.bad_data
+        )
+        keys, valid = id_keys(table[column])
+        cold += int((ids.counts[ids.lookup(keys[valid])] == 0).sum())
+        rows += int(valid.sum())
     return f"{cold / rows:.1%}" if rows else "–"
 
 

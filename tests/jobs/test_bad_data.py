@@ -109,17 +109,32 @@ def test_scores_of_bad_rows_are_null_and_all_else_passes_through(spoilt, trained
     assert not (tmp_path / "strict" / "_SUCCESS").exists()
 
 
-def test_a_damaged_part_of_the_input_is_left_out_and_counted(spoilt, trained, tmp_path):
-    run, _ = trained
-    (file,) = (spoilt / "events" / DOMAIN / "test").glob("*.parquet")
-    damaged, table = tmp_path / "damaged.parquet", pq.read_table(file).slice(210, 250)
-    pq.write_table(table, damaged, row_group_size=50)
-    metadata, content = pq.read_metadata(damaged), bytearray(damaged.read_bytes())
+def damage(path: Path, table: pa.Table) -> None:
+    """Writes the rows, fifty to a row group, the second of which cannot be read."""
+    pq.write_table(table, path, row_group_size=50)
+    metadata, content = pq.read_metadata(path), bytearray(path.read_bytes())
     column = metadata.row_group(1).column(table.column_names.index("user"))
     content[column.dictionary_page_offset : column.data_page_offset] = b"\xff" * (
         column.data_page_offset - column.dictionary_page_offset
     )
-    damaged.write_bytes(bytes(content))
+    path.write_bytes(bytes(content))
+
+
+def test_what_the_data_holds_is_told_without_what_is_damaged(spoilt, tmp_path, here: Here):
+    world = Path(shutil.copytree(spoilt, tmp_path / "world"))
+    (file,) = (world / "events" / DOMAIN / "test").glob("*.parquet")
+    damage(file, pq.read_table(file))
+    policy = ["--set", "bad_data.policy=skip", "--set", "bad_data.max_share=0.3", "--set", "model.aspects=[id, sparse]"]
+    status, said = here("describe", world, "--set", FEATURE)
+    assert (status, "zz-unfinished.parquet" in said) == (2, True)
+    assert here("describe", world, "--set", FEATURE, *policy) == (0, "")
+
+
+def test_a_damaged_part_of_the_input_is_left_out_and_counted(spoilt, trained, tmp_path):
+    run, _ = trained
+    (file,) = (spoilt / "events" / DOMAIN / "test").glob("*.parquet")
+    damaged, table = tmp_path / "damaged.parquet", pq.read_table(file).slice(210, 250)
+    damage(damaged, table)
     arguments = ["score", run, damaged, tmp_path / "out", "--domain", DOMAIN]
     assert "50 of them were bad" in foundrank(*arguments, "-p", "2").stdout
     kept = table["item"].to_pylist()
