@@ -14,6 +14,7 @@ from .study_plan import ABLATIONS, FRACTIONS, FROZEN, FULL, ID_ONLY, SINGLE, Dat
 from .study_results import Result, Surface, difference, read_results
 
 _LINES = (SINGLE, "all domains", *(f"fine-tuned {name}" for name in FROZEN))
+_TOLD = ("all domains", "fine-tuned full", "fine-tuned L0+L1 frozen")
 Verdicts = dict[str, dict[str, tuple[float, float, float]]]
 """Direction -> data set -> difference with its interval."""
 
@@ -75,15 +76,15 @@ def _new_domain(data: DataSet, results: dict[str, Result], verdicts: Verdicts) -
             if name != SINGLE:
                 gap = difference(result, single, domain=data.cold)
                 mean += f" ({_interval(gap)})"
-                if name == "fine-tuned L0+L1 frozen":
-                    _note(verdicts, f"fine-tuning, L0+L1 frozen > single domain, {fraction:.0%} of its rows", data, gap)
+                if name in _TOLD:
+                    _note(verdicts, f"{name} > {SINGLE}, {fraction:.0%} of its rows", data, gap)
             cells.append(mean)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     for fraction in FRACTIONS:
         frozen, free = (_at(results, f"fine-tuned {name}", fraction) for name in ("L0+L1 frozen", "full"))
         if frozen is not None and free is not None:
             gap = difference(frozen, free, domain=data.cold)
-            _note(verdicts, f"L0+L1 frozen ≥ full fine-tuning, {fraction:.0%} of its rows", data, gap)
+            _note(verdicts, f"fine-tuned L0+L1 frozen ≥ fine-tuned full, {fraction:.0%} of its rows", data, gap)
     oracle = results[FULL].oracle_auc(domain=data.cold)
     known = "" if math.isnan(oracle) else f" The true probabilities reach {oracle:.4f}."
     return (
