@@ -85,21 +85,19 @@ def weighted_auc(labels: NDArray, scores: NDArray, weights: NDArray, of_row: NDA
     Returns:
         ``[R]``; NaN where a replicate has one class only.
     """
-    order = np.argsort(scores, kind="stable")
-    positive = np.asarray(labels)[order] > 0
-    tied_with_next = np.diff(scores[order]) == 0
-    starts = np.flatnonzero(np.concatenate([[True], ~tied_with_next]))
-    lengths = np.diff(np.append(starts, len(order)))
+    positive = np.asarray(labels) > 0
+    negatives = np.flatnonzero(~positive)[np.argsort(scores[~positive], kind="stable")]
+    # For each positive row, how many negative ones have a lower score, and how many one that is not higher.
+    lower, not_higher = (np.searchsorted(scores[negatives], scores[positive], side) for side in ("left", "right"))
     out = []
-    for part in np.array_split(weights, max(1, len(weights) * len(order) // _CELLS)):
-        of_positive = np.where(positive, part[:, of_row[order]], 0).astype(np.float64)
-        of_negative = np.where(positive, 0, part[:, of_row[order]]).astype(np.float64)
-        up_to = np.cumsum(of_negative, axis=1)
-        at_start = up_to[:, starts] - of_negative[:, starts]
-        at_end = up_to[:, starts + lengths - 1]
-        below = np.repeat((at_start + at_end) / 2, lengths, axis=1)
+    for part in np.array_split(weights, max(1, len(weights) * len(scores) // _CELLS)):
+        of_user = np.ascontiguousarray(part.T)
+        up_to = np.zeros((len(negatives) + 1, len(part)), np.int64)
+        np.cumsum(of_user[of_row[negatives]], axis=0, out=up_to[1:])
+        of_positive = of_user[of_row[positive]]
+        below = ((up_to[lower] + up_to[not_higher]) * of_positive).sum(0)
         with np.errstate(invalid="ignore"):
-            out.append((of_positive * below).sum(1) / (of_positive.sum(1) * up_to[:, -1]))
+            out.append(below / (2 * of_positive.sum(0) * up_to[-1]))
     return np.concatenate(out)
 
 
