@@ -52,13 +52,15 @@ def run_study(
                 f"text.vectors={vectors}",
             ]
             subprocess.run(command, check=True)
-        _run_arms(data, path, out, seeds, processes)
-        write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)
+        if _run_arms(data, path, out, seeds, processes) or data == chosen[-1]:
+            write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)
 
 
-def _run_arms(data: DataSet, path: Path, out: Path, seeds: int, processes: int) -> None:
+def _run_arms(data: DataSet, path: Path, out: Path, seeds: int, processes: int) -> int:
+    """Trains what is not done; how many trainings that was."""
     every = arms(data, list(load_experiment(path).domains), seeds)
     rates: dict[str, float] = {}
+    done = 0
 
     def task(arm: Arm, seed: int, rate: float) -> Task:
         base = None
@@ -69,10 +71,11 @@ def _run_arms(data: DataSet, path: Path, out: Path, seeds: int, processes: int) 
 
     for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
         tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage}
-        run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
+        done += run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
         rates |= {name: tuned_rate([one.folder for one in of_arm]) for name, of_arm in tried.items()}
         rest = [task(arm, _FIRST_SEED + n, rates[arm.name]) for arm in stage for n in range(1, min(arm.seeds, seeds))]
-        run_all(rest, processes, out / "log")
+        done += run_all(rest, processes, out / "log")
+    return done
 
 
 def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:

@@ -44,11 +44,11 @@ class Task:
     keep: bool = False
 
 
-def run_all(tasks: Sequence[Task], processes: int, log: Path) -> None:
-    """Trains those that are not done, several at a time, each on one thread; ``log`` takes what they say."""
+def run_all(tasks: Sequence[Task], processes: int, log: Path) -> int:
+    """Trains those that are not done, several at a time, each on one thread; ``log`` takes what they say. How many they were."""
     todo = [task for task in tasks if not (task.folder / RESULT).exists()]
     if not todo:
-        return
+        return 0
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (log,)) as pool:
         for number, task in enumerate(pool.map(_run, todo, chunksize=1), 1):
@@ -56,6 +56,7 @@ def run_all(tasks: Sequence[Task], processes: int, log: Path) -> None:
                 f"{task.data.name}: {number} of {len(todo)}: {task.arm.name}, seed {task.seed}, rate {task.rate}",
                 flush=True,
             )
+    return len(todo)
 
 
 def tuned_rate(folders: Sequence[Path]) -> float:
