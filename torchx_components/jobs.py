@@ -12,6 +12,8 @@ import torchx
 import torchx.specs as specs
 from torchx.components.dist import ddp
 
+_SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+
 
 def embed(
     experiment: str,
@@ -25,6 +27,7 @@ def embed(
     image: str = torchx.IMAGE,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
+    rdzv_port: int = 29500,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -42,11 +45,14 @@ def embed(
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     _check("embed", [experiment, *args], check)
-    return _job("embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
+    return _job(
+        "embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries
+    )
 
 
 def train(
@@ -62,6 +68,7 @@ def train(
     image: str = torchx.IMAGE,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
+    rdzv_port: int = 29500,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -80,6 +87,7 @@ def train(
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -87,7 +95,7 @@ def train(
     arguments = [experiment, "--run-dir", run, *args]
     node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     _check("train", [*arguments, "--cluster", _cluster(nnodes, nproc, node, h)], check)
-    return _job("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
+    return _job("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries)
 
 
 def evaluate(
@@ -102,6 +110,7 @@ def evaluate(
     image: str = torchx.IMAGE,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
+    rdzv_port: int = 29500,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -119,11 +128,12 @@ def evaluate(
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         max_retries: how often the scheduler starts the job again
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     _check("evaluate", [run, *args], check)
-    return _job("evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
+    return _job("evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries)
 
 
 def score(
@@ -140,6 +150,7 @@ def score(
     image: str = torchx.IMAGE,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
+    rdzv_port: int = 29500,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -159,12 +170,13 @@ def score(
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, input, output, *args]
     _check("score", arguments, check)
-    return _job("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, max_retries)
+    return _job("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries)
 
 
 def study(
@@ -241,6 +253,7 @@ def _job(
     image: str,
     env: Optional[Dict[str, str]],
     mounts: Optional[List[str]],
+    rdzv_port: int,
     max_retries: int,
 ) -> specs.AppDef:
     # ddp starts torchrun from PATH: a free port on one machine, on several a rendezvous at the host the scheduler
@@ -259,7 +272,11 @@ def _job(
         # Agents that share their store cannot restart ranks: new ones find addresses of old ones in it.
         env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **(env or {})},
         mounts=mounts,
+        rdzv_port=rdzv_port,
         max_retries=max_retries,
     )
-    app.roles[0].name = command
+    [role] = app.roles
+    role.name = command
+    # torchrun hands on only signals that it knows; Slurm's --signal=USR1@SECONDS would end it instead.
+    role.args = [*role.args[:-1], role.args[-1].replace("torchrun", f"torchrun --signals_to_handle {_SIGNALS}", 1)]
     return app

@@ -8,6 +8,7 @@ from torchx.runner import get_runner
 from typer.main import get_command
 
 from foundrank.dist.cli import app
+from foundrank.dist.launch import SIGNALS
 from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,7 @@ def test_the_local_scheduler_starts_torchrun_on_the_command(name, form):
     parsed = get_args_parser().parse_args(words[1:])
     assert (parsed.nnodes, parsed.nproc_per_node) == ("1", "1" if name == "embed" else "2")
     assert parsed.rdzv_endpoint == "localhost:0"
+    assert {one.name for one in SIGNALS} <= set(parsed.signals_to_handle.split(","))
     assert parsed.module
     assert parsed.training_script == "foundrank.dist.cli"
     assert parsed.training_script_args == [name, *COMMANDS[name], *EXTRA[name]]
@@ -111,6 +113,17 @@ def test_a_study_is_one_process_of_its_own():
     assert [role.entrypoint, *role.args] == ["foundrank", "study", "o", "--data", "d", "--only", "simulated"]
     assert [(m.src_path, m.dst_path) for m in role.mounts] == [("/data", "/in")]
     assert get_command(app).commands["study"].make_context("study", role.args[1:]).params["only"] == "simulated"
+
+
+def test_jobs_that_share_a_node_can_meet_at_different_ports():
+    for name in COMPONENTS:
+        info = dryrun(
+            f"foundrank.{name}",
+            [*COMPONENTS[name], "--nnodes", "2", "--rdzv_port", "29501"],
+            "slurm",
+            partition="debug",
+        )
+        assert str(info).count(":29501") == 2
 
 
 def test_a_caller_s_environment_is_not_changed():
