@@ -1,11 +1,13 @@
 """The process group: who we are among R ranks, and on which device."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -91,6 +93,35 @@ def threads_kept() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether gloo would listen for this machine alone, were ``host`` its name."""
+    try:
+        first = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror:
+        return True
+    return ip_address(first[4][0]).is_loopback
+
+
+def _check_own_name() -> None:
+    """Makes sure that ranks on other machines can reach this one: gloo listens at the address of the machine's own name.
+
+    On the machine of rank 0 nothing is said: seen from there, all ranks may be on one machine.
+
+    Raises:
+        UserError: it is a loopback address, and rank 0 is on another machine.
+    """
+    name, environment = socket.gethostname(), os.environ
+    if "GLOO_SOCKET_IFNAME" in environment or environment.get("GROUP_WORLD_SIZE", "1") == "1":
+        return
+    if _is_loopback(name) and not _is_loopback(environment["MASTER_ADDR"]):
+        raise UserError(
+            f"host '{name}'",
+            "has a name that leads to itself alone (127.0.1.1, say), where ranks on other machines cannot reach it",
+            "Set GLOO_SOCKET_IFNAME on every machine to the network interface between them (see `ip route`), "
+            "e.g. --env GLOO_SOCKET_IFNAME=eth0, or mend /etc/hosts.",
+        )
+
+
 def _join(backend: str) -> None:
     """Joins the process group that a launcher describes.
 
@@ -99,8 +130,9 @@ def _join(backend: str) -> None:
     each restart keeps generations apart where one agent counts the restarts. Several count differently, so they must not share.
 
     Raises:
-        UserError: several agents share a store, and are to restart ranks.
+        UserError: other machines cannot reach this one, or several agents share a store and are to restart ranks.
     """
+    _check_own_name()
     environment = os.environ
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         torch_dist.init_process_group(backend, timeout=_TIMEOUT)

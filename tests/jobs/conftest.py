@@ -19,14 +19,6 @@ TRAIN = settings(*WITHOUT_DROPOUT, "training.checkpoint_every=10")
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a simulated world, without text vectors."""
-    folder = tmp_path_factory.mktemp("jobs") / "world"
-    foundrank("simulate", folder, "--rows", 20_000)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def embedded(world: Path) -> Path:
     """The world with MiniLM's vectors of every text."""
     foundrank("embed", world)
