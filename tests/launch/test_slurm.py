@@ -1,0 +1,91 @@
+"""A training of two nodes through `torchx run -s slurm` on a real Slurm: cancelled, preempted twice, finished."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from foundrank.dist.run_folder import read_json
+
+from ..jobs.commands import TINY
+from .slurm import PARTITION, URGENT, Cluster, cluster, wait_until
+
+CHANGES = (*TINY, "training.epochs=10", "training.checkpoint_every=100000", "training.keep_best=false")
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Cluster]:
+    with cluster() as running:
+        yield running
+
+
+def submit(slurm: Cluster, world: Path, folder: Path, *options: str) -> str:
+    """Submits a training into ``folder/run`` on two nodes; the job's id."""
+    (folder / ".torchxconfig").write_text(f"[slurm]\npartition = {PARTITION}\n")
+    arguments = ["--experiment", str(world), "--run", "run", "--nnodes", "2", "--nproc", "1", "--cpu", "1"]
+    arguments += ["--memMB", "2000", "--rdzv_port", str(slurm.free_port), *options]
+    changes = "; ".join((*CHANGES, "model.aspects=[id, sparse]"))
+    command = ["torchx", "run", "-s", "slurm", "foundrank.train", *arguments, "--", "--set", changes]
+    done = slurm.run(*command, cwd=folder)
+    submitted = re.search(r"^slurm://\w*/(\d+)$", done.stdout, re.MULTILINE)
+    assert submitted, done.stderr
+    assert "['sacct'" in done.stderr  # it asks for the state then, which takes accounting; docs/launching.md
+    return submitted[1]
+
+
+def steps(run: Path) -> list[int]:
+    """Every step in the log, in the order in which they were taken."""
+    log = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def stopped(slurm: Cluster, job: str, run: Path, restarts: int) -> int:
+    """The step at which a requeued training has saved: the last one in its log."""
+    pending = slurm.wait(job, "PENDING")
+    assert pending["Restarts"] == str(restarts)
+    last = steps(run)[-1]
+    assert (run / f"checkpoints/step_{last:08d}/COMMITTED").is_file()
+    return last
+
+
+def test_a_cancelled_job_leaves_no_process(slurm, world, tmp_path):
+    job = submit(slurm, world, tmp_path)
+
+    wait_until(
+        lambda: {"0", "1"} <= {one.environ().get("RANK") for one in slurm.processes()}, lambda: str(slurm.job(job))
+    )
+    slurm.call("scancel", job)
+    slurm.wait(job, "CANCELLED")
+    wait_until(lambda: not slurm.processes(), lambda: str([one.cmdline() for one in slurm.processes()]))
+
+
+def test_a_preempted_job_is_requeued_and_goes_on_where_it_was(slurm, world, tmp_path):
+    run = tmp_path / "run"
+    job = submit(slurm, world, tmp_path, "--max_retries", "1")
+
+    # Notice before the time limit: the nodes' processes get the signal, and TorchX's script requeues the job.
+    wait_until(lambda: len(steps(run)) > 1, lambda: str(slurm.job(job)))
+    slurm.call("scancel", "--signal=USR1", job)
+    first = stopped(slurm, job, run, restarts=1)
+    assert "User defined signal" not in (tmp_path / f"slurm-{job}.out").read_text()  # torchrun waited for its ranks
+    slurm.start_again(job)
+
+    # Preemption: Slurm ends and requeues the job, because one of higher priority needs its nodes.
+    wait_until(lambda: steps(run)[-1] > first, lambda: str(slurm.job(job)))
+    slurm.call("sbatch", f"--partition={URGENT}", "--nodes=2", "--output=/dev/null", "--wrap=true")
+    second = stopped(slurm, job, run, restarts=2)
+    slurm.start_again(job)
+
+    assert slurm.wait(job, "COMPLETED")["ExitCode"] == "0:0"
+    info = read_json(run / "run.json")
+    assert info["world_size"] == 2
+    assert 1 < first < second < info["steps"]
+    assert steps(run) == list(range(1, info["steps"] + 1))  # none lost, none taken again
+    assert (run / f"checkpoints/step_{info['steps']:08d}/COMMITTED").is_file()
+    said = "".join((tmp_path / f"slurm-{job}-train-{node}.out").read_text() for node in range(2))
+    for what in (f"stopped after step {first}", f"stopped after step {second}", "wrote run"):
+        assert what in said
+    told = "".join((tmp_path / f"slurm-{job}-train-{node}.err").read_text() for node in range(2))
+    assert f"step {info['steps'] - info['steps'] % 10 + 1}" in told or "epoch 10 of 10" in told
