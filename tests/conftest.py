@@ -7,6 +7,13 @@ import pytest
 from .jobs.commands import foundrank
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With two workers, jobs and launches go to one, which makes their world and their run once; all else to the other."""
+    for item in items:
+        jobs = item.path.relative_to(Path(__file__).parent).parts[0] in ("jobs", "launch")
+        item.add_marker(pytest.mark.xdist_group("jobs" if jobs else "others"))
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a simulated world, without text vectors."""
