@@ -1,6 +1,7 @@
 """Catalogs: Parquet tables with one row per entity."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from . import storage
 from .bad_data import check_share, rows_of, without_bad_values
 from .columns import comes_from_catalog, feature_need
 from .errors import UserError, nearest
 from .experiment import EntityConfig, FeatureConfig
+from .file_systems import is_uri, told, trouble
 from .ids import id_keys
-from .load import expand_glob
 from .settings import BadDataConfig
 
 
@@ -136,13 +137,14 @@ def scan_catalog(
     position = 0
     for file in _files(entity_name, entity.catalog.path):
         try:
-            groups = np.array(_row_groups(file, Path(file).stat().st_mtime_ns), np.int64)
+            groups = np.array(_row_groups(file, storage.modified(file)), np.int64)
             ends = np.cumsum(groups)
             wanted = np.flatnonzero((position + ends > first) & (position + ends - groups <= last))
             row = int(ends[wanted[0]] - groups[wanted[0]]) if len(wanted) else 0
             if len(wanted) or not len(groups):
-                # A buffer: without one, a column of a row group is read as a whole, however large.
-                with pq.ParquetFile(file, buffer_size=1 << 20) as parquet:
+                # A buffer, and nothing read ahead: else columns of a row group, or of all, are in memory as a whole.
+                buffer = 1 << 23 if is_uri(file) else 1 << 20  # each is a request to an object store
+                with storage.parquet_file(file, buffer_size=buffer, pre_buffer=False) as parquet:
                     _check_names(file, names, parquet.schema_arrow.names)
                     for batch in parquet.iter_batches(batch_rows, wanted.tolist(), names, use_threads=False):
                         if position + row + batch.num_rows > first and position + row <= last:
@@ -160,7 +162,7 @@ def scan_catalog(
 @lru_cache(1 << 14)
 def _row_groups(file: str, written: int) -> tuple[int, ...]:
     """Rows of each row group; ``written``, the time, keeps what is remembered true."""
-    metadata = pq.read_metadata(file)
+    metadata = storage.parquet_file(file).metadata
     return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
 
 
@@ -176,16 +178,15 @@ def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
     assert entity.catalog is not None
     digest = hashlib.sha256()
     for file in _files(entity_name, entity.catalog.path):
-        path = Path(file)
-        size = path.stat().st_size
-        with path.open("rb") as stream:
+        with told(file), storage.open_input(file) as stream:
+            size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - 8))
             tail = stream.read(8)
             if len(tail) < 8 or tail[4:] != b"PAR1":
                 raise UserError(file, "not a Parquet file", "Write the catalog as Parquet.")
             footer = int.from_bytes(tail[:4], "little")
             stream.seek(max(0, size - 8 - footer))
-            digest.update(f"{path.name}\0{size}\0".encode() + stream.read(footer))
+            digest.update(f"{Path(file).name}\0{size}\0".encode() + stream.read(footer))
     return digest.hexdigest()
 
 
@@ -224,7 +225,7 @@ def _check_unique(keys: pa.ChunkedArray, key: str, files: list[str], lengths: li
 
 def _files(entity_name: str, pattern: str) -> list[str]:
     """Files of a catalog, sorted; at least one."""
-    files = expand_glob(pattern)
+    files = storage.expand_glob(pattern)
     if not files:
         raise UserError(
             pattern,
@@ -236,7 +237,7 @@ def _files(entity_name: str, pattern: str) -> list[str]:
 
 def _read_file(file: str, names: list[str], key: str, policy: BadDataConfig) -> pa.Table:
     try:
-        with pq.ParquetFile(file) as parquet:
+        with storage.parquet_file(file) as parquet:
             _check_names(file, names, parquet.schema_arrow.names)
             table = parquet.read(columns=names).select(names)
     except (pa.ArrowInvalid, OSError) as error:
@@ -251,7 +252,8 @@ def _check_names(file: str, names: list[str], held: list[str]) -> None:
 
 
 def _unreadable(file: str, error: Exception) -> UserError:
-    return UserError(file, f"not a readable Parquet file ({_one_line(error)})", "Write the catalog as Parquet.")
+    what = f"not a readable Parquet file ({_one_line(error)})"
+    return trouble(file, error) or UserError(file, what, "Write the catalog as Parquet.")
 
 
 def _checked_keys(table: pa.Table, key: str, file: str, start: int, policy: BadDataConfig) -> pa.Table:

@@ -9,8 +9,8 @@ import pyarrow as pa
 from .columns import LABEL, VECTOR, ColumnNeed, is_list, is_string, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
-from .load import expand_glob
 from .parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
+from .storage import expand_glob
 from .values import bad_labels, one_array, vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.

@@ -1,7 +1,5 @@
 """Reading an experiment file: YAML, ``--set`` overrides, checks, absolute paths."""
 
-import glob
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -9,15 +7,17 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from . import storage
 from .errors import UserError, nearest
 from .experiment import Experiment
+from .file_systems import is_uri, refuse_secrets
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read, override, check and resolve an experiment.
 
     Args:
-        path: the YAML file. Paths inside it are relative to its folder and come back absolute.
+        path: the YAML file, or its URI. Paths inside it are relative to its folder and come back absolute.
         overrides: ``key=value`` strings, keys dotted (``training.epochs=1``), values read as YAML; several in one
             string are separated by ``;``.
 
@@ -25,15 +25,14 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         UserError: the file is missing or not YAML, a key is unknown, a value has the wrong type,
             or the parts contradict each other. Nothing but this file has been read by then.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "experiment.yaml"
-    if not path.is_file():
+    if storage.is_folder(path):
+        path = storage.join(path, "experiment.yaml")
+    if (text := storage.read(path)) is None:
         raise UserError(
             path, "no such experiment file", "Give the path of a YAML file, or of a folder with experiment.yaml in it."
         )
     try:
-        raw = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+        raw = yaml.load(text.decode(), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(path, f"not valid YAML: {_one_line(error)}", "Correct the file at that line.") from error
     if not isinstance(raw, dict):
@@ -41,9 +40,10 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     for override in overrides:
         for assignment in override.split(";"):
             _set(raw, assignment)
+    _refuse_secrets(raw, f"{path}: ")
     experiment = _parse(raw, path)
     _check_parts(experiment, path)
-    return _resolve(experiment, path.resolve().parent)
+    return _resolve(experiment, storage.parent(path))
 
 
 def dump_experiment(experiment: Experiment) -> str:
@@ -51,12 +51,6 @@ def dump_experiment(experiment: Experiment) -> str:
     return yaml.safe_dump(
         experiment.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True
     )
-
-
-def expand_glob(pattern: str) -> list[str]:
-    """Files a pattern names, sorted. Hidden files and those starting with ``_`` (markers) are left out."""
-    files = glob.glob(pattern, recursive=True)
-    return sorted(f for f in files if Path(f).is_file() and not Path(f).name.startswith(("_", ".")))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -71,6 +65,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is written twice", problem_mark=key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
         return node
+
+
+def _refuse_secrets(value: Any, at: str) -> None:
+    """Looks through all strings of an experiment, before an error could show one."""
+    if isinstance(value, str):
+        refuse_secrets(value, at.rstrip("."))
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _refuse_secrets(inner, f"{at}{key}.")
 
 
 def _one_line(error: Exception) -> str:
@@ -97,7 +99,7 @@ def _set(raw: dict[str, Any], override: str) -> None:
         ) from error
 
 
-def _parse(raw: dict[str, Any], path: Path) -> Experiment:
+def _parse(raw: dict[str, Any], path: str | Path) -> Experiment:
     try:
         return Experiment.model_validate(raw)
     except ValidationError as error:
@@ -140,7 +142,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _check_parts(experiment: Experiment, path: Path) -> None:
+def _check_parts(experiment: Experiment, path: str | Path) -> None:
     """What one section alone cannot know."""
     entities = experiment.entities
     if experiment.text.vectors == "none" and experiment.model.aspects == ("text",):
@@ -185,7 +187,7 @@ def _check_parts(experiment: Experiment, path: Path) -> None:
     _check_shared_names(experiment, path)
 
 
-def _check_shared_names(experiment: Experiment, path: Path) -> None:
+def _check_shared_names(experiment: Experiment, path: str | Path) -> None:
     """A feature name means one table: wherever it comes back it must be the same kind of thing."""
     seen: dict[str, tuple[str, tuple]] = {}
     places = [(f"entities.{e}.features", c.features) for e, c in experiment.entities.present().items()]
@@ -210,9 +212,9 @@ def _check_shared_names(experiment: Experiment, path: Path) -> None:
             seen.setdefault(name, (place, meaning))
 
 
-def _resolve(experiment: Experiment, root: Path) -> Experiment:
+def _resolve(experiment: Experiment, root: str) -> Experiment:
     def absolute(text: str) -> str:
-        return os.path.normpath(root / Path(text).expanduser())
+        return storage.resolved(text, root)
 
     raw = experiment.model_dump(mode="json", exclude_none=True)
     if only := raw.pop("only"):
@@ -228,7 +230,7 @@ def _resolve(experiment: Experiment, root: Path) -> Experiment:
     if experiment.text.vectors == "none":
         raw["model"]["aspects"] = [aspect for aspect in experiment.model.aspects if aspect != "text"]
     raw["text"]["store"] = absolute(raw["text"]["store"])
-    encoder = root / raw["text"]["encoder"]
-    if encoder.is_dir():
+    encoder = Path(root, raw["text"]["encoder"])
+    if not is_uri(root) and encoder.is_dir():
         raw["text"]["encoder"] = str(encoder)
     return Experiment.model_validate(raw)

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from . import storage
 from .columns import LIST_ID, SCALAR_ID, ColumnNeed, holds, is_list, is_string
 from .errors import UserError, nearest
-from .load import expand_glob
+from .file_systems import StorageError, is_uri, trouble
 from .settings import BadDataConfig
 
 
@@ -42,7 +42,11 @@ class EventFiles:
 
         Raises:
             UserError: the first of theirs, under ``fail`` or where they hold more of the bytes than the policy allows.
+            StorageError: one of theirs: that an object store does not answer is not the file's fault.
         """
+        for error in wrong.values():
+            if isinstance(error, StorageError):
+                raise error
         if not wrong:
             return self
         aside = (*self.set_aside, *((file, str(error)) for file, error in wrong.items()))
@@ -60,21 +64,29 @@ class EventFiles:
 
 
 def _bytes(files: Iterable[str]) -> int:
-    return sum(Path(file).stat().st_size for file in files)
+    return sum(storage.sizes(list(files)))
 
 
-@lru_cache(maxsize=64)
 def open_parquet(path: str) -> pq.ParquetFile:
-    """An open file with its footer read; the 64 last used stay open.
+    """An open file with its footer read; the 64 last used stay open, of object stores the 512 last used.
 
     Raises:
         UserError: it cannot be read as Parquet.
+        StorageError: the object store cannot be reached or refuses.
     """
+    return (_open_remote if is_uri(path) else _open_local)(path)
+
+
+def _open(path: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)  # not mapped: pages of the files would count as memory of the process
+        return storage.parquet_file(path)  # not mapped: pages of the files would count as memory of the process
     except (pa.ArrowInvalid, OSError) as error:
         remedy = "It may be truncated or still being written; write it again, or leave it out of the glob."
-        raise UserError(path, f"cannot be read as Parquet ({str(error).splitlines()[0]})", remedy) from error
+        what = f"cannot be read as Parquet ({str(error).splitlines()[0]})"
+        raise trouble(path, error) or UserError(path, what, remedy) from error
+
+
+_open_local, _open_remote = lru_cache(maxsize=64)(_open), lru_cache(maxsize=512)(_open)
 
 
 def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
@@ -93,7 +105,7 @@ def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> I
 
 def _own(path: str) -> pq.ParquetFile:
     """The file opened once more: one that stays open keeps the bytes of every row group it has read."""
-    return pq.ParquetFile(path, metadata=open_parquet(path).metadata)
+    return storage.parquet_file(path, metadata=open_parquet(path).metadata)
 
 
 def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
@@ -107,7 +119,7 @@ def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
     Raises:
         UserError: no file matches, or one cannot be read.
     """
-    files = expand_glob(pattern)
+    files = storage.expand_glob(pattern)
     if not files:
         raise UserError(field, f"no file matches '{pattern}'", "Paths are relative to the experiment file's folder.")
     groups: list[tuple[int, ...]] = []
@@ -181,7 +193,8 @@ def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
         raise _unreadable_group(path, group, error) from error
 
 
-def _unreadable_group(path: str, group: int, error: Exception) -> Unreadable:
-    """What to say of a row group that cannot be read."""
+def _unreadable_group(path: str, group: int, error: Exception) -> UserError:
+    """What to say of a row group that cannot be read; an object store that does not answer says nothing of its rows."""
     remedy = "The file is damaged or was replaced while being read; write it again."
-    return Unreadable(f"{path}: row group {group}", f"cannot be read ({str(error).splitlines()[0]})", remedy)
+    what = f"cannot be read ({str(error).splitlines()[0]})"
+    return trouble(path, error) or Unreadable(f"{path}: row group {group}", what, remedy)

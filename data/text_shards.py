@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from . import storage
 from .errors import UserError
-from .text_store import VECTORS, WORK, replace_file
+from .text_store import VECTORS, WORK
 
 HALF_BYTES = 2  # of a float16
 _BLOCK = 1 << 24
@@ -108,7 +109,7 @@ def write_shard(folder: Path, shard: Shard, vectors: np.ndarray, digests: np.nda
         finally:
             os.close(descriptor)
         note = Written(shard.rows, sha256_of(digests), sha256_of(content), cut)
-        replace_file(_note(folder, shard), json.dumps(vars(note)).encode())
+        storage.write(_note(folder, shard), json.dumps(vars(note)).encode())
 
 
 def finished(folder: Path, shard: Shard, digests: np.ndarray, dimension: int) -> Written | None:

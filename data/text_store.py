@@ -14,7 +14,6 @@ store is being read, and a job that dies leaves the store as it was.
 """
 
 import json
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from . import storage
 from .catalog import catalog_fingerprint
 from .errors import UserError
 from .experiment import Experiment
@@ -106,20 +106,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes or replaces the manifest of a store, in one step."""
-    replace_file(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a small file so that a reader, or a machine that lost power, has the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    storage.write(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def open_text_store(folder: str | Path) -> TextStore:

@@ -193,7 +193,7 @@ def evaluate(
 def score(
     run: RunPath,
     source: Annotated[str, typer.Argument(help="Parquet file, folder or glob to score")],
-    out: Annotated[Path, typer.Argument(help="folder for the scores; run again to finish an interrupted job")],
+    out: Annotated[str, typer.Argument(help="folder for the scores; run again to finish an interrupted job")],
     domain: Annotated[
         str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
     ] = None,

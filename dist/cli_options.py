@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-ExperimentPath = Annotated[Path, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
+# Paths or URIs, as strings: a Path would make one slash of two.
+ExperimentPath = Annotated[str, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
 RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
 Overrides = Annotated[
     list[str] | None,

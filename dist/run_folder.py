@@ -12,6 +12,7 @@ from ..data.experiment import Experiment
 from ..data.load import dump_experiment, load_experiment
 from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
+from ..data.storage import sizes
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
@@ -115,9 +116,10 @@ def _described(train: Mapping[str, EventFiles]) -> dict[str, list[dict[str, Any]
     """Domain -> its files, with size, rows of each row group, and what is wrong with those set aside."""
     out: dict[str, list[dict[str, Any]]] = {}
     for name, events in train.items():
-        used = zip(events.files, events.group_rows, strict=True)
-        out[name] = [{"file": f, "bytes": os.path.getsize(f), "rows": list(rows)} for f, rows in used]
-        out[name] += [{"file": f, "bytes": os.path.getsize(f), "set_aside": why} for f, why in events.set_aside]
+        used = zip(events.files, sizes(events.files), events.group_rows, strict=True)
+        out[name] = [{"file": f, "bytes": size, "rows": list(rows)} for f, size, rows in used]
+        aside = zip(events.set_aside, sizes([file for file, _ in events.set_aside]), strict=True)
+        out[name] += [{"file": f, "bytes": size, "set_aside": why} for (f, why), size in aside]
     return out
 
 

@@ -1,23 +1,25 @@
 """What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
 
-import os
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..data import storage
 from ..data.bad_data import check_share
 from ..data.columns import needed_columns
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
+from ..data.file_systems import Location
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
 from .checkpoint import best
-from .run_folder import open_experiment, read_json, write_json
+from .run_folder import open_experiment
 
 DOMAIN, SUCCESS = "domain", "_SUCCESS"
 _JOB = "_job.json"
@@ -30,8 +32,8 @@ class ScoringJob:
 
     Attributes:
         run: the run folder whose best checkpoint scores.
-        source: a Parquet file, a folder of them, or a glob.
-        out: folder of the scores.
+        source: a Parquet file, a folder of them, or a glob; or a URI of such.
+        out: folder of the scores, or its URI.
         domain: the domain of all rows; None if the input has a column ``domain``.
         keep: further input columns to pass through.
         policy: for bad data.
@@ -40,7 +42,7 @@ class ScoringJob:
 
     run: Path
     source: str
-    out: Path
+    out: Location
     domain: str | None = None
     keep: Sequence[str] = ()
     policy: BadDataConfig = field(default_factory=BadDataConfig)
@@ -54,7 +56,7 @@ class Part:
     file: str
     group: int
     rows: int
-    out: Path
+    out: str
 
 
 def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
@@ -70,7 +72,7 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     experiment = open_experiment(job.run)
     checkpoint = best(job.run)
     _check_domain(job, experiment)
-    pattern = str(Path(job.source) / "**" / "*.parquet") if Path(job.source).is_dir() else job.source
+    pattern = storage.join(job.source, "**", "*.parquet") if storage.is_folder(job.source) else job.source
     files = list_events(pattern, "the input to score", job.policy)
     schema = open_parquet(files.files[0]).schema_arrow
     if job.domain is None and DOMAIN not in schema.names:
@@ -97,12 +99,12 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
         "domain": job.domain,
         "keep": list(job.keep),
         "like": list(job.like),
-        "input": [[file, os.path.getsize(file)] for file in files.files],
+        "input": [list(pair) for pair in zip(files.files, storage.sizes(files.files), strict=True)],
     }
-    out = job.out.absolute()
+    out = storage.resolved(str(job.out), Path.cwd())
     _claim(out, claimed)
     parts = [
-        Part(file, g, rows, out / f"part-{f:05d}-{g:05d}.parquet")
+        Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"))
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
         for g, rows in enumerate(groups)
     ]
@@ -128,21 +130,22 @@ def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
         )
 
 
-def unfinished(parts: Sequence[Part], out: Path) -> list[Part]:
+def unfinished(parts: Sequence[Part], out: Location) -> list[Part]:
     """Those that are not there yet; a job that has any is no success."""
-    todo = [part for part in parts if not part.out.exists()]
+    there = storage.names(out)
+    todo = [part for part in parts if PurePosixPath(part.out).name not in there]
     if todo:
-        (out / SUCCESS).unlink(missing_ok=True)
+        storage.remove(storage.join(out, SUCCESS))
     return todo
 
 
 def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
     """Writes the scores of a part, whole or not at all, with the number of its bad rows in the file's metadata."""
-    temporary = part.out.with_name(f".{part.out.name}.tmp-{os.getpid()}")
     if bad_rows:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _BAD_ROWS: str(bad_rows)})
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, part.out)
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content, compression="zstd")
+    storage.write(part.out, content.getvalue())
 
 
 def succeed(job: ScoringJob, parts: Sequence[Part]) -> int:
@@ -153,18 +156,22 @@ def succeed(job: ScoringJob, parts: Sequence[Part]) -> int:
     """
     bad = 0
     if job.policy.skips:
-        bad = sum(int((pq.read_schema(part.out).metadata or {}).get(_BAD_ROWS, 0)) for part in parts)
+        bad = sum(_bad_rows(part) for part in parts)
         check_share(bad, sum(part.rows for part in parts), job.policy, job.source)
-    (job.out / SUCCESS).touch()
+    storage.write(storage.join(job.out, SUCCESS), b"")
     return bad
 
 
-def _claim(out: Path, job: dict[str, Any]) -> None:
+def _bad_rows(part: Part) -> int:
+    return int((storage.parquet_file(part.out).schema_arrow.metadata or {}).get(_BAD_ROWS, 0))
+
+
+def _claim(out: str, job: dict[str, Any]) -> None:
     """Makes the output folder this job's, or finds that it is; parts of another job must not be mistaken for its own."""
-    if out.exists() and not out.is_dir():
-        raise UserError(out, "is a file", "Give a folder for the scores.")
-    held = read_json(out / _JOB) if out.is_dir() else None
-    if held is None and out.is_dir() and any(out.iterdir()):
+    there = storage.names(out)
+    written = storage.read(storage.join(out, _JOB))
+    held = json.loads(written) if written is not None else None
+    if held is None and there:
         raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
     if held is not None and held != job:
         changed = ", ".join(key for key in job if held.get(key) != job[key])
@@ -172,12 +179,12 @@ def _claim(out: Path, job: dict[str, Any]) -> None:
             out, f"holds the scores of another job ({changed} differ)", "Give an empty folder, or delete that one."
         )
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / _JOB, job)
+        storage.write(storage.join(out, _JOB), json.dumps(job, indent=1).encode())
     except OSError as error:
         raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
-    for stray in out.glob(".*.tmp-*"):
-        stray.unlink()
+    for stray in there:
+        if stray.startswith(".") and ".tmp-" in stray:
+            storage.remove(storage.join(out, stray))
 
 
 def _domains_named(files: EventFiles, policy: BadDataConfig) -> set[str]:

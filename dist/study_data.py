@@ -10,8 +10,9 @@ import yaml
 
 from ..data.errors import UserError
 from ..data.importers import IMPORTERS
-from ..data.load import expand_glob, load_experiment
+from ..data.load import load_experiment
 from ..data.simulate import simulate
+from ..data.storage import expand_glob
 from .study_plan import FRACTIONS, DataSet
 
 _GROUP = 10_000

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save
 from ..data.catalog_texts import read_texts
 from ..data.errors import UserError
 from ..data.experiment import EntityConfig
+from ..data.storage import write
 from ..data.text_shards import disk_errors
-from ..data.text_store import replace_file
 from ..model.text_encoder import RandomVectors, TextEncoder
 from .runtime import threads_kept
 
@@ -80,4 +80,4 @@ def fit_pca(
     kept = directions.flip(1)[:, :dimension]
     fitted = {"mean": mean.float().numpy(), "directions": np.ascontiguousarray(kept.float().numpy())}
     with disk_errors(path.parent):
-        replace_file(path, save(fitted))
+        write(path, save(fitted))

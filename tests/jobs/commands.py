@@ -20,8 +20,9 @@ WITHOUT_DROPOUT = ("model.dropout=0", "model.id_dropout=0")
 
 def foundrank(*arguments: object, status: int = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     """Runs ``foundrank ARGUMENTS`` and checks its exit status."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False
+        [*COMMAND, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     assert done.returncode == status, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import ENTITIES
-from foundrank.data.load import dump_experiment, expand_glob, load_experiment
+from foundrank.data.load import dump_experiment, load_experiment
 from tests.unit.data.tiny_world import experiment_dict
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").rglob("*.yaml"))
@@ -294,17 +294,6 @@ def test_a_dumped_experiment_loads_equal(tmp_path_factory, gate, rate, rows, tem
     experiment = load_experiment(write(folder, content))
     other = tmp_path_factory.mktemp("other")
     assert load_experiment(write(other, dump_experiment(experiment))) == experiment
-
-
-def test_globs_leave_out_markers_and_folders(tmp_path):
-    for name in ("b.parquet", "a.parquet", "_SUCCESS", ".hidden.parquet", "_metadata.parquet"):
-        (tmp_path / name).touch()
-    (tmp_path / "c.parquet").mkdir()
-    (tmp_path / "c.parquet" / "d.parquet").touch()
-    assert expand_glob(str(tmp_path / "*")) == [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
-    nested = [str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet/d.parquet")]
-    assert expand_glob(str(tmp_path / "**/*.parquet")) == nested
-    assert expand_glob(str(tmp_path / "z*")) == []
 
 
 @pytest.mark.skipif(not EXAMPLES, reason="no examples are shipped")

@@ -1,0 +1,211 @@
+"""Files by path and by URI: the same answers for both, range reads, whole writes, and clear words for what goes wrong."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundrank.data import storage
+from foundrank.data.errors import UserError
+from foundrank.data.file_systems import StorageError, refuse_secrets
+from foundrank.data.parquet import Unreadable, list_events, open_parquet, read_group
+from foundrank.data.settings import BadDataConfig
+from foundrank.data.storage import expand_glob
+from tests.s3 import Bucket, s3_bucket
+
+SKIP = BadDataConfig(policy="skip", max_share=0.99)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    with s3_bucket("storage") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def events(bucket: Bucket) -> str:
+    """The URI of a Parquet file of four row groups, two of whose three columns are large."""
+    rng = np.random.default_rng(0)
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table({n: rng.random(100_000) for n in "ab"} | {"c": np.arange(100_000)}), sink, row_group_size=25_000
+    )
+    return bucket.put("events/part.parquet", sink.getvalue().to_pybytes())
+
+
+def test_globs_leave_out_markers_and_folders(tmp_path):
+    for name in ("b.parquet", "a.parquet", "_SUCCESS", ".hidden.parquet", "_metadata.parquet"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.parquet").mkdir()
+    (tmp_path / "c.parquet" / "d.parquet").touch()
+    assert expand_glob(str(tmp_path / "*")) == [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    nested = [str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet/d.parquet")]
+    assert expand_glob(str(tmp_path / "**/*.parquet")) == nested
+    assert expand_glob(str(tmp_path / "z*")) == []
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files whose names fit patterns in many ways."""
+    folder = tmp_path_factory.mktemp("tree")
+    for name in ("a", "b", "ab", "x/a", "x/b", "x/y/a", "x/y/ab", "y/x/y/b", ".h", "x/.h", ".h/a", "_a", "y/_a/b"):
+        path = folder / "files" / name
+        path = path / "a.p" if path.is_dir() else path.with_name(f"{path.name}.p")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder / "files"
+
+
+PART = st.sampled_from(["*", "**", "x", "y", "?", "[xy]", "[!x]", "*.p", "a.p", "a*", "_a", ".h", "z"])
+
+
+@given(parts=st.lists(PART, min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_globs_of_uris_name_what_globs_of_paths_name(tree, parts):
+    pattern = "/".join([str(tree), *parts])
+    assert [uri.removeprefix("file://") for uri in expand_glob(f"file://{pattern}")] == expand_glob(pattern)
+
+
+def test_globs_in_a_bucket(bucket):
+    for key in ("days/1/a.parquet", "days/1/b.parquet", "days/2/c.parquet", "days/2/_SUCCESS", "weeks/1/d.parquet"):
+        bucket.put(key, b"")
+    bucket.requests.clear()
+    assert expand_glob(f"{bucket.uri}/days/[1]/*.parquet") == [f"{bucket.uri}/days/1/{n}.parquet" for n in "ab"]
+    assert not [request for request in bucket.requests if "days%2F2" in request.query]
+    nested = [f"{bucket.uri}/{key}" for key in ("days/1/a.parquet", "days/1/b.parquet", "days/2/c.parquet")]
+    assert expand_glob(f"{bucket.uri}/days/**/*.parquet") == nested
+    assert expand_glob(f"{bucket.uri}/days/1/a.parquet") == nested[:1]
+    assert expand_glob(f"{bucket.uri}/days/1/z.parquet") == expand_glob(f"{bucket.uri}/nothing/*") == []
+
+
+def test_a_row_group_is_read_without_the_rest_of_the_file(bucket, events):
+    size = len(bucket.get("events/part.parquet"))
+    bucket.requests.clear()
+    files = list_events(events, "events", BadDataConfig())
+    assert files.group_rows == ((25_000,) * 4,)
+    group = read_group(events, 2, ["b"])
+    asked = [request for request in bucket.requests if request.method == "GET" and "list-type" not in request.query]
+    assert all(request.range for request in asked)
+    first, last = (int(at) for at in asked[-1].range.removeprefix("bytes=").split("-"))
+    assert (size / 4 - 100_000) / 3 < last - first < size / 4  # a column of one of four row groups
+    bucket.requests.clear()
+    read_group(events, 3, ["b"])
+    assert [request.method for request in bucket.requests] == ["GET"]  # neither footer nor size are asked for again
+    sink = pa.BufferReader(bucket.get("events/part.parquet"))
+    assert group.equals(pq.ParquetFile(sink).read_row_group(2, ["b"]))
+    assert storage.sizes([events]) == [size]
+
+
+@pytest.mark.parametrize("where", ["path", "s3", "file"])
+def test_what_is_written_is_read_again(where, bucket, tmp_path):
+    folder = {"path": str(tmp_path / "out"), "s3": f"{bucket.uri}/out", "file": f"file://{tmp_path}/out"}[where]
+    assert storage.names(folder) == set()
+    assert not storage.is_folder(folder)
+    assert storage.read(storage.join(folder, "a")) is None
+    for content in (b"first", b"second, and longer", b""):
+        storage.write(storage.join(folder, "a"), content)
+        assert storage.read(storage.join(folder, "a")) == content
+    storage.write(storage.join(folder, "b", "c"), b"inner")
+    assert storage.names(folder) == {"a", "b"}
+    assert storage.is_folder(folder)
+    assert not storage.is_folder(storage.join(folder, "a"))
+    before = storage.modified(storage.join(folder, "b", "c"))
+    assert abs(before / 1e9 - time.time()) < 60
+    storage.remove(storage.join(folder, "a"))
+    storage.remove(storage.join(folder, "a"))
+    assert storage.names(folder) == {"b"}
+    with storage.open_input(storage.join(folder, "b", "c")) as stream:
+        assert stream.seek(0, os.SEEK_END) == 5
+        stream.seek(2)
+        assert stream.read(2) == b"ne"
+
+
+def test_a_failed_write_leaves_what_was_there(bucket):
+    uri = bucket.put("kept", b"old")
+    bucket.fails = lambda request: (
+        request.method != "GET" and request.path == "/storage/kept" and "part" in request.query
+    )
+    try:
+        with pytest.raises(StorageError, match="access is denied"):
+            storage.write(uri, os.urandom(12 << 20))  # in parts, which come together at the end
+    finally:
+        bucket.fails = lambda request: False
+    assert bucket.get("kept") == b"old"
+
+
+def test_locations_are_resolved_against_folders():
+    assert storage.resolved("s3://b/x/", "/data") == "s3://b/x"
+    assert storage.resolved("../x", "s3://b/runs/a") == "s3://b/runs/x"
+    assert storage.resolved("events/*.parquet", "s3://b") == "s3://b/events/*.parquet"
+    assert storage.resolved("/data/x", "s3://b/runs") == "/data/x"
+    assert storage.resolved("../x", "/data/runs") == "/data/x"
+    assert storage.parent("s3://b/a/experiment.yaml") == "s3://b/a"
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://id:secret@bucket/x", "s3://bucket/x?secret_key=secret", "gs://b/?access_token=secret"]
+)
+def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri):
+    for use in (storage.read, storage.names, expand_glob, lambda uri: refuse_secrets(uri, "the field")):
+        with pytest.raises(UserError, match="credentials") as refused:
+            use(uri)
+        assert "secret@" not in str(refused.value)
+        assert "=secret" not in str(refused.value)
+    refuse_secrets("s3://bucket/part-?.parquet", "a glob")
+    refuse_secrets("abfss://container@account.dfs.core.windows.net/x", "a container of an account")
+
+
+def test_nobody_at_the_endpoint_is_told_within_seconds(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(StorageError, match=r"cannot be reached.*127.0.0.1:9.*AWS_ENDPOINT_URL"):
+        expand_glob("s3://storage/*.parquet")
+    assert time.monotonic() - started < 10
+
+
+def test_a_bucket_that_is_not_there_is_told(bucket):
+    for use in (storage.read, storage.names, expand_glob, lambda uri: storage.write(uri, b"")):
+        with pytest.raises(StorageError, match="s3://another: there is no such bucket"):
+            use("s3://another/x")
+
+
+def test_what_is_not_permitted_is_told(bucket, events):
+    bucket.fails = lambda request: "secret" in request.path + request.query
+    try:
+        for use in (storage.read, storage.names, storage.is_folder, lambda uri: storage.write(uri, b"")):
+            with pytest.raises(StorageError, match=r"access is denied.*AWS_ACCESS_KEY_ID"):
+                use(f"{bucket.uri}/secret")
+    finally:
+        bucket.fails = lambda request: False
+
+
+def test_an_unknown_scheme_is_told():
+    with pytest.raises(UserError, match="unheard://x: cannot be opened"):
+        storage.names("unheard://x/y")
+
+
+def test_a_store_that_does_not_answer_is_no_damaged_file(bucket, events):
+    """Under ``skip``, a file would be left out."""
+    damaged = bucket.put("mixed/damaged.parquet", b"PAR1" + bytes(1000))
+    good = bucket.put("mixed/good.parquet", bucket.get("events/part.parquet"))
+    assert list_events(f"{bucket.uri}/mixed/*", "events", SKIP).set_aside[0][0] == damaged
+    open_parquet.__globals__["_open_remote"].cache_clear()
+    bucket.fails = lambda request: request.method == "GET" and request.path.endswith("good.parquet")
+    try:
+        with pytest.raises(StorageError, match="access is denied"):
+            list_events(f"{bucket.uri}/mixed/*", "events", SKIP)
+        bucket.fails = lambda request: False
+        open_parquet(good)
+        bucket.fails = lambda request: request.method == "GET" and request.path.endswith("good.parquet")
+        with pytest.raises(StorageError, match="access is denied"):
+            read_group(good, 0, ["a"])
+    finally:
+        bucket.fails = lambda request: False
+    assert not issubclass(StorageError, Unreadable)
