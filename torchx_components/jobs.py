@@ -12,6 +12,8 @@ import torchx
 import torchx.specs as specs
 from torchx.components.dist import ddp
 
+from foundrank.torchx_components.pods import laid_over
+
 _SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 
 
@@ -28,6 +30,7 @@ def embed(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
+    pod: Optional[str] = None,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -46,12 +49,13 @@ def embed(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     _check("embed", [experiment, *args], check)
     return _job(
-        "embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries
+        "embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
     )
 
 
@@ -69,6 +73,7 @@ def train(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
+    pod: Optional[str] = None,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -88,6 +93,7 @@ def train(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -95,7 +101,7 @@ def train(
     arguments = [experiment, "--run-dir", run, *args]
     node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     _check("train", [*arguments, "--cluster", _cluster(nnodes, nproc, node, h)], check)
-    return _job("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries)
+    return _job("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)
 
 
 def evaluate(
@@ -111,6 +117,7 @@ def evaluate(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
+    pod: Optional[str] = None,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -129,11 +136,14 @@ def evaluate(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
         max_retries: how often the scheduler starts the job again
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     _check("evaluate", [run, *args], check)
-    return _job("evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries)
+    return _job(
+        "evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
+    )
 
 
 def score(
@@ -151,6 +161,7 @@ def score(
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
+    pod: Optional[str] = None,
     max_retries: int = 0,
     check: bool = True,
 ) -> specs.AppDef:
@@ -171,12 +182,13 @@ def score(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, input, output, *args]
     _check("score", arguments, check)
-    return _job("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, max_retries)
+    return _job("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)
 
 
 def study(
@@ -189,6 +201,7 @@ def study(
     image: str = torchx.IMAGE,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
+    pod: Optional[str] = None,
     max_retries: int = 0,
 ) -> specs.AppDef:
     """Run the cold-start study on one machine; started again on the same folder it goes on.
@@ -203,6 +216,7 @@ def study(
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
         max_retries: how often the scheduler starts the job again; it goes on
     """
     role = specs.Role(
@@ -215,7 +229,7 @@ def study(
         resource=specs.resource(cpu=cpu, memMB=memMB, h=h),
         max_retries=max_retries,
     )
-    return specs.AppDef(name="foundrank-study", roles=[role])
+    return specs.AppDef(name="foundrank-study", roles=[laid_over(role, pod)])
 
 
 def _check(command: str, arguments: List[str], wanted: bool) -> None:
@@ -254,6 +268,7 @@ def _job(
     env: Optional[Dict[str, str]],
     mounts: Optional[List[str]],
     rdzv_port: int,
+    pod: Optional[str],
     max_retries: int,
 ) -> specs.AppDef:
     # ddp starts torchrun from PATH: a free port on one machine, on several a rendezvous at the host the scheduler
@@ -279,4 +294,5 @@ def _job(
     role.name = command
     # torchrun hands on only signals that it knows; Slurm's --signal=USR1@SECONDS would end it instead.
     role.args = [*role.args[:-1], role.args[-1].replace("torchrun", f"torchrun --signals_to_handle {_SIGNALS}", 1)]
+    app.roles = [laid_over(role, pod)]
     return app
