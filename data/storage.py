@@ -5,10 +5,13 @@ A *location* is a local path, or a URI that pyarrow.fs understands: ``s3://bucke
 file systems.
 """
 
+import errno
 import glob
 import os
 import posixpath
+import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +24,10 @@ from pyarrow import fs
 from .errors import UserError
 from .file_systems import Location, endpoint, is_uri, located, refuse_secrets, told
 
+Stamp = tuple[int, int]
+"""Size in bytes, and time of writing in nanoseconds, of whole seconds: where both are the same, so is the file."""
+
+_BLOCK, _AT_ONCE = 1 << 25, 8  # bytes, and how many such a download asks for at a time
 _OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")  # an object appears when it is whole; elsewhere files are renamed
 
 
@@ -209,14 +216,75 @@ def _replace(path: Path, content: bytes | pa.Buffer) -> None:
 
 
 def remove(location: Location) -> None:
-    """Removes a file, if it is there."""
+    """Removes a file, if it is there; of a URI, also a folder with all that is in it."""
     if not is_uri(location):
         Path(location).unlink(missing_ok=True)
         return
     with told(location):
         system, path = located(location)
-        if system.get_file_info(path).is_file:
+        kind = system.get_file_info(path).type
+        if kind == fs.FileType.File:
             system.delete_file(path)
+        elif kind == fs.FileType.Directory:
+            system.delete_dir(path)
+
+
+def listing(uri: str) -> dict[str, Stamp]:
+    """All files below a folder of a URI: name there -> size and time."""
+    with told(uri):
+        return {name: _stamp(info) for name, info in _infos(uri, True) if info.is_file}
+
+
+def _stamp(info: fs.FileInfo) -> Stamp:
+    return info.size, info.mtime_ns // 10**9 * 10**9  # some services tell finer times in lists than of one file
+
+
+def upload(path: Path, uri: str) -> Stamp:
+    """Writes a local file to a URI, whole or not at all; the size and time of what is there now."""
+    write(uri, pa.memory_map(str(path)).read_buffer())
+    with told(uri):
+        system, place = located(uri)
+        return _stamp(system.get_file_info(place))
+
+
+def download(uri: str, path: Path, stamp: Stamp) -> None:
+    """Makes a local file of a URI's, whole or not at all, with its time; blocks of a large one side by side.
+
+    Raises:
+        FileNotFoundError: there is none, or not of that size any more.
+    """
+    size, written = stamp
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open_input(uri) as source, temporary.open("wb") as target:
+            if source.size() != size:
+                raise FileNotFoundError(f"{uri} has changed")
+
+            def copy(start: int) -> None:
+                with told(uri):
+                    block = source.read_at(min(_BLOCK, size - start), start)
+                if os.pwrite(target.fileno(), block, start) != len(block):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(copy, range(0, size, _BLOCK)))
+            os.fsync(target.fileno())
+        os.utime(temporary, ns=(written, written))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(uri: str) -> None:
+    """Finds out before the work whether files can be written to a folder of a URI, and removed.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    mark = join(uri, f".foundrank-{uuid.uuid4().hex}")
+    write(mark, b"")
+    remove(mark)
 
 
 def _infos(folder: Location, deep: bool) -> Iterator[tuple[str, fs.FileInfo]]:

@@ -28,6 +28,7 @@ from . import storage
 from .catalog import catalog_fingerprint
 from .errors import UserError
 from .experiment import Experiment
+from .mirror import fetch, mirrored
 
 VECTORS, DIGESTS, MANIFEST, PCA, WORK = "vectors.f16", "texts.b16", "manifest.json", "pca.safetensors", "work"
 FORMAT = 2
@@ -59,8 +60,10 @@ class TextStore:
 
 
 def text_store_folder(experiment: Experiment, entity: str) -> Path:
-    """Where an entity's text vectors are; random ones lie beside the language model's."""
-    return Path(experiment.text.store) / (entity if experiment.text.vectors != "random" else f"{entity}-random")
+    """Where an entity's text vectors are, or are fetched to; random ones lie beside the language model's."""
+    return mirrored(experiment.text.store, "read") / (
+        entity if experiment.text.vectors != "random" else f"{entity}-random"
+    )
 
 
 def expected_manifest(experiment: Experiment, entity: str) -> dict[str, Any]:
@@ -110,12 +113,14 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def open_text_store(folder: str | Path) -> TextStore:
-    """Opens the text store of one entity; the vectors stay on disk until they are touched.
+    """Opens the text store of one entity, fetched first where it is elsewhere; the vectors stay on disk until touched.
 
     Raises:
         UserError: it is absent, incomplete or damaged.
+        StorageError: it is in an object store that cannot be reached or refuses.
     """
     folder = Path(folder)
+    fetch(folder)
     try:
         return _open(folder)
     except FileNotFoundError:

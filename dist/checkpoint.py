@@ -1,9 +1,7 @@
 """Checkpoints: torch.distributed.checkpoint, written beside the training, complete only with their COMMITTED marker."""
 
-import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +18,24 @@ from torch.distributed.checkpoint.planner import WriteItem
 from torchrec.distributed import DistributedModelParallel
 
 from ..data.errors import UserError
+from ..data.mirror import origin, publish, shown
+from .checkpoint_folder import (
+    checksum,
+    complete,
+    damaged,
+    delete_old,
+    folder_of,
+    remember_best,
+    remove_local,
+    remove_published,
+    set_aside,
+)
 from .optimizer import Optimizer
-from .run_folder import read_json, sync, write_json
+from .run_folder import CHECKPOINTS, COMMITTED, publish_run, sync, write_json
 from .runtime import Runtime
 
-_COMMITTED, _STATE, _DENSE, _BEST = "COMMITTED", "state.json", "dense_optimizer.pt", "best.json"
-_NAME = re.compile(r"step_(\d{8,})")
+_STATE, _DENSE = "state.json", "dense_optimizer.pt"
+_GOES_ON = "run again, the training goes on from the newest checkpoint."
 
 
 class Checkpoints:
@@ -40,8 +50,9 @@ class Checkpoints:
             runtime: the process group.
         """
         self._run, self._keep, self._runtime = run, keep, runtime.apart()
-        for left in self._runtime.on_main(lambda: list((run / "checkpoints").glob(".step_*.tmp"))):
+        for left in (run / CHECKPOINTS).glob(".step_*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
+        runtime.barrier()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
@@ -76,37 +87,67 @@ class Checkpoints:
         self, tensors: dict[str, Any], snapshot: "_Snapshot", dense: dict[str, Any], state: dict[str, Any]
     ) -> None:
         runtime = self._runtime
-        folder = self._run / "checkpoints" / f"step_{state['step']:08d}"
+        folder = folder_of(self._run, state["step"])
         temporary = folder.with_name(f".{folder.name}.tmp")
 
         def commit(sums: dict[str, str]) -> None:
             torch.save(dense, temporary / _DENSE)
             write_json(temporary / _STATE, state)
-            sums |= {name: _checksum(temporary / name) for name in (_DENSE, _STATE)}
+            sums |= {name: checksum(temporary / name) for name in (_DENSE, _STATE)}
             for file in temporary.iterdir():
                 sync(file)
-            _remove(folder)
+            for name in (_DENSE, _STATE):
+                publish(temporary / name, folder / name)
+            remove_local(folder)
             os.replace(temporary, folder)
             sync(folder.parent)
-            write_json(folder / _COMMITTED, {"sha256": sums})
-            _remember_best(self._run, state)
-            _delete_old(self._run, self._keep)
+            write_json(folder / COMMITTED, {"sha256": sums})
+            remember_best(self._run, state)
+            publish_run(self._run)
+            delete_old(self._run, self._keep)
+
+        def begin() -> None:
+            shutil.rmtree(temporary, ignore_errors=True)
+            remove_published(folder)
 
         try:
-            runtime.on_main(lambda: shutil.rmtree(temporary, ignore_errors=True))
+            runtime.on_main(begin)
             state_dict_saver.save(tensors, checkpoint_id=temporary, planner=snapshot, process_group=runtime.group)
-            files = sorted(path for path in temporary.iterdir() if path.is_file())
-            mine = {path.name: _checksum(path) for path in files[runtime.rank :: runtime.world_size]}
-            parts = runtime.gather(mine)
-            runtime.on_main(lambda: commit({name: of for part in parts for name, of in part.items()}))
-        except (CheckpointException, OSError, RuntimeError) as error:
+            mine = [*temporary.glob(f"__{runtime.rank}_*"), *([temporary / ".metadata"] if runtime.is_main else [])]
+            parts = runtime.gather(_published(mine, folder))
+            runtime.on_main(lambda: commit(_together(parts)))
+            if origin(folder) is not None:  # other machines have written into folders of their own
+                shutil.rmtree(temporary, ignore_errors=True)
+        except (UserError, CheckpointException, OSError, RuntimeError) as error:
             if runtime.is_main:
                 shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, UserError):
+                raise UserError(error.where, error.what, f"{error.remedy} Then {_GOES_ON}") from error
             raise UserError(
                 folder,
                 f"cannot be written ({_reason(error)})",
-                "Free some space or mend the disk; run again, the training goes on from the newest checkpoint.",
+                f"Free some space or mend the disk; {_GOES_ON}",
             ) from error
+
+
+def _published(files: list[Path], folder: Path) -> dict[str, str] | UserError:
+    """The checksums of a rank's files, when all are where the checkpoint will be; or why one is not."""
+    try:
+        for path in files:
+            publish(path, folder / path.name)
+    except UserError as error:
+        return error
+    return {path.name: checksum(path) for path in files}
+
+
+def _together(parts: list[dict[str, str] | UserError]) -> dict[str, str]:
+    """The checksums of all ranks' files; raises what kept a rank from writing one."""
+    sums: dict[str, str] = {}
+    for part in parts:
+        if isinstance(part, UserError):
+            raise part
+        sums |= part
+    return sums
 
 
 class _Snapshot(DefaultSavePlanner):
@@ -138,11 +179,6 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_newest(
     run: Path, sharded: DistributedModelParallel, optimizer: Optimizer, runtime: Runtime
 ) -> dict[str, Any] | None:
@@ -153,59 +189,20 @@ def load_newest(
     Raises:
         UserError: there are checkpoints, and all are damaged.
     """
-    complete = runtime.on_main(lambda: _complete(run))
-    for step in sorted(complete, reverse=True):
-        bad = _damaged(complete[step], runtime)
+    steps = runtime.on_main(lambda: sorted(complete(run), reverse=True))
+    for step in steps:
+        folder = folder_of(run, step)
+        bad = damaged(folder, runtime)
         if bad is None:
-            return load(complete[step], sharded, optimizer)
+            return load(folder, sharded, optimizer)
         if runtime.is_main:
-            print(f"{bad} is damaged; going back to the checkpoint before", file=sys.stderr)
-            os.replace(complete[step] / _COMMITTED, complete[step] / "DAMAGED")
-    if complete:
+            print(f"{shown(bad)} is damaged; going back to the checkpoint before", file=sys.stderr)
+            set_aside(folder)
+    if steps:
         raise UserError(
             run, "all its checkpoints are damaged", "Restore one, or train into another folder with --run-dir."
         )
     return None
-
-
-def check(folder: Path, runtime: Runtime) -> None:
-    """Finds out whether a checkpoint is as it was written.
-
-    Raises:
-        UserError: a file of it is missing or has changed.
-    """
-    if (bad := _damaged(folder, runtime)) is not None:
-        raise UserError(
-            bad,
-            "is damaged: it is missing, or not what was written",
-            "Restore it, or remove the checkpoint's folder to use an earlier one.",
-        )
-
-
-def _damaged(folder: Path, runtime: Runtime) -> Path | None:
-    """The first file that is missing or has changed; every rank looks at its share of the files."""
-    sums = runtime.on_main(lambda: _sums(folder))  # read once: what one rank finds damaged, it may have renamed already
-    if sums is None:
-        return folder / _COMMITTED
-
-    def bad(name: str) -> bool:
-        path = folder / name
-        try:
-            return _checksum(path) != sums[name]
-        except OSError:
-            return True
-
-    found = runtime.gather([name for name in sorted(sums)[runtime.rank :: runtime.world_size] if bad(name)])
-    names = runtime.on_main(lambda: sorted(name for part in found for name in part))
-    return folder / names[0] if names else None
-
-
-def _sums(folder: Path) -> dict[str, str] | None:
-    """File -> its checksum; None where the marker that holds them is damaged."""
-    try:
-        return read_json(folder / _COMMITTED)["sha256"]
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer | None = None) -> dict[str, Any]:
@@ -258,43 +255,7 @@ def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list
     return out
 
 
-def best(run: Path) -> Path:
-    """The checkpoint with the best validation AUC; the newest where none was validated.
-
-    Raises:
-        UserError: the run has no complete checkpoint.
-    """
-    found = _complete(run)
-    if not found:
-        raise UserError(run, "has no complete checkpoint", "Train it first: foundrank train EXPERIMENT --run-dir RUN")
-    step = read_json(run / _BEST, {}).get("step")
-    return found.get(step, found[max(found)])
-
-
 def _tensors(sharded: DistributedModelParallel, sparse: dict[str, Any]) -> dict[str, Any]:
     """What torch.distributed.checkpoint writes and reads; SGD has no state, and an empty dict would be a missing key."""
     states = {parameter: states for parameter, states in sparse["state"].items() if states}
     return {"model": sharded.state_dict()} | ({"sparse_optimizer": states} if states else {})
-
-
-def _complete(run: Path) -> dict[int, Path]:
-    folders = (run / "checkpoints").glob("step_*")
-    return {int(m[1]): f for f in folders if (m := _NAME.fullmatch(f.name)) and (f / _COMMITTED).is_file()}
-
-
-def _remember_best(run: Path, state: dict[str, Any]) -> None:
-    auc = state.get("validation_auc")
-    if auc is not None and auc > read_json(run / _BEST, {}).get("validation_auc", -1.0):
-        write_json(run / _BEST, {"step": state["step"], "validation_auc": auc})
-
-
-def _delete_old(run: Path, keep: int) -> None:
-    found = _complete(run)
-    kept = set(sorted(found)[-keep:]) | {read_json(run / _BEST, {}).get("step")}
-    for step in set(found) - kept:
-        _remove(found[step])
-
-
-def _remove(folder: Path) -> None:
-    (folder / _COMMITTED).unlink(missing_ok=True)  # first, so that a half-deleted checkpoint is not a complete one
-    shutil.rmtree(folder, ignore_errors=True)

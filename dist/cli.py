@@ -10,6 +10,7 @@ import typer
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
+from ..data.mirror import mirrored, shown
 from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, Seed, console, names
 from .cli_plan import plan
 from .ending import end, end_failed, quiet
@@ -105,7 +106,7 @@ def embed(
 def train(
     experiment: ExperimentPath,
     run: Annotated[
-        Path | None, typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on")
+        str | None, typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on")
     ] = None,
     set_: Overrides = None,
     profile: Annotated[
@@ -120,17 +121,18 @@ def train(
 ) -> None:
     """Train on one or more processes into a run folder."""
     loaded = load_experiment(experiment, set_ or [])
-    run = run or Path("runs") / loaded.name
+    run = run or str(Path("runs") / loaded.name)
+    folder = mirrored(run, "work")
     if check:
         from .cluster import read_cluster
         from .preflight import check_training, ranks_here
 
         here = ranks_here(processes or default_processes()) if cluster is None else None
-        return _passed(check_training(loaded, run, here or read_cluster(cluster).ranks))
+        return _passed(check_training(loaded, folder, here or read_cluster(cluster).ranks))
     if not launched():
         from .prepare import prepare
 
-        prepare(loaded, run)  # in this process first: a mistake is told once, and no rank is started for it
+        prepare(loaded, folder)  # in this process first: a mistake is told once, and no rank is started for it
     if _spawned(processes):
         return
     from .preemption import Preemption
@@ -139,11 +141,11 @@ def train(
     from .train import train as work
 
     with start() as runtime, Preemption(runtime) as preemption:
-        stopped_after = work(loaded, run, runtime, preemption, profile)
+        stopped_after = work(loaded, folder, runtime, preemption, profile)
         if runtime.is_main and stopped_after is not None:
             print(f"stopped after step {stopped_after}, as asked to; the same command again goes on from there")
         elif runtime.is_main:
-            print(f"wrote {run}; report: {write_report(run)}\nnext: foundrank evaluate {run}")
+            print(f"wrote {run}; report: {shown(write_report(folder))}\nnext: foundrank evaluate {run}")
         runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
     if stopped_after is not None:
         raise typer.Exit(TRY_AGAIN)
@@ -157,11 +159,12 @@ def evaluate(
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
-    from .checkpoint import best
+    from .checkpoint_folder import best
     from .run_folder import open_experiment
 
-    experiment = open_experiment(run)
-    best(run)
+    folder = mirrored(run, "read")
+    experiment = open_experiment(folder)
+    best(folder)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
         raise UserError(
             run,
@@ -181,12 +184,12 @@ def evaluate(
     from .tables import print_evaluation
 
     with start() as runtime:
-        result = evaluate_run(run, split, runtime)
+        result = evaluate_run(folder, split, runtime)
         if runtime.is_main:
             print_evaluation(result["rows"], console())
             if result["skipped"]:
                 print(f"{result['skipped']:,} bad rows are in no metric")
-            print(f"report: {write_report(run)}")
+            print(f"report: {shown(write_report(folder))}")
 
 
 @app.command()
@@ -215,9 +218,10 @@ def score(
     from .run_folder import open_experiment
     from .score_plan import ScoringJob, plan_parts
 
-    policy = open_experiment(run).bad_data
+    folder = mirrored(run, "read")
+    policy = open_experiment(folder).bad_data
     policy = policy.model_copy(update={"policy": bad_data or policy.policy})
-    job = ScoringJob(run, source, out, domain, names(keep), policy, names(like))
+    job = ScoringJob(folder, source, out, domain, names(keep), policy, names(like))
     if not launched():
         parts, aside = plan_parts(job)  # in this process first: a mistake is told once
         tell_set_aside("score", aside)
@@ -266,8 +270,9 @@ def report(run: RunPath) -> None:
     from .report import write_report
     from .run_folder import open_experiment
 
-    open_experiment(run)
-    print(write_report(run))
+    folder = mirrored(run, "read")
+    open_experiment(folder)
+    print(shown(write_report(folder)))
 
 
 @app.command()

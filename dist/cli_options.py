@@ -1,7 +1,6 @@
 """What several commands take."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from rich.console import Console
 
 # Paths or URIs, as strings: a Path would make one slash of two.
 ExperimentPath = Annotated[str, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
-RunPath = Annotated[Path, typer.Argument(help="run folder that `foundrank train` wrote")]
+RunPath = Annotated[str, typer.Argument(help="run folder that `foundrank train` wrote")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,7 @@ from ..data.check import check_events
 from ..data.columns import SCALAR_ID, ColumnNeed
 from ..data.errors import UserError
 from ..data.experiment import SPLITS, EntityConfig, Experiment
+from ..data.file_systems import StorageError
 from ..data.ids import id_keys
 from ..data.layout import id_key
 from ..data.parquet import EventFiles
@@ -50,6 +51,8 @@ def _missing_stores(experiment: Experiment) -> list[str]:
         if "text" in experiment.model.aspects:
             try:
                 open_text_store(text_store_folder(experiment, name))
+            except StorageError:
+                raise
             except UserError:
                 missing.append(name)
     return missing

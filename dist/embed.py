@@ -16,16 +16,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.catalog_texts import read_texts
+from ..data.errors import UserError
 from ..data.experiment import EntityConfig, Experiment
+from ..data.file_systems import is_uri
+from ..data.mirror import mirrored, shown
+from ..data.storage import check_writable
 from ..data.text_shards import Shard, as_halves, noted, write_shard
 from ..data.text_store import text_store_folder
+from ..data.text_store_mirror import begin_from_published, publish_store
 from ..data.text_store_writer import claimed
 from ..data.text_work import shard_digests, shard_positions
 from ..model.text_encoder import RandomVectors, TextEncoder
 from ..model.text_model import load_text_encoder
 from .embed_plan import Plan, finish, make_plan, precision_of
 from .run_folder import check_can_be_made
-from .runtime import Runtime, threads_kept
+from .runtime import Runtime, of_machine, threads_kept
 
 RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
 _MOST_WORKERS = 8
@@ -63,17 +68,33 @@ def embed(
     entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
     if not entities:
         return {}
-    store = Path(experiment.text.store)
-    runtime.on_main(lambda: check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to."))
+    uri, store = experiment.text.store, mirrored(experiment.text.store, "work")
+    if is_uri(uri):
+        experiment = experiment.model_copy(update={"text": experiment.text.model_copy(update={"store": str(store)})})
+    runtime.on_main(lambda: _check_store(uri, store, runtime))
     encoders: dict[str | None, TextEncoder | RandomVectors] = {}
     folders = {}
     for name, config in entities.items():
+        runtime.on_main(lambda n=name: begin_from_published(text_store_folder(experiment, n)))
         precision = runtime.on_main(lambda n=name: precision_of(experiment, n, rebuild))
         if precision not in encoders:
             with console.status("loading the text encoder"):
                 encoders[precision] = _encoder(experiment, precision)
         folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, console, rebuild)
     return folders
+
+
+def _check_store(location: str, store: Path, runtime: Runtime) -> None:
+    """Finds out before the work whether there can be a text store."""
+    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
+    if is_uri(location):
+        check_writable(location)
+        if of_machine()[1] != runtime.world_size:
+            raise UserError(
+                f"text.store: {location}",
+                "is in an object store, where ranks of several machines cannot write one file",
+                "Embed on one machine, or on several into a folder that all of them see.",
+            )
 
 
 def _encoder(experiment: Experiment, precision: str | None) -> TextEncoder | RandomVectors:
@@ -105,7 +126,8 @@ def _embed_entity(
             console.print(f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s")
         runtime.barrier()
         for line in runtime.on_main(lambda: finish(plan, experiment, name, encoder)):
-            console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
+            console.print(shown(f"{name}: {line}"), highlight=False, soft_wrap=True)
+        runtime.on_main(lambda: publish_store(folder, rebuild))
     return folder
 
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from ..data.errors import UserError
+from ..data.mirror import shown
 from .launch import launched
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -57,8 +58,8 @@ def _tell(error: UserError) -> NoReturn:
     if os.environ.get("RANK", "0") != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"error: {error.where}", style="bold red", markup=False)
-    console.print(f"  {error.what}.\n  {error.remedy}", markup=False)
+    console.print(shown(f"error: {error.where}"), style="bold red", markup=False)
+    console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
     sys.stderr.flush()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(2)

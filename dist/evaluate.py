@@ -16,12 +16,14 @@ from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
 from ..data.ids import id_keys, mix
 from ..data.layout import id_key
+from ..data.mirror import publish
 from ..data.parquet import EventFiles
 from ..data.plan import deal, ordered_chunks, padded_rows
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..model.encoder import owners_and_aspects
-from .checkpoint import best, check, load
+from .checkpoint import load
+from .checkpoint_folder import checked_best
 from .popularity import PopularityCounts
 from .run_folder import EVALUATION, open_run, write_json
 from .runtime import Runtime
@@ -41,8 +43,7 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     experiment, statistics = open_run(run)
     splits = ("train", split)
     events = runtime.on_main(lambda: check_events(experiment, splits))
-    checkpoint = best(run)
-    check(checkpoint, runtime)
+    checkpoint = checked_best(run, runtime)
     encoder = EventEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)
     state = load(checkpoint, sharded)
@@ -52,6 +53,7 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     result = {"split": split, "step": state["step"], "rows": rows, "gates": gates, "skipped": skipped}
     if runtime.is_main:
         write_json(run / EVALUATION, result)
+        publish(run / EVALUATION)
     return result if runtime.is_main else {}
 
 

@@ -18,7 +18,7 @@ from ..data.layout import id_key
 from ..data.vocabulary import Vocabulary
 from ..model.foundation import Foundation
 from ..model.transfer import parameter_axes, transferred
-from .checkpoint import best, check
+from .checkpoint_folder import checked_best
 from .pretrained import Pretrained
 from .runtime import Runtime
 
@@ -49,8 +49,7 @@ def begin_from(
     Raises:
         UserError: the run has no checkpoint, or a damaged one.
     """
-    checkpoint = best(base.run)
-    check(checkpoint, runtime)
+    checkpoint = checked_best(base.run, runtime)
     reader = FileSystemReader(checkpoint)
     saved: dict[str, Any] = reader.read_metadata().state_dict_metadata
     model = sharded.state_dict()

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ..data.errors import UserError
+from ..data.mirror import publish
 from ..data.parquet import EventFiles
 from ..data.plan import RankPlan
 from .runtime import Runtime
@@ -44,7 +45,9 @@ class LossWatch:
         if at == _NEVER:
             return
         if mine == at:
-            pq.write_table(self._rows(plan, at), self._run / BAD_ROWS.format(self._runtime.rank))
+            written = self._run / BAD_ROWS.format(self._runtime.rank)
+            pq.write_table(self._rows(plan, at), written)
+            publish(written)
         self._runtime.barrier()
         found = sorted(path.name for path in self._run.glob(BAD_ROWS.format("*")))
         raise UserError(

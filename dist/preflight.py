@@ -11,8 +11,11 @@ from ..data.catalog import scan_catalog
 from ..data.check import check_events
 from ..data.errors import UserError
 from ..data.experiment import Experiment
+from ..data.file_systems import is_uri
+from ..data.mirror import mirrored, shown
 from ..data.parquet import EventFiles
 from ..data.statistics import count
+from ..data.storage import check_writable
 from ..data.text_store import check_text_store, open_text_store, text_store_folder
 from ..model.text_model import model_source
 from .footprint import footprint
@@ -76,7 +79,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
     return [
         f"{len(train)} domain(s), {rows:,} training rows; {len(layout.tables)} tables with {least}{tables:,} rows",
         f"{least}{found.total.max() / 2**30:.2f} GiB on the fullest of {ranks.count} rank(s), which have {ranks.bytes / 2**30:.1f}",
-        f"run folder: {run}" + (", where a training goes on" if goes_on else ""),
+        f"run folder: {shown(run)}" + (", where a training goes on" if goes_on else ""),
     ]
 
 
@@ -87,8 +90,10 @@ def check_embedding(experiment: Experiment) -> list[str]:
         UserError: the first thing wrong.
     """
     entities = experiment.entities.with_text()
-    store = Path(experiment.text.store)
-    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
+    store = mirrored(experiment.text.store, "work")
+    check_can_be_made(store, f"text.store: {experiment.text.store}", "Choose a folder you can write to.")
+    if is_uri(experiment.text.store):
+        check_writable(experiment.text.store)
     for name, entity in entities.items():
         next(iter(scan_catalog(name, entity, entity.text_columns)), None)
     if experiment.text.vectors == "llm":
@@ -99,7 +104,7 @@ def check_embedding(experiment: Experiment) -> list[str]:
                 "the folder has no config.json, so it holds no model",
                 "Save a model and its tokenizer there with save_pretrained.",
             )
-    return [f"texts of {', '.join(entities) or 'no entity'}; store: {store}"]
+    return [f"texts of {', '.join(entities) or 'no entity'}; store: {experiment.text.store}"]
 
 
 def _first_rows(train: Mapping[str, EventFiles]) -> dict[str, EventFiles]:

@@ -14,6 +14,7 @@ from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment
+from ..data.mirror import shown
 from ..data.parquet import EventFiles
 from ..data.profiles import domain_profiles
 from ..data.settings import TrainingConfig
@@ -53,7 +54,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
         for split, files in of_domain.items():
             tell_set_aside(f"{name}, {split}", files)
     if rows := sum(statistics.skipped.rows.values()):
-        print(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {run / VOCABULARY / SKIPPED}")
+        print(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
     return events
 
 

@@ -7,8 +7,10 @@ from typing import Any
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.layout import Layout
+from ..data.mirror import mirrored
 from ..data.profiles import mixture
 from ..data.statistics import Statistics
+from .checkpoint_folder import best
 from .run_folder import differences, open_run
 
 # What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
@@ -44,9 +46,7 @@ def pretrained(experiment: Experiment) -> Pretrained:
         UserError: it is no run, has no checkpoint, or is one of another model or text encoder: the differences are listed.
     """
     assert experiment.init_from is not None
-    run = Path(experiment.init_from)
-    from .checkpoint import best  # TorchRec takes seconds to import, and most trainings begin from nothing
-
+    run = mirrored(experiment.init_from, "read")
     base, statistics = open_run(run)
     best(run)
     changed = list(differences(_meaning(base), _meaning(experiment)))

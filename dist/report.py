@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ..data.errors import UserError
+from ..data.mirror import publish
 from . import report_page as html
 from . import report_plots as plots
 from .report_figure import FEW
@@ -80,6 +81,7 @@ def write_report(run: Path) -> Path:
     body += [html.section(anchor, title, *parts) for anchor, (title, parts) in sections.items()]
     report = run / REPORT
     write_text(report, html.page(f"{name}: foundrank report", body))
+    publish(report)
     return report
 
 

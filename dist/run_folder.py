@@ -10,12 +10,14 @@ from typing import Any
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.load import dump_experiment, load_experiment
+from ..data.mirror import fetch, files_in, origin, publish_changed
 from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
-from ..data.storage import sizes
+from ..data.storage import check_writable, names, sizes
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
+CHECKPOINTS, COMMITTED, BEST = "checkpoints", "COMMITTED", "best.json"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,6 +70,41 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
     return [steps[step] for step in sorted(steps)], unreadable
 
 
+def fetch_run(run: Path) -> None:
+    """Makes a mirror of a run what the run is, but for the checkpoints' own files, which are fetched when one is used.
+
+    Raises:
+        UserError: what it stands for holds something else than a run.
+        StorageError: the object store cannot be reached or refuses.
+    """
+    uri = origin(run)
+    if uri is None:
+        return
+    there = names(uri)
+    if EXPERIMENT not in there:
+        shutil.rmtree(run, ignore_errors=True)
+        if there - {EVENTS, VOCABULARY}:  # a job that died while it made the run leaves these
+            raise UserError(uri, "is not empty and holds no run", "Give a run's folder, or a new one.")
+        return
+    fetch(run, lambda name: "/" not in name or name.startswith(f"{VOCABULARY}/") or name.endswith(f"/{COMMITTED}"))
+    for folder in (run / CHECKPOINTS).glob("step_*"):
+        if not (folder / COMMITTED).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_run(run: Path) -> None:
+    """Writes what a training has changed in a mirror to where the run is; its experiment, and what tells of a checkpoint, last.
+
+    Not the evaluation, which another job may have written there, nor the checkpoints' own files, which `Checkpoints` writes.
+    """
+
+    def order(name: str) -> tuple[bool, bool]:
+        return name in (EXPERIMENT, BEST), name.endswith(f"/{COMMITTED}")
+
+    ours = [n for n in files_in(run) if n != EVALUATION and (not n.startswith(f"{CHECKPOINTS}/") or order(n)[1])]
+    publish_changed(run, sorted(ours, key=order))
+
+
 def create_run(run: Path, experiment: Experiment, statistics: Statistics, train: Mapping[str, EventFiles]) -> None:
     """Makes the folder of a new run, whole or not at all.
 
@@ -91,6 +128,7 @@ def create_run(run: Path, experiment: Experiment, statistics: Statistics, train:
         raise UserError(
             run, f"cannot be made ({error.strerror})", "Choose a run folder on a disk you can write to."
         ) from error
+    publish_run(run)
 
 
 def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
@@ -129,6 +167,9 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     Raises:
         UserError: the folder holds something else, or another experiment: the differences are listed.
     """
+    fetch_run(run)
+    if (uri := origin(run)) is not None:
+        check_writable(uri)
     if run.exists() and not run.is_dir():
         raise UserError(run, "is a file", "Give a folder for the run.")
     if not run.exists() or not any(run.iterdir()):
@@ -155,6 +196,7 @@ def open_experiment(run: Path) -> Experiment:
     Raises:
         UserError: there is no complete run in the folder.
     """
+    fetch_run(run)
     for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
         if not (run / needed).is_file():
             raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")

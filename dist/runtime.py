@@ -83,6 +83,11 @@ class Runtime:
             torch_dist.barrier(self.group)
 
 
+def of_machine() -> tuple[int, int]:
+    """This rank's number among those of its machine, and how many they are."""
+    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def threads_kept() -> Iterator[None]:
     """Gives the process its threads back, after work that used one alone."""

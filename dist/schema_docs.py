@@ -13,7 +13,8 @@ Every field of the YAML file, written by `foundrank schema --markdown` from the 
 `foundrank schema` prints the same as JSON Schema, for completion in an editor. A commented file to start from is
 [examples/minimal.yaml](../examples/minimal.yaml); what the data must look like is in [data.md](data.md).
 
-Paths are relative to the file's folder. Keys the schema does not know, and keys written twice, are errors.
+Paths are relative to the file's folder, and may be URIs ([object-storage.md](object-storage.md)). Keys the schema does not
+know, and keys written twice, are errors.
 `--set section.field=value` overrides one field on the command line. `NAME` below stands for a name you choose: a
 letter, then letters, digits or `_`. A feature's name is its table's name, so a name is used once, except that several
 domains may share a feature.

@@ -18,7 +18,8 @@ from ..data.errors import UserError, nearest
 from ..data.parquet import Unreadable, iterate_group, open_parquet
 from ..data.plan import padded_rows
 from ..data.rows import Rows
-from .checkpoint import best, check, load
+from .checkpoint import load
+from .checkpoint_folder import checked_best
 from .run_folder import open_run
 from .runtime import Runtime
 from .score_plan import DOMAIN, Part, ScoringJob, plan_parts, succeed, unfinished, write_part
@@ -42,8 +43,7 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
         UserError: no run, a damaged checkpoint, bad input, an unknown domain, or an output folder that holds something else.
     """
     experiment, statistics = open_run(job.run)
-    checkpoint = best(job.run)
-    check(checkpoint, runtime)
+    checkpoint = checked_best(job.run, runtime)
     parts = runtime.on_main(lambda: plan_parts(job)[0])
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder = EventEncoder(experiment, statistics)

@@ -16,9 +16,10 @@ from ..data.columns import needed_columns
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.file_systems import Location
+from ..data.mirror import origin
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
-from .checkpoint import best
+from .checkpoint_folder import best
 from .run_folder import open_experiment
 
 DOMAIN, SUCCESS = "domain", "_SUCCESS"
@@ -94,7 +95,7 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     }
     files = check_columns(files, list(needs.values()), job.policy)
     claimed = {
-        "run": str(job.run.resolve()),
+        "run": origin(job.run) or str(job.run.resolve()),
         "checkpoint": checkpoint.name,
         "domain": job.domain,
         "keep": list(job.keep),

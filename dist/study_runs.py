@@ -99,7 +99,7 @@ def _leave_with(parent: int) -> None:
 def _run(task: Task) -> Task:
     """In a process of the pool: it trains one model after another."""
     from ..data.load import load_experiment
-    from .checkpoint import best
+    from .checkpoint_folder import best
     from .preemption import Preemption
     from .runtime import start
     from .train import train
@@ -132,7 +132,8 @@ def _predictions(run: Path, experiment_file: Path, runtime: Any) -> dict[str, np
     """The run's probabilities for the test rows of its domains, with what metrics need."""
     from ..data.check import check_events
     from ..data.encode import EventEncoder
-    from .checkpoint import best, load
+    from .checkpoint import load
+    from .checkpoint_folder import best
     from .evaluate import predict
     from .run_folder import open_run
     from .sharding import shard

@@ -13,6 +13,7 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from ..data.batch import Batch
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
+from ..data.mirror import shown
 from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
@@ -24,7 +25,7 @@ from .optimizer import Optimizer
 from .preemption import Preemption
 from .prepare import Events, prepare
 from .pretrained import pretrained
-from .run_folder import RUN_INFO, VALIDATION, open_run, read_json, write_json
+from .run_folder import RUN_INFO, VALIDATION, open_run, publish_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import shard
 from .step_times import Startup, StepTimes
@@ -73,7 +74,7 @@ def train(
     elif experiment.init_from is not None:
         told = begin_from(pretrained(experiment), sharded, encoder, runtime)
         if runtime.is_main:
-            print("\n".join(told))
+            print(shown("\n".join(told)))
     startup.done("model and tables")
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
@@ -146,6 +147,7 @@ def train(
         info = _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
         write_json(run / RUN_INFO, info)
+        publish_run(run)
     return None
 
 

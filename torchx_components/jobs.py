@@ -81,7 +81,7 @@ def train(
 
     Args:
         experiment: the experiment file
-        run: the run folder, on storage that every node sees
+        run: the run folder, on storage that every node sees or an s3:// URI
         args: further arguments of `foundrank train`, after `--`, e.g. -- --set training.epochs=1
         nnodes: machines
         nproc: processes per machine, one per GPU where there are GPUs
@@ -124,7 +124,7 @@ def evaluate(
     """Evaluate a run per domain, task and slice.
 
     Args:
-        run: the run folder, on storage that every node sees
+        run: the run folder, on storage that every node sees or an s3:// URI
         args: further arguments of `foundrank evaluate`, after `--`, e.g. -- --split validation
         nnodes: machines
         nproc: processes per machine, one per GPU where there are GPUs
@@ -168,9 +168,9 @@ def score(
     """Score Parquet files with a run; started again on the same output it resumes.
 
     Args:
-        run: the run folder, on storage that every node sees
+        run: the run folder, on storage that every node sees or an s3:// URI
         input: Parquet file, folder or glob to score
-        output: folder for the scores, on storage that every node sees
+        output: folder for the scores, on storage that every node sees or an s3:// URI
         args: further arguments of `foundrank score`, after `--`, e.g. -- --domain shop
         nnodes: machines
         nproc: processes per machine, one per GPU where there are GPUs

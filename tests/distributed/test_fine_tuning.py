@@ -11,7 +11,8 @@ from foundrank.data.encode import EventEncoder
 from foundrank.data.experiment import Experiment
 from foundrank.data.statistics import Statistics, count
 from foundrank.dist import fine_tuning
-from foundrank.dist.checkpoint import best, load
+from foundrank.dist.checkpoint import load
+from foundrank.dist.checkpoint_folder import best
 from foundrank.dist.pretrained import pretrained
 from foundrank.dist.run_folder import open_run
 from foundrank.dist.runtime import Runtime
