@@ -27,7 +27,8 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A requeued job waits until the credentials of its last start are void: two minutes, if nothing else is said.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -82,19 +83,19 @@ class Cluster:
         wait_until(lambda: self.job(job)["JobState"] == state, lambda: f"not {state}: {self.job(job)}")
         return self.job(job)
 
-    def start_again(self, job: str) -> None:
-        """Starts a requeued job now: by itself it does so two minutes after it was requeued."""
+    def wait_for_restart(self, job: str) -> None:
+        """Waits for a requeued job to run again."""
 
         def runs() -> bool:
-            # Again and again: the scheduler looks when something has changed, and may not see the nodes free at once.
-            self.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # fails where the job has started meanwhile
+            # The backfill scheduler, which alone starts jobs of several parts, looks again when something has changed.
+            self.run("scontrol", "update", f"JobId={job}", "Comment=again")
             return self.job(job)["JobState"] == "RUNNING"
 
         wait_until(runs, lambda: f"not started again: {self.job(job)}")
 
-    def processes(self) -> list[psutil.Process]:
-        """What jobs have started on the nodes."""
-        return [one for one, environment in self._ours() if "SLURM_STEP_ID" in environment]
+    def processes(self) -> list[dict[str, str]]:
+        """The environment of each process that jobs have started on the nodes."""
+        return [environment for _, environment in self._ours() if "SLURM_STEP_ID" in environment]
 
     def start(self, *command: str) -> None:
         """Starts one of the daemons."""
@@ -110,9 +111,11 @@ class Cluster:
 
     def kill(self) -> None:
         """Ends all there is of the cluster."""
-        for one, _ in self._ours():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+        while ours := self._ours():  # again, as what is ended last may have started something
+            for one, _ in ours:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            time.sleep(0.1)
         for daemon in self._daemons:
             daemon.wait()
 
