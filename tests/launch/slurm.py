@@ -123,8 +123,8 @@ class Cluster:
         found = []
         for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                environment = one.environ()
-                if environment.get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                environment = one.environ()  # slurmstepd writes its title over it, but stays in slurmd's folder
+                if environment.get("SLURM_CONF") == self.environment["SLURM_CONF"] or one.cwd() == str(self._folder):
                     found.append((one, environment))
         return found
 
