@@ -65,7 +65,9 @@ def expand_glob(pattern: str) -> list[str]:
         with told(pattern):
             files = list(_matches(f"{scheme}://{authority}/", [part for part in parts if part]))
     else:
-        files = [file for file in glob.glob(pattern, recursive=True) if os.path.isfile(file)]  # a file is no "a.parquet/"
+        files = [
+            file for file in glob.glob(pattern, recursive=True) if os.path.isfile(file)
+        ]  # a file is no "a.parquet/"
     return sorted({file for file in files if not posixpath.basename(file).startswith(("_", "."))})
 
 
