@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -98,20 +99,24 @@ def fetch_again(path: Path) -> bool:
     return True
 
 
-def publish(path: Path, place: Path | None = None) -> None:
+def publish(path: Path, place: Path | None = None, before: Stamp | None = None) -> None:
     """Writes a file of a mirror to its original, whole or not at all.
 
     Args:
         path: of the file.
         place: in the mirror, if the file is not there yet.
+        before: stamp of what it replaces; the new one will be another, so that no copy is taken for one of the new file.
 
     Raises:
         StorageError: the object store cannot be reached or refuses.
     """
     uri = origin(place or path)
     if uri is not None:
-        _, written = storage.upload(path, uri)
-        os.utime(path, ns=(written, written))  # now it is a copy
+        stamp = storage.upload(path, uri)
+        while stamp == before:  # in the same second
+            time.sleep(0.5)
+            stamp = storage.upload(path, uri)
+        os.utime(path, ns=(stamp[1], stamp[1]))  # now it is a copy
 
 
 def publish_changed(folder: Path, names: Sequence[str]) -> None:
@@ -121,7 +126,7 @@ def publish_changed(folder: Path, names: Sequence[str]) -> None:
         there = storage.listing(uri)
         for name in names:
             if stamp_of(folder / name) != there.get(name):
-                publish(folder / name)
+                publish(folder / name, before=there.get(name))
 
 
 def remove_original(path: Path) -> None:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from . import storage
-from .mirror import fetch, origin, publish, publish_changed, remove_original
+from .mirror import fetch, origin, publish_changed, remove_original
 from .text_store import DIGESTS, MANIFEST, PCA, VECTORS, read_manifest
 
 
@@ -50,8 +50,7 @@ def publish_store(folder: Path, rebuilt: bool) -> None:
         remove_original(folder / MANIFEST)
         storage.remove(_note(folder))
     names = [name for name in (VECTORS, DIGESTS, manifest["index"], PCA) if (folder / name).is_file()]
-    publish_changed(folder, names)
-    publish(folder / MANIFEST)
+    publish_changed(folder, [*names, MANIFEST])
     storage.write(_note(folder), written)
     for name in storage.listing(uri).keys() - {*names, MANIFEST}:  # indexes of before
         remove_original(folder / name)

@@ -10,7 +10,10 @@ import pytest
 from pyarrow import fs
 from typer.testing import CliRunner
 
+from foundrank.data.load import load_experiment
+from foundrank.dist.checkpoint_folder import best
 from foundrank.dist.cli import app
+from foundrank.dist.pretrained import pretrained
 
 from ..s3 import Bucket, s3_bucket
 from .commands import COMMAND, Here, foundrank, without_temporaries
@@ -31,7 +34,10 @@ def bucket(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bu
 
 def alone(command: str, *arguments: object) -> str:
     """Runs a command in this process, which has imported what it needs; what it prints."""
-    return CliRunner().invoke(app, [command, *map(str, arguments)], catch_exceptions=False).stdout
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1")):
+            patch.setenv(variable, value)  # the command sets them, and they are as before afterwards
+        return CliRunner().invoke(app, [command, *map(str, arguments)], catch_exceptions=False).stdout
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,14 @@ def test_score_writes_the_same_bytes(bucket, run_uri, run, embedded, tmp_path):
     bucket.files.delete_file(f"foundrank/scores/{parts[0]}")
     alone("score", run_uri, f"{bucket.uri}/world/events/{DOMAIN}/test", f"{bucket.uri}/scores", *job)
     assert bucket.keys("scores") == names
+
+
+def test_a_fine_tuning_finds_its_run_in_a_bucket(run_uri, run, embedded, train_arguments):
+    changes = [one for one in train_arguments if "=" in one]
+    base = pretrained(load_experiment(embedded, [*changes, f"init_from={run_uri}"]))
+    assert best(base.run).name == best(run).name
+    local = pretrained(load_experiment(embedded, [*changes, f"init_from={run}"]))
+    assert (base.layout, base.statistics.rows) == (local.layout, local.statistics.rows)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,12 @@ def test_what_is_published_is_a_copy_from_then_on(bucket):
     (folder / "a").write_bytes(b"2")
     publish_changed(folder, ["a", "b"])
     assert (bucket.get("published/a"), bucket.get("published/b")) == (b"2", b"b")
+    read = mirrored(f"{bucket.uri}/published", "read")
+    for content in (b"x", b"y"):  # as long as the one before, and in the same second
+        (folder / "a").write_bytes(content)
+        publish_changed(folder, ["a"])
+        fetch(read)
+        assert (read / "a").read_bytes() == content
     (folder / "temporary").write_bytes(b"3")
     publish(folder / "temporary", folder / "final")
     assert bucket.get("published/final") == b"3"

@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from foundrank.data import storage
@@ -69,6 +70,7 @@ PART = st.sampled_from(["*", "**", "x", "y", "?", "[xy]", "[!x]", "*.p", "a.p", 
 @given(parts=st.lists(PART, min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_globs_of_uris_name_what_globs_of_paths_name(tree, parts):
+    assume(("a.p", "**") not in pairwise(parts))  # a file is no folder, but glob says it is
     pattern = "/".join([str(tree), *parts])
     assert [uri.removeprefix("file://") for uri in expand_glob(f"file://{pattern}")] == expand_glob(pattern)
 
@@ -78,7 +80,8 @@ def test_globs_in_a_bucket(bucket):
         bucket.put(key, b"")
     bucket.requests.clear()
     assert expand_glob(f"{bucket.uri}/days/[1]/*.parquet") == [f"{bucket.uri}/days/1/{n}.parquet" for n in "ab"]
-    assert not [request for request in bucket.requests if "days%2F2" in request.query]
+    lists = [request.query for request in bucket.requests if "list-type" in request.query]
+    assert all("delimiter" in query and "days%2F2" not in query for query in lists)  # other days may hold much
     nested = [f"{bucket.uri}/{key}" for key in ("days/1/a.parquet", "days/1/b.parquet", "days/2/c.parquet")]
     assert expand_glob(f"{bucket.uri}/days/**/*.parquet") == nested
     assert expand_glob(f"{bucket.uri}/days/1/a.parquet") == nested[:1]
