@@ -114,7 +114,7 @@ def publish(path: Path, place: Path | None = None, before: Stamp | None = None) 
     if uri is not None:
         stamp = storage.upload(path, uri)
         while stamp == before:  # in the same second
-            time.sleep(0.5)
+            time.sleep(0.2)
             stamp = storage.upload(path, uri)
         os.utime(path, ns=(stamp[1], stamp[1]))  # now it is a copy
 

@@ -86,15 +86,15 @@ def embed(
 
 def _check_store(location: str, store: Path, runtime: Runtime) -> None:
     """Finds out before the work whether there can be a text store."""
+    if is_uri(location) and of_machine()[1] != runtime.world_size:
+        raise UserError(
+            f"text.store: {location}",
+            "is in an object store, where ranks of several machines cannot write one file",
+            "Embed on one machine, or on several into a folder that all of them see.",
+        )
     check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
     if is_uri(location):
         check_writable(location)
-        if of_machine()[1] != runtime.world_size:
-            raise UserError(
-                f"text.store: {location}",
-                "is in an object store, where ranks of several machines cannot write one file",
-                "Embed on one machine, or on several into a folder that all of them see.",
-            )
 
 
 def _encoder(experiment: Experiment, precision: str | None) -> TextEncoder | RandomVectors:

@@ -53,7 +53,7 @@ def committed(bucket: Bucket, run: str) -> list[int]:
 
 
 def test_a_training_goes_on_from_the_bucket_on_other_machines(small, bucket, tmp_path):
-    experiment = small("training.batch_size=400", "training.checkpoint_every=4", "training.keep_best=false")
+    experiment = small("training.max_steps=7", "training.checkpoint_every=2", "training.keep_best=false")
     uri = f"{bucket.uri}/run"
     on_machines(train_uri, 2, bucket, tmp_path / "first", experiment, uri)
     wanted, steps = losses(bucket), committed(bucket, "run")

@@ -182,7 +182,7 @@ def test_a_bucket_that_is_not_there_is_told(bucket):
 def test_what_is_not_permitted_is_told(bucket, events):
     bucket.fails = lambda request: "secret" in request.path + request.query
     try:
-        for use in (storage.read, storage.names, storage.is_folder, lambda uri: storage.write(uri, b"")):
+        for use in (storage.read, storage.names, storage.is_folder, storage.check_writable):
             with pytest.raises(StorageError, match=r"access is denied.*AWS_ACCESS_KEY_ID"):
                 use(f"{bucket.uri}/secret")
     finally:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,3 +177,9 @@ def test_an_experiment_without_texts_loads_no_encoder(tmp_path, monkeypatch):
     raw = make_experiment(tmp_path).model_dump(mode="json", exclude_none=True)
     del raw["entities"]["item"]["text"]
     assert embed(Experiment.model_validate(raw), ALONE, Console(quiet=True)) == {}
+
+
+def test_several_machines_do_not_embed_into_a_bucket(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="ranks of several machines cannot write one file"):
+        embed_module._check_store("s3://bucket/store", tmp_path, replace(ALONE, world_size=4))
