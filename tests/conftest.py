@@ -7,6 +7,7 @@ import pytest
 from .jobs.commands import foundrank
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With two workers, jobs and launches go to one, which makes their world and their run once; all else to the other."""
     for item in items:
