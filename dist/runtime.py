@@ -118,7 +118,7 @@ def _check_own_name() -> None:
     name, environment = socket.gethostname(), os.environ
     if "GLOO_SOCKET_IFNAME" in environment or environment.get("GROUP_WORLD_SIZE", "1") == "1":
         return
-    if _is_loopback(name) and not _is_loopback(environment["MASTER_ADDR"]):
+    if _is_loopback(name) and not _is_loopback(environment.get("MASTER_ADDR", name)):
         raise UserError(
             f"host '{name}'",
             "has a name that leads to itself alone (127.0.1.1, say), where ranks on other machines cannot reach it",

@@ -39,7 +39,7 @@ def test_a_study_compares_and_does_nothing_twice(small, tmp_path: Path):
     kept = {path.parent.parent.parent.name for path in (tmp_path / "out").rglob("checkpoints")}
     assert kept == {PRETRAINED}
     text = doc.read_text()
-    assert "fine-tuned full > single domain, 100% of its rows" in text
+    assert "fine-tuned L0+L1 frozen > single domain, 100% of its rows" in text
     before = {path: path.stat().st_mtime_ns for path in results}
     study.run_study(tmp_path / "out", None, [], 2, 1, False, doc)
     assert {path: path.stat().st_mtime_ns for path in results} == before

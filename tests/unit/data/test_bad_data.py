@@ -18,7 +18,7 @@ from foundrank.data.encode import EventEncoder
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
-from foundrank.data.parquet import open_parquet
+from foundrank.data.parquet import _open_local
 from foundrank.data.plan import deal, ordered_chunks
 from foundrank.data.reader import Reader
 from foundrank.data.settings import BadDataConfig
@@ -93,7 +93,7 @@ def spoil(path: Path, column: str, row: int, value: object, group: int = 3) -> N
     pq.write_table(
         table.set_column(at, column, pa.array(values, table.schema.field(column).type)), path, row_group_size=group
     )
-    open_parquet.cache_clear()  # it may have been read before
+    _open_local.cache_clear()  # it may have been read before
 
 
 @pytest.fixture
