@@ -211,3 +211,8 @@ class Experiment(Strict):
     text: TextConfig = Field(default_factory=TextConfig, description="the language model behind `text` templates")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="its training")
+
+    def features(self) -> dict[str, FeatureConfig]:
+        """Every feature by name: of entities, of the context and of domains; domains may share one."""
+        owners = [*self.entities.present().values(), *self.domains.values()]
+        return {name: f for features in (self.context, *(o.features for o in owners)) for name, f in features.items()}

@@ -12,7 +12,7 @@ from torchrec.distributed.planner.types import ShardingOption
 
 from ..data.batch import Batch
 from ..data.experiment import Experiment
-from ..data.layout import HISTORY, Layout
+from ..data.layout import HISTORY, Layout, feature_key
 from ..model.foundation import Dense, Foundation
 from .planning import Ranks, plan_tables, table_sharder
 
@@ -155,9 +155,7 @@ def _run(dense: Dense, layout: Layout, experiment: Experiment, rows: int) -> tup
 def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     """Random rows of all domains with nothing missing and every list as long as it may be."""
     longest = {HISTORY: experiment.entities.user.history.max_length} if experiment.entities.user.history else {}
-    owned = [*experiment.entities.present().values(), *experiment.domains.values()]
-    for features in (experiment.context, *(owner.features for owner in owned)):
-        longest |= {f"feature_{name}": f.max_length for name, f in features.items() if f.kind == "list"}
+    longest |= {feature_key(name): f.max_length for name, f in experiment.features().items() if f.kind == "list"}
     lengths = [1] * layout.singles + [longest[key] for key in layout.keys[layout.singles :]]
     of_domain = [len(part) for part in np.array_split(np.arange(rows), len(layout.domains))]
     return Batch(

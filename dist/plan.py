@@ -54,9 +54,7 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
         UserError: an unknown table, or one whose rows are neither said nor can be counted.
     """
     encodings = {id_key(name): entity for name, entity in experiment.entities.present().items()}
-    owned = [*experiment.entities.present().values(), *experiment.domains.values()]
-    for features in (experiment.context, *(owner.features for owner in owned)):
-        encodings |= {feature_key(n): f for n, f in features.items() if f.kind in ("categorical", "list")}
+    encodings |= {feature_key(n): f for n, f in experiment.features().items() if f.kind in ("categorical", "list")}
     for name in rows:
         if name not in encodings:
             raise UserError(f"--rows {name}", "is no table of this experiment", nearest(name, encodings))
