@@ -1,9 +1,9 @@
 """The command line: ``foundrank COMMAND``."""
 
 import json
-import sys
+import signal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,11 @@ from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
-from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, Seed, console, names
+from .cli_jobs import embed, evaluate, score, train
+from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
 from .cli_plan import plan
 from .ending import end, end_failed, quiet
-from .launch import TRY_AGAIN, default_processes, launched
+from .launch import launched
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",
@@ -75,171 +76,8 @@ def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     show(load_experiment(experiment, set_ or []), console())
 
 
-@app.command()
-def embed(
-    experiment: ExperimentPath,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="make the stores anew, for another encoder or template")
-    ] = False,
-    set_: Overrides = None,
-    check: Check = False,
-    processes: Processes = None,
-) -> None:
-    """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
-    loaded = load_experiment(experiment, set_ or [])
-    if check:
-        from .preflight import check_embedding
-
-        return _passed(check_embedding(loaded))
-    if _spawned(processes):
-        return
-    from .embed import embed as write
-    from .runtime import start
-
-    with start() as runtime:
-        write(loaded, runtime, rebuild=rebuild)
-        if runtime.is_main:
-            print(f"next: foundrank train {experiment}")
-
-
-@app.command()
-def train(
-    experiment: ExperimentPath,
-    run: Annotated[
-        str | None, typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on")
-    ] = None,
-    set_: Overrides = None,
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="write a Chrome trace of a few steps, trace.rankR.json, into the run folder"),
-    ] = False,
-    check: Check = False,
-    cluster: Annotated[
-        str | None, typer.Option(help="with --check: the ranks it will have, as for `foundrank plan`  [default: here]")
-    ] = None,
-    processes: Processes = None,
-) -> None:
-    """Train on one or more processes into a run folder."""
-    loaded = load_experiment(experiment, set_ or [])
-    run = run or str(Path("runs") / loaded.name)
-    folder = mirrored(run, "work")
-    if check:
-        from .cluster import read_cluster
-        from .preflight import check_training, ranks_here
-
-        here = ranks_here(processes or default_processes()) if cluster is None else None
-        return _passed(check_training(loaded, folder, here or read_cluster(cluster).ranks))
-    if not launched():
-        from .prepare import prepare
-
-        prepare(loaded, folder)  # in this process first: a mistake is told once, and no rank is started for it
-    if _spawned(processes):
-        return
-    from .preemption import Preemption
-    from .report import write_report
-    from .runtime import start
-    from .train import train as work
-
-    with start() as runtime, Preemption(runtime) as preemption:
-        stopped_after = work(loaded, folder, runtime, preemption, profile)
-        if runtime.is_main and stopped_after is not None:
-            print(f"stopped after step {stopped_after}, as asked to; the same command again goes on from there")
-        elif runtime.is_main:
-            print(f"wrote {run}; report: {shown(write_report(folder))}\nnext: foundrank evaluate {run}")
-        runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
-    if stopped_after is not None:
-        raise typer.Exit(TRY_AGAIN)
-
-
-@app.command()
-def evaluate(
-    run: RunPath,
-    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
-    check: Check = False,
-    processes: Processes = None,
-) -> None:
-    """Measure a run per domain, task and slice, and write its report."""
-    from .checkpoint_folder import best
-    from .run_folder import open_experiment
-
-    folder = mirrored(run, "read")
-    experiment = open_experiment(folder)
-    best(folder)
-    if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
-        raise UserError(
-            run,
-            f"no domain has a '{split}' split",
-            "Choose train, validation or test, whichever the experiment's events name.",
-        )
-    if check:
-        from ..data.check import check_events
-
-        files = [splits[split] for splits in check_events(experiment, [split]).values() if split in splits]
-        return _passed([f"{sum(of_domain.rows for of_domain in files):,} rows of the {split} split"])
-    if _spawned(processes):
-        return
-    from .evaluate import evaluate_run
-    from .report import write_report
-    from .runtime import start
-    from .tables import print_evaluation
-
-    with start() as runtime:
-        result = evaluate_run(folder, split, runtime)
-        if runtime.is_main:
-            print_evaluation(result["rows"], console())
-            if result["skipped"]:
-                print(f"{result['skipped']:,} bad rows are in no metric")
-            print(f"report: {shown(write_report(folder))}")
-
-
-@app.command()
-def score(
-    run: RunPath,
-    source: Annotated[str, typer.Argument(help="Parquet file, folder or glob to score")],
-    out: Annotated[str, typer.Argument(help="folder for the scores; run again to finish an interrupted job")],
-    domain: Annotated[
-        str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
-    ] = None,
-    keep: Annotated[str, typer.Option(help="further input columns to pass through, comma-separated")] = "",
-    like: Annotated[
-        str,
-        typer.Option(
-            help="for a --domain the run has never seen: the domains whose scores are averaged, comma-separated"
-        ),
-    ] = "",
-    bad_data: Annotated[
-        Literal["fail", "skip"] | None, typer.Option(help="what bad rows mean  [default: the run's bad_data.policy]")
-    ] = None,
-    check: Check = False,
-    processes: Processes = None,
-) -> None:
-    """Score Parquet into Parquet with a run's best checkpoint."""
-    from .prepare import tell_set_aside
-    from .run_folder import open_experiment
-    from .score_plan import ScoringJob, plan_parts
-
-    folder = mirrored(run, "read")
-    policy = open_experiment(folder).bad_data
-    policy = policy.model_copy(update={"policy": bad_data or policy.policy})
-    job = ScoringJob(folder, source, out, domain, names(keep), policy, names(like))
-    if not launched():
-        parts, aside = plan_parts(job)  # in this process first: a mistake is told once
-        tell_set_aside("score", aside)
-        if check:
-            return _passed([f"{len(parts):,} part(s) to score into {out}"])
-    if _spawned(processes):
-        return
-    from .runtime import start
-    from .score import score as work
-
-    with start() as runtime:
-        rows, rate, bad = work(job, runtime)
-        if runtime.is_main:
-            print(f"scored {rows:,} rows into {out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
-            if like:
-                print(f"zero-shot: the run has not seen '{domain}'; these are mean logits over {', '.join(job.like)}")
-            if bad:
-                print(f"{bad:,} of them were bad: they have no score")
+for job in (embed, train, evaluate, score):
+    app.command()(job)
 
 
 @app.command()
@@ -288,31 +126,15 @@ def schema(
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
     quiet()
+    if launched():
+        # Ctrl-C reaches every rank of a terminal. One that ends a little later would tell the end of the first as its failure.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         app()
     except Exception as error:
         end_failed(error)
     except SystemExit as done:
         end(done)
-
-
-def _passed(told: list[str]) -> None:
-    print("\n".join([*told, "checks passed"]))
-
-
-def _spawned(processes: int | None) -> bool:
-    """Runs this very command on several ranks, if it should; True when that has been done."""
-    if launched():
-        return False
-    from .launch import spawn
-
-    count = processes or default_processes()
-    if count == 1:
-        return False
-    code = spawn(sys.argv[1:], count)
-    if code:
-        raise typer.Exit(code)
-    return True
 
 
 if __name__ == "__main__":

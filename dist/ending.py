@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..data.errors import UserError
 from ..data.mirror import shown
-from .launch import launched
+from .launch import INTERRUPTED, launched
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
@@ -29,7 +29,7 @@ def end_failed(error: Exception) -> None:
     if not launched():
         raise error
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
-    traceback.print_exception(error)
+    print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
     sys.stderr.flush()
     os._exit(1)
 
@@ -37,6 +37,8 @@ def end_failed(error: Exception) -> None:
 def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
     if not launched():
+        if done.code == INTERRUPTED:
+            print("interrupted: run the same command again, it goes on", file=sys.stderr)
         raise done
     # The work is done and the process group closed. Threads of the libraries that are still about can abort an
     # interpreter that takes itself apart, and the job would count as failed.

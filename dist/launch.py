@@ -10,6 +10,9 @@ from collections.abc import Sequence
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send some time before they kill: Kubernetes and Slurm the first; Slurm the second, with --signal=USR1@SECONDS."""
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as a shell says it."""
+
 TRY_AGAIN = 75
 """Exit status of what was asked to stop and goes on when it is run again; EX_TEMPFAIL of sysexits.h."""
 
@@ -31,7 +34,8 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a rank says itself why it failed
+    for name in ("", ".agent.server.api"):  # a rank says itself why it failed, and the signal is the user's
+        logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -52,7 +56,7 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
     except SignalException as error:
         if error.sigval in SIGNALS:
             return TRY_AGAIN  # every command goes on when it is run again
-        raise
+        return 128 + error.sigval  # as a shell says it
     return 0
 
 

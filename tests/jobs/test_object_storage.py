@@ -140,6 +140,11 @@ def test_a_bucket_that_cannot_be_used_is_named_before_any_work(
         ("score", run, f"{where}/input", run.parent / "out", "--domain", DOMAIN),
         ("score", run, events, f"{where}/out", "--domain", DOMAIN),
         ("report", f"{where}/run"),
+        ("embed", embedded, "--set", f"text.store={where}/store", "--check"),
+        ("train", f"{where}/world", "--run-dir", run.parent / "new", "--check"),
+        ("train", embedded, "--run-dir", f"{where}/run", *train_arguments, "--check"),
+        ("evaluate", f"{where}/run", "--check"),
+        ("score", run, events, f"{where}/out", "--domain", DOMAIN, "--check"),
     ):
         status, said = here(*command)
         assert status == 2, command
