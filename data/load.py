@@ -156,6 +156,12 @@ def _check_parts(experiment: Experiment, path: str | Path) -> None:
             "freezes what was never trained",
             "Say with init_from which run to fine-tune, or remove `freeze`.",
         )
+    if "L0" in experiment.training.freeze and experiment.training.sparse_optimizer != "rowwise_adagrad":
+        raise UserError(
+            f"{path}: training.freeze",
+            f"has L0, the tables, where new ids learn and known ones stay, which {experiment.training.sparse_optimizer} cannot do",
+            "Use training.sparse_optimizer rowwise_adagrad, or do not freeze L0.",
+        )
     for name, domain in experiment.domains.items():
         if domain.kind == "search" and entities.query is None:
             raise UserError(

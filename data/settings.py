@@ -135,7 +135,9 @@ class TrainingConfig(Strict):
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
     sparse_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of the tables")
     freeze: tuple[Level, ...] = Field(
-        default=(), max_length=3, description="levels of parameters that stay as they are; for fine-tuning"
+        default=(),
+        max_length=3,
+        description="levels whose pretrained parameters stay as they are, for fine-tuning; what is new in them learns",
     )
     level_rates: LevelRatesConfig = Field(
         default_factory=LevelRatesConfig, description="factors of the learning rates, per level of parameters"

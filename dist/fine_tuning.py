@@ -19,6 +19,7 @@ from ..data.vocabulary import Vocabulary
 from ..model.foundation import Foundation
 from ..model.transfer import parameter_axes, transferred
 from .checkpoint_folder import checked_best
+from .freezing import freeze_known_rows
 from .pretrained import Pretrained
 from .runtime import Runtime
 
@@ -60,6 +61,8 @@ def begin_from(
     told = _transfer(base, dense, model, encoder)
     for entity in encoder.text_vectors:
         told += _begin_with_text(entity, base, tables, encoder, runtime)
+    if "L0" in encoder.experiment.training.freeze:
+        freeze_known_rows(base, sharded)
     return told
 
 

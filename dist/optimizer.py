@@ -1,14 +1,17 @@
 """One optimizer for the pipeline: AdamW on the dense part, the fused one inside the tables' backward."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from ..data.settings import TrainingConfig
 from ..model.levels import level_of
+from .freezing import PartlyFrozen
 
 
 def schedule(progress: float, training: TrainingConfig) -> float:
@@ -31,8 +34,11 @@ class Optimizer:
         sharded: DistributedModelParallel,
         training: TrainingConfig,
         mark: Callable[[str], None] = lambda part: None,
+        learning: Mapping[str, Tensor] = MappingProxyType({}),
     ):
-        """Args: the model, how it is trained, and what is told that a part of a step is over (`StepTimes.mark`)."""
+        """Args: the model, how it is trained, what is told that a part of a step is over (`StepTimes.mark`), and what learns
+        of parameters in frozen levels (`freezing.learning_parts`).
+        """
         self._training, self._mark = training, mark
         rates = training.level_rates.model_dump()
         # By name, not by absence from the fused optimizer, which knows this rank's tables only.
@@ -45,7 +51,8 @@ class Optimizer:
             weight_decay=training.weight_decay,
             fused=True,
         )
-        self._table_rate = 0.0 if "L0" in training.freeze else rates["L0"]
+        self._partly = PartlyFrozen(dict(dense), learning)
+        self._table_rate = rates["L0"]
         self._fused = sharded.fused_optimizer
         self.gradient_norm = torch.zeros(())
         self.share = 1.0
@@ -66,8 +73,10 @@ class Optimizer:
     def step(self) -> None:
         """Clips and applies the dense gradients."""
         self._mark("backward")
+        self._partly.before_step()
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(self._dense, self._training.gradient_clip)
         self._adamw.step()
+        self._partly.after_step()
         self._mark("optimizer")
 
     def dense_state(self) -> dict[str, Any]:

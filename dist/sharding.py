@@ -2,9 +2,12 @@
 
 import logging
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import psutil
 import torch
+from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.model_parallel import get_default_sharders
 
@@ -12,15 +15,22 @@ from ..data.experiment import Experiment
 from ..data.layout import Layout
 from ..model.embeddings import initialise_table
 from ..model.foundation import Foundation
-from ..model.levels import level_of
 from .planning import REPLICATED, Ranks, plan_of_kinds, plan_tables, table_sharder
 from .runtime import Runtime
 
 
-def shard(layout: Layout, experiment: Experiment, runtime: Runtime) -> DistributedModelParallel:
+def shard(
+    layout: Layout, experiment: Experiment, runtime: Runtime, learning: Mapping[str, Tensor] = MappingProxyType({})
+) -> DistributedModelParallel:
     """Builds the model, plans its tables over the ranks, and gives every parameter its initial value.
 
     The values depend on ``experiment.seed`` alone, not on the plan or the number of ranks.
+
+    Args:
+        layout: of the batches.
+        experiment: the experiment.
+        runtime: the process group.
+        learning: what learns of parameters in frozen levels, as of `freezing.learning_parts`.
 
     Raises:
         UserError: the tables do not fit the ranks' memory.
@@ -28,7 +38,7 @@ def shard(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distribut
     torch.manual_seed(experiment.seed)
     model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
     for name, parameter in model.dense.named_parameters(prefix="dense"):
-        parameter.requires_grad_(level_of(name) not in experiment.training.freeze)
+        parameter.requires_grad_(name not in learning or bool(learning[name].any()))
     sharder = table_sharder(experiment.training)
     plan = runtime.on_main(lambda: plan_tables(model, layout, experiment, ranks_of(runtime), sharder).sharding)
     sharded = DistributedModelParallel(

@@ -20,6 +20,7 @@ from ..data.reader import Reader
 from .checkpoint import Checkpoints, load_newest
 from .evaluate import evaluate, validation_auc
 from .fine_tuning import begin_from
+from .freezing import learning_parts
 from .loss_watch import LossWatch
 from .optimizer import Optimizer
 from .preemption import Preemption
@@ -65,9 +66,10 @@ def train(
     encoder = EventEncoder(experiment, statistics)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
-    sharded = shard(layout, experiment, runtime)
+    learning = learning_parts(pretrained(experiment), layout, experiment) if training.freeze else {}
+    sharded = shard(layout, experiment, runtime, learning)
     times = StepTimes(sharded, runtime.device)
-    optimizer = Optimizer(sharded, training, times.mark)
+    optimizer = Optimizer(sharded, training, times.mark, learning)
     position, step = Position(), 0
     if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
         position, step = Position.from_dict(state["position"]), state["step"]

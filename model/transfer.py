@@ -91,6 +91,29 @@ def transferred(value: Tensor, old: Axes, new: Axes, mixtures: Mapping[str, Mapp
     return value.contiguous()
 
 
+def new_positions(shape: Sequence[int], old: Axes | None, new: Axes) -> Tensor:
+    """Where a parameter holds what the other model has not.
+
+    Args:
+        shape: of the parameter.
+        old: its axes in the other model; None if that lacks the parameter.
+        new: its axes.
+
+    Returns:
+        bool of that shape.
+    """
+    if old is None:
+        return torch.ones(*shape, dtype=torch.bool)
+    found = torch.zeros(*shape, dtype=torch.bool)
+    for number, (before, after) in enumerate(zip(old, new, strict=True)):
+        if before is not None and after is not None:
+            known = set(before.names)
+            found |= torch.tensor([name not in known for name in after.names]).view(
+                -1, *[1] * (len(shape) - number - 1)
+            )
+    return found
+
+
 def _matrix(before: Axis, after: Axis, mixtures: Mapping[str, Mapping[str, float]]) -> Tensor:
     """``[new, old]``: what each new position takes of each old one."""
     at = {name: i for i, name in enumerate(before.names)}

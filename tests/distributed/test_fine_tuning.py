@@ -8,6 +8,7 @@ import pytest
 
 from foundrank.data.check import check_events
 from foundrank.data.encode import EventEncoder
+from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.data.statistics import Statistics, count
 from foundrank.dist import fine_tuning
@@ -98,17 +99,36 @@ def ridge(experiment: Experiment, known: Statistics, entity: str, table: np.ndar
     return np.where(worded[new][:, None], model.predict(texts[new]), initial)
 
 
-def test_frozen_levels_stay_and_the_others_learn(base, small, tmp_path):
-    experiment = small(NEW, f"init_from={base}", "training.freeze=[L0, L1]", "training.epochs=2")
+@pytest.mark.parametrize("sharding", ["row_wise", "column_wise"])
+def test_frozen_levels_stay_and_what_is_new_in_them_learns(base, small, tmp_path, sharding):
+    experiment = small(
+        NEW, f"init_from={base}", "training.freeze=[L0, L1]", "training.epochs=2", f"training.sharding={sharding}",
+        "training.weight_decay=1", "training.sparse_learning_rate=1",
+    )  # fmt: skip
     ((_, (begun_tables, begun), _),) = run_ranks(begin, 1, experiment)
     run_ranks(train_run, 2, experiment, tmp_path / "run")
     ((tables, dense),) = run_ranks(weights_of_run, 1, tmp_path / "run")
-    frozen, learnt = whole([begun_tables]), whole([tables])
-    for name, rows in frozen.items():
-        np.testing.assert_array_equal(rows, learnt[name])
+    before, learnt = whole([begun_tables]), whole([tables])
+    known = open_run(base)[1].tables
+    learning = set()
+    for name, rows in before.items():
+        old = known[name].rows if name in known else 0
+        np.testing.assert_array_equal(rows[:old], learnt[name][:old], err_msg=name)
+        if not np.array_equal(rows[old:], learnt[name][old:]):
+            learning.add(name)
+    assert {"id_item", "feature_discount"} <= learning
     changed = {level: set() for level in ("L0", "L1", "L2", "L3")}
     for name, value in dense.items():
-        changed[level_of(name)].add(not np.array_equal(value, begun[name]))
-    assert changed["L0"] == changed["L1"] == {False}
-    assert True in changed["L2"]
-    assert True in changed["L3"]
+        changed[level_of(name)] |= {name} if not np.array_equal(value, begun[name]) else set()
+    assert not changed["L0"]
+    assert changed["L2"]
+    assert changed["L3"]
+    (partly,) = changed["L1"]  # the weights of the domain's own feature
+    assert partly.endswith("sparse_aspects.context.projection.0.weight")
+    assert (dense[partly] != begun[partly]).any(0).sum() == experiment.model.embedding_dim
+    assert not begun[partly][:, (dense[partly] != begun[partly]).any(0)].any()
+
+
+def test_tables_freeze_under_row_wise_adagrad_only(small):
+    with pytest.raises(UserError, match="known ones stay"):
+        small(NEW, "init_from=run", "training.freeze=[L0]", "training.sparse_optimizer=sgd")

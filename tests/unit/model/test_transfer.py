@@ -7,7 +7,7 @@ from torchrec import KeyedJaggedTensor
 from foundrank.data.batch import Batch
 from foundrank.data.layout import Layout
 from foundrank.model.foundation import Foundation
-from foundrank.model.transfer import parameter_axes, transferred
+from foundrank.model.transfer import Axis, new_positions, parameter_axes, transferred
 
 VARIANTS = [
     {},
@@ -118,3 +118,12 @@ def test_the_same_layout_gets_the_same_weights(changes, layout, config):
         assert transferred(value, axes[name], axes[name], {}).equal(value)
         assert len(axes[name]) == value.dim()
         assert all(axis is None or len(axis.names) == size for axis, size in zip(axes[name], value.shape, strict=True))
+
+
+def test_positions_are_new_where_any_axis_has_a_new_name():
+    domains = [Axis(names, "mixture") for names in (("a", "b"), ("b", "c"))]
+    inputs = [Axis(names, "zero") for names in (("x",), ("x", "y"))]
+    old, new = (domains[0], None, inputs[0]), (domains[1], None, inputs[1])
+    assert new_positions((2, 1, 2), old, new).tolist() == [[[False, True]], [[True, True]]]
+    assert new_positions((2,), None, (domains[1],)).all()
+    assert not new_positions((3, 4), (None, None), (None, None)).any()
