@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from ..data.text_store import open_text_store, text_store_folder
 from ..data.text_template import render_texts
 from ..data.vocabulary import Vocabulary
 from ..model.foundation import Foundation
+from .tables import empty_table
 
 
 def describe(experiment: Experiment, console: Console) -> None:
@@ -59,9 +59,7 @@ def _missing_stores(experiment: Experiment) -> list[str]:
 
 
 def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], statistics: Statistics) -> Table:
-    table = _table("Domains", "domain", "kind")
-    for name in (*SPLITS, "cold items", "cold users"):
-        table.add_column(name, justify="right")
+    table = empty_table("Domains", ["domain", "kind"], [*SPLITS, "cold items", "cold users"])
     table.add_column("positives in training")
     for name, domain in experiment.domains.items():
         rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
@@ -74,14 +72,6 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
         for task, (labelled, positives) in statistics.labels[name].items():
             rates.append(f"{task} {positives / labelled:.1%}" if labelled else f"{task} –")
         table.add_row(name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(rates))
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.columns[0].no_wrap = True
     return table
 
 
@@ -100,7 +90,7 @@ def _cold_share(experiment: Experiment, files: EventFiles, statistics: Statistic
 
 
 def _entities(experiment: Experiment, statistics: Statistics) -> Table:
-    table = _table("Entities", "entity", "ids in training", "in catalog", "with text", "text", "features")
+    table = empty_table("Entities", ["entity", "ids in training", "in catalog", "with text", "text", "features"])
     for name, entity in experiment.entities.present().items():
         ids = statistics.tables[id_key(name)]
         seen = np.count_nonzero(ids.counts)
@@ -128,9 +118,7 @@ def _coverage(name: str, entity: EntityConfig, ids: Ids) -> tuple[str, str]:
 
 def _tables(experiment: Experiment, statistics: Statistics) -> Table:
     layout, dim = statistics.layout(experiment), experiment.model.embedding_dim
-    table = _table("Model", "table")
-    for name in ("rows", "width", "parameters", "MiB"):
-        table.add_column(name, justify="right")
+    table = empty_table("Model", ["table"], ["rows", "width", "parameters", "MiB"])
     for name, rows in layout.tables.items():
         table.add_row(name, f"{rows:,}", str(dim), f"{rows * dim:,}", f"{rows * dim * 4 / 2**20:.1f}")
     model = Foundation(layout, experiment.model, experiment.training.batch_size)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from ..data.statistics import count
 from ..data.text_store import open_text_store, text_store_folder
 from .cluster import Cluster
 from .footprint import PROCESS, Footprint, footprint
+from .tables import empty_table
 
 _GIB = 2**30
 _MINILM = 384  # width of the shipped encoder's vectors
@@ -212,16 +212,8 @@ def plan(
     return tried.why_not is None
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(columns[0], no_wrap=True)
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
-
-
 def _tables(layout: Layout, experiment: Experiment, found: Footprint) -> Table:
-    table = _table("Tables", "table", "rows", "GiB", "sharding", "ranks", "most on a rank")
+    table = empty_table("Tables", ["table"], ["rows", "GiB", "sharding", "ranks", "most on a rank"])
     width = experiment.model.embedding_dim
     for name, share in sorted(found.tables.items(), key=lambda item: -layout.tables[item[0]]):
         rows = layout.tables[name]
@@ -239,7 +231,9 @@ def _tables(layout: Layout, experiment: Experiment, found: Footprint) -> Table:
 def _memory(tried: Fit) -> Table:
     found, cluster = tried.footprint, tried.cluster
     assert found is not None
-    table = _table(f"Memory per rank (of {cluster.ranks.bytes / _GIB:.1f} GiB)", "part", "fullest rank", "mean")
+    table = empty_table(
+        f"Memory per rank (of {cluster.ranks.bytes / _GIB:.1f} GiB)", ["part"], ["fullest rank", "mean"]
+    )
     every = found.bytes | {"process": np.full(cluster.world_size, PROCESS[cluster.ranks.device])}
     for part, held in every.items():
         table.add_row(part, f"{held[tried.fullest] / _GIB:,.3f} GiB", f"{held.mean() / _GIB:,.3f} GiB")
@@ -252,7 +246,7 @@ def _memory(tried: Fit) -> Table:
 
 
 def _steps(tried: Fit, experiment: Experiment) -> Table:
-    table = _table("A step, at best", "part", "ms")
+    table = empty_table("A step, at best", ["part"], ["ms"])
     parts = step_ms(tried)
     for name, ms in parts.items():
         table.add_row(name, f"{ms:,.2f}")

@@ -1,4 +1,4 @@
-"""Metrics as tables in a terminal."""
+"""Tables in a terminal: their look, and metrics in them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +12,15 @@ from .slices import summary
 
 # Of these, the mean over domains says something: the mean of two calibrations, one high, one low, does not.
 AVERAGED = ("gauc", "ndcg@10")
+
+
+def empty_table(title: str | Text, words: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """A table without rows: columns of words, the first of which is never broken, then columns of numbers."""
+    table = Table(*words, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.columns[0].no_wrap = True
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
 
 
 def print_evaluation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

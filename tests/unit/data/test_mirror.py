@@ -1,7 +1,6 @@
 """Mirrors: the files of a bucket on this machine, no others, fetched once and published whole."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,19 +15,8 @@ from foundrank.data.mirror import fetch, fetch_again, mirrored, origin, publish,
 from foundrank.data.text_store import FORMAT, TextStore, open_text_store
 from foundrank.data.text_store_mirror import begin_from_published, publish_store
 from foundrank.data.text_store_writer import write_text_store
-from tests.s3 import Bucket, s3_bucket
 
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Bucket]:
-    with s3_bucket("mirrors") as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FOUNDRANK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -66,7 +54,7 @@ def test_a_mirror_becomes_what_its_original_is(bucket, monkeypatch):
     assert len(bucket.requests) == 1  # a list
 
     bucket.put("fetched/a", b"other")  # as long as before
-    bucket.files.delete_file("mirrors/fetched/c")
+    bucket.files.delete_file("units/fetched/c")
     os.utime(folder / "a", ns=(0, 0))
     (folder / "folder" / "extra").write_bytes(b"not there")
     (folder / ".alive").touch()

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,15 +18,9 @@ from foundrank.data.file_systems import StorageError, refuse_secrets
 from foundrank.data.parquet import Unreadable, list_events, open_parquet, read_group
 from foundrank.data.settings import BadDataConfig
 from foundrank.data.storage import expand_glob
-from tests.s3 import Bucket, s3_bucket
+from tests.s3 import Bucket
 
 SKIP = BadDataConfig(policy="skip", max_share=0.99)
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Bucket]:
-    with s3_bucket("storage") as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +126,7 @@ def test_what_is_written_is_read_again(where, bucket, tmp_path):
 def test_a_failed_write_leaves_what_was_there(bucket):
     uri = bucket.put("kept", b"old")
     bucket.fails = lambda request: (
-        request.method != "GET" and request.path == "/storage/kept" and "part" in request.query
+        request.method != "GET" and request.path == "/units/kept" and "part" in request.query
     )
     try:
         with pytest.raises(StorageError, match="access is denied"):
@@ -169,7 +162,7 @@ def test_nobody_at_the_endpoint_is_told_within_seconds(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     started = time.monotonic()
     with pytest.raises(StorageError, match=r"cannot be reached.*127.0.0.1:9.*AWS_ENDPOINT_URL"):
-        expand_glob("s3://storage/*.parquet")
+        expand_glob("s3://units/*.parquet")
     assert time.monotonic() - started < 10
 
 

@@ -1,6 +1,5 @@
 """A run in a bucket: begun anew or gone on with, whatever an interrupted job left there."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,18 +7,8 @@ import pytest
 from foundrank.data.errors import UserError
 from foundrank.data.mirror import mirrored
 from foundrank.dist.run_folder import fetch_run, open_experiment, publish_run
-from tests.s3 import Bucket, s3_bucket
 
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Bucket]:
-    with s3_bucket("runs") as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOUNDRANK_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def write(run: Path, *names: str) -> None:
@@ -40,7 +29,7 @@ def test_what_a_job_left_while_it_made_the_run_is_no_run(bucket):
 
 def test_a_folder_of_something_else_is_not_fetched(bucket):
     bucket.put("data/events/part.parquet", b"")
-    with pytest.raises(UserError, match="s3://runs/data: is not empty and holds no run"):
+    with pytest.raises(UserError, match="s3://units/data: is not empty and holds no run"):
         fetch_run(mirrored(f"{bucket.uri}/data", "work"))
 
 
@@ -64,7 +53,7 @@ def test_what_tells_of_a_run_or_a_checkpoint_is_published_last(bucket):
     write(run, f"{checkpoint}/__0_0.distcp", ".alive.rank0.json", "checkpoints/.step_00000002.tmp/a", "evaluation.json")
     bucket.requests.clear()
     publish_run(run)
-    puts = [request.path.removeprefix("/runs/published/") for request in bucket.requests if request.method == "PUT"]
+    puts = [request.path.removeprefix("/units/published/") for request in bucket.requests if request.method == "PUT"]
     assert sorted(puts[:3]) == ["events.json", "metrics.jsonl", "vocabulary/a"]
     assert puts[3] == f"{checkpoint}/COMMITTED"
     assert sorted(puts[4:]) == ["best.json", "experiment.yaml"]

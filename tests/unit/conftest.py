@@ -1,0 +1,22 @@
+"""What unit tests of several folders use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..s3 import Bucket, s3_bucket
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    """An empty bucket named `units`."""
+    with s3_bucket("units") as started:
+        yield started
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where mirrors of buckets are, for one test."""
+    monkeypatch.setenv("FOUNDRANK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
