@@ -1,13 +1,14 @@
-"""foundrank's own commands as jobs of a benchmark."""
+"""The jobs of a benchmark: foundrank's own commands, and modules of benchmarks/ that print a line of JSON."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import psutil
@@ -16,6 +17,8 @@ import typer
 Source = Annotated[Path, typer.Option(help="folder of the standard workload")]
 Work = Annotated[Path, typer.Option(help="folder for data and runs")]
 Out = Annotated[Path, typer.Option(help="Markdown file to put the section into")]
+
+RANKS = 2
 
 _LOOK_EVERY = 0.1  # seconds
 
@@ -48,6 +51,25 @@ def run_watched(*arguments: object) -> tuple[str, list[float]]:
             raise subprocess.CalledProcessError(process.returncode, command)
         said.seek(0)
         return said.read(), sorted((size / 2**20 for size in most.values()), reverse=True)
+
+
+def run_ranks(module: str, *options: object) -> dict[str, Any]:
+    """What a module prints last, run as `RANKS` ranks."""
+    return last_line(["torchrun", "--nproc_per_node", str(RANKS), "-m", module, *options])
+
+
+def last_line(command: list[object]) -> dict[str, Any]:
+    """Runs a command, one thread per process, and reads its last line."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)),
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def trained_rate(run: Path) -> float:

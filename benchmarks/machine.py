@@ -25,8 +25,20 @@ def matmul_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> flo
     return 2 * size**3 / min(seconds[1:]) / 1e9
 
 
+def stream_gbytes(megabytes: int = 256, repeats: int = 5) -> float:
+    """As `copy_gbytes`, into memory that is there already."""
+    block = torch.zeros(megabytes << 20, dtype=torch.uint8)
+    target = torch.zeros_like(block)
+    seconds = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        target.copy_(block)
+        seconds.append(time.perf_counter() - started)
+    return 2 * block.numel() / min(seconds[1:]) / 1e9
+
+
 def copy_gbytes(megabytes: int = 256, repeats: int = 5) -> float:
-    """Fastest of a few copies of a block larger than the caches, in 10^9 bytes read and written a second."""
+    """Fastest of a few copies of a block larger than the caches into new memory, in 10^9 bytes read and written a second."""
     block = torch.zeros(megabytes << 20, dtype=torch.uint8)
     seconds = []
     for _ in range(repeats + 1):

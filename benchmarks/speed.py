@@ -9,7 +9,6 @@ rates are compared within a round. What was measured is kept as JSON in docs/ben
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,11 +23,11 @@ import typer
 
 from foundrank.dist.sections import write_section
 
-from .jobs import Out, Source, Work, run_foundrank, scored_rate, trained_rate
+from .jobs import RANKS, Out, Source, Work, last_line, run_foundrank, run_ranks, scored_rate, trained_rate
 from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload
 
-RANKS, STEPS = 2, 160
+STEPS = 160
 PLAIN = "plain TorchRec loop, fp32"
 STEP = "step alone, plain MMoE, bf16"
 DECODING = "step beside a bare decode, plain MMoE, bf16"
@@ -58,10 +57,7 @@ def speed(
     work = work.absolute()
     write_workload(source, work)
     write_scoring_input(source, work / "input")
-    run = work / "run"
-    if not (run / "report.html").exists():
-        shutil.rmtree(run, ignore_errors=True)
-        run_foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=bf16")
+    run = trained_once(work)
     found: dict[str, list[float]] = {name: [] for name in LINES}
     startups: list[dict[str, float]] = []
     rates: list[dict[str, float]] = []
@@ -77,6 +73,15 @@ def speed(
     write_section(out, "speed", section(kept, repeats))
 
 
+def trained_once(work: Path) -> Path:
+    """The run folder of a training of ``plain.yaml``, which is made if need be."""
+    run = work / "run"
+    if not (run / "report.html").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        run_foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=bf16")
+    return run
+
+
 def _contestants(
     source: Path, work: Path, run: Path, startups: list[dict[str, float]]
 ) -> list[tuple[tuple[str, ...], Callable[[], tuple[float, ...]]]]:
@@ -85,14 +90,14 @@ def _contestants(
     def step(model: str, precision: str, *more: str) -> Callable[[], tuple[float, ...]]:
         options = ["--experiment", work / f"{model}.yaml", "--run-dir", run, "--set", f"training.precision={precision}"]
         options += more
-        return lambda: (_ranks("benchmarks.training_step", *options)["samples_per_s"],)
+        return lambda: (run_ranks("benchmarks.training_step", *options)["samples_per_s"],)
 
     def whole(model: str, precision: str) -> Callable[[], tuple[float, ...]]:
         return lambda: (_end_to_end(work / f"{model}.yaml", precision, work / "timed", startups),)
 
     def reading() -> tuple[float, ...]:
         command = [sys.executable, "-m", "benchmarks.reading", "--experiment", work / "plain.yaml", "--run-dir", run]
-        rates = _last_line(command)
+        rates = last_line(command)
         return rates["bare_rows_per_s"], rates["rows_per_s"]
 
     def scoring() -> tuple[float, ...]:
@@ -101,7 +106,7 @@ def _contestants(
         return (scored_rate(said),)
 
     plain, *others = LINES
-    jobs = [lambda: (_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)]
+    jobs = [lambda: (run_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)]
     jobs += [step("plain", "fp32"), step("plain", "bf16"), step("full", "bf16"), step("plain", "bf16", "--decode")]
     jobs += [whole("plain", "fp32"), whole("plain", "bf16"), whole("full", "bf16"), reading, scoring]
     names = [(plain,), *((name,) for name in others[:7]), tuple(others[7:9]), (others[9],)]
@@ -133,23 +138,6 @@ def write_scoring_input(source: Path, folder: Path) -> None:
         group = file.metadata.row_group(0).num_rows
         pq.write_table(table, unfinished / path.name, compression="zstd", row_group_size=group)
     os.replace(unfinished, folder)
-
-
-def _ranks(module: str, *options: object) -> dict[str, Any]:
-    return _last_line(["torchrun", "--nproc_per_node", str(RANKS), "-m", module, *options])
-
-
-def _last_line(command: list[object]) -> dict[str, Any]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        list(map(str, command)),
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def section(kept: dict[str, Any], repeats: int) -> str:

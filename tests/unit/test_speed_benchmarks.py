@@ -1,7 +1,9 @@
 import subprocess
 
 import pytest
+import torch
 
+from benchmarks import roofline
 from benchmarks.growth import WORKLOAD, _link
 from benchmarks.jobs import run_watched
 from benchmarks.speed import LINES, PLAIN, section
@@ -36,3 +38,24 @@ def test_a_watched_job_tells_what_it_printed_and_held():
     assert memory[0] > 10
     with pytest.raises(subprocess.CalledProcessError):
         run_watched("evaluate", "no-such-run")
+
+
+def test_bytes_are_counted_once_per_operator_and_views_move_none():
+    a, b = torch.ones(2, 3), torch.ones(3, 4)
+    with roofline.Traffic() as traffic:
+        torch.relu((a @ b).T)
+    assert traffic.products == 4 * (6 + 12 + 8)
+    assert traffic.others == 4 * 16
+
+
+def test_each_line_of_the_roofline_has_all_above_it():
+    batch = {"flop": 4e9, "operands": 2e8, "tables": 0, "passes": 1e8, "rows": 1000}
+    measured = {"gflops": 200.0, "gbytes": 20.0, "plain": 10_000.0, "step": 20_000.0, "decode": 1e6}
+    lines = roofline.section({"batch": batch, "rounds": [measured] * 2}, 2).splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")][2:]
+    products, operands, _, passes, decoding = [row[1:3] for row in rows]
+    assert products == ["40.0 (40.0–40.0)", "50,000"]
+    assert operands == ["20.0 (20.0–20.0)", "33,333"]
+    assert passes == ["10.0 (10.0–10.0)", "28,571"]
+    assert decoding == ["1.0 (1.0–1.0)", "28,169"]
+    assert "2.00 (2.00–2.00) × the plain loop, 0.70 (0.70–0.70) of what all but decoding allow" in lines[-1]

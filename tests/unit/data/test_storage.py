@@ -125,9 +125,7 @@ def test_what_is_written_is_read_again(where, bucket, tmp_path):
 
 def test_a_failed_write_leaves_what_was_there(bucket):
     uri = bucket.put("kept", b"old")
-    bucket.fails = lambda request: (
-        request.method != "GET" and request.path == "/units/kept" and "part" in request.query
-    )
+    bucket.fails = lambda request: request.method != "GET" and request.path == "/units/kept" and "part" in request.query
     try:
         with pytest.raises(StorageError, match="access is denied"):
             storage.write(uri, os.urandom(12 << 20))  # in parts, which come together at the end

@@ -1,0 +1,156 @@
+"""What bounds the rate of a training step: work that is counted, at rates that are measured, into docs/performance.md.
+
+    python -m benchmarks.roofline --source FOLDER --repeats 7
+
+FOLDER is what the workload generator wrote. Counted are the floating-point operations and the bytes of one batch through
+the plain MMoE; measured, in every round, are the machine's rates, the plain TorchRec loop, the step and a bare decode.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+from torchrec import KeyedTensor
+
+from foundrank.data.load import load_experiment
+from foundrank.dist.sections import write_section
+from foundrank.model.embeddings import materialise
+from foundrank.model.foundation import Foundation
+
+from .jobs import RANKS, Out, Source, Work, last_line, run_ranks
+from .machine import matmul_gflops, stream_gbytes
+from .speed import trained_once
+from .training_step import open_reader
+from .workload_experiment import write_workload
+
+SETTINGS = "training.precision=bf16"
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+
+
+class Traffic(TorchDispatchMode):
+    """Bytes that operators read and write, were nothing kept in caches; views move nothing.
+
+    Attributes:
+        products: of matrix products.
+        others: of all else.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = self.others = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            size = sum(t.numel() * t.element_size() for t in (*_tensors((args, kwargs)), *_tensors(out)))
+            if func.overloadpacket.__name__ in _PRODUCTS:
+                self.products += size
+            else:
+                self.others += size
+        return out
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def counted(experiment: Path, run: Path) -> dict[str, float]:
+    """The work of one rank's batch: ``flop`` of products, bytes of ``operands``, ``passes`` and ``tables``, and ``rows``.
+
+    A row of a table that is looked up is read once, and once read and written again in its update.
+    """
+    loaded = load_experiment(experiment, [SETTINGS])
+    reader, encoder, plan = open_reader(loaded, run, 0, RANKS)
+    [batch] = itertools.islice(reader.batches(plan), 1)
+    model = Foundation(encoder.layout, loaded.model, loaded.training.batch_size, loaded.training.precision)
+    materialise(model, loaded.seed)
+    looked_up = model.embeddings(batch.sparse)
+    leaf = looked_up.values().detach().requires_grad_()
+    pooled = KeyedTensor(looked_up.keys(), looked_up.length_per_key(), leaf)
+    with FlopCounterMode(display=False) as flops, Traffic() as traffic:
+        loss, _ = model.dense(pooled, batch)
+        loss.backward()
+    lookups = batch.sparse.values().numel()
+    return {
+        "flop": flops.get_total_flops(),
+        "operands": traffic.products,
+        "passes": traffic.others,
+        "tables": lookups * loaded.model.embedding_dim * 4 * 3,
+        "rows": batch.rows,
+    }
+
+
+def roofline(
+    source: Source,
+    repeats: Annotated[int, typer.Option(min=1, help="rounds")] = 7,
+    work: Work = Path("runs/speed"),
+    out: Out = Path("docs/performance.md"),
+) -> None:
+    """Counts, measures and writes the section."""
+    work = work.absolute()
+    write_workload(source, work)
+    run = trained_once(work)
+    job = ["--experiment", work / "plain.yaml", "--run-dir", run]
+    rounds = []
+    for _ in range(repeats):
+        found = {"gflops": matmul_gflops(torch.bfloat16), "gbytes": stream_gbytes()}
+        found["plain"] = run_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"]
+        found["step"] = run_ranks("benchmarks.training_step", *job, "--set", SETTINGS)["samples_per_s"]
+        found["decode"] = last_line(["python", "-m", "benchmarks.reading", *job])["bare_rows_per_s"]
+        print(json.dumps(found), flush=True)
+        rounds.append(found)
+    kept = {"batch": counted(work / "plain.yaml", run), "rounds": rounds}
+    (out.parent / "benchmarks" / "roofline.json").write_text(json.dumps(kept, indent=1) + "\n")
+    write_section(out, "roofline", section(kept, repeats))
+
+
+def section(kept: dict[str, Any], repeats: int) -> str:
+    """The parts of a batch, the rates they allow, and the step's own, as Markdown."""
+    batch = kept["batch"]
+    every = {name: np.array([one[name] for one in kept["rounds"]]) for name in kept["rounds"][0]}
+    # Ranks share the machine: each has its part of what all cores do together.
+    product, byte = RANKS / every["gflops"] / 1e9, RANKS / every["gbytes"] / 1e9
+    parts = {
+        f"matrix products, bfloat16: {batch['flop'] / 1e9:.1f} GFLOP": batch["flop"] * product,
+        f"their operands and results: {batch['operands'] / 1e6:.0f} MB": batch["operands"] * byte,
+        f"rows of tables, looked up and updated: {batch['tables'] / 1e6:.0f} MB": batch["tables"] * byte,
+        f"all other passes over activations: {batch['passes'] / 1e6:.0f} MB": batch["passes"] * byte,
+        "decoding with pyarrow": batch["rows"] / every["decode"],
+    }
+    lines, total = [], np.zeros(repeats)
+    for name, seconds in parts.items():
+        total = total + seconds
+        rate = RANKS * batch["rows"] / total
+        lines.append(
+            f"| {name} | {_spread(seconds * 1e3, 1)} | {np.median(rate):,.0f} | {_spread(rate / every['plain'])} |"
+        )
+    without_decode = sum(list(parts.values())[:-1])
+    share = every["step"] * without_decode / (RANKS * batch["rows"])
+    return f"""## The roofline of a step
+
+    python -m benchmarks.roofline --source WORKLOAD --repeats {repeats}
+
+A batch of {batch["rows"]:,} rows on each of {RANKS} ranks through the plain MMoE. Work is counted; the rates are measured on all
+cores in each round: {_spread(every["gflops"], 0)} GFLOP/s in a product of 1024 x 1024 bfloat16 matrices, {_spread(every["gbytes"], 0)} GB/s of a copy
+into memory that is there already. Bytes are what operators read and write, were nothing kept in caches. Medians of {repeats} rounds.
+
+| of a batch | ms | rows/s if this and all above took no longer | × plain TorchRec loop, fp32 |
+| --- | ---: | ---: | ---: |
+{chr(10).join(lines)}
+
+The plain TorchRec loop itself: {np.median(every["plain"]):,.0f} rows/s. The step alone: {np.median(every["step"]):,.0f} rows/s, \
+{_spread(every["step"] / every["plain"])} × the plain loop, {_spread(share)} of what all but decoding allow."""
+
+
+def _spread(values: np.ndarray, digits: int = 2) -> str:
+    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
+
+
+if __name__ == "__main__":
+    typer.run(roofline)
