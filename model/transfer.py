@@ -103,8 +103,8 @@ def new_positions(shape: Sequence[int], old: Axes | None, new: Axes) -> Tensor:
         bool of that shape.
     """
     if old is None:
-        return torch.ones(*shape, dtype=torch.bool)
-    found = torch.zeros(*shape, dtype=torch.bool)
+        return torch.ones(tuple(shape), dtype=torch.bool)
+    found = torch.zeros(tuple(shape), dtype=torch.bool)
     for number, (before, after) in enumerate(zip(old, new, strict=True)):
         if before is not None and after is not None:
             known = set(before.names)
