@@ -1,7 +1,6 @@
 """The command line: ``foundrank COMMAND``."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,7 @@ from ..data.mirror import mirrored, shown
 from .cli_jobs import embed, evaluate, score, train
 from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
 from .cli_plan import plan
-from .ending import end, end_failed, quiet
-from .launch import launched
+from .ending import end, end_failed, end_on_interrupt, quiet
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",
@@ -126,9 +124,7 @@ def schema(
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
     quiet()
-    if launched():
-        # Ctrl-C reaches every rank of a terminal. One that ends a little later would tell the end of the first as its failure.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_on_interrupt()
     try:
         app()
     except Exception as error:

@@ -3,12 +3,15 @@
 import errno
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from typing import NoReturn
 
+import psutil
 from rich.console import Console
 
 from ..data.errors import UserError
@@ -18,6 +21,27 @@ from .launch import INTERRUPTED, launched
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
 _WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
+
+
+def end_on_interrupt() -> None:
+    """Makes Ctrl-C end this process and all that it has started, at once.
+
+    Python's own way is an exception, which a callback of a library may swallow while the training goes on.
+    """
+    # It reaches every rank of a terminal: one that ended a little later would tell the end of the first as its failure.
+    signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _tell_interrupted()
+    os._exit(INTERRUPTED)
+
+
+def _tell_interrupted() -> None:
+    print("interrupted: run the same command again, it goes on", file=sys.stderr, flush=True)
 
 
 def end_failed(error: Exception) -> None:
@@ -38,7 +62,7 @@ def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
     if not launched():
         if done.code == INTERRUPTED:
-            print("interrupted: run the same command again, it goes on", file=sys.stderr)
+            _tell_interrupted()
         raise done
     # The work is done and the process group closed. Threads of the libraries that are still about can abort an
     # interpreter that takes itself apart, and the job would count as failed.
