@@ -28,9 +28,9 @@ demo: venv
 	foundrank demo
 
 # One thread per process: the tests start several, and more threads than cores only wait for each other.
-# Two workers: one has all that trains the jobs' world (tests/conftest.py), the other the rest.
+# Two workers: one has all of tests/jobs (tests/conftest.py), the other the rest.
 test: lint
-	OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2
 
 lint: venv
 	ruff check .

@@ -3,16 +3,22 @@
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from .jobs.commands import foundrank
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in a hook of the same name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two workers, jobs and launches go to one, which makes their world and their run once; all else to the other."""
-    for item in items:
-        jobs = item.path.relative_to(Path(__file__).parent).parts[0] in ("jobs", "launch")
-        item.add_marker(pytest.mark.xdist_group("jobs" if jobs else "others"))
+class _Folders(LoadScopeScheduling):
+    """The tests of jobs/ go to one worker, which makes their run once; all else goes to whichever is free, file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Folders:
+    """What pytest-xdist asks for with more than one worker."""
+    return _Folders(config, log)
 
 
 @pytest.fixture(scope="session")
