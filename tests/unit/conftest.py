@@ -9,9 +9,9 @@ from ..s3 import Bucket, s3_bucket
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[Bucket]:
-    """An empty bucket named `units`."""
-    with s3_bucket("units") as started:
+def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket]:
+    """An empty bucket named after the module, `test-mirror` for instance: servers of one process share their content."""
+    with s3_bucket(request.module.__name__.rpartition(".")[2].replace("_", "-")) as started:
         yield started
 
 

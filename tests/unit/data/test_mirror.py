@@ -54,7 +54,7 @@ def test_a_mirror_becomes_what_its_original_is(bucket, monkeypatch):
     assert len(bucket.requests) == 1  # a list
 
     bucket.put("fetched/a", b"other")  # as long as before
-    bucket.files.delete_file("units/fetched/c")
+    bucket.files.delete_file("test-mirror/fetched/c")
     os.utime(folder / "a", ns=(0, 0))
     (folder / "folder" / "extra").write_bytes(b"not there")
     (folder / ".alive").touch()

@@ -125,7 +125,9 @@ def test_what_is_written_is_read_again(where, bucket, tmp_path):
 
 def test_a_failed_write_leaves_what_was_there(bucket):
     uri = bucket.put("kept", b"old")
-    bucket.fails = lambda request: request.method != "GET" and request.path == "/units/kept" and "part" in request.query
+    bucket.fails = lambda request: (
+        request.method != "GET" and request.path == "/test-storage/kept" and "part" in request.query
+    )
     try:
         with pytest.raises(StorageError, match="access is denied"):
             storage.write(uri, os.urandom(12 << 20))  # in parts, which come together at the end
@@ -160,7 +162,7 @@ def test_nobody_at_the_endpoint_is_told_within_seconds(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     started = time.monotonic()
     with pytest.raises(StorageError, match=r"cannot be reached.*127.0.0.1:9.*AWS_ENDPOINT_URL"):
-        expand_glob("s3://units/*.parquet")
+        expand_glob("s3://test-storage/*.parquet")
     assert time.monotonic() - started < 10
 
 

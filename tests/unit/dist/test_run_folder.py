@@ -29,7 +29,7 @@ def test_what_a_job_left_while_it_made_the_run_is_no_run(bucket):
 
 def test_a_folder_of_something_else_is_not_fetched(bucket):
     bucket.put("data/events/part.parquet", b"")
-    with pytest.raises(UserError, match="s3://units/data: is not empty and holds no run"):
+    with pytest.raises(UserError, match="s3://test-run-folder/data: is not empty and holds no run"):
         fetch_run(mirrored(f"{bucket.uri}/data", "work"))
 
 
@@ -53,7 +53,11 @@ def test_what_tells_of_a_run_or_a_checkpoint_is_published_last(bucket):
     write(run, f"{checkpoint}/__0_0.distcp", ".alive.rank0.json", "checkpoints/.step_00000002.tmp/a", "evaluation.json")
     bucket.requests.clear()
     publish_run(run)
-    puts = [request.path.removeprefix("/units/published/") for request in bucket.requests if request.method == "PUT"]
+    puts = [
+        request.path.removeprefix("/test-run-folder/published/")
+        for request in bucket.requests
+        if request.method == "PUT"
+    ]
     assert sorted(puts[:3]) == ["events.json", "metrics.jsonl", "vocabulary/a"]
     assert puts[3] == f"{checkpoint}/COMMITTED"
     assert sorted(puts[4:]) == ["best.json", "experiment.yaml"]
