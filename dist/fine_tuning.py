@@ -62,7 +62,7 @@ def begin_from(
     for entity in encoder.text_vectors:
         told += _begin_with_text(entity, base, tables, encoder, runtime)
     if "L0" in encoder.experiment.training.freeze:
-        freeze_known_rows(base, sharded)
+        freeze_known_rows(base, sharded, encoder.layout)
     return told
 
 

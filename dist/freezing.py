@@ -42,16 +42,16 @@ def learning_parts(base: Pretrained, layout: Layout, experiment: Experiment) -> 
     return out
 
 
-def freeze_known_rows(base: Pretrained, sharded: DistributedModelParallel) -> None:
+def freeze_known_rows(base: Pretrained, sharded: DistributedModelParallel, layout: Layout) -> None:
     """Lets only those rows of tables learn that the pretrained run has not: its own get a moment no gradient can move.
 
-    For a model that has taken no step yet. The moments are part of its checkpoints.
+    For a model of the given layout that has taken no step yet. The moments are part of its checkpoints.
     """
     fused = sharded.fused_optimizer
-    state, model = fused.state_dict(), sharded.state_dict()
+    state = fused.state_dict()
     for parameter, moments in state["state"].items():
         table = parameter.split("embedding_bags.")[1].removesuffix(".weight")
-        known, rows = base.layout.tables.get(table, 0), model[parameter].size(0)
+        known, rows = base.layout.tables.get(table, 0), layout.tables[table]
         for moment in moments.values():
             for part in moment.local_shards():
                 start, held = part.metadata.shard_offsets[0], part.metadata.shard_sizes[0]
