@@ -15,6 +15,7 @@ import psutil
 import typer
 
 Source = Annotated[Path, typer.Option(help="folder of the standard workload")]
+Repeats = Annotated[int, typer.Option(min=1, help="rounds")]
 Work = Annotated[Path, typer.Option(help="folder for data and runs")]
 Out = Annotated[Path, typer.Option(help="Markdown file to put the section into")]
 

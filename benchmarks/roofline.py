@@ -9,7 +9,7 @@ the plain MMoE; measured, in every round, are the machine's rates, the plain Tor
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,10 @@ from foundrank.dist.sections import write_section
 from foundrank.model.embeddings import materialise
 from foundrank.model.foundation import Foundation
 
-from .jobs import RANKS, Out, Source, Work, last_line, run_ranks
+from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_ranks
 from .machine import matmul_gflops, stream_gbytes
 from .speed import trained_once
 from .training_step import open_reader
-from .workload_experiment import write_workload
 
 SETTINGS = "training.precision=bf16"
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
@@ -88,14 +87,13 @@ def counted(experiment: Path, run: Path) -> dict[str, float]:
 
 def roofline(
     source: Source,
-    repeats: Annotated[int, typer.Option(min=1, help="rounds")] = 7,
+    repeats: Repeats = 7,
     work: Work = Path("runs/speed"),
     out: Out = Path("docs/performance.md"),
 ) -> None:
     """Counts, measures and writes the section."""
     work = work.absolute()
-    write_workload(source, work)
-    run = trained_once(work)
+    run = trained_once(source, work)
     job = ["--experiment", work / "plain.yaml", "--run-dir", run]
     rounds = []
     for _ in range(repeats):

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ import typer
 
 from foundrank.dist.sections import write_section
 
-from .jobs import RANKS, Out, Source, Work, last_line, run_foundrank, run_ranks, scored_rate, trained_rate
+from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_foundrank, run_ranks, scored_rate, trained_rate
 from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload
 
@@ -49,15 +49,14 @@ LINES = {  # contestant -> what its rate is divided by
 
 def speed(
     source: Source,
-    repeats: Annotated[int, typer.Option(min=1, help="rounds")] = 7,
+    repeats: Repeats = 7,
     work: Work = Path("runs/speed"),
     out: Out = Path("docs/performance.md"),
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()
-    write_workload(source, work)
+    run = trained_once(source, work)
     write_scoring_input(source, work / "input")
-    run = trained_once(work)
     found: dict[str, list[float]] = {name: [] for name in LINES}
     startups: list[dict[str, float]] = []
     rates: list[dict[str, float]] = []
@@ -73,8 +72,9 @@ def speed(
     write_section(out, "speed", section(kept, repeats))
 
 
-def trained_once(work: Path) -> Path:
-    """The run folder of a training of ``plain.yaml``, which is made if need be."""
+def trained_once(source: Path, work: Path) -> Path:
+    """The run folder of a training of ``plain.yaml``, made with the workload's experiments if need be."""
+    write_workload(source, work)
     run = work / "run"
     if not (run / "report.html").exists():
         shutil.rmtree(run, ignore_errors=True)
