@@ -84,6 +84,11 @@ def scored_rate(said: str) -> float:
     return float(said.split(", ")[-1].split(" rows/s")[0].replace(",", ""))
 
 
+def spread(values: np.ndarray, digits: int = 2) -> str:
+    """The median of some figures, and the least and the largest."""
+    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
+
+
 def _command(arguments: Sequence[object]) -> list[str]:
     return [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -14,35 +15,30 @@ def calibration() -> str:
     return f"{os.cpu_count()} cores; GFLOP/s in a product of 1024 x 1024 matrices: {rates}."
 
 
-def matmul_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> float:
+def matmul_gflops(dtype: torch.dtype, size: int = 1024) -> float:
     """Fastest of a few products of two square matrices, in 10^9 floating-point operations a second."""
     a = torch.rand(size, size).to(dtype)
-    seconds = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        torch.mm(a, a)
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / min(seconds[1:]) / 1e9
+    return 2 * size**3 / _fastest(lambda: torch.mm(a, a)) / 1e9
 
 
-def stream_gbytes(megabytes: int = 256, repeats: int = 5) -> float:
+def copy_gbytes(megabytes: int = 256) -> float:
+    """Fastest of a few copies of a block larger than the caches into new memory, in 10^9 bytes read and written a second."""
+    block = torch.zeros(megabytes << 20, dtype=torch.uint8)
+    return 2 * block.numel() / _fastest(block.clone) / 1e9
+
+
+def stream_gbytes(megabytes: int = 256) -> float:
     """As `copy_gbytes`, into memory that is there already."""
     block = torch.zeros(megabytes << 20, dtype=torch.uint8)
     target = torch.zeros_like(block)
+    return 2 * block.numel() / _fastest(lambda: target.copy_(block)) / 1e9
+
+
+def _fastest(work: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest of some runs, after one that does not count."""
     seconds = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        target.copy_(block)
+        work()
         seconds.append(time.perf_counter() - started)
-    return 2 * block.numel() / min(seconds[1:]) / 1e9
-
-
-def copy_gbytes(megabytes: int = 256, repeats: int = 5) -> float:
-    """Fastest of a few copies of a block larger than the caches into new memory, in 10^9 bytes read and written a second."""
-    block = torch.zeros(megabytes << 20, dtype=torch.uint8)
-    seconds = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        block.clone()
-        seconds.append(time.perf_counter() - started)
-    return 2 * block.numel() / min(seconds[1:]) / 1e9
+    return min(seconds[1:])

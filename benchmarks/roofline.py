@@ -23,7 +23,7 @@ from foundrank.dist.sections import write_section
 from foundrank.model.embeddings import materialise
 from foundrank.model.foundation import Foundation
 
-from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_ranks
+from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_ranks, spread
 from .machine import matmul_gflops, stream_gbytes
 from .speed import trained_once
 from .training_step import open_reader
@@ -126,7 +126,7 @@ def section(kept: dict[str, Any], repeats: int) -> str:
         total = total + seconds
         rate = RANKS * batch["rows"] / total
         lines.append(
-            f"| {name} | {_spread(seconds * 1e3, 1)} | {np.median(rate):,.0f} | {_spread(rate / every['plain'])} |"
+            f"| {name} | {spread(seconds * 1e3, 1)} | {np.median(rate):,.0f} | {spread(rate / every['plain'])} |"
         )
     without_decode = sum(list(parts.values())[:-1])
     share = every["step"] * without_decode / (RANKS * batch["rows"])
@@ -135,7 +135,7 @@ def section(kept: dict[str, Any], repeats: int) -> str:
     python -m benchmarks.roofline --source WORKLOAD --repeats {repeats}
 
 A batch of {batch["rows"]:,} rows on each of {RANKS} ranks through the plain MMoE. Work is counted; the rates are measured on all
-cores in each round: {_spread(every["gflops"], 0)} GFLOP/s in a product of 1024 x 1024 bfloat16 matrices, {_spread(every["gbytes"], 0)} GB/s of a copy
+cores in each round: {spread(every["gflops"], 0)} GFLOP/s in a product of 1024 x 1024 bfloat16 matrices, {spread(every["gbytes"], 0)} GB/s of a copy
 into memory that is there already. Bytes are what operators read and write, were nothing kept in caches. Medians of {repeats} rounds.
 
 | of a batch | ms | rows/s if this and all above took no longer | × plain TorchRec loop, fp32 |
@@ -143,11 +143,7 @@ into memory that is there already. Bytes are what operators read and write, were
 {chr(10).join(lines)}
 
 The plain TorchRec loop itself: {np.median(every["plain"]):,.0f} rows/s. The step alone: {np.median(every["step"]):,.0f} rows/s, \
-{_spread(every["step"] / every["plain"])} × the plain loop, {_spread(share)} of what all but decoding allow."""
-
-
-def _spread(values: np.ndarray, digits: int = 2) -> str:
-    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
+{spread(every["step"] / every["plain"])} × the plain loop, {spread(share)} of what all but decoding allow."""
 
 
 if __name__ == "__main__":

@@ -23,7 +23,19 @@ import typer
 
 from foundrank.dist.sections import write_section
 
-from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_foundrank, run_ranks, scored_rate, trained_rate
+from .jobs import (
+    RANKS,
+    Out,
+    Repeats,
+    Source,
+    Work,
+    last_line,
+    run_foundrank,
+    run_ranks,
+    scored_rate,
+    spread,
+    trained_rate,
+)
 from .machine import DTYPES, copy_gbytes, matmul_gflops
 from .workload_experiment import write_workload
 
@@ -148,30 +160,27 @@ def section(kept: dict[str, Any], repeats: int) -> str:
         ratio = ""
         if base is not None:
             ratios = rates / np.array(kept["rates"][base])
-            ratio = f"{_spread(ratios)} × {base}"
+            ratio = f"{spread(ratios)} × {base}"
         lines.append(f"| {name} | {np.median(rates):,.0f} | {rates.min():,.0f}–{rates.max():,.0f} | {ratio} |")
     whole, step, decoding = (np.array(kept["rates"][name]) for name in (WHOLE, STEP, DECODING))
     startup = {part: np.median([one[part] for one in kept["startup_s"]]) for part in kept["startup_s"][0]}
-    machine = {name: [one[name] for one in kept["machine"]] for name in kept["machine"][0]}
-    spread = "; ".join(f"{name} {np.median(of):.0f} ({min(of):.0f}–{max(of):.0f})" for name, of in machine.items())
+    machine = "; ".join(
+        f"{name} {spread(np.array([one[name] for one in kept['machine']]), 0)}" for name in kept["machine"][0]
+    )
     return f"""## Measured
 
     python -m benchmarks.speed --source WORKLOAD --repeats {repeats}
 
 {kept["cores"]} cores, {RANKS} ranks of one thread; medians of {repeats} rounds, ratios within a round. GFLOP/s in a product of 1024 x 1024
-matrices on all cores, and GB/s of a copy: {spread}.
+matrices on all cores, and GB/s of a copy: {machine}.
 
 | | rows/s | range | ratio |
 | --- | ---: | ---: | --- |
 {chr(10).join(lines)}
 
-End to end ÷ step alone, plain MMoE, bf16: {_spread(whole / step)}; ÷ step beside a bare decode: {_spread(whole / decoding)}.
+End to end ÷ step alone, plain MMoE, bf16: {spread(whole / step)}; ÷ step beside a bare decode: {spread(whole / decoding)}.
 
 Start-up in seconds, medians: {"; ".join(f"{part} {seconds:.1f}" for part, seconds in startup.items())}."""
-
-
-def _spread(ratios: np.ndarray) -> str:
-    return f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from torchrec.distributed import DistributedModelParallel
 from ..data.encode import EventEncoder
 from ..data.layout import id_key
 from ..data.vocabulary import Vocabulary
-from ..model.foundation import Foundation
-from ..model.transfer import parameter_axes, transferred
+from ..model.transfer import parameter_axes, shapes_only, transferred
 from .checkpoint_folder import checked_best
 from .freezing import freeze_known_rows
 from .pretrained import Pretrained
@@ -89,11 +88,10 @@ def _chunks(value: Any) -> list[ChunkStorageMetadata]:
 def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], encoder: EventEncoder) -> list[str]:
     """Puts the dense part's values in place."""
     experiment = encoder.experiment
-    with torch.device("meta"):
-        axes = [
-            parameter_axes(Foundation(layout, of.model, 1).dense)
-            for layout, of in ((base.layout, base.experiment), (encoder.layout, experiment))
-        ]
+    axes = [
+        parameter_axes(shapes_only(layout, of.model))
+        for layout, of in ((base.layout, base.experiment), (encoder.layout, experiment))
+    ]
     mixtures = base.mixtures(encoder.layout, encoder.statistics)
     anew = []
     for name, after in axes[1].items():

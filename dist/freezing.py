@@ -1,6 +1,7 @@
 """Freezing in a fine-tuning: what was pretrained in a frozen level stays, what is new there learns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -8,9 +9,8 @@ from torchrec.distributed import DistributedModelParallel
 
 from ..data.experiment import Experiment
 from ..data.layout import Layout
-from ..model.foundation import Foundation
 from ..model.levels import level_of
-from ..model.transfer import new_positions, parameter_axes
+from ..model.transfer import new_positions, parameter_axes, shapes_only
 from .pretrained import Pretrained
 
 # Row-wise Adagrad divides a row's gradients by the root of this: what is left of them is below the last digit of any weight.
@@ -28,17 +28,12 @@ def learning_parts(base: Pretrained, layout: Layout, experiment: Experiment) -> 
     Returns:
         Parameter -> bool of its shape: positions that the pretrained model has not, such as a new domain's or a new feature's.
     """
-    with torch.device("meta"):
-        old, new = (
-            Foundation(of, config.model, 1).dense
-            for of, config in ((base.layout, base.experiment), (layout, experiment))
-        )
-    before, after = parameter_axes(old), parameter_axes(new)
+    new = shapes_only(layout, experiment.model)
+    before, after = parameter_axes(shapes_only(base.layout, base.experiment.model)), parameter_axes(new)
     out = {}
     for name, parameter in new.named_parameters():
         if level_of(f"dense.{name}") in experiment.training.freeze:
-            known = name in before
-            out[f"dense.{name}"] = new_positions(parameter.shape, before[name] if known else None, after[name])
+            out[f"dense.{name}"] = new_positions(parameter.shape, before.get(name), after[name])
     return out
 
 
@@ -67,16 +62,14 @@ class PartlyFrozen:
         """Args: the model's parameters; what `learning_parts` says of them."""
         partly = [name for name, learns in learning.items() if learns.any() and not learns.all()]
         self._parts = [(parameters[name], ~learning[name].to(parameters[name].device)) for name in partly]
-        self._kept: list[Tensor] = []
 
-    def before_step(self) -> None:
-        """Their gradients count neither for the norm nor for the optimizer's moments."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Around a step: their gradients count neither for the norm nor for the optimizer's moments, weight decay is undone."""
         for parameter, stays in self._parts:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(stays, 0)
-        self._kept = [parameter.detach()[stays] for parameter, stays in self._parts]
-
-    def after_step(self) -> None:
-        """Undoes their weight decay."""
-        for (parameter, stays), kept in zip(self._parts, self._kept, strict=True):
-            parameter.detach()[stays] = kept
+        kept = [parameter.detach()[stays] for parameter, stays in self._parts]
+        yield
+        for (parameter, stays), values in zip(self._parts, kept, strict=True):
+            parameter.detach()[stays] = values

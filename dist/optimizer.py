@@ -73,10 +73,9 @@ class Optimizer:
     def step(self) -> None:
         """Clips and applies the dense gradients."""
         self._mark("backward")
-        self._partly.before_step()
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self._dense, self._training.gradient_clip)
-        self._adamw.step()
-        self._partly.after_step()
+        with self._partly.held():
+            self.gradient_norm = torch.nn.utils.clip_grad_norm_(self._dense, self._training.gradient_clip)
+            self._adamw.step()
         self._mark("optimizer")
 
     def dense_state(self) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from .slices import summary
 
 # Of these, the mean over domains says something: the mean of two calibrations, one high, one low, does not.
 AVERAGED = ("gauc", "ndcg@10")
+_LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
 
 
 def empty_table(title: str | Text, words: Sequence[str], numbers: Sequence[str] = ()) -> Table:
     """A table without rows: columns of words, the first of which is never broken, then columns of numbers."""
-    table = Table(*words, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(*words, title=title, **_LOOK)
     table.columns[0].no_wrap = True
     for name in numbers:
         table.add_column(name, justify="right")
@@ -36,13 +37,7 @@ def print_evaluation(rows: Sequence[Mapping[str, Any]], console: Console) -> Non
     for task in dict.fromkeys(row["task"] for row in rows):
         every = [row for row in rows if row["task"] == task and row["slice"] == "all"]
         cold = {r["domain"]: r["auc"] for r in rows if r["task"] == task and r["slice"] == "cold_items"}
-        table = Table(
-            title=Text(task, style="bold"),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
+        table = Table(title=Text(task, style="bold"), **_LOOK)
         table.add_column("domain", overflow="fold", min_width=15)
         for name in ("rows", "AUC", "oracle", "popular", "cold AUC", "GAUC", "NDCG@10", "calib."):
             table.add_column(name, justify="right", no_wrap=True)

@@ -66,7 +66,8 @@ def train(
     encoder = EventEncoder(experiment, statistics)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
-    learning = learning_parts(pretrained(experiment), layout, experiment) if training.freeze else {}
+    base = pretrained(experiment) if training.freeze else None
+    learning = learning_parts(base, layout, experiment) if base is not None else {}
     sharded = shard(layout, experiment, runtime, learning)
     times = StepTimes(sharded, runtime.device)
     optimizer = Optimizer(sharded, training, times.mark, learning)
@@ -74,7 +75,7 @@ def train(
     if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
         position, step = Position.from_dict(state["position"]), state["step"]
     elif experiment.init_from is not None:
-        told = begin_from(pretrained(experiment), sharded, encoder, runtime)
+        told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
         if runtime.is_main:
             print(shown("\n".join(told)))
     startup.done("model and tables")

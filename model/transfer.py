@@ -13,7 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .foundation import Dense
+from ..data.layout import Layout
+from ..data.settings import ModelConfig
+from .foundation import Dense, Foundation
 
 Fill = Literal["zero", "mean", "mixture"]
 
@@ -28,6 +30,12 @@ class Axis:
 
 Axes = tuple[Axis | None, ...]
 """Per axis of a parameter its names; None where positions have none, and both models must have as many."""
+
+
+def shapes_only(layout: Layout, config: ModelConfig) -> Dense:
+    """The dense part of a model on the meta device: its parameters have names and shapes, and no values."""
+    with torch.device("meta"):
+        return Foundation(layout, config, 1).dense
 
 
 def parameter_axes(dense: Dense) -> dict[str, Axes]:

@@ -1,7 +1,9 @@
 """One simulated world and one trained run for all job tests."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ def run(embedded: Path, train_arguments: list[str]) -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Here]:
     """Runs a command in this process: its status, and what it wrote to standard error."""
 
     def call(*arguments: object) -> tuple[int, str]:
@@ -56,4 +58,6 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
             return int(left.args[0] or 0), capfd.readouterr().err
         return 0, capfd.readouterr().err
 
-    return call
+    interrupted = signal.getsignal(signal.SIGINT)  # a command ends its process on Ctrl-C, which is this one
+    yield call
+    signal.signal(signal.SIGINT, interrupted)
