@@ -8,11 +8,20 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from .batch import Batch
-from .layout import HISTORY, Layout, text_key
+from .layout import HISTORY, Layout, id_key, text_key
+from .past import NONE, ItemCounts, Items, Past, past_of
 from .rows import Rows, join_ragged
+from .values import keep
 
 
-def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, Tensor], padded: int) -> Batch:
+def assemble(
+    parts: Sequence[Rows],
+    layout: Layout,
+    text_vectors: Mapping[str, Tensor],
+    padded: int,
+    item_counts: ItemCounts,
+    candidates: Items = NONE,
+) -> Batch:
     """One batch of rows of several domains.
 
     Args:
@@ -20,6 +29,8 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
         layout: the layout of the experiment.
         text_vectors: entity -> ``[texts, size]`` float16, the mapped text stores.
         padded: P, bags per key; at least the number of rows.
+        item_counts: of the item table.
+        candidates: items that belong to no row.
     """
     parts = sorted(parts, key=lambda part: part.domain)
     lengths = [0] * len(layout.domains)
@@ -40,10 +51,16 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
         vectors[text_key(name)] = stored[at.clamp(min=0)] * present[text_key(name)].unsqueeze(1)
     if text_key(HISTORY) in layout.vectors:
         values, offsets = join_ragged([p.history_text for p in parts if p.history_text is not None])
+        if layout.past:
+            values, offsets = keep(values, offsets, values >= 0)
         vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)
         present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
+    past = None
+    if layout.past:
+        item_at = layout.keys.index(id_key("item"))
+        past = past_of(parts, layout, item_counts, text_vectors.get("item"), item_at, candidates)
     return Batch(
-        sparse=_sparse(parts, layout, rows, padded),
+        sparse=_sparse(parts, layout, rows, padded, past),
         dense=torch.from_numpy(np.ascontiguousarray(joined("dense"))),
         vectors=vectors,
         vector_present=present,
@@ -53,19 +70,29 @@ def assemble(parts: Sequence[Rows], layout: Layout, text_vectors: Mapping[str, T
         domains=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
         domain_lengths=lengths,
         host={name: np.concatenate([p.host[name] for p in parts]) for name in parts[0].host},
+        past=past,
     )
 
 
-def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int) -> KeyedJaggedTensor:
+def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int, past: Past | None) -> KeyedJaggedTensor:
     singles = np.concatenate([p.singles.T for p in parts], 1)
     filled = singles >= 0
     lengths = np.zeros((len(layout.keys), padded), np.int32)
     lengths[: layout.singles, :rows] = filled
     values = [singles.reshape(-1) if filled.all() else singles[filled]]
-    for number, key in enumerate(layout.keys[layout.singles :], layout.singles):
+    for number, key in enumerate(layout.lists, layout.singles):
         lists = [p.lists[key] for p in parts]
         values += [of_part[offsets[0] : offsets[-1]] for of_part, offsets in lists]
         np.concatenate([np.diff(offsets) for _, offsets in lists], out=lengths[number, :rows], casting="same_kind")
+    if past is not None:
+        first = layout.singles + len(layout.lists)
+        # Columns are keys, from the newest on; candidates fill bag after bag.
+        of_rows = np.full((rows, layout.past), -1, np.int64)
+        of_rows.reshape(-1)[past.at.numpy()] = past.rows.numpy()
+        of_rows = of_rows[:, ::-1].T
+        lengths[first : first + layout.past, :rows] = of_rows >= 0
+        lengths[first + layout.past :].reshape(-1)[: len(past.candidates)] = 1
+        values += [of_rows[of_rows >= 0], past.candidates.numpy()]
     return KeyedJaggedTensor(
         keys=list(layout.keys),
         values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),

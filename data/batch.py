@@ -8,6 +8,8 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
+from .past import Past
+
 
 @dataclass
 class Batch(Pipelineable):
@@ -27,6 +29,7 @@ class Batch(Pipelineable):
         domains: ``[B]`` int64, non-decreasing.
         domain_lengths: rows per domain (all domains, zeros included); sums to B. Stays on the host.
         host: columns for the metrics, NumPy ``[B]``; stays on the host and is empty during training.
+        past: the past items one by one, for models that take them so; else None.
 
     A small one, two domains, keys ``id_user`` and ``history``, B = 3, P = 4::
 
@@ -44,6 +47,7 @@ class Batch(Pipelineable):
     domains: Tensor
     domain_lengths: list[int]
     host: dict[str, np.ndarray] = field(default_factory=dict)
+    past: Past | None = None
 
     @property
     def rows(self) -> int:
@@ -62,6 +66,7 @@ class Batch(Pipelineable):
             domains=change(self.domains),
             domain_lengths=self.domain_lengths,
             host=self.host,
+            past=None if self.past is None else self.past.changed(change),
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
@@ -76,5 +81,6 @@ class Batch(Pipelineable):
         """Keeps the memory alive until ``stream`` has used it."""
         self.sparse.record_stream(stream)  # type: ignore[arg-type]
         tensors = (self.dense, self.id_counts, self.labels, self.label_mask, self.domains)
-        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values()):
+        past = () if self.past is None else self.past.tensors().values()
+        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past):
             tensor.record_stream(stream)  # type: ignore[arg-type]

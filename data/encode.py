@@ -1,20 +1,25 @@
 """From an Arrow table of events to encoded rows: table rows for ids, catalogs joined, labels masked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
-from .catalog import read_catalog_features
-from .columns import comes_from_catalog
+from .assemble import assemble
+from .batch import Batch
+from .catalog import read_catalog, read_catalog_features
+from .columns import comes_from_catalog, needed_columns
+from .errors import UserError
 from .experiment import EntityConfig, Experiment, FeatureConfig
 from .ids import id_keys
 from .layout import HISTORY, Layout, feature_key, id_key, text_key
+from .past import NONE, ItemCounts, Items
 from .rows import Rows
 from .statistics import Statistics
 from .text_store import check_text_store, open_text_store, text_store_folder
 from .values import Ragged, keep, numbers, ragged_keys, take_ragged, vector_rows
-from .vocabulary import KeyIndex
+from .vocabulary import KeyIndex, Vocabulary
 
 
 @dataclass
@@ -44,6 +49,7 @@ class EventEncoder:
         """
         self.experiment, self.statistics = experiment, statistics
         self.layout: Layout = statistics.layout(experiment)
+        self._item_counts = ItemCounts.of(statistics.tables[id_key("item")].counts)
         self._entities = experiment.entities.present()
         self._row_type = np.int32 if max(self.layout.tables.values()) < 2**31 - 1 else np.int64
         self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
@@ -80,10 +86,7 @@ class EventEncoder:
         out = Rows(
             domain=layout.domains.index(domain),
             singles=np.full((layout.singles, rows), -1, self._row_type).T,
-            lists={
-                key: (np.zeros(0, self._row_type), np.zeros(rows + 1, np.int64))
-                for key in layout.keys[layout.singles :]
-            },
+            lists={key: (np.zeros(0, self._row_type), np.zeros(rows + 1, np.int64)) for key in layout.lists},
             dense=np.zeros((len(layout.dense), rows), np.float32).T,
             vectors={},
             vector_present={},
@@ -144,12 +147,52 @@ class EventEncoder:
         at = index.lookup(keys)
         return np.where((at >= 0) if valid is None else valid & (at >= 0), row_of_key[at], -1)
 
+    def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> Batch:
+        """One batch of encoded rows; arguments as of `assemble.assemble`."""
+        return assemble(parts, self.layout, self.text_vectors, padded, self._item_counts, candidates)
+
+    def no_rows(self) -> Rows:
+        """Nothing, encoded: a batch without rows takes part in lookups all the same."""
+        name = self.layout.domains[0]
+        needs = needed_columns(self.experiment, name, with_labels=False)
+        return self.encode(name, pa.table({need.name: pa.nulls(0) for need in needs}), "no rows", with_labels=False)
+
+    def items(self, trained: bool) -> Items:
+        """All items there are: those with a row of their own, then what else the catalog has.
+
+        Args:
+            trained: those seen in training alone.
+
+        Raises:
+            UserError: there is no catalog, and ids that are hashed cannot be told from their rows.
+        """
+        table, entity = self.statistics.tables[id_key("item")], self.experiment.entities.item
+        keys = table.keys if isinstance(table, Vocabulary) else np.zeros(0, np.uint64)
+        if entity.catalog is not None:
+            listed, _ = id_keys(read_catalog("item", entity, [])[entity.catalog.key])
+            keys = np.concatenate([keys, listed[table.lookup(listed) == 0] if len(keys) else listed])
+        elif not isinstance(table, Vocabulary):
+            raise UserError(
+                "experiment: entities.item",
+                "has encoding hash and no catalog, so nobody knows which items there are",
+                "Give it a catalog with one row per item, or encoding: vocab.",
+            )
+        rows = table.lookup(keys).astype(np.int64)
+        text_rows = self.text_rows("item", keys) if "item" in self._text_index else np.full(len(keys), -1)
+        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows)
+        return items.take(items.counts > 0) if trained else items
+
     def _encode_history(self, out: Rows, table: pa.Table) -> None:
         history = self.experiment.entities.user.history
         if history is None:
             return
         keys, offsets = ragged_keys(table[history.column], history.max_length)
         found = self.statistics.tables[id_key("item")].lookup(keys)
+        if self.layout.past:  # one by one: an item never seen keeps its place
+            out.lists[HISTORY] = found, offsets
+            if "item" in self._text_index:
+                out.history_text = self.text_rows("item", keys), offsets
+            return
         out.lists[HISTORY] = keep(found, offsets, found > 0)
         if "item" in self._text_index:
             text_rows = self.text_rows("item", keys)
@@ -214,6 +257,7 @@ class EventEncoder:
             nothing = (np.zeros(len(out), np.uint64), np.zeros(len(out), bool))
             out.host[name], out.host[f"{name}_known"] = id_keys(table[column]) if column else nothing
         out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better where bad rows are skipped
+        out.host["item_key"], _ = id_keys(table[self.experiment.entities.item.id])
         out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
         # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.
         for of_domain in self.experiment.domains.values():

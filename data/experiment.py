@@ -166,7 +166,9 @@ class DomainConfig(Strict):
         description="search: every row has a query; recommendation: none has"
     )
     events: EventsConfig = Field(description="the domain's own logs")
-    tasks: Annotated[dict[Name, TaskConfig], Field(min_length=1)] = Field(description="labels to predict")
+    tasks: dict[Name, TaskConfig] = Field(
+        default_factory=dict, description="labels to predict; none only where model.next_item is all there is to learn"
+    )
     features: dict[Name, DomainFeatureConfig] = Field(default_factory=dict, description="features only this domain has")
     list_column: str | None = Field(
         default=None, description="events column naming the result list of a row; turns on NDCG@10"

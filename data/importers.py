@@ -1,5 +1,6 @@
 """The public data sets there are importers for."""
 
+from .import_amazon_beauty import import_amazon_beauty
 from .import_amazon_search import import_amazon_search
 from .import_completejourney import import_completejourney
 from .import_movietweetings import import_movietweetings
@@ -8,5 +9,6 @@ IMPORTERS = {
     "completejourney": import_completejourney,
     "movietweetings": import_movietweetings,
     "amazon-search": import_amazon_search,
+    "amazon-beauty": import_amazon_beauty,
 }
 """Name -> from the folder of its source, into a new one, with a seed; gives the experiment's file."""

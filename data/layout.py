@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .experiment import Experiment
+from .plan import padded_rows
 
 HISTORY = "history"
 CONTEXT = "context"
@@ -23,6 +24,16 @@ def feature_key(feature: str) -> str:
     return f"feature_{feature}"
 
 
+def past_key(back: int) -> str:
+    """Key of the past item that is ``back`` places before the newest."""
+    return f"past_{back}"
+
+
+def candidate_key(place: int) -> str:
+    """Key of items that belong to no row: candidates for the next one, as many per key as a batch has bags."""
+    return f"candidate_{place}"
+
+
 def text_key(owner: str) -> str:
     """Name of the text vectors of an entity or of the history."""
     return f"text_{owner}"
@@ -34,9 +45,12 @@ class Layout:
 
     Attributes:
         entities: entities in use, in the order user, query, item; columns of ``Batch.id_counts``.
-        keys: keys of ``Batch.sparse``, in order: those with at most one id per row, then the lists.
+        keys: keys of ``Batch.sparse``, in order: those with at most one id per row, the lists, past items, candidates.
         singles: how many of ``keys`` hold at most one id per row.
-        table_of: key -> embedding table; the history shares the item table.
+        lists: those of ``keys`` that hold lists, which are pooled.
+        past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
+        candidates: how many keys hold items that belong to no row.
+        table_of: key -> embedding table; past items and candidates share the item table.
         tables: table -> rows, row 0 being the unknown id.
         dense: feature names of the columns of ``Batch.dense``.
         vectors: name -> size, of every entry of ``Batch.vectors``.
@@ -44,7 +58,7 @@ class Layout:
         dense_of: owner -> its columns in ``Batch.dense``.
         vectors_of: owner -> its vector features (names in ``vectors``), text vectors excluded.
         text_of: owner (entity or ``history``) -> name of its text vectors in ``vectors``.
-        history: whether ``keys`` has a history.
+        history: whether rows have a history.
         domains: domain names; ``Batch.domains`` holds positions in it.
         search: per domain, whether it is a search domain.
         tasks: names of the union of all domains' tasks; columns of ``Batch.labels``.
@@ -54,6 +68,9 @@ class Layout:
     entities: tuple[str, ...]
     keys: tuple[str, ...]
     singles: int
+    lists: tuple[str, ...]
+    past: int
+    candidates: int
     table_of: Mapping[str, str]
     tables: Mapping[str, int]
     dense: tuple[str, ...]
@@ -83,11 +100,14 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
-    singles, lists = [id_key(e) for e in entities], []
+    singles, lists, shared = [id_key(e) for e in entities], [], []
     table_of = {id_key(e): id_key(e) for e in entities}
-    if user.history is not None:
+    past = user.history.max_length if user.history is not None and experiment.model.past else 0
+    candidates = _candidate_keys(experiment, tables)
+    if past:
+        shared = [past_key(back) for back in range(past)] + [candidate_key(place) for place in range(candidates)]
+    elif user.history is not None:
         lists.append(HISTORY)
-        table_of[HISTORY] = id_key("item")
     sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
     dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT)}
     vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
@@ -120,6 +140,7 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         if size:
             text_of[name] = text_key(name)
             vectors[text_key(name)] = size
+    table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
     if user.history is not None and text_sizes.get("item"):
         text_of[HISTORY] = text_key(HISTORY)
         vectors[text_key(HISTORY)] = text_sizes["item"]
@@ -130,8 +151,11 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
     )
     return Layout(
         entities=tuple(entities),
-        keys=(*singles, *lists),
+        keys=(*singles, *lists, *shared),
         singles=len(singles),
+        lists=tuple(lists),
+        past=past,
+        candidates=candidates,
         table_of=table_of,
         tables=dict(tables),
         dense=tuple(dense),
@@ -146,3 +170,12 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         tasks=tasks,
         task_weights=weights,
     )
+
+
+def _candidate_keys(experiment: Experiment, tables: Mapping[str, int]) -> int:
+    """How many keys it takes to hold a step's negatives."""
+    objective = experiment.model.next_item
+    if objective is None:
+        return 0
+    wanted = tables[id_key("item")] - 1 if objective.loss == "softmax" else objective.negatives
+    return -(-wanted // padded_rows(experiment.training.batch_size, len(experiment.domains)))

@@ -147,6 +147,7 @@ def _check_parts(experiment: Experiment, path: str | Path) -> None:
     entities = experiment.entities
     if experiment.text.vectors == "none" and experiment.model.aspects == ("text",):
         raise UserError(f"{path}: text.vectors", "is 'none', and model.aspects is text alone", "Add another aspect.")
+    _check_sequences(experiment, path)
     for name in experiment.only:
         if name not in experiment.domains:
             raise UserError(f"{path}: only", f"'{name}' is none of the domains", nearest(name, experiment.domains))
@@ -191,6 +192,24 @@ def _check_parts(experiment: Experiment, path: str | Path) -> None:
                 "Context features come from the events; put catalog features under entities.",
             )
     _check_shared_names(experiment, path)
+
+
+def _check_sequences(experiment: Experiment, path: str | Path) -> None:
+    """What encoders of the history and the next-item objective need."""
+    model, history = experiment.model, experiment.entities.user.history
+    if history is None and model.past:
+        raise UserError(
+            f"{path}: model.history.encoder",
+            f"is '{model.history.encoder}', but rows have no history",
+            "Describe it under entities.user.history, or leave the encoder at mean.",
+        )
+    for name, domain in experiment.domains.items():
+        if not domain.tasks and model.next_item is None:
+            raise UserError(
+                f"{path}: domains.{name}.tasks",
+                "is empty, so there is nothing to learn",
+                "Name at least one label, or add model.next_item.",
+            )
 
 
 def _check_shared_names(experiment: Experiment, path: str | Path) -> None:

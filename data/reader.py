@@ -9,12 +9,12 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from .assemble import assemble
 from .bad_data import BadValue, read_events, rows_of
 from .batch import Batch
 from .columns import needed_columns
 from .encode import EventEncoder
 from .parquet import EventFiles, open_parquet
+from .past import NONE, Draw
 from .plan import Block, Chunk, RankPlan
 from .rows import Rows, concatenate
 
@@ -55,8 +55,11 @@ class Reader:
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
         self._empty = {d: self._read_empty(d) for d in files}
 
-    def batches(self, plan: RankPlan, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of steps ``first_step`` and later; a batch may be empty where a rank has too few rows. One plan at a time."""
+    def batches(self, plan: RankPlan, first_step: int = 0, draw: Draw = lambda step: NONE) -> Iterator[Batch]:
+        """The batches of steps ``first_step`` and later, with the candidates drawn for each. One plan at a time.
+
+        A batch may be empty where a rank has too few rows.
+        """
         domains, rest = list(self._files), plan.rest(first_step)
         before = plan.taken(first_step)
         streams = {d: _Stream(self._read_chunk, chunks) for d, chunks in zip(domains, rest, strict=True)}
@@ -70,7 +73,7 @@ class Reader:
             after = plan.taken(step + 1)
             parts = [streams[d].take(b - a) for d, a, b in zip(domains, before, after, strict=True) if b > a]
             parts = parts or [self._empty[domains[0]]]
-            yield assemble(parts, self._encoder.layout, self._encoder.text_vectors, self._padded)
+            yield self._encoder.assemble(parts, self._padded, draw(step))
             before = after
 
     def _read_chunk(self, chunk: Chunk) -> Rows:

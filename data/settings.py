@@ -68,6 +68,47 @@ class TextConfig(Strict):
     )
 
 
+class HistoryEncoderConfig(Strict):
+    """How the user's past items become one vector."""
+
+    encoder: Literal["mean", "din", "sasrec", "bert4rec", "hstu"] = Field(
+        default="mean",
+        description="mean: of all; din: weighed by the item at hand; sasrec, hstu: causal self-attention; bert4rec: of both directions",
+    )
+    layers: Positive = Field(default=2, description="sasrec, bert4rec, hstu: blocks of attention")
+    heads: Positive = Field(default=2, description="sasrec, bert4rec, hstu: heads of each; divides model.width")
+    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on what goes in")
+
+
+class NextItemConfig(Strict):
+    """The next-item objective: from the past, find the item that comes next among all items."""
+
+    weight: float = Field(default=1.0, gt=0, description="of its loss, beside the tasks'")
+    loss: Literal["sampled_softmax", "softmax", "gbce"] = Field(
+        default="sampled_softmax",
+        description="against sampled items; against all of them, for small catalogs; or gSASRec's binary loss",
+    )
+    positions: Literal["all", "last"] = Field(
+        default="last",
+        description="last: the row's own item is what is to be found; all: and each past one from those before it (one row per user)",
+    )
+    negatives: Positive = Field(
+        default=1024,
+        description="items drawn per rank and step, evenly over those of training; rounded up to whole batches",
+    )
+    in_batch: int = Field(
+        default=0,
+        ge=0,
+        description="items to be found by other rows that are negatives too, at most so many per rank and step",
+    )
+    mask_share: Share = Field(
+        default=0.2, description="bert4rec: share of past items hidden in training, and to be found"
+    )
+    calibration: float = Field(
+        default=0.75, ge=0, le=1, description="gbce: t, how far its scores are corrected for sampling"
+    )
+
+
 class ModelConfig(Strict):
     """Widths and variants of the S&R multi-domain foundation."""
 
@@ -88,6 +129,12 @@ class ModelConfig(Strict):
         default=0.0,
         ge=0,
         description="weight of a loss that predicts the id aspect from the text; what it predicts then stands in for an id never seen or hidden; 0: none of this",
+    )
+    history: HistoryEncoderConfig = Field(
+        default_factory=HistoryEncoderConfig, description="how the user's past items become one vector"
+    )
+    next_item: NextItemConfig | None = Field(
+        default=None, description="learn also, or only, to find the item that comes next; absent: not"
     )
     domain_width: int = Field(
         default=128, ge=0, description="width of the domain-adaptive layer's output; 0: no such layer"
@@ -114,6 +161,22 @@ class ModelConfig(Strict):
         if self.embedding_dim % 4:
             raise ValueError(f"embedding_dim is {self.embedding_dim}: FBGEMM needs a multiple of 4")
         return self
+
+    @model_validator(mode="after")
+    def _sequences(self):
+        encoder = self.history.encoder
+        if encoder in ("sasrec", "bert4rec", "hstu") and self.width % self.history.heads:
+            raise ValueError(f"width {self.width} cannot be divided by history.heads {self.history.heads}")
+        if self.next_item is not None and encoder not in ("sasrec", "bert4rec", "hstu"):
+            raise ValueError(f"next_item needs history.encoder sasrec, bert4rec or hstu; it is {encoder}")
+        if encoder != "mean" and self.gate == "none":
+            raise ValueError(f"gate: none has no vectors of past items, which history.encoder {encoder} needs")
+        return self
+
+    @property
+    def past(self) -> bool:
+        """Whether each past item is looked up by itself."""
+        return self.history.encoder != "mean"
 
 
 class LevelRatesConfig(Strict):

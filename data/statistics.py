@@ -136,6 +136,12 @@ def count(
         for entity_name, entity in experiment.entities.present().items():
             if entity.id in table.column_names:
                 _counter(ids, id_key(entity_name), entity).add(*id_keys(table[entity.id]))
+        if (objective := experiment.model.next_item) is not None and objective.positions == "all":
+            # Past items are then learned from as the row's own is.
+            history = experiment.entities.user.history
+            assert history is not None  # `load` has seen to it
+            keys, _ = ragged_keys(table[history.column], history.max_length)
+            _counter(ids, id_key("item"), experiment.entities.item).add(keys, np.ones(len(keys), bool))
         for feature_name, feature in features[name].items():
             column = table[feature.column_name(feature_name)]
             where = f"{path}: column '{feature.column_name(feature_name)}', row group {group}"

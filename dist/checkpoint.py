@@ -62,7 +62,7 @@ class Checkpoints:
         Args:
             sharded: the model; its tables and its fused optimizer's state are written by the ranks that hold them.
             optimizer: its dense state is written by rank 0.
-            state: JSON values; ``step`` names the checkpoint. A ``validation_auc`` above all earlier ones makes it the best.
+            state: JSON values; ``step`` names the checkpoint. A ``validation`` above all earlier ones makes it the best.
 
         Raises:
             UserError: the checkpoint before could not be written.

@@ -115,10 +115,10 @@ def checksum(path: Path) -> str:
 
 
 def remember_best(run: Path, state: dict[str, Any]) -> None:
-    """Notes the checkpoint with this state as the best one, if its validation AUC is above all earlier ones."""
-    auc = state.get("validation_auc")
-    if auc is not None and auc > read_json(run / BEST, {}).get("validation_auc", -1.0):
-        write_json(run / BEST, {"step": state["step"], "validation_auc": auc})
+    """Notes the checkpoint with this state as the best one, if its validation metric is above all earlier ones."""
+    found = state.get("validation")
+    if found is not None and found > read_json(run / BEST, {}).get("validation", -1.0):
+        write_json(run / BEST, {"step": state["step"], "validation": found})
 
 
 def delete_old(run: Path, keep: int) -> None:

@@ -10,7 +10,7 @@ from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
-from .cli_jobs import embed, evaluate, score, train
+from .cli_jobs import embed, evaluate, recommend, score, train
 from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
 from .cli_plan import plan
 from .ending import end, end_failed, end_on_interrupt, quiet
@@ -52,7 +52,7 @@ def simulate(
 
 @app.command("import")
 def import_data(
-    name: Annotated[str, typer.Argument(help="completejourney, movietweetings or amazon-search")],
+    name: Annotated[str, typer.Argument(help="completejourney, movietweetings, amazon-search or amazon-beauty")],
     source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files")],
     out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml")],
     seed: Seed = 2026,
@@ -74,7 +74,7 @@ def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     show(load_experiment(experiment, set_ or []), console())
 
 
-for job in (embed, train, evaluate, score):
+for job in (embed, train, evaluate, score, recommend):
     app.command()(job)
 
 

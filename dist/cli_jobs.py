@@ -116,12 +116,14 @@ def evaluate(
     from .evaluate import evaluate_run
     from .report import write_report
     from .runtime import start
-    from .tables import print_evaluation
+    from .tables import print_evaluation, print_next_item
 
     with start() as runtime:
         result = evaluate_run(folder, split, runtime)
         if runtime.is_main:
             print_evaluation(result["rows"], console())
+            if result.get("next_item"):
+                print_next_item(result["next_item"], console())
             if result["skipped"]:
                 print(f"{result['skipped']:,} bad rows are in no metric")
             print(f"report: {shown(write_report(folder))}")
@@ -174,6 +176,34 @@ def score(
                 print(f"zero-shot: the run has not seen '{domain}'; these are mean logits over {', '.join(job.like)}")
             if bad:
                 print(f"{bad:,} of them were bad: they have no score")
+
+
+def recommend(
+    run: RunPath,
+    users: Annotated[str, typer.Argument(help="Parquet file, folder or glob with the users' ids and histories")],
+    out: Annotated[str, typer.Argument(help="folder for the recommendations; run again to finish an interrupted job")],
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
+    repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
+    check: Check = False,
+    processes: Processes = None,
+) -> None:
+    """Write the items that suit each user best, of all there are, with a run that has learned model.next_item."""
+    from .recommend import RecommendJob, plan_recommendations
+    from .recommend import recommend as work
+
+    job = RecommendJob(mirrored(run, "read"), users, out, k, repeat)
+    if not launched():
+        parts = plan_recommendations(job)  # in this process first: a mistake is told once
+        if check:
+            return _passed([f"{sum(part.rows for part in parts):,} users to recommend to, into {out}"])
+    if _spawned(processes):
+        return
+    from .runtime import start
+
+    with start() as runtime:
+        rows = work(job, runtime)
+        if runtime.is_main:
+            print(f"wrote the best {k} items of {rows:,} users into {out}")
 
 
 def _passed(told: list[str]) -> None:

@@ -25,6 +25,7 @@ from ..model.encoder import owners_and_aspects
 from .checkpoint import load
 from .checkpoint_folder import checked_best
 from .popularity import PopularityCounts
+from .retrieval import next_item_rows
 from .run_folder import EVALUATION, open_run, write_json
 from .runtime import Runtime
 from .sharding import shard
@@ -47,10 +48,14 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     encoder = EventEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)
     state = load(checkpoint, sharded)
-    popularity = _popularity(experiment, encoder, events, runtime)
     files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
-    rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
+    rows, gates, skipped = [], {}, 0
+    if encoder.layout.tasks:
+        popularity = _popularity(experiment, encoder, events, runtime)
+        rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
     result = {"split": split, "step": state["step"], "rows": rows, "gates": gates, "skipped": skipped}
+    if encoder.layout.candidates:
+        result["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     if runtime.is_main:
         write_json(run / EVALUATION, result)
         publish(run / EVALUATION)

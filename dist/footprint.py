@@ -13,6 +13,7 @@ from torchrec.distributed.planner.types import ShardingOption
 from ..data.batch import Batch
 from ..data.experiment import Experiment
 from ..data.layout import HISTORY, Layout, feature_key
+from ..data.past import Past
 from ..model.foundation import Dense, Foundation
 from .planning import Ranks, plan_tables, table_sharder
 
@@ -156,7 +157,8 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     """Random rows of all domains with nothing missing and every list as long as it may be."""
     longest = {HISTORY: experiment.entities.user.history.max_length} if experiment.entities.user.history else {}
     longest |= {feature_key(name): f.max_length for name, f in experiment.features().items() if f.kind == "list"}
-    lengths = [1] * layout.singles + [longest[key] for key in layout.keys[layout.singles :]]
+    one_each = layout.past + layout.candidates
+    lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * one_each
     of_domain = [len(part) for part in np.array_split(np.arange(rows), len(layout.domains))]
     return Batch(
         sparse=KeyedJaggedTensor.from_lengths_sync(
@@ -172,10 +174,36 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
         label_mask=torch.ones(rows, len(layout.tasks), dtype=torch.bool),
         domains=torch.arange(len(of_domain)).repeat_interleave(torch.tensor(of_domain)),
         domain_lengths=of_domain,
+        past=_full_past(layout, rows) if layout.past else None,
+    )
+
+
+def _full_past(layout: Layout, rows: int) -> Past:
+    """As many past items as rows can have, all with texts of their own."""
+    items, candidates = rows * layout.past, rows * layout.candidates
+    size = layout.vectors[layout.text_of["item"]] if "item" in layout.text_of else 0
+    texts = items + candidates if size else 0
+    at = torch.arange(items + candidates) if size else torch.full((items + candidates,), -1)
+    ones = torch.ones(items + candidates)
+    return Past(
+        rows=torch.ones(items, dtype=torch.int64),
+        at=torch.arange(items),
+        lengths=torch.full((rows,), layout.past),
+        counts=ones[:items],
+        text_at=at[:items],
+        item_rows=torch.ones(rows, dtype=torch.int64),
+        candidates=torch.ones(candidates, dtype=torch.int64),
+        candidate_counts=ones[items:],
+        candidate_text_at=at[items:],
+        texts=torch.randn(texts, size).half(),
+        longest=layout.past,
+        trained_items=candidates,
+        trained_events=candidates,
     )
 
 
 def _bytes(batch: Batch) -> int:
     tensors = [batch.sparse.values(), batch.sparse.lengths(), batch.dense, batch.id_counts, batch.labels]
     tensors += [batch.label_mask, batch.domains, *batch.vectors.values(), *batch.vector_present.values()]
+    tensors += batch.past.tensors().values() if batch.past is not None else []
     return sum(tensor.nbytes for tensor in tensors)

@@ -29,6 +29,7 @@ class LossWatch:
     def step(self, at: int, outputs: Mapping[str, torch.Tensor]) -> None:
         """Takes note of step ``at`` of a plan, its outputs as of `Dense.forward`."""
         fine = torch.isfinite(outputs["losses"]).all() & torch.isfinite(outputs["alignment"])
+        fine &= torch.isfinite(outputs["next_item"]).all()
         self._first = torch.where(fine, self._first, self._first.clamp(max=at))
 
     def check(self, plan: RankPlan) -> None:

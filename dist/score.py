@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from ..data.assemble import assemble
 from ..data.bad_data import check_share, rows_of, without_bad_values
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
@@ -65,7 +64,7 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
             )
     runtime.barrier()
     rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
-    return rows, rate, runtime.on_main(lambda: succeed(job, parts))
+    return rows, rate, runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
 
 
 class _Scorer:
@@ -101,7 +100,7 @@ class _Scorer:
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
         for _ in range((-(-most // _ROWS) - -(-rows // _ROWS)) * max(len(self._job.like), 1)):
-            self._predict([self._no_rows()])
+            self._predict([self._encoder.no_rows()])
 
     def _of_rows(self, table: pa.Table, where: str, first_row: int) -> list[np.ndarray]:
         """``[N]`` the domain of each row; for rows of a domain the run does not know, of each domain it is like."""
@@ -151,13 +150,8 @@ class _Scorer:
         wanted |= {entity.id for entity in experiment.entities.present().values()} | set(self._job.keep)
         return [name for name in present if name in wanted or (name == DOMAIN and self._job.domain is None)]
 
-    def _no_rows(self) -> Rows:
-        needs = needed_columns(self._encoder.experiment, self._names[0], with_labels=False)
-        table = pa.table({need.name: pa.nulls(0) for need in needs})
-        return self._encoder.encode(self._names[0], table, "no rows", with_labels=False)
-
     def _predict(self, pieces: list[Rows]) -> np.ndarray:
-        batch = assemble(pieces, self._encoder.layout, self._encoder.text_vectors, self._padded)
+        batch = self._encoder.assemble(pieces, self._padded)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
         return outputs["logits"].float().cpu().numpy()

@@ -73,8 +73,7 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     experiment = open_experiment(job.run)
     checkpoint = best(job.run)
     _check_domain(job, experiment)
-    pattern = storage.join(job.source, "**", "*.parquet") if storage.is_folder(job.source) else job.source
-    files = list_events(pattern, "the input to score", job.policy)
+    files = list_events(pattern_of(job.source), "the input to score", job.policy)
     schema = open_parquet(files.files[0]).schema_arrow
     if job.domain is None and DOMAIN not in schema.names:
         raise UserError(
@@ -100,16 +99,28 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
         "domain": job.domain,
         "keep": list(job.keep),
         "like": list(job.like),
-        "input": [list(pair) for pair in zip(files.files, storage.sizes(files.files), strict=True)],
     }
-    out = storage.resolved(str(job.out), Path.cwd())
-    _claim(out, claimed)
-    parts = [
+    return claimed_parts(job.out, claimed, files), files
+
+
+def claimed_parts(out: Location, job: dict[str, Any], files: EventFiles) -> list[Part]:
+    """The parts of a job, in an output folder that is made, or found to be, this job's.
+
+    Raises:
+        UserError: the folder cannot be made or holds something else.
+    """
+    out = storage.resolved(str(out), Path.cwd())
+    _claim(out, job | {"input": [list(pair) for pair in zip(files.files, storage.sizes(files.files), strict=True)]})
+    return [
         Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"))
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
         for g, rows in enumerate(groups)
     ]
-    return parts, files
+
+
+def pattern_of(source: str) -> str:
+    """A folder's Parquet files; a file or a glob as it is."""
+    return storage.join(source, "**", "*.parquet") if storage.is_folder(source) else source
 
 
 def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
@@ -149,17 +160,17 @@ def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
     storage.write(part.out, content.getvalue())
 
 
-def succeed(job: ScoringJob, parts: Sequence[Part]) -> int:
+def succeed(source: str, out: Location, policy: BadDataConfig, parts: Sequence[Part]) -> int:
     """Writes ``_SUCCESS``; the number of bad rows in all parts.
 
     Raises:
         UserError: there are more of them than the policy allows.
     """
     bad = 0
-    if job.policy.skips:
+    if policy.skips:
         bad = sum(_bad_rows(part) for part in parts)
-        check_share(bad, sum(part.rows for part in parts), job.policy, job.source)
-    storage.write(storage.join(job.out, SUCCESS), b"")
+        check_share(bad, sum(part.rows for part in parts), policy, source)
+    storage.write(storage.join(out, SUCCESS), b"")
     return bad
 
 

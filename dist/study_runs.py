@@ -123,7 +123,7 @@ def _run(task: Task) -> Task:
     chosen = best(run).name
     if not task.keep:
         shutil.rmtree(run / "checkpoints")
-    validated = read_json(run / "best.json", {}).get("validation_auc")
+    validated = read_json(run / "best.json", {}).get("validation")
     write_json(task.folder / RESULT, {"validation_auc": validated, "checkpoint": chosen, "rate": task.rate})
     return task
 

@@ -26,6 +26,7 @@ from .optimizer import Optimizer
 from .preemption import Preemption
 from .prepare import Events, prepare
 from .pretrained import pretrained
+from .retrieval import draw_candidates, mean_ndcg, next_item_rows
 from .run_folder import RUN_INFO, VALIDATION, open_run, publish_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import shard
@@ -99,7 +100,7 @@ def train(
         plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
         plan = plans[runtime.rank]
         done = 1 - sum(sum(p.rows) for p in plans) / max(rows_in(chunks), 1)
-        read = reader.batches(plan, first)
+        read = reader.batches(plan, first, draw_candidates(encoder, epoch, runtime.rank))
         if runtime.device.type == "cuda":
             read = map(Batch.pin_memory, read)  # so that copies to the GPU go on beside its work
         batches = log.timed(watchdog.reading(prefetch(read, training.prefetch_batches)))
@@ -137,9 +138,9 @@ def train(
         log.pause()
         state = {"step": step, "position": Position(epoch + 1).as_dict()}
         if training.keep_best:
-            state["validation_auc"] = _validate(sharded, encoder, events, run, state, runtime)
+            state["validation"] = _validate(sharded, encoder, events, run, state, runtime)
         checkpoints.save(sharded, optimizer, state)
-        log.epoch(epoch, state.get("validation_auc"))
+        log.epoch(epoch, state.get("validation"))
         log.resume()
     checkpoints.wait()
     watchdog.stop()
@@ -167,15 +168,20 @@ def _validate(
     state: dict[str, Any],
     runtime: Runtime,
 ) -> float | None:
-    """Mean validation AUC on rank 0, added to ``validation.json``; None elsewhere or without a validation split."""
+    """What checkpoints are chosen by, on rank 0: the mean validation AUC, or, without tasks, NDCG@10 of the next item.
+
+    Its parts are added to ``validation.json``. None elsewhere, and without a validation split.
+    """
     files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
-    rows, *_ = evaluate(sharded, encoder, files, runtime)
-    if runtime.is_main and rows:
-        old = read_json(run / VALIDATION, {"rows": []})["rows"]
+    rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
+    found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
+    if runtime.is_main and (rows or found):
+        old = read_json(run / VALIDATION, {})
         stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
-        kept = [row for row in old if row["step"] < state["step"]]
-        write_json(run / VALIDATION, {"rows": kept + [stamp | row for row in rows]})
-    return validation_auc(rows)
+        added = {"rows": rows, "next_item": found}
+        kept = {name: [row for row in old.get(name, []) if row["step"] < state["step"]] for name in added}
+        write_json(run / VALIDATION, {name: kept[name] + [stamp | row for row in added[name]] for name in added})
+    return validation_auc(rows) if encoder.layout.tasks else mean_ndcg(found)
 
 
 def _run_info(

@@ -70,6 +70,7 @@ class TrainingLog:
         self._losses = outputs["losses"] + self._losses
         self._counts = outputs["counts"] + self._counts
         self._alignment = outputs["alignment"] + self._alignment
+        self._next_item = outputs["next_item"] + self._next_item
         self._steps += 1
         if step % self._experiment.training.log_every == 0:
             self._write(step, epoch, progress, optimizer)
@@ -83,11 +84,14 @@ class TrainingLog:
         self._since += time.perf_counter() - self._paused
         self._times.restart()
 
-    def epoch(self, epoch: int, auc: float | None) -> None:
-        """Says that an epoch is over."""
+    def epoch(self, epoch: int, validation: float | None) -> None:
+        """Says that an epoch is over, and what its checkpoint is chosen by."""
         if self._runtime.is_main:
             said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
-            self._console.print(said + (f": validation AUC {auc:.4f}" if auc is not None else ""), highlight=False)
+            metric = "AUC" if self._layout.tasks else "NDCG@10"
+            if validation is not None:
+                said += f": validation {metric} {validation:.4f}"
+            self._console.print(said, highlight=False)
 
     def finish(self, stopped: bool = False) -> None:
         """Closes the bar and the files; a bar that was not stopped is full."""
@@ -102,6 +106,7 @@ class TrainingLog:
         self._losses: Any = 0.0
         self._counts: Any = 0.0
         self._alignment: Any = 0.0
+        self._next_item: Any = 0.0
         self._steps = 0
         self._rows, self._waited, self._since = 0, 0.0, time.perf_counter()
         self._times.restart()
@@ -109,18 +114,20 @@ class TrainingLog:
     def _write(self, step: int, epoch: int, progress: float, optimizer: Optimizer) -> None:
         seconds = time.perf_counter() - self._since
         ranks = self._runtime.world_size
-        flat = torch.cat([self._losses.flatten(), self._counts.flatten(), self._alignment.reshape(1)]).double()
+        each = (self._losses, self._counts, self._next_item, self._alignment)
+        flat = torch.cat([values.flatten() for values in each]).double()
         host = [self._rows, self._waited, memory_mb(self._runtime.device), *self._times.seconds()]
         total = self._runtime.sum(torch.cat([flat.cpu(), torch.tensor(host, dtype=torch.float64)]))
         size = self._losses.numel()
         losses, counts = total[:size].view_as(self._losses), total[size : 2 * size].view_as(self._losses)
-        alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
+        found, to_find, alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
         line: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
             "rows": round(rows),
-            "loss": (losses.sum() / counts.sum().clamp(min=1)).item(),
+            "loss": (losses.sum() / counts.sum().clamp(min=1)).item() if size else found / max(to_find, 1),
             "losses": self._per_task(losses, counts),
+            "next_item": found / to_find if to_find else None,
             "alignment": alignment / (self._steps * ranks),
             "samples_per_s": rows / seconds,
             "data_wait_share": min(waited / ranks / seconds, 1.0),
@@ -153,6 +160,8 @@ class TrainingLog:
             self._writer.add_scalar(name, line[name], line["step"])
         for name, value in line["step_ms"].items():
             self._writer.add_scalar(f"step_ms/{name}", value, line["step"])
+        if line["next_item"] is not None:
+            self._writer.add_scalar("loss/next_item", line["next_item"], line["step"])
         for name, value in line["losses"].items():
             self._writer.add_scalar(f"loss/{name}", value, line["step"])
         parts = "  ".join(f"{part} {ms:.0f}" for part, ms in line["step_ms"].items())

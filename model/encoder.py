@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.batch import Batch
@@ -10,23 +11,25 @@ from ..data.errors import UserError
 from ..data.layout import CONTEXT, HISTORY, Layout, id_key
 from ..data.settings import ASPECTS
 from .gates import make_gate
-from .history import history_aspects
+from .history_mean import history_aspects
 
 Aspects = dict[str, tuple[Tensor, Tensor]]
 
 
-def owners_and_aspects(layout: Layout, wanted: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool = False) -> dict[str, tuple[str, ...]]:
     """Owner (entity, ``history`` or ``context``) -> its aspects, in a fixed order; owners without any are left out.
 
     Args:
         layout: what the batch holds.
         wanted: the experiment's ``model.aspects``.
+        items_only: the item alone, as `Encoder.items` needs it.
 
     Raises:
         UserError: nothing of what is wanted is in the data.
     """
     wanted = set(wanted)
-    owners = (*layout.entities, *([HISTORY] if layout.history else []), CONTEXT)
+    pooled = [HISTORY] if layout.history and not layout.past else []
+    owners = ("item",) if items_only else (*layout.entities, *pooled, CONTEXT)
     found = {}
     for owner in owners:
         sparse = (layout.sparse_of, layout.dense_of, layout.vectors_of)
@@ -35,6 +38,8 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str]) -> dict[str, tuple
             "text": owner in layout.text_of,
             "sparse": any(of.get(owner) for of in sparse),
         }
+        if items_only:
+            has["sparse"] = False
         if aspects := tuple(a for a in ASPECTS if a in wanted and has[a]):
             found[owner] = aspects
     if not found:
@@ -113,6 +118,7 @@ class Encoder(nn.Module):
         id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
             A row keeps an id that is all it has.
         id_from_text: whether entities with both aspects have an `IdFromText`.
+        items_only: for items one by one alone, as of `items`.
 
     Attributes:
         owners: owner -> its aspects, the columns of its gate weights.
@@ -127,11 +133,12 @@ class Encoder(nn.Module):
         gate: str,
         id_dropout: float,
         id_from_text: bool,
+        items_only: bool = False,
     ):
         super().__init__()
-        self.layout = layout
+        self.layout, self.width = layout, width
         self.id_dropout = id_dropout
-        self.owners = owners_and_aspects(layout, aspects)
+        self.owners = owners_and_aspects(layout, aspects, items_only)
         projected = {o: a for o, a in self.owners.items() if o not in (HISTORY, CONTEXT)}
         self.id_projections = nn.ModuleDict(
             {o: aspect_projection(embedding_dim, width) for o, a in projected.items() if "id" in a}
@@ -188,6 +195,38 @@ class Encoder(nn.Module):
                 absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
         return fused, weights, off
+
+    def items(self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, domain: Tensor) -> Tensor:
+        """Vectors of items that are not the rows' own: their id and text, fused by the item's gate as of no domain in particular.
+
+        Args:
+            ids: ``[N, embedding_dim]`` lookups.
+            counts: ``[N]`` float32, how often each was seen in training; the id of one never seen has no part.
+            texts: ``[U, D_text]`` float32.
+            text_at: ``[N]`` int64, which of them an item has; -1: none.
+            domain: ``[D]``, in place of a row's domain.
+
+        Returns:
+            ``[N, D]`` float32; zeros for an item that has neither.
+        """
+        names = self.owners["item"]
+        nothing = torch.zeros(len(ids), self.width, device=ids.device)
+        found = dict.fromkeys(names, (nothing, torch.zeros_like(counts, dtype=torch.bool)))
+        if "id" in names:
+            found["id"] = (self._project("item", "id", ids), counts > 0)
+        if "text" in names:
+            # A row of zeros behind the texts is what -1 means.
+            projected = F.pad(self._project("item", "text", texts), (0, 0, 0, 1))
+            found["text"] = (projected[text_at], text_at >= 0)
+        aspects = torch.stack([found[name][0].float() for name in names], 1)
+        present = torch.stack([found[name][1] for name in names], 1)
+        if self.training and self.id_dropout and names[0] == "id":
+            present = _hide_ids(present, self.id_dropout)
+        seen = counts * present[:, 0] if names[0] == "id" else counts
+        with torch.autocast(aspects.device.type, enabled=False):
+            if "item" in self.ids_from_text:
+                aspects, present, _ = self.ids_from_text["item"](aspects, present, counts)
+            return self.gates["item"](aspects, present, domain.expand(len(ids), -1), seen)[0]
 
     def _counts(self, owner: str, batch: Batch) -> Tensor:
         """``[B]`` how often the owner's id was seen in training; 0 where it has none."""

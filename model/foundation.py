@@ -1,6 +1,8 @@
 """The S&R Multi-Domain Foundation, after the description of the paper (CIKM 2023, arXiv 2309.08939)."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +17,9 @@ from .alignment import ALIGNMENTS
 from .domain_adaptive import DomainAdaptiveLayer
 from .embeddings import make_embeddings
 from .heads import make_head
+from .history import History
 from .loss import multitask_loss
-from .representation import Owners, SideBySide
+from .representation import ItemsOnly, Owners, SideBySide
 
 
 class Foundation(nn.Module):
@@ -51,23 +54,35 @@ class Dense(nn.Module):
     """From pooled lookups to the loss: encode, fuse, adapt, mix, predict. Arguments as in `Foundation`."""
 
     task_weights: Tensor
+    no_domain: Tensor
+    domain_embedding: nn.Parameter
+    represent: Any  # Owners, SideBySide or ItemsOnly
 
     def __init__(self, layout: Layout, config: ModelConfig, batch_size: int, precision: str):
         super().__init__()
         self.layout = layout
         self.batch_size = batch_size
         self.bf16 = precision == "bf16"
+        self.history = History(layout, config, batch_size) if layout.past else None
+        self.adaptive: DomainAdaptiveLayer | None = None
+        self.ranks, self.shared_head = bool(layout.tasks), config.shared_head
+        if self.ranks:
+            self._make_ranking(layout, config)
+        else:
+            self.represent = ItemsOnly(layout, config)
+            self.register_buffer("no_domain", torch.zeros(config.width), persistent=False)
+
+    def _make_ranking(self, layout: Layout, config: ModelConfig) -> None:
         domains = len(layout.domains)
         self.represent = (SideBySide if config.gate == "none" else Owners)(layout, config)
         self.domain_embedding = nn.Parameter(torch.randn(domains, config.width) * 0.1)
-        width, self.adaptive = self.represent.size, None
+        width = self.represent.size
         if config.domain_width:
             self.adaptive = DomainAdaptiveLayer(domains, width, config.domain_width, config.width)
             width = config.domain_width
             self.norm = nn.LayerNorm(width)
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
         self.id_from_text = config.id_from_text
-        self.shared_head = config.shared_head
         self.head = make_head(
             config.head,
             size=width,
@@ -88,25 +103,54 @@ class Dense(nn.Module):
             batch: B rows.
 
         Returns:
-            The loss, a float32 scalar: multi-task loss + alpha x alignment + the weighted error of ids predicted from texts; and, detached and float32,
+            The loss, a float32 scalar: multi-task loss + alpha x alignment + the weighted error of ids predicted from texts + the
+            weighted next-item loss; and, detached and float32,
             ``logits [B, T]``, ``losses`` and ``counts`` ``[domains, T]`` (sums of unweighted losses, labels),
-            ``alignment`` (scalar, before alpha) and ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``.
+            ``alignment`` (scalar, before alpha), ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``, and
+            ``next_item [2]`` (sum of its losses, and how many). Where there is a next-item objective and the model is not in
+            training, that is zeros, and there are ``user [B, D]`` and ``candidates [M, D]``: whose product scores
+            the candidates.
         """
-        lengths = batch.domain_lengths
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            domains = self.domain_embedding.index_select(0, batch.domains)
-            x, gates, off = self.represent(pooled, batch, domains)
-            z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
-            seen = z if self.adaptive is None else F.relu(self.norm(z))
-            logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
+            if self.history is None:
+                return self._rank(pooled, batch, None)
+            encoder, anywhere = self.represent.encoder, self.domain_embedding.mean(0) if self.ranks else self.no_domain
+            sequence, candidates = self.history.items(pooled, batch, encoder, anywhere)
+            encode = partial(self.history.encoder, sequence)
+            loss, outputs = self._rank(pooled, batch, encode) if self.ranks else self._no_tasks(batch)
+            if self.history.objective is None:
+                return loss, outputs
+            if not self.training:
+                return loss, outputs | {"user": encode().float(), "candidates": candidates}
+            own = self.history.items.own(pooled, batch, encoder, anywhere)
+            found, told = self.history.objective(self.history.encoder, sequence, own, candidates, batch)
+        return loss + found, outputs | {"next_item": told}
+
+    def _no_tasks(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        nothing = batch.dense.new_zeros(len(self.layout.domains), 0)
+        outputs = {"logits": batch.labels, "losses": nothing, "counts": nothing, "gates": {}}
+        zero = batch.dense.new_zeros(())
+        return zero, outputs | {"alignment": zero, "next_item": batch.dense.new_zeros(2)}
+
+    def _rank(
+        self, pooled: KeyedTensor, batch: Batch, history: Callable[[Tensor], Tensor] | None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        lengths = batch.domain_lengths
+        domains = self.domain_embedding.index_select(0, batch.domains)
+        x, gates, off = self.represent(pooled, batch, domains, history)
+        z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
+        seen = z if self.adaptive is None else F.relu(self.norm(z))
+        logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
         loss, losses, counts = multitask_loss(logits, batch, self.task_weights, self.batch_size)
-        alignment = self.align(z.float(), lengths)
+        with torch.autocast(z.device.type, enabled=False):
+            alignment = self.align(z.float(), lengths)
         outputs = {
             "logits": logits.detach(),
             "losses": losses,
             "counts": counts,
             "alignment": alignment.detach(),
             "gates": {owner: weights.detach() for owner, weights in gates.items()},
+            "next_item": loss.new_zeros(2),
         }
         return loss + self.alignment_weight * alignment + self.id_from_text * off / self.batch_size, outputs

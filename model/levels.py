@@ -3,7 +3,7 @@
 After the description of the S&R Multi-Domain Foundation (CIKM 2023), in this project's reading:
 
     L0  embedding tables and text projections
-    L1  encoders and gates: id projections, sparse aspects, ids from texts, the vector of no query
+    L1  encoders and gates: id projections, sparse aspects, encoders of the history, ids from texts, the vector of no query
     L2  domain embeddings, domain-adaptive layer, experts and the gates over them
     L3  towers
 """
@@ -14,6 +14,7 @@ _PREFIXES: tuple[tuple[str, Level], ...] = (
     ("embeddings.", "L0"),
     ("dense.represent.encoder.text_projections.", "L0"),
     ("dense.represent.", "L1"),
+    ("dense.history.", "L1"),
     ("dense.head.towers.", "L3"),
     ("dense.", "L2"),
 )

@@ -3,12 +3,14 @@
 Where there is no domain-adaptive layer, which tells the domains apart, the row's domain embedding is part of the input.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torchrec import KeyedTensor
 
 from ..data.batch import Batch
-from ..data.layout import Layout
+from ..data.layout import HISTORY, Layout
 from ..data.settings import ModelConfig
 from .domain_adaptive import as_autocast
 from .encoder import Encoder
@@ -28,16 +30,10 @@ class Owners(nn.Module):
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
         self.layout = layout
-        self.encoder = Encoder(
-            layout,
-            config.aspects,
-            config.embedding_dim,
-            config.width,
-            config.gate,
-            config.id_dropout,
-            config.id_from_text > 0,
-        )
-        owners = self.encoder.owners
+        self.encoder = _encoder(layout, config)
+        owners = dict(self.encoder.owners)
+        if layout.past:
+            owners[HISTORY] = ()
         self.products = product_partners(owners) if config.interaction else ()
         self.cosines = cosine_partners(layout, owners) if config.interaction else ()
         self.with_domain = config.domain_width == 0
@@ -47,18 +43,45 @@ class Owners(nn.Module):
         self.inputs += [("domain", config.width)] * self.with_domain
         self.size = sum(size for _, size in self.inputs)
 
-    def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor) -> Represented:
+    def forward(
+        self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: Callable[[Tensor], Tensor] | None = None
+    ) -> Represented:
         """``[B, I]``; the gates: owner -> ``[B, A]``; and the summed error of ids predicted from texts, a scalar.
 
-        ``pooled`` as in `Dense`, ``domains`` ``[B, D]``.
+        ``pooled`` as in `Dense`, ``domains`` ``[B, D]``; ``history`` gives that owner's vectors, knowing the items at hand ``[B, D]``.
         """
         fused, gates, off = self.encoder(pooled.to_dict(), batch, domains)
+        if history is not None:
+            fused[HISTORY] = history(fused["item"])
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
         if self.cosines:
             parts.append(text_cosines(self.layout, batch, self.cosines))
         if self.with_domain:
             parts.append(domains)
         return torch.cat(parts, 1), gates, off
+
+
+class ItemsOnly(nn.Module):
+    """Items one by one, for a model without tasks: there is nothing to represent a whole row for."""
+
+    def __init__(self, layout: Layout, config: ModelConfig):
+        super().__init__()
+        self.encoder = _encoder(layout, config, items_only=True)
+        self.inputs: list[tuple[str, int]] = []
+
+
+def _encoder(layout: Layout, config: ModelConfig, items_only: bool = False) -> Encoder:
+    with_ids_from_text = config.id_from_text > 0
+    return Encoder(
+        layout,
+        config.aspects,
+        config.embedding_dim,
+        config.width,
+        config.gate,
+        config.id_dropout,
+        with_ids_from_text and not items_only,
+        items_only,
+    )
 
 
 class SideBySide(nn.Module):
@@ -81,7 +104,7 @@ class SideBySide(nn.Module):
         self.inputs += [*layout.vectors.items()] + [("domain", config.width)] * self.with_domain
         self.size = sum(size for _, size in self.inputs)
 
-    def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor) -> Represented:
+    def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: None = None) -> Represented:
         """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
         parts = [pooled.values()[: batch.rows], batch.dense, *(batch.vectors[name] for name in self.vectors)]
         if self.with_domain:

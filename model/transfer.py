@@ -64,6 +64,11 @@ def parameter_axes(dense: Dense) -> dict[str, Axes]:
         (r"head\.towers\.(hidden_biases\..*|weight)", (of_head, tasks, None)),
         (r"head\.towers\.bias", (of_head, tasks)),
     ]
+    for name, parameter in dense.named_parameters():
+        if re.fullmatch(r"history\.encoder\..*(positions|distances)", name):
+            # Counted from the newest, which both models have; what is further back than the old one looked starts with zeros.
+            back = Axis(tuple(str(place) for place in range(len(parameter))), "zero")
+            rules.append((re.escape(name), (back, *[None] * (parameter.dim() - 1))))
     if (encoder := getattr(dense.represent, "encoder", None)) is not None:
         for owner, aspects in encoder.owners.items():
             gate = rf"represent\.encoder\.gates\.{owner}\."

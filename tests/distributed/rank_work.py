@@ -20,6 +20,7 @@ from foundrank.data.reader import Reader
 from foundrank.data.statistics import count
 from foundrank.dist.optimizer import Optimizer
 from foundrank.dist.preemption import Preemption
+from foundrank.dist.retrieval import draw_candidates
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
 from foundrank.dist.train import train
@@ -41,7 +42,8 @@ def batches_of(encoder: EventEncoder, rank: int, world_size: int) -> Iterator[Ba
     weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
     chunks = epoch_chunks(files, weights, experiment.seed, 0, experiment.training.shuffle_rows)
     plan = deal(chunks, world_size, experiment.training.batch_size)[rank]
-    return Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains))).batches(plan)
+    reader = Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains)))
+    return reader.batches(plan, draw=draw_candidates(encoder, 0, rank))
 
 
 @dataclass

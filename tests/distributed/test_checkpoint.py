@@ -74,7 +74,7 @@ def save_steps(
     optimizer, seen = Optimizer(sharded, experiment.training), []
     checkpoints = checkpoint.Checkpoints(run, keep, runtime)
     for step, auc in enumerate(aucs, 1):
-        state = {"step": step} | ({} if auc is None else {"validation_auc": auc})
+        state = {"step": step} | ({} if auc is None else {"validation": auc})
         checkpoints.save(sharded, optimizer, state)
         checkpoints.wait()
         runtime.barrier()
@@ -197,7 +197,7 @@ def test_an_incomplete_checkpoint_is_ignored(tmp_path):
             (folder / "COMMITTED").touch()
     (run / "checkpoints" / ".step_00000011.tmp").mkdir()
     (run / "checkpoints" / ".step_00000011.tmp" / "COMMITTED").touch()
-    (run / "best.json").write_text(json.dumps({"step": 9, "validation_auc": 0.9}))
+    (run / "best.json").write_text(json.dumps({"step": 9, "validation": 0.9}))
     complete = run / "checkpoints" / "step_00000007"
     assert checkpoint_folder.best(run) == complete
     (complete / "COMMITTED").unlink()

@@ -57,24 +57,38 @@ def reference(experiment: Experiment) -> Trained:
     return Trained(losses, logits, values, {}, {f"dense.{n}": v.numpy() for n, v in model.dense.state_dict().items()})
 
 
-@pytest.mark.parametrize("sharding", ["table_wise", "column_wise", "row_wise"])
-def test_training_equals_the_unsharded_reference(small, sharding: str):
-    experiment = small(f"training.sharding={sharding}", "training.gradient_clip=0.05")  # small enough to clip
+HISTORIES = {
+    "table_wise": ["model.history={encoder: bert4rec, dropout: 0}", "model.next_item={positions: all, mask_share: 0}"],
+    "column_wise": ["model.history={encoder: hstu, dropout: 0}", "model.next_item={loss: gbce, negatives: 40}"],
+    "row_wise": ["model.history={encoder: sasrec, dropout: 0}", "model.next_item={loss: softmax, positions: all}"],
+    "auto": ["model.history={encoder: din}"],
+}
+
+
+@pytest.mark.parametrize(
+    ("sharding", "of_history"), [*((s, []) for s in ("table_wise", "column_wise", "row_wise")), *HISTORIES.items()]
+)
+def test_training_equals_the_unsharded_reference(small, sharding: str, of_history: list[str]):
+    # Row-wise Adagrad blows up the last digits of a row whose gradients are all next to nothing.
+    close = CLOSE | {"atol": 1e-4 if of_history else CLOSE["atol"]}
+    experiment = small(
+        f"training.sharding={sharding}", "training.gradient_clip=0.05", *of_history
+    )  # small enough to clip
     wanted, ranks = reference(experiment), run_ranks(train_steps, RANKS, experiment, STEPS)
 
     losses = [rank.losses[step] for step in range(STEPS) for rank in ranks]
-    np.testing.assert_allclose(losses, wanted.losses, **CLOSE)
+    np.testing.assert_allclose(losses, wanted.losses, **close)
     logits = [rank.logits[step] for step in range(STEPS) for rank in ranks]
     for given, expected in zip(logits, wanted.logits, strict=True):
-        np.testing.assert_allclose(given, expected, **CLOSE)
+        np.testing.assert_allclose(given, expected, **close)
     tables, expected = whole([rank.tables for rank in ranks]), whole([wanted.tables])
     assert tables.keys() == expected.keys()
     for name, table in tables.items():
-        np.testing.assert_allclose(table, expected[name], **CLOSE, err_msg=name)
+        np.testing.assert_allclose(table, expected[name], **close, err_msg=name)
     for rank in ranks:
         assert rank.dense.keys() == wanted.dense.keys()
         for name, value in rank.dense.items():
-            np.testing.assert_allclose(value, wanted.dense[name], **CLOSE, err_msg=name)
+            np.testing.assert_allclose(value, wanted.dense[name], **close, err_msg=name)
     assert any(len(table) % RANKS for table in tables.values())  # rows need not divide by the number of ranks
     held = sum(any(len(pieces) for pieces in rank.tables.values()) for rank in ranks)
     assert held == RANKS  # both ranks hold something, or nothing was shown

@@ -130,7 +130,31 @@ def movietweetings_source(folder: Path) -> Path:
     )
 
 
+def amazon_beauty_source(folder: Path, users: int = 60) -> Path:
+    """Users who go round a circle of 20 items, one after the other, from a random start; the rows in no order."""
+    rng = np.random.default_rng(7)
+    rows = [
+        (user, 1 + (start + place) % 20, place)
+        for user, start, length in zip(
+            range(users), rng.integers(0, 20, users), rng.integers(5, 12, users), strict=True
+        )
+        for place in range(length)
+    ]
+    order = rng.permutation(len(rows))
+    of_user, item, position = (np.array(column)[order] for column in zip(*rows, strict=True))
+    return write(
+        folder,
+        interactions={"user_id": of_user, "item_id": item, "position": position},
+        items={
+            "item_id": list(range(1, 22)),
+            "title": [None if i == 3 else f"Soap number {i}" for i in range(1, 22)],
+            "attribute_ids": [[i % 3, 7] for i in range(1, 22)],
+        },
+    )
+
+
 SOURCES = {
+    "amazon_beauty": amazon_beauty_source,
     "completejourney": completejourney_source,
     "amazon_search": amazon_search_source,
     "movietweetings": movietweetings_source,

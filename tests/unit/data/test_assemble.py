@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from foundrank.data.assemble import assemble
 from foundrank.data.experiment import Experiment
 from foundrank.data.layout import Layout, make_layout
+from foundrank.data.past import ItemCounts
 from foundrank.data.rows import Rows, concatenate
 from tests.unit.data.tiny_world import experiment_dict
 
@@ -32,7 +33,7 @@ def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 
     return Rows(
         domain=domain,
         singles=random.integers(-1, 50, (rows, layout.singles)),
-        lists={key: ragged(random, rows, 50) for key in layout.keys[layout.singles :]},
+        lists={key: ragged(random, rows, 50) for key in layout.lists},
         dense=random.normal(size=(rows, len(layout.dense))).astype(np.float32),
         vectors={name: random.normal(size=(rows, layout.vectors[name])).astype(np.float32) for name in events},
         vector_present={name: random.random(rows) < 0.5 for name in events},
@@ -45,6 +46,7 @@ def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 
     )
 
 
+COUNTS = ItemCounts.of(np.arange(50))
 TEXTS = torch.arange(24).reshape(6, 4).to(torch.float16) - 11
 
 
@@ -59,7 +61,7 @@ def test_rows_come_grouped_by_domain_and_whole(layout, lengths, order, spare, da
     chosen = data.draw(st.lists(st.sampled_from(order), min_size=1, unique=True))
     pieces = {d: random_rows(layout, d, lengths[d], sum(lengths)) for d in chosen}
     rows = sum(lengths[d] for d in chosen)
-    batch = assemble([pieces[d] for d in chosen], layout, {"item": TEXTS}, rows + spare)
+    batch = assemble([pieces[d] for d in chosen], layout, {"item": TEXTS}, rows + spare, COUNTS)
     parts = [pieces[d] for d in sorted(chosen)]
     assert batch.domain_lengths == [lengths[d] if d in chosen else 0 for d in range(3)]
     assert batch.domains.tolist() == [d for d in sorted(chosen) for _ in range(lengths[d])]
@@ -87,7 +89,7 @@ def test_rows_come_grouped_by_domain_and_whole(layout, lengths, order, spare, da
 @given(st.integers(0, 9), st.integers(0, 99))
 def test_text_vectors_and_the_mean_of_the_history(layout, rows, seed):
     part = random_rows(layout, 1, rows, seed)
-    batch = assemble([part], layout, {"item": TEXTS}, rows)
+    batch = assemble([part], layout, {"item": TEXTS}, rows, COUNTS)
     assert batch.vectors["text_item"].dtype == torch.float16
     for row, at in enumerate(part.text_rows["item"].tolist()):
         assert bool(batch.vector_present["text_item"][row]) == (at >= 0)
@@ -100,7 +102,7 @@ def test_text_vectors_and_the_mean_of_the_history(layout, rows, seed):
 
 
 def test_types(layout):
-    batch = assemble([random_rows(layout, 0, 3, 0)], layout, {"item": TEXTS}, 5)
+    batch = assemble([random_rows(layout, 0, 3, 0)], layout, {"item": TEXTS}, 5, COUNTS)
     assert batch.sparse.values().dtype == batch.domains.dtype == torch.int64
     assert batch.dense.dtype == batch.id_counts.dtype == batch.labels.dtype == torch.float32
     assert batch.label_mask.dtype == batch.vector_present["text_query"].dtype == torch.bool
@@ -109,7 +111,7 @@ def test_types(layout):
 
 
 def test_an_empty_batch_has_every_field(layout):
-    batch = assemble([random_rows(layout, 2, 0, 0)], layout, {"item": TEXTS}, 4)
+    batch = assemble([random_rows(layout, 2, 0, 0)], layout, {"item": TEXTS}, 4, COUNTS)
     assert batch.domain_lengths == [0, 0, 0]
     assert batch.sparse.values().shape == (0,)
     assert batch.sparse.stride() == 4

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.assemble import assemble
 from foundrank.data.encode import EventEncoder
 from foundrank.data.errors import UserError
 from foundrank.data.ids import hash_rows, id_keys
@@ -207,7 +206,7 @@ def test_every_field_of_a_batch_equals_the_reference(world, data):
     parts = parts or [encode(encoder, order[0], [])]
     expected = [reference.encode(name, row) for name in DOMAINS for row in rows[name]]
     padded = len(expected) + data.draw(st.integers(0, 4))
-    batch = assemble(parts, encoder.layout, encoder.text_vectors, padded)
+    batch = encoder.assemble(parts, padded)
     assert batch.domain_lengths == [len(rows[name]) for name in DOMAINS]
     assert batch.domains.tolist() == [d for d, name in enumerate(DOMAINS) for _ in rows[name]]
     assert batch.domains.dtype == torch.int64
@@ -229,11 +228,11 @@ def test_rows_taken_apart_and_put_together_are_the_same(world, data):
     places[0] = [3, 5, *places[0]]
     taken = concatenate([encoded.take(np.array(at, np.int64)) for at in places])
     chosen = [rows[i] for at in places for i in at]
-    batch = assemble([taken], encoder.layout, encoder.text_vectors, len(chosen))
+    batch = encoder.assemble([taken], len(chosen))
     assert_equal(batch, encoder.layout, [reference.encode("find", row) for row in chosen], len(chosen))
-    part = assemble([taken.slice(1, len(chosen))], encoder.layout, encoder.text_vectors, len(chosen))
+    part = encoder.assemble([taken.slice(1, len(chosen))], len(chosen))
     assert_equal(part, encoder.layout, [reference.encode("find", row) for row in chosen[1:]], len(chosen))
-    again = assemble([taken.slice(1, len(chosen)).take(np.array([0]))], encoder.layout, encoder.text_vectors, 1)
+    again = encoder.assemble([taken.slice(1, len(chosen)).take(np.array([0]))], 1)
     assert_equal(again, encoder.layout, [reference.encode("find", chosen[1])], 1)
     assert batch.host["list"].tolist() == [row["row"] for row in chosen]
     assert [r.tolist() for r in taken.slice(1, 3).singles] == [r.tolist() for r in taken.singles[1:3]]
@@ -245,7 +244,7 @@ def test_missing_is_not_never_seen(world):
     strange = {"user": "nobody", "item": 999, "intent": "x", "hour": 99, "slot": "x", "history": [999]}
     unseen = {**row, **strange}
     absent = dict.fromkeys(row) | {"row": 0}
-    batch = assemble([encode(encoder, "find", [unseen, absent])], encoder.layout, encoder.text_vectors, 2)
+    batch = encoder.assemble([encode(encoder, "find", [unseen, absent])], 2)
     bags = bags_of(batch)
     for key in ("id_user", "id_item", "feature_intent", "feature_hour", "feature_slot"):
         assert bags[key] == [[0], []], key
@@ -263,7 +262,7 @@ def test_recommendation_rows_have_no_query(world):
     _, events, encoder, _ = world
     parts = [encode(encoder, name, events[name]) for name in ("home", "new")]
     rows = sum(map(len, parts))
-    batch = assemble(parts, encoder.layout, encoder.text_vectors, rows)
+    batch = encoder.assemble(parts, rows)
     bags = bags_of(batch)
     assert bags["id_query"] == bags["feature_intent"] == [[]] * rows
     assert (batch.id_counts[:, encoder.layout.entities.index("query")] == -1).all()
@@ -293,9 +292,9 @@ def test_host_columns_are_the_same_in_every_batch(world):
     _, events, encoder, reference = world
     rows = {name: events[name][:4] for name in DOMAINS}
     parts = {name: encode(encoder, name, rows[name], with_host=True) for name in DOMAINS}
-    names = {"user", "user_known", "list", "list_known", "item", "bad", "probability/click"}
+    names = {"user", "user_known", "list", "list_known", "item", "item_key", "bad", "probability/click"}
     for chosen in (["find"], ["home"], ["new", "home"], ["find", "new"], ["new", "find", "home"]):
-        batch = assemble([parts[name] for name in chosen], encoder.layout, encoder.text_vectors, 16)
+        batch = encoder.assemble([parts[name] for name in chosen], 16)
         ordered = [(name, row) for name in DOMAINS if name in chosen for row in rows[name]]
         assert set(batch.host) == names
         truth = [row["truth"] if name == "find" else None for name, row in ordered]
@@ -328,7 +327,7 @@ def test_only_nulls_may_have_any_type(world):
     rows = [dict.fromkeys(events["find"][0])] * 3
     schema = pa.schema({name: pa.null() for name in SCHEMAS["find"].names})
     encoded = encoder.encode("find", pa.Table.from_pylist(rows, schema=schema), "events", with_host=True)
-    batch = assemble([encoded], encoder.layout, encoder.text_vectors, 3)
+    batch = encoder.assemble([encoded], 3)
     assert_equal(batch, encoder.layout, [reference.encode("find", row) for row in rows], 3)
 
 
@@ -348,7 +347,7 @@ def test_one_column_may_serve_twice(tmp_path):
     again = ["domains.home.features.who={kind: categorical, column: user}"]
     encoder = encoder_of(load_experiment(tmp_path, again))
     rows = random_events(5, {"home": 6})["home"]
-    bags = bags_of(assemble([encode(encoder, "home", rows)], encoder.layout, encoder.text_vectors, 6))
+    bags = bags_of(encoder.assemble([encode(encoder, "home", rows)], 6))
     known = {row["user"] for row in random_events(0, COUNTS)["home"]}
     for row, ids, twice in zip(rows, bags["id_user"], bags["feature_who"], strict=True):
         assert len(ids) == len(twice) == (row["user"] is not None)

@@ -12,6 +12,7 @@ import pytest
 
 from foundrank.data.check import check_events
 from foundrank.data.errors import UserError
+from foundrank.data.import_amazon_beauty import import_amazon_beauty
 from foundrank.data.import_amazon_search import import_amazon_search
 from foundrank.data.import_completejourney import import_completejourney
 from foundrank.data.import_completejourney_experiment import DOMAINS
@@ -22,15 +23,22 @@ from tests.unit.data.importer_sources import SOURCES
 SPLITS = ("train", "validation", "test")
 IMPORTERS = {
     "completejourney": import_completejourney,
+    "amazon_beauty": import_amazon_beauty,
     "amazon_search": import_amazon_search,
     "movietweetings": import_movietweetings,
 }
 FOLDERS = {
     "completejourney": "completejourney",
+    "amazon_beauty": "amazon_beauty",
     "amazon_search": "amazon_cellphones_search",
     "movietweetings": "movietweetings",
 }
-ITEM = {"completejourney": "product_id", "amazon_search": "asin", "movietweetings": "movie_id"}
+ITEM = {
+    "amazon_beauty": "item_id",
+    "completejourney": "product_id",
+    "amazon_search": "asin",
+    "movietweetings": "movie_id",
+}
 
 
 def rows_of(out: Path) -> list[dict]:
@@ -76,7 +84,7 @@ def test_same_seed_same_files(made, name, tmp_path):
     IMPORTERS[name](source, tmp_path / "again")
     assert rows_of(tmp_path / "again") == rows
     assert (tmp_path / "again/experiment.yaml").read_text() == (out / "experiment.yaml").read_text()
-    if name != "movietweetings":  # nothing random there
+    if name not in ("amazon_beauty", "movietweetings"):  # nothing random there
         IMPORTERS[name](source, tmp_path / "other", seed=1)
         assert rows_of(tmp_path / "other") != rows
 
@@ -106,6 +114,16 @@ def test_wrong_sources_are_refused(made, name, tmp_path):
         IMPORTERS[name](source, out)
 
 
+def test_of_each_users_items_the_last_two_are_held_out_and_the_rest_is_one_row(made):
+    source, _, rows = made["amazon_beauty"]
+    items = {}
+    for row in sorted(pq.read_table(source / "interactions.parquet").to_pylist(), key=lambda row: row["position"]):
+        items.setdefault(row["user_id"], []).append(row["item_id"])
+    for back, split in ((3, "train"), (2, "validation"), (1, "test")):
+        of_split = {row["user_id"]: (row["history"], row["item_id"]) for row in rows if row["split"] == split}
+        assert of_split == {user: (past[:-back][-50:], past[-back]) for user, past in items.items()}
+
+
 @pytest.mark.parametrize(("name", "time"), [("completejourney", "time"), ("movietweetings", "timestamp")])
 def test_splits_follow_each_other_in_time(made, name, time):
     _, _, rows = made[name]
@@ -118,7 +136,7 @@ def test_splits_follow_each_other_in_time(made, name, time):
             assert times == sorted(times)
 
 
-@pytest.mark.parametrize("name", IMPORTERS)
+@pytest.mark.parametrize("name", sorted(IMPORTERS.keys() - {"amazon_beauty"}))  # where nothing is labelled
 def test_test_rows_have_cold_items_with_both_labels(made, name):
     _, _, rows = made[name]
     label = "liked" if name == "movietweetings" else "purchase"

@@ -100,7 +100,7 @@ def test_a_missing_field_is_named(tmp_path, key, missing):
         ("model.dropout", 1.0, ["model.dropout", "less than 1"]),
         ("model.aspects", ["id", "image"], ["model.aspects.1", "'image'"]),
         ("domains", {}, ["domains", "at least 1"]),
-        ("domains.find.tasks", {}, ["domains.find.tasks", "at least 1"]),
+        ("domains.find.tasks", {}, ["domains.find.tasks", "nothing to learn"]),
         ("domains.two words", {"kind": "search"}, ["domains.two words", "pattern"]),
         ("domains.find.sampling_weight", 0, ["domains.find.sampling_weight", "greater than 0"]),
         ("entities.item.features.image.size", None, ["entities.item.features.image", "vector needs `size`"]),

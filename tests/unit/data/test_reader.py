@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data import reader as reader_module
-from foundrank.data.assemble import assemble
 from foundrank.data.batch import Batch
 from foundrank.data.load import load_experiment
 from foundrank.data.plan import Block, Position, deal, epoch_chunks, ordered_chunks, resume
@@ -52,7 +51,7 @@ class World:
         for name in DOMAINS:
             at = [self.number_of[name].index(n) for n in numbers if self.domain_of[n] == name]
             parts.append(self.encoded[name].take(np.array(at, np.int64)))
-        return assemble(parts, self.encoder.layout, self.encoder.text_vectors, PADDED)
+        return self.encoder.assemble(parts, PADDED)
 
 
 def same(a, b) -> bool:

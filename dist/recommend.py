@@ -1,0 +1,195 @@
+"""The K items that suit each user best, of all there are: Parquet in, Parquet out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from ..data.catalog import read_catalog
+from ..data.columns import LIST_ID, SCALAR_ID, ColumnNeed, is_string, needed_columns
+from ..data.encode import EventEncoder
+from ..data.errors import UserError
+from ..data.experiment import Experiment
+from ..data.file_systems import Location
+from ..data.ids import id_keys
+from ..data.mirror import origin
+from ..data.parquet import check_columns, iterate_group, list_events, open_parquet
+from ..data.plan import padded_rows
+from ..data.rows import Rows
+from ..data.settings import BadDataConfig
+from ..data.values import ragged_keys
+from ..data.vocabulary import KeyIndex
+from .checkpoint import load
+from .checkpoint_folder import best, checked_best
+from .retrieval import Retriever
+from .run_folder import open_experiment, open_run
+from .runtime import Runtime
+from .score_plan import Part, claimed_parts, pattern_of, succeed, unfinished, write_part
+from .sharding import replicate, shard
+
+_ROWS = 1024  # users at a time
+_WHOLE = 1 << 30  # longer than any history
+
+
+@dataclass(frozen=True)
+class RecommendJob:
+    """What is to be recommended to whom.
+
+    Attributes:
+        run: the run folder whose best checkpoint recommends; it has learned ``model.next_item``.
+        source: a Parquet file, a folder of them, or a glob, with the user's id and history; or a URI of such.
+        out: folder of the recommendations, or its URI.
+        k: items per user.
+        repeat: whether past items are recommended too.
+    """
+
+    run: Path
+    source: str
+    out: Location
+    k: int = 100
+    repeat: bool = False
+    policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
+
+
+def plan_recommendations(job: RecommendJob) -> list[Part]:
+    """Checks the input, makes the output folder and names the parts.
+
+    Raises:
+        UserError: no run, one without a next-item objective, no input, input that lacks a column, or an output folder that
+            cannot be made or holds something else.
+    """
+    experiment = open_experiment(job.run)
+    checkpoint = best(job.run)
+    if experiment.model.next_item is None:
+        raise UserError(
+            job.run,
+            "has not learned to find the next item",
+            "Train with model.next_item; `foundrank score` scores pairs that you name.",
+        )
+    files = list_events(pattern_of(job.source), "the users to recommend to", job.policy)
+    files = check_columns(files, _needs(experiment), job.policy)
+    if experiment.entities.item.catalog is None and is_string(_history_type(files.files[0], experiment)):
+        raise UserError(
+            f"{job.run}: entities.item",
+            "has ids that are strings and no catalog, so their names are not known any more",
+            "Train with a catalog that has one row per item.",
+        )
+    claimed = {"run": origin(job.run) or str(job.run.resolve()), "checkpoint": checkpoint.name}
+    return claimed_parts(job.out, claimed | {"k": job.k, "repeat": job.repeat}, files)
+
+
+def recommend(job: RecommendJob, runtime: Runtime) -> int:
+    """Writes the best items of every user, those first that score highest.
+
+    Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
+    ``k``. An item of which neither id nor text is known is never recommended; a catalog's new items are, by their text.
+
+    Returns:
+        Rows in the input.
+
+    Raises:
+        UserError: as `plan_recommendations`, or a damaged checkpoint.
+    """
+    experiment, statistics = open_run(job.run)
+    checkpoint = checked_best(job.run, runtime)
+    parts = runtime.on_main(lambda: plan_recommendations(job))
+    todo = runtime.on_main(lambda: unfinished(parts, job.out))
+    encoder = EventEncoder(experiment, statistics)
+    replicated = replicate(encoder.layout, experiment, runtime)
+    model = replicated or shard(encoder.layout, experiment, runtime)
+    load(checkpoint, model)
+    model.eval()
+    work = _Recommender(model, encoder, runtime, job)
+    for turn in range(0, len(todo), runtime.world_size):
+        together = todo[turn : turn + runtime.world_size]
+        rows = 0
+        if runtime.rank < len(together):
+            part = together[runtime.rank]
+            rows = part.rows
+            write_part(part, work.part(part), 0)
+        if not replicated:  # a lookup needs all ranks: those with fewer rows keep the others company
+            work.idle(max(part.rows for part in together), rows)
+    runtime.barrier()
+    runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
+    return sum(part.rows for part in parts)
+
+
+class _Recommender:
+    def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, job: RecommendJob):
+        self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
+        self._retriever = Retriever(model, encoder, runtime)
+        self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
+        self._needs = _needs(encoder.experiment)
+
+    def part(self, part: Part) -> pa.Table:
+        """The recommendations of one part, a thousand users at a time."""
+        names = [need.name for need in self._needs]
+        kind = _history_type(part.file, self._encoder.experiment)
+        ids, nameless = _item_ids(self._encoder, self._retriever.items.keys, kind)
+        done = [self._table(t, ids, nameless) for t in iterate_group(part.file, part.group, names, _ROWS)]
+        if not done:
+            nothing = open_parquet(part.file).schema_arrow.empty_table().select(names)
+            return self._table(nothing, ids, nameless)
+        return pa.concat_tables(done)
+
+    def idle(self, most: int, rows: int) -> None:
+        """Looks nothing up, as often as the rank with ``most`` rows still looks up when this one is done with its own."""
+        for _ in range(-(-most // _ROWS) - -(-rows // _ROWS)):
+            self._users(None)
+
+    def _users(self, table: pa.Table | None) -> Tensor:
+        rows = self._encoder.no_rows() if table is None else self._encode(table)
+        batch = self._encoder.assemble([rows], self._padded)
+        with torch.no_grad():
+            _, outputs = self._model(batch.to(self._runtime.device))
+        return outputs["user"].float()
+
+    def _encode(self, table: pa.Table) -> Rows:
+        experiment, domain = self._encoder.experiment, self._encoder.layout.domains[0]  # in any, the user is the same
+        needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
+        for lacking in needs - set(table.column_names):
+            table = table.append_column(lacking, pa.nulls(table.num_rows))
+        return self._encoder.encode(domain, table, "the users", with_labels=False)
+
+    def _table(self, table: pa.Table, ids: pa.Array, nameless: Tensor) -> pa.Table:
+        user, history = (need.name for need in self._needs)
+        scores = self._retriever.scores(self._users(table)).cpu().masked_fill_(nameless, float("-inf"))
+        if not self._job.repeat:
+            keys, offsets = ragged_keys(table[history], _WHOLE)
+            place = self._retriever.place_of_keys(keys)
+            row = np.repeat(np.arange(table.num_rows), np.diff(offsets))
+            scores[torch.from_numpy(row[place >= 0]), torch.from_numpy(place[place >= 0])] = float("-inf")
+        top, at = scores.topk(min(self._job.k, scores.shape[1]), 1)
+        there = top > float("-inf")
+        offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())
+        items, values = ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())
+        lists = {"items": pa.ListArray.from_arrays(offsets, items), "scores": pa.ListArray.from_arrays(offsets, values)}
+        return pa.table({user: table[user], **lists})
+
+
+def _needs(experiment: Experiment) -> list[ColumnNeed]:
+    user = experiment.entities.user
+    assert user.history is not None  # a next-item objective needs one
+    return [
+        ColumnNeed(user.id, SCALAR_ID, "entities.user.id"),
+        ColumnNeed(user.history.column, LIST_ID, "entities.user.history"),
+    ]
+
+
+def _history_type(file: str, experiment: Experiment) -> pa.DataType:
+    """What the ids of past items are."""
+    return open_parquet(file).schema_arrow.field(_needs(experiment)[1].name).type.value_type
+
+
+def _item_ids(encoder: EventEncoder, keys: np.ndarray, kind: pa.DataType) -> tuple[pa.Array, Tensor]:
+    """Ids ``[C]`` of items, and ``[C]`` bool, True for one whose id nobody knows: a string that is in no catalog."""
+    entity = encoder.experiment.entities.item
+    if not is_string(kind):
+        return pa.array(keys.view(np.int64)).cast(kind, safe=False), torch.zeros(len(keys), dtype=torch.bool)
+    assert entity.catalog is not None  # `plan_recommendations` has seen to it
+    ids = read_catalog("item", entity, [])[entity.catalog.key].combine_chunks()
+    at = KeyIndex(id_keys(ids)[0]).lookup(keys)
+    return ids.take(pa.array(np.maximum(at, 0))), torch.from_numpy(at < 0)

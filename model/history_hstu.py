@@ -1,0 +1,82 @@
+"""HSTU: pointwise aggregated attention without a softmax (Zhai et al., 2024)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .history_transformer import following, own
+from .sequence import Sequence
+
+
+class HstuLayer(nn.Module):
+    """One layer: SiLU attention with a bias per distance, its result normalised and gated, on top of a residual."""
+
+    def __init__(self, width: int, past: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.past = heads, past
+        self.norm, self.attended_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.inputs, self.outputs = nn.Linear(width, 4 * width), nn.Linear(width, width)
+        self.distances = nn.Parameter(torch.randn(past) * 0.02)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, sequence: Sequence, x: Tensor) -> Tensor:
+        """``[N, D]`` -> ``[N, D]``."""
+        width = x.shape[1]
+        gate, rest = F.silu(self.inputs(self.norm(x))).split([width, 3 * width], 1)
+        rows, longest = sequence.rows, sequence.longest
+        queries, keys, values = (
+            sequence.padded(rest).view(rows, longest, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        attended = sequence.packed(
+            hstu_attention(queries, keys, values, self.distances, self.past).transpose(1, 2).flatten(2)
+        )
+        return x + self.outputs(self.dropout(self.attended_norm(attended) * gate))
+
+
+def hstu_attention(queries: Tensor, keys: Tensor, values: Tensor, distances: Tensor, past: int) -> Tensor:
+    """Each item takes of those before it and of itself, silu(q k + bias of their distance) / L.
+
+    Args:
+        queries, keys, values: ``[B, H, T, D / H]``; what is behind a row's items has no part in what they get.
+        distances: ``[L]`` bias per distance, T <= L.
+        past: L, which divides, so that a result does not depend on how long other rows are.
+
+    Returns:
+        ``[B, H, T, D / H]``.
+    """
+    places = torch.arange(queries.shape[2], device=queries.device)
+    apart = places[:, None] - places
+    scores = queries @ keys.transpose(-1, -2) + distances[apart.clamp_min(0)]
+    return (F.silu(scores) * (apart >= 0) / past) @ values
+
+
+class Hstu(nn.Module):
+    """The newest item's state after layers of `HstuLayer`.
+
+    Args:
+        width: D.
+        past: L, most items a row has.
+        layers, heads, dropout: of the layers.
+    """
+
+    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(past, width) * 0.1)
+        self.layers = nn.ModuleList(HstuLayer(width, past, heads, dropout) for _ in range(layers))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+
+    def states(self, sequence: Sequence) -> Tensor:
+        """``[N, D]``: what each item says, seen together with those before it."""
+        x = self.dropout(sequence.items + self.positions.index_select(0, sequence.back))
+        for layer in self.layers:
+            x = layer(sequence, x)
+        return self.norm(x)
+
+    def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
+        """``[B, D]``; zeros for a row without past items."""
+        return sequence.newest(self.states(sequence))
+
+    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
+        """States, and what comes after each, as of `next_item.Finds`."""
+        states = self.states(sequence)
+        return (states, following(sequence)) if every else (sequence.newest(states), own(sequence))

@@ -1,0 +1,126 @@
+"""Self-attention over the past: SASRec (Kang & McAuley, 2018) and BERT4Rec (Sun et al., 2019)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .sequence import Sequence
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer, each behind its norm and on top of a residual.
+
+    Norms come first, as in eSASRec (2025); the paper of SASRec has them so, that of BERT4Rec after the residual.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.norm, self.forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, sequence: Sequence, x: Tensor) -> Tensor:
+        """``[N, D]`` -> ``[N, D]``."""
+        x = x + self.dropout(self.outputs(self._attend(sequence, self.inputs(self.norm(x)))))
+        return x + self.dropout(self.narrow(self.dropout(F.gelu(self.wide(self.forward_norm(x))))))
+
+    def _attend(self, sequence: Sequence, x: Tensor) -> Tensor:
+        """``[N, 3 D]`` -> ``[N, D]``."""
+        rows, longest = sequence.rows, sequence.longest
+        queries, keys, values = (
+            sequence.padded(x).view(rows, longest, 3, self.heads, x.shape[1] // 3 // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        mask = None
+        if not self.causal:  # causal queries see nothing behind their row's items, where the padding is
+            mask = (torch.arange(longest, device=x.device) < sequence.lengths[:, None])[:, None, None]
+        seen = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=self.causal)
+        return sequence.packed(seen.transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """Positions counted from the newest item, blocks, and a norm.
+
+    Args:
+        width: D.
+        past: L, most items a row has.
+        layers, heads, dropout: of the blocks.
+        causal: whether an item sees only those before it.
+    """
+
+    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float, causal: bool):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(past, width) * 0.1)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal) for _ in range(layers))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+
+    def forward(self, sequence: Sequence) -> Tensor:
+        """``[N, D]``: what each item says, seen together with those that it may see."""
+        x = self.dropout(sequence.items + self.positions.index_select(0, sequence.back))
+        for block in self.blocks:
+            x = block(sequence, x)
+        return self.norm(x)
+
+
+class SasRec(nn.Module):
+    """The newest item's state after causal self-attention. Arguments as of `Transformer`."""
+
+    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float):
+        super().__init__()
+        self.transformer = Transformer(width, past, layers, heads, dropout, causal=True)
+
+    def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
+        """``[B, D]``; zeros for a row without past items."""
+        return sequence.newest(self.transformer(sequence))
+
+    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
+        """States, and what comes after each, as of `next_item.Finds`."""
+        states = self.transformer(sequence)
+        return (states, following(sequence)) if every else (sequence.newest(states), own(sequence))
+
+
+class Bert4Rec(nn.Module):
+    """The state of a mask in the place of the next item, after self-attention in both directions.
+
+    In training further items are masked at random and are to be found too (Cloze); that the last place is always among
+    them is what BERT4Rec needs to be told to predict the future (Petrov & Macdonald, 2022). Arguments as of `Transformer`.
+    """
+
+    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float, mask_share: float):
+        super().__init__()
+        self.transformer = Transformer(width, past + 1, layers, heads, dropout, causal=False)
+        self.mask = nn.Parameter(torch.randn(width) * 0.1)
+        self.mask_share = mask_share
+
+    def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
+        """``[B, D]``."""
+        longer = sequence.with_one_more(self.mask)
+        return longer.newest(self.transformer(longer))
+
+    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
+        """States of masks, and what they stand for, as of `next_item.Finds`."""
+        at = torch.arange(len(sequence.row), device=sequence.row.device)
+        if not every:
+            return self(sequence), len(at) + torch.arange(sequence.rows, device=at.device)
+        hidden = torch.rand(len(at), device=at.device) < self.mask_share
+        shown = torch.where(hidden[:, None], self.mask.to(sequence.items.dtype), sequence.items)
+        longer = Sequence(shown, sequence.lengths, sequence.row, sequence.back, sequence.longest).with_one_more(
+            self.mask
+        )
+        states = self.transformer(longer)
+        found = torch.cat([states[at + sequence.row], longer.newest(states)])
+        rows = torch.arange(sequence.rows, device=at.device)
+        return found, torch.cat([torch.where(hidden, at, -1), len(at) + rows])
+
+
+def own(sequence: Sequence) -> Tensor:
+    """``[B]``: the rows' own items, which come behind the N past ones; -1 for a row without past items."""
+    at = len(sequence.row) + torch.arange(sequence.rows, device=sequence.row.device)
+    return torch.where(sequence.lengths > 0, at, -1)
+
+
+def following(sequence: Sequence) -> Tensor:
+    """``[N]``: what comes after each past item, another one or the row's own."""
+    at = torch.arange(len(sequence.row), device=sequence.row.device)
+    return torch.where(sequence.back > 0, at + 1, len(sequence.row) + sequence.row)

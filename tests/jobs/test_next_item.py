@@ -1,0 +1,108 @@
+"""Users as sequences: the real commands on users who go round a circle of items."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.unit.data.importer_sources import amazon_beauty_source
+
+from .commands import foundrank, without_temporaries
+
+SMALL = (
+    "text.vectors=none; model.embedding_dim=16; model.width=16; model.history.heads=1; model.history.dropout=0; "
+    "training.epochs=25; training.batch_size=32; training.learning_rate=0.02; training.sparse_learning_rate=0.2"
+)
+
+
+@pytest.fixture(scope="module")
+def circle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The imported experiment."""
+    folder = tmp_path_factory.mktemp("circle")
+    source = amazon_beauty_source(folder / "source", users=300)
+    told = foundrank("import", "amazon-beauty", source, folder / "data").stdout
+    assert "next: foundrank embed" in told
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def run(circle: Path) -> Path:
+    """A run that has learned what comes next, on two ranks."""
+    run = circle.parent / "run"
+    done = foundrank("train", circle, "--run-dir", run, "-p", 2, "--set", SMALL)
+    assert "validation NDCG@10 0." in done.stderr
+    return run
+
+
+def test_what_comes_next_is_learned_and_measured_among_all_items(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["next_item"] < 0.5 * lines[0]["next_item"]
+    told = foundrank("evaluate", run, "-p", 2).stdout
+    assert "next item, of 21" in told
+    (row,) = [row for row in json.loads((run / "evaluation.json").read_text())["next_item"] if row["slice"] == "all"]
+    # One item follows each, and past ones are left out: a model that learned finds it first, popularity by chance.
+    assert row["rows"] == 300
+    assert row["hr@5"] > 0.95
+    assert row["mrr@10"] > 0.9
+    assert row["popularity_hr@5"] < 0.6
+    one = foundrank("evaluate", run, "-p", 1).stdout
+    assert one == told
+
+
+def test_recommendations_are_the_next_items_and_none_of_the_past(run, circle, tmp_path):
+    users = circle / "events" / "beauty" / "test"
+    told = foundrank("recommend", run, users, tmp_path / "out", "-k", 5, "-p", 2).stdout
+    assert "best 5 items of 300 users" in told
+    assert without_temporaries(tmp_path / "out")[0] == "_SUCCESS"
+    given = {row["user_id"]: row for row in pq.read_table(users).to_pylist()}
+    got = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["user_id"] for row in got] == list(given)
+    first = 0
+    for row in got:
+        past = given[row["user_id"]]["history"]
+        assert len(row["items"]) == 5
+        assert not set(row["items"]) & set(past)
+        assert 21 not in row["items"]  # never seen, and without text nothing is known of it
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        first += row["items"][0] == past[-1] % 20 + 1
+    assert first > 0.9 * len(got)
+    # Again, it finds all done; with another K the folder holds something else.
+    part = next((tmp_path / "out").glob("part-*"))
+    written = part.stat().st_mtime_ns
+    foundrank("recommend", run, users, tmp_path / "out", "-k", 5)
+    assert part.stat().st_mtime_ns == written
+    assert "k differ" in foundrank("recommend", run, users, tmp_path / "out", "-k", 6, status=2).stderr
+
+
+def test_past_items_come_again_only_when_asked_for_and_no_user_is_left_out(run, circle, tmp_path):
+    users = pa.table({"user_id": [1, 2, 3], "history": pa.array([[4, 5], [], None], pa.list_(pa.int64()))})
+    pq.write_table(users, tmp_path / "users.parquet")
+    foundrank("recommend", run, tmp_path / "users.parquet", tmp_path / "out", "-k", 50, "--repeat")
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert [sorted(row["items"]) for row in rows] == [list(range(1, 21))] * 3
+
+
+def test_mistakes_are_told_before_work_starts(run, circle, tmp_path):
+    pq.write_table(pa.table({"user_id": [1]}), tmp_path / "users.parquet")
+    told = foundrank("recommend", run, tmp_path / "users.parquet", tmp_path / "out", status=2).stderr
+    assert "'history'" in told
+    assert not (tmp_path / "out").exists()
+    broken = circle.parent / "broken"
+    shutil.copytree(run, broken)
+    file = broken / "experiment.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("next_item:", "unknown_item:"))
+    assert "next_item" in foundrank("evaluate", broken, status=2).stderr  # the nearest key
+    for change, words in (
+        ("model.next_item=null", "nothing to learn"),
+        ("model.history.encoder=din", "next_item needs history.encoder"),
+        ("model.history.heads=3", "cannot be divided by history.heads 3"),
+        ("entities.user.history=null", "rows have no history"),
+        ("model.gate=none", "no vectors of past items"),
+    ):
+        told = foundrank("train", circle, "--run-dir", tmp_path / "no", "--set", change, status=2).stderr
+        assert words in " ".join(told.split()), change
+    assert not (tmp_path / "no").exists()
