@@ -59,9 +59,9 @@ def run_ranks(module: str, *options: object) -> dict[str, Any]:
     return last_line(["torchrun", "--nproc_per_node", str(RANKS), "-m", module, *options])
 
 
-def last_line(command: list[object]) -> dict[str, Any]:
-    """Runs a command, one thread per process, and reads its last line."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def last_line(command: list[object], threads: int = 1) -> dict[str, Any]:
+    """Runs a command, some threads per process, and reads its last line."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         list(map(str, command)),
         check=True,

@@ -14,7 +14,7 @@ from .checkpoint_folder import best
 from .run_folder import differences, open_run
 
 # What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
-_MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text"}
+_MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text", "next_item"}
 # Of `text`: where vectors are and how fast they are made is no matter, what they mean is.
 _TEXT = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction")
 
@@ -54,12 +54,13 @@ def pretrained(experiment: Experiment) -> Pretrained:
         raise UserError(
             f"init_from: {run}",
             f"is a run of another model ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})",
-            "Give both experiments the same `model` and `text`; dropout, alignment and weights of losses may differ.",
+            "Give both experiments the same `model` and `text`; dropout, alignment, next_item and weights of losses may differ.",
         )
     return Pretrained(run, base, statistics, statistics.layout(base))
 
 
 def _meaning(experiment: Experiment) -> dict[str, Any]:
     model = {name: value for name, value in experiment.model.model_dump().items() if name not in _MAY_CHANGE}
+    del model["history"]["dropout"]
     text = {name: getattr(experiment.text, name) for name in _TEXT}
     return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}

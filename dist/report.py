@@ -30,6 +30,16 @@ COLUMNS = (
 )
 HEADERS = ("rows", "positives", "AUC", "oracle", "popularity", "GAUC", "NDCG@10", "log loss", "NE", "calibration")
 COUNTS = ("rows", "positives")
+OF_TASKS = ("auc", "cold", "gates", "numbers")
+RANKED = {
+    "hr@5": "HR@5",
+    "hr@10": "HR@10",
+    "hr@20": "HR@20",
+    "ndcg@10": "NDCG@10",
+    "mrr@10": "MRR@10",
+    "popularity_hr@10": "HR@10 of popularity",
+    "popularity_ndcg@10": "NDCG@10 of popularity",
+}
 
 
 def write_report(run: Path) -> Path:
@@ -52,17 +62,18 @@ def write_report(run: Path) -> Path:
     raw, experiment = _read_experiment(run / EXPERIMENT)
     facts = _read_json(run / RUN_INFO)
     metrics, unreadable = read_metrics(run / METRICS)
-    validation = _read_json(run / VALIDATION).get("rows", [])
+    validation = _read_json(run / VALIDATION)
     evaluation = _read_json(run / EVALUATION)
-    rows = evaluation.get("rows", [])
+    rows, found = evaluation.get("rows", []), evaluation.get("next_item", [])
     name = str(experiment.get("name") or run.resolve().name)
 
-    sections = {
+    sections = {"next": ("The next item", _next_item(found))} if found else {}
+    sections |= {
         "auc": ("AUC per domain", _bounds(rows)),
         "cold": ("Warm and cold", _warm_and_cold(rows)),
         "gates": ("What each domain listens to", _gates(evaluation.get("gates") or {})),
         "training": ("Training", _training(metrics, unreadable)),
-        "validation": ("Validation", _validation(validation)),
+        "validation": ("Validation", _validation(validation.get("rows", []), validation.get("next_item", []))),
         "speed": ("Speed", _speed(metrics)),
         "numbers": ("Every number", _numbers(rows, _cold_domains(experiment))),
         "tables": ("Embedding tables", _tables(facts.get("tables") or {}, facts.get("plan"))),
@@ -71,10 +82,12 @@ def write_report(run: Path) -> Path:
             [html.fold(EXPERIMENT, raw) if raw else html.absent(f"No {EXPERIMENT}.")],
         ),
     }
+    if found and not rows:  # a model without tasks has nothing to say there
+        sections = {anchor: part for anchor, part in sections.items() if anchor not in OF_TASKS}
     links = "".join(f'<a href="#{anchor}">{html.text(title)}</a>' for anchor, (title, _) in sections.items())
     body = [f"<header>\n<h1>{html.text(name)}</h1>"]
     body += [
-        _headline(rows, str(evaluation.get("split", "test"))),
+        _headline(rows, found, str(evaluation.get("split", "test"))),
         _facts(facts, metrics),
         f"<nav>{links}</nav>\n</header>",
     ]
@@ -85,8 +98,18 @@ def write_report(run: Path) -> Path:
     return report
 
 
-def _headline(rows: Sequence[Row], split: str) -> str:
+def _headline(rows: Sequence[Row], found: Sequence[Row], split: str) -> str:
     cards = []
+    for row in found:
+        if row["slice"] == "all":
+            title = f'<span class="faint">next item in {html.text(row["domain"])} · HR@10</span><b>{html.number(row["hr@10"])}</b>'
+            items = [
+                ("NDCG@10", row["ndcg@10"]),
+                ("MRR@10", row["mrr@10"]),
+                ("HR@10 of popularity", row["popularity_hr@10"]),
+            ]
+            body = "".join(f"<dt>{name}</dt><dd>{html.number(value)}</dd>" for name, value in items)
+            cards.append(f'<div class="card">{title}<dl>{body}</dl></div>')
     for task, slices in summary(rows).items():
         if "all" not in slices:
             continue
@@ -120,6 +143,16 @@ def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> str:
     if facts.get("seconds") is not None:
         items.append(("training time", html.duration(facts["seconds"])))
     return html.listing(items, "facts") if items else ""
+
+
+def _next_item(rows: Sequence[Row]) -> list[str]:
+    groups: dict[str, list[list[str]]] = {}
+    for row in rows:
+        cells = [row["slice"].replace("_", " "), html.count(row["rows"]), *(html.number(row[k]) for k in RANKED)]
+        groups.setdefault(row["domain"], []).append(cells)
+    header = ("domain", "slice", "rows", *RANKED.values())
+    words = f"Where each row's item ranks among all {html.count(rows[0]['items'])} items, past ones left out; nothing is sampled."
+    return [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
 
 
 def _bounds(rows: Sequence[Row]) -> list[str]:
@@ -208,10 +241,16 @@ def _training(metrics: Sequence[Row], unreadable: int) -> list[str]:
     return parts
 
 
-def _validation(rows: Sequence[Row]) -> list[str]:
-    if not any(row.get("auc") is not None and row.get("slice", "all") == "all" for row in rows):
-        return [html.absent("Not evaluated on a validation split.")]
-    return [html.figure(plots.validation_curves(rows), "AUC on the validation split. Dashed: the mean over domains.")]
+def _validation(rows: Sequence[Row], found: Sequence[Row]) -> list[str]:
+    parts = []
+    if any(row.get("auc") is not None and row.get("slice", "all") == "all" for row in rows):
+        parts.append(
+            html.figure(plots.validation_curves(rows), "AUC on the validation split. Dashed: the mean over domains.")
+        )
+    if found:
+        curves = plots.validation_curves([{**row, "task": "next item"} for row in found], "ndcg@10", "NDCG@10")
+        parts.append(html.figure(curves, "NDCG@10 of the next item on the validation split."))
+    return parts or [html.absent("Not evaluated on a validation split.")]
 
 
 def _speed(metrics: Sequence[Row]) -> list[str]:

@@ -180,9 +180,9 @@ def _small_panels(
 
 
 @rc_context(STYLE)
-def validation_curves(rows: Sequence[Row]) -> str:
-    """Per task: each domain's AUC on the validation split after each epoch, and their mean."""
-    rows = [r for r in rows if r.get("slice", "all") == "all" and r.get("auc") is not None]
+def validation_curves(rows: Sequence[Row], metric: str = "auc", label: str = "AUC") -> str:
+    """Per task: each domain's metric on the validation split after each epoch, and their mean."""
+    rows = [r for r in rows if r.get("slice", "all") == "all" and r.get(metric) is not None]
     domains, tasks = names(rows, "domain"), names(rows, "task")
     columns = min(2, len(tasks))
     lines = math.ceil(len(tasks) / columns)
@@ -191,21 +191,21 @@ def validation_curves(rows: Sequence[Row]) -> str:
     for axes, task in each_panel(figure.subplots(lines, columns, squeeze=False), tasks):
         ends = []
         for place, domain in enumerate(domains):
-            points = sorted((r["epoch"], r["auc"]) for r in rows if r["task"] == task and r["domain"] == domain)
+            points = sorted((r["epoch"], r[metric]) for r in rows if r["task"] == task and r["domain"] == domain)
             if points:
                 colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
                 axes.plot(*zip(*points, strict=True), marker=marker, markersize=4.5, color=colour, linewidth=1.5)
                 ends.append((points[-1], short(domain, 22), colour))
         epochs = sorted({r["epoch"] for r in rows if r["task"] == task})
-        means = [np.mean([r["auc"] for r in rows if r["task"] == task and r["epoch"] == e]) for e in epochs]
+        means = [np.mean([r[metric] for r in rows if r["task"] == task and r["epoch"] == e]) for e in epochs]
         axes.plot(epochs, means, color=INK, linewidth=2.4, linestyle=(0, (4, 2)))
         ends.append(((epochs[-1], means[-1]), "mean", INK))
-        axes.set(title=task, xlabel="epoch", ylabel="AUC")
+        axes.set(title=task, xlabel="epoch", ylabel=label)
         if len(epochs) <= 12:
             axes.set_xticks(epochs, [f"{e:g}" for e in epochs])
         axes.margins(x=0.04 if len(epochs) > 1 else 1)
         _label_ends(axes, ends, gap=0.17 / (height - 0.8))
-    return svg(figure, "Validation AUC per epoch, domain and task")
+    return svg(figure, f"Validation {label} per epoch, domain and task")
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[tuple[float, float], str, str]], gap: float) -> None:

@@ -1,6 +1,6 @@
 """Finding the next item among all items: vectors of all of them, and where the one that came ranks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,14 @@ _CELLS = 1 << 24  # scores held at a time
 _NEVER = float("-inf")
 
 
-def draw_candidates(encoder: EventEncoder, epoch: int, rank: int) -> Draw:
-    """What draws a training step's candidates; seed, epoch, rank and step decide."""
+def draw_candidates(encoder: EventEncoder, rank: int) -> Callable[[int], Draw]:
+    """Epoch -> what draws its steps' candidates; seed, epoch, rank and step decide."""
     objective, training = encoder.experiment.model.next_item, encoder.experiment.training
     if objective is None:
-        return lambda step: NONE
+        return lambda epoch: lambda step: NONE
+    items, everything = encoder.items(trained=True), objective.loss == "softmax"
     padded = padded_rows(training.batch_size, len(encoder.layout.domains))
-    key = (encoder.experiment.seed, epoch, rank)
-    return drawn(encoder.items(trained=True), encoder.layout, padded, objective.loss == "softmax", key)
+    return lambda epoch: drawn(items, encoder.layout, padded, everything, (encoder.experiment.seed, epoch, rank))
 
 
 def item_vectors(model: nn.Module, encoder: EventEncoder, items: Items, runtime: Runtime) -> Tensor:

@@ -72,6 +72,10 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     """
     experiment = open_experiment(job.run)
     checkpoint = best(job.run)
+    if not any(domain.tasks for domain in experiment.domains.values()):
+        raise UserError(
+            job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
+        )
     _check_domain(job, experiment)
     files = list_events(pattern_of(job.source), "the input to score", job.policy)
     schema = open_parquet(files.files[0]).schema_arrow

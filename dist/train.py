@@ -84,6 +84,7 @@ def train(
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
     weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
     reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains)))
+    draw = draw_candidates(encoder, runtime.rank)
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
     log = TrainingLog(run, experiment, runtime, layout, times)
     log.start(step)
@@ -100,7 +101,7 @@ def train(
         plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
         plan = plans[runtime.rank]
         done = 1 - sum(sum(p.rows) for p in plans) / max(rows_in(chunks), 1)
-        read = reader.batches(plan, first, draw_candidates(encoder, epoch, runtime.rank))
+        read = reader.batches(plan, first, draw(epoch))
         if runtime.device.type == "cuda":
             read = map(Batch.pin_memory, read)  # so that copies to the GPU go on beside its work
         batches = log.timed(watchdog.reading(prefetch(read, training.prefetch_batches)))

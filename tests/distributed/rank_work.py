@@ -43,7 +43,7 @@ def batches_of(encoder: EventEncoder, rank: int, world_size: int) -> Iterator[Ba
     chunks = epoch_chunks(files, weights, experiment.seed, 0, experiment.training.shuffle_rows)
     plan = deal(chunks, world_size, experiment.training.batch_size)[rank]
     reader = Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains)))
-    return reader.batches(plan, draw=draw_candidates(encoder, 0, rank))
+    return reader.batches(plan, draw=draw_candidates(encoder, rank)(0))
 
 
 @dataclass

@@ -70,7 +70,7 @@ HISTORIES = {
 )
 def test_training_equals_the_unsharded_reference(small, sharding: str, of_history: list[str]):
     # Row-wise Adagrad blows up the last digits of a row whose gradients are all next to nothing.
-    close = CLOSE | {"atol": 1e-4 if of_history else CLOSE["atol"]}
+    close = CLOSE | {"atol": 5e-4 if of_history else CLOSE["atol"]}
     experiment = small(
         f"training.sharding={sharding}", "training.gradient_clip=0.05", *of_history
     )  # small enough to clip

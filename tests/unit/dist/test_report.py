@@ -125,6 +125,42 @@ def test_every_figure_is_drawn_from_its_own_file(run, report):
         assert Page(write_report(run).read_text()).tags.count("svg") == drawn
 
 
+def test_a_run_that_finds_the_next_item_says_how_often_and_leaves_out_what_is_of_tasks(tmp_path):
+    found = {
+        f"{prefix}{name}@{k}": 0.25
+        for prefix in ("", "popularity_")
+        for name in ("hr", "ndcg", "mrr")
+        for k in (5, 10, 20)
+    }
+    rows = [
+        {"domain": "beauty", "slice": part, "rows": 7, "items": 1234, **found, "hr@10": 0.5}
+        for part in ("all", "cold_items")
+    ]
+    write_json(tmp_path / "evaluation.json", {"split": "test", "rows": [], "gates": {}, "next_item": rows})
+    write_json(
+        tmp_path / "validation.json", {"rows": [], "next_item": [{**rows[0], "step": e, "epoch": e} for e in (1, 2)]}
+    )
+    page = Page(write_report(tmp_path).read_text())
+    words = " ".join(page.words)
+    for expected in (
+        "The next item",
+        "next item in beauty · HR@10",
+        "0.5000",
+        "among all 1,234 items",
+        "cold items",
+        "NDCG@10",
+    ):
+        assert expected in words, expected
+    assert "AUC per domain" not in words
+    assert page.tags.count("svg") == 1  # the validation curve
+    write_json(
+        tmp_path / "evaluation.json", {"split": "test", "rows": [row("shop", "click")], "gates": {}, "next_item": rows}
+    )
+    both = " ".join(Page(write_report(tmp_path).read_text()).words)
+    assert "AUC per domain" in both
+    assert "The next item" in both
+
+
 def test_stands_alone(report):
     source = report.read_text()
     page = Page(source)
