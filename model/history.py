@@ -9,8 +9,8 @@ from torch import nn
 from ..data.layout import Layout, id_key
 from ..data.settings import ModelConfig
 from .history_din import Din
-from .history_hstu import Hstu
-from .history_transformer import Bert4Rec, SasRec
+from .history_hstu import HstuLayer
+from .history_transformer import Bert4Rec, Block, Causal, Stack
 from .next_item import NextItem
 from .past_items import PastItems
 
@@ -27,17 +27,21 @@ class History(nn.Module):
     def __init__(self, layout: Layout, config: ModelConfig, batch_size: int):
         super().__init__()
         self.items = PastItems(layout)
-        self.encoder = _make_encoder(config, layout.past)
+        self.encoder = make_encoder(config, layout.past)
         self.objective: NextItem | None = None
         if config.next_item is not None:
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.tables[id_key("item")])
 
 
-def _make_encoder(config: ModelConfig, past: int) -> Din | Bert4Rec | Hstu | SasRec:
-    chosen = config.history
+def make_encoder(config: ModelConfig, past: int) -> Din | Bert4Rec | Causal:
+    """The encoder that the experiment names, for histories of up to ``past`` items."""
+    chosen, width = config.history, config.width
+    layers, dropout = range(chosen.layers), chosen.dropout
     if chosen.encoder == "din":
-        return Din(config.width)
-    blocks = (config.width, past, chosen.layers, chosen.heads, chosen.dropout)
-    if chosen.encoder == "bert4rec":
-        return Bert4Rec(*blocks, config.next_item.mask_share if config.next_item else 0.0)
-    return (Hstu if chosen.encoder == "hstu" else SasRec)(*blocks)
+        return Din(width)
+    if chosen.encoder == "hstu":
+        return Causal(Stack(width, past, (HstuLayer(width, past, chosen.heads, dropout) for _ in layers), dropout))
+    if chosen.encoder == "sasrec":
+        return Causal(Stack(width, past, (Block(width, chosen.heads, dropout, True) for _ in layers), dropout))
+    both_ways = Stack(width, past + 1, (Block(width, chosen.heads, dropout, False) for _ in layers), dropout)
+    return Bert4Rec(both_ways, width, config.next_item.mask_share if config.next_item else 0.0)

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .history_transformer import following, own
 from .sequence import Sequence
 
 
@@ -48,35 +47,3 @@ def hstu_attention(queries: Tensor, keys: Tensor, values: Tensor, distances: Ten
     apart = places[:, None] - places
     scores = queries @ keys.transpose(-1, -2) + distances[apart.clamp_min(0)]
     return (F.silu(scores) * (apart >= 0) / past) @ values
-
-
-class Hstu(nn.Module):
-    """The newest item's state after layers of `HstuLayer`.
-
-    Args:
-        width: D.
-        past: L, most items a row has.
-        layers, heads, dropout: of the layers.
-    """
-
-    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float):
-        super().__init__()
-        self.positions = nn.Parameter(torch.randn(past, width) * 0.1)
-        self.layers = nn.ModuleList(HstuLayer(width, past, heads, dropout) for _ in range(layers))
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
-
-    def states(self, sequence: Sequence) -> Tensor:
-        """``[N, D]``: what each item says, seen together with those before it."""
-        x = self.dropout(sequence.items + self.positions.index_select(0, sequence.back))
-        for layer in self.layers:
-            x = layer(sequence, x)
-        return self.norm(x)
-
-    def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
-        """``[B, D]``; zeros for a row without past items."""
-        return sequence.newest(self.states(sequence))
-
-    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
-        """States, and what comes after each, as of `next_item.Finds`."""
-        states = self.states(sequence)
-        return (states, following(sequence)) if every else (sequence.newest(states), own(sequence))

@@ -1,5 +1,7 @@
 """Self-attention over the past: SASRec (Kang & McAuley, 2018) and BERT4Rec (Sun et al., 2019)."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,20 +41,20 @@ class Block(nn.Module):
         return sequence.packed(seen.transpose(1, 2).flatten(2))
 
 
-class Transformer(nn.Module):
+class Stack(nn.Module):
     """Positions counted from the newest item, blocks, and a norm.
 
     Args:
         width: D.
-        past: L, most items a row has.
-        layers, heads, dropout: of the blocks.
-        causal: whether an item sees only those before it.
+        positions: most items a row has.
+        blocks: each called with the sequence and ``[N, D]``, and gives ``[N, D]``.
+        dropout: of what goes in.
     """
 
-    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float, causal: bool):
+    def __init__(self, width: int, positions: int, blocks: Iterable[nn.Module], dropout: float):
         super().__init__()
-        self.positions = nn.Parameter(torch.randn(past, width) * 0.1)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal) for _ in range(layers))
+        self.positions = nn.Parameter(torch.randn(positions, width) * 0.1)
+        self.blocks = nn.ModuleList(blocks)
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
 
     def forward(self, sequence: Sequence) -> Tensor:
@@ -63,20 +65,20 @@ class Transformer(nn.Module):
         return self.norm(x)
 
 
-class SasRec(nn.Module):
-    """The newest item's state after causal self-attention. Arguments as of `Transformer`."""
+class Causal(nn.Module):
+    """The newest item's state, after blocks in which an item sees only those before it: SASRec's, HSTU's."""
 
-    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float):
+    def __init__(self, stack: Stack):
         super().__init__()
-        self.transformer = Transformer(width, past, layers, heads, dropout, causal=True)
+        self.stack = stack
 
     def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
         """``[B, D]``; zeros for a row without past items."""
-        return sequence.newest(self.transformer(sequence))
+        return sequence.newest(self.stack(sequence))
 
     def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
         """States, and what comes after each, as of `next_item.Finds`."""
-        states = self.transformer(sequence)
+        states = self.stack(sequence)
         return (states, following(sequence)) if every else (sequence.newest(states), own(sequence))
 
 
@@ -84,19 +86,24 @@ class Bert4Rec(nn.Module):
     """The state of a mask in the place of the next item, after self-attention in both directions.
 
     In training further items are masked at random and are to be found too (Cloze); that the last place is always among
-    them is what BERT4Rec needs to be told to predict the future (Petrov & Macdonald, 2022). Arguments as of `Transformer`.
+    them is what BERT4Rec needs to be told to predict the future (Petrov & Macdonald, 2022).
+
+    Args:
+        stack: of blocks that are not causal, with a position more than rows have items.
+        width: D.
+        mask_share: of past items, in training.
     """
 
-    def __init__(self, width: int, past: int, layers: int, heads: int, dropout: float, mask_share: float):
+    def __init__(self, stack: Stack, width: int, mask_share: float):
         super().__init__()
-        self.transformer = Transformer(width, past + 1, layers, heads, dropout, causal=False)
+        self.stack = stack
         self.mask = nn.Parameter(torch.randn(width) * 0.1)
         self.mask_share = mask_share
 
     def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
         """``[B, D]``."""
         longer = sequence.with_one_more(self.mask)
-        return longer.newest(self.transformer(longer))
+        return longer.newest(self.stack(longer))
 
     def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
         """States of masks, and what they stand for, as of `next_item.Finds`."""
@@ -108,7 +115,7 @@ class Bert4Rec(nn.Module):
         longer = Sequence(shown, sequence.lengths, sequence.row, sequence.back, sequence.longest).with_one_more(
             self.mask
         )
-        states = self.transformer(longer)
+        states = self.stack(longer)
         found = torch.cat([states[at + sequence.row], longer.newest(states)])
         rows = torch.arange(sequence.rows, device=at.device)
         return found, torch.cat([torch.where(hidden, at, -1), len(at) + rows])

@@ -10,11 +10,7 @@ from .jobs.commands import foundrank
 
 
 class _Folders(LoadScopeScheduling):
-    """The tests of jobs/ go to one worker, which makes their run once; all else goes to whichever is free, file by file.
-
-    Those of jobs/ take longest. They begin early, as folders come in the order of their names (``--no-loadscope-reorder``): by the
-    number of tests, as pytest-xdist would have it, they would begin last and one worker wait for them.
-    """
+    """The tests of jobs/ go to one worker, which makes their run once; all else goes to whichever is free, file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foundrank.model.history_din import Din
-from foundrank.model.history_hstu import Hstu, hstu_attention
-from foundrank.model.history_transformer import Bert4Rec, Block, SasRec
+from foundrank.data.settings import HistoryEncoderConfig, ModelConfig, NextItemConfig
+from foundrank.model.history import make_encoder
+from foundrank.model.history_hstu import hstu_attention
+from foundrank.model.history_transformer import Block
 from foundrank.model.sequence import Sequence
 
 WIDTH, PAST, HEADS = 8, 6, 2
@@ -20,13 +21,11 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 def make(name: str) -> nn.Module:
     torch.manual_seed(1)
-    blocks = (WIDTH, PAST, 2, HEADS, 0.0)
-    module = {
-        "din": lambda: Din(WIDTH),
-        "sasrec": lambda: SasRec(*blocks),
-        "bert4rec": lambda: Bert4Rec(*blocks, 0.5),
-        "hstu": lambda: Hstu(*blocks),
-    }[name]()
+    history = {"encoder": name, "heads": HEADS, "dropout": 0.0}
+    config = ModelConfig(width=WIDTH, history=HistoryEncoderConfig.model_validate(history))
+    if name == "bert4rec":
+        config = config.model_copy(update={"next_item": NextItemConfig(mask_share=0.5)})
+    module = make_encoder(config, PAST)
     for parameter in module.parameters():  # biases too: what starts at zero would hide a mistake
         nn.init.normal_(parameter, std=0.5)
     return module.eval()
