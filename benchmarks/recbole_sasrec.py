@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd  # pyright: ignore[reportMissingImports]
+import pyarrow.parquet as pq
 import recbole  # pyright: ignore[reportMissingImports]
 import torch
 from recbole.config import Config  # pyright: ignore[reportMissingImports]
@@ -25,9 +26,9 @@ source, folder, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 sys.argv = sys.argv[:1]  # RecBole reads the command line too
 np.float_ = np.float64  # what this RecBole still calls by names that NumPy has given up
 (folder / "beauty").mkdir(parents=True, exist_ok=True)
-events = pd.read_parquet(source).rename(
-    columns={"user_id": "user_id:token", "item_id": "item_id:token", "position": "timestamp:float"}
-)
+columns = {"user_id": "user_id:token", "item_id": "item_id:token", "position": "timestamp:float"}
+table = pq.read_table(source)
+events = pd.DataFrame({new: table[old].to_numpy() for old, new in columns.items()})
 events.to_csv(folder / "beauty" / "beauty.inter", sep="\t", index=False)
 config = Config(
     model="SASRec",

@@ -2,7 +2,7 @@
 
     python -m benchmarks.sequences --source DATA/amazon_beauty --recbole PYTHON
 
-``PYTHON`` is that of an environment of its own: ``pip install recbole "pandas<2.2" "numpy<2" pyarrow``. Both have two cores: RecBole in one
+``PYTHON`` is that of an environment of its own: ``pip install recbole "pandas<2.2" "numpy<2" "pyarrow<20"``. Both have two cores: RecBole in one
 process, foundrank in two ranks. What is counted is items to be found a second, as RecBole makes a sample of each.
 """
 
