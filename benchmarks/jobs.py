@@ -24,10 +24,11 @@ RANKS = 2
 _LOOK_EVERY = 0.1  # seconds
 
 
-def run_foundrank(*arguments: object) -> str:
-    """Runs a command line and returns what it printed."""
+def run_foundrank(*arguments: object, threads: int | None = None) -> str:
+    """Runs a command line, with some threads per process or as many as it chooses, and returns what it printed."""
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     return subprocess.run(
-        _command(arguments), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        _command(arguments), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ).stdout
 
 

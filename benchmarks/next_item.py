@@ -7,12 +7,9 @@ done already is kept; run again, it goes on.
 """
 
 import json
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,26 +61,14 @@ def _measured(data: Path, work: Path, arm: str, seed: int) -> dict[str, Any]:
     run = work / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
     if not (run / "evaluation.json").is_file():
         changes = [word for change in (*ARMS[arm], f"seed={seed}") for word in ("--set", change)]
-        _alone("train", data, "--run-dir", run, "-p", 1, *changes)
-        _alone("evaluate", run, "-p", 1)
+        run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
+        run_foundrank("evaluate", run, "-p", 1, threads=1)
     found = {row["slice"]: row for row in json.loads((run / "evaluation.json").read_text())["next_item"]}
     info = json.loads((run / "run.json").read_text())
     epochs = json.loads((run / "validation.json").read_text())["next_item"][-1]["epoch"]
     result = {"arm": arm, "seed": seed, "test": found, "parameters": info["parameters"], "epochs": epochs}
     print(f"{arm}, seed {seed}:", *(f"{name} {found['all'][name]:.4f}" for name in METRICS), flush=True)
     return result | {"epoch_s": info["seconds"] / epochs}
-
-
-def _alone(*arguments: object) -> None:
-    """A command on one thread."""
-    command = [sys.executable, "-m", "foundrank.dist.cli", *map(str, arguments)]
-    subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 def section(written: Mapping[str, Any]) -> str:

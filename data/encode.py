@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from .assemble import assemble
 from .batch import Batch
-from .catalog import read_catalog, read_catalog_features
+from .catalog import read_catalog_features
 from .columns import comes_from_catalog, needed_columns
 from .errors import UserError
 from .experiment import EntityConfig, Experiment, FeatureConfig
@@ -34,6 +34,7 @@ class _Columns:
 
 @dataclass
 class _Catalog:
+    keys: np.ndarray
     index: KeyIndex
     columns: _Columns
 
@@ -169,7 +170,7 @@ class EventEncoder:
         table, entity = self.statistics.tables[id_key("item")], self.experiment.entities.item
         keys = table.keys if isinstance(table, Vocabulary) else np.zeros(0, np.uint64)
         if entity.catalog is not None:
-            listed, _ = id_keys(read_catalog("item", entity, [])[entity.catalog.key])
+            listed = self._catalogs["item"].keys
             keys = np.concatenate([keys, listed[table.lookup(listed) == 0] if len(keys) else listed])
         elif not isinstance(table, Vocabulary):
             raise UserError(
@@ -273,4 +274,4 @@ class EventEncoder:
         assert entity.catalog is not None
         features, table = read_catalog_features(name, entity)
         keys, _ = id_keys(table[entity.catalog.key])
-        return _Catalog(KeyIndex(keys), self._encode_features(features, table, entity.catalog.path))
+        return _Catalog(keys, KeyIndex(keys), self._encode_features(features, table, entity.catalog.path))

@@ -141,11 +141,11 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
             text_of[name] = text_key(name)
             vectors[text_key(name)] = size
     table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
-    if user.history is not None and text_sizes.get("item"):
+    tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
+    if user.history is not None and text_sizes.get("item") and tasks:  # without tasks nothing looks at the mean text
         text_of[HISTORY] = text_key(HISTORY)
         vectors[text_key(HISTORY)] = text_sizes["item"]
 
-    tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
     weights = tuple(
         tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values()
     )

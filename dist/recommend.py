@@ -22,13 +22,12 @@ from ..data.rows import Rows
 from ..data.settings import BadDataConfig
 from ..data.values import ragged_keys
 from ..data.vocabulary import KeyIndex
-from .checkpoint import load
-from .checkpoint_folder import best, checked_best
+from .checkpoint_folder import best
 from .retrieval import Retriever
-from .run_folder import open_experiment, open_run
+from .run_folder import open_experiment
 from .runtime import Runtime
+from .score import model_of
 from .score_plan import Part, claimed_parts, pattern_of, succeed, unfinished, write_part
-from .sharding import replicate, shard
 
 _ROWS = 1024  # users at a time
 _WHOLE = 1 << 30  # longer than any history
@@ -93,15 +92,9 @@ def recommend(job: RecommendJob, runtime: Runtime) -> int:
     Raises:
         UserError: as `plan_recommendations`, or a damaged checkpoint.
     """
-    experiment, statistics = open_run(job.run)
-    checkpoint = checked_best(job.run, runtime)
     parts = runtime.on_main(lambda: plan_recommendations(job))
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
-    encoder = EventEncoder(experiment, statistics)
-    replicated = replicate(encoder.layout, experiment, runtime)
-    model = replicated or shard(encoder.layout, experiment, runtime)
-    load(checkpoint, model)
-    model.eval()
+    encoder, model, replicated = model_of(job.run, runtime)
     work = _Recommender(model, encoder, runtime, job)
     for turn in range(0, len(todo), runtime.world_size):
         together = todo[turn : turn + runtime.world_size]
@@ -123,12 +116,15 @@ class _Recommender:
         self._retriever = Retriever(model, encoder, runtime)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = _needs(encoder.experiment)
+        self._ids: dict[pa.DataType, tuple[pa.Array, Tensor]] = {}
 
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part, a thousand users at a time."""
         names = [need.name for need in self._needs]
         kind = _history_type(part.file, self._encoder.experiment)
-        ids, nameless = _item_ids(self._encoder, self._retriever.items.keys, kind)
+        if kind not in self._ids:
+            self._ids[kind] = _item_ids(self._encoder, self._retriever.items.keys, kind)
+        ids, nameless = self._ids[kind]
         done = [self._table(t, ids, nameless) for t in iterate_group(part.file, part.group, names, _ROWS)]
         if not done:
             nothing = open_parquet(part.file).schema_arrow.empty_table().select(names)

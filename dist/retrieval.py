@@ -15,6 +15,7 @@ from ..data.past import NONE, Draw, Items, drawn
 from ..data.plan import deal, ordered_chunks, padded_rows
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
+from ..data.vocabulary import KeyIndex
 from .runtime import Runtime
 
 CUTOFFS = (5, 10, 20)
@@ -64,17 +65,15 @@ class Retriever:
         self._at = torch.full((encoder.layout.tables[id_key("item")],), -1)
         known = np.flatnonzero(self.items.rows > 0)
         self._at[torch.from_numpy(self.items.rows[known])] = torch.from_numpy(known)
-        self._order = np.argsort(self.items.keys)
+        self._index = KeyIndex(self.items.keys)
 
     def scores(self, users: Tensor) -> Tensor:
         """``[B, C]`` for user vectors ``[B, D]``; minus infinity for items that nothing is known of."""
         return (users @ self.vectors.T).masked_fill_(self._no_vector, _NEVER)
 
     def place_of_keys(self, keys: np.ndarray) -> np.ndarray:
-        """``[N]`` int64 position among all items of each key; -1 for one that is not among them."""
-        sorted_keys = self.items.keys[self._order]
-        at = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-        return np.where(sorted_keys[at] == keys, self._order[at], -1)
+        """``[N]`` position among all items of each key; -1 for one that is not among them."""
+        return self._index.lookup(keys)
 
     def past_of(self, batch: Batch, columns: int) -> tuple[Tensor, Tensor]:
         """Row and position among all items of each past item of a batch on the host that has a row in the item table."""
@@ -113,9 +112,8 @@ def next_item_rows(
     retriever = Retriever(model, encoder, runtime)
     popularity = torch.from_numpy(retriever.items.counts)
     for users, batch in user_vectors(model, encoder, files, runtime):
-        chosen = ~batch.label_mask.any(1) | ((batch.labels > 0) & batch.label_mask).any(1)
         assert batch.past is not None
-        target = torch.from_numpy(retriever.place_of_keys(batch.host["item_key"]))
+        target = torch.from_numpy(retriever.place_of_keys(batch.host["item_key"]).astype(np.int64))
         row, place = retriever.past_of(batch, encoder.layout.past)
         for start in range(0, batch.rows, step := max(1, _CELLS // max(len(retriever.items), 1))):
             part = slice(start, start + step)
@@ -125,7 +123,7 @@ def next_item_rows(
             kept = {
                 "rank": _ranks(scores, target[part], gone),
                 "popularity": _ranks(popularity.expand(len(scores), -1).clone(), target[part], gone),
-                "chosen": chosen[part],
+                "chosen": batch.chosen[part],
                 "domain": batch.domains[part],
                 "warm": batch.past.item_rows[part] > 0,
             }

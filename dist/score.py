@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -41,15 +42,9 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
     Raises:
         UserError: no run, a damaged checkpoint, bad input, an unknown domain, or an output folder that holds something else.
     """
-    experiment, statistics = open_run(job.run)
-    checkpoint = checked_best(job.run, runtime)
     parts = runtime.on_main(lambda: plan_parts(job)[0])
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
-    encoder = EventEncoder(experiment, statistics)
-    replicated = replicate(encoder.layout, experiment, runtime)
-    model = replicated or shard(encoder.layout, experiment, runtime)
-    load(checkpoint, model)
-    model.eval()
+    encoder, model, replicated = model_of(job.run, runtime)
     scorer = _Scorer(model, encoder, runtime, job)
     rows, bad = sum(part.rows for part in parts), 0
     started = time.perf_counter()
@@ -65,6 +60,22 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
     runtime.barrier()
     rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
     return rows, rate, runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
+
+
+def model_of(run: Path, runtime: Runtime) -> tuple[EventEncoder, nn.Module, bool]:
+    """A run's encoder, its model with the best checkpoint, and whether tables are on every rank, so that lookups need no other.
+
+    Raises:
+        UserError: no run, or a damaged checkpoint.
+    """
+    experiment, statistics = open_run(run)
+    checkpoint = checked_best(run, runtime)
+    encoder = EventEncoder(experiment, statistics)
+    replicated = replicate(encoder.layout, experiment, runtime)
+    model = replicated or shard(encoder.layout, experiment, runtime)
+    load(checkpoint, model)
+    model.eval()
+    return encoder, model, replicated is not None
 
 
 class _Scorer:

@@ -22,13 +22,8 @@ class HstuLayer(nn.Module):
         """``[N, D]`` -> ``[N, D]``."""
         width = x.shape[1]
         gate, rest = F.silu(self.inputs(self.norm(x))).split([width, 3 * width], 1)
-        rows, longest = sequence.rows, sequence.longest
-        queries, keys, values = (
-            sequence.padded(rest).view(rows, longest, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        attended = sequence.packed(
-            hstu_attention(queries, keys, values, self.distances, self.past).transpose(1, 2).flatten(2)
-        )
+        queries, keys, values = sequence.split_heads(rest, self.heads)
+        attended = sequence.join_heads(hstu_attention(queries, keys, values, self.distances, self.past))
         return x + self.outputs(self.dropout(self.attended_norm(attended) * gate))
 
 

@@ -30,15 +30,12 @@ class Block(nn.Module):
 
     def _attend(self, sequence: Sequence, x: Tensor) -> Tensor:
         """``[N, 3 D]`` -> ``[N, D]``."""
-        rows, longest = sequence.rows, sequence.longest
-        queries, keys, values = (
-            sequence.padded(x).view(rows, longest, 3, self.heads, x.shape[1] // 3 // self.heads).permute(2, 0, 3, 1, 4)
-        )
+        queries, keys, values = sequence.split_heads(x, self.heads)
         mask = None
         if not self.causal:  # causal queries see nothing behind their row's items, where the padding is
-            mask = (torch.arange(longest, device=x.device) < sequence.lengths[:, None])[:, None, None]
+            mask = (torch.arange(sequence.longest, device=x.device) < sequence.lengths[:, None])[:, None, None]
         seen = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=self.causal)
-        return sequence.packed(seen.transpose(1, 2).flatten(2))
+        return sequence.join_heads(seen)
 
 
 class Stack(nn.Module):
@@ -108,8 +105,9 @@ class Bert4Rec(nn.Module):
     def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
         """States of masks, and what they stand for, as of `next_item.Finds`."""
         at = torch.arange(len(sequence.row), device=sequence.row.device)
+        owns = len(at) + torch.arange(sequence.rows, device=at.device)
         if not every:
-            return self(sequence), len(at) + torch.arange(sequence.rows, device=at.device)
+            return self(sequence), owns
         hidden = torch.rand(len(at), device=at.device) < self.mask_share
         shown = torch.where(hidden[:, None], self.mask.to(sequence.items.dtype), sequence.items)
         longer = Sequence(shown, sequence.lengths, sequence.row, sequence.back, sequence.longest).with_one_more(
@@ -117,8 +115,7 @@ class Bert4Rec(nn.Module):
         )
         states = self.stack(longer)
         found = torch.cat([states[at + sequence.row], longer.newest(states)])
-        rows = torch.arange(sequence.rows, device=at.device)
-        return found, torch.cat([torch.where(hidden, at, -1), len(at) + rows])
+        return found, torch.cat([torch.where(hidden, at, -1), owns])
 
 
 def own(sequence: Sequence) -> Tensor:

@@ -61,9 +61,8 @@ class NextItem(nn.Module):
         assert past is not None
         states, target = history.to_find(sequence, self.config.positions == "all")
         items, rows = torch.cat([sequence.items, own]), torch.cat([past.rows, past.item_rows])
-        # A row's own item counts unless it has labels and all of them are 0; and what has no vector cannot be found.
-        chosen = ~batch.label_mask.any(1) | ((batch.labels > 0) & batch.label_mask).any(1)
-        usable = torch.cat([torch.ones_like(past.rows, dtype=torch.bool), chosen]) & (items.detach() != 0).any(1)
+        # Past items were chosen by having become past; and what has no vector cannot be found.
+        usable = torch.cat([torch.ones_like(past.rows, dtype=torch.bool), batch.chosen]) & (items.detach() != 0).any(1)
         found = target.clamp_min(0)
         weights = (usable[found] & (target >= 0)).float()
         if self.config.loss == "softmax":

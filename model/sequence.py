@@ -55,6 +55,15 @@ class Sequence:
         """``[B, T, ...]`` -> ``[N, ...]``."""
         return values.flatten(0, 1).index_select(0, self.place)
 
+    def split_heads(self, values: Tensor, heads: int) -> Tensor:
+        """``[N, 3 D]`` -> ``[3, B, H, T, D / H]``, padded: queries, keys and values of H heads."""
+        size = values.shape[1] // 3 // heads
+        return self.padded(values).view(self.rows, self.longest, 3, heads, size).permute(2, 0, 3, 1, 4)
+
+    def join_heads(self, attended: Tensor) -> Tensor:
+        """``[B, H, T, D / H]`` -> ``[N, D]``."""
+        return self.packed(attended.transpose(1, 2).flatten(2))
+
     def newest(self, values: Tensor) -> Tensor:
         """``[N, D]`` -> ``[B, D]``: each row's last; zeros for a row without any."""
         behind = torch.cat([values, values.new_zeros(1, values.shape[1])])

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foundrank.data.batch import Batch
 from foundrank.data.past import Past
 from foundrank.data.settings import NextItemConfig
 from foundrank.model.history_transformer import following, own
@@ -43,12 +44,12 @@ def world() -> SimpleNamespace:
         longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
     )  # fmt: skip
     sequence = Sequence(table[rows], lengths, torch.tensor([0, 0, 0, 2, 2]), torch.tensor([2, 1, 0, 1, 0]), 3)
-    batch: Any = SimpleNamespace(
-        past=past,
-        label_mask=torch.zeros(3, 1, dtype=torch.bool),
-        labels=torch.zeros(3, 1),
-        id_counts=counts[own_rows, None],
-    )
+    nothing: Any = None
+    batch = Batch(
+        sparse=nothing, dense=torch.zeros(3, 0), vectors={}, vector_present={}, id_counts=counts[own_rows, None],
+        labels=torch.zeros(3, 1), label_mask=torch.zeros(3, 1, dtype=torch.bool), domains=torch.zeros(3).long(),
+        domain_lengths=[3], past=past,
+    )  # fmt: skip
     states = torch.randn(5, WIDTH, generator=g)
     return SimpleNamespace(
         table=table,
