@@ -2,11 +2,13 @@
 
     python -m benchmarks.next_item --source DATA/amazon_beauty
 
-Trains every arm with several seeds, two at a time on a thread each, and measures the checkpoint that is best on validation. What is
-done already is kept; run again, it goes on.
+Trains every arm with several seeds, two at a time on a thread each, and measures the checkpoint that is best on validation. Then the
+same without a tenth of the items in training: how well are items found that no user of training has seen? What is done already is
+kept; run again, it goes on.
 """
 
 import json
+import math
 import re
 import shutil
 import statistics
@@ -21,6 +23,7 @@ from foundrank.dist.sections import write_section
 
 from .jobs import Out, Source, Work, run_foundrank
 from .machine import calibration
+from .unseen_items import SHARE, without_items
 
 AT_A_TIME = 2
 _IDS = "text.vectors=none"
@@ -32,6 +35,8 @@ ARMS: Mapping[str, tuple[str, ...]] = {
     "BERT4Rec, ids": (_IDS, "model.history.encoder=bert4rec"),
 }
 """Name -> what differs from the imported experiment."""
+UNSEEN = ("SASRec, texts alone", "SASRec, ids and texts")
+"""Arms that are also trained without some of the items."""
 METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
@@ -48,17 +53,23 @@ def next_item(
         shutil.rmtree(data, ignore_errors=True)
         run_foundrank("import", "amazon-beauty", source, data)
         run_foundrank("embed", data)
-    jobs = [(arm, seed) for seed in range(1, seeds + 1) for arm in ARMS]  # all arms of a seed before the next
+    fewer = work / "data_without"
+    if not fewer.is_dir():
+        without_items(data, fewer)
+    # All arms of a seed before the next.
+    every = [*((data, arm) for arm in ARMS), *((fewer, arm) for arm in UNSEEN)]
+    jobs = [(*job, seed) for seed in range(1, seeds + 1) for job in every]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        results = list(pool.map(lambda job: _measured(data, work, *job), jobs))
-    write = {"machine": calibration(), "seeds": seeds, "results": results}
+        results = list(pool.map(lambda job: _measured(work, *job), jobs))
+    whole, unseen = ([r for r, job in zip(results, jobs, strict=True) if job[0] == of] for of in (data, fewer))
+    write = {"machine": calibration(), "seeds": seeds, "results": whole, "unseen": unseen}
     kept.write_text(json.dumps(write, indent=1) + "\n")
-    write_section(out, "next item", section(write))
+    write_section(out, "next item", f"{section(write)}\n\n{unseen_section(write)}")
 
 
-def _measured(data: Path, work: Path, arm: str, seed: int) -> dict[str, Any]:
+def _measured(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any]:
     """The figures of one training."""
-    run = work / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
+    run = work / "runs" / data.name / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
     if not (run / "evaluation.json").is_file():
         changes = [word for change in (*ARMS[arm], f"seed={seed}") for word in ("--set", change)]
         run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
@@ -67,7 +78,7 @@ def _measured(data: Path, work: Path, arm: str, seed: int) -> dict[str, Any]:
     info = json.loads((run / "run.json").read_text())
     epochs = json.loads((run / "validation.json").read_text())["next_item"][-1]["epoch"]
     result = {"arm": arm, "seed": seed, "test": found, "parameters": info["parameters"], "epochs": epochs}
-    print(f"{arm}, seed {seed}:", *(f"{name} {found['all'][name]:.4f}" for name in METRICS), flush=True)
+    print(f"{data.name}: {arm}, seed {seed}:", *(f"{name} {found['all'][name]:.4f}" for name in METRICS), flush=True)
     return result | {"epoch_s": info["seconds"] / epochs}
 
 
@@ -91,6 +102,38 @@ def section(written: Mapping[str, Any]) -> str:
     popular = [f"{row[f'popularity_{name}']:.4f}" for name in METRICS]
     lines.append(f"| popularity | {' | '.join(popular)} | | |")
     return "\n".join(lines)
+
+
+def unseen_section(written: Mapping[str, Any]) -> str:
+    """Markdown of how items are found that training has not seen."""
+    results = written["unseen"]
+    row = results[0]["test"]["cold_items"]
+    lines = [
+        "### Items never seen in training\n",
+        f"The same, with {SHARE:.0%} of the items taken out of training: the {row['rows']:,} test users whose item is one that training has",
+        f"not seen, each among all {row['items']:,} items. Means of {written['seeds']} seeds, with 95 % intervals over users.\n",
+        "| | HR@10 | HR@20 | of seen items: HR@10 |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for arm in dict.fromkeys(result["arm"] for result in results):
+        of = {name: [r["test"][name] for r in results if r["arm"] == arm] for name in ("cold_items", "warm_items")}
+        means = [statistics.mean(r[metric] for r in of["cold_items"]) for metric in ("hr@10", "hr@20")]
+        warm = statistics.mean(r["hr@10"] for r in of["warm_items"])
+        lines.append(f"| {arm} | {' | '.join(_wilson(mean, row['rows']) for mean in means)} | {warm:.4f} |")
+    popular = [_wilson(row[f"popularity_{metric}"], row["rows"]) for metric in ("hr@10", "hr@20")]
+    warm = results[0]["test"]["warm_items"]["popularity_hr@10"]
+    lines.append(f"| popularity | {' | '.join(popular)} | {warm:.4f} |")
+    chance = [f"{cutoff / row['items']:.4f}" for cutoff in (10, 20)]
+    lines.append(f"| at random | {' | '.join([*chance, chance[0]])} |")
+    return "\n".join(lines)
+
+
+def _wilson(share: float, rows: int) -> str:
+    """A share of independent rows, and its 95 % interval (Wilson, 1927)."""
+    z = statistics.NormalDist().inv_cdf(0.975)
+    middle, half = share + z * z / (2 * rows), z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    low, high = ((middle + sign * half) / (1 + z * z / rows) for sign in (-1, 1))
+    return f"{share:.4f} [{max(low, 0):.4f}, {high:.4f}]"
 
 
 def _spread(values: list[float]) -> str:

@@ -8,11 +8,9 @@ from pathlib import Path
 from ..data.errors import UserError, nearest
 from ..data.load import load_experiment
 from .study_data import prepare_data
-from .study_plan import DATA_SETS, PRETRAINED, RATES, Arm, DataSet, arms
+from .study_plan import DATA_SETS, arms
 from .study_report import write_study
-from .study_runs import Task, arm_folder, run_all, tuned_rate
-
-_FIRST_SEED = 1
+from .study_runs import run_arms
 
 
 def run_study(
@@ -52,32 +50,6 @@ def run_study(
                 f"text.vectors={vectors}",
             ]
             subprocess.run(command, check=True)
-        if _run_arms(data, path, out, seeds, processes) or data == chosen[-1]:
+        every = arms(data, list(load_experiment(path).domains), seeds)
+        if run_arms(data, every, path, out, seeds, processes) or data == chosen[-1]:
             write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)
-
-
-def _run_arms(data: DataSet, path: Path, out: Path, seeds: int, processes: int) -> int:
-    """Trains what is not done; how many trainings that was."""
-    every = arms(data, list(load_experiment(path).domains), seeds)
-    rates: dict[str, float] = {}
-    done = 0
-
-    def task(arm: Arm, seed: int, rate: float) -> Task:
-        base = None
-        if arm.begins_from is not None:
-            base = folder(data, out, arm.begins_from, seed, rates[arm.begins_from]) / "run"
-        keep = arm.name == PRETRAINED
-        return Task(data, path, arm, seed, rate, folder(data, out, arm.name, seed, rate), base, keep)
-
-    for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
-        tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage}
-        done += run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
-        rates |= {name: tuned_rate([one.folder for one in of_arm]) for name, of_arm in tried.items()}
-        rest = [task(arm, _FIRST_SEED + n, rates[arm.name]) for arm in stage for n in range(1, min(arm.seeds, seeds))]
-        done += run_all(rest, processes, out / "log")
-    return done
-
-
-def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:
-    """Where a training is kept."""
-    return (arm_folder(out, data.name, arm) / f"seed-{seed}-rate-{rate:g}").absolute()

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from .run_folder import read_json, write_json
-from .study_plan import Arm, DataSet
+from .study_plan import PRETRAINED, RATES, Arm, DataSet
 
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
+_FIRST_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,38 @@ class Task:
     keep: bool = False
 
 
+def run_arms(data: DataSet, every: Sequence[Arm], path: Path, out: Path, seeds: int, processes: int) -> int:
+    """Trains what is not done of some arms; how many trainings that was.
+
+    Each arm tries three learning rates on validation with its first seed, and keeps the best for all of them.
+
+    Args:
+        data: the data set.
+        every: its arms.
+        path: its experiment.
+        out: folder for runs.
+        seeds: at most so many of an arm.
+        processes: trainings at a time.
+    """
+    rates: dict[str, float] = {}
+    done = 0
+
+    def task(arm: Arm, seed: int, rate: float) -> Task:
+        base = None
+        if arm.begins_from is not None:
+            base = folder(data, out, arm.begins_from, seed, rates[arm.begins_from]) / "run"
+        keep = arm.name == PRETRAINED
+        return Task(data, path, arm, seed, rate, folder(data, out, arm.name, seed, rate), base, keep)
+
+    for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
+        tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage}
+        done += run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
+        rates |= {name: tuned_rate([one.folder for one in of_arm]) for name, of_arm in tried.items()}
+        rest = [task(arm, _FIRST_SEED + n, rates[arm.name]) for arm in stage for n in range(1, min(arm.seeds, seeds))]
+        done += run_all(rest, processes, out / "log")
+    return done
+
+
 def run_all(tasks: Sequence[Task], processes: int, log: Path) -> int:
     """Trains those that are not done, several at a time, each on one thread; ``log`` takes what they say. How many they were."""
     todo = [task for task in tasks if not (task.folder / RESULT).exists()]
@@ -68,6 +101,11 @@ def tuned_rate(folders: Sequence[Path]) -> float:
 def arm_folder(out: Path, data: str, arm: str) -> Path:
     """Where an arm's trainings on a data set are kept, under the study's folder."""
     return out / "runs" / data / arm.replace(" ", "_")
+
+
+def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:
+    """Where a training is kept."""
+    return (arm_folder(out, data.name, arm) / f"seed-{seed}-rate-{rate:g}").absolute()
 
 
 def overrides(task: Task) -> list[str]:

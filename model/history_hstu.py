@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .sequence import Sequence
+from .sequence import RowGroup, Sequence, join_heads, split_heads
 
 
 class HstuLayer(nn.Module):
@@ -22,9 +22,12 @@ class HstuLayer(nn.Module):
         """``[N, D]`` -> ``[N, D]``."""
         width = x.shape[1]
         gate, rest = F.silu(self.inputs(self.norm(x))).split([width, 3 * width], 1)
-        queries, keys, values = sequence.split_heads(rest, self.heads)
-        attended = sequence.join_heads(hstu_attention(queries, keys, values, self.distances, self.past))
+        attended = sequence.over_groups(rest, self._attend)
         return x + self.outputs(self.dropout(self.attended_norm(attended) * gate))
+
+    def _attend(self, group: RowGroup, x: Tensor) -> Tensor:
+        """``[R, T, 3 D]`` -> ``[R, T, D]``."""
+        return join_heads(hstu_attention(*split_heads(x, self.heads), self.distances, self.past))
 
 
 def hstu_attention(queries: Tensor, keys: Tensor, values: Tensor, distances: Tensor, past: int) -> Tensor:
@@ -41,4 +44,4 @@ def hstu_attention(queries: Tensor, keys: Tensor, values: Tensor, distances: Ten
     places = torch.arange(queries.shape[2], device=queries.device)
     apart = places[:, None] - places
     scores = queries @ keys.transpose(-1, -2) + distances[apart.clamp_min(0)]
-    return (F.silu(scores) * (apart >= 0) / past) @ values
+    return (F.silu(scores) * ((apart >= 0) / past)) @ values

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .sequence import Sequence
+from .sequence import RowGroup, Sequence, join_heads, split_heads
 
 
 class Block(nn.Module):
@@ -25,17 +25,16 @@ class Block(nn.Module):
 
     def forward(self, sequence: Sequence, x: Tensor) -> Tensor:
         """``[N, D]`` -> ``[N, D]``."""
-        x = x + self.dropout(self.outputs(self._attend(sequence, self.inputs(self.norm(x)))))
+        x = x + self.dropout(self.outputs(sequence.over_groups(self.inputs(self.norm(x)), self._attend)))
         return x + self.dropout(self.narrow(self.dropout(F.gelu(self.wide(self.forward_norm(x))))))
 
-    def _attend(self, sequence: Sequence, x: Tensor) -> Tensor:
-        """``[N, 3 D]`` -> ``[N, D]``."""
-        queries, keys, values = sequence.split_heads(x, self.heads)
+    def _attend(self, group: RowGroup, x: Tensor) -> Tensor:
+        """``[R, T, 3 D]`` -> ``[R, T, D]``."""
+        queries, keys, values = split_heads(x, self.heads)
         mask = None
         if not self.causal:  # causal queries see nothing behind their row's items, where the padding is
-            mask = (torch.arange(sequence.longest, device=x.device) < sequence.lengths[:, None])[:, None, None]
-        seen = F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=self.causal)
-        return sequence.join_heads(seen)
+            mask = (torch.arange(group.longest, device=x.device) < group.lengths[:, None])[:, None, None]
+        return join_heads(F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=self.causal))
 
 
 class Stack(nn.Module):

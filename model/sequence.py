@@ -1,11 +1,15 @@
 """The past items of a batch as one packed sequence per row, and the seam for what encodes them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..data.past import Past
+
+_SHORT = 8  # rows up to this length are padded together
 
 
 @dataclass
@@ -37,32 +41,44 @@ class Sequence:
         """B."""
         return len(self.lengths)
 
+    @cached_property
+    def groups(self) -> "list[RowGroup]":
+        """All rows, as groups to be padded each to its own longest.
+
+        On CPUs rows of about the same length go together, as work within attention grows with the square of the longest. On
+        GPUs all are one group: how long the groups are would have to be waited for.
+        """
+        if self.items.device.type != "cpu" or self.longest <= _SHORT:
+            return [self.one_group]
+        groups, bound, taken = [], _SHORT, torch.zeros_like(self.lengths, dtype=torch.bool)
+        while not taken.all():
+            mine = (self.lengths <= bound) & ~taken
+            taken, bound = taken | mine, 2 * bound
+            if not mine.any():
+                continue
+            lengths = self.lengths[mine]
+            longest = max(1, int(lengths.max()))
+            at = mine[self.row].nonzero()[:, 0]
+            row_in_group = mine.cumsum(0) - 1
+            groups.append(RowGroup(lengths, row_in_group[self.row[at]] * longest + self._since_oldest[at], longest, at))
+        return groups
+
     @property
-    def place(self) -> Tensor:
-        """``[N]`` int64 place of each item in ``[B * T]``, its row's oldest in the first column."""
-        return self.row * self.longest + self.lengths[self.row] - 1 - self.back
+    def one_group(self) -> "RowGroup":
+        """All rows, padded to the longest of all."""
+        return RowGroup(self.lengths, self.row * self.longest + self._since_oldest, self.longest)
 
-    def padded(self, values: Tensor) -> Tensor:
-        """``[N, ...]`` -> ``[B, T, ...]`` with zeros behind each row's items."""
-        shape = values.shape[1:]
-        return (
-            values.new_zeros(self.rows * self.longest, *shape)
-            .index_copy(0, self.place, values)
-            .view(self.rows, self.longest, *shape)
-        )
+    @property
+    def _since_oldest(self) -> Tensor:
+        return self.lengths[self.row] - 1 - self.back
 
-    def packed(self, values: Tensor) -> Tensor:
-        """``[B, T, ...]`` -> ``[N, ...]``."""
-        return values.flatten(0, 1).index_select(0, self.place)
-
-    def split_heads(self, values: Tensor, heads: int) -> Tensor:
-        """``[N, 3 D]`` -> ``[3, B, H, T, D / H]``, padded: queries, keys and values of H heads."""
-        size = values.shape[1] // 3 // heads
-        return self.padded(values).view(self.rows, self.longest, 3, heads, size).permute(2, 0, 3, 1, 4)
-
-    def join_heads(self, attended: Tensor) -> Tensor:
-        """``[B, H, T, D / H]`` -> ``[N, D]``."""
-        return self.packed(attended.transpose(1, 2).flatten(2))
+    def over_groups(self, values: Tensor, attend: "Callable[[RowGroup, Tensor], Tensor]") -> Tensor:
+        """``[N, C]`` -> ``[N, D]``: what ``attend`` makes of the padded rows of each group, ``[R, T, C]`` -> ``[R, T, D]``."""
+        parts = [group.packed(attend(group, group.padded(values))) for group in self.groups]
+        if len(parts) == 1:
+            return parts[0]
+        order = torch.cat([group.at for group in self.groups if group.at is not None])
+        return torch.cat(parts).index_select(0, torch.empty_like(order).index_copy_(0, order, torch.arange(len(order))))
 
     def newest(self, values: Tensor) -> Tensor:
         """``[N, D]`` -> ``[B, D]``: each row's last; zeros for a row without any."""
@@ -87,3 +103,47 @@ class Sequence:
             torch.cat([self.back + 1, torch.zeros_like(rows)])[order],
             self.longest + 1,
         )
+
+
+@dataclass
+class RowGroup:
+    """R rows of a sequence, to be padded to the longest of them.
+
+    Attributes:
+        lengths: ``[R]`` int64.
+        place: ``[n]`` int64 place of each of their items in ``[R * T]``, its row's oldest in the first column.
+        longest: T.
+        at: ``[n]`` int64, which of the sequence's items they are; None: all, in their order.
+    """
+
+    lengths: Tensor
+    place: Tensor
+    longest: int
+    at: Tensor | None = None
+
+    def padded(self, values: Tensor) -> Tensor:
+        """``[N, ...]`` -> ``[R, T, ...]`` with zeros behind each row's items."""
+        mine = values if self.at is None else values.index_select(0, self.at)
+        rows, shape = len(self.lengths), values.shape[1:]
+        # In place: a copy of the zeros would be as large as what is padded.
+        return (
+            mine.new_zeros(rows * self.longest, *shape)
+            .index_copy_(0, self.place, mine)
+            .view(rows, self.longest, *shape)
+        )
+
+    def packed(self, values: Tensor) -> Tensor:
+        """``[R, T, ...]`` -> ``[n, ...]``."""
+        return values.flatten(0, 1).index_select(0, self.place)
+
+
+def split_heads(values: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``[R, T, 3 D]`` -> queries, keys and values of H heads, ``[R, H, T, D / H]`` each."""
+    rows, longest, width = values.shape
+    queries, keys, of_keys = values.view(rows, longest, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
+    return queries, keys, of_keys
+
+
+def join_heads(attended: Tensor) -> Tensor:
+    """``[R, H, T, D / H]`` -> ``[R, T, D]``."""
+    return attended.transpose(1, 2).flatten(2)

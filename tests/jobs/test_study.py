@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foundrank.dist import study, study_data
+from foundrank.dist import study, study_data, study_runs
 from foundrank.dist.run_folder import read_json
 from foundrank.dist.study_plan import PRETRAINED, Arm, DataSet
 
@@ -24,7 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         Arm("fine-tuned L0+L1 frozen, 100%", (thin, "training.freeze=[L0, L1]"), begins_from=PRETRAINED),
     ]
     monkeypatch.setattr(study, "DATA_SETS", (DATA,))
-    monkeypatch.setattr(study, "RATES", (1.0,))
+    monkeypatch.setattr(study_runs, "RATES", (1.0,))
     monkeypatch.setattr(study, "arms", lambda *_: chosen)
     monkeypatch.setattr(study_data, "_ROWS_SIMULATED", 20_000)
     monkeypatch.setattr(study.subprocess, "run", lambda *_, **__: None)  # no texts here

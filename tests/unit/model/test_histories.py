@@ -19,13 +19,13 @@ ENCODERS = ["din", "sasrec", "bert4rec", "hstu"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-def make(name: str) -> nn.Module:
+def make(name: str, past: int = PAST) -> nn.Module:
     torch.manual_seed(1)
     history = {"encoder": name, "heads": HEADS, "dropout": 0.0}
     config = ModelConfig(width=WIDTH, history=HistoryEncoderConfig.model_validate(history))
     if name == "bert4rec":
         config = config.model_copy(update={"next_item": NextItemConfig(mask_share=0.5)})
-    module = make_encoder(config, PAST)
+    module = make_encoder(config, past)
     for parameter in module.parameters():  # biases too: what starts at zero would hide a mistake
         nn.init.normal_(parameter, std=0.5)
     return module.eval()
@@ -48,15 +48,41 @@ def some(lengths: list[int] = LENGTHS, seed: int = 0) -> tuple[list[Tensor], Ten
 def test_padding_and_packing_are_each_others_inverse():
     items, _ = some()
     sequence = sequence_of(items)
-    padded = sequence.padded(sequence.items)
+    group = sequence.one_group
+    padded = group.padded(sequence.items)
     for row, mine in zip(items, padded, strict=True):
         torch.testing.assert_close(mine[: len(row)], row)
         assert not mine[len(row) :].any()
-    assert torch.equal(sequence.packed(padded), sequence.items)
+    assert torch.equal(group.packed(padded), sequence.items)
     assert torch.equal(sequence.newest(sequence.items)[[0, 2, 3]], torch.stack([items[r][-1] for r in (0, 2, 3)]))
     assert not sequence.newest(sequence.items)[1].any()
     assert not sequence.mean(sequence.items)[1].any()
     torch.testing.assert_close(sequence.mean(sequence.items)[2], items[2].mean(0))
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "hstu"])
+def test_rows_padded_in_groups_are_what_they_are_padded_together(name: str):
+    """The fast path against the plain one: values and gradients."""
+    encoder = make(name, past=50)
+    lengths = torch.randint(0, 51, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+    found = {}
+    for way in ("groups", "together"):
+        items = [row.requires_grad_() for row in some(lengths)[0]]
+        sequence = sequence_of(items)
+        if name == "bert4rec":  # its mask is one more item
+            sequence = sequence.with_one_more(torch.ones(WIDTH))
+        if way == "together":
+            sequence.groups = [sequence.one_group]
+        else:
+            assert 3 < len(sequence.groups) == len({group.longest for group in sequence.groups})
+            work = sum(len(group.lengths) * group.longest**2 for group in sequence.groups)
+            assert work < 0.6 * sequence.rows * sequence.longest**2
+        states = encoder.stack(sequence)
+        encoder.zero_grad()
+        (states * torch.arange(len(states))[:, None].cos()).sum().backward()
+        found[way] = [states, *(row.grad for row in items), *(p.grad for _, p in encoder.stack.named_parameters())]
+    for grouped, together in zip(found["groups"], found["together"], strict=True):
+        torch.testing.assert_close(grouped, together, rtol=1e-4, atol=1e-4)
 
 
 def test_one_more_comes_behind_each_row():
