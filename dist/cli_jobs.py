@@ -184,6 +184,9 @@ def recommend(
     out: Annotated[str, typer.Argument(help="folder for the recommendations; run again to finish an interrupted job")],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
     repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="search through FAISS, if it is installed")
+    ] = False,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
@@ -191,7 +194,7 @@ def recommend(
     from .recommend import RecommendJob, plan_recommendations
     from .recommend import recommend as work
 
-    job = RecommendJob(mirrored(run, "read"), users, out, k, repeat)
+    job = RecommendJob(mirrored(run, "read"), users, out, k, repeat, approximate)
     if not launched():
         parts = plan_recommendations(job)  # in this process first: a mistake is told once
         if check:
@@ -201,9 +204,10 @@ def recommend(
     from .runtime import start
 
     with start() as runtime:
-        rows = work(job, runtime)
+        rows, recall = work(job, runtime)
         if runtime.is_main:
-            print(f"wrote the best {k} items of {rows:,} users into {out}")
+            found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
+            print(f"wrote the best {k} items of {rows:,} users into {out}{found}")
 
 
 def _passed(told: list[str]) -> None:

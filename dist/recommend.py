@@ -28,8 +28,10 @@ from .run_folder import open_experiment
 from .runtime import Runtime
 from .score import model_of
 from .score_plan import Part, claimed_parts, pattern_of, succeed, unfinished, write_part
+from .search import Approximate, Exact, Search, faiss_module, recall
 
 _ROWS = 1024  # users at a time
+_COMPARED = 256  # users whose approximate search is compared with an exact one
 _WHOLE = 1 << 30  # longer than any history
 
 
@@ -43,6 +45,7 @@ class RecommendJob:
         out: folder of the recommendations, or its URI.
         k: items per user.
         repeat: whether past items are recommended too.
+        approximate: searches through FAISS, which may miss some of the best.
     """
 
     run: Path
@@ -50,6 +53,7 @@ class RecommendJob:
     out: Location
     k: int = 100
     repeat: bool = False
+    approximate: bool = False
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
 
 
@@ -57,9 +61,11 @@ def plan_recommendations(job: RecommendJob) -> list[Part]:
     """Checks the input, makes the output folder and names the parts.
 
     Raises:
-        UserError: no run, one without a next-item objective, no input, input that lacks a column, or an output folder that
-            cannot be made or holds something else.
+        UserError: no run, one without a next-item objective, no input, input that lacks a column, an output folder that
+            cannot be made or holds something else, or FAISS is asked for and not there.
     """
+    if job.approximate:
+        faiss_module()
     experiment = open_experiment(job.run)
     checkpoint = best(job.run)
     if experiment.model.next_item is None:
@@ -77,17 +83,17 @@ def plan_recommendations(job: RecommendJob) -> list[Part]:
             "Train with a catalog that has one row per item.",
         )
     claimed = {"run": origin(job.run) or str(job.run.resolve()), "checkpoint": checkpoint.name}
-    return claimed_parts(job.out, claimed | {"k": job.k, "repeat": job.repeat}, files)
+    return claimed_parts(job.out, claimed | {"k": job.k, "repeat": job.repeat, "approximate": job.approximate}, files)
 
 
-def recommend(job: RecommendJob, runtime: Runtime) -> int:
+def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None]:
     """Writes the best items of every user, those first that score highest.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
     ``k``. An item of which neither id nor text is known is never recommended; a catalog's new items are, by their text.
 
     Returns:
-        Rows in the input.
+        Rows in the input; and, of an approximate search, which share of the best items it found for this rank's first users.
 
     Raises:
         UserError: as `plan_recommendations`, or a damaged checkpoint.
@@ -107,7 +113,7 @@ def recommend(job: RecommendJob, runtime: Runtime) -> int:
             work.idle(max(part.rows for part in together), rows)
     runtime.barrier()
     runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
-    return sum(part.rows for part in parts)
+    return sum(part.rows for part in parts), work.recall
 
 
 class _Recommender:
@@ -116,19 +122,20 @@ class _Recommender:
         self._retriever = Retriever(model, encoder, runtime)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = _needs(encoder.experiment)
-        self._ids: dict[pa.DataType, tuple[pa.Array, Tensor]] = {}
+        self._ids: dict[pa.DataType, tuple[pa.Array, Search, Exact | None]] = {}
+        self.recall: float | None = None
 
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part, a thousand users at a time."""
         names = [need.name for need in self._needs]
         kind = _history_type(part.file, self._encoder.experiment)
         if kind not in self._ids:
-            self._ids[kind] = _item_ids(self._encoder, self._retriever.items.keys, kind)
-        ids, nameless = self._ids[kind]
-        done = [self._table(t, ids, nameless) for t in iterate_group(part.file, part.group, names, _ROWS)]
+            self._ids[kind] = self._named(kind)
+        named = self._ids[kind]
+        done = [self._table(t, *named) for t in iterate_group(part.file, part.group, names, _ROWS)]
         if not done:
             nothing = open_parquet(part.file).schema_arrow.empty_table().select(names)
-            return self._table(nothing, ids, nameless)
+            return self._table(nothing, *named)
         return pa.concat_tables(done)
 
     def idle(self, most: int, rows: int) -> None:
@@ -150,15 +157,27 @@ class _Recommender:
             table = table.append_column(lacking, pa.nulls(table.num_rows))
         return self._encoder.encode(domain, table, "the users", with_labels=False)
 
-    def _table(self, table: pa.Table, ids: pa.Array, nameless: Tensor) -> pa.Table:
+    def _named(self, kind: pa.DataType) -> tuple[pa.Array, Search, Exact | None]:
+        """All items' ids, the search among those that are known and have one, and what to compare it with."""
+        retriever = self._retriever
+        ids, nameless = _item_ids(self._encoder, retriever.items.keys, kind)
+        hidden = retriever.unknown | nameless.to(retriever.unknown.device)
+        exact = Exact(retriever.vectors, hidden)
+        return (ids, Approximate(retriever.vectors, hidden), exact) if self._job.approximate else (ids, exact, None)
+
+    def _table(self, table: pa.Table, ids: pa.Array, search: Search, exact: Exact | None) -> pa.Table:
         user, history = (need.name for need in self._needs)
-        scores = self._retriever.scores(self._users(table)).cpu().masked_fill_(nameless, float("-inf"))
+        gone = torch.zeros(2, 0, dtype=torch.int64)
         if not self._job.repeat:
             keys, offsets = ragged_keys(table[history], _WHOLE)
             place = self._retriever.place_of_keys(keys)
             row = np.repeat(np.arange(table.num_rows), np.diff(offsets))
-            scores[torch.from_numpy(row[place >= 0]), torch.from_numpy(place[place >= 0])] = float("-inf")
-        top, at = scores.topk(min(self._job.k, scores.shape[1]), 1)
+            gone = torch.from_numpy(np.stack([row, place])[:, place >= 0].astype(np.int64))
+        users = self._users(table)
+        top, at = search.best(users, self._job.k, (gone[0], gone[1]))
+        if exact is not None and self.recall is None and len(users):
+            few = gone[:, gone[0] < _COMPARED]
+            self.recall = recall(at[:_COMPARED], exact.best(users[:_COMPARED], self._job.k, (few[0], few[1])))
         there = top > float("-inf")
         offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())
         items, values = ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())

@@ -17,10 +17,9 @@ from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..data.vocabulary import KeyIndex
 from .runtime import Runtime
+from .search import CELLS, NEVER
 
 CUTOFFS = (5, 10, 20)
-_CELLS = 1 << 24  # scores held at a time
-_NEVER = float("-inf")
 
 
 def draw_candidates(encoder: EventEncoder, rank: int) -> Callable[[int], Draw]:
@@ -55,13 +54,19 @@ def item_vectors(model: nn.Module, encoder: EventEncoder, items: Items, runtime:
 
 
 class Retriever:
-    """All items, and the scores that users give them."""
+    """All items, and the scores that users give them.
+
+    Attributes:
+        items: C of them.
+        vectors: ``[C, D]`` float32.
+        unknown: ``[C]`` bool, items of which neither id nor text is known.
+    """
 
     def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime):
         """Computes the vectors of all items there are; on every rank, the model not in training."""
         self.items = encoder.items(trained=False)
         self.vectors = item_vectors(model, encoder, self.items, runtime)
-        self._no_vector = (self.vectors == 0).all(1)
+        self.unknown = (self.vectors == 0).all(1)
         self._at = torch.full((encoder.layout.tables[id_key("item")],), -1)
         known = np.flatnonzero(self.items.rows > 0)
         self._at[torch.from_numpy(self.items.rows[known])] = torch.from_numpy(known)
@@ -69,7 +74,7 @@ class Retriever:
 
     def scores(self, users: Tensor) -> Tensor:
         """``[B, C]`` for user vectors ``[B, D]``; minus infinity for items that nothing is known of."""
-        return (users @ self.vectors.T).masked_fill_(self._no_vector, _NEVER)
+        return (users @ self.vectors.T).masked_fill_(self.unknown, NEVER)
 
     def place_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` position among all items of each key; -1 for one that is not among them."""
@@ -115,7 +120,7 @@ def next_item_rows(
         assert batch.past is not None
         target = torch.from_numpy(retriever.place_of_keys(batch.host["item_key"]).astype(np.int64))
         row, place = retriever.past_of(batch, encoder.layout.past)
-        for start in range(0, batch.rows, step := max(1, _CELLS // max(len(retriever.items), 1))):
+        for start in range(0, batch.rows, step := max(1, CELLS // max(len(retriever.items), 1))):
             part = slice(start, start + step)
             scores = retriever.scores(users[part]).cpu()
             inside = (row >= start) & (row < start + step) & exclude_seen
@@ -156,12 +161,12 @@ def user_vectors(
 def _ranks(scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor]) -> Tensor:
     """``[B]`` int64: how many items score at least as high as the row's own, those that are gone left out; C for none."""
     own = scores.gather(1, target.clamp_min(0)[:, None])
-    scores[gone] = _NEVER
+    scores[gone] = NEVER
     ahead = (scores >= own).sum(1)
     # The row's own item has been counted, unless it is one of those that are gone.
-    was_gone = scores.gather(1, target.clamp_min(0)[:, None]) == _NEVER
+    was_gone = scores.gather(1, target.clamp_min(0)[:, None]) == NEVER
     ranks = ahead - (~was_gone[:, 0]).long()
-    return torch.where((target >= 0) & (own[:, 0] > _NEVER), ranks, scores.shape[1])
+    return torch.where((target >= 0) & (own[:, 0] > NEVER), ranks, scores.shape[1])
 
 
 def _metric_rows(columns: Mapping[str, np.ndarray], domains: tuple[str, ...], items: int) -> list[dict[str, Any]]:

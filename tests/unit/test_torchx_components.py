@@ -17,18 +17,21 @@ COMPONENTS = {
     "train": ["--experiment", "my exp.yaml", "--run", "runs/a"],
     "evaluate": ["--run", "runs/a"],
     "score": ["--run", "runs/a", "--input", "in/*.parquet", "--output", "out"],
+    "recommend": ["--run", "runs/a", "--users", "in/*.parquet", "--output", "out"],
 }
 EXTRA = {
     "embed": ["--set", "text.batch_tokens=8"],
     "train": ["--set", "training.epochs=1"],
     "evaluate": ["--split", "validation"],
     "score": ["--domain", "shop"],
+    "recommend": ["--k", "50"],
 }
 COMMANDS = {
     "embed": ["my exp.yaml"],
     "train": ["my exp.yaml", "--run-dir", "runs/a"],
     "evaluate": ["runs/a"],
     "score": ["runs/a", "in/*.parquet", "out"],
+    "recommend": ["runs/a", "in/*.parquet", "out"],
 }
 
 
