@@ -108,6 +108,12 @@ class NextItemConfig(Strict):
         default=0.75, ge=0, le=1, description="gbce: t, how far its scores are corrected for sampling"
     )
 
+    @model_validator(mode="after")
+    def _all_are_there(self):
+        if self.loss == "softmax" and self.in_batch:
+            raise ValueError("in_batch adds to negatives that are drawn; loss: softmax has all items, so leave it 0")
+        return self
+
 
 class ModelConfig(Strict):
     """Widths and variants of the S&R multi-domain foundation."""

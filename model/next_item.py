@@ -11,6 +11,7 @@ from ..data.batch import Batch
 from ..data.past import Past
 from ..data.settings import NextItemConfig
 from .sequence import Sequence
+from .softmax import cross_entropy_among_all
 
 _LOWEST = -1e9
 
@@ -66,14 +67,18 @@ class NextItem(nn.Module):
         found = target.clamp_min(0)
         weights = (usable[found] & (target >= 0)).float()
         if self.config.loss == "softmax":
-            weights = weights * (rows[found] > 0)  # an item that has no row is no candidate
-        negatives = Negatives(candidates, past.candidates)
-        if self.config.in_batch:
-            counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
-            negatives = self._with_in_batch(negatives, items[found], rows[found], counts[found], weights, past)
-        losses = self._losses(states, items[found], rows[found], negatives, past.trained_items) * weights
-        told = torch.stack([losses.sum(), weights.sum()]).detach()
-        return self.config.weight * losses.sum() / self.batch_size, told
+            weights = weights * (rows[found] > 0)  # an item that has no row is no candidate, others are there once each
+            places = self._places(past.candidates, rows[found])
+            candidates = candidates.to(states.dtype)
+            total, _ = cross_entropy_among_all(states * self.scale, candidates, places, weights)
+        else:
+            negatives = Negatives(candidates, past.candidates)
+            if self.config.in_batch:
+                counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
+                negatives = self._with_in_batch(negatives, items[found], rows[found], counts[found], weights, past)
+            total = (self._losses(states, items[found], rows[found], negatives, past.trained_items) * weights).sum()
+        told = torch.stack([total, weights.sum()]).detach()
+        return self.config.weight * total / self.batch_size, told
 
     def _with_in_batch(
         self, drawn: "Negatives", items: Tensor, rows: Tensor, counts: Tensor, weights: Tensor, past: Past
@@ -101,8 +106,6 @@ class NextItem(nn.Module):
         """``[S]`` float32."""
         states = states * self.scale
         scores = (states @ negatives.items.to(states.dtype).T).float()
-        if self.config.loss == "softmax":  # what is to be found is one of the candidates, and each is there once
-            return F.cross_entropy(scores, self._places(negatives.rows, rows), reduction="none")
         positive = (states.float() * items).sum(1)
         # A negative that is what shall be found is none.
         scores = scores.masked_fill((negatives.rows == rows[:, None]) & (rows > 0)[:, None], _LOWEST)

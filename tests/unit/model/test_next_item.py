@@ -15,6 +15,7 @@ from foundrank.data.settings import NextItemConfig
 from foundrank.model.history_transformer import following, own
 from foundrank.model.next_item import NextItem
 from foundrank.model.sequence import Sequence
+from foundrank.model.softmax import cross_entropy_among_all
 
 WIDTH, ROWS, BATCH = 4, 12, 16  # rows of the item table, the unknown one included
 
@@ -147,3 +148,30 @@ def test_gbce_is_the_loss_of_gsasrec(world):
             if row != found:
                 expected -= (1 - (world.table[row] @ state / WIDTH**0.5).sigmoid()).log().item()
     assert loss_of(world, loss="gbce", positions="all")[1][0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("cells", [1, 40, 1000])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_cross_entropy_block_by_block_is_that_of_all_scores_at_once(cells: int, kind: torch.dtype):
+    g = torch.Generator().manual_seed(4)
+    states, items = (torch.randn(n, 5, generator=g).to(kind).requires_grad_() for n in (7, 11))
+    place, weights = torch.randint(0, 11, (7,), generator=g), torch.rand(7, generator=g)
+    total, losses = cross_entropy_among_all(states, items, place, weights, cells)
+    (3 * total).backward()
+    got = [states.grad, items.grad]
+    states.grad = items.grad = None
+    wanted = F.cross_entropy((states @ items.T).float(), place, reduction="none")
+    (3 * (wanted * weights).sum()).backward()
+    close = {"rtol": 1e-5, "atol": 1e-6} if kind == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(losses, wanted, **close)
+    torch.testing.assert_close(total, (wanted * weights).sum(), **close)
+    for mine, theirs in zip(got, (states.grad, items.grad), strict=True):
+        torch.testing.assert_close(mine, theirs, **close)
+
+
+def test_without_states_there_is_no_loss():
+    states, items = torch.zeros(0, 5, requires_grad=True), torch.ones(3, 5, requires_grad=True)
+    total, _ = cross_entropy_among_all(states, items, torch.zeros(0).long(), torch.zeros(0))
+    total.backward()
+    assert total == 0
+    assert not items.grad.any()

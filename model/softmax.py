@@ -1,0 +1,60 @@
+"""Cross entropy against a whole catalog, block after block: scores of all items are never held for all states at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CELLS = {"cpu": 1 << 19}  # scores held at a time: what fits a core's cache
+_CELLS_ELSEWHERE = 1 << 26
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The weighted sum of cross entropies, whose gradients are computed on the way forward, as each block's scores are there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, items: Tensor, place: Tensor, weights: Tensor, cells: int
+    ) -> tuple[Tensor, Tensor]:
+        rows = max(1, cells // max(len(items), 1))
+        losses = torch.empty_like(weights)
+        of_states, of_items = torch.empty_like(states), torch.zeros_like(items)
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            mine, own_place = states[part], place[part, None]
+            scores = (mine @ items.T).float()
+            own, total = scores.gather(1, own_place), scores.logsumexp(1, keepdim=True)
+            losses[part] = (total - own)[:, 0]
+            # From here on scores are the gradient with respect to them.
+            scores.sub_(total).exp_().scatter_add_(1, own_place, torch.full_like(own, -1)).mul_(weights[part, None])
+            gradient = scores.to(states.dtype)
+            torch.mm(gradient, items, out=of_states[part])
+            of_items.addmm_(gradient.T, mine)
+        ctx.save_for_backward(of_states, of_items)
+        ctx.mark_non_differentiable(losses)
+        return (losses * weights).sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        of_states, of_items = ctx.saved_tensors
+        return of_states * gradients[0], of_items * gradients[0], None, None, None
+
+
+def cross_entropy_among_all(
+    states: Tensor, items: Tensor, place: Tensor, weights: Tensor, cells: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Softmax cross entropy of each state's item among all items.
+
+    Args:
+        states: ``[S, D]`` float32 or bfloat16.
+        items: ``[M, D]``, of the same type.
+        place: ``[S]`` int64, which item each state is to find.
+        weights: ``[S]`` float32, not differentiated.
+        cells: scores held at a time, where it matters.
+
+    Returns:
+        The weighted sum of the losses, and each loss ``[S]`` without weight and detached; float32.
+    """
+    with torch.autocast(states.device.type, enabled=False):
+        cells = cells or _CELLS.get(states.device.type, _CELLS_ELSEWHERE)
+        return _CrossEntropy.apply(states, items, place, weights, cells)  # type: ignore[return-value]
