@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from foundrank.data.load import load_experiment
 from foundrank.dist.run_folder import read_json
 from foundrank.dist.sections import write_section
 from foundrank.dist.study_data import prepare_data
@@ -25,6 +26,8 @@ from .machine import calibration
 DATA = ("simulated", "completejourney")
 MEAN = "mean"
 ARMS = tuple(Arm(name, (f"model.history.encoder={name}",)) for name in (MEAN, "din", "sasrec", "hstu"))
+TIMED = tuple(Arm(f"{arm.name}, times", (*arm.settings, "model.history.time_bias=true")) for arm in ARMS[1:])
+"""Where the data says when past items were."""
 ROWS: Mapping[str, Chosen | None] = {
     "all": None,
     "cold items": lambda surface: surface.item_counts == 0,
@@ -44,8 +47,10 @@ def histories(
     for data in (each for each in DATA_SETS if each.name in DATA):
         path = prepare_data(data, source, work / "data", full=False)
         run_foundrank("embed", path)
-        run_arms(data, ARMS, path, work, seeds, processes)
-        results = read_results(data, ARMS, work)
+        history = load_experiment(path).entities.user.history
+        arms = (*ARMS, *TIMED) if history is not None and history.times else ARMS
+        run_arms(data, arms, path, work, seeds, processes)
+        results = read_results(data, arms, work)
         seconds = {name: _seconds(work, data, name, result, seeds) for name, result in results.items()}
         tables.append(table(data.name, results, seconds))
     write_section(out, "histories", "\n\n".join([_heading(seeds), *tables]))

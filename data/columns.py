@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig
+from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, HistoryConfig
 
 SCALAR_ID, LIST_ID, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
 PROBABILITY = "probability"
+TIME, LIST_TIME = "time", "list of times"
+HISTORY_FIELD = "entities.user.history"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,21 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
                 needs.append(feature_need(feature_name, feature, f"entities.{entity_name}.features.{feature_name}"))
     history = experiment.entities.user.history
     if history is not None:
-        needs.append(ColumnNeed(history.column, LIST_ID, "entities.user.history"))
+        needs += history_needs(experiment, history)
     needs += [feature_need(n, f, f"context.{n}") for n, f in experiment.context.items()]
     needs += [feature_need(n, f, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
     if with_labels:
         needs += _metric_columns(name, domain)
+    return needs
+
+
+def history_needs(experiment: Experiment, history: HistoryConfig) -> list[ColumnNeed]:
+    """The columns of the past: its items, and their times where the model looks at them."""
+    needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD)]
+    if experiment.model.history.time_bias and history.times is not None:
+        needs.append(ColumnNeed(history.times, LIST_TIME, f"{HISTORY_FIELD}.times"))
+        if history.time is not None:
+            needs.append(ColumnNeed(history.time, TIME, f"{HISTORY_FIELD}.time"))
     return needs
 
 
@@ -86,6 +98,10 @@ def holds(kind: pa.DataType, wanted: str, size: int = 0) -> bool:
         return is_id(kind)
     if wanted == LIST_ID:
         return is_list(kind) and (is_id(kind.value_type) or pa.types.is_null(kind.value_type))
+    if wanted == LIST_TIME:
+        return is_list(kind) and holds(kind.value_type, TIME)
+    if wanted == TIME and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return True
     if wanted == VECTOR:
         if pa.types.is_fixed_size_list(kind):
             return pa.types.is_floating(kind.value_type) and kind.list_size == size

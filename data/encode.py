@@ -18,6 +18,7 @@ from .past import NONE, ItemCounts, Items
 from .rows import Rows
 from .statistics import Statistics
 from .text_store import check_text_store, open_text_store, text_store_folder
+from .times import ragged_ages
 from .values import Ragged, keep, numbers, ragged_keys, take_ragged, vector_rows
 from .vocabulary import KeyIndex, Vocabulary
 
@@ -93,6 +94,7 @@ class EventEncoder:
             vector_present={},
             text_rows={},
             history_text=None,
+            history_ages=None,
             id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
             labels=np.zeros((rows, len(layout.tasks)), np.float32),
             label_mask=np.zeros((rows, len(layout.tasks)), bool),
@@ -103,7 +105,7 @@ class EventEncoder:
         event_features = self.experiment.context | config.features
         self._put(out, self._encode_features(event_features, table, where), None)
         self._empty_vectors(out)
-        self._encode_history(out, table)
+        self._encode_history(out, table, where)
         if with_labels:
             for task_name, task in config.tasks.items():
                 at = layout.tasks.index(task_name)
@@ -183,7 +185,7 @@ class EventEncoder:
         items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows)
         return items.take(items.counts > 0) if trained else items
 
-    def _encode_history(self, out: Rows, table: pa.Table) -> None:
+    def _encode_history(self, out: Rows, table: pa.Table, where: str) -> None:
         history = self.experiment.entities.user.history
         if history is None:
             return
@@ -191,6 +193,13 @@ class EventEncoder:
         found = self.statistics.tables[id_key("item")].lookup(keys)
         if self.layout.past:  # one by one: an item never seen keeps its place
             out.lists[HISTORY] = found, offsets
+            if self.experiment.model.history.time_bias:
+                assert history.times is not None  # `load` has seen to it
+                events = table[history.time] if history.time is not None else None
+                at = f"{where}: column '{history.times}'"
+                out.history_ages = ragged_ages(
+                    table[history.column], table[history.times], events, history.max_length, at
+                )
             if "item" in self._text_index:
                 out.history_text = self.text_rows("item", keys), offsets
             return

@@ -87,6 +87,13 @@ class HistoryConfig(Strict):
         default="history", description="events column: list of item ids, oldest first, the present event excluded"
     )
     max_length: Positive = Field(default=30, description="ids kept, the newest ones")
+    times: str | None = Field(
+        default=None,
+        description="events column: list of the times of these items (timestamps, dates or seconds), for model.history.time_bias",
+    )
+    time: str | None = Field(
+        default=None, description="events column: time of the event itself; that of the newest past item when absent"
+    )
 
 
 class TextVectorConfig(Strict):

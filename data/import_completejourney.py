@@ -239,6 +239,7 @@ def _past(log: _Log, at, product, products: pa.Table) -> dict:
 
     return {
         "history": histories(log.household, log.time, items, user, time),
+        "history_times": histories(log.household, log.time, pa.array(log.time).cast(pa.timestamp("us")), user, time),
         "times_bought": times_bought(np.arange(len(products))),
         "type_times_bought": times_bought(kinds("product_type")),
         "category_times_bought": times_bought(kinds("product_category")),

@@ -62,6 +62,8 @@ entities:
     catalog: {{path: catalogs/households.parquet, key: household_id}}
     history:
       column: history  # the last 30 products bought strictly before, from all departments below
+      times: history_times
+      time: time
     features:          # known of 801 households
       age: {{kind: categorical}}
       income: {{kind: categorical}}

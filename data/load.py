@@ -203,6 +203,12 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
             f"is '{model.history.encoder}', but rows have no history",
             "Describe it under entities.user.history, or leave the encoder at mean.",
         )
+    if model.history.time_bias and history is not None and history.times is None:
+        raise UserError(
+            f"{path}: model.history.time_bias",
+            "needs to know when past items were",
+            "Name the events column with their times as entities.user.history.times.",
+        )
     for name, domain in experiment.domains.items():
         if not domain.tasks and model.next_item is None:
             raise UserError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .layout import HISTORY, Layout
-from .rows import Rows, join_ragged
+from .rows import Rows, join_ragged, join_ragged_if
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Past:
         candidates: ``[M]`` int64 rows of the item table; they fill the bags of the candidate keys, key after key.
         candidate_counts: ``[M]`` float32.
         candidate_text_at: ``[M]`` int64.
+        ages: ``[N]`` int64 seconds from each past item to its row's event; zeros where times have no part.
         texts: ``[U, size]`` float16, the distinct texts of all of these; U = 0 where there are none.
         longest: of ``lengths``, at least 1; stays on the host.
         trained_items: how many items were seen in training.
@@ -40,6 +41,7 @@ class Past:
     candidates: Tensor
     candidate_counts: Tensor
     candidate_text_at: Tensor
+    ages: Tensor
     texts: Tensor
     longest: int
     trained_items: int
@@ -143,6 +145,7 @@ def past_of(
     text_rows = np.full(len(rows), -1)
     if texts is not None:
         text_rows, _ = join_ragged([part.history_text for part in parts if part.history_text is not None])
+    ages = join_ragged_if([part.history_ages for part in parts])
     wanted, places = np.unique(np.concatenate([text_rows, candidates.text_rows, [-1]]), return_inverse=True)
     own = np.concatenate([part.singles[:, item_at] for part in parts])
     return Past(
@@ -155,6 +158,7 @@ def past_of(
         candidates=_long(candidates.rows),
         candidate_counts=torch.from_numpy(candidates.counts.astype(np.float32)),
         candidate_text_at=_long(places[len(rows) : -1] - 1),
+        ages=_long(np.zeros(len(rows)) if ages is None else ages[0]),
         texts=torch.zeros(0, 0, dtype=torch.float16) if texts is None else texts[torch.from_numpy(wanted[1:])],
         longest=int(lengths.max(initial=1)),
         trained_items=counts.items,

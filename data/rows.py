@@ -22,6 +22,7 @@ class Rows:
         vector_present: name -> ``[N]`` bool, same names.
         text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
         history_text: ragged rows of the item text store, or None.
+        history_ages: ragged int64 seconds from each past item to its row's event, or None.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
         label_mask: ``[N, tasks]`` bool.
@@ -36,6 +37,7 @@ class Rows:
     vector_present: dict[str, np.ndarray]
     text_rows: dict[str, np.ndarray]
     history_text: Ragged | None
+    history_ages: Ragged | None
     id_counts: np.ndarray
     labels: np.ndarray
     label_mask: np.ndarray
@@ -50,8 +52,8 @@ class Rows:
         arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask]
         for group in (self.vectors, self.vector_present, self.text_rows, self.host):
             arrays += group.values()
-        for ragged in (*self.lists.values(), *([self.history_text] if self.history_text else [])):
-            arrays += ragged
+        for ragged in (*self.lists.values(), self.history_text, self.history_ages):
+            arrays += ragged or ()
         return sum(a.nbytes for a in arrays)
 
     def take(self, at: np.ndarray) -> "Rows":
@@ -76,6 +78,7 @@ class Rows:
             vector_present=each(self.vector_present),
             text_rows=each(self.text_rows),
             history_text=None if self.history_text is None else change_ragged(self.history_text),
+            history_ages=None if self.history_ages is None else change_ragged(self.history_ages),
             id_counts=change(self.id_counts),
             labels=change(self.labels),
             label_mask=change(self.label_mask),
@@ -111,14 +114,19 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         vectors=joined_each("vectors"),
         vector_present=joined_each("vector_present"),
         text_rows=joined_each("text_rows"),
-        history_text=join_ragged([p.history_text for p in parts if p.history_text is not None])
-        if first.history_text is not None
-        else None,
+        history_text=join_ragged_if([p.history_text for p in parts]),
+        history_ages=join_ragged_if([p.history_ages for p in parts]),
         id_counts=joined("id_counts"),
         labels=joined("labels"),
         label_mask=joined("label_mask"),
         host=joined_each("host"),
     )
+
+
+def join_ragged_if(parts: Sequence[Ragged | None]) -> Ragged | None:
+    """As `join_ragged` those that are there; None if none is."""
+    there = [part for part in parts if part is not None]
+    return join_ragged(there) if there else None
 
 
 def join_ragged(parts: Sequence[Ragged]) -> Ragged:

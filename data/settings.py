@@ -78,6 +78,10 @@ class HistoryEncoderConfig(Strict):
     layers: Positive = Field(default=2, description="sasrec, bert4rec, hstu: blocks of attention")
     heads: Positive = Field(default=2, description="sasrec, bert4rec, hstu: heads of each; divides model.width")
     dropout: Share = Field(default=0.2, description="dropout inside the blocks and on what goes in")
+    time_bias: bool = Field(
+        default=False,
+        description="attention also knows how long ago a past item was; needs entities.user.history.times",
+    )
 
 
 class NextItemConfig(Strict):
@@ -175,6 +179,8 @@ class ModelConfig(Strict):
             raise ValueError(f"width {self.width} cannot be divided by history.heads {self.history.heads}")
         if self.next_item is not None and encoder not in ("sasrec", "bert4rec", "hstu"):
             raise ValueError(f"next_item needs history.encoder sasrec, bert4rec or hstu; it is {encoder}")
+        if self.history.time_bias and encoder == "mean":
+            raise ValueError("history.time_bias is for encoders of sequences; history.encoder is mean")
         if encoder != "mean" and self.gate == "none":
             raise ValueError(f"gate: none has no vectors of past items, which history.encoder {encoder} needs")
         return self

@@ -23,16 +23,7 @@ def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def ragged_keys(column: pa.ChunkedArray | pa.Array, max_length: int) -> Ragged:
     """Id keys of a list column, the last ``max_length`` of each row; a null list is empty, null ids are dropped."""
-    array = one_array(column)
-    if pa.types.is_null(array.type):
-        return np.zeros(0, np.uint64), np.zeros(len(array) + 1, np.int64)
-    if pa.types.is_fixed_size_list(array.type):
-        array = array.cast(pa.large_list(array.type.value_type))
-    if array.null_count:
-        array = pc.fill_null(array, pa.scalar([], array.type))
-    offsets = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-    values = array.values.slice(offsets[0], offsets[-1] - offsets[0])
-    offsets = offsets - offsets[0]
+    values, offsets = ragged_lists(column)
     keys, valid = id_keys(values)
     if values.null_count:
         keys, offsets = keep(keys, offsets, valid)
@@ -43,6 +34,19 @@ def ragged_keys(column: pa.ChunkedArray | pa.Array, max_length: int) -> Ragged:
         keys = keys[_positions(offsets[1:] - kept, kept, new)]
         offsets = new
     return keys, offsets
+
+
+def ragged_lists(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Values ``[total]`` of a list column, and offsets ``[N + 1]`` int64; a null list is empty."""
+    array = one_array(column)
+    if pa.types.is_null(array.type):
+        return pa.nulls(0, pa.int64()), np.zeros(len(array) + 1, np.int64)
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.large_list(array.type.value_type))
+    if array.null_count:
+        array = pc.fill_null(array, pa.scalar([], array.type))
+    offsets = array.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+    return array.values.slice(offsets[0], offsets[-1] - offsets[0]), offsets - offsets[0]
 
 
 def keep(values: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> Ragged:

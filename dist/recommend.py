@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.catalog import read_catalog
-from ..data.columns import LIST_ID, SCALAR_ID, ColumnNeed, is_string, needed_columns
+from ..data.columns import SCALAR_ID, ColumnNeed, history_needs, is_string, needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment
@@ -166,7 +166,7 @@ class _Recommender:
         return (ids, Approximate(retriever.vectors, hidden), exact) if self._job.approximate else (ids, exact, None)
 
     def _table(self, table: pa.Table, ids: pa.Array, search: Search, exact: Exact | None) -> pa.Table:
-        user, history = (need.name for need in self._needs)
+        user, history = (need.name for need in self._needs[:2])
         gone = torch.zeros(2, 0, dtype=torch.int64)
         if not self._job.repeat:
             keys, offsets = ragged_keys(table[history], _WHOLE)
@@ -188,10 +188,7 @@ class _Recommender:
 def _needs(experiment: Experiment) -> list[ColumnNeed]:
     user = experiment.entities.user
     assert user.history is not None  # a next-item objective needs one
-    return [
-        ColumnNeed(user.id, SCALAR_ID, "entities.user.id"),
-        ColumnNeed(user.history.column, LIST_ID, "entities.user.history"),
-    ]
+    return [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
 
 
 def _history_type(file: str, experiment: Experiment) -> pa.DataType:

@@ -36,12 +36,12 @@ class History(nn.Module):
 def make_encoder(config: ModelConfig, past: int) -> Din | Bert4Rec | Causal:
     """The encoder that the experiment names, for histories of up to ``past`` items."""
     chosen, width = config.history, config.width
-    layers, dropout = range(chosen.layers), chosen.dropout
+    layers, heads, dropout, timed = range(chosen.layers), chosen.heads, chosen.dropout, chosen.time_bias
     if chosen.encoder == "din":
-        return Din(width)
+        return Din(width, timed)
     if chosen.encoder == "hstu":
-        return Causal(Stack(width, past, (HstuLayer(width, past, chosen.heads, dropout) for _ in layers), dropout))
+        return Causal(Stack(width, past, (HstuLayer(width, past, heads, dropout, timed) for _ in layers), dropout))
     if chosen.encoder == "sasrec":
-        return Causal(Stack(width, past, (Block(width, chosen.heads, dropout, True) for _ in layers), dropout))
-    both_ways = Stack(width, past + 1, (Block(width, chosen.heads, dropout, False) for _ in layers), dropout)
+        return Causal(Stack(width, past, (Block(width, heads, dropout, True, timed) for _ in layers), dropout))
+    both_ways = Stack(width, past + 1, (Block(width, heads, dropout, False, timed) for _ in layers), dropout)
     return Bert4Rec(both_ways, width, config.next_item.mask_share if config.next_item else 0.0)

@@ -4,21 +4,27 @@ import torch
 from torch import Tensor, nn
 
 from .sequence import Sequence
+from .time_bias import BUCKETS, bucket
 
 
 class Din(nn.Module):
     """A small network looks at past item, item at hand, their difference and product, and gives the past item's weight.
 
     As in the paper, weights are no softmax: how strong the interest is stays in their sum. They are scaled by the root of the
-    number of items, which keeps long histories in the range of short ones.
+    number of items, which keeps long histories in the range of short ones. With ``time_bias`` the network is also told how long
+    ago an item was.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, time_bias: bool = False):
         super().__init__()
-        self.weigh = nn.Sequential(nn.Linear(4 * width, width), nn.SiLU(), nn.Linear(width, 1))
+        self.look, self.weigh = nn.Linear(4 * width, width), nn.Sequential(nn.SiLU(), nn.Linear(width, 1))
+        self.time_bias = nn.Parameter(torch.randn(BUCKETS, width) * 0.02) if time_bias else None
 
     def forward(self, sequence: Sequence, candidate: Tensor) -> Tensor:
         """``candidate [B, D]`` -> ``[B, D]``; zeros for a row without past items."""
         items, at_hand = sequence.items, candidate.index_select(0, sequence.row)
-        weights = self.weigh(torch.cat([items, at_hand, items - at_hand, items * at_hand], 1)).float()
+        seen = self.look(torch.cat([items, at_hand, items - at_hand, items * at_hand], 1))
+        if self.time_bias is not None:
+            seen = seen + self.time_bias.index_select(0, bucket(sequence.ages))
+        weights = self.weigh(seen).float()
         return sequence.mean(weights * items) * sequence.lengths.sqrt().unsqueeze(1)

@@ -1,12 +1,15 @@
 """Self-attention over the past: SASRec (Kang & McAuley, 2018) and BERT4Rec (Sun et al., 2019)."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .sequence import RowGroup, Sequence, join_heads, split_heads
+from .time_bias import TimeBias
 
 
 class Block(nn.Module):
@@ -15,8 +18,9 @@ class Block(nn.Module):
     Norms come first, as in eSASRec (2025); the paper of SASRec has them so, that of BERT4Rec after the residual.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, causal: bool):
+    def __init__(self, width: int, heads: int, dropout: float, causal: bool, time_bias: bool = False):
         super().__init__()
+        self.time_bias = TimeBias(heads, causal) if time_bias else None
         self.heads, self.causal = heads, causal
         self.norm, self.forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -25,16 +29,23 @@ class Block(nn.Module):
 
     def forward(self, sequence: Sequence, x: Tensor) -> Tensor:
         """``[N, D]`` -> ``[N, D]``."""
-        x = x + self.dropout(self.outputs(sequence.over_groups(self.inputs(self.norm(x)), self._attend)))
+        x = x + self.dropout(
+            self.outputs(sequence.over_groups(self.inputs(self.norm(x)), partial(self._attend, sequence.ages)))
+        )
         return x + self.dropout(self.narrow(self.dropout(F.gelu(self.wide(self.forward_norm(x))))))
 
-    def _attend(self, group: RowGroup, x: Tensor) -> Tensor:
+    def _attend(self, ages: Tensor, group: RowGroup, x: Tensor) -> Tensor:
         """``[R, T, 3 D]`` -> ``[R, T, D]``."""
         queries, keys, values = split_heads(x, self.heads)
+        places = torch.arange(group.longest, device=x.device)
         mask = None
         if not self.causal:  # causal queries see nothing behind their row's items, where the padding is
-            mask = (torch.arange(group.longest, device=x.device) < group.lengths[:, None])[:, None, None]
-        return join_heads(F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=self.causal))
+            mask = (places < group.lengths[:, None])[:, None, None]
+        if self.time_bias is None:
+            return join_heads(F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=self.causal))
+        seen = places <= places[:, None] if mask is None else mask
+        scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5 + self.time_bias(group, ages)
+        return join_heads(scores.masked_fill(~seen, float("-inf")).softmax(-1).to(values.dtype) @ values)
 
 
 class Stack(nn.Module):
@@ -109,9 +120,7 @@ class Bert4Rec(nn.Module):
             return self(sequence), owns
         hidden = torch.rand(len(at), device=at.device) < self.mask_share
         shown = torch.where(hidden[:, None], self.mask.to(sequence.items.dtype), sequence.items)
-        longer = Sequence(shown, sequence.lengths, sequence.row, sequence.back, sequence.longest).with_one_more(
-            self.mask
-        )
+        longer = replace(sequence, items=shown).with_one_more(self.mask)
         states = self.stack(longer)
         found = torch.cat([states[at + sequence.row], longer.newest(states)])
         return found, torch.cat([torch.where(hidden, at, -1), owns])

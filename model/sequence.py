@@ -22,6 +22,7 @@ class Sequence:
         row: ``[N]`` int64, the row of each item.
         back: ``[N]`` int64, places before the newest of its row, which is 0.
         longest: T, of ``lengths``; on the host.
+        ages: ``[N]`` int64 seconds before the row's event; zeros where times have no part.
     """
 
     items: Tensor
@@ -29,12 +30,20 @@ class Sequence:
     row: Tensor
     back: Tensor
     longest: int
+    ages: Tensor
 
     @classmethod
     def of(cls, past: Past, items: Tensor, width: int) -> "Sequence":
         """Args: the batch's past, vectors ``[N, D]`` of its items, and L, the columns ``past.at`` counts."""
         row = past.at // width
-        return cls(items, past.lengths, row, (row + 1) * width - 1 - past.at, past.longest)
+        return cls(
+            items,
+            past.lengths,
+            row,
+            (row + 1) * width - 1 - past.at,
+            past.longest,
+            past.ages,
+        )
 
     @property
     def rows(self) -> int:
@@ -102,6 +111,7 @@ class Sequence:
             torch.cat([self.row, rows])[order],
             torch.cat([self.back + 1, torch.zeros_like(rows)])[order],
             self.longest + 1,
+            torch.cat([self.ages, torch.zeros_like(rows)])[order],
         )
 
 

@@ -1,3 +1,4 @@
+import datetime
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.assemble import assemble
+from foundrank.data.columns import needed_columns
 from foundrank.data.encode import EventEncoder
+from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.data.layout import Layout, make_layout
 from foundrank.data.load import load_experiment
@@ -45,7 +48,8 @@ def rows_with_past(layout: Layout, domain: int, lengths: list[int], seed: int):
     rows = random_rows(layout, domain, len(lengths), seed)
     past = random.integers(0, 50, offsets[-1]), offsets
     texts = random.integers(-1, len(TEXTS), offsets[-1]), offsets
-    return replace(rows, lists=rows.lists | {"history": past}, history_text=texts)
+    ages = random.integers(0, 10**9, offsets[-1]), offsets
+    return replace(rows, lists=rows.lists | {"history": past}, history_text=texts, history_ages=ages)
 
 
 def some_items(count: int, seed: int = 0) -> Items:
@@ -84,6 +88,7 @@ def test_every_past_item_is_where_its_row_and_its_place_say(layout, lengths, can
     assert [bag for k in range(CANDIDATES) for bag in bags[f"candidate_{k}"]][:candidates] == [[r] for r in items.rows]
     assert sum(len(bag) for k in range(CANDIDATES) for bag in bags[f"candidate_{k}"]) == candidates
 
+    assert past.ages.tolist() == [age for part in parts for row in row_lists(part.history_ages) for age in row]
     assert past.lengths.tolist() == [len(row) for row in wanted]
     assert past.longest == max([1, *map(len, wanted)])
     assert past.rows.tolist() == [item for row in wanted for item in row]
@@ -142,3 +147,38 @@ def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: EventEnc
     assert rows.lists["history"][0].tolist() == found
     assert rows.history_text is not None
     assert len(rows.history_text[0]) == 3
+
+
+def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
+    changes = ["entities.user.history.times=when", "model.history.encoder=din", "entities.user.history.time=now"]
+    experiment = load_experiment(tmp_path, changes)
+    assert {"when", "now"}.isdisjoint(need.name for need in needed_columns(experiment, "home"))
+    experiment = load_experiment(tmp_path, [*changes, "model.history.time_bias=true"])
+    needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
+    assert (needs["when"], needs["now"]) == ("list of times", "time")
+    encoder = EventEncoder(experiment, encoder_of(load_experiment(tmp_path, changes)).statistics)
+    home = SCHEMAS["home"].append(pa.field("when", pa.list_(pa.timestamp("ms")))).append(pa.field("now", pa.date32()))
+    day = datetime.date(2026, 1, 2)
+    row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "now": day}
+    row["when"] = [datetime.datetime(2026, 1, 1, hour) for hour in (1, 2, 3, 4, 5)]
+    rows = encoder.encode("home", pa.Table.from_pylist([row, row | {"history": None, "when": []}], schema=home), "here")
+    assert rows.history_ages is not None
+    assert row_lists(rows.history_ages) == [[21 * 3600, 20 * 3600, 19 * 3600], []]  # the last three that have an id
+    assert row_lists(rows.take(np.array([1, 0])).history_ages) == [[], [21 * 3600, 20 * 3600, 19 * 3600]]
+    with pytest.raises(UserError, match="here: column 'when', row 0: has not as many times"):
+        encoder.encode("home", pa.Table.from_pylist([row | {"when": row["when"][1:]}], schema=home), "here")
+    assert len(encoder.no_rows()) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("model.history.time_bias=true", "needs to know when past items were"),
+        ("model.history={encoder: mean, time_bias: true}", "time_bias is for encoders of sequences"),
+    ],
+)
+def test_a_bias_of_time_without_times_is_refused(change, words, tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 5, "home": 5, "new": 5}))
+    with pytest.raises(UserError, match=words):
+        load_experiment(tmp_path, ["model.history.encoder=din", change])

@@ -1,6 +1,7 @@
 """The encoders of sequences: what each item may see, and that neither padding nor other rows matter."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,18 +13,20 @@ from foundrank.model.history import make_encoder
 from foundrank.model.history_hstu import hstu_attention
 from foundrank.model.history_transformer import Block
 from foundrank.model.sequence import Sequence
+from foundrank.model.time_bias import BUCKETS, TimeBias, bucket
 
 WIDTH, PAST, HEADS = 8, 6, 2
 LENGTHS = [3, 0, 6, 1]
-ENCODERS = ["din", "sasrec", "bert4rec", "hstu"]
+ENCODERS = ["din", "sasrec", "bert4rec", "hstu", "din+times", "sasrec+times", "bert4rec+times", "hstu+times"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def make(name: str, past: int = PAST) -> nn.Module:
     torch.manual_seed(1)
-    history = {"encoder": name, "heads": HEADS, "dropout": 0.0}
+    encoder, _, times = name.partition("+")
+    history = {"encoder": encoder, "heads": HEADS, "dropout": 0.0, "time_bias": bool(times)}
     config = ModelConfig(width=WIDTH, history=HistoryEncoderConfig.model_validate(history))
-    if name == "bert4rec":
+    if encoder == "bert4rec":
         config = config.model_copy(update={"next_item": NextItemConfig(mask_share=0.5)})
     module = make_encoder(config, past)
     for parameter in module.parameters():  # biases too: what starts at zero would hide a mistake
@@ -36,7 +39,8 @@ def sequence_of(items: list[Tensor], longest: int | None = None) -> Sequence:
     lengths = torch.tensor([len(row) for row in items])
     back = torch.cat([torch.arange(len(row)).flip(0) for row in items])
     row = torch.repeat_interleave(torch.arange(len(items)), lengths)
-    return Sequence(torch.cat(items), lengths, row, back, longest or max(1, int(lengths.max())))
+    ages = 100 * 3**back + len(items[0])  # newer ones are closer together
+    return Sequence(torch.cat(items), lengths, row, back, longest or max(1, int(lengths.max())), ages)
 
 
 def some(lengths: list[int] = LENGTHS, seed: int = 0) -> tuple[list[Tensor], Tensor]:
@@ -60,7 +64,7 @@ def test_padding_and_packing_are_each_others_inverse():
     torch.testing.assert_close(sequence.mean(sequence.items)[2], items[2].mean(0))
 
 
-@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "hstu"])
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec+times", "hstu", "hstu+times"])
 def test_rows_padded_in_groups_are_what_they_are_padded_together(name: str):
     """The fast path against the plain one: values and gradients."""
     encoder = make(name, past=50)
@@ -69,7 +73,7 @@ def test_rows_padded_in_groups_are_what_they_are_padded_together(name: str):
     for way in ("groups", "together"):
         items = [row.requires_grad_() for row in some(lengths)[0]]
         sequence = sequence_of(items)
-        if name == "bert4rec":  # its mask is one more item
+        if name.startswith("bert4rec"):  # its mask is one more item
             sequence = sequence.with_one_more(torch.ones(WIDTH))
         if way == "together":
             sequence.groups = [sequence.one_group]
@@ -119,7 +123,7 @@ def test_every_past_item_matters_and_so_does_their_order(name: str):
     assert torch.allclose(turned, seen, atol=1e-5) == (name == "din")  # which looks at items, not at when they were
 
 
-@pytest.mark.parametrize("name", ["sasrec", "hstu"])
+@pytest.mark.parametrize("name", ["sasrec", "hstu", "sasrec+times", "hstu+times"])
 def test_no_state_sees_an_item_that_came_later(name: str):
     items, _ = some()
     encoder = make(name)
@@ -137,13 +141,13 @@ def test_no_state_sees_an_item_that_came_later(name: str):
         assert (others[at:9] - states[at:9]).abs().amax(1).min() > 1e-5
 
 
-@pytest.mark.parametrize("name", ["sasrec", "hstu", "bert4rec"])
+@pytest.mark.parametrize("name", ["sasrec", "hstu", "bert4rec", "bert4rec+times"])
 def test_with_one_state_per_row_that_is_to_find_the_rows_own_item(name: str):
     items, at_hand = some()
     encoder = make(name)
     states, target = encoder.to_find(sequence_of(items), every=False)
     torch.testing.assert_close(states, encoder(sequence_of(items), at_hand), **CLOSE)
-    alone = 11 if name == "bert4rec" else -1  # a mask alone is a state, nothing at all is none
+    alone = 11 if name.startswith("bert4rec") else -1  # a mask alone is a state, nothing at all is none
     assert target.tolist() == [10, alone, 12, 13]
 
 
@@ -203,6 +207,51 @@ def test_hstu_attention_is_the_sum_the_paper_writes():
                 torch.testing.assert_close(got[b, h, i], expected, **CLOSE)
 
 
+@pytest.mark.parametrize("name", [n for n in ENCODERS if n.endswith("+times")])
+def test_when_an_item_was_matters_only_as_far_as_it_may_be_known(name: str):
+    items, at_hand = some()
+    encoder = make(name)
+
+    def seen(ages: Tensor) -> Tensor:
+        sequence = replace(sequence_of(items), ages=ages)
+        return encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=False)[0]
+
+    ages = sequence_of(items).ages
+    for at, row in ((1, 0), (5, 2)):  # the second of row 0, the third of row 2
+        older = ages.clone()
+        older[at] += 10_000
+        moved = (seen(older) - seen(ages)).abs().amax(1) > 1e-5
+        assert moved.tolist() == [r == row for r in range(4)]
+    if name in ("sasrec+times", "hstu+times"):  # a state knows when the next item came, and nothing of what came later
+        older = ages.clone()
+        older[3:9] = torch.tensor([900, 800, 700, 60, 50, 40]) * 1000
+        first, _ = encoder.to_find(replace(sequence_of(items), ages=older), True)
+        later = older.clone()
+        later[7:9] = torch.tensor([30, 20]) * 1000
+        then, _ = encoder.to_find(replace(sequence_of(items), ages=later), True)
+        unchanged = (first - then).abs().amax(1) < 1e-6
+        assert unchanged.tolist() == [True] * 6 + [False] * 3 + [True]
+
+
+def test_hstu_adds_the_bias_of_the_interval_to_what_comes_next():
+    bias = TimeBias(HEADS, causal=True)
+    ages = torch.tensor([700, 60, 5])
+    group = Sequence(
+        torch.zeros(3, WIDTH), torch.tensor([3]), torch.zeros(3).long(), torch.tensor([2, 1, 0]), 3, ages
+    ).one_group
+    got = bias(group, ages)
+    asked = [60, 5, 0]  # the time of what comes next, at last that of the event
+    for i in range(3):
+        for j in range(i + 1):
+            seconds = ages[j].item() - asked[i]
+            torch.testing.assert_close(got[0, :, i, j], bias.biases[int(2 * math.log2(1 + seconds))])
+
+
+def test_intervals_double_in_two_buckets_and_none_is_beyond_the_last():
+    found = bucket(torch.tensor([-5, 0, 1, 3, 7, 15, 10**12]))
+    assert found.tolist() == [0, 0, 2, 4, 6, 8, BUCKETS - 1]
+
+
 def test_din_is_a_sum_over_items_of_weight_times_item():
     items, at_hand = some()
     encoder = make("din")
@@ -211,7 +260,10 @@ def test_din_is_a_sum_over_items_of_weight_times_item():
         expected = torch.zeros(WIDTH)
         for item in row:
             expected = (
-                expected + encoder.weigh(torch.cat([item, hand, item - hand, item * hand])) * item / len(row) ** 0.5
+                expected
+                + encoder.weigh(encoder.look(torch.cat([item, hand, item - hand, item * hand])))
+                * item
+                / len(row) ** 0.5
             )
         torch.testing.assert_close(mine, expected, **CLOSE)
 
@@ -220,10 +272,10 @@ def test_din_is_a_sum_over_items_of_weight_times_item():
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_parameter_has_a_gradient_even_without_items(name: str, lengths: list[int]):
     items, at_hand = some(lengths)
-    empty = Sequence(torch.zeros(0, WIDTH), torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0).long(), 1)
+    empty = Sequence(torch.zeros(0, WIDTH), *(torch.zeros(0).long(),) * 3, 1, torch.zeros(0).long())
     sequence = sequence_of(items) if lengths else empty
     encoder = make(name).train()
-    result = encoder(sequence, at_hand) if name == "din" else encoder.to_find(sequence, every=True)[0]
+    result = encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=True)[0]
     result.sum().backward()
     for parameter, value in encoder.named_parameters():
         assert value.grad is not None, parameter

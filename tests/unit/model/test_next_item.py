@@ -41,10 +41,12 @@ def world() -> SimpleNamespace:
     none = torch.full_like(rows, -1)
     past = Past(
         rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows,
-        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, texts=torch.zeros(0, 0),
+        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, ages=torch.zeros_like(rows), texts=torch.zeros(0, 0),
         longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
     )  # fmt: skip
-    sequence = Sequence(table[rows], lengths, torch.tensor([0, 0, 0, 2, 2]), torch.tensor([2, 1, 0, 1, 0]), 3)
+    sequence = Sequence(
+        table[rows], lengths, torch.tensor([0, 0, 0, 2, 2]), torch.tensor([2, 1, 0, 1, 0]), 3, past.ages
+    )
     nothing: Any = None
     batch = Batch(
         sparse=nothing, dense=torch.zeros(3, 0), vectors={}, vector_present={}, id_counts=counts[own_rows, None],

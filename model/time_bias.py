@@ -1,0 +1,33 @@
+"""How long ago: a learned bias per interval of time between a place in the sequence and the past items it sees."""
+
+import torch
+from torch import Tensor, nn
+
+from .sequence import RowGroup
+
+BUCKETS = 64  # two for each doubling: from a second to a century
+
+
+def bucket(seconds: Tensor) -> Tensor:
+    """Bucket of intervals in int64 seconds, negative ones counting as none."""
+    return (2 * (1 + seconds.clamp_min(0)).float().log2()).long().clamp_max(BUCKETS - 1)
+
+
+class TimeBias(nn.Module):
+    """A bias per head and interval, as HSTU has it (Zhai et al., 2024).
+
+    A causal place asks at the moment of what comes next, which is known when it is asked for: the newest at that of the event.
+    """
+
+    def __init__(self, heads: int, causal: bool):
+        super().__init__()
+        self.causal = causal
+        self.biases = nn.Parameter(torch.randn(BUCKETS, heads) * 0.02)
+
+    def forward(self, group: RowGroup, ages: Tensor) -> Tensor:
+        """``[R, H, T, T]``: of each place for each item, from ages ``[N]``."""
+        then = group.padded(ages)
+        asked = torch.cat([then[:, 1:], torch.zeros_like(then[:, :1])], 1) if self.causal else then
+        apart = then[:, None, :] - asked[:, :, None]
+        # Behind a row's items ages are 0, so the newest asks at the event's time, wherever it stands.
+        return self.biases[bucket(apart if self.causal else apart.abs())].permute(0, 3, 1, 2)
