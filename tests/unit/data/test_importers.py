@@ -193,6 +193,7 @@ def test_completejourney_features_know_the_past_only(made):
         # Equal times may stand in any order.
         assert Counter(row["history"]) <= Counter(b["product_id"] for b in before)
         assert len(row["history"]) == min(30, len(before))
+        assert row["history_times"] == [b["time"] for b in before][-30:]
         times = {(b["product_id"], b["time"]) for b in before}
         if len(times) == len(before) == len({b["time"] for b in before}):
             assert row["history"] == [b["product_id"] for b in before][-30:]
