@@ -68,6 +68,16 @@ class TextConfig(Strict):
     )
 
 
+class ReasoningConfig(Strict):
+    """Latent reasoning: further passes over the newest state."""
+
+    steps: Positive = Field(default=2, description="passes")
+    learning: Literal["ensemble", "progressive"] = Field(
+        default="ensemble",
+        description="ensemble: all steps learn alike, their mean is used; progressive: later ones count more, the last is used",
+    )
+
+
 class HistoryEncoderConfig(Strict):
     """How the user's past items become one vector."""
 
@@ -78,6 +88,9 @@ class HistoryEncoderConfig(Strict):
     layers: Positive = Field(default=2, description="sasrec, bert4rec, hstu: blocks of attention")
     heads: Positive = Field(default=2, description="sasrec, bert4rec, hstu: heads of each; divides model.width")
     dropout: Share = Field(default=0.2, description="dropout inside the blocks and on what goes in")
+    reasoning: ReasoningConfig | None = Field(
+        default=None, description="sasrec, hstu: latent steps behind the newest item (ReaRec); absent: none"
+    )
     time_bias: bool = Field(
         default=False,
         description="attention also knows how long ago a past item was; needs entities.user.history.times",
@@ -179,6 +192,8 @@ class ModelConfig(Strict):
             raise ValueError(f"width {self.width} cannot be divided by history.heads {self.history.heads}")
         if self.next_item is not None and encoder not in ("sasrec", "bert4rec", "hstu"):
             raise ValueError(f"next_item needs history.encoder sasrec, bert4rec or hstu; it is {encoder}")
+        if self.history.reasoning is not None and encoder not in ("sasrec", "hstu"):
+            raise ValueError(f"history.reasoning is for sasrec and hstu; history.encoder is {encoder}")
         if self.history.time_bias and encoder == "mean":
             raise ValueError("history.time_bias is for encoders of sequences; history.encoder is mean")
         if encoder != "mean" and self.gate == "none":

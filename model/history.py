@@ -13,6 +13,7 @@ from .history_hstu import HstuLayer
 from .history_transformer import Bert4Rec, Block, Causal, Stack
 from .next_item import NextItem
 from .past_items import PastItems
+from .reasoning import Reasoning
 
 
 class History(nn.Module):
@@ -39,9 +40,13 @@ def make_encoder(config: ModelConfig, past: int) -> Din | Bert4Rec | Causal:
     layers, heads, dropout, timed = range(chosen.layers), chosen.heads, chosen.dropout, chosen.time_bias
     if chosen.encoder == "din":
         return Din(width, timed)
-    if chosen.encoder == "hstu":
-        return Causal(Stack(width, past, (HstuLayer(width, past, heads, dropout, timed) for _ in layers), dropout))
-    if chosen.encoder == "sasrec":
-        return Causal(Stack(width, past, (Block(width, heads, dropout, True, timed) for _ in layers), dropout))
+    if chosen.encoder in ("hstu", "sasrec"):
+        reasoning = Reasoning(width, chosen.reasoning) if chosen.reasoning else None
+        longest = past + chosen.reasoning.steps if chosen.reasoning else past
+        if chosen.encoder == "hstu":
+            blocks = [HstuLayer(width, longest, heads, dropout, timed) for _ in layers]
+        else:
+            blocks = [Block(width, heads, dropout, True, timed) for _ in layers]
+        return Causal(Stack(width, past, blocks, dropout), reasoning)
     both_ways = Stack(width, past + 1, (Block(width, heads, dropout, False, timed) for _ in layers), dropout)
     return Bert4Rec(both_ways, width, config.next_item.mask_share if config.next_item else 0.0)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .sequence import RowGroup, Sequence, join_heads, split_heads
+from .reasoning import NOISE, Reasoning
+from .sequence import RowGroup, Sequence, ToFind, join_heads, split_heads
 from .time_bias import TimeBias
 
 
@@ -66,27 +67,53 @@ class Stack(nn.Module):
 
     def forward(self, sequence: Sequence) -> Tensor:
         """``[N, D]``: what each item says, seen together with those that it may see."""
-        x = self.dropout(sequence.items + self.positions.index_select(0, sequence.back))
+        return self.through(self.placed(sequence))
+
+    def placed(self, sequence: Sequence) -> Sequence:
+        """With the positions added: what the blocks take in."""
+        return replace(sequence, items=self.dropout(sequence.items + self.positions.index_select(0, sequence.back)))
+
+    def through(self, placed: Sequence) -> Tensor:
+        """``[N, D]``: the blocks and the norm."""
+        x = placed.items
         for block in self.blocks:
-            x = block(sequence, x)
+            x = block(placed, x)
         return self.norm(x)
 
 
 class Causal(nn.Module):
     """The newest item's state, after blocks in which an item sees only those before it: SASRec's, HSTU's."""
 
-    def __init__(self, stack: Stack):
+    def __init__(self, stack: Stack, reasoning: Reasoning | None = None):
         super().__init__()
-        self.stack = stack
+        self.stack, self.reasoning = stack, reasoning
 
     def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
         """``[B, D]``; zeros for a row without past items."""
-        return sequence.newest(self.stack(sequence))
+        placed = self.stack.placed(sequence)
+        states = self.stack.through(placed)
+        if self.reasoning is None:
+            return sequence.newest(states)
+        return self.reasoning.one(self.reasoning.think(placed, states, self.stack.through))
 
-    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
-        """States, and what comes after each, as of `next_item.Finds`."""
-        states = self.stack(sequence)
-        return (states, following(sequence)) if every else (sequence.newest(states), own(sequence))
+    def to_find(self, sequence: Sequence, every: bool) -> ToFind:
+        """States, and what comes after each; behind them those of the reasoning steps, which all find the row's own item."""
+        placed = self.stack.placed(sequence)
+        states = self.stack.through(placed)
+        target, owns = following(sequence), own(sequence)
+        reasoning = self.reasoning
+        if reasoning is None:
+            return ToFind(states, target) if every else ToFind(sequence.newest(states), owns)
+        steps = noised = reasoning.think(placed, states, self.stack.through)
+        if reasoning.config.learning == "progressive":
+            noised = reasoning.think(placed, states, self.stack.through, NOISE)
+        learning = reasoning.scaled(steps)
+        states, target = (states, target) if every else (learning[0], owns)
+        return ToFind(
+            torch.cat([states, learning[1:].flatten(0, 1)]),
+            torch.cat([target, owns.repeat(len(steps) - 1)]),
+            lambda candidates, weights, scale: reasoning.beside(steps * scale, noised, candidates, weights),
+        )
 
 
 class Bert4Rec(nn.Module):
@@ -112,18 +139,18 @@ class Bert4Rec(nn.Module):
         longer = sequence.with_one_more(self.mask)
         return longer.newest(self.stack(longer))
 
-    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
-        """States of masks, and what they stand for, as of `next_item.Finds`."""
+    def to_find(self, sequence: Sequence, every: bool) -> ToFind:
+        """States of masks, and what they stand for."""
         at = torch.arange(len(sequence.row), device=sequence.row.device)
         owns = len(at) + torch.arange(sequence.rows, device=at.device)
         if not every:
-            return self(sequence), owns
+            return ToFind(self(sequence), owns)
         hidden = torch.rand(len(at), device=at.device) < self.mask_share
         shown = torch.where(hidden[:, None], self.mask.to(sequence.items.dtype), sequence.items)
         longer = replace(sequence, items=shown).with_one_more(self.mask)
         states = self.stack(longer)
         found = torch.cat([states[at + sequence.row], longer.newest(states)])
-        return found, torch.cat([torch.where(hidden, at, -1), owns])
+        return ToFind(found, torch.cat([torch.where(hidden, at, -1), owns]))
 
 
 def own(sequence: Sequence) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..data.batch import Batch
 from ..data.past import Past
 from ..data.settings import NextItemConfig
-from .sequence import Sequence
+from .sequence import Sequence, ToFind
 from .softmax import cross_entropy_among_all
 
 _LOWEST = -1e9
@@ -19,12 +19,8 @@ _LOWEST = -1e9
 class Finds(Protocol):
     """An encoder of sequences that can learn to find what comes next."""
 
-    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
-        """States ``[S, D]`` and what each is to find, ``[S]`` int64.
-
-        Positions among the N past items and the B rows' own behind them; -1 for a state that has nothing to find. Where not
-        ``every`` position is to find something, there is one state per row.
-        """
+    def to_find(self, sequence: Sequence, every: bool) -> ToFind:
+        """States and what each is to find: at ``every`` position, or one per row its own item."""
         ...
 
 
@@ -60,7 +56,8 @@ class NextItem(nn.Module):
         """
         past = batch.past
         assert past is not None
-        states, target = history.to_find(sequence, self.config.positions == "all")
+        to_find = history.to_find(sequence, self.config.positions == "all")
+        states, target = to_find.states, to_find.target
         items, rows = torch.cat([sequence.items, own]), torch.cat([past.rows, past.item_rows])
         # Past items were chosen by having become past; and what has no vector cannot be found.
         usable = torch.cat([torch.ones_like(past.rows, dtype=torch.bool), batch.chosen]) & (items.detach() != 0).any(1)
@@ -78,6 +75,9 @@ class NextItem(nn.Module):
                 negatives = self._with_in_batch(negatives, items[found], rows[found], counts[found], weights, past)
             total = (self._losses(states, items[found], rows[found], negatives, past.trained_items) * weights).sum()
         told = torch.stack([total, weights.sum()]).detach()
+        if to_find.beside is not None:
+            counts_row = usable[len(past.rows) :] & (past.lengths > 0)
+            total = total + to_find.beside(candidates, counts_row.float(), self.scale)
         return self.config.weight * total / self.batch_size, told
 
     def _with_in_batch(

@@ -147,6 +147,22 @@ class RowGroup:
         return values.flatten(0, 1).index_select(0, self.place)
 
 
+@dataclass
+class ToFind:
+    """What an encoder learns to find.
+
+    Attributes:
+        states: ``[S, D]``.
+        target: ``[S]`` int64, what each is to find: a position among the N past items and the B rows' own behind them; -1 for nothing.
+        beside: what else is learned, summed over rows, given candidates ``[M, D]``, ``[B]`` 0 or 1 for rows that count, and the
+            scale of scores; None: nothing.
+    """
+
+    states: Tensor
+    target: Tensor
+    beside: Callable[[Tensor, Tensor, float], Tensor] | None = None
+
+
 def split_heads(values: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """``[R, T, 3 D]`` -> queries, keys and values of H heads, ``[R, H, T, D / H]`` each."""
     rows, longest, width = values.shape

@@ -12,19 +12,23 @@ from foundrank.data.settings import HistoryEncoderConfig, ModelConfig, NextItemC
 from foundrank.model.history import make_encoder
 from foundrank.model.history_hstu import hstu_attention
 from foundrank.model.history_transformer import Block
+from foundrank.model.reasoning import agreement, contrast
 from foundrank.model.sequence import Sequence
 from foundrank.model.time_bias import BUCKETS, TimeBias, bucket
 
 WIDTH, PAST, HEADS = 8, 6, 2
 LENGTHS = [3, 0, 6, 1]
 ENCODERS = ["din", "sasrec", "bert4rec", "hstu", "din+times", "sasrec+times", "bert4rec+times", "hstu+times"]
+ENCODERS += ["sasrec+ensemble", "hstu+progressive"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def make(name: str, past: int = PAST) -> nn.Module:
     torch.manual_seed(1)
-    encoder, _, times = name.partition("+")
-    history = {"encoder": encoder, "heads": HEADS, "dropout": 0.0, "time_bias": bool(times)}
+    encoder, _, option = name.partition("+")
+    history = {"encoder": encoder, "heads": HEADS, "dropout": 0.0, "time_bias": option == "times"}
+    if option in ("ensemble", "progressive"):
+        history["reasoning"] = {"steps": 2, "learning": option}
     config = ModelConfig(width=WIDTH, history=HistoryEncoderConfig.model_validate(history))
     if encoder == "bert4rec":
         config = config.model_copy(update={"next_item": NextItemConfig(mask_share=0.5)})
@@ -41,6 +45,12 @@ def sequence_of(items: list[Tensor], longest: int | None = None) -> Sequence:
     row = torch.repeat_interleave(torch.arange(len(items)), lengths)
     ages = 100 * 3**back + len(items[0])  # newer ones are closer together
     return Sequence(torch.cat(items), lengths, row, back, longest or max(1, int(lengths.max())), ages)
+
+
+def found(encoder: nn.Module, items: list[Tensor], every: bool) -> tuple[Tensor, Tensor]:
+    """States, and what they are to find."""
+    to_find = encoder.to_find(sequence_of(items), every)
+    return to_find.states, to_find.target
 
 
 def some(lengths: list[int] = LENGTHS, seed: int = 0) -> tuple[list[Tensor], Tensor]:
@@ -127,14 +137,14 @@ def test_every_past_item_matters_and_so_does_their_order(name: str):
 def test_no_state_sees_an_item_that_came_later(name: str):
     items, _ = some()
     encoder = make(name)
-    states, target = encoder.to_find(sequence_of(items), every=True)
+    states, target = found(encoder, items, every=True)
     total = sum(LENGTHS)
     # Rows of 3, 0, 6 and 1 items, and their own behind all.
     assert target.tolist() == [1, 2, total, 4, 5, 6, 7, 8, total + 2, total + 3]
     for place in range(6):
         changed = [row.clone() for row in items]
         changed[2][place] *= -1
-        others, _ = encoder.to_find(sequence_of(changed), every=True)
+        others, _ = found(encoder, changed, every=True)
         at = 3 + place
         assert torch.equal(others[:at], states[:at])
         assert torch.equal(others[9:], states[9:])
@@ -145,7 +155,7 @@ def test_no_state_sees_an_item_that_came_later(name: str):
 def test_with_one_state_per_row_that_is_to_find_the_rows_own_item(name: str):
     items, at_hand = some()
     encoder = make(name)
-    states, target = encoder.to_find(sequence_of(items), every=False)
+    states, target = found(encoder, items, every=False)
     torch.testing.assert_close(states, encoder(sequence_of(items), at_hand), **CLOSE)
     alone = 11 if name.startswith("bert4rec") else -1  # a mask alone is a state, nothing at all is none
     assert target.tolist() == [10, alone, 12, 13]
@@ -155,7 +165,7 @@ def test_a_masked_item_is_not_seen_and_all_others_are():
     items, _ = some()
     encoder = make("bert4rec")
     torch.manual_seed(5)
-    states, target = encoder.to_find(sequence_of(items), every=True)
+    states, target = found(encoder, items, every=True)
     masked = (target[:10] >= 0).nonzero().flatten().tolist()
     assert 0 < len(masked) < 10
     assert target[10:].tolist() == [10, 11, 12, 13]
@@ -165,7 +175,7 @@ def test_a_masked_item_is_not_seen_and_all_others_are():
         changed = torch.cat(items)
         changed[at] *= -1
         torch.manual_seed(5)
-        others, _ = encoder.to_find(sequence_of(list(changed.split(LENGTHS))), every=True)
+        others, _ = found(encoder, list(changed.split(LENGTHS)), every=True)
         moved = (others - states).abs().amax(1) > 1e-6
         of_row = torch.cat([rows, torch.arange(4)]) == rows[at]
         # What is masked tells nothing; what is shown tells all states of its row, before it and behind it.
@@ -207,6 +217,58 @@ def test_hstu_attention_is_the_sum_the_paper_writes():
                 torch.testing.assert_close(got[b, h, i], expected, **CLOSE)
 
 
+@pytest.mark.parametrize("learning", ["ensemble", "progressive"])
+def test_each_step_of_reasoning_looks_at_the_state_before_it_behind_all_items(learning: str):
+    items, _ = some()
+    encoder = make(f"sasrec+{learning}")
+    plain, reasoning = encoder.stack, encoder.reasoning
+    for row, at in ((items[0], 0), (items[2], 2)):
+        x = row + plain.positions[: len(row)].flip(0)
+        steps = [newest_of(plain, x)]
+        for step in reasoning.steps:
+            x = torch.cat([x, steps[-1] + step])
+            steps.append(newest_of(plain, x))
+        steps = torch.cat(steps)
+        wanted = steps.mean(0) if learning == "ensemble" else steps[-1]
+        torch.testing.assert_close(encoder(sequence_of(items))[at], wanted, **CLOSE)
+        scales = torch.ones(3) if learning == "ensemble" else torch.tensor([1 / 2.25, 1 / 1.5, 1])
+        learned = encoder.to_find(sequence_of(items), every=False)
+        assert learned.target.tolist() == [10, -1, 12, 13] * 3
+        torch.testing.assert_close(learned.states.view(3, 4, WIDTH)[:, at], steps * scales[:, None], **CLOSE)
+    # Each position's state comes first where all are to find something.
+    everywhere = encoder.to_find(sequence_of(items), every=True)
+    torch.testing.assert_close(everywhere.states[:10], plain(sequence_of(items)), **CLOSE)
+    torch.testing.assert_close(everywhere.states[10:], learned.states[4:], **CLOSE)
+    assert everywhere.target[10:].tolist() == [10, -1, 12, 13] * 2
+    assert not encoder(sequence_of(items))[1].any()  # a row without past items
+
+
+def newest_of(stack: nn.Module, x: Tensor) -> Tensor:
+    """``[1, D]``: the state of the last of ``x [n, D]``, which goes into the blocks as it is."""
+    return stack.through(sequence_of([x]))[-1:]
+
+
+def test_steps_are_kept_apart_by_the_divergence_of_what_they_recommend():
+    g = torch.Generator().manual_seed(2)
+    states, candidates = torch.randn(3, 4, WIDTH, generator=g), torch.randn(5, WIDTH, generator=g)
+    weights = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    wanted = 0.0
+    for row in (0, 2, 3):
+        p = [torch.softmax(candidates @ states[step, row], 0) for step in range(3)]
+        wanted -= sum((p[a] * (p[a] / p[b]).log()).sum() for a, b in ((0, 1), (0, 2), (1, 2))) / 3
+    torch.testing.assert_close(agreement(states, candidates, weights), wanted)
+    assert agreement(states[:1].repeat(2, 1, 1), candidates, weights).abs() < 1e-6
+
+
+def test_a_noised_state_is_to_find_its_own_among_those_of_rows_that_count():
+    g = torch.Generator().manual_seed(2)
+    states, noised = torch.randn(4, WIDTH, generator=g), torch.randn(4, WIDTH, generator=g)
+    kept = [0, 2, 3]
+    scores = F.normalize(noised[kept], dim=1) @ F.normalize(states[kept], dim=1).T / 0.1
+    wanted = F.cross_entropy(scores, torch.arange(3), reduction="sum")
+    torch.testing.assert_close(contrast(states, noised, torch.tensor([1.0, 0.0, 1.0, 1.0])), wanted)
+
+
 @pytest.mark.parametrize("name", [n for n in ENCODERS if n.endswith("+times")])
 def test_when_an_item_was_matters_only_as_far_as_it_may_be_known(name: str):
     items, at_hand = some()
@@ -214,7 +276,7 @@ def test_when_an_item_was_matters_only_as_far_as_it_may_be_known(name: str):
 
     def seen(ages: Tensor) -> Tensor:
         sequence = replace(sequence_of(items), ages=ages)
-        return encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=False)[0]
+        return encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=False).states
 
     ages = sequence_of(items).ages
     for at, row in ((1, 0), (5, 2)):  # the second of row 0, the third of row 2
@@ -225,10 +287,10 @@ def test_when_an_item_was_matters_only_as_far_as_it_may_be_known(name: str):
     if name in ("sasrec+times", "hstu+times"):  # a state knows when the next item came, and nothing of what came later
         older = ages.clone()
         older[3:9] = torch.tensor([900, 800, 700, 60, 50, 40]) * 1000
-        first, _ = encoder.to_find(replace(sequence_of(items), ages=older), True)
+        first = encoder.to_find(replace(sequence_of(items), ages=older), True).states
         later = older.clone()
         later[7:9] = torch.tensor([30, 20]) * 1000
-        then, _ = encoder.to_find(replace(sequence_of(items), ages=later), True)
+        then = encoder.to_find(replace(sequence_of(items), ages=later), True).states
         unchanged = (first - then).abs().amax(1) < 1e-6
         assert unchanged.tolist() == [True] * 6 + [False] * 3 + [True]
 
@@ -275,7 +337,7 @@ def test_every_parameter_has_a_gradient_even_without_items(name: str, lengths: l
     empty = Sequence(torch.zeros(0, WIDTH), *(torch.zeros(0).long(),) * 3, 1, torch.zeros(0).long())
     sequence = sequence_of(items) if lengths else empty
     encoder = make(name).train()
-    result = encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=True)[0]
+    result = encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=True).states
     result.sum().backward()
     for parameter, value in encoder.named_parameters():
         assert value.grad is not None, parameter

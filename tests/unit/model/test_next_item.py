@@ -14,7 +14,7 @@ from foundrank.data.past import Past
 from foundrank.data.settings import NextItemConfig
 from foundrank.model.history_transformer import following, own
 from foundrank.model.next_item import NextItem
-from foundrank.model.sequence import Sequence
+from foundrank.model.sequence import Sequence, ToFind
 from foundrank.model.softmax import cross_entropy_among_all
 
 WIDTH, ROWS, BATCH = 4, 12, 16  # rows of the item table, the unknown one included
@@ -26,8 +26,10 @@ class Shown:
     def __init__(self, states: Tensor):
         self.states = states
 
-    def to_find(self, sequence: Sequence, every: bool) -> tuple[Tensor, Tensor]:
-        return (self.states, following(sequence)) if every else (sequence.newest(self.states), own(sequence))
+    def to_find(self, sequence: Sequence, every: bool) -> ToFind:
+        if every:
+            return ToFind(self.states, following(sequence))
+        return ToFind(sequence.newest(self.states), own(sequence))
 
 
 @pytest.fixture
