@@ -121,6 +121,9 @@ class NextItemConfig(Strict):
     mask_share: Share = Field(
         default=0.2, description="bert4rec: share of past items hidden in training, and to be found"
     )
+    repeat: bool = Field(
+        default=False, description="a past item may come again, so measures and recommendations do not leave it out"
+    )
     calibration: float = Field(
         default=0.75, ge=0, le=1, description="gbce: t, how far its scores are corrected for sampling"
     )

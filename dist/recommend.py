@@ -44,7 +44,7 @@ class RecommendJob:
         source: a Parquet file, a folder of them, or a glob, with the user's id and history; or a URI of such.
         out: folder of the recommendations, or its URI.
         k: items per user.
-        repeat: whether past items are recommended too.
+        repeat: whether past items are recommended too; they are where the run's ``model.next_item.repeat`` says so.
         approximate: searches through FAISS, which may miss some of the best.
     """
 
@@ -120,6 +120,8 @@ class _Recommender:
     def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, job: RecommendJob):
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = Retriever(model, encoder, runtime)
+        objective = encoder.experiment.model.next_item
+        self._repeat = job.repeat or (objective is not None and objective.repeat)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = _needs(encoder.experiment)
         self._ids: dict[pa.DataType, tuple[pa.Array, Search, Exact | None]] = {}
@@ -168,7 +170,7 @@ class _Recommender:
     def _table(self, table: pa.Table, ids: pa.Array, search: Search, exact: Exact | None) -> pa.Table:
         user, history = (need.name for need in self._needs[:2])
         gone = torch.zeros(2, 0, dtype=torch.int64)
-        if not self._job.repeat:
+        if not self._repeat:
             keys, offsets = ragged_keys(table[history], _WHOLE)
             place = self._retriever.place_of_keys(keys)
             row = np.repeat(np.arange(table.num_rows), np.diff(offsets))

@@ -93,24 +93,25 @@ def next_item_rows(
     encoder: EventEncoder,
     files: Mapping[str, EventFiles],
     runtime: Runtime,
-    exclude_seen: bool = True,
 ) -> list[dict[str, Any]]:
     """Where the item of each row ranks among all items, given the row's past: hit rate, NDCG and MRR, per domain and slice.
 
     Rows count whose item was chosen: without labels all, else those with a positive one. An item that ties with others ranks
-    behind them, and one that nothing is known of behind all. Beside the model's: how items rank by their count in training.
+    behind them, and one that nothing is known of behind all. Past items are left out of the ranking, unless one of them is the
+    next, or ``model.next_item.repeat`` says that they come again. Beside the model's: how items rank by their count in training.
 
     Args:
         model: with a next-item objective; returned in the mode it came in.
         encoder: of the experiment.
         files: domain -> files.
         runtime: the process group.
-        exclude_seen: leaves past items out of the ranking, unless one of them is the next.
 
     Returns:
         On rank 0 rows with ``domain``, ``slice`` (``all``, ``warm_items``, ``cold_items``), ``rows``, ``items``, and
         ``hr@K``, ``ndcg@K``, ``mrr@K`` with ``popularity_`` before them too. Elsewhere an empty list.
     """
+    objective = encoder.experiment.model.next_item
+    assert objective is not None
     was_training = model.training
     model.eval()
     columns: dict[str, list[np.ndarray]] = {}
@@ -123,7 +124,7 @@ def next_item_rows(
         for start in range(0, batch.rows, step := max(1, CELLS // max(len(retriever.items), 1))):
             part = slice(start, start + step)
             scores = retriever.scores(users[part]).cpu()
-            inside = (row >= start) & (row < start + step) & exclude_seen
+            inside = (row >= start) & (row < start + step) & (not objective.repeat)
             gone = row[inside] - start, place[inside]
             kept = {
                 "rank": _ranks(scores, target[part], gone),

@@ -64,6 +64,22 @@ def test_what_comes_next_is_learned_and_measured_among_all_items(run):
     assert row["popularity_hr@5"] < 0.6
 
 
+def test_past_items_compete_where_they_may_come_again(run, circle, here: Here):
+    again = circle.parent / "again"
+    shutil.copytree(run, again)
+    file = again / "experiment.yaml"
+    assert "repeat: false" in file.read_text()
+    file.write_text(file.read_text().replace("repeat: false", "repeat: true"))
+    found = []
+    for folder in (run, again):
+        status, _ = here("evaluate", folder, "-p", 1)
+        assert status == 0
+        rows = json.loads((folder / "evaluation.json").read_text())["next_item"]
+        found.append(next(row for row in rows if row["slice"] == "all"))
+    assert found[1]["popularity_mrr@20"] < found[0]["popularity_mrr@20"]
+    assert found[1]["mrr@20"] <= found[0]["mrr@20"]
+
+
 def test_recommendations_are_the_next_items_and_none_of_the_past(run, circle, tmp_path, here: Here):
     users = circle / "events" / "beauty" / "test"
     told = foundrank("recommend", run, users, tmp_path / "out", "-k", 5, "-p", 2).stdout
