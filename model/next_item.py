@@ -66,7 +66,6 @@ class NextItem(nn.Module):
         if self.config.loss == "softmax":
             weights = weights * (rows[found] > 0)  # an item that has no row is no candidate, others are there once each
             places = self._places(past.candidates, rows[found])
-            candidates = candidates.to(states.dtype)
             total, _ = cross_entropy_among_all(states * self.scale, candidates, places, weights)
         else:
             negatives = Negatives(candidates, past.candidates)

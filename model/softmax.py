@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CELLS = {"cpu": 1 << 19}  # scores held at a time: what fits a core's cache
+_CELLS = {"cpu": 1 << 20}  # scores held at a time: what fits a core's cache
 _CELLS_ELSEWHERE = 1 << 26
 
 
@@ -17,19 +17,23 @@ class _CrossEntropy(torch.autograd.Function):
         ctx: Any, states: Tensor, items: Tensor, place: Tensor, weights: Tensor, cells: int
     ) -> tuple[Tensor, Tensor]:
         rows = max(1, cells // max(len(items), 1))
+        low = items.to(states.dtype)
         losses = torch.empty_like(weights)
         of_states, of_items = torch.empty_like(states), torch.zeros_like(items)
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
-            mine, own_place = states[part], place[part, None]
-            scores = (mine @ items.T).float()
-            own, total = scores.gather(1, own_place), scores.logsumexp(1, keepdim=True)
-            losses[part] = (total - own)[:, 0]
+            mine, own_place, weight = states[part], place[part, None], weights[part, None]
+            scores = (mine @ low.T).float()
+            own, most = scores.gather(1, own_place), scores.amax(1, keepdim=True)
+            total = scores.sub_(most).exp_().sum(1, keepdim=True)
+            losses[part] = (total.log() + most - own)[:, 0]
             # From here on scores are the gradient with respect to them.
-            scores.sub_(total).exp_().scatter_add_(1, own_place, torch.full_like(own, -1)).mul_(weights[part, None])
-            gradient = scores.to(states.dtype)
-            torch.mm(gradient, items, out=of_states[part])
-            of_items.addmm_(gradient.T, mine)
+            gradient = scores.mul_(weight / total).scatter_add_(1, own_place, -weight).to(states.dtype)
+            torch.mm(gradient, low, out=of_states[part])
+            if low.dtype == items.dtype:
+                of_items.addmm_(gradient.T, mine)
+            else:  # a sum of many blocks needs more digits than each of them
+                of_items += gradient.T @ mine
         ctx.save_for_backward(of_states, of_items)
         ctx.mark_non_differentiable(losses)
         return (losses * weights).sum(), losses
@@ -47,7 +51,7 @@ def cross_entropy_among_all(
 
     Args:
         states: ``[S, D]`` float32 or bfloat16.
-        items: ``[M, D]``, of the same type.
+        items: ``[M, D]`` float32; products are of the states' type, the items' gradient is a float32 sum of them.
         place: ``[S]`` int64, which item each state is to find.
         weights: ``[S]`` float32, not differentiated.
         cells: scores held at a time, where it matters.

@@ -158,13 +158,14 @@ def test_gbce_is_the_loss_of_gsasrec(world):
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_cross_entropy_block_by_block_is_that_of_all_scores_at_once(cells: int, kind: torch.dtype):
     g = torch.Generator().manual_seed(4)
-    states, items = (torch.randn(n, 5, generator=g).to(kind).requires_grad_() for n in (7, 11))
+    states = torch.randn(7, 5, generator=g).to(kind).requires_grad_()
+    items = torch.randn(11, 5, generator=g).requires_grad_()
     place, weights = torch.randint(0, 11, (7,), generator=g), torch.rand(7, generator=g)
     total, losses = cross_entropy_among_all(states, items, place, weights, cells)
     (3 * total).backward()
     got = [states.grad, items.grad]
     states.grad = items.grad = None
-    wanted = F.cross_entropy((states @ items.T).float(), place, reduction="none")
+    wanted = F.cross_entropy((states @ items.to(kind).T).float(), place, reduction="none")
     (3 * (wanted * weights).sum()).backward()
     close = {"rtol": 1e-5, "atol": 1e-6} if kind == torch.float32 else {"rtol": 0.05, "atol": 0.05}
     torch.testing.assert_close(losses, wanted, **close)
