@@ -79,11 +79,11 @@ domains:
       test: events/beauty/test/*.parquet
 
 model:
-  embedding_dim: 64
-  width: 64
+  embedding_dim: 128
+  width: 128
   gate: mean
-  history: {{encoder: sasrec, layers: 2, heads: 2, dropout: 0.3}}
+  history: {{encoder: sasrec, layers: 1, heads: 1, dropout: 0.3}}
   next_item: {{loss: softmax, positions: all}}     # 12,101 items: all of them at every step
 
-training: {{epochs: 40, batch_size: 128, gradient_clip: 20}}
+training: {{epochs: 10, batch_size: 128, gradient_clip: 20, precision: bf16}}
 """
