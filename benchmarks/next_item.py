@@ -27,17 +27,19 @@ from .unseen_items import SHARE, without_items
 
 AT_A_TIME = 2
 _IDS = "text.vectors=none"
-ARMS: Mapping[str, tuple[str, ...]] = {
+ARMS: dict[str, tuple[str, ...]] = {
     "SASRec, ids": (_IDS,),
     "SASRec, ids and texts": (),
-    "SASRec, texts alone": ("model.aspects=[text]",),
     "HSTU, ids": (_IDS, "model.history.encoder=hstu"),
     # Of a row it finds a fifth and the last, not all: an epoch teaches less, and takes less.
     "BERT4Rec, ids": (_IDS, "model.history.encoder=bert4rec", "training.epochs=25"),
 }
 """Name -> what differs from the imported experiment."""
-UNSEEN = ("SASRec, texts alone", "SASRec, ids and texts")
-"""Arms that are also trained without some of the items, with one seed."""
+UNSEEN: dict[str, tuple[str, ...]] = {
+    "SASRec, texts alone": ("model.aspects=[text]",),
+    "SASRec, ids and texts": (),
+}
+"""Arms that are trained without some of the items, with one seed."""
 METRICS = ("hr@10", "ndcg@10", "mrr@10")
 
 
@@ -72,7 +74,7 @@ def _measured(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any]:
     """The figures of one training."""
     run = work / "runs" / data.name / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
     if not (run / "evaluation.json").is_file():
-        changes = [word for change in (*ARMS[arm], f"seed={seed}") for word in ("--set", change)]
+        changes = [word for change in (*(ARMS | UNSEEN)[arm], f"seed={seed}") for word in ("--set", change)]
         run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
         run_foundrank("evaluate", run, "-p", 1, threads=1)
     found = {row["slice"]: row for row in json.loads((run / "evaluation.json").read_text())["next_item"]}

@@ -1,0 +1,89 @@
+"""What the benchmarks of sequences do to data, and the tables that they write."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import histories, next_item
+from benchmarks.unseen_items import without_items
+from foundrank.dist.study_results import Result, Surface
+
+TRAIN = "events/beauty/train/part.parquet"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set of 40 users and 20 items."""
+    random = np.random.default_rng(1)
+    users = [random.integers(0, 20, random.integers(2, 8)).tolist() for _ in range(40)]
+    table = {
+        "user_id": list(range(40)),
+        "item_id": pa.array([row[-1] for row in users], pa.int32()),
+        "history": pa.array([row[:-1] for row in users], pa.list_(pa.int32())),
+    }
+    for split in ("train", "test"):
+        path = tmp_path / "data" / "events" / "beauty" / split / "part.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table(table), path)
+    (tmp_path / "data" / "experiment.yaml").write_text("name: x")
+    return tmp_path / "data"
+
+
+def test_training_never_sees_what_is_taken_out_and_all_else_stays(data, tmp_path):
+    out = without_items(data, tmp_path / "out", share=0.3)
+    before, after = (pq.read_table(folder / TRAIN).to_pylist() for folder in (data, out))
+    left = {row["user_id"]: [*row["history"], row["item_id"]] for row in after}
+    whole = {row["user_id"]: [*row["history"], row["item_id"]] for row in before}
+    gone = {item for row in whole.values() for item in row} - {item for row in left.values() for item in row}
+    assert len(gone) == 6
+    for user, row in whole.items():
+        kept = [item for item in row if item not in gone]
+        assert left.get(user) == (kept if len(kept) > 1 else None)
+    assert pq.read_schema(out / TRAIN) == pq.read_schema(data / TRAIN)
+    test = TRAIN.replace("train", "test")
+    assert (out / test).read_bytes() == (data / test).read_bytes()
+    assert (out / "experiment.yaml").read_text() == "name: x"
+    again = without_items(data, tmp_path / "again", share=0.3)
+    assert (again / TRAIN).read_bytes() == (out / TRAIN).read_bytes()
+
+
+def measured(arm: str, seed: int, hr: float) -> dict:
+    row = {"rows": 400, "items": 2000} | {
+        f"{p}{m}@{k}": hr for p in ("", "popularity_") for m in ("hr", "ndcg", "mrr") for k in (10, 20)
+    }
+    return {
+        "arm": arm, "seed": seed, "test": {"all": row, "cold_items": row, "warm_items": row}, "parameters": 1234, "epochs": 2,
+        "epoch_s": 10.0 * seed,
+    }  # fmt: skip
+
+
+def test_the_table_has_means_and_ranges_over_seeds_and_the_least_time():
+    results = [measured("a", 1, 0.1), measured("b", 1, 0.5), measured("a", 2, 0.2)]
+    text = next_item.section({"machine": "M.", "seeds": 2, "results": results})
+    assert "| a | 0.1500 (0.1000–0.2000) | 0.1500 (0.1000–0.2000) | 0.1500 (0.1000–0.2000) | 1,234 | 10 |" in text
+    assert "| b | 0.5000 (0.5000–0.5000) |" in text
+
+
+def test_unseen_items_come_with_the_interval_of_their_share():
+    text = next_item.unseen_section({"seeds": 1, "unseen": [measured("a", 1, 0.1)]})
+    # Wilson's interval of 40 among 400.
+    assert "| a | 0.1000 [0.0743, 0.1333] | 0.1000 [0.0743, 0.1333] | 0.1000 |" in text
+    assert "| at random | 0.0050 | 0.0100 | 0.0050 |" in text
+
+
+def test_histories_are_compared_with_the_mean():
+    random = np.random.default_rng(0)
+    labels, users = (random.random(600) < 0.5).astype(float), np.repeat(np.arange(100), 6)
+
+    def result(skill: float) -> Result:
+        scores = labels * skill + random.normal(size=(2, 600))
+        return Result({("d", "t"): Surface(labels, users, random.integers(0, 2, 600), None, scores)}, 2, 0.5)
+
+    text = histories.table("world", {"mean": result(0.5), "din": result(3.0)}, {"mean": 10.0, "din": 20.4})
+    mean, din = (line.split(" | ") for line in text.splitlines()[-2:])
+    assert mean[:3] == ["| mean", "0.5", "10"]
+    assert din[:3] == ["| din", "0.5", "20"]
+    assert all(cell.startswith("+0.") and "[+0." in cell for cell in din[4:])
