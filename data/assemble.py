@@ -91,8 +91,14 @@ def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int, past:
         of_rows.reshape(-1)[past.at.numpy()] = past.rows.numpy()
         of_rows = of_rows[:, ::-1].T
         lengths[first : first + layout.past, :rows] = of_rows >= 0
-        lengths[first + layout.past :].reshape(-1)[: len(past.candidates)] = 1
+        behind = first + layout.past + layout.candidates
+        lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
         values += [of_rows[of_rows >= 0], past.candidates.numpy()]
+        if layout.attention:
+            own = singles[layout.keys.index(id_key("item"))]
+            lengths[behind : behind + layout.past, :rows] = of_rows >= 0
+            lengths[-1, :rows] = own >= 0
+            values += [of_rows[of_rows >= 0], own[own >= 0]]
     return KeyedJaggedTensor(
         keys=list(layout.keys),
         values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),

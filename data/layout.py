@@ -12,6 +12,7 @@ from .plan import padded_rows
 
 HISTORY = "history"
 CONTEXT = "context"
+ATTENTION_TABLE = "attention_item"
 
 
 def id_key(entity: str) -> str:
@@ -34,6 +35,11 @@ def candidate_key(place: int) -> str:
     return f"candidate_{place}"
 
 
+def attention_key(back: int | None) -> str:
+    """Key of the past item that is ``back`` places before the newest, in the table for attention; None: the row's own item."""
+    return "attention_own" if back is None else f"attention_{back}"
+
+
 def text_key(owner: str) -> str:
     """Name of the text vectors of an entity or of the history."""
     return f"text_{owner}"
@@ -50,7 +56,8 @@ class Layout:
         lists: those of ``keys`` that hold lists, which are pooled.
         past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
         candidates: how many keys hold items that belong to no row.
-        table_of: key -> embedding table; past items and candidates share the item table.
+        attention: whether past items and the row's own have keys of a second table, behind all others.
+        table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
         tables: table -> rows, row 0 being the unknown id.
         dense: feature names of the columns of ``Batch.dense``.
         vectors: name -> size, of every entry of ``Batch.vectors``.
@@ -71,6 +78,7 @@ class Layout:
     lists: tuple[str, ...]
     past: int
     candidates: int
+    attention: bool
     table_of: Mapping[str, str]
     tables: Mapping[str, int]
     dense: tuple[str, ...]
@@ -140,6 +148,11 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         if size:
             text_of[name] = text_key(name)
             vectors[text_key(name)] = size
+    decoupled = experiment.model.history.decoupled and past > 0
+    attention = [attention_key(back) for back in (*range(past), None)] if decoupled else []
+    if attention:
+        tables = {**tables, ATTENTION_TABLE: tables.get(id_key("item"), 0)}
+        table_of |= dict.fromkeys(attention, ATTENTION_TABLE)
     table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
     tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
     if user.history is not None and text_sizes.get("item") and tasks:  # without tasks nothing looks at the mean text
@@ -151,11 +164,12 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
     )
     return Layout(
         entities=tuple(entities),
-        keys=(*singles, *lists, *shared),
+        keys=(*singles, *lists, *shared, *attention),
         singles=len(singles),
         lists=tuple(lists),
         past=past,
         candidates=candidates,
+        attention=decoupled,
         table_of=table_of,
         tables=dict(tables),
         dense=tuple(dense),

@@ -157,7 +157,7 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     """Random rows of all domains with nothing missing and every list as long as it may be."""
     longest = {HISTORY: experiment.entities.user.history.max_length} if experiment.entities.user.history else {}
     longest |= {feature_key(name): f.max_length for name, f in experiment.features().items() if f.kind == "list"}
-    one_each = layout.past + layout.candidates
+    one_each = layout.past + layout.candidates + (layout.past + 1) * layout.attention
     lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * one_each
     of_domain = [len(part) for part in np.array_split(np.arange(rows), len(layout.domains))]
     return Batch(

@@ -13,6 +13,9 @@ class Din(nn.Module):
     As in the paper, weights are no softmax: how strong the interest is stays in their sum. They are scaled by the root of the
     number of items, which keeps long histories in the range of short ones. With ``time_bias`` the network is also told how long
     ago an item was.
+
+    Where ids have a second table for attention (DARE, Feng et al., 2024), weights come from that and what is summed from the first:
+    what is alike enough to look at need not be of one taste.
     """
 
     def __init__(self, width: int, time_bias: bool = False):
@@ -22,9 +25,10 @@ class Din(nn.Module):
 
     def forward(self, sequence: Sequence, candidate: Tensor) -> Tensor:
         """``candidate [B, D]`` -> ``[B, D]``; zeros for a row without past items."""
-        items, at_hand = sequence.items, candidate.index_select(0, sequence.row)
+        items, at_hand = sequence.attention or (sequence.items, candidate)
+        at_hand = at_hand.index_select(0, sequence.row)
         seen = self.look(torch.cat([items, at_hand, items - at_hand, items * at_hand], 1))
         if self.time_bias is not None:
             seen = seen + self.time_bias.index_select(0, bucket(sequence.ages))
         weights = self.weigh(seen).float()
-        return sequence.mean(weights * items) * sequence.lengths.sqrt().unsqueeze(1)
+        return sequence.mean(weights * sequence.items) * sequence.lengths.sqrt().unsqueeze(1)

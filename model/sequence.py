@@ -23,6 +23,7 @@ class Sequence:
         back: ``[N]`` int64, places before the newest of its row, which is 0.
         longest: T, of ``lengths``; on the host.
         ages: ``[N]`` int64 seconds before the row's event; zeros where times have no part.
+        attention: ``[N, D]`` the items and ``[B, D]`` the rows' own, as attention alone sees them; None: as all else does.
     """
 
     items: Tensor
@@ -31,6 +32,7 @@ class Sequence:
     back: Tensor
     longest: int
     ages: Tensor
+    attention: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(cls, past: Past, items: Tensor, width: int) -> "Sequence":

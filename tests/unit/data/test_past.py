@@ -22,15 +22,19 @@ from tests.unit.data.tiny_world import SCHEMAS, encoder_of, experiment_dict, ran
 PAST, CANDIDATES, SPARE = 4, 2, 1
 
 
-@pytest.fixture(scope="module")
-def layout() -> Layout:
+def layout_of(model: dict) -> Layout:
     raw = experiment_dict()
     raw["entities"]["user"]["history"]["max_length"] = PAST
     raw["training"] = {"batch_size": 5}
-    raw["model"] = {"history": {"encoder": "sasrec"}, "next_item": {"negatives": 9}}  # 9 of 5 + 3 bags: two keys
+    raw["model"] = model
     names = ["id_user", "id_item", "id_query"]
     names += [f"feature_{n}" for n in ("segment", "brand", "tags", "intent", "hour", "matched", "slot")]
     return make_layout(Experiment.model_validate(raw), dict.fromkeys(names, 50), {"item": 4})
+
+
+@pytest.fixture(scope="module")
+def layout() -> Layout:
+    return layout_of({"history": {"encoder": "sasrec"}, "next_item": {"negatives": 9}})  # 9 of 5 + 3 bags: two keys
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,20 @@ def test_every_past_item_is_where_its_row_and_its_place_say(layout, lengths, can
     for vector, row in zip(batch.vectors["text_history"].float(), there, strict=True):
         expected = TEXTS[row].float().mean(0) if row else torch.zeros(4)
         torch.testing.assert_close(vector, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_table_for_attention_is_asked_for_the_same_items():
+    layout = layout_of({"history": {"encoder": "din", "decoupled": True}})
+    assert layout.tables["attention_item"] == layout.tables["id_item"]
+    keys = [*(f"attention_{back}" for back in range(PAST)), "attention_own"]
+    assert list(layout.keys[-5:]) == keys
+    assert {layout.table_of[key] for key in keys} == {"attention_item"}
+    parts = [rows_with_past(layout, 0, [3, 0, 4], 1), rows_with_past(layout, 1, [1], 2)]
+    batch = assemble(parts, layout, {"item": TEXTS}, 4 + 8, COUNTS)
+    bags = {key: [bag.tolist() for bag in jagged.to_dense()] for key, jagged in batch.sparse.to_dict().items()}
+    for mine, theirs in zip(keys, [*(f"past_{back}" for back in range(PAST)), "id_item"], strict=True):
+        assert bags[mine] == bags[theirs]
+    assert any(bags["attention_own"])
 
 
 def test_draws_depend_on_key_and_step_alone_and_are_even(layout):

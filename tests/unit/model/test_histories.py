@@ -330,6 +330,20 @@ def test_din_is_a_sum_over_items_of_weight_times_item():
         torch.testing.assert_close(mine, expected, **CLOSE)
 
 
+def test_din_with_decoupled_ids_weighs_by_one_table_and_sums_the_other():
+    items, at_hand = some()
+    looked_at, hand = some(seed=3)
+    encoder = make("din")
+    sequence = replace(sequence_of(items), attention=(torch.cat(looked_at), hand))
+    got = encoder(sequence, at_hand)
+    of_attention = encoder(replace(sequence_of(looked_at), attention=None), hand)
+    for r, (row, seen) in enumerate(zip(items, looked_at, strict=True)):
+        pairs = torch.cat([seen, hand[r].expand_as(seen), seen - hand[r], seen * hand[r]], 1)
+        weights = encoder.weigh(encoder.look(pairs))
+        torch.testing.assert_close(got[r], (weights * row).sum(0) / max(len(row), 1) ** 0.5, **CLOSE)
+        torch.testing.assert_close(of_attention[r], (weights * seen).sum(0) / max(len(row), 1) ** 0.5, **CLOSE)
+
+
 @pytest.mark.parametrize("lengths", [LENGTHS, [0, 0], []])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_parameter_has_a_gradient_even_without_items(name: str, lengths: list[int]):
