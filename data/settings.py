@@ -122,6 +122,9 @@ class NextItemConfig(Strict):
     mask_share: Share = Field(
         default=0.2, description="bert4rec: share of past items hidden in training, and to be found"
     )
+    label_smoothing: Share = Field(
+        default=0.0, description="softmax: share of each target that is spread evenly over all items; for thin data"
+    )
     repeat: bool = Field(
         default=False, description="a past item may come again, so measures and recommendations do not leave it out"
     )
@@ -133,6 +136,10 @@ class NextItemConfig(Strict):
     def _all_are_there(self):
         if self.loss == "softmax" and self.in_batch:
             raise ValueError("in_batch adds to negatives that are drawn; loss: softmax has all items, so leave it 0")
+        if self.loss != "softmax" and self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing is spread over all items, which only loss: softmax has; it is {self.loss}"
+            )
         return self
 
 

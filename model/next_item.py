@@ -66,7 +66,8 @@ class NextItem(nn.Module):
         if self.config.loss == "softmax":
             weights = weights * (rows[found] > 0)  # an item that has no row is no candidate, others are there once each
             places = self._places(past.candidates, rows[found])
-            total, _ = cross_entropy_among_all(states * self.scale, candidates, places, weights)
+            smoothing = self.config.label_smoothing
+            total = cross_entropy_among_all(states * self.scale, candidates, places, weights, smoothing)
         else:
             negatives = Negatives(candidates, past.candidates)
             if self.config.in_batch:
