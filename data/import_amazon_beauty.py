@@ -83,7 +83,7 @@ model:
   width: 128
   gate: mean
   history: {{encoder: sasrec, layers: 1, heads: 1, dropout: 0.3}}
-  next_item: {{loss: softmax, positions: all}}     # 12,101 items: all of them at every step
+  next_item: {{loss: softmax, positions: all, label_smoothing: 0.1}}     # 12,101 items: all of them at every step
 
 training: {{epochs: 10, batch_size: 128, gradient_clip: 20, precision: bf16}}
 """
