@@ -21,7 +21,10 @@ from .jobs import Out, Repeats, Source, Work, last_line, run_foundrank, spread, 
 from .machine import calibration
 
 STEPS = 60
-SAME = "text.vectors=none; training.batch_size=64"  # two ranks: 128 users a step
+SAME = (  # as RecBole's; two ranks: 128 users a step
+    "text.vectors=none; training.batch_size=64; model.embedding_dim=64; model.width=64; model.next_item.label_smoothing=0; "
+    "model.history={encoder: sasrec, layers: 2, heads: 2, dropout: 0.3}"
+)
 OURS = {"foundrank, fp32": "training.precision=fp32", "foundrank, bf16": "training.precision=bf16"}
 
 
