@@ -1,4 +1,4 @@
-"""A few faults of each job; `make chaos` injects hundreds."""
+"""A fault in each job; `make chaos` injects hundreds."""
 
 import pytest
 
@@ -12,6 +12,5 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_a_job_disturbed_again_and_again_ends_as_an_undisturbed_one(bench, job):
-    strikes = 2 if job == "train" else 1
-    assert sum(disturb(bench, job, seed=2026, strikes=strikes).values()) >= strikes
+def test_a_disturbed_job_ends_as_an_undisturbed_one(bench, job):
+    assert sum(disturb(bench, job, seed=2026, strikes=1).values()) >= 1
