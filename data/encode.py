@@ -77,7 +77,7 @@ class EventEncoder:
             table: at least the columns `needed_columns` lists.
             where: file and row group, for errors.
             with_labels: False leaves all labels masked, for scoring.
-            with_host: adds what only metrics need: ``user`` and ``list`` (uint64 keys, with ``_known``), ``item`` (table row),
+            with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64 keys, with ``_known``), ``item`` (table row),
                 ``bad`` and ``probability/<task>``.
 
         Raises:
@@ -94,6 +94,7 @@ class EventEncoder:
             vector_present={},
             text_rows={},
             history_text=None,
+            history_keys=None,
             history_ages=None,
             id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
             labels=np.zeros((rows, len(layout.tasks)), np.float32),
@@ -105,7 +106,7 @@ class EventEncoder:
         event_features = self.experiment.context | config.features
         self._put(out, self._encode_features(event_features, table, where), None)
         self._empty_vectors(out)
-        self._encode_history(out, table, where)
+        self._encode_history(out, table, where, with_host)
         if with_labels:
             for task_name, task in config.tasks.items():
                 at = layout.tasks.index(task_name)
@@ -185,7 +186,7 @@ class EventEncoder:
         items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows)
         return items.take(items.counts > 0) if trained else items
 
-    def _encode_history(self, out: Rows, table: pa.Table, where: str) -> None:
+    def _encode_history(self, out: Rows, table: pa.Table, where: str, with_keys: bool) -> None:
         history = self.experiment.entities.user.history
         if history is None:
             return
@@ -193,6 +194,7 @@ class EventEncoder:
         found = self.statistics.tables[id_key("item")].lookup(keys)
         if self.layout.past:  # one by one: an item never seen keeps its place
             out.lists[HISTORY] = found, offsets
+            out.history_keys = (keys, offsets) if with_keys else None
             if self.experiment.model.history.time_bias:
                 assert history.times is not None  # `load` has seen to it
                 events = table[history.time] if history.time is not None else None

@@ -25,6 +25,7 @@ class Past:
         candidates: ``[M]`` int64 rows of the item table; they fill the bags of the candidate keys, key after key.
         candidate_counts: ``[M]`` float32.
         candidate_text_at: ``[M]`` int64.
+        keys: ``[N]`` int64 with the bits of their ids' keys; empty where only the model is interested.
         ages: ``[N]`` int64 seconds from each past item to its row's event; zeros where times have no part.
         texts: ``[U, size]`` float16, the distinct texts of all of these; U = 0 where there are none.
         longest: of ``lengths``, at least 1; stays on the host.
@@ -41,6 +42,7 @@ class Past:
     candidates: Tensor
     candidate_counts: Tensor
     candidate_text_at: Tensor
+    keys: Tensor
     ages: Tensor
     texts: Tensor
     longest: int
@@ -145,6 +147,7 @@ def past_of(
     text_rows = np.full(len(rows), -1)
     if texts is not None:
         text_rows, _ = join_ragged([part.history_text for part in parts if part.history_text is not None])
+    keys = join_ragged_if([part.history_keys for part in parts])
     ages = join_ragged_if([part.history_ages for part in parts])
     wanted, places = np.unique(np.concatenate([text_rows, candidates.text_rows, [-1]]), return_inverse=True)
     own = np.concatenate([part.singles[:, item_at] for part in parts])
@@ -158,6 +161,7 @@ def past_of(
         candidates=_long(candidates.rows),
         candidate_counts=torch.from_numpy(candidates.counts.astype(np.float32)),
         candidate_text_at=_long(places[len(rows) : -1] - 1),
+        keys=torch.zeros(0, dtype=torch.int64) if keys is None else torch.from_numpy(keys[0].view(np.int64)),
         ages=_long(np.zeros(len(rows)) if ages is None else ages[0]),
         texts=torch.zeros(0, 0, dtype=torch.float16) if texts is None else texts[torch.from_numpy(wanted[1:])],
         longest=int(lengths.max(initial=1)),

@@ -22,6 +22,7 @@ class Rows:
         vector_present: name -> ``[N]`` bool, same names.
         text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
         history_text: ragged rows of the item text store, or None.
+        history_keys: ragged uint64 keys of the past items' ids, or None where only the model is interested.
         history_ages: ragged int64 seconds from each past item to its row's event, or None.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
@@ -37,6 +38,7 @@ class Rows:
     vector_present: dict[str, np.ndarray]
     text_rows: dict[str, np.ndarray]
     history_text: Ragged | None
+    history_keys: Ragged | None
     history_ages: Ragged | None
     id_counts: np.ndarray
     labels: np.ndarray
@@ -52,7 +54,7 @@ class Rows:
         arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask]
         for group in (self.vectors, self.vector_present, self.text_rows, self.host):
             arrays += group.values()
-        for ragged in (*self.lists.values(), self.history_text, self.history_ages):
+        for ragged in (*self.lists.values(), self.history_text, self.history_keys, self.history_ages):
             arrays += ragged or ()
         return sum(a.nbytes for a in arrays)
 
@@ -78,6 +80,7 @@ class Rows:
             vector_present=each(self.vector_present),
             text_rows=each(self.text_rows),
             history_text=None if self.history_text is None else change_ragged(self.history_text),
+            history_keys=None if self.history_keys is None else change_ragged(self.history_keys),
             history_ages=None if self.history_ages is None else change_ragged(self.history_ages),
             id_counts=change(self.id_counts),
             labels=change(self.labels),
@@ -115,6 +118,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         vector_present=joined_each("vector_present"),
         text_rows=joined_each("text_rows"),
         history_text=join_ragged_if([p.history_text for p in parts]),
+        history_keys=join_ragged_if([p.history_keys for p in parts]),
         history_ages=join_ragged_if([p.history_ages for p in parts]),
         id_counts=joined("id_counts"),
         labels=joined("labels"),

@@ -195,6 +195,7 @@ def _full_past(layout: Layout, rows: int) -> Past:
         candidates=torch.ones(candidates, dtype=torch.int64),
         candidate_counts=ones[items:],
         candidate_text_at=at[items:],
+        keys=torch.zeros(0, dtype=torch.int64),
         ages=torch.zeros(items, dtype=torch.int64),
         texts=torch.randn(texts, size).half(),
         longest=layout.past,

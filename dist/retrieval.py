@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..data.encode import EventEncoder
-from ..data.layout import id_key
 from ..data.parquet import EventFiles
 from ..data.past import NONE, Draw, Items, drawn
 from ..data.plan import deal, ordered_chunks, padded_rows
@@ -67,9 +66,6 @@ class Retriever:
         self.items = encoder.items(trained=False)
         self.vectors = item_vectors(model, encoder, self.items, runtime)
         self.unknown = (self.vectors == 0).all(1)
-        self._at = torch.full((encoder.layout.tables[id_key("item")],), -1)
-        known = np.flatnonzero(self.items.rows > 0)
-        self._at[torch.from_numpy(self.items.rows[known])] = torch.from_numpy(known)
         self._index = KeyIndex(self.items.keys)
 
     def scores(self, users: Tensor) -> Tensor:
@@ -81,10 +77,10 @@ class Retriever:
         return self._index.lookup(keys)
 
     def past_of(self, batch: Batch, columns: int) -> tuple[Tensor, Tensor]:
-        """Row and position among all items of each past item of a batch on the host that has a row in the item table."""
+        """Row and position among all items of each past item that is one of them; of a batch on the host, with keys."""
         past = batch.past
         assert past is not None
-        places = self._at[past.rows]
+        places = torch.from_numpy(self.place_of_keys(past.keys.numpy().view(np.uint64)).astype(np.int64))
         return (past.at // columns)[places >= 0], places[places >= 0]
 
 

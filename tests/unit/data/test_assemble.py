@@ -39,6 +39,7 @@ def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 
         vector_present={name: random.random(rows) < 0.5 for name in events},
         text_rows={"item": random.integers(-1, texts, rows)},
         history_text=ragged(random, rows, texts),
+        history_keys=None,
         history_ages=None,
         id_counts=random.integers(-1, 9, (rows, len(layout.entities))).astype(np.float32),
         labels=random.integers(0, 2, tasks).astype(np.float32),

@@ -165,6 +165,11 @@ def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: EventEnc
     assert rows.lists["history"][0].tolist() == found
     assert rows.history_text is not None
     assert len(rows.history_text[0]) == 3
+    assert rows.history_keys is None
+    rows = sequences.encode("home", pa.Table.from_pylist([row], schema=SCHEMAS["home"]), "here", with_host=True)
+    batch = sequences.assemble([rows], 8)
+    assert batch.past is not None
+    assert batch.past.keys.tolist() == [1, 999, 2]
 
 
 def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):

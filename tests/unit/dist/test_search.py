@@ -1,14 +1,19 @@
 """The best items: blocks against one sort, FAISS against blocks."""
 
 import builtins
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foundrank.data.errors import UserError
+from foundrank.data.vocabulary import KeyIndex
 from foundrank.dist import search
+from foundrank.dist.retrieval import Retriever
 from foundrank.dist.search import Approximate, Exact, recall
 
 
@@ -80,6 +85,14 @@ def test_few_items_or_none_are_no_mistake(kind):
             for row in zip(at.tolist(), top.tolist(), strict=True)
         ]
         assert [sorted(row) for row in found] == [[n for n, gone in enumerate(hidden) if not gone]] * 2
+
+
+def test_each_past_item_that_is_one_of_all_is_told_seen_in_training_or_not():
+    retriever = Retriever.__new__(Retriever)  # without a model
+    retriever._index = KeyIndex(np.array([7, 3, 999], np.uint64))
+    past: Any = SimpleNamespace(keys=torch.tensor([3, 5, 999]), at=torch.tensor([2, 3, 7]))
+    row, place = retriever.past_of(SimpleNamespace(past=past), 4)  # type: ignore[arg-type]
+    assert (row.tolist(), place.tolist()) == ([0, 1], [1, 2])
 
 
 def test_recall_is_the_share_of_wanted_ones():
