@@ -194,7 +194,7 @@ class EventEncoder:
         found = self.statistics.tables[id_key("item")].lookup(keys)
         if self.layout.past:  # one by one: an item never seen keeps its place
             out.lists[HISTORY] = found, offsets
-            out.history_keys = (keys, offsets) if with_keys else None
+            out.history_keys = (keys.astype(np.int64), offsets) if with_keys else None
             if self.experiment.model.history.time_bias:
                 assert history.times is not None  # `load` has seen to it
                 events = table[history.time] if history.time is not None else None

@@ -161,7 +161,7 @@ def past_of(
         candidates=_long(candidates.rows),
         candidate_counts=torch.from_numpy(candidates.counts.astype(np.float32)),
         candidate_text_at=_long(places[len(rows) : -1] - 1),
-        keys=torch.zeros(0, dtype=torch.int64) if keys is None else torch.from_numpy(keys[0].view(np.int64)),
+        keys=torch.zeros(0, dtype=torch.int64) if keys is None else torch.from_numpy(keys[0]),
         ages=_long(np.zeros(len(rows)) if ages is None else ages[0]),
         texts=torch.zeros(0, 0, dtype=torch.float16) if texts is None else texts[torch.from_numpy(wanted[1:])],
         longest=int(lengths.max(initial=1)),

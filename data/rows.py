@@ -22,7 +22,7 @@ class Rows:
         vector_present: name -> ``[N]`` bool, same names.
         text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
         history_text: ragged rows of the item text store, or None.
-        history_keys: ragged uint64 keys of the past items' ids, or None where only the model is interested.
+        history_keys: ragged int64 with the bits of the past items' id keys, or None where only the model is interested.
         history_ages: ragged int64 seconds from each past item to its row's event, or None.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
