@@ -59,7 +59,7 @@ def histories(
 def _seconds(work: Path, data: DataSet, arm: str, result: Result, seeds: int) -> float:
     """The median time of an arm's trainings at the rate that is tested."""
     runs = [folder(data, work, arm, seed, result.rate) / "run" / "run.json" for seed in range(1, seeds + 1)]
-    return float(np.median([read_json(run)["seconds"] for run in runs]))
+    return float(np.median([read_json(run)["seconds"] for run in runs if run.is_file()]))
 
 
 def table(data: str, results: Mapping[str, Result], seconds: Mapping[str, float]) -> str:
@@ -73,13 +73,15 @@ def table(data: str, results: Mapping[str, Result], seconds: Mapping[str, float]
     mean = results[MEAN]
     lines = [
         f"### {data}\n",
-        f"| history | rate | seconds | AUC | {' | '.join(f'{name}: lead over the mean' for name in ROWS)} |",
-        f"| --- | ---: | ---: | ---: |{' ---: |' * len(ROWS)}",
+        f"| history | seeds | rate | seconds | AUC | {' | '.join(f'{name}: lead over the mean' for name in ROWS)} |",
+        f"| --- | ---: | ---: | ---: | ---: |{' ---: |' * len(ROWS)}",
     ]
     for name, result in results.items():
         leads = ["" if name == MEAN else _interval(difference(result, mean, rows)) for rows in ROWS.values()]
         auc = f"{result.mean_auc()[0]:.4f}"
-        lines.append(f"| {name} | {result.rate:g} | {seconds[name]:.0f} | {auc} | {' | '.join(leads)} |")
+        lines.append(
+            f"| {name} | {result.seeds} | {result.rate:g} | {seconds[name]:.0f} | {auc} | {' | '.join(leads)} |"
+        )
     return "\n".join(lines)
 
 
@@ -95,7 +97,7 @@ def _heading(seeds: int) -> str:
     python -m benchmarks.histories --source ../shared/data
 
 The full model on the cold-start study's data ([study.md](study.md)), its history encoded in several ways. AUC is the mean over domains,
-tasks and {seeds} seeds of test rows; every arm tried learning rates times {rates} on validation with one seed. Leads have 95 % intervals over
+tasks and seeds (at most {seeds}) of test rows; every arm tried learning rates times {rates} on validation with one seed. Leads have 95 % intervals over
 test users and seeds, paired. Seconds are those of a training on one core, two at a time. {calibration()}"""
 
 

@@ -84,6 +84,6 @@ def test_histories_are_compared_with_the_mean():
 
     text = histories.table("world", {"mean": result(0.5), "din": result(3.0)}, {"mean": 10.0, "din": 20.4})
     mean, din = (line.split(" | ") for line in text.splitlines()[-2:])
-    assert mean[:3] == ["| mean", "0.5", "10"]
-    assert din[:3] == ["| din", "0.5", "20"]
-    assert all(cell.startswith("+0.") and "[+0." in cell for cell in din[4:])
+    assert mean[:4] == ["| mean", "2", "0.5", "10"]
+    assert din[:4] == ["| din", "2", "0.5", "20"]
+    assert all(cell.startswith("+0.") and "[+0." in cell for cell in din[5:])
