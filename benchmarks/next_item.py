@@ -91,9 +91,9 @@ def section(written: Mapping[str, Any]) -> str:
     row = results[0]["test"]["all"]
     lines = [
         "## amazon_beauty: the next item\n",
-        "    python -m benchmarks.next_item --source ../shared/data/amazon_beauty\n",
+        f"    python -m benchmarks.next_item --source ../shared/data/amazon_beauty --seeds {written['seeds']}\n",
         f"Each of {row['rows']:,} users' last item among all {row['items']:,}, past ones left out; the one before is validation, which",
-        f"chooses the epoch. Means of {written['seeds']} seeds, and the least and the largest. {written['machine']} A training has one core;",
+        f"chooses the epoch. Means of {written['seeds']} seed(s), and the least and the largest. {written['machine']} A training has one core;",
         "its time an epoch, validation included, is the least of the seeds.\n",
         "| | HR@10 | NDCG@10 | MRR@10 | parameters | seconds an epoch |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
