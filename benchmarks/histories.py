@@ -17,6 +17,7 @@ from foundrank.dist.run_folder import read_json
 from foundrank.dist.sections import write_section
 from foundrank.dist.study_data import prepare_data
 from foundrank.dist.study_plan import DATA_SETS, RATES, Arm, DataSet
+from foundrank.dist.study_report import cold_items, interval, warm_items
 from foundrank.dist.study_results import Chosen, Result, difference, read_results
 from foundrank.dist.study_runs import folder, run_arms
 
@@ -30,8 +31,8 @@ TIMED = tuple(Arm(f"{arm.name}, times", (*arm.settings, "model.history.time_bias
 """Where the data says when past items were."""
 ROWS: Mapping[str, Chosen | None] = {
     "all": None,
-    "cold items": lambda surface: surface.item_counts == 0,
-    "warm items": lambda surface: surface.item_counts > 0,
+    "cold items": cold_items,
+    "warm items": warm_items,
 }
 
 
@@ -77,17 +78,12 @@ def table(data: str, results: Mapping[str, Result], seconds: Mapping[str, float]
         f"| --- | ---: | ---: | ---: | ---: |{' ---: |' * len(ROWS)}",
     ]
     for name, result in results.items():
-        leads = ["" if name == MEAN else _interval(difference(result, mean, rows)) for rows in ROWS.values()]
+        leads = ["" if name == MEAN else interval(difference(result, mean, rows)) for rows in ROWS.values()]
         auc = f"{result.mean_auc()[0]:.4f}"
         lines.append(
             f"| {name} | {result.seeds} | {result.rate:g} | {seconds[name]:.0f} | {auc} | {' | '.join(leads)} |"
         )
     return "\n".join(lines)
-
-
-def _interval(gap: tuple[float, float, float]) -> str:
-    mean, low, high = (f"{value:+.4f}".replace("-", "−") for value in gap)
-    return f"{mean} [{low}, {high}]"
 
 
 def _heading(seeds: int) -> str:

@@ -77,7 +77,8 @@ class EventEncoder:
             table: at least the columns `needed_columns` lists.
             where: file and row group, for errors.
             with_labels: False leaves all labels masked, for scoring.
-            with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64 keys, with ``_known``), ``item`` (table row),
+            with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64
+                keys, with ``_known``), ``item`` (table row),
                 ``bad`` and ``probability/<task>``.
 
         Raises:

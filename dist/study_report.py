@@ -75,7 +75,7 @@ def _new_domain(data: DataSet, results: dict[str, Result], verdicts: Verdicts) -
             mean = f"{result.mean_auc(domain=data.cold)[0]:.4f}"
             if name != SINGLE:
                 gap = difference(result, single, domain=data.cold)
-                mean += f" ({_interval(gap)})"
+                mean += f" ({interval(gap)})"
                 if name in _TOLD:
                     _note(verdicts, f"{name} > {SINGLE}, {fraction:.0%} of its rows", data, gap)
             cells.append(mean)
@@ -98,20 +98,20 @@ def _ablations(data: DataSet, results: dict[str, Result], verdicts: Verdicts) ->
     full = results[FULL]
     lines = ["| | rate | AUC | full model's lead | cold items | full model's lead | warm items: lead |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    lines.append(f"| {FULL} | {full.rate:g} | {full.mean_auc()[0]:.4f} | | {full.mean_auc(_cold)[0]:.4f} | | |")
+    lines.append(f"| {FULL} | {full.rate:g} | {full.mean_auc()[0]:.4f} | | {full.mean_auc(cold_items)[0]:.4f} | | |")
     for name in (ID_ONLY, *(arm.name for group in ABLATIONS.values() for arm in group)):
         if name not in results:
             continue
         of_arm = results[name]
-        gaps = [difference(full, of_arm, chosen) for chosen in (None, _cold, _warm)]
-        cells = [f"{of_arm.mean_auc()[0]:.4f}", _interval(gaps[0]), f"{of_arm.mean_auc(_cold)[0]:.4f}"]
-        lines.append(f"| {name} | {of_arm.rate:g} | {' | '.join([*cells, *map(_interval, gaps[1:])])} |")
+        gaps = [difference(full, of_arm, chosen) for chosen in (None, cold_items, warm_items)]
+        cells = [f"{of_arm.mean_auc()[0]:.4f}", interval(gaps[0]), f"{of_arm.mean_auc(cold_items)[0]:.4f}"]
+        lines.append(f"| {name} | {of_arm.rate:g} | {' | '.join([*cells, *map(interval, gaps[1:])])} |")
         _note(verdicts, f"full model > {name}, all rows", data, gaps[0])
         _note(verdicts, f"full model > {name}, cold items", data, gaps[1])
     text = "### Parts of the model\n\n" + "\n".join(lines)
-    oracle = full.oracle_auc(_cold)
+    oracle = full.oracle_auc(cold_items)
     if not math.isnan(oracle) and ID_ONLY in results:
-        ours, ids = oracle - full.mean_auc(_cold)[0], oracle - results[ID_ONLY].mean_auc(_cold)[0]
+        ours, ids = oracle - full.mean_auc(cold_items)[0], oracle - results[ID_ONLY].mean_auc(cold_items)[0]
         text += (
             f"\n\nOn cold items the true probabilities reach {oracle:.4f}: the full model is {ours:.4f} below, the model of ids "
             f"{ids:.4f}; the gap is {ours / ids:.2f} of the other."
@@ -119,11 +119,13 @@ def _ablations(data: DataSet, results: dict[str, Result], verdicts: Verdicts) ->
     return text
 
 
-def _cold(surface: Surface) -> np.ndarray:
+def cold_items(surface: Surface) -> np.ndarray:
+    """``[N]`` bool, rows of items never seen in training."""
     return surface.item_counts == 0
 
 
-def _warm(surface: Surface) -> np.ndarray:
+def warm_items(surface: Surface) -> np.ndarray:
+    """``[N]`` bool, all others."""
     return surface.item_counts > 0
 
 
@@ -134,7 +136,8 @@ def _at(results: dict[str, Result], name: str, fraction: float) -> Result | None
     return results.get(f"{name}, {fraction:.0%}")
 
 
-def _interval(gap: tuple[float, float, float]) -> str:
+def interval(gap: tuple[float, float, float]) -> str:
+    """A difference with its interval, as in tables; a dash for none."""
     if math.isnan(gap[0]):
         return "–"
     mean, low, high = (f"{value:+.4f}".replace("-", "−") for value in gap)
