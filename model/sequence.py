@@ -88,8 +88,13 @@ class Sequence:
         parts = [group.packed(attend(group, group.padded(values))) for group in self.groups]
         if len(parts) == 1:
             return parts[0]
+        return torch.cat(parts).index_select(0, self._in_groups)
+
+    @cached_property
+    def _in_groups(self) -> Tensor:
+        """``[N]``: where each item is when the groups follow each other."""
         order = torch.cat([group.at for group in self.groups if group.at is not None])
-        return torch.cat(parts).index_select(0, torch.empty_like(order).index_copy_(0, order, torch.arange(len(order))))
+        return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
 
     def newest(self, values: Tensor) -> Tensor:
         """``[N, D]`` -> ``[B, D]``: each row's last; zeros for a row without any."""

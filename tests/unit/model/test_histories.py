@@ -6,57 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from foundrank.data.settings import HistoryEncoderConfig, ModelConfig, NextItemConfig
-from foundrank.model.history import make_encoder
 from foundrank.model.history_hstu import hstu_attention
 from foundrank.model.history_transformer import Block
-from foundrank.model.reasoning import agreement, contrast
 from foundrank.model.sequence import Sequence
-from foundrank.model.time_bias import BUCKETS, TimeBias, bucket
-
-WIDTH, PAST, HEADS = 8, 6, 2
-LENGTHS = [3, 0, 6, 1]
-ENCODERS = ["din", "sasrec", "bert4rec", "hstu", "din+times", "sasrec+times", "bert4rec+times", "hstu+times"]
-ENCODERS += ["sasrec+ensemble", "hstu+progressive"]
-CLOSE = {"rtol": 1e-5, "atol": 1e-6}
-
-
-def make(name: str, past: int = PAST) -> nn.Module:
-    torch.manual_seed(1)
-    encoder, _, option = name.partition("+")
-    history = {"encoder": encoder, "heads": HEADS, "dropout": 0.0, "time_bias": option == "times"}
-    if option in ("ensemble", "progressive"):
-        history["reasoning"] = {"steps": 2, "learning": option}
-    config = ModelConfig(width=WIDTH, history=HistoryEncoderConfig.model_validate(history))
-    if encoder == "bert4rec":
-        config = config.model_copy(update={"next_item": NextItemConfig(mask_share=0.5)})
-    module = make_encoder(config, past)
-    for parameter in module.parameters():  # biases too: what starts at zero would hide a mistake
-        nn.init.normal_(parameter, std=0.5)
-    return module.eval()
-
-
-def sequence_of(items: list[Tensor], longest: int | None = None) -> Sequence:
-    """Rows of ``[n, D]`` items each."""
-    lengths = torch.tensor([len(row) for row in items])
-    back = torch.cat([torch.arange(len(row)).flip(0) for row in items])
-    row = torch.repeat_interleave(torch.arange(len(items)), lengths)
-    ages = 100 * 3**back + len(items[0])  # newer ones are closer together
-    return Sequence(torch.cat(items), lengths, row, back, longest or max(1, int(lengths.max())), ages)
-
-
-def found(encoder: nn.Module, items: list[Tensor], every: bool) -> tuple[Tensor, Tensor]:
-    """States, and what they are to find."""
-    to_find = encoder.to_find(sequence_of(items), every)
-    return to_find.states, to_find.target
-
-
-def some(lengths: list[int] = LENGTHS, seed: int = 0) -> tuple[list[Tensor], Tensor]:
-    """Past items per row, and the rows' items at hand."""
-    g = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, WIDTH, generator=g) for n in lengths], torch.randn(len(lengths), WIDTH, generator=g)
+from tests.sequences import CLOSE, ENCODERS, HEADS, LENGTHS, PAST, WIDTH, found, make, sequence_of, some
 
 
 def test_padding_and_packing_are_each_others_inverse():
@@ -215,103 +169,6 @@ def test_hstu_attention_is_the_sum_the_paper_writes():
                     F.silu(q[b, h, i] @ k[b, h, j] + distances[i - j]) / PAST * v[b, h, j] for j in range(i + 1)
                 )
                 torch.testing.assert_close(got[b, h, i], expected, **CLOSE)
-
-
-@pytest.mark.parametrize("learning", ["ensemble", "progressive"])
-def test_each_step_of_reasoning_looks_at_the_state_before_it_behind_all_items(learning: str):
-    items, _ = some()
-    encoder = make(f"sasrec+{learning}")
-    plain, reasoning = encoder.stack, encoder.reasoning
-    for row, at in ((items[0], 0), (items[2], 2)):
-        x = row + plain.positions[: len(row)].flip(0)
-        steps = [newest_of(plain, x)]
-        for step in reasoning.steps:
-            x = torch.cat([x, steps[-1] + step])
-            steps.append(newest_of(plain, x))
-        steps = torch.cat(steps)
-        wanted = steps.mean(0) if learning == "ensemble" else steps[-1]
-        torch.testing.assert_close(encoder(sequence_of(items))[at], wanted, **CLOSE)
-        scales = torch.ones(3) if learning == "ensemble" else torch.tensor([1 / 2.25, 1 / 1.5, 1])
-        learned = encoder.to_find(sequence_of(items), every=False)
-        assert learned.target.tolist() == [10, -1, 12, 13] * 3
-        torch.testing.assert_close(learned.states.view(3, 4, WIDTH)[:, at], steps * scales[:, None], **CLOSE)
-    # Each position's state comes first where all are to find something.
-    everywhere = encoder.to_find(sequence_of(items), every=True)
-    torch.testing.assert_close(everywhere.states[:10], plain(sequence_of(items)), **CLOSE)
-    torch.testing.assert_close(everywhere.states[10:], learned.states[4:], **CLOSE)
-    assert everywhere.target[10:].tolist() == [10, -1, 12, 13] * 2
-    assert not encoder(sequence_of(items))[1].any()  # a row without past items
-
-
-def newest_of(stack: nn.Module, x: Tensor) -> Tensor:
-    """``[1, D]``: the state of the last of ``x [n, D]``, which goes into the blocks as it is."""
-    return stack.through(sequence_of([x]))[-1:]
-
-
-def test_steps_are_kept_apart_by_the_divergence_of_what_they_recommend():
-    g = torch.Generator().manual_seed(2)
-    states, candidates = torch.randn(3, 4, WIDTH, generator=g), torch.randn(5, WIDTH, generator=g)
-    weights = torch.tensor([1.0, 0.0, 1.0, 1.0])
-    wanted = 0.0
-    for row in (0, 2, 3):
-        p = [torch.softmax(candidates @ states[step, row], 0) for step in range(3)]
-        wanted -= sum((p[a] * (p[a] / p[b]).log()).sum() for a, b in ((0, 1), (0, 2), (1, 2))) / 3
-    torch.testing.assert_close(agreement(states, candidates, weights), wanted)
-    assert agreement(states[:1].repeat(2, 1, 1), candidates, weights).abs() < 1e-6
-
-
-def test_a_noised_state_is_to_find_its_own_among_those_of_rows_that_count():
-    g = torch.Generator().manual_seed(2)
-    states, noised = torch.randn(4, WIDTH, generator=g), torch.randn(4, WIDTH, generator=g)
-    kept = [0, 2, 3]
-    scores = F.normalize(noised[kept], dim=1) @ F.normalize(states[kept], dim=1).T / 0.1
-    wanted = F.cross_entropy(scores, torch.arange(3), reduction="sum")
-    torch.testing.assert_close(contrast(states, noised, torch.tensor([1.0, 0.0, 1.0, 1.0])), wanted)
-
-
-@pytest.mark.parametrize("name", [n for n in ENCODERS if n.endswith("+times")])
-def test_when_an_item_was_matters_only_as_far_as_it_may_be_known(name: str):
-    items, at_hand = some()
-    encoder = make(name)
-
-    def seen(ages: Tensor) -> Tensor:
-        sequence = replace(sequence_of(items), ages=ages)
-        return encoder(sequence, at_hand) if name.startswith("din") else encoder.to_find(sequence, every=False).states
-
-    ages = sequence_of(items).ages
-    for at, row in ((1, 0), (5, 2)):  # the second of row 0, the third of row 2
-        older = ages.clone()
-        older[at] += 10_000
-        moved = (seen(older) - seen(ages)).abs().amax(1) > 1e-5
-        assert moved.tolist() == [r == row for r in range(4)]
-    if name in ("sasrec+times", "hstu+times"):  # a state knows when the next item came, and nothing of what came later
-        older = ages.clone()
-        older[3:9] = torch.tensor([900, 800, 700, 60, 50, 40]) * 1000
-        first = encoder.to_find(replace(sequence_of(items), ages=older), True).states
-        later = older.clone()
-        later[7:9] = torch.tensor([30, 20]) * 1000
-        then = encoder.to_find(replace(sequence_of(items), ages=later), True).states
-        unchanged = (first - then).abs().amax(1) < 1e-6
-        assert unchanged.tolist() == [True] * 6 + [False] * 3 + [True]
-
-
-def test_hstu_adds_the_bias_of_the_interval_to_what_comes_next():
-    bias = TimeBias(HEADS, causal=True)
-    ages = torch.tensor([700, 60, 5])
-    group = Sequence(
-        torch.zeros(3, WIDTH), torch.tensor([3]), torch.zeros(3).long(), torch.tensor([2, 1, 0]), 3, ages
-    ).one_group
-    got = bias(group, ages)
-    asked = [60, 5, 0]  # the time of what comes next, at last that of the event
-    for i in range(3):
-        for j in range(i + 1):
-            seconds = ages[j].item() - asked[i]
-            torch.testing.assert_close(got[0, :, i, j], bias.biases[int(2 * math.log2(1 + seconds))])
-
-
-def test_intervals_double_in_two_buckets_and_none_is_beyond_the_last():
-    found = bucket(torch.tensor([-5, 0, 1, 3, 7, 15, 10**12]))
-    assert found.tolist() == [0, 0, 2, 4, 6, 8, BUCKETS - 1]
 
 
 def test_din_is_a_sum_over_items_of_weight_times_item():
