@@ -82,8 +82,8 @@ model:
   embedding_dim: 128
   width: 128
   gate: mean
-  history: {{encoder: sasrec, layers: 1, heads: 1, dropout: 0.3}}
+  history: {{encoder: sasrec, layers: 2, heads: 2, dropout: 0.4}}
   next_item: {{loss: softmax, positions: all, label_smoothing: 0.1}}     # 12,101 items: all of them at every step
 
-training: {{epochs: 10, batch_size: 128, gradient_clip: 20, precision: bf16}}
+training: {{epochs: 12, batch_size: 256, sparse_learning_rate: 0.03, gradient_clip: 20, precision: bf16}}
 """

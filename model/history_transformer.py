@@ -16,7 +16,9 @@ from .time_bias import TimeBias
 class Block(nn.Module):
     """Attention and a feed-forward layer, each behind its norm and on top of a residual.
 
-    Norms come first, as in eSASRec (2025); the paper of SASRec has them so, that of BERT4Rec after the residual.
+    Norms come first, as in eSASRec (2025); the paper of SASRec has them so, that of BERT4Rec after the residual. Values and
+    outputs start as the identity: attention is a mean of items at first, from which a state, above all a mask's, which has no
+    item of its own, learns faster than from projections at random.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, causal: bool, time_bias: bool = False):
@@ -27,6 +29,8 @@ class Block(nn.Module):
         self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
+        nn.init.eye_(self.inputs.weight.data[2 * width :])
+        nn.init.eye_(self.outputs.weight.data)
 
     def forward(self, sequence: Sequence, x: Tensor) -> Tensor:
         """``[N, D]`` -> ``[N, D]``."""
