@@ -169,7 +169,7 @@ def _text_columns(rows: Rows, training: NDArray, encoder: EventEncoder) -> Colum
     layout = encoder.layout
     columns: Columns = {}
     unit: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
-    history = rows.history_text
+    history = rows.history.get("text")
     for name in layout.vectors:
         owner = next((owner for owner, key in layout.text_of.items() if key == name), None)
         if owner == HISTORY:

@@ -50,7 +50,7 @@ def assemble(
         present[text_key(name)] = at >= 0
         vectors[text_key(name)] = stored[at.clamp(min=0)] * present[text_key(name)].unsqueeze(1)
     if text_key(HISTORY) in layout.vectors:
-        values, offsets = join_ragged([p.history_text for p in parts if p.history_text is not None])
+        values, offsets = join_ragged([p.history["text"] for p in parts if "text" in p.history])
         if layout.past:
             values, offsets = keep(values, offsets, values >= 0)
         vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)

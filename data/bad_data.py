@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .columns import HISTORY_FIELD, LABEL, LIST_TIME, NUMBER, VECTOR, ColumnNeed
+from .beside import uneven
+from .columns import HISTORY_FIELD, LABEL, LIST_NAME, LIST_TIME, NUMBER, VECTOR, ColumnNeed
 from .errors import UserError
 from .parquet import EventFiles, Unreadable, open_parquet, read_group
 from .settings import BadDataConfig
-from .times import bad_times
 from .values import bad_labels, bad_numbers, bad_vectors, one_array
 
 _KEPT = 1000  # places that are written down
+_BESIDE_ITEMS = {LIST_TIME: "times", LIST_NAME: "domains"}
 
 
 class BadValue(NamedTuple):
@@ -60,15 +61,16 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
             bad, what = bad_numbers(array, need.above), "no finite number that fits"
         elif need.holds == VECTOR:
             bad, what = bad_vectors(array, need.size), f"no vector of {need.size} finite values"
-        elif need.holds == LIST_TIME:
-            bad, what = bad_times(table[_past_of(needs)], array), "not as many times as past items"
+        elif need.holds in _BESIDE_ITEMS:
+            bad = uneven(table[_past_of(needs)], array)
+            what = f"not as many {_BESIDE_ITEMS[need.holds]} as past items"
         elif need.holds == LABEL:
             bad, what = bad_labels(array), "neither 0 nor 1 nor null"
         else:
             continue
         if bad is not None:
             found += [BadValue(int(row), need.name, what) for row in np.flatnonzero(bad)]
-            for name in (need.name, *([_past_of(needs)] if need.holds == LIST_TIME else [])):
+            for name in (need.name, *([_past_of(needs)] if need.holds in _BESIDE_ITEMS else [])):
                 table = _without(table, name, bad)
     if found:
         rows = rows_of(found, table.num_rows)

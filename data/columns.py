@@ -8,7 +8,7 @@ from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, H
 
 SCALAR_ID, LIST_ID, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
 PROBABILITY = "probability"
-TIME, LIST_TIME = "time", "list of times"
+TIME, LIST_TIME, LIST_NAME = "time", "list of times", "list of names"
 HISTORY_FIELD = "entities.user.history"
 
 
@@ -64,8 +64,10 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
 
 
 def history_needs(experiment: Experiment, history: HistoryConfig) -> list[ColumnNeed]:
-    """The columns of the past: its items, and their times where the model looks at them."""
+    """The columns of the past: its items, and their domains and times where the model looks at them."""
     needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD)]
+    if experiment.model.past and history.domains is not None:
+        needs.append(ColumnNeed(history.domains, LIST_NAME, f"{HISTORY_FIELD}.domains"))
     if experiment.model.history.time_bias and history.times is not None:
         needs.append(ColumnNeed(history.times, LIST_TIME, f"{HISTORY_FIELD}.times"))
         if history.time is not None:
@@ -100,6 +102,8 @@ def holds(kind: pa.DataType, wanted: str, size: int = 0) -> bool:
         return is_list(kind) and (is_id(kind.value_type) or pa.types.is_null(kind.value_type))
     if wanted == LIST_TIME:
         return is_list(kind) and holds(kind.value_type, TIME)
+    if wanted == LIST_NAME:
+        return is_list(kind) and (is_string(kind.value_type) or pa.types.is_null(kind.value_type))
     if wanted == TIME and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         return True
     if wanted == VECTOR:

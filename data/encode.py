@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from .assemble import assemble
 from .batch import Batch
+from .beside import ragged_domains
 from .catalog import read_catalog_features
 from .columns import comes_from_catalog, needed_columns
 from .errors import UserError
@@ -94,9 +95,7 @@ class EventEncoder:
             vectors={},
             vector_present={},
             text_rows={},
-            history_text=None,
-            history_keys=None,
-            history_ages=None,
+            history={},
             id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
             labels=np.zeros((rows, len(layout.tasks)), np.float32),
             label_mask=np.zeros((rows, len(layout.tasks)), bool),
@@ -195,21 +194,24 @@ class EventEncoder:
         found = self.statistics.tables[id_key("item")].lookup(keys)
         if self.layout.past:  # one by one: an item never seen keeps its place
             out.lists[HISTORY] = found, offsets
-            out.history_keys = (keys.astype(np.int64), offsets) if with_keys else None
+            if with_keys:
+                out.history["keys"] = keys.astype(np.int64), offsets
+            items, most = table[history.column], history.max_length
             if self.experiment.model.history.time_bias:
                 assert history.times is not None  # `load` has seen to it
                 events = table[history.time] if history.time is not None else None
                 at = f"{where}: column '{history.times}'"
-                out.history_ages = ragged_ages(
-                    table[history.column], table[history.times], events, history.max_length, at
-                )
+                out.history["ages"] = ragged_ages(items, table[history.times], events, most, at)
+            if history.domains is not None:
+                at = f"{where}: column '{history.domains}'"
+                out.history["domains"] = ragged_domains(items, table[history.domains], self.layout.domains, most, at)
             if "item" in self._text_index:
-                out.history_text = self.text_rows("item", keys), offsets
+                out.history["text"] = self.text_rows("item", keys), offsets
             return
         out.lists[HISTORY] = keep(found, offsets, found > 0)
         if "item" in self._text_index:
             text_rows = self.text_rows("item", keys)
-            out.history_text = keep(text_rows, offsets, text_rows >= 0)
+            out.history["text"] = keep(text_rows, offsets, text_rows >= 0)
 
     def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> _Columns:
         out = _Columns()

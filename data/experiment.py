@@ -87,6 +87,10 @@ class HistoryConfig(Strict):
         default="history", description="events column: list of item ids, oldest first, the present event excluded"
     )
     max_length: Positive = Field(default=30, description="ids kept, the newest ones")
+    domains: str | None = Field(
+        default=None,
+        description="events column: list of the names of these items' domains, for encoders of sequences; others count as unknown",
+    )
     times: str | None = Field(
         default=None,
         description="events column: list of the times of these items (timestamps, dates or seconds), for model.history.time_bias",

@@ -56,6 +56,7 @@ class Layout:
         lists: those of ``keys`` that hold lists, which are pooled.
         past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
         candidates: how many keys hold items that belong to no row.
+        past_domains: whether it is told in which domain each past item was.
         attention: whether past items and the row's own have keys of a second table, behind all others.
         table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
         tables: table -> rows, row 0 being the unknown id.
@@ -78,6 +79,7 @@ class Layout:
     lists: tuple[str, ...]
     past: int
     candidates: int
+    past_domains: bool
     attention: bool
     table_of: Mapping[str, str]
     tables: Mapping[str, int]
@@ -169,6 +171,7 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         lists=tuple(lists),
         past=past,
         candidates=candidates,
+        past_domains=past > 0 and user.history is not None and user.history.domains is not None,
         attention=decoupled,
         table_of=table_of,
         tables=dict(tables),

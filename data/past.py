@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .layout import HISTORY, Layout
-from .rows import Rows, join_ragged, join_ragged_if
+from .rows import Rows, join_histories, join_ragged
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Past:
         candidate_text_at: ``[M]`` int64.
         keys: ``[N]`` int64 with the bits of their ids' keys; empty where only the model is interested.
         ages: ``[N]`` int64 seconds from each past item to its row's event; zeros where times have no part.
+        domains: ``[N]`` int64 positions of the domains they were in; -1 where that is unknown.
         texts: ``[U, size]`` float16, the distinct texts of all of these; U = 0 where there are none.
         longest: of ``lengths``, at least 1; stays on the host.
         trained_items: how many items were seen in training.
@@ -44,6 +45,7 @@ class Past:
     candidate_text_at: Tensor
     keys: Tensor
     ages: Tensor
+    domains: Tensor
     texts: Tensor
     longest: int
     trained_items: int
@@ -144,11 +146,8 @@ def past_of(
     rows, offsets = join_ragged([part.lists[HISTORY] for part in parts])
     lengths = np.diff(offsets)
     ends = np.repeat(np.arange(1, len(lengths) + 1) * layout.past - offsets[1:], lengths)
-    text_rows = np.full(len(rows), -1)
-    if texts is not None:
-        text_rows, _ = join_ragged([part.history_text for part in parts if part.history_text is not None])
-    keys = join_ragged_if([part.history_keys for part in parts])
-    ages = join_ragged_if([part.history_ages for part in parts])
+    known = {name: values for name, (values, _) in join_histories([part.history for part in parts]).items()}
+    text_rows = known["text"] if texts is not None else np.full(len(rows), -1)
     wanted, places = np.unique(np.concatenate([text_rows, candidates.text_rows, [-1]]), return_inverse=True)
     own = np.concatenate([part.singles[:, item_at] for part in parts])
     return Past(
@@ -161,8 +160,9 @@ def past_of(
         candidates=_long(candidates.rows),
         candidate_counts=torch.from_numpy(candidates.counts.astype(np.float32)),
         candidate_text_at=_long(places[len(rows) : -1] - 1),
-        keys=torch.zeros(0, dtype=torch.int64) if keys is None else torch.from_numpy(keys[0]),
-        ages=_long(np.zeros(len(rows)) if ages is None else ages[0]),
+        keys=_long(known.get("keys", np.zeros(0))),
+        ages=_long(known.get("ages", np.zeros(len(rows)))),
+        domains=_long(known.get("domains", np.full(len(rows), -1))),
         texts=torch.zeros(0, 0, dtype=torch.float16) if texts is None else texts[torch.from_numpy(wanted[1:])],
         longest=int(lengths.max(initial=1)),
         trained_items=counts.items,

@@ -21,9 +21,9 @@ class Rows:
         vectors: name -> ``[N, size]`` float32, vectors that are columns of the events or of a catalog.
         vector_present: name -> ``[N]`` bool, same names.
         text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
-        history_text: ragged rows of the item text store, or None.
-        history_keys: ragged int64 with the bits of the past items' id keys, or None where only the model is interested.
-        history_ages: ragged int64 seconds from each past item to its row's event, or None.
+        history: what is known of each past item, ragged int64: ``text`` rows of the item text store, -1 for none; ``keys``, the
+            bits of their id keys; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What nobody
+            looks at is not there.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
         label_mask: ``[N, tasks]`` bool.
@@ -37,9 +37,7 @@ class Rows:
     vectors: dict[str, np.ndarray]
     vector_present: dict[str, np.ndarray]
     text_rows: dict[str, np.ndarray]
-    history_text: Ragged | None
-    history_keys: Ragged | None
-    history_ages: Ragged | None
+    history: dict[str, Ragged]
     id_counts: np.ndarray
     labels: np.ndarray
     label_mask: np.ndarray
@@ -54,8 +52,8 @@ class Rows:
         arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask]
         for group in (self.vectors, self.vector_present, self.text_rows, self.host):
             arrays += group.values()
-        for ragged in (*self.lists.values(), self.history_text, self.history_keys, self.history_ages):
-            arrays += ragged or ()
+        for ragged in (*self.lists.values(), *self.history.values()):
+            arrays += ragged
         return sum(a.nbytes for a in arrays)
 
     def take(self, at: np.ndarray) -> "Rows":
@@ -71,17 +69,18 @@ class Rows:
         def each(group: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {name: change(values) for name, values in group.items()}
 
+        def each_ragged(group: dict[str, Ragged]) -> dict[str, Ragged]:
+            return {key: change_ragged(ragged) for key, ragged in group.items()}
+
         return Rows(
             domain=self.domain,
             singles=change(self.singles),
-            lists={key: change_ragged(ragged) for key, ragged in self.lists.items()},
+            lists=each_ragged(self.lists),
             dense=change(self.dense),
             vectors=each(self.vectors),
             vector_present=each(self.vector_present),
             text_rows=each(self.text_rows),
-            history_text=None if self.history_text is None else change_ragged(self.history_text),
-            history_keys=None if self.history_keys is None else change_ragged(self.history_keys),
-            history_ages=None if self.history_ages is None else change_ragged(self.history_ages),
+            history=each_ragged(self.history),
             id_counts=change(self.id_counts),
             labels=change(self.labels),
             label_mask=change(self.label_mask),
@@ -117,9 +116,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         vectors=joined_each("vectors"),
         vector_present=joined_each("vector_present"),
         text_rows=joined_each("text_rows"),
-        history_text=join_ragged_if([p.history_text for p in parts]),
-        history_keys=join_ragged_if([p.history_keys for p in parts]),
-        history_ages=join_ragged_if([p.history_ages for p in parts]),
+        history=join_histories([p.history for p in parts]),
         id_counts=joined("id_counts"),
         labels=joined("labels"),
         label_mask=joined("label_mask"),
@@ -127,10 +124,10 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def join_ragged_if(parts: Sequence[Ragged | None]) -> Ragged | None:
-    """As `join_ragged` those that are there; None if none is."""
-    there = [part for part in parts if part is not None]
-    return join_ragged(there) if there else None
+def join_histories(parts: Sequence[dict[str, Ragged]]) -> dict[str, Ragged]:
+    """What is known of past items, one part after another; a part that knows nothing of them has none."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: join_ragged([part[name] for part in parts if name in part]) for name in names}
 
 
 def join_ragged(parts: Sequence[Ragged]) -> Ragged:

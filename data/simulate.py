@@ -222,27 +222,30 @@ def _with_rate(logit: np.ndarray, rate: float, weight: np.ndarray | None = None)
     return 1 / (1 + np.exp(-logit - low))
 
 
-def _histories(requests: list[Requests], tables: list[pa.Table], items: Items) -> list[pa.ListArray]:
-    """Per domain and request: the last items its user clicked before it, in any domain, oldest first."""
+def _histories(requests: list[Requests], tables: list[pa.Table], items: Items) -> list[dict[str, pa.ListArray]]:
+    """Per domain and request: the last items its user clicked before it, oldest first, and the domains this was in."""
     span = DAYS * DAY_MS
-    moments, clicked = [], []
-    for asked, table in zip(requests, tables, strict=True):
+    moments, clicked, places = [], [], []
+    for place, (asked, table) in enumerate(zip(requests, tables, strict=True)):
         hit = table["click"].to_numpy() == 1
         lists = table["_list"].to_numpy()[hit]
         moments.append(asked.user[lists] * span + asked.time[lists])
         clicked.append(table["_item"].to_numpy()[hit])
+        places.append(np.full(len(lists), place))
     # One sorted axis of (user, time): a request's history is a slice of it that ends before the request's own moment.
-    moment, item = np.concatenate(moments), np.concatenate(clicked)
+    moment, item, place = np.concatenate(moments), np.concatenate(clicked), np.concatenate(places)
     order = np.argsort(moment, kind="stable")
-    moment, item = moment[order], item[order]
-    names = items.table["item"].combine_chunks()
+    moment, item, place = moment[order], item[order], place[order]
+    ids, names = items.table["item"].combine_chunks(), pa.array([domain.name for domain in DOMAINS])
     histories = []
     for asked in requests:
         end = np.searchsorted(moment, asked.user * span + asked.time, side="left")
         begin = np.maximum(np.searchsorted(moment, asked.user * span, side="left"), end - HISTORY_LENGTH)
         offsets = np.concatenate([[0], np.cumsum(end - begin)])
         flat = np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], end - begin)
-        histories.append(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.take(pa.array(item[flat]))))
+        what = {"history": ids.take(pa.array(item[flat])), "history_domains": names.take(pa.array(place[flat]))}
+        offsets = pa.array(offsets, pa.int32())
+        histories.append({name: pa.ListArray.from_arrays(offsets, values) for name, values in what.items()})
     return histories
 
 
@@ -263,7 +266,7 @@ def _write(root: Path, users: Users, items: Items, requests, tables, histories) 
         if domain.family is not None:
             columns["query"] = asked.query[lists] + FIRST_QUERY
         columns["item"] = items.table["item"].take(table["_item"])
-        columns["history"] = history.take(pa.array(lists))
+        columns |= {name: values.take(pa.array(lists)) for name, values in history.items()}
         events = pa.table(columns | {name: table[name] for name in table.column_names if name[0] != "_"})
         first_list += len(asked.time)
         day = asked.time[lists] / DAY_MS

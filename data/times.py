@@ -2,11 +2,9 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from .errors import UserError
-from .ids import is_valid
-from .values import Ragged, keep, one_array, ragged_lists
+from .beside import check_even, of_kept_items
+from .values import Ragged, one_array, ragged_lists
 
 
 def seconds(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -40,12 +38,8 @@ def ragged_ages(
     Raises:
         UserError: a row with more or fewer times than items.
     """
-    if (bad := bad_times(items, times)) is not None:
-        row = int(np.argmax(bad))
-        raise UserError(
-            f"{where}, row {row}", "has not as many times as past items", "Write one time per item of the history."
-        )
-    ids, offsets = ragged_lists(items)
+    check_even(items, times, where, "time", "times")
+    _, offsets = ragged_lists(items)
     of_items, _ = ragged_lists(times)
     at = seconds(of_items) if len(of_items) else np.zeros(0)
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
@@ -55,20 +49,4 @@ def ragged_ages(
         own = seconds(events)
         newest = np.where(np.isnan(own), newest, own)
     ages = np.nan_to_num(newest[row] - at, nan=0.0, posinf=0.0, neginf=0.0).clip(0).astype(np.int64)
-    valid = is_valid(ids)
-    if not valid.all():
-        ages, offsets = keep(ages, offsets, valid)
-    since_end = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(ages))
-    return keep(ages, offsets, since_end <= max_length)
-
-
-def bad_times(items: pa.ChunkedArray | pa.Array, times: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
-    """``[N]`` bool, True for rows that have not as many times as items; None where all have."""
-    lengths = [
-        pc.fill_null(pc.list_value_length(one_array(c)), 0).to_numpy(zero_copy_only=False)
-        if not pa.types.is_null(c.type)
-        else np.zeros(len(c), np.int64)
-        for c in (items, times)
-    ]
-    bad = lengths[0] != lengths[1]
-    return bad if bad.any() else None
+    return of_kept_items(ages, items, max_length)

@@ -197,6 +197,7 @@ def _full_past(layout: Layout, rows: int) -> Past:
         candidate_text_at=at[items:],
         keys=torch.zeros(0, dtype=torch.int64),
         ages=torch.zeros(items, dtype=torch.int64),
+        domains=torch.zeros(items, dtype=torch.int64),
         texts=torch.randn(texts, size).half(),
         longest=layout.past,
         trained_items=candidates,

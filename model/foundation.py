@@ -116,15 +116,17 @@ class Dense(nn.Module):
             if self.history is None:
                 return self._rank(pooled, batch, None)
             encoder, anywhere = self.represent.encoder, self.domain_embedding.mean(0) if self.ranks else self.no_domain
-            sequence, candidates = self.history.items(pooled, batch, encoder, anywhere)
+            items, candidates = self.history.items(pooled, batch, encoder, anywhere)
+            assert batch.past is not None
+            sequence = self.history.in_domains(items, batch.past)
             encode = partial(self.history.encoder, sequence)
             loss, outputs = self._rank(pooled, batch, encode) if self.ranks else self._no_tasks(batch)
             if self.history.objective is None:
                 return loss, outputs
             if not self.training:
                 return loss, outputs | {"user": encode().float(), "candidates": candidates}
-            own = self.history.items.own(pooled, batch, encoder, anywhere)
-            found, told = self.history.objective(self.history.encoder, sequence, own, candidates, batch)
+            to_find = torch.cat([items.items, self.history.items.own(pooled, batch, encoder, anywhere)])
+            found, told = self.history.objective(self.history.encoder, sequence, to_find, candidates, batch)
         return loss + found, outputs | {"next_item": told}
 
     def _no_tasks(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:

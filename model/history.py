@@ -4,9 +4,14 @@ An encoder of sequences maps a `Sequence` of B rows, and the vector of the item 
 learn to find the next item also have ``to_find``, as `next_item.Finds` describes it.
 """
 
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..data.layout import Layout, id_key
+from ..data.past import Past
 from ..data.settings import ModelConfig
 from .history_din import Din
 from .history_hstu import HstuLayer
@@ -14,6 +19,7 @@ from .history_transformer import Bert4Rec, Block, Causal, Stack
 from .next_item import NextItem
 from .past_items import PastItems
 from .reasoning import Reasoning
+from .sequence import Sequence
 
 
 class History(nn.Module):
@@ -21,6 +27,7 @@ class History(nn.Module):
 
     Attributes:
         items: gives their vectors, and those of candidates.
+        domain_embedding: ``[domains, D]``, what being of a domain adds to a past item; None where nobody tells.
         encoder: of sequences.
         objective: None where the next item is not to be found.
     """
@@ -28,10 +35,22 @@ class History(nn.Module):
     def __init__(self, layout: Layout, config: ModelConfig, batch_size: int):
         super().__init__()
         self.items = PastItems(layout)
+        self.domain_embedding: nn.Parameter | None = None
+        if layout.past_domains:
+            self.domain_embedding = nn.Parameter(torch.randn(len(layout.domains), config.width) * 0.1)
         self.encoder = make_encoder(config, layout.past)
         self.objective: NextItem | None = None
         if config.next_item is not None:
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.tables[id_key("item")])
+
+    def in_domains(self, sequence: Sequence, past: Past) -> Sequence:
+        """The sequence as its encoder sees it: what was, and where. What is to be found stays as it is anywhere."""
+        if self.domain_embedding is None:
+            return sequence
+        # A row of zeros behind the domains is what -1 means.
+        where = F.pad(self.domain_embedding, (0, 0, 0, 1))[past.domains]
+        attention = sequence.attention and (sequence.attention[0] + where, sequence.attention[1])
+        return replace(sequence, items=sequence.items + where, attention=attention)
 
 
 def make_encoder(config: ModelConfig, past: int) -> Din | Bert4Rec | Causal:

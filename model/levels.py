@@ -14,6 +14,7 @@ _PREFIXES: tuple[tuple[str, Level], ...] = (
     ("embeddings.", "L0"),
     ("dense.represent.encoder.text_projections.", "L0"),
     ("dense.represent.", "L1"),
+    ("dense.history.domain_embedding", "L2"),
     ("dense.history.", "L1"),
     ("dense.head.towers.", "L3"),
     ("dense.", "L2"),

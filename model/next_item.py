@@ -40,14 +40,14 @@ class NextItem(nn.Module):
         self.scale = width**-0.5
 
     def forward(
-        self, history: "Finds", sequence: Sequence, own: Tensor, candidates: Tensor, batch: Batch
+        self, history: "Finds", sequence: Sequence, items: Tensor, candidates: Tensor, batch: Batch
     ) -> tuple[Tensor, Tensor]:
         """The loss.
 
         Args:
             history: the encoder.
             sequence: N past items of B rows.
-            own: ``[B, D]``, the rows' own items.
+            items: ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
             candidates: ``[M, D]``.
             batch: B rows with ``past``.
 
@@ -58,7 +58,7 @@ class NextItem(nn.Module):
         assert past is not None
         to_find = history.to_find(sequence, self.config.positions == "all")
         states, target = to_find.states, to_find.target
-        items, rows = torch.cat([sequence.items, own]), torch.cat([past.rows, past.item_rows])
+        rows = torch.cat([past.rows, past.item_rows])
         # Past items were chosen by having become past; and what has no vector cannot be found.
         usable = torch.cat([torch.ones_like(past.rows, dtype=torch.bool), batch.chosen]) & (items.detach() != 0).any(1)
         found = target.clamp_min(0)

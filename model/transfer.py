@@ -45,7 +45,7 @@ def parameter_axes(dense: Dense) -> dict[str, Axes]:
     seen = inputs if dense.adaptive is None else None  # by the head
     of_head = None if dense.shared_head else domains
     rules: list[tuple[str, Axes]] = [
-        (r"domain_embedding", (domains, None)),
+        (r"(history\.)?domain_embedding", (domains, None)),
         (r"adaptive\.shared", (None, inputs)),
         (r"adaptive\.own", (domains, None, inputs)),
         (r"adaptive\.bias", (domains, None)),

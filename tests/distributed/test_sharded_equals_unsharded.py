@@ -60,7 +60,11 @@ def reference(experiment: Experiment) -> Trained:
 HISTORIES = {
     "table_wise": ["model.history={encoder: bert4rec, dropout: 0}", "model.next_item={positions: all, mask_share: 0}"],
     "column_wise": ["model.history={encoder: hstu, dropout: 0}", "model.next_item={loss: gbce, negatives: 40}"],
-    "row_wise": ["model.history={encoder: sasrec, dropout: 0}", "model.next_item={loss: softmax, positions: all}"],
+    "row_wise": [
+        "model.history={encoder: sasrec, dropout: 0}",
+        "model.next_item={loss: softmax, positions: all}",
+        "entities.user.history.domains=history_domains",
+    ],
     "auto": ["model.history={encoder: din, decoupled: true}"],
 }
 

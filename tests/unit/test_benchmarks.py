@@ -141,7 +141,7 @@ def test_matrix_of_a_search_domain(world):
     # Crosses and cosines, one row at a time.
     item = rows.singles[:, layout.keys.index(id_key("item"))]
     values, offsets = rows.lists[HISTORY]
-    texts, text_offsets = rows.history_text
+    texts, text_offsets = rows.history["text"]
     vectors = encoder.text_vectors["item"].numpy().astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for i in range(0, len(rows), len(rows) // 50):

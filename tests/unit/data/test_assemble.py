@@ -38,9 +38,7 @@ def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 
         vectors={name: random.normal(size=(rows, layout.vectors[name])).astype(np.float32) for name in events},
         vector_present={name: random.random(rows) < 0.5 for name in events},
         text_rows={"item": random.integers(-1, texts, rows)},
-        history_text=ragged(random, rows, texts),
-        history_keys=None,
-        history_ages=None,
+        history={"text": ragged(random, rows, texts)},
         id_counts=random.integers(-1, 9, (rows, len(layout.entities))).astype(np.float32),
         labels=random.integers(0, 2, tasks).astype(np.float32),
         label_mask=random.random(tasks) < 0.5,
@@ -96,8 +94,7 @@ def test_text_vectors_and_the_mean_of_the_history(layout, rows, seed):
     for row, at in enumerate(part.text_rows["item"].tolist()):
         assert bool(batch.vector_present["text_item"][row]) == (at >= 0)
         assert batch.vectors["text_item"][row].tolist() == (TEXTS[at].tolist() if at >= 0 else [0.0] * 4)
-    assert part.history_text is not None
-    for row, past in enumerate(row_lists(part.history_text)):
+    for row, past in enumerate(row_lists(part.history["text"])):
         assert bool(batch.vector_present["text_history"][row]) == bool(past)
         mean = TEXTS[past].double().mean(0) if past else torch.zeros(4, dtype=torch.float64)
         torch.testing.assert_close(batch.vectors["text_history"][row].double(), mean, rtol=1e-3, atol=1e-3)
@@ -141,8 +138,8 @@ def test_taking_and_concatenating_move_whole_rows(layout, places, seed):
         for key, values in rows.lists.items():
             whole = row_lists(values)
             assert row_lists(taken.lists[key]) == [whole[at] for at in chosen]
-        past = row_lists(rows.history_text)
-        assert row_lists(taken.history_text) == [past[at] for at in chosen]
+        past = row_lists(rows.history["text"])
+        assert row_lists(taken.history["text"]) == [past[at] for at in chosen]
 
 
 def test_memory_of_rows_is_counted(layout):

@@ -53,7 +53,10 @@ def rows_with_past(layout: Layout, domain: int, lengths: list[int], seed: int):
     past = random.integers(0, 50, offsets[-1]), offsets
     texts = random.integers(-1, len(TEXTS), offsets[-1]), offsets
     ages = random.integers(0, 10**9, offsets[-1]), offsets
-    return replace(rows, lists=rows.lists | {"history": past}, history_text=texts, history_ages=ages)
+    domains = random.integers(-1, len(layout.domains), offsets[-1]), offsets
+    return replace(
+        rows, lists=rows.lists | {"history": past}, history={"text": texts, "ages": ages, "domains": domains}
+    )
 
 
 def some_items(count: int, seed: int = 0) -> Items:
@@ -84,7 +87,7 @@ def test_every_past_item_is_where_its_row_and_its_place_say(layout, lengths, can
     assert past is not None
 
     wanted = [row for part in parts for row in row_lists(part.lists["history"])]
-    texts = [row for part in parts for row in row_lists(part.history_text)]
+    texts = [row for part in parts for row in row_lists(part.history["text"])]
     bags = {key: [bag.tolist() for bag in jagged.to_dense()] for key, jagged in batch.sparse.to_dict().items()}
     for back in range(PAST):
         expected = [[row[-1 - back]] if back < len(row) else [] for row in wanted]
@@ -92,7 +95,8 @@ def test_every_past_item_is_where_its_row_and_its_place_say(layout, lengths, can
     assert [bag for k in range(CANDIDATES) for bag in bags[f"candidate_{k}"]][:candidates] == [[r] for r in items.rows]
     assert sum(len(bag) for k in range(CANDIDATES) for bag in bags[f"candidate_{k}"]) == candidates
 
-    assert past.ages.tolist() == [age for part in parts for row in row_lists(part.history_ages) for age in row]
+    assert past.ages.tolist() == [age for part in parts for row in row_lists(part.history["ages"]) for age in row]
+    assert past.domains.tolist() == [d for part in parts for row in row_lists(part.history["domains"]) for d in row]
     assert past.lengths.tolist() == [len(row) for row in wanted]
     assert past.longest == max([1, *map(len, wanted)])
     assert past.rows.tolist() == [item for row in wanted for item in row]
@@ -163,9 +167,8 @@ def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: EventEnc
     assert found[1] == 0
     assert found[0] > 0
     assert rows.lists["history"][0].tolist() == found
-    assert rows.history_text is not None
-    assert len(rows.history_text[0]) == 3
-    assert rows.history_keys is None
+    assert len(rows.history["text"][0]) == 3
+    assert "keys" not in rows.history
     rows = sequences.encode("home", pa.Table.from_pylist([row], schema=SCHEMAS["home"]), "here", with_host=True)
     batch = sequences.assemble([rows], 8)
     assert batch.past is not None
@@ -186,11 +189,31 @@ def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
     row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "now": day}
     row["when"] = [datetime.datetime(2026, 1, 1, hour) for hour in (1, 2, 3, 4, 5)]
     rows = encoder.encode("home", pa.Table.from_pylist([row, row | {"history": None, "when": []}], schema=home), "here")
-    assert rows.history_ages is not None
-    assert row_lists(rows.history_ages) == [[21 * 3600, 20 * 3600, 19 * 3600], []]  # the last three that have an id
-    assert row_lists(rows.take(np.array([1, 0])).history_ages) == [[], [21 * 3600, 20 * 3600, 19 * 3600]]
+    assert row_lists(rows.history["ages"]) == [[21 * 3600, 20 * 3600, 19 * 3600], []]  # the last three that have an id
+    assert row_lists(rows.take(np.array([1, 0])).history["ages"]) == [[], [21 * 3600, 20 * 3600, 19 * 3600]]
     with pytest.raises(UserError, match="here: column 'when', row 0: has not as many times"):
         encoder.encode("home", pa.Table.from_pylist([row | {"when": row["when"][1:]}], schema=home), "here")
+    assert len(encoder.no_rows()) == 0
+
+
+def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
+    told = "entities.user.history.domains=where"
+    assert "where" not in {need.name for need in needed_columns(load_experiment(tmp_path, [told]), "home")}
+    experiment = load_experiment(tmp_path, [told, "model.history.encoder=sasrec"])
+    needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
+    assert needs["where"] == "list of names"
+    untold = encoder_of(load_experiment(tmp_path, ["model.history.encoder=sasrec"]))
+    assert not untold.layout.past_domains
+    encoder = EventEncoder(experiment, untold.statistics)
+    assert encoder.layout.past_domains
+    home = SCHEMAS["home"].append(pa.field("where", pa.list_(pa.string())))
+    row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "where": ["new", "home", "find", "gone", None]}
+    rows = encoder.encode("home", pa.Table.from_pylist([row], schema=home), "here")
+    assert row_lists(rows.history["domains"]) == [[0, -1, -1]]  # the last three that have an id
+    batch = encoder.assemble([rows], 8)
+    assert batch.past is not None
+    assert batch.past.domains.tolist() == [0, -1, -1]
     assert len(encoder.no_rows()) == 0
 
 

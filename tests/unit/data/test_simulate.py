@@ -101,17 +101,17 @@ def test_a_conversion_needs_a_click(events):
 
 def test_history_is_exactly_what_the_user_clicked_before(events):
     """Rebuilt the slow way, from all domains' events."""
-    rows = [row for table in events.values() for row in table.to_pylist()]
+    rows = [(domain, row) for (domain, _), table in events.items() for row in table.to_pylist()]
     clicks = defaultdict(list)
-    for row in rows:
+    for domain, row in rows:
         if row["click"]:
-            clicks[row["user"]].append((row["time"], row["item"]))
+            clicks[row["user"]].append((row["time"], row["item"], domain))
     for mine in clicks.values():
         mine.sort(key=lambda click: click[0])  # stable: rows are in list order
     longest = 0
-    for row in rows:
-        before = [item for time, item in clicks[row["user"]] if time < row["time"]]
-        assert row["history"] == before[-30:]
+    for _, row in rows:
+        before = [(item, domain) for time, item, domain in clicks[row["user"]] if time < row["time"]]
+        assert list(zip(row["history"], row["history_domains"], strict=True)) == before[-30:]
         longest = max(longest, len(row["history"]))
     assert longest == 30
 

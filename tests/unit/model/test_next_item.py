@@ -43,7 +43,7 @@ def world() -> SimpleNamespace:
     none = torch.full_like(rows, -1)
     past = Past(
         rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows,
-        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), texts=torch.zeros(0, 0),
+        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), domains=none, texts=torch.zeros(0, 0),
         longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
     )  # fmt: skip
     sequence = Sequence(
@@ -75,7 +75,8 @@ def loss_of(world: SimpleNamespace, candidates: Tensor | None = None, **config: 
     world.batch.past = past
     objective = NextItem(NextItemConfig.model_validate(config), BATCH, WIDTH, ROWS)
     vectors = world.table[past.candidates]
-    loss, told = objective(world.history, world.sequence, world.own, vectors, world.batch)
+    items = torch.cat([world.sequence.items, world.own])
+    loss, told = objective(world.history, world.sequence, items, vectors, world.batch)
     return loss.item(), told.tolist()
 
 
