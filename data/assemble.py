@@ -8,10 +8,11 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from .batch import Batch
+from .item_features import Described, ItemFeatures, undescribed
 from .layout import HISTORY, Layout, id_key, text_key
 from .past import NONE, ItemCounts, Items, Past, past_of
 from .rows import Rows, join_ragged
-from .values import keep
+from .values import Ragged, keep, take_ragged
 
 
 def assemble(
@@ -21,6 +22,7 @@ def assemble(
     padded: int,
     item_counts: ItemCounts,
     candidates: Items = NONE,
+    item_features: ItemFeatures | None = None,
 ) -> Batch:
     """One batch of rows of several domains.
 
@@ -31,6 +33,7 @@ def assemble(
         padded: P, bags per key; at least the number of rows.
         item_counts: of the item table.
         candidates: items that belong to no row.
+        item_features: of past items and candidates; None where they have none.
     """
     parts = sorted(parts, key=lambda part: part.domain)
     lengths = [0] * len(layout.domains)
@@ -55,12 +58,13 @@ def assemble(
             values, offsets = keep(values, offsets, values >= 0)
         vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)
         present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
-    past = None
+    past, described = None, undescribed(0)
     if layout.past:
         item_at = layout.keys.index(id_key("item"))
-        past = past_of(parts, layout, item_counts, text_vectors.get("item"), item_at, candidates)
+        described = _describe(parts, candidates, item_features)
+        past = past_of(parts, layout, item_counts, text_vectors.get("item"), item_at, candidates, described)
     return Batch(
-        sparse=_sparse(parts, layout, rows, padded, past),
+        sparse=_sparse(parts, layout, rows, padded, past, described.lookups),
         dense=torch.from_numpy(np.ascontiguousarray(joined("dense"))),
         vectors=vectors,
         vector_present=present,
@@ -74,7 +78,23 @@ def assemble(
     )
 
 
-def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int, past: Past | None) -> KeyedJaggedTensor:
+def _describe(parts: Sequence[Rows], candidates: Items, features: ItemFeatures | None) -> Described:
+    """Past items, and candidates behind them."""
+    if features is None:
+        past, _ = join_ragged([part.lists[HISTORY] for part in parts])
+        return undescribed(len(past) + len(candidates))
+    past, _ = join_ragged([part.history["catalog"] for part in parts])
+    return features.at(np.concatenate([past, candidates.catalog_rows]))
+
+
+def _sparse(
+    parts: Sequence[Rows],
+    layout: Layout,
+    rows: int,
+    padded: int,
+    past: Past | None,
+    of_items: Mapping[str, Ragged],
+) -> KeyedJaggedTensor:
     singles = np.concatenate([p.singles.T for p in parts], 1)
     filled = singles >= 0
     lengths = np.zeros((len(layout.keys), padded), np.int32)
@@ -94,6 +114,15 @@ def _sparse(parts: Sequence[Rows], layout: Layout, rows: int, padded: int, past:
         behind = first + layout.past + layout.candidates
         lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
         values += [of_rows[of_rows >= 0], past.candidates.numpy()]
+        row, back = past.at.numpy() // layout.past, layout.past - 1 - past.at.numpy() % layout.past
+        by_key = np.lexsort((row, back))
+        for key in layout.past_features:
+            found, offsets = of_items[key]
+            each = np.diff(offsets)
+            lengths[behind + back, row] = each[: len(row)]
+            behind += layout.past + layout.candidates
+            lengths[behind - layout.candidates : behind].reshape(-1)[: len(past.candidates)] = each[len(row) :]
+            values += [take_ragged(found, offsets[: len(row) + 1], by_key)[0], found[offsets[len(row)] :]]
         if layout.attention:
             own = singles[layout.keys.index(id_key("item"))]
             lengths[behind : behind + layout.past, :rows] = of_rows >= 0

@@ -1,7 +1,7 @@
 """From an Arrow table of events to encoded rows: table rows for ids, catalogs joined, labels masked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,31 +14,22 @@ from .columns import comes_from_catalog, needed_columns
 from .errors import UserError
 from .experiment import EntityConfig, Experiment, FeatureConfig
 from .ids import id_keys
+from .item_features import FeatureColumns, ItemFeatures
 from .layout import HISTORY, Layout, feature_key, id_key, text_key
 from .past import NONE, ItemCounts, Items
 from .rows import Rows
 from .statistics import Statistics
 from .text_store import check_text_store, open_text_store, text_store_folder
 from .times import ragged_ages
-from .values import Ragged, keep, numbers, ragged_keys, take_ragged, vector_rows
+from .values import keep, numbers, ragged_keys, take_ragged, vector_rows
 from .vocabulary import KeyIndex, Vocabulary
-
-
-@dataclass
-class _Columns:
-    """Feature columns of some rows, encoded; shared by catalogs and events."""
-
-    singles: dict[str, np.ndarray] = field(default_factory=dict)
-    lists: dict[str, Ragged] = field(default_factory=dict)
-    dense: dict[int, np.ndarray] = field(default_factory=dict)
-    vectors: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass
 class _Catalog:
     keys: np.ndarray
     index: KeyIndex
-    columns: _Columns
+    columns: FeatureColumns
 
 
 class EventEncoder:
@@ -60,6 +51,8 @@ class EventEncoder:
         self._catalogs = {
             name: self._read_catalog(name, entity) for name, entity in self._entities.items() if entity.catalog
         }
+        items = self._catalogs.get("item")
+        self._item_features = ItemFeatures.of(self.layout, items.columns, len(items.keys)) if items else None
         self.text_vectors = {}
         self._text_index: dict[str, tuple[KeyIndex, np.ndarray]] = {}
         for name in statistics.text_sizes:
@@ -153,7 +146,9 @@ class EventEncoder:
 
     def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> Batch:
         """One batch of encoded rows; arguments as of `assemble.assemble`."""
-        return assemble(parts, self.layout, self.text_vectors, padded, self._item_counts, candidates)
+        return assemble(
+            parts, self.layout, self.text_vectors, padded, self._item_counts, candidates, self._item_features
+        )
 
     def no_rows(self) -> Rows:
         """Nothing, encoded: a batch without rows takes part in lookups all the same."""
@@ -183,7 +178,8 @@ class EventEncoder:
             )
         rows = table.lookup(keys).astype(np.int64)
         text_rows = self.text_rows("item", keys) if "item" in self._text_index else np.full(len(keys), -1)
-        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows)
+        listed = self._catalogs["item"].index.lookup(keys) if entity.catalog is not None else np.full(len(keys), -1)
+        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows, listed.astype(np.int64))
         return items.take(items.counts > 0) if trained else items
 
     def _encode_history(self, out: Rows, table: pa.Table, where: str, with_keys: bool) -> None:
@@ -205,6 +201,8 @@ class EventEncoder:
             if history.domains is not None:
                 at = f"{where}: column '{history.domains}'"
                 out.history["domains"] = ragged_domains(items, table[history.domains], self.layout.domains, most, at)
+            if self._item_features is not None:
+                out.history["catalog"] = self._catalogs["item"].index.lookup(keys).astype(np.int64), offsets
             if "item" in self._text_index:
                 out.history["text"] = self.text_rows("item", keys), offsets
             return
@@ -213,8 +211,8 @@ class EventEncoder:
             text_rows = self.text_rows("item", keys)
             out.history["text"] = keep(text_rows, offsets, text_rows >= 0)
 
-    def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> _Columns:
-        out = _Columns()
+    def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> FeatureColumns:
+        out = FeatureColumns()
         for name, feature in features.items():
             column = feature.column_name(name)
             at = f"{where}: column '{column}'"
@@ -240,7 +238,7 @@ class EventEncoder:
                 out.vectors[key] = vector_rows(table[column], feature.size or 0, at)
         return out
 
-    def _put(self, out: Rows, columns: _Columns, at: np.ndarray | None) -> None:
+    def _put(self, out: Rows, columns: FeatureColumns, at: np.ndarray | None) -> None:
         """Writes feature columns into ``out``; ``at`` picks catalog rows, -1 being an entity not in the catalog."""
 
         def pick(values: np.ndarray, missing) -> np.ndarray:

@@ -35,6 +35,11 @@ def candidate_key(place: int) -> str:
     return f"candidate_{place}"
 
 
+def past_feature_key(feature: str, key: str) -> str:
+    """Key of a feature, by its own key, of the items that ``key`` holds: past ones or candidates."""
+    return f"{key}_{feature}"
+
+
 def attention_key(back: int | None) -> str:
     """Key of the past item that is ``back`` places before the newest, in the table for attention; None: the row's own item."""
     return "attention_own" if back is None else f"attention_{back}"
@@ -51,11 +56,14 @@ class Layout:
 
     Attributes:
         entities: entities in use, in the order user, query, item; columns of ``Batch.id_counts``.
-        keys: keys of ``Batch.sparse``, in order: those with at most one id per row, the lists, past items, candidates.
+        keys: keys of ``Batch.sparse``, in order: those with at most one id per row, the lists, past items, candidates, then
+            again past items and candidates for each of their features.
         singles: how many of ``keys`` hold at most one id per row.
         lists: those of ``keys`` that hold lists, which are pooled.
         past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
         candidates: how many keys hold items that belong to no row.
+        past_features: keys of the sparse features of items that past items and candidates have too.
+        past_dense: columns of ``Batch.dense`` that they have too.
         past_domains: whether it is told in which domain each past item was.
         attention: whether past items and the row's own have keys of a second table, behind all others.
         table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
@@ -79,6 +87,8 @@ class Layout:
     lists: tuple[str, ...]
     past: int
     candidates: int
+    past_features: tuple[str, ...]
+    past_dense: tuple[int, ...]
     past_domains: bool
     attention: bool
     table_of: Mapping[str, str]
@@ -110,7 +120,7 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
-    singles, lists, shared = [id_key(e) for e in entities], [], []
+    singles, lists, shared, of_features = [id_key(e) for e in entities], [], [], []
     table_of = {id_key(e): id_key(e) for e in entities}
     past = user.history.max_length if user.history is not None and experiment.model.past else 0
     candidates = _candidate_keys(experiment, tables)
@@ -150,6 +160,12 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         if size:
             text_of[name] = text_key(name)
             vectors[text_key(name)] = size
+    of_past = experiment.model.history.features if past else ()
+    past_features = tuple(key for key in sparse_of["item"] if key in map(feature_key, of_past))
+    for key in past_features:
+        shared_of = [past_feature_key(key, each) for each in shared]
+        table_of |= dict.fromkeys(shared_of, key)
+        of_features += shared_of
     decoupled = experiment.model.history.decoupled and past > 0
     attention = [attention_key(back) for back in (*range(past), None)] if decoupled else []
     if attention:
@@ -166,11 +182,13 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
     )
     return Layout(
         entities=tuple(entities),
-        keys=(*singles, *lists, *shared, *attention),
+        keys=(*singles, *lists, *shared, *of_features, *attention),
         singles=len(singles),
         lists=tuple(lists),
         past=past,
         candidates=candidates,
+        past_features=past_features,
+        past_dense=tuple(column for column in dense_of["item"] if dense[column] in of_past),
         past_domains=past > 0 and user.history is not None and user.history.domains is not None,
         attention=decoupled,
         table_of=table_of,

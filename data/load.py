@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from . import storage
+from .columns import comes_from_catalog
 from .errors import UserError, nearest
 from .experiment import Experiment
 from .file_systems import is_uri, refuse_secrets
@@ -209,12 +210,24 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
             "needs to know when past items were",
             "Name the events column with their times as entities.user.history.times.",
         )
+    _check_past_features(experiment, path)
     for name, domain in experiment.domains.items():
         if not domain.tasks and model.next_item is None:
             raise UserError(
                 f"{path}: domains.{name}.tasks",
                 "is empty, so there is nothing to learn",
                 "Name at least one label, or add model.next_item.",
+            )
+
+
+def _check_past_features(experiment: Experiment, path: str | Path) -> None:
+    """Past items have those features that the catalog knows of any item."""
+    item, field = experiment.entities.item, f"{path}: model.history.features"
+    fit = {n for n, f in item.features.items() if comes_from_catalog(item, f) and f.kind != "vector"}
+    for name in experiment.model.history.features:
+        if name not in fit:
+            raise UserError(
+                field, f"'{name}' is no categorical, list or dense feature from the item catalog", nearest(name, fit)
             )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .item_features import Described
 from .layout import HISTORY, Layout
 from .rows import Rows, join_histories, join_ragged
 
@@ -28,6 +29,8 @@ class Past:
         keys: ``[N]`` int64 with the bits of their ids' keys; empty where only the model is interested.
         ages: ``[N]`` int64 seconds from each past item to its row's event; zeros where times have no part.
         domains: ``[N]`` int64 positions of the domains they were in; -1 where that is unknown.
+        dense: ``[N + M, d]`` float32, numbers that the catalog has of past items and candidates.
+        described: ``[N + M]`` bool, whether features have a part in an item.
         texts: ``[U, size]`` float16, the distinct texts of all of these; U = 0 where there are none.
         longest: of ``lengths``, at least 1; stays on the host.
         trained_items: how many items were seen in training.
@@ -46,6 +49,8 @@ class Past:
     keys: Tensor
     ages: Tensor
     domains: Tensor
+    dense: Tensor
+    described: Tensor
     texts: Tensor
     longest: int
     trained_items: int
@@ -69,19 +74,21 @@ class Items:
         rows: ``[C]`` int64 rows of the item table; 0 for one never seen in training.
         counts: ``[C]`` float32, how often each was seen there.
         text_rows: ``[C]`` int64 rows of the text store; -1 for no text.
+        catalog_rows: ``[C]`` int64 rows of the catalog; -1 for an item that is not in it.
     """
 
     keys: np.ndarray
     rows: np.ndarray
     counts: np.ndarray
     text_rows: np.ndarray
+    catalog_rows: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, at: np.ndarray) -> "Items":
         """Those at the given positions, or of a mask."""
-        return Items(self.keys[at], self.rows[at], self.counts[at], self.text_rows[at])
+        return Items(self.keys[at], self.rows[at], self.counts[at], self.text_rows[at], self.catalog_rows[at])
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ class ItemCounts:
         return cls(by_row, int(np.count_nonzero(by_row)), int(by_row.sum()))
 
 
-NONE = Items(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64))
+_NO_ROWS = np.zeros(0, np.int64)
+NONE = Items(np.zeros(0, np.uint64), _NO_ROWS, np.zeros(0, np.float32), _NO_ROWS, _NO_ROWS)
 
 Draw = Callable[[int], Items]
 """The candidates of a step."""
@@ -131,7 +139,13 @@ def drawn(items: Items, layout: Layout, padded: int, everything: bool, key: Sequ
 
 
 def past_of(
-    parts: Sequence[Rows], layout: Layout, counts: ItemCounts, texts: Tensor | None, item_at: int, candidates: Items
+    parts: Sequence[Rows],
+    layout: Layout,
+    counts: ItemCounts,
+    texts: Tensor | None,
+    item_at: int,
+    candidates: Items,
+    described: Described,
 ) -> Past:
     """The past items of a batch and its candidates.
 
@@ -142,6 +156,7 @@ def past_of(
         texts: ``[texts, size]`` float16, the item text store; None without one.
         item_at: column of the row's own item in ``Rows.singles``.
         candidates: at most as many as there are bags for.
+        described: features of past items, and of candidates behind them.
     """
     rows, offsets = join_ragged([part.lists[HISTORY] for part in parts])
     lengths = np.diff(offsets)
@@ -163,6 +178,8 @@ def past_of(
         keys=_long(known.get("keys", np.zeros(0))),
         ages=_long(known.get("ages", np.zeros(len(rows)))),
         domains=_long(known.get("domains", np.full(len(rows), -1))),
+        dense=torch.from_numpy(described.dense),
+        described=torch.from_numpy(described.present),
         texts=torch.zeros(0, 0, dtype=torch.float16) if texts is None else texts[torch.from_numpy(wanted[1:])],
         longest=int(lengths.max(initial=1)),
         trained_items=counts.items,

@@ -22,7 +22,7 @@ class Rows:
         vector_present: name -> ``[N]`` bool, same names.
         text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
         history: what is known of each past item, ragged int64: ``text`` rows of the item text store, -1 for none; ``keys``, the
-            bits of their id keys; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What nobody
+            bits of their id keys; ``catalog``, rows of the item catalog, -1 for none; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What nobody
             looks at is not there.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.

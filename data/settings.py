@@ -88,6 +88,10 @@ class HistoryEncoderConfig(Strict):
     layers: Positive = Field(default=2, description="sasrec, bert4rec, hstu: blocks of attention")
     heads: Positive = Field(default=2, description="sasrec, bert4rec, hstu: heads of each; divides model.width")
     dropout: Share = Field(default=0.2, description="dropout inside the blocks and on what goes in")
+    features: tuple[str, ...] = Field(
+        default=(),
+        description="categorical, list and dense features from the item catalog that past items have too; a lookup for each",
+    )
     decoupled: bool = Field(default=False, description="din: ids have a second table, for attention alone (DARE)")
     reasoning: ReasoningConfig | None = Field(
         default=None, description="sasrec, hstu: latent steps behind the newest item (ReaRec); absent: none"
@@ -207,8 +211,9 @@ class ModelConfig(Strict):
             raise ValueError(f"history.reasoning is for sasrec and hstu; history.encoder is {encoder}")
         if self.history.decoupled and encoder != "din":
             raise ValueError(f"history.decoupled is for din; history.encoder is {encoder}")
-        if self.history.time_bias and encoder == "mean":
-            raise ValueError("history.time_bias is for encoders of sequences; history.encoder is mean")
+        for option in ("time_bias", "features"):
+            if getattr(self.history, option) and encoder == "mean":
+                raise ValueError(f"history.{option} is for encoders of sequences; history.encoder is mean")
         if encoder != "mean" and self.gate == "none":
             raise ValueError(f"gate: none has no vectors of past items, which history.encoder {encoder} needs")
         return self

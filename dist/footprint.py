@@ -157,8 +157,11 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     """Random rows of all domains with nothing missing and every list as long as it may be."""
     longest = {HISTORY: experiment.entities.user.history.max_length} if experiment.entities.user.history else {}
     longest |= {feature_key(name): f.max_length for name, f in experiment.features().items() if f.kind == "list"}
-    one_each = layout.past + layout.candidates + (layout.past + 1) * layout.attention
-    lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * one_each
+    items = layout.past + layout.candidates
+    lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * items
+    for key in layout.past_features:
+        lengths += [longest.get(key, 1)] * items
+    lengths += [1] * (layout.past + 1) * layout.attention
     of_domain = [len(part) for part in np.array_split(np.arange(rows), len(layout.domains))]
     return Batch(
         sparse=KeyedJaggedTensor.from_lengths_sync(
@@ -198,6 +201,8 @@ def _full_past(layout: Layout, rows: int) -> Past:
         keys=torch.zeros(0, dtype=torch.int64),
         ages=torch.zeros(items, dtype=torch.int64),
         domains=torch.zeros(items, dtype=torch.int64),
+        dense=torch.randn(items + candidates, len(layout.past_dense)),
+        described=torch.ones(items + candidates, dtype=torch.bool),
         texts=torch.randn(texts, size).half(),
         longest=layout.past,
         trained_items=candidates,

@@ -12,6 +12,7 @@ from ..data.layout import CONTEXT, HISTORY, Layout, id_key
 from ..data.settings import ASPECTS
 from .gates import make_gate
 from .history_mean import history_aspects
+from .sparse_aspect import Described, SparseAspect, aspect_projection
 
 Aspects = dict[str, tuple[Tensor, Tensor]]
 
@@ -39,7 +40,7 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
             "sparse": any(of.get(owner) for of in sparse),
         }
         if items_only:
-            has["sparse"] = False
+            has["sparse"] = bool(layout.past_features or layout.past_dense)
         if aspects := tuple(a for a in ASPECTS if a in wanted and has[a]):
             found[owner] = aspects
     if not found:
@@ -49,59 +50,6 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
             "Add an aspect, or give the entities texts or features.",
         )
     return found
-
-
-class SparseAspect(nn.Module):
-    """The sparse aspect of one owner: pooled ids, dense columns and vector features, through one projection.
-
-    Attributes:
-        inputs: name and width of each part of what is projected, in order.
-    """
-
-    columns: Tensor
-    key_rows: Tensor
-
-    def __init__(self, layout: Layout, owner: str, embedding_dim: int, width: int):
-        super().__init__()
-        self.keys = layout.sparse_of.get(owner, ())
-        self.vectors = layout.vectors_of.get(owner, ())
-        columns = layout.dense_of.get(owner, ())
-        self.has_dense = bool(columns)
-        # Positions live on the device: indexing with a list would copy it there, and wait, in every step.
-        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
-        rows = torch.tensor([layout.keys.index(k) for k in self.keys], dtype=torch.int64)
-        self.register_buffer("key_rows", rows, persistent=False)
-        # No bias: a missing vector is zeros and adds nothing.
-        self.vector_projections = nn.ModuleDict(
-            {v: nn.Linear(layout.vectors[v], embedding_dim, bias=False) for v in self.vectors}
-        )
-        self.inputs = [(name, embedding_dim) for name in (*self.keys, *self.vectors)]
-        self.inputs += [(layout.dense[column], 1) for column in columns]
-        self.projection = aspect_projection(sum(size for _, size in self.inputs), width)
-
-    def forward(
-        self, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor, exists: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The aspect and where it is present.
-
-        Args:
-            batch: B rows.
-            pooled: key -> ``[B, embedding_dim]``.
-            non_empty: ``[keys, B]`` bool.
-            exists: ``[B]`` bool, whether the row has this owner at all; a missing number is not told from a 0.
-
-        Returns:
-            ``[B, D]`` and ``[B]`` bool.
-        """
-        parts = [pooled[key] for key in self.keys]
-        parts += [project(batch.vectors[v]) for v, project in self.vector_projections.items()]
-        present = non_empty.index_select(0, self.key_rows).any(0)
-        for v in self.vectors:
-            present = present | batch.vector_present[v]
-        if self.has_dense:
-            parts.append(batch.dense.index_select(1, self.columns))
-            present = present | exists
-        return self.projection(torch.cat(parts, 1)), present
 
 
 class Encoder(nn.Module):
@@ -196,18 +144,21 @@ class Encoder(nn.Module):
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
         return fused, weights, off
 
-    def items(self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, domain: Tensor) -> Tensor:
-        """Vectors of items that are not the rows' own: their id and text, fused by the item's gate as of no domain in particular.
+    def items(
+        self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, described: Described, domain: Tensor
+    ) -> Tensor:
+        """Vectors of items that are not the rows' own: their aspects, fused by the item's gate as of no domain in particular.
 
         Args:
             ids: ``[N, embedding_dim]`` lookups.
             counts: ``[N]`` float32, how often each was seen in training; the id of one never seen has no part.
             texts: ``[U, D_text]`` float32.
             text_at: ``[N]`` int64, which of them an item has; -1: none.
+            described: their features.
             domain: ``[D]``, in place of a row's domain.
 
         Returns:
-            ``[N, D]`` float32; zeros for an item that has neither.
+            ``[N, D]`` float32; zeros for an item that has none of them.
         """
         names = self.owners["item"]
         nothing = torch.zeros(len(ids), self.width, device=ids.device)
@@ -218,6 +169,10 @@ class Encoder(nn.Module):
             # A row of zeros behind the texts is what -1 means.
             projected = F.pad(self._project("item", "text", texts), (0, 0, 0, 1))
             found["text"] = (projected[text_at], text_at >= 0)
+        if "sparse" in names and (described.lookups or described.dense.shape[1]):
+            aspect = self.sparse_aspects["item"]
+            assert isinstance(aspect, SparseAspect)
+            found["sparse"] = (aspect.of_items(described.lookups, described.dense), described.present)
         aspects = torch.stack([found[name][0].float() for name in names], 1)
         present = torch.stack([found[name][1] for name in names], 1)
         if self.training and self.id_dropout and names[0] == "id":
@@ -283,11 +238,6 @@ class IdFromText(nn.Module):
         aspects = torch.cat([ids[:, None], aspects[:, 1:]], 1)
         present = torch.cat([(present[:, 0] | stands_in)[:, None], present[:, 1:]], 1)
         return aspects, present, (errors * (has_text & seen)).sum()
-
-
-def aspect_projection(size: int, width: int) -> nn.Sequential:
-    """``[B, size]`` -> ``[B, width]``, normalised so that the aspects of an entity are of one scale."""
-    return nn.Sequential(nn.Linear(size, width), nn.LayerNorm(width))
 
 
 def _hide_ids(present: Tensor, share: float) -> Tensor:

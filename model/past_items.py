@@ -1,4 +1,4 @@
-"""Vectors of past items and of candidates, from their lookups and texts."""
+"""Vectors of past items and of candidates, from their lookups, texts and features."""
 
 from dataclasses import replace
 
@@ -7,31 +7,35 @@ from torch import Tensor, nn
 from torchrec import KeyedTensor
 
 from ..data.batch import Batch
-from ..data.layout import Layout, attention_key, candidate_key, id_key, past_key
+from ..data.layout import Layout, attention_key, candidate_key, id_key, past_feature_key, past_key
 from ..data.past import Past
 from .encoder import Encoder
 from .sequence import Sequence
+from .sparse_aspect import Described
 
 
 class PastItems(nn.Module):
-    """Picks the lookups of past items, of candidates and of the rows' own items, and fuses each item's id and text.
+    """Picks the lookups of past items, of candidates and of the rows' own items, and fuses each item's aspects.
 
     It has no parameters of its own: an item of the past is what the same item is when it is shown.
     """
+
+    dense_columns: Tensor
 
     def __init__(self, layout: Layout):
         super().__init__()
         self.layout = layout
         # Columns of [B, L] are keys, the newest being the last.
         backs = range(layout.past - 1, -1, -1)
-        self._keys = [past_key(back) for back in backs]
-        self._keys += [candidate_key(place) for place in range(layout.candidates)]
+        keys = [*map(past_key, backs), *map(candidate_key, range(layout.candidates))]
+        self._keys = [*keys, *(past_feature_key(f, key) for f in layout.past_features for key in keys)]
         self._keys += [attention_key(back) for back in backs] if layout.attention else []
         self._at: Tensor | None = None
+        self.register_buffer("dense_columns", torch.tensor(layout.past_dense, dtype=torch.int64), persistent=False)
 
     def _lookups(self, pooled: KeyedTensor, past: Past) -> list[Tensor]:
-        """``[N + M, embedding_dim]``, and ``[N, embedding_dim]`` for attention where that has a table: one pick from all lookups,
-        as a slice per key would cost a pass each in backward."""
+        """``[N + M, embedding_dim]`` of ids, then of each feature, and ``[N, embedding_dim]`` for attention where that has a table:
+        one pick from all lookups, as a slice per key would cost a pass each in backward."""
         values, names = pooled.values(), pooled.keys()
         if self._at is None:
             order = {name: place for place, name in enumerate(names)}
@@ -39,10 +43,13 @@ class PastItems(nn.Module):
         bags, columns = len(values), self.layout.past
         place = torch.arange(len(past.candidates), device=values.device)
         row, column = past.at // columns * len(names), past.at % columns
-        picked = [row + self._at[column], place % bags * len(names) + self._at[columns:][place // bags]]
-        sizes = [len(row) + len(place)]
+        picked, sizes, keys = [], [], self._at
+        for _ in range(1 + len(self.layout.past_features)):
+            picked += [row + keys[column], place % bags * len(names) + keys[columns:][place // bags]]
+            sizes.append(len(row) + len(place))
+            keys = keys[columns + self.layout.candidates :]
         if self.layout.attention:
-            picked.append(row + self._at[columns + self.layout.candidates :][column])
+            picked.append(row + keys[column])
             sizes.append(len(row))
         return list(values.view(bags * len(names), -1).index_select(0, torch.cat(picked)).split(sizes))
 
@@ -58,17 +65,20 @@ class PastItems(nn.Module):
         Returns:
             The sequence, items ``[N, D]``; and ``[M, D]``, both float32.
         """
-        past = batch.past
+        past, features = batch.past, self.layout.past_features
         assert past is not None
-        ids, *of_attention = self._lookups(pooled, past)
+        ids, *others = self._lookups(pooled, past)
+        of_features = dict(zip(features, others, strict=False))
+        described = Described(of_features, past.dense, past.described)
         counts = torch.cat([past.counts, past.candidate_counts])
         text_at = torch.cat([past.text_at, past.candidate_text_at])
-        vectors = encoder.items(ids, counts, past.texts.float(), text_at, domain)
+        vectors = encoder.items(ids, counts, past.texts.float(), text_at, described, domain)
         items, candidates = vectors.split([len(past.rows), len(past.candidates)])
         sequence = Sequence.of(past, items, self.layout.past)
-        if of_attention:
+        if self.layout.attention:
             n = len(past.rows)
-            looked_at = encoder.items(of_attention[0], counts[:n], past.texts.float(), text_at[:n], domain)
+            ids = others[-1]
+            looked_at = encoder.items(ids, counts[:n], past.texts.float(), text_at[:n], described.first(n), domain)
             at_hand = self.own(pooled, batch, encoder, domain, attention_key(None))
             sequence = replace(sequence, attention=(looked_at, at_hand))
         return sequence, candidates
@@ -78,10 +88,20 @@ class PastItems(nn.Module):
     ) -> Tensor:
         """``[B, D]``: the rows' own items, in the same space, their ids looked up under ``key``; else as `forward`."""
         rows, layout = batch.rows, self.layout
-        counts = batch.id_counts[:, layout.entities.index("item")].clamp_min(0)
+        counts = batch.id_counts[:, layout.entities.index("item")]
         texts, text_at = batch.dense.new_zeros(0, 0), torch.full_like(batch.domains, -1)
         if "text" in encoder.owners["item"]:
             name = layout.text_of["item"]
             texts = batch.vectors[name].float()
             text_at = torch.where(batch.vector_present[name], torch.arange(rows, device=counts.device), -1)
-        return encoder.items(pooled[key][:rows], counts, texts, text_at, domain)
+        described = self._own_features(pooled, batch, counts >= 0)
+        return encoder.items(pooled[key][:rows], counts.clamp_min(0), texts, text_at, described, domain)
+
+    def _own_features(self, pooled: KeyedTensor, batch: Batch, exists: Tensor) -> Described:
+        layout, rows = self.layout, batch.rows
+        lookups = {key: pooled[key][:rows] for key in layout.past_features}
+        present = exists & bool(layout.past_dense)
+        lengths = batch.sparse.lengths().view(len(layout.keys), batch.sparse.stride())
+        for key in layout.past_features:
+            present = present | (lengths[layout.keys.index(key), :rows] > 0)
+        return Described(lookups, batch.dense.index_select(1, self.dense_columns), present)

@@ -64,6 +64,7 @@ HISTORIES = {
         "model.history={encoder: sasrec, dropout: 0}",
         "model.next_item={loss: softmax, positions: all}",
         "entities.user.history.domains=history_domains",
+        "model.history.features=[brand, rating]",
     ],
     "auto": ["model.history={encoder: din, decoupled: true}"],
 }

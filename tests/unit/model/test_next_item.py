@@ -43,7 +43,7 @@ def world() -> SimpleNamespace:
     none = torch.full_like(rows, -1)
     past = Past(
         rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows,
-        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), domains=none, texts=torch.zeros(0, 0),
+        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), domains=none, dense=torch.zeros(len(rows) + len(candidates), 0), described=torch.zeros(len(rows) + len(candidates), dtype=torch.bool), texts=torch.zeros(0, 0),
         longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
     )  # fmt: skip
     sequence = Sequence(

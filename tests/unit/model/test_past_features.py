@@ -1,0 +1,93 @@
+"""A past item has the features that the same item has where it is shown."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from foundrank.data.encode import EventEncoder
+from foundrank.data.load import load_experiment
+from foundrank.model.embeddings import materialise
+from foundrank.model.foundation import Foundation
+from foundrank.model.past_items import PastItems
+from tests.unit.data.tiny_world import SCHEMAS, encoder_of, random_events, write_world
+
+SETTINGS = (
+    "model={embedding_dim: 8, width: 8, dropout: 0, id_dropout: 0, aspects: [id, text, sparse], "
+    "history: {encoder: sasrec, dropout: 0, features: [brand, tags, price]}, next_item: {negatives: 5}}"
+)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> EventEncoder:
+    folder = tmp_path_factory.mktemp("features")
+    write_world(folder, random_events(1, {"find": 40, "home": 60, "new": 10}))
+    return encoder_of(load_experiment(folder, [SETTINGS]))
+
+
+def model_of(encoder: EventEncoder) -> Foundation:
+    torch.manual_seed(1)
+    model = Foundation(encoder.layout, encoder.experiment.model, 8)
+    materialise(model, 1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def vectors(encoder: EventEncoder, model: Foundation, items: list[int]) -> tuple[torch.Tensor, ...]:
+    """Of the same items: as past ones, as candidates, and as the rows' own. Rows have one past item each."""
+    rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [item], "item": item} for item in items]
+    encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")
+    listed = encoder.items(trained=False)
+    at = np.array([int(np.flatnonzero(listed.keys == item)[0]) for item in items])
+    batch = encoder.assemble([encoded], 16, listed.take(at))
+    batch = replace(batch, vectors={name: of.float() for name, of in batch.vectors.items()})
+    pooled, dense = model.embeddings(batch.sparse), model.dense
+    assert dense.history is not None
+    anywhere = dense.domain_embedding.mean(0)
+    sequence, candidates = dense.history.items(pooled, batch, dense.represent.encoder, anywhere)
+    own = dense.history.items.own(pooled, batch, dense.represent.encoder, anywhere)
+    return sequence.items, candidates, own
+
+
+def test_an_item_is_the_same_in_the_past_among_candidates_and_at_hand(encoder: EventEncoder):
+    model = model_of(encoder)
+    items = [3, 2, 0, 5, 1]
+    past, candidates, own = vectors(encoder, model, items)
+    torch.testing.assert_close(past, candidates)
+    torch.testing.assert_close(past, own)
+    assert len(torch.unique(past.detach().round(decimals=4), dim=0)) == len(items)
+
+
+@pytest.mark.parametrize("table", ["feature_brand", "feature_tags"])
+def test_features_are_looked_up_in_the_tables_of_the_item(encoder: EventEncoder, table: str):
+    model = model_of(encoder)
+    before = vectors(encoder, model, list(range(6)))
+    with torch.no_grad():
+        model.embeddings.embedding_bags[table].weight += torch.randn(8)
+    after = vectors(encoder, model, list(range(6)))
+    moved = [((one - other).abs().amax(1) > 1e-4).tolist() for one, other in zip(before, after, strict=True)]
+    assert any(moved[0])
+    assert not all(moved[0])  # some have no brand, some no tags
+    assert moved[0] == moved[1] == moved[2]
+
+
+def test_a_new_item_is_known_by_its_features_alone(tmp_path: Path):
+    write_world(tmp_path, random_events(1, {"find": 40, "home": 60, "new": 10}))
+    alone = SETTINGS.replace("[id, text, sparse]", "[sparse]").replace("tags, price", "tags")
+    encoder = encoder_of(load_experiment(tmp_path, [alone]))
+    model = model_of(encoder)
+    listed = encoder.items(trained=False)
+    described = [int(key) for key, at in zip(listed.keys, listed.catalog_rows, strict=True) if at >= 0]
+    past, candidates, _ = vectors(encoder, model, described)
+    assert (past != 0).any(1).sum() > 1
+    torch.testing.assert_close(past, candidates)
+
+
+def test_without_features_named_there_are_no_lookups_for_them(encoder: EventEncoder):
+    layout = replace(encoder.layout, past_features=(), past_dense=())
+    assert len(PastItems(layout)._keys) == layout.past + layout.candidates
+    assert len(PastItems(encoder.layout)._keys) == 3 * (layout.past + layout.candidates)
