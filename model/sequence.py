@@ -131,12 +131,14 @@ class RowGroup:
         place: ``[n]`` int64 place of each of their items in ``[R * T]``, its row's oldest in the first column.
         longest: T.
         at: ``[n]`` int64, which of the sequence's items they are; None: all, in their order.
+        intervals: ``[R, T, T]`` int64 buckets of the times between places, which all layers share; None until a layer asks.
     """
 
     lengths: Tensor
     place: Tensor
     longest: int
     at: Tensor | None = None
+    intervals: Tensor | None = None
 
     def padded(self, values: Tensor) -> Tensor:
         """``[N, ...]`` -> ``[R, T, ...]`` with zeros behind each row's items."""

@@ -26,8 +26,14 @@ class TimeBias(nn.Module):
 
     def forward(self, group: RowGroup, ages: Tensor) -> Tensor:
         """``[R, H, T, T]``: of each place for each item, from ages ``[N]``."""
-        then = group.padded(ages)
-        asked = torch.cat([then[:, 1:], torch.zeros_like(then[:, :1])], 1) if self.causal else then
-        apart = then[:, None, :] - asked[:, :, None]
+        if group.intervals is None:
+            group.intervals = self._intervals(group.padded(ages))
+        return self.biases[group.intervals].permute(0, 3, 1, 2)
+
+    def _intervals(self, then: Tensor) -> Tensor:
+        """``[R, T]`` ages -> ``[R, T, T]`` buckets."""
+        if not self.causal:
+            return bucket((then[:, None, :] - then[:, :, None]).abs())
         # Behind a row's items ages are 0, so the newest asks at the event's time, wherever it stands.
-        return self.biases[bucket(apart if self.causal else apart.abs())].permute(0, 3, 1, 2)
+        asked = torch.cat([then[:, 1:], torch.zeros_like(then[:, :1])], 1)
+        return bucket(then[:, None, :] - asked[:, :, None])
