@@ -115,7 +115,7 @@ def _sparse(
         lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
         values += [of_rows[of_rows >= 0], past.candidates.numpy()]
         row, back = past.at.numpy() // layout.past, layout.past - 1 - past.at.numpy() % layout.past
-        by_key = np.lexsort((row, back))
+        by_key = np.lexsort((row, back)) if layout.past_features else row
         for key in layout.past_features:
             found, offsets = of_items[key]
             each = np.diff(offsets)

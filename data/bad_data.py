@@ -55,6 +55,8 @@ def read_events(
 def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa.Table, list[BadValue]]:
     """The table with bad values and the labels of their rows missing, and the bad values that were in it."""
     found: list[BadValue] = []
+    items = next((table[need.name] for need in needs if need.field == HISTORY_FIELD), None)
+    beside = [need.name for need in needs if need.holds in _BESIDE_ITEMS or need.field == HISTORY_FIELD]
     for need in needs:
         array = one_array(table[need.name])
         if need.holds == NUMBER:
@@ -62,7 +64,8 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
         elif need.holds == VECTOR:
             bad, what = bad_vectors(array, need.size), f"no vector of {need.size} finite values"
         elif need.holds in _BESIDE_ITEMS:
-            bad = uneven(table[_past_of(needs)], array)
+            assert items is not None
+            bad = uneven(items, array)
             what = f"not as many {_BESIDE_ITEMS[need.holds]} as past items"
         elif need.holds == LABEL:
             bad, what = bad_labels(array), "neither 0 nor 1 nor null"
@@ -70,18 +73,13 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
             continue
         if bad is not None:
             found += [BadValue(int(row), need.name, what) for row in np.flatnonzero(bad)]
-            for name in (need.name, *([_past_of(needs)] if need.holds in _BESIDE_ITEMS else [])):
+            for name in beside if need.name in beside else [need.name]:  # a history goes with all that is said of it
                 table = _without(table, name, bad)
     if found:
         rows = rows_of(found, table.num_rows)
         for name in {need.name for need in needs if need.holds == LABEL}:
             table = _without(table, name, rows)
     return table, found
-
-
-def _past_of(needs: Sequence[ColumnNeed]) -> str:
-    """The column of past items."""
-    return next(need.name for need in needs if need.field == HISTORY_FIELD)
 
 
 def find_bad_rows(domain: str, files: EventFiles, needs: Sequence[ColumnNeed], policy: BadDataConfig) -> "Skipped":

@@ -12,26 +12,35 @@ from .values import Ragged, keep, one_array, ragged_lists
 
 
 def uneven(items: pa.ChunkedArray | pa.Array, beside: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
-    """``[N]`` bool, True for rows whose two lists are not of one length; None where all are."""
+    """``[N]`` bool, True for rows whose two lists are not of one length; None where all are. A null says nothing of any item."""
     lengths = [
-        pc.fill_null(pc.list_value_length(one_array(c)), 0).to_numpy(zero_copy_only=False)
-        if not pa.types.is_null(c.type)
-        else np.zeros(len(c), np.int64)
+        pc.list_value_length(one_array(c)) if not pa.types.is_null(c.type) else pa.nulls(len(c), pa.int64())
         for c in (items, beside)
     ]
-    bad = lengths[0] != lengths[1]
+    long, told = (pc.fill_null(of, 0).to_numpy(zero_copy_only=False) for of in lengths)
+    bad = (long != told) & is_valid(lengths[1])
     return bad if bad.any() else None
 
 
-def check_even(
+def of_items(
     items: pa.ChunkedArray | pa.Array, beside: pa.ChunkedArray | pa.Array, where: str, one: str, more: str
-) -> None:
-    """Raises a UserError for a row that has not ``one`` of ``more`` per past item; ``where`` is file, row group and column."""
+) -> pa.Array:
+    """What ``beside`` says of each entry of ``items``, one after another; nulls for a row where it says nothing.
+
+    Raises:
+        UserError: a row that has not ``one`` of ``more`` per past item; ``where`` is file, row group and column.
+    """
     if (bad := uneven(items, beside)) is not None:
         row = int(np.argmax(bad))
         raise UserError(
             f"{where}, row {row}", f"has not as many {more} as past items", f"Write one {one} per item of the history."
         )
+    (_, offsets), (values, told) = ragged_lists(items), ragged_lists(beside)
+    if np.array_equal(offsets, told):
+        return values
+    lengths = np.diff(offsets)
+    silent = np.repeat((np.diff(told) == 0) & (lengths > 0), lengths)
+    return values.take(pa.array(np.cumsum(~silent) - 1, mask=silent))
 
 
 def of_kept_items(values: np.ndarray, items: pa.ChunkedArray | pa.Array, max_length: int) -> Ragged:
@@ -55,7 +64,7 @@ def ragged_domains(
 
     Args:
         items: list column of ids, oldest first.
-        domains: list column of names; one that is null or none of ``names`` is -1.
+        domains: list column of names; one that is null or none of ``names`` is -1, in a null list all are.
         names: of the domains.
         max_length: the last ones of a row are kept.
         where: file, row group and column, for errors.
@@ -63,8 +72,7 @@ def ragged_domains(
     Raises:
         UserError: a row with more or fewer names than items.
     """
-    check_even(items, domains, where, "domain", "domains")
-    of_items, _ = ragged_lists(domains)
-    known = pc.index_in(of_items.cast(pa.string()), value_set=pa.array(names, pa.string()))
+    told = of_items(items, domains, where, "domain", "domains")
+    known = pc.index_in(told.cast(pa.string()), value_set=pa.array(names, pa.string()))
     at = pc.fill_null(known, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     return of_kept_items(at, items, max_length)

@@ -33,7 +33,7 @@ class Described:
     Attributes:
         lookups: feature key -> ragged table rows, for ``layout.past_features``.
         dense: ``[K, d]`` float32, for ``layout.past_dense``.
-        present: ``[K]`` bool, whether there is anything of an item; a missing number is not told from a 0.
+        present: ``[K]`` bool, whether there is anything of an item; a missing number is not told from the mean, 0.
     """
 
     lookups: Mapping[str, Ragged]
@@ -67,7 +67,7 @@ class ItemFeatures:
         """Of the items in these rows ``[K]`` of the catalog; -1 is an item that is not in it."""
         lookups = {key: take_ragged(*ragged, rows) for key, ragged in self.lookups.items()}
         dense = np.where((rows >= 0)[:, None], self.dense[np.maximum(rows, 0)], np.float32(0))
-        present = np.full(len(rows), self.dense.shape[1] > 0)
+        present = (dense != 0).any(1)
         for _, offsets in lookups.values():
             present |= np.diff(offsets) > 0
         return Described(lookups, dense, present)

@@ -224,6 +224,10 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
     fit = {n for n, f in item.features.items() if comes_from_catalog(item, f) and f.kind != "vector"}
+    if experiment.model.history.features and "sparse" not in experiment.model.aspects:
+        raise UserError(
+            field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
+        )
     for name in experiment.model.history.features:
         if name not in fit:
             raise UserError(

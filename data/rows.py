@@ -21,9 +21,10 @@ class Rows:
         vectors: name -> ``[N, size]`` float32, vectors that are columns of the events or of a catalog.
         vector_present: name -> ``[N]`` bool, same names.
         text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
-        history: what is known of each past item, ragged int64: ``text`` rows of the item text store, -1 for none; ``keys``, the
-            bits of their id keys; ``catalog``, rows of the item catalog, -1 for none; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What nobody
-            looks at is not there.
+        history: what is known of past items, ragged int64: ``text``, rows of the item text store, -1 for none (where the
+            history is pooled, of those with a text); ``keys``, the bits of their id keys; ``catalog``, rows of the item
+            catalog, -1 for none; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What
+            nobody looks at is not there.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
         label_mask: ``[N, tasks]`` bool.

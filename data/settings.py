@@ -90,7 +90,7 @@ class HistoryEncoderConfig(Strict):
     dropout: Share = Field(default=0.2, description="dropout inside the blocks and on what goes in")
     features: tuple[str, ...] = Field(
         default=(),
-        description="categorical, list and dense features from the item catalog that past items have too; a lookup for each",
+        description="categorical, list and dense features from the item catalog that past items and candidates have too; each costs as many lookups as ids do",
     )
     decoupled: bool = Field(default=False, description="din: ids have a second table, for attention alone (DARE)")
     reasoning: ReasoningConfig | None = Field(

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from .beside import check_even, of_kept_items
+from .beside import of_items, of_kept_items
 from .values import Ragged, one_array, ragged_lists
 
 
@@ -30,7 +30,7 @@ def ragged_ages(
 
     Args:
         items: list column of ids, oldest first.
-        times: list column of their times; what is null there was at the time of the event.
+        times: list column of their times; what is null there, or in a null list, was at the time of the event.
         events: column of the events' own times; where null or None, the newest of the row's times is taken.
         max_length: the last ones of a row are kept.
         where: file, row group and column, for errors.
@@ -38,10 +38,9 @@ def ragged_ages(
     Raises:
         UserError: a row with more or fewer times than items.
     """
-    check_even(items, times, where, "time", "times")
+    told = of_items(items, times, where, "time", "times")
     _, offsets = ragged_lists(items)
-    of_items, _ = ragged_lists(times)
-    at = seconds(of_items) if len(of_items) else np.zeros(0)
+    at = seconds(told) if len(told) else np.zeros(0)
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     newest = np.full(len(offsets) - 1, -np.inf)
     np.maximum.at(newest, row, np.nan_to_num(at, nan=-np.inf))

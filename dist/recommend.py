@@ -41,7 +41,8 @@ class RecommendJob:
 
     Attributes:
         run: the run folder whose best checkpoint recommends; it has learned ``model.next_item``.
-        source: a Parquet file, a folder of them, or a glob, with the user's id and history; or a URI of such.
+        source: a Parquet file, a folder of them, or a glob, with the user's id and history, and what the experiment names beside
+            it; or a URI of such.
         out: folder of the recommendations, or its URI.
         k: items per user.
         repeat: whether past items are recommended too; they are where the run's ``model.next_item.repeat`` says so.
@@ -90,7 +91,7 @@ def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None]:
     """Writes the best items of every user, those first that score highest.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
-    ``k``. An item of which neither id nor text is known is never recommended; a catalog's new items are, by their text.
+    ``k``. An item of which nothing is known, neither id nor text nor a named feature, is never recommended; a catalog's new items are.
 
     Returns:
         Rows in the input; and, of an approximate search, which share of the best items it found for this rank's first users.

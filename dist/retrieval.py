@@ -32,7 +32,7 @@ def draw_candidates(encoder: EventEncoder, rank: int) -> Callable[[int], Draw]:
 
 
 def item_vectors(model: nn.Module, encoder: EventEncoder, items: Items, runtime: Runtime) -> Tensor:
-    """``[C, D]`` float32 on every rank, each rank having computed its part; zeros for an item without id and text.
+    """``[C, D]`` float32 on every rank, each rank having computed its part; zeros for an item of which nothing is known.
 
     Args:
         model: with a next-item objective, not in training.
@@ -58,7 +58,7 @@ class Retriever:
     Attributes:
         items: C of them.
         vectors: ``[C, D]`` float32.
-        unknown: ``[C]`` bool, items of which neither id nor text is known.
+        unknown: ``[C]`` bool, items of which neither id nor text nor a named feature is known.
     """
 
     def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime):

@@ -1,6 +1,7 @@
 """User, query, item, history and context: from lookups and vectors to one vector each."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from ..data.layout import CONTEXT, HISTORY, Layout, id_key
 from ..data.settings import ASPECTS
 from .gates import make_gate
 from .history_mean import history_aspects
-from .sparse_aspect import Described, SparseAspect, aspect_projection
+from .sparse_aspect import PooledFeatures, SparseAspect, aspect_projection
 
 Aspects = dict[str, tuple[Tensor, Tensor]]
 
@@ -98,8 +99,10 @@ class Encoder(nn.Module):
                 if "text" in a
             }
         )
+        # What nothing learns must not be there to begin a ranking model with.
+        of_features = _past_features_only(layout) if items_only else layout
         self.sparse_aspects = nn.ModuleDict(
-            {o: SparseAspect(layout, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
+            {o: SparseAspect(of_features, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
         )
         self.gates = nn.ModuleDict({o: make_gate(gate, width, len(a)) for o, a in self.owners.items()})
         both = [o for o, a in projected.items() if {"id", "text"} <= set(a)] if id_from_text else []
@@ -145,7 +148,7 @@ class Encoder(nn.Module):
         return fused, weights, off
 
     def items(
-        self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, described: Described, domain: Tensor
+        self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, described: PooledFeatures, domain: Tensor
     ) -> Tensor:
         """Vectors of items that are not the rows' own: their aspects, fused by the item's gate as of no domain in particular.
 
@@ -238,6 +241,13 @@ class IdFromText(nn.Module):
         aspects = torch.cat([ids[:, None], aspects[:, 1:]], 1)
         present = torch.cat([(present[:, 0] | stands_in)[:, None], present[:, 1:]], 1)
         return aspects, present, (errors * (has_text & seen)).sum()
+
+
+def _past_features_only(layout: Layout) -> Layout:
+    """With no features but those that past items have."""
+    return replace(
+        layout, sparse_of={"item": layout.past_features}, dense_of={"item": layout.past_dense}, vectors_of={}
+    )
 
 
 def _hide_ids(present: Tensor, share: float) -> Tensor:

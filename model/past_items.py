@@ -11,7 +11,7 @@ from ..data.layout import Layout, attention_key, candidate_key, id_key, past_fea
 from ..data.past import Past
 from .encoder import Encoder
 from .sequence import Sequence
-from .sparse_aspect import Described
+from .sparse_aspect import PooledFeatures
 
 
 class PastItems(nn.Module):
@@ -69,7 +69,7 @@ class PastItems(nn.Module):
         assert past is not None
         ids, *others = self._lookups(pooled, past)
         of_features = dict(zip(features, others, strict=False))
-        described = Described(of_features, past.dense, past.described)
+        described = PooledFeatures(of_features, past.dense, past.described)
         counts = torch.cat([past.counts, past.candidate_counts])
         text_at = torch.cat([past.text_at, past.candidate_text_at])
         vectors = encoder.items(ids, counts, past.texts.float(), text_at, described, domain)
@@ -88,20 +88,26 @@ class PastItems(nn.Module):
     ) -> Tensor:
         """``[B, D]``: the rows' own items, in the same space, their ids looked up under ``key``; else as `forward`."""
         rows, layout = batch.rows, self.layout
-        counts = batch.id_counts[:, layout.entities.index("item")]
+        counts = batch.id_counts[:, layout.entities.index("item")].clamp_min(0)
         texts, text_at = batch.dense.new_zeros(0, 0), torch.full_like(batch.domains, -1)
         if "text" in encoder.owners["item"]:
             name = layout.text_of["item"]
             texts = batch.vectors[name].float()
             text_at = torch.where(batch.vector_present[name], torch.arange(rows, device=counts.device), -1)
-        described = self._own_features(pooled, batch, counts >= 0)
-        return encoder.items(pooled[key][:rows], counts.clamp_min(0), texts, text_at, described, domain)
+        features, dense = layout.past_features, batch.dense.index_select(1, self.dense_columns)
+        present, lengths = (dense != 0).any(1), batch.sparse.lengths().view(len(layout.keys), batch.sparse.stride())
+        for feature in features:
+            present = present | (lengths[layout.keys.index(feature), :rows] > 0)
+        ids, *others = self._of_rows(pooled, (key, *features), rows)
+        described = PooledFeatures(dict(zip(features, others, strict=True)), dense, present)
+        return encoder.items(ids, counts, texts, text_at, described, domain)
 
-    def _own_features(self, pooled: KeyedTensor, batch: Batch, exists: Tensor) -> Described:
-        layout, rows = self.layout, batch.rows
-        lookups = {key: pooled[key][:rows] for key in layout.past_features}
-        present = exists & bool(layout.past_dense)
-        lengths = batch.sparse.lengths().view(len(layout.keys), batch.sparse.stride())
-        for key in layout.past_features:
-            present = present | (lengths[layout.keys.index(key), :rows] > 0)
-        return Described(lookups, batch.dense.index_select(1, self.dense_columns), present)
+    def _of_rows(self, pooled: KeyedTensor, keys: tuple[str, ...], rows: int) -> list[Tensor]:
+        """``[B, embedding_dim]`` of each of some keys, in one pick."""
+        values, names = pooled.values(), pooled.keys()
+        if len(keys) == 1:
+            return [pooled[keys[0]][:rows]]
+        width = values.shape[1] // len(names)
+        at = torch.arange(rows, device=values.device) * len(names)
+        picked = torch.cat([at + names.index(key) for key in keys])
+        return list(values.view(-1, width).index_select(0, picked).view(len(keys), rows, width).unbind())

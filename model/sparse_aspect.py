@@ -81,8 +81,8 @@ class SparseAspect(nn.Module):
 
 
 @dataclass
-class Described:
-    """The features of N items.
+class PooledFeatures:
+    """The features of N items, looked up.
 
     Attributes:
         lookups: key -> ``[N, embedding_dim]``, for ``layout.past_features``.
@@ -94,9 +94,9 @@ class Described:
     dense: Tensor
     present: Tensor
 
-    def first(self, n: int) -> "Described":
+    def first(self, n: int) -> "PooledFeatures":
         """The first n."""
-        return Described({key: of[:n] for key, of in self.lookups.items()}, self.dense[:n], self.present[:n])
+        return PooledFeatures({key: of[:n] for key, of in self.lookups.items()}, self.dense[:n], self.present[:n])
 
 
 def aspect_projection(size: int, width: int) -> nn.Sequential:

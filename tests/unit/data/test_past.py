@@ -149,7 +149,9 @@ def test_features_of_past_items_and_candidates_are_what_the_catalog_says(lengths
         assert not any(of_candidates[candidates:])
     every = [at for row in listed for at in row] + items.catalog_rows.tolist()
     assert past.dense.tolist() == [[prices[at] if at >= 0 else 0] for at in every]
-    assert past.described.all()  # a number that is missing is not told from a 0
+    assert past.described.tolist() == [
+        at >= 0 and (prices[at] != 0 or brands[at] >= 0 or len(tags[at]) > 0) for at in every
+    ]
     layout = layout_of({"history": {"encoder": "din", "decoupled": True, "features": ["tags"]}})
     features = ItemFeatures.of(layout, columns, CATALOG)
     batch = assemble(parts, layout, {"item": TEXTS}, rows + 8, COUNTS, item_features=features)
@@ -296,6 +298,10 @@ def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
         ("model.history.features=[brnd]", "Did you mean 'brand'"),
         ("model.history.features=[image]", "'image' is no categorical, list or dense feature from the item catalog"),
         ("model.history.features=[rank]", "'rank' is no categorical"),
+        (
+            "model={aspects: [id, text], history: {encoder: din, features: [brand]}}",
+            "no part without the sparse aspect",
+        ),
         ("model.history={encoder: mean, features: [brand]}", "features is for encoders of sequences"),
         ("model.history={encoder: mean, time_bias: true}", "time_bias is for encoders of sequences"),
     ],

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from foundrank.data.past import Past
+from foundrank.model.foundation import Foundation
 from foundrank.model.history import History
 from foundrank.model.levels import level_of
+from foundrank.model.transfer import parameter_axes, transferred
 from tests.sequences import WIDTH, sequence_of, some
 
 
@@ -65,3 +67,13 @@ def test_without_a_column_of_domains_items_are_the_same_wherever_they_were(layou
 def test_domains_are_what_differs_between_domains_and_not_what_they_share():
     assert level_of("dense.history.domain_embedding") == "L2"
     assert level_of("dense.history.encoder.stack.positions") == "L1"
+
+
+def test_what_a_domain_adds_goes_over_by_name(layout, other_layout, config):
+    options = config(history={"encoder": "sasrec"})
+    old, new = (Foundation(replace(of, past=6, past_domains=True), options, 4).dense for of in (layout, other_layout))
+    name = "history.domain_embedding"
+    axes = [parameter_axes(dense)[name] for dense in (old, new)]
+    value = dict(old.named_parameters())[name]
+    found = transferred(value, *axes, {"kids": {"d0": 0.25, "d2": 0.75}})
+    torch.testing.assert_close(found, torch.stack([value[1], 0.25 * value[0] + 0.75 * value[2]]))

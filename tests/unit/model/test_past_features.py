@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import yaml
 
 from foundrank.data.encode import EventEncoder
 from foundrank.data.load import load_experiment
@@ -42,7 +43,7 @@ def vectors(encoder: EventEncoder, model: Foundation, items: list[int]) -> tuple
     rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [item], "item": item} for item in items]
     encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")
     listed = encoder.items(trained=False)
-    at = np.array([int(np.flatnonzero(listed.keys == item)[0]) for item in items])
+    at = np.array([int(np.flatnonzero(listed.keys == item)[0]) for item in items], np.int64)
     batch = encoder.assemble([encoded], 16, listed.take(at))
     batch = replace(batch, vectors={name: of.float() for name, of in batch.vectors.items()})
     pooled, dense = model.embeddings(batch.sparse), model.dense
@@ -75,6 +76,11 @@ def test_features_are_looked_up_in_the_tables_of_the_item(encoder: EventEncoder,
     assert moved[0] == moved[1] == moved[2]
 
 
+def test_no_rows_and_no_candidates_are_nothing(encoder: EventEncoder):
+    for of_each in vectors(encoder, model_of(encoder), []):
+        assert of_each.shape == (0, 8)
+
+
 def test_a_new_item_is_known_by_its_features_alone(tmp_path: Path):
     write_world(tmp_path, random_events(1, {"find": 40, "home": 60, "new": 10}))
     alone = SETTINGS.replace("[id, text, sparse]", "[sparse]").replace("tags, price", "tags")
@@ -91,3 +97,46 @@ def test_without_features_named_there_are_no_lookups_for_them(encoder: EventEnco
     layout = replace(encoder.layout, past_features=(), past_dense=())
     assert len(PastItems(layout)._keys) == layout.past + layout.candidates
     assert len(PastItems(encoder.layout)._keys) == 3 * (layout.past + layout.candidates)
+
+
+def test_all_that_a_model_without_tasks_has_of_features_learns(tmp_path: Path):
+    write_world(tmp_path, random_events(1, {"home": 60, "find": 10, "new": 10}))
+    path = tmp_path / "experiment.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["domains"] = {"home": raw["domains"]["home"] | {"tasks": {}}}
+    path.write_text(yaml.safe_dump(raw))
+    encoder = encoder_of(load_experiment(tmp_path, [SETTINGS]))
+    model = model_of(encoder).train()
+    rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [i, 3 - i], "item": i + 1} for i in range(4)]
+    encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")
+    loss, _ = model(encoder.assemble([encoded], 8, encoder.items(trained=True).take(np.arange(4))))
+    loss.backward()
+    aspect = model.dense.represent.encoder.sparse_aspects["item"]
+    assert aspect.inputs == [("feature_brand", 8), ("feature_tags", 8), ("price", 1)]  # and not slot, image, ...
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+    assert (aspect.projection[0].weight.grad != 0).any(0).all()
+
+
+def test_what_is_found_is_the_same_wherever_the_past_was(encoder: EventEncoder):
+    layout = replace(encoder.layout, past_domains=True)
+    torch.manual_seed(1)
+    model = Foundation(layout, encoder.experiment.model, 8)
+    materialise(model, 1)
+    rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [1, 2, 3], "item": item} for item in (3, 4)]
+    encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")
+    seen: list[tuple] = []
+    assert model.dense.history is not None
+
+    def objective(history, sequence, items, candidates, batch):
+        seen.append((sequence.items, items, candidates))
+        return items.sum() * 0, torch.zeros(2)
+
+    model.dense.history.objective.forward = objective
+    for domain in (0, 1):
+        batch = encoder.assemble([encoded], 8, encoder.items(trained=False).take(np.arange(3)))
+        past = replace(batch.past, domains=torch.full_like(batch.past.domains, domain))
+        model.train()(replace(batch, past=past))
+    assert (seen[0][0] - seen[1][0]).abs().amax(1).min() > 1e-3
+    assert torch.equal(seen[0][1], seen[1][1])
+    assert torch.equal(seen[0][2], seen[1][2])
