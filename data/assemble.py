@@ -114,15 +114,9 @@ def _sparse(
         behind = first + layout.past + layout.candidates
         lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
         values += [of_rows[of_rows >= 0], past.candidates.numpy()]
-        row, back = past.at.numpy() // layout.past, layout.past - 1 - past.at.numpy() % layout.past
-        by_key = np.lexsort((row, back)) if layout.past_features else row
         for key in layout.past_features:
-            found, offsets = of_items[key]
-            each = np.diff(offsets)
-            lengths[behind + back, row] = each[: len(row)]
-            behind += layout.past + layout.candidates
-            lengths[behind - layout.candidates : behind].reshape(-1)[: len(past.candidates)] = each[len(row) :]
-            values += [take_ragged(found, offsets[: len(row) + 1], by_key)[0], found[offsets[len(row)] :]]
+            of_key = lengths[behind : (behind := behind + layout.past + layout.candidates)]
+            values += _put_feature(of_key, past, layout.past, *of_items[key])
         if layout.attention:
             own = singles[layout.keys.index(id_key("item"))]
             lengths[behind : behind + layout.past, :rows] = of_rows >= 0
@@ -134,6 +128,25 @@ def _sparse(
         lengths=torch.from_numpy(lengths.reshape(-1)),
         stride=padded,
     )
+
+
+def _put_feature(
+    lengths: np.ndarray, past: Past, columns: int, values: np.ndarray, offsets: np.ndarray
+) -> list[np.ndarray]:
+    """Fills the lengths ``[past keys + candidate keys, P]`` of one feature; its values in the order of the keys.
+
+    Args:
+        lengths: a view of the batch's.
+        past: the items.
+        columns: L, past keys.
+        values: table rows of past items and of candidates behind them, with ``offsets``.
+    """
+    row, back = past.at.numpy() // columns, columns - 1 - past.at.numpy() % columns
+    each, items = np.diff(offsets), len(row)
+    lengths[back, row] = each[:items]
+    lengths[columns:].reshape(-1)[: len(past.candidates)] = each[items:]
+    by_key = np.lexsort((row, back))
+    return [take_ragged(values, offsets[: items + 1], by_key)[0], values[offsets[items] :]]
 
 
 def _mean_rows(table: Tensor, values: np.ndarray, offsets: np.ndarray) -> Tensor:

@@ -178,8 +178,9 @@ class EventEncoder:
             )
         rows = table.lookup(keys).astype(np.int64)
         text_rows = self.text_rows("item", keys) if "item" in self._text_index else np.full(len(keys), -1)
-        listed = self._catalogs["item"].index.lookup(keys) if entity.catalog is not None else np.full(len(keys), -1)
-        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows, listed.astype(np.int64))
+        catalog = self._catalogs.get("item")
+        catalog_rows = catalog.index.lookup(keys).astype(np.int64) if catalog else np.full(len(keys), -1)
+        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows, catalog_rows)
         return items.take(items.counts > 0) if trained else items
 
     def _encode_history(self, out: Rows, table: pa.Table, where: str, with_keys: bool) -> None:
