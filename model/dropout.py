@@ -15,6 +15,11 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = share
 
+    @property
+    def scale(self) -> float:
+        """What it multiplies the values with that it keeps."""
+        return 1 / (1 - self.share) if self.training else 1.0
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.share:
             return x
@@ -22,4 +27,4 @@ class Dropout(nn.Module):
             return nn.functional.dropout(x, self.share)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.share * 65536) - 32768
-        return x * keep.to(x.dtype).mul_(1 / (1 - self.share))
+        return x * keep.to(x.dtype).mul_(self.scale)

@@ -83,7 +83,7 @@ class SharedBottom(nn.Module):
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         (h,) = self.bottom(z)
-        return self.towers(h.expand(self.tasks, -1, -1), domain_lengths)
+        return self.towers([h] * self.tasks, domain_lengths)
 
 
 class STAR(nn.Module):
@@ -116,7 +116,7 @@ class STAR(nn.Module):
         for shared, own, shared_bias, own_bias in layers:
             x = grouped_linear(x, shared * own, shared_bias + own_bias, domain_lengths)
             x = self.dropout(F.relu(x))
-        return self.towers(x.expand(self.tasks, -1, -1), domain_lengths)
+        return self.towers([x] * self.tasks, domain_lengths)
 
 
 def make_head(
