@@ -10,14 +10,18 @@ from torch.autograd.function import once_differentiable
 
 from .domain_adaptive import as_autocast, grouped_linear, grouped_task_linear, he_uniform, per_domain
 from .dropout import Dropout
-from .relu_networks import relu_networks
+from .relu_networks import EVERY, Columns, relu_networks
 
 
 class Experts(nn.Module):
-    """E feed-forward networks that see the same rows; ReLU and dropout after every layer."""
+    """E feed-forward networks that see the same rows; ReLU and dropout after every layer.
 
-    def __init__(self, experts: int, size: int, widths: Sequence[int], dropout: float):
+    ``learned``: columns of what they see that depend on parameters.
+    """
+
+    def __init__(self, experts: int, size: int, widths: Sequence[int], dropout: float, learned: Columns = EVERY):
         super().__init__()
+        self.learned = learned
         self.dropout = Dropout(dropout)
         sizes = (size, *widths)
         self.weights = nn.ParameterList(he_uniform(experts, o, i) for i, o in zip(sizes, widths, strict=False))
@@ -26,7 +30,7 @@ class Experts(nn.Module):
     def forward(self, z: Tensor) -> list[Tensor]:
         """``[B, I]`` -> each expert's ``[B, H]``."""
         weights, biases = as_autocast(*self.weights), as_autocast(*self.biases)
-        return relu_networks(as_autocast(z), weights, biases, self.dropout)
+        return relu_networks(as_autocast(z), weights, biases, self.dropout, self.learned)
 
 
 class DomainExpert(nn.Module):

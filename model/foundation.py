@@ -19,6 +19,7 @@ from .embeddings import make_embeddings
 from .heads import make_head
 from .history import History
 from .loss import multitask_loss
+from .relu_networks import EVERY
 from .representation import ItemsOnly, Owners, SideBySide
 
 
@@ -76,10 +77,10 @@ class Dense(nn.Module):
         domains = len(layout.domains)
         self.represent = (SideBySide if config.gate == "none" else Owners)(layout, config)
         self.domain_embedding = nn.Parameter(torch.randn(domains, config.width) * 0.1)
-        width = self.represent.size
+        width, learned = self.represent.size, self.represent.learned
         if config.domain_width:
             self.adaptive = DomainAdaptiveLayer(domains, width, config.domain_width, config.width)
-            width = config.domain_width
+            width, learned = config.domain_width, EVERY
             self.norm = nn.LayerNorm(width)
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
         self.id_from_text = config.id_from_text
@@ -92,6 +93,7 @@ class Dense(nn.Module):
             widths=config.expert_widths,
             tower_widths=config.tower_widths,
             dropout=config.dropout,
+            learned=learned,
         )
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 

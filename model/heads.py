@@ -8,6 +8,7 @@ What exists once per domain starts equal in all of them. The common arguments:
     widths       layers of each expert, or of the shared bottom
     tower_widths hidden layers of each (domain, task) tower
     dropout      inside experts and towers
+    learned      columns of z that depend on parameters; experts make no gradients of the others
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from .domain_adaptive import grouped_linear, he_uniform
 from .dropout import Dropout
 from .experts import DomainExpert, ExpertGates, Experts, Towers
+from .relu_networks import EVERY, Columns
 
 
 class MMoE(nn.Module):
@@ -33,9 +35,10 @@ class MMoE(nn.Module):
         widths: Sequence[int],
         tower_widths: Sequence[int],
         dropout: float,
+        learned: Columns = EVERY,
     ):
         super().__init__()
-        self.experts = Experts(experts, size, widths, dropout)
+        self.experts = Experts(experts, size, widths, dropout, learned)
         self.gates = ExpertGates(domains, tasks, experts, size)
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
@@ -58,9 +61,10 @@ class PLE(nn.Module):
         widths: Sequence[int],
         tower_widths: Sequence[int],
         dropout: float,
+        learned: Columns = EVERY,
     ):
         super().__init__()
-        self.experts = Experts(experts, size, widths, dropout)
+        self.experts = Experts(experts, size, widths, dropout, learned)
         self.domain_expert = DomainExpert(domains, size, widths, dropout)
         self.gates = ExpertGates(domains, tasks, experts + 1, size)
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
@@ -74,11 +78,18 @@ class SharedBottom(nn.Module):
     """Hard sharing (Caruana, 1997): one network for all, a tower per (domain, task)."""
 
     def __init__(
-        self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_widths: Sequence[int], dropout: float
+        self,
+        size: int,
+        domains: int,
+        tasks: int,
+        widths: Sequence[int],
+        tower_widths: Sequence[int],
+        dropout: float,
+        learned: Columns = EVERY,
     ):
         super().__init__()
         self.tasks = tasks
-        self.bottom = Experts(1, size, widths, dropout)
+        self.bottom = Experts(1, size, widths, dropout, learned)
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
@@ -128,12 +139,13 @@ def make_head(
     widths: Sequence[int],
     tower_widths: Sequence[int],
     dropout: float,
+    learned: Columns = EVERY,
 ) -> nn.Module:
     """The head called ``kind`` in the experiment; `shared_bottom` and `star` have no use for ``experts``."""
     if kind == "mmoe":
-        return MMoE(size, domains, tasks, experts, widths, tower_widths, dropout)
+        return MMoE(size, domains, tasks, experts, widths, tower_widths, dropout, learned)
     if kind == "ple":
-        return PLE(size, domains, tasks, experts, widths, tower_widths, dropout)
+        return PLE(size, domains, tasks, experts, widths, tower_widths, dropout, learned)
     if kind == "star":
         return STAR(size, domains, tasks, widths, tower_widths, dropout)
-    return SharedBottom(size, domains, tasks, widths, tower_widths, dropout)
+    return SharedBottom(size, domains, tasks, widths, tower_widths, dropout, learned)

@@ -16,9 +16,16 @@ from torch.autograd.function import once_differentiable
 
 from .dropout import Dropout
 
+Columns = Sequence[slice]
+EVERY: Columns = (slice(None),)
+
 
 def relu_networks(
-    inputs: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor], dropout: Dropout
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    dropout: Dropout,
+    learned: Columns = EVERY,
 ) -> list[Tensor]:
     """E networks of layers ``dropout(ReLU(W x + b))``.
 
@@ -27,18 +34,19 @@ def relu_networks(
         weights: of each layer ``[E, O, I]``, of the inputs' type.
         biases: of each layer ``[E, O]``.
         dropout: after every layer.
+        learned: columns of the inputs that something is learned from; the gradients of all others are 0.
 
     Returns:
         Each network's ``[B, H]``.
     """
-    return list(_ReluNetworks.apply(dropout, len(inputs), *inputs, *weights, *biases))
+    return list(_ReluNetworks.apply(dropout, learned, len(inputs), *inputs, *weights, *biases))
 
 
 class _ReluNetworks(torch.autograd.Function):
     """Saves what each layer of each network sees, and what it gives last."""
 
     @staticmethod
-    def forward(ctx: Any, dropout: Dropout, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, dropout: Dropout, learned: Columns, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         inputs, weights, biases = _split(tensors, count)
         seen: list[list[Tensor]] = []
         for number in range(len(weights[0])):
@@ -47,7 +55,7 @@ class _ReluNetworks(torch.autograd.Function):
                 xs.append(dropout(_linear_relu(xs[-1], weight[number], bias[number])))
             seen.append(xs)
         ctx.save_for_backward(*inputs, *weights, *(x for xs in seen for x in xs[1:]))
-        ctx.count, ctx.layers, ctx.scale = count, len(weights), dropout.scale
+        ctx.count, ctx.layers, ctx.scale, ctx.learned = count, len(weights), dropout.scale, learned
         return tuple(xs[-1] for xs in seen)
 
     @staticmethod
@@ -72,15 +80,32 @@ class _ReluNetworks(torch.autograd.Function):
                 if layer:
                     gradient = gradient @ weight
                     torch.ops.aten.threshold_backward.grad_input(gradient, xs[layer], 0, grad_input=gradient)
-                elif ctx.needs_input_grad[2 + at]:
-                    so_far = of_inputs[at]
+                elif ctx.needs_input_grad[3 + at]:
+                    weight, so_far = _picked(weight, ctx.learned), of_inputs[at]
                     of_inputs[at] = gradient @ weight if so_far is None else so_far.addmm_(gradient, weight)
-        return None, None, *of_inputs, *of_weights, *of_biases
+        placed = (g if g is None else _put_back(g, ctx.learned, x) for g, x in zip(of_inputs, inputs, strict=True))
+        return None, None, None, *placed, *of_weights, *of_biases
 
 
 def _split(tensors: Sequence[Tensor], inputs: int) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
     layers = (len(tensors) - inputs) // 2
     return tensors[:inputs], tensors[inputs : inputs + layers], tensors[inputs + layers :]
+
+
+def _picked(x: Tensor, columns: Columns) -> Tensor:
+    """Some columns of ``[N, I]``."""
+    return x[:, columns[0]] if len(columns) == 1 else torch.cat([x[:, each] for each in columns], 1)
+
+
+def _put_back(picked: Tensor, columns: Columns, x: Tensor) -> Tensor:
+    """As wide as ``x`` again, with 0 in all other columns."""
+    if picked.shape == x.shape:
+        return picked
+    whole = torch.zeros_like(x)
+    places = [whole[:, each] for each in columns]
+    for place, part in zip(places, picked.split([place.shape[1] for place in places], 1), strict=True):
+        place.copy_(part)
+    return whole
 
 
 def _linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

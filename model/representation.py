@@ -15,6 +15,7 @@ from ..data.settings import ModelConfig
 from .domain_adaptive import as_autocast
 from .encoder import Encoder
 from .interaction import cosine_partners, product_partners, text_cosines
+from .relu_networks import EVERY
 
 Represented = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -25,7 +26,10 @@ class Owners(nn.Module):
     Attributes:
         inputs: name and width of each part of what it gives, in order.
         size: I, their sum.
+        learned: its columns that depend on parameters.
     """
+
+    learned = EVERY
 
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
@@ -92,6 +96,7 @@ class SideBySide(nn.Module):
     Attributes:
         inputs: name and width of each part of what it gives, in order.
         size: I, their sum.
+        learned: its columns that depend on parameters; numbers and vectors do not.
     """
 
     def __init__(self, layout: Layout, config: ModelConfig):
@@ -103,6 +108,8 @@ class SideBySide(nn.Module):
         self.inputs = [(key, config.embedding_dim) for key in lookups] + [(name, 1) for name in layout.dense]
         self.inputs += [*layout.vectors.items()] + [("domain", config.width)] * self.with_domain
         self.size = sum(size for _, size in self.inputs)
+        looked_up = len(lookups) * config.embedding_dim
+        self.learned = (slice(0, looked_up), slice(self.size - config.width * self.with_domain, self.size))
 
     def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: None = None) -> Represented:
         """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
