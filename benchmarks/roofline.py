@@ -3,7 +3,8 @@
     python -m benchmarks.roofline --source FOLDER --repeats 7
 
 FOLDER is what the workload generator wrote. Counted are the floating-point operations and the bytes of one batch through
-the plain MMoE; measured, in every round, are the machine's rates, the plain TorchRec loop, the step and a bare decode.
+the plain MMoE; measured, in every round, are the machine's rates, the plain TorchRec loop, the step, the step with a
+network that does nothing, and a bare decode.
 """
 
 import itertools
@@ -29,7 +30,19 @@ from .speed import trained_once
 from .training_step import open_reader
 
 SETTINGS = "training.precision=bf16"
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+_PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "baddbmm", "_linear_pointwise")
+
+
+def _fused_flop(x: list[int], weight: list[int], *_: Any, **__: Any) -> int:
+    return 2 * x[0] * x[1] * weight[0]
+
+
+def _added_flop(_: list[int], x: list[int], weight: list[int], *__: Any, **___: Any) -> int:
+    return 2 * x[0] * x[1] * weight[1]
+
+
+# Products that torch's counter does not know.
+_FLOPS = {torch.ops.mkldnn._linear_pointwise: _fused_flop, torch.ops.aten.addmm_: _added_flop}
 
 
 class Traffic(TorchDispatchMode):
@@ -72,7 +85,7 @@ def counted(experiment: Path, run: Path) -> dict[str, float]:
     looked_up = model.embeddings(batch.sparse)
     leaf = looked_up.values().detach().requires_grad_()
     pooled = KeyedTensor(looked_up.keys(), looked_up.length_per_key(), leaf)
-    with FlopCounterMode(display=False) as flops, Traffic() as traffic:
+    with FlopCounterMode(display=False, custom_mapping=_FLOPS) as flops, Traffic() as traffic:
         loss, _ = model.dense(pooled, batch)
         loss.backward()
     lookups = batch.sparse.values().numel()
@@ -100,6 +113,7 @@ def roofline(
         found = {"gflops": matmul_gflops(torch.bfloat16), "gbytes": stream_gbytes()}
         found["plain"] = run_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"]
         found["step"] = run_ranks("benchmarks.training_step", *job, "--set", SETTINGS)["samples_per_s"]
+        found["empty"] = run_ranks("benchmarks.training_step", *job, "--set", SETTINGS, "--empty")["samples_per_s"]
         found["decode"] = last_line(["python", "-m", "benchmarks.reading", *job])["bare_rows_per_s"]
         print(json.dumps(found), flush=True)
         rounds.append(found)
@@ -114,22 +128,29 @@ def section(kept: dict[str, Any], repeats: int) -> str:
     every = {name: np.array([one[name] for one in kept["rounds"]]) for name in kept["rounds"][0]}
     # Ranks share the machine: each has its part of what all cores do together.
     product, byte = RANKS / every["gflops"] / 1e9, RANKS / every["gbytes"] / 1e9
-    parts = {
-        f"matrix products, bfloat16: {batch['flop'] / 1e9:.1f} GFLOP": batch["flop"] * product,
-        f"their operands and results: {batch['operands'] / 1e6:.0f} MB": batch["operands"] * byte,
+    products, operands = batch["flop"] * product, batch["operands"] * byte
+    decode, loop = batch["rows"] / every["decode"], RANKS * batch["rows"] / every["empty"]
+    of_products = {
+        f"matrix products, bfloat16: {batch['flop'] / 1e9:.1f} GFLOP": products,
+        f"their operands and results: {batch['operands'] / 1e6:.0f} MB": operands,
+    }
+    work = of_products | {
         f"rows of tables, looked up and updated: {batch['tables'] / 1e6:.0f} MB": batch["tables"] * byte,
         f"all other passes over activations: {batch['passes'] / 1e6:.0f} MB": batch["passes"] * byte,
-        "decoding with pyarrow": batch["rows"] / every["decode"],
+        "decoding with pyarrow": decode,
     }
-    lines, total = [], np.zeros(repeats)
-    for name, seconds in parts.items():
-        total = total + seconds
-        rate = RANKS * batch["rows"] / total
-        lines.append(
-            f"| {name} | {spread(seconds * 1e3, 1)} | {np.median(rate):,.0f} | {spread(rate / every['plain'])} |"
-        )
-    without_decode = sum(list(parts.values())[:-1])
-    share = every["step"] * without_decode / (RANKS * batch["rows"])
+    libraries = {"the step with a network that does nothing": loop} | of_products | {"decoding with pyarrow": decode}
+
+    def table(parts: dict[str, np.ndarray]) -> str:
+        lines, total = [], np.zeros(repeats)
+        for name, seconds in parts.items():
+            total = total + seconds
+            rate = RANKS * batch["rows"] / total
+            ratio = spread(rate / every["plain"])
+            lines.append(f"| {name} | {spread(seconds * 1e3, 1)} | {np.median(rate):,.0f} | {ratio} |")
+        return "\n".join(lines)
+
+    share = every["step"] * (loop + products + operands) / (RANKS * batch["rows"])
     return f"""## The roofline of a step
 
     python -m benchmarks.roofline --source WORKLOAD --repeats {repeats}
@@ -138,12 +159,19 @@ A batch of {batch["rows"]:,} rows on each of {RANKS} ranks through the plain MMo
 cores in each round: {spread(every["gflops"], 0)} GFLOP/s in a product of 1024 x 1024 bfloat16 matrices, {spread(every["gbytes"], 0)} GB/s of a copy
 into memory that is there already. Bytes are what operators read and write, were nothing kept in caches. Medians of {repeats} rounds.
 
-| of a batch | ms | rows/s if this and all above took no longer | × plain TorchRec loop, fp32 |
+| the work of a batch | ms | rows/s if this and all above took no longer | × plain TorchRec loop, fp32 |
 | --- | ---: | ---: | ---: |
-{chr(10).join(lines)}
+{table(work)}
+
+*The step with a network that does nothing* is measured: the same tables, ids, exchange between ranks, sum of gradients and
+optimizers, and a loss that is the sum of all lookups and parameters. It is what TorchRec, FBGEMM and gloo take.
+
+| what the libraries allow | ms | rows/s if this and all above took no longer | × plain TorchRec loop, fp32 |
+| --- | ---: | ---: | ---: |
+{table(libraries)}
 
 The plain TorchRec loop itself: {np.median(every["plain"]):,.0f} rows/s. The step alone: {np.median(every["step"]):,.0f} rows/s, \
-{spread(every["step"] / every["plain"])} × the plain loop, {spread(share)} of what all but decoding allow."""
+{spread(every["step"] / every["plain"])} × the plain loop, {spread(share)} of what the libraries allow without decoding."""
 
 
 if __name__ == "__main__":

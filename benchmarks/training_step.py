@@ -4,7 +4,8 @@
 
 RUN is a run folder of the experiment, whose counts of the events are used; other settings may differ. With --decode a
 thread decodes the experiment's Parquet files at the step's pace and throws the rows away: no training from Parquet that
-decodes with pyarrow on the same cores can be faster.
+decodes with pyarrow on the same cores can be faster. With --empty the network does nothing: what is left is what TorchRec,
+FBGEMM and the exchange between ranks take for the same tables, ids and parameters.
 """
 
 import itertools
@@ -13,10 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+from torchrec import KeyedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from foundrank.data.batch import Batch
@@ -34,6 +37,7 @@ from foundrank.dist.run_folder import open_run
 from foundrank.dist.runtime import start
 from foundrank.dist.sharding import shard
 from foundrank.dist.train import SWITCH_SECONDS
+from foundrank.model.foundation import Dense
 
 
 def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, EventEncoder, RankPlan]:
@@ -61,6 +65,12 @@ def decoding(held: list[Batch], experiment: Experiment) -> Iterator[Batch]:
                     yield batch
 
 
+def empty(model: Dense, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+    """In place of the network: every lookup and every parameter gets a gradient, and nothing is computed."""
+    loss = pooled.values().sum() + sum(parameter.sum() for parameter in model.parameters())
+    return loss, {}
+
+
 def step_only(
     experiment: Annotated[Path, typer.Option()],
     run: Annotated[Path, typer.Option("--run-dir")],
@@ -69,6 +79,7 @@ def step_only(
     warm_up: int = 10,
     batches: int = 24,
     decode: Annotated[bool, typer.Option("--decode", help="decode as many rows in a thread")] = False,
+    without_network: Annotated[bool, typer.Option("--empty", help="a network that does nothing")] = False,
     trace: Annotated[bool, typer.Option(help="print where the time of rank 0 goes")] = False,
 ) -> None:
     """Trains on the same few batches over and over."""
@@ -76,6 +87,8 @@ def step_only(
     with start() as runtime:
         reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)
         held = list(itertools.islice(reader.batches(plan), batches))
+        if without_network:
+            Dense.forward = empty
         sharded = shard(encoder.layout, loaded, runtime)
         optimizer = Optimizer(sharded, loaded.training)
         pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]

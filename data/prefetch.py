@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_NICE = 10
+_NICE = 10  # as `nice` has it: about a tenth of a processor that is wanted by others all the time
 
 
 def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
@@ -52,12 +52,12 @@ def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
 
 
 def _yield_to_others() -> None:
-    """Lets this thread have what time the others leave, where the system knows priorities of threads.
+    """Gives this thread less of a processor than the one that waits for it, where the system has priorities of threads.
 
-    A training step on CPUs waits for other ranks again and again, and all of them for the slowest: where the reader took
-    turns with the step, its time was paid by every rank. If it falls behind, the step waits for a batch, and the reader
-    has the processor to itself.
+    A training step on CPUs waits for the slowest rank several times: what the reader takes from one, all of them pay. Most
+    of what it needs is left over by these waits.
     """
     if sys.platform == "linux":  # elsewhere the priority would be the whole process's
+        thread = threading.get_native_id()
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))

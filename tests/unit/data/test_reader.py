@@ -1,3 +1,5 @@
+import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -288,6 +290,19 @@ def test_prefetch_passes_exceptions_on():
         next(ahead)
     assert reader_threads() == []
     assert list(prefetch(iter([]), 2)) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own")
+def test_prefetch_leaves_the_processor_to_the_thread_that_waits_for_it():
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def source():
+        yield niceness()
+
+    before = niceness()
+    assert list(prefetch(source(), 1)) == [max(before, 10)]
+    assert niceness() == before
 
 
 def test_prefetch_stops_its_thread_when_nobody_reads_on():

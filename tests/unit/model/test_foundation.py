@@ -5,6 +5,7 @@ import torch
 
 from foundrank.model.embeddings import materialise
 from foundrank.model.foundation import Foundation
+from foundrank.model.relu_networks import EVERY
 
 HEADS = ["mmoe", "ple", "star", "shared_bottom"]
 VARIANTS = [
@@ -118,6 +119,22 @@ def test_a_row_does_not_see_the_others(model, layout, make_batch):
         **{n: getattr(batch, n)[rows] for n in ("dense", "id_counts", "labels", "label_mask", "domains")},
     )
     torch.testing.assert_close(net(alone)[1]["logits"], whole[rows])
+
+
+@pytest.mark.parametrize("head", ["mmoe", "ple", "shared_bottom"])
+@pytest.mark.parametrize("domain_width", [0, 8])
+def test_gradients_do_not_depend_on_which_columns_experts_take_for_learned(
+    head, domain_width, model, layout, make_batch
+):
+    batch, found = make_batch(layout, [5, 0, 4]), []
+    for every in (False, True):
+        made = model(gate="none", head=head, domain_width=domain_width, alignment="none")
+        experts = made.dense.head.bottom if head == "shared_bottom" else made.dense.head.experts
+        if every:
+            experts.learned = EVERY
+        made(batch)[0].backward()
+        found.append({name: parameter.grad for name, parameter in made.named_parameters()})
+    torch.testing.assert_close(*found)
 
 
 def test_masked_values_reach_nothing(model, layout, make_batch):

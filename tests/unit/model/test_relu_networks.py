@@ -1,0 +1,104 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foundrank.model.dropout import Dropout
+from foundrank.model.experts import ExpertGates
+from foundrank.model.relu_networks import relu_networks
+
+E, SIZE, WIDTHS = 3, 6, (8, 5, 4)
+
+
+def _parameters(dtype=torch.float32) -> tuple[list[Tensor], list[Tensor]]:
+    sizes = (SIZE, *WIDTHS)
+    weights = [torch.randn(E, o, i, dtype=dtype) for i, o in zip(sizes, WIDTHS, strict=False)]
+    biases = [torch.randn(E, o, dtype=dtype) for o in WIDTHS]
+    return [w.requires_grad_() for w in weights], [b.requires_grad_() for b in biases]
+
+
+def _inputs(count: int, rows: int = 7, dtype=torch.float32) -> list[Tensor]:
+    return [torch.randn(rows, SIZE, dtype=dtype).requires_grad_() for _ in range(count)]
+
+
+def _layer_by_layer(inputs, weights, biases, dropout) -> list[Tensor]:
+    outputs = []
+    for number in range(E):
+        x = inputs[number % len(inputs)]
+        for weight, bias in zip(weights, biases, strict=True):
+            x = dropout(F.relu(F.linear(x, weight[number], bias[number])))
+        outputs.append(x)
+    return outputs
+
+
+def _gradients(outputs: list[Tensor], *of) -> tuple[Tensor, ...]:
+    torch.manual_seed(1)
+    return torch.autograd.grad(
+        sum((x.float() * torch.randn(x.shape)).sum() for x in outputs), [x for xs in of for x in xs]
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize("count", [1, E])
+def test_what_they_give_and_all_gradients_are_those_of_layers_one_by_one(count, share):
+    torch.manual_seed(0)
+    inputs, (weights, biases), dropout = _inputs(count), _parameters(), Dropout(share)
+    torch.manual_seed(2)
+    found = relu_networks(inputs, weights, biases, dropout)
+    torch.manual_seed(2)
+    wanted = _layer_by_layer(inputs, weights, biases, dropout)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(
+        _gradients(found, inputs, weights, biases), _gradients(wanted, inputs, weights, biases), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("count", [1, E])
+def test_in_bfloat16_they_are_near_what_they_are_in_float32(count):
+    torch.manual_seed(0)
+    inputs, (weights, biases), dropout = _inputs(count, rows=64), _parameters(), Dropout(0.0)
+    narrow = [[x.detach().bfloat16().requires_grad_() for x in xs] for xs in (inputs, weights, biases)]
+    wanted = _layer_by_layer(inputs, weights, biases, dropout)
+    found = relu_networks(*narrow, dropout)
+    for ours, theirs in zip(
+        (*found, *_gradients(found, *narrow)),
+        (*wanted, *_gradients(wanted, inputs, weights, biases)),
+        strict=True,
+    ):
+        assert ours.dtype == torch.bfloat16
+        assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_rows(dtype):
+    inputs, (weights, biases) = _inputs(1, 0, dtype), _parameters(dtype)
+    found = relu_networks(inputs, weights, biases, Dropout(0.0))
+    assert [x.shape for x in found] == [(0, WIDTHS[-1])] * E
+    assert not any(g.any() for g in _gradients(found, inputs, weights, biases))
+
+
+def test_columns_from_which_nothing_is_learned_get_no_gradient_and_change_no_other():
+    torch.manual_seed(0)
+    inputs, (weights, biases), dropout = _inputs(1), _parameters(), Dropout(0.0)
+    learned = (slice(0, 2), slice(5, 6))
+    all_of_it = _gradients(relu_networks(inputs, weights, biases, dropout), inputs, weights, biases)
+    some = _gradients(relu_networks(inputs, weights, biases, dropout, learned), inputs, weights, biases)
+    wanted = all_of_it[0].clone()
+    wanted[:, 2:5] = 0
+    torch.testing.assert_close(some, (wanted, *all_of_it[1:]))
+
+
+def test_inputs_that_are_data_get_no_gradient():
+    (weights, biases), [x] = _parameters(), _inputs(1)
+    found = relu_networks([x.detach()], weights, biases, Dropout(0.0))
+    assert all(g.any() for g in _gradients(found, weights, biases))
+
+
+def test_gradients_of_mixtures_are_right():
+    torch.manual_seed(0)
+    gates = ExpertGates(domains=2, tasks=2, experts=E, size=SIZE).double()
+    z = torch.randn(5, SIZE, dtype=torch.float64, requires_grad=True)
+    # The gates themselves are float32 at their softmax: steps of this size are told from its rounding.
+    experts = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(E)]
+    assert torch.autograd.gradcheck(lambda *xs: gates(z.detach(), xs, [3, 2]), experts)
+    assert torch.autograd.gradcheck(lambda x: gates(x, experts, [3, 2]), z, eps=1e-2, atol=1e-3, rtol=1e-2)
