@@ -32,6 +32,7 @@ from foundrank.data.parquet import read_group
 from foundrank.data.plan import RankPlan, deal, epoch_chunks, padded_rows
 from foundrank.data.prefetch import prefetch
 from foundrank.data.reader import Reader
+from foundrank.dist.cores import keep_to_own_cores
 from foundrank.dist.optimizer import Optimizer
 from foundrank.dist.run_folder import open_run
 from foundrank.dist.runtime import start
@@ -85,6 +86,7 @@ def step_only(
     """Trains on the same few batches over and over."""
     loaded = load_experiment(experiment, settings or [])
     with start() as runtime:
+        keep_to_own_cores(runtime.device)
         reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)
         held = list(itertools.islice(reader.batches(plan), batches))
         if without_network:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_NICE = 10  # as `nice` has it: about a tenth of a processor that is wanted by others all the time
+_NICE = 19  # of a processor that others want all the time it gets a sixtieth
 
 
 def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
@@ -54,10 +54,10 @@ def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
 def _yield_to_others() -> None:
     """Gives this thread less of a processor than the one that waits for it, where the system has priorities of threads.
 
-    A training step on CPUs waits for the slowest rank several times: what the reader takes from one, all of them pay. Most
-    of what it needs is left over by these waits.
+    A training step on CPUs waits for the slowest rank several times: what the reader takes from one, all of them pay. What
+    it needs is left over by these waits, if it may work some batches ahead.
     """
     if sys.platform == "linux":  # elsewhere the priority would be the whole process's
         thread = threading.get_native_id()
         with suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))
+            os.setpriority(os.PRIO_PROCESS, thread, _NICE)

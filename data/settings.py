@@ -263,7 +263,7 @@ class TrainingConfig(Strict):
         default="auto", description="auto: the planner chooses per table"
     )
     shuffle_rows: Positive = Field(default=65_536, description="rows shuffled together; memory per rank grows with it")
-    prefetch_batches: Positive = Field(default=4, description="batches read ahead of the model")
+    prefetch_batches: Positive = Field(default=16, description="batches read ahead of the model")
     log_every: Positive = Field(default=20, description="steps between lines of metrics.jsonl")
     checkpoint_every: Positive = Field(
         default=1000, description="steps between checkpoints; the last step always has one"

@@ -18,6 +18,7 @@ from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from .checkpoint import Checkpoints, load_newest
+from .cores import keep_to_own_cores
 from .evaluate import evaluate, validation_auc
 from .fine_tuning import begin_from
 from .freezing import learning_parts
@@ -62,6 +63,7 @@ def train(
     startup, started = Startup(), time.perf_counter()
     sys.setswitchinterval(SWITCH_SECONDS)
     events = runtime.on_main(lambda: prepare(experiment, run))
+    keep_to_own_cores(runtime.device)
     startup.done("checks")
     _, statistics = open_run(run)
     encoder = EventEncoder(experiment, statistics)
