@@ -76,7 +76,7 @@ TRAINING = {
     "a batch that does not fit": (
         nothing,
         ["{world}", "--cluster", CLUSTER, "--set", "training.batch_size=100000"],
-        ["2 rank(s) of 2.0 GiB", "activations", "training.batch_size"],
+        ["2 rank(s) of 2.0 GiB", "most of it for batches", "training.batch_size"],
     ),
     "a field no cluster has": (nothing, ["{world}", "--cluster", "wold_size=2"], ["Did you mean 'world_size'"]),
 }
