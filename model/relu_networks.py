@@ -65,7 +65,11 @@ class _ReluNetworks(torch.autograd.Function):
         inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count : count + layers]
         outputs = ctx.saved_tensors[count + layers :]
         of_inputs: list[Tensor | None] = [None] * count
-        of_weights, of_biases = [torch.empty_like(w) for w in weights], [w.new_empty(w.shape[:2]) for w in weights]
+        wanted = ctx.needs_input_grad[3 + count :]  # weights, then biases; not those that are frozen
+        of_weights = [torch.empty_like(w) if want else None for w, want in zip(weights, wanted, strict=False)]
+        of_biases = [
+            w.new_empty(w.shape[:2]) if want else None for w, want in zip(weights, wanted[layers:], strict=True)
+        ]
         for number, gradient in enumerate(gradients):
             at = number % count
             xs = (inputs[at], *outputs[number * layers :][:layers])
@@ -74,8 +78,10 @@ class _ReluNetworks(torch.autograd.Function):
             for layer in reversed(range(layers)):
                 if ctx.scale != 1:
                     gradient.mul_(ctx.scale)
-                torch.mm(gradient.T, xs[layer], out=of_weights[layer][number])
-                torch.sum(gradient, 0, out=of_biases[layer][number])
+                if (of_weight := of_weights[layer]) is not None:
+                    torch.mm(gradient.T, xs[layer], out=of_weight[number])
+                if (of_bias := of_biases[layer]) is not None:
+                    torch.sum(gradient, 0, out=of_bias[number])
                 weight = weights[layer][number]
                 if layer:
                     gradient = gradient @ weight

@@ -94,6 +94,16 @@ def test_inputs_that_are_data_get_no_gradient():
     assert all(g.any() for g in _gradients(found, weights, biases))
 
 
+def test_what_is_frozen_gets_no_gradient_and_changes_no_other():
+    torch.manual_seed(0)
+    inputs, (weights, biases), dropout = _inputs(1), _parameters(), Dropout(0.0)
+    wanted = _gradients(_layer_by_layer(inputs, weights, biases, dropout), inputs, weights[1:], biases[:1])
+    for frozen in (weights[0], *biases[1:]):
+        frozen.requires_grad_(False)
+    found = _gradients(relu_networks(inputs, weights, biases, dropout), inputs, weights[1:], biases[:1])
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_gradients_of_mixtures_are_right():
     torch.manual_seed(0)
     gates = ExpertGates(domains=2, tasks=2, experts=E, size=SIZE).double()
