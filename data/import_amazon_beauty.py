@@ -85,5 +85,5 @@ model:
   history: {{encoder: sasrec, layers: 2, heads: 2, dropout: 0.4}}
   next_item: {{loss: softmax, positions: all, label_smoothing: 0.1}}     # 12,101 items: all of them at every step
 
-training: {{epochs: 12, batch_size: 256, sparse_learning_rate: 0.03, gradient_clip: 20, precision: bf16}}
+training: {{epochs: 12, batch_size: 256, sparse_learning_rate: 0.03, gradient_clip: 20, precision: auto}}
 """

@@ -258,7 +258,10 @@ class TrainingConfig(Strict):
         default=0.05, ge=0, le=1, description="share of the peak left at the last step (cosine decay)"
     )
     gradient_clip: float = Field(default=1.0, gt=0, description="largest L2 norm of the dense gradient")
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast the dense part")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="fp32",
+        description="bf16: autocast the dense part; auto: bf16 on GPUs and on CPUs with bf16 instructions",
+    )
     sharding: Literal["auto", "table_wise", "column_wise", "row_wise"] = Field(
         default="auto", description="auto: the planner chooses per table"
     )

@@ -15,6 +15,7 @@ from ..data.experiment import Experiment
 from ..data.layout import HISTORY, Layout, feature_key
 from ..data.past import Past
 from ..model.foundation import Dense, Foundation
+from ..model.precision import chosen_precision
 from .planning import Ranks, plan_tables, table_sharder
 
 DENSE_PARTS = ("dense part", "lookups", "activations", "batches")
@@ -93,7 +94,8 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     Raises:
         UserError: no plan fits.
     """
-    model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
+    precision = chosen_precision(experiment.training.precision, torch.device(ranks.device))
+    model = Foundation(layout, experiment.model, experiment.training.batch_size, precision)
     plan = plan_tables(model, layout, experiment, ranks, table_sharder(experiment.training))
     rows = experiment.training.batch_size
     small, large = (_run(model.dense, layout, experiment, n) for n in (_SAMPLE, 2 * _SAMPLE))

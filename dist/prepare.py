@@ -19,6 +19,7 @@ from ..data.parquet import EventFiles
 from ..data.profiles import domain_profiles
 from ..data.settings import TrainingConfig
 from ..data.statistics import SKIPPED, count
+from ..model.precision import has_bf16
 from .pretrained import pretrained
 from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run
 
@@ -32,7 +33,12 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     Raises:
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
-    check_optimizer(experiment.training, "cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_optimizer(experiment.training, device.type)
+    if experiment.training.precision == "bf16" and not has_bf16(device):
+        print(
+            "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
+        )
     events = check_events(experiment)
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):

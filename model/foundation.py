@@ -19,6 +19,7 @@ from .embeddings import make_embeddings
 from .heads import make_head
 from .history import History
 from .loss import multitask_loss
+from .precision import chosen_precision
 from .relu_networks import EVERY
 from .representation import ItemsOnly, Owners, SideBySide
 
@@ -32,7 +33,8 @@ class Foundation(nn.Module):
         layout: what a batch holds.
         config: widths and variants.
         batch_size: nominal rows per rank and step; the loss is a sum divided by it.
-        precision: ``fp32``, or ``bf16`` to autocast the dense part (gates, towers, losses and alignment stay float32).
+        precision: ``fp32``, or ``bf16`` to autocast the dense part (gates, towers, losses and alignment stay float32), or
+            ``auto`` for what is faster on the batch's device.
 
     Attributes:
         embeddings: the tables, on the meta device until sharded or materialised.
@@ -63,7 +65,7 @@ class Dense(nn.Module):
         super().__init__()
         self.layout = layout
         self.batch_size = batch_size
-        self.bf16 = precision == "bf16"
+        self.precision = precision
         self.history = History(layout, config, batch_size) if layout.past else None
         self.adaptive: DomainAdaptiveLayer | None = None
         self.ranks, self.shared_head = bool(layout.tasks), config.shared_head
@@ -114,7 +116,9 @@ class Dense(nn.Module):
             the candidates.
         """
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
-        with torch.autocast(batch.dense.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        device = batch.dense.device
+        bf16 = chosen_precision(self.precision, device) == "bf16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             if self.history is None:
                 return self._rank(pooled, batch, None)
             encoder, anywhere = self.represent.encoder, self.domain_embedding.mean(0) if self.ranks else self.no_domain

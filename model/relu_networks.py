@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dropout import Dropout
+from .precision import fuses
 
 Columns = Sequence[slice]
 EVERY: Columns = (slice(None),)
@@ -115,6 +116,6 @@ def _put_back(picked: Tensor, columns: Columns, x: Tensor) -> Tensor:
 
 
 def _linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.backends.mkldnn.is_available() and len(x):
+    if fuses(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
     return F.relu_(F.linear(x, weight, bias))
