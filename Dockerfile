@@ -17,6 +17,11 @@ WORKDIR /opt/foundrank
 
 FROM base AS cpu
 ARG PIP_EXTRA_INDEX_URL
+# Kernels of tables are compiled for the processor they run on (dist/cpu_tables.py).
+# hadolint ignore=DL3008
+RUN apt-get update && \
+    apt-get install --yes --no-install-recommends g++ && \
+    rm -rf /var/lib/apt/lists/*
 COPY requirements-cpu.txt ./
 RUN python -m pip install -c requirements-cpu.txt "torch==$(sed -n 's/^torch==//p' requirements-cpu.txt)" && \
     python -m pip install --no-deps -r requirements-cpu.txt && \

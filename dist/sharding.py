@@ -15,6 +15,7 @@ from ..data.experiment import Experiment
 from ..data.layout import Layout
 from ..model.embeddings import initialise_table
 from ..model.foundation import Foundation
+from .cpu_tables import use_own_kernels
 from .planning import REPLICATED, Ranks, plan_of_kinds, plan_tables, table_sharder
 from .runtime import Runtime
 
@@ -35,6 +36,7 @@ def shard(
     Raises:
         UserError: the tables do not fit the ranks' memory.
     """
+    _prepare_kernels(runtime)
     torch.manual_seed(experiment.seed)
     model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
     for name, parameter in model.dense.named_parameters(prefix="dense"):
@@ -56,6 +58,7 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
     size = sum(layout.tables.values()) * experiment.model.embedding_dim * 4
     if size * 2 > runtime.on_main(lambda: ranks_of(runtime).bytes):
         return None
+    _prepare_kernels(runtime)
     model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
     sharder = table_sharder(experiment.training)
     logger = logging.getLogger()
@@ -72,6 +75,14 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
         sharders=[sharder, *get_default_sharders()[1:]],
         init_data_parallel=False,
     )
+
+
+def _prepare_kernels(runtime: Runtime) -> None:
+    why_not = use_own_kernels() if runtime.device.type == "cpu" else None
+    if why_not and runtime.is_main:
+        print(
+            f"tables are looked up and updated by FBGEMM's kernels, which may take four times as long on a CPU: {why_not}"
+        )
 
 
 def ranks_of(runtime: Runtime) -> Ranks:

@@ -1,0 +1,182 @@
+"""Lookups and updates of tables on CPUs by kernels of our own, in place of FBGEMM's.
+
+FBGEMM's kernels for CPUs take four times as long on cores without AVX-512, and an eighth more with it (docs/performance.md).
+The source beside this file is compiled when it is first needed, and kept in the user's cache. Without a compiler, and for
+what the kernels do not know (weights per lookup, half precision, other optimizers), FBGEMM's are used as before.
+"""
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable
+from ctypes import Structure, byref, c_bool, c_float, c_int64, c_void_p
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import fbgemm_gpu  # noqa: F401  registers the operators
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+POOLED = "split_embedding_codegen_forward_cpu"
+UPDATE = "split_embedding_backward_codegen_rowwise_adagrad_cpu"
+_FLAGS = "-O3 -march=native -std=c++17 -fno-math-errno -fassociative-math -fno-signed-zeros -fno-trapping-math"
+_SUM, _MEAN = 0, 1  # FBGEMM's pooling modes
+_FLOAT32 = 0  # FBGEMM's number for it
+_LOOKUPS_PER_THREAD = 16384
+USUAL = {name: torch.library.get_kernel(f"fbgemm::{name}", "CPU").call_boxed for name in (POOLED, UPDATE)}
+"""FBGEMM's own kernels; what they take begins with a dispatch key set."""
+_REGISTERED: list[torch.library.Library] = []  # what is registered lives as long as its library
+
+
+class Features(Structure):
+    """The batch, as the source describes it."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("ids", "offsets", "starts", "cumulated_rows", "dims")),
+        ("count", c_int64),
+        ("bags", c_int64),
+        ("mean", c_bool),
+    )
+
+
+@cache
+def use_own_kernels() -> str | None:
+    """Puts the kernels in the place of FBGEMM's, in this process.
+
+    Returns:
+        Why that cannot be done, if so.
+    """
+    try:
+        kernels = load_kernels()
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None)
+        return str(said or error).strip().splitlines()[0]
+    library = torch.library.Library("fbgemm", "IMPL")
+    for name, kernel in ((POOLED, pooled), (UPDATE, rowwise_adagrad)):
+        with warnings.catch_warnings(action="ignore"):  # torch says that something is replaced
+            library.impl(name, partial(kernel, kernels, USUAL[name]), "CPU", with_keyset=True)
+    _REGISTERED.append(library)
+    return None
+
+
+def pooled(
+    kernels: ctypes.CDLL,
+    usual: Callable[..., Tensor],
+    keyset: Any,
+    weights: Tensor,
+    starts: Tensor,
+    dims: Tensor,
+    total_dim: int,
+    cumulated_rows: Tensor,
+    ids: Tensor,
+    offsets: Tensor,
+    pooling: int,
+    weight_of_lookups: Tensor | None,
+    out_type: int,
+) -> Tensor:
+    """FBGEMM's operator `POOLED`: sums or means ``[B, total_dim]`` of each bag's rows."""
+    features = _features(kernels, weights, starts, dims, cumulated_rows, ids, offsets, pooling, weight_of_lookups)
+    if features is None or out_type != _FLOAT32:
+        more = (pooling, weight_of_lookups, out_type)
+        return usual(keyset, weights, starts, dims, total_dim, cumulated_rows, ids, offsets, *more)
+    out = weights.new_empty(features.bags, total_dim)
+    kernels.pooled(byref(features), _at(weights), _at(out), c_int64(total_dim), _threads(ids))
+    return out
+
+
+def rowwise_adagrad(
+    kernels: ctypes.CDLL, usual: Callable[..., None], keyset: Any, *arguments: Any, **named: Any
+) -> None:
+    """FBGEMM's operator `UPDATE`: one step of row-wise Adagrad from the gradients ``[B, total_dim]`` of the pooled rows.
+
+    Its arguments, in FBGEMM's order: gradient, weights, their placements and starts, dims, the largest of them,
+    cumulated_rows, their bits, ids, offsets, pooling, weights of lookups, stochastic rounding, momentum, its placements
+    and starts, rate, and epsilon; then what is refused here if it is not 0 (decay of weights and its kind, a largest norm).
+    """
+    gradient, weights, _, starts, dims, _, cumulated_rows, _, ids, offsets, pooling, of_lookups = arguments[:12]
+    _, momentum, _, momentum_starts, rate, epsilon, *others = arguments[12:]
+    features = _features(kernels, weights, starts, dims, cumulated_rows, ids, offsets, pooling, of_lookups)
+    known = (gradient.dtype, momentum.dtype, momentum_starts.dtype) == (torch.float32, torch.float32, torch.int64)
+    if features is None or not known or gradient.stride(1) != 1 or any((*others, *named.values())):
+        return usual(keyset, *arguments, **named)
+    stride, steps = c_int64(gradient.stride(0)), (c_float(rate.item()), c_float(epsilon))
+    tables = (_at(weights), _at(momentum), _at(momentum_starts))
+    kernels.rowwise_adagrad(byref(features), _at(gradient), stride, *tables, *steps, _threads(ids))
+    return None
+
+
+def _features(
+    kernels: ctypes.CDLL,
+    weights: Tensor,
+    starts: Tensor,
+    dims: Tensor,
+    cumulated_rows: Tensor,
+    ids: Tensor,
+    offsets: Tensor,
+    pooling: int,
+    weight_of_lookups: Tensor | None,
+) -> Features | None:
+    """What the kernels are told of a batch; None if they do not know such."""
+    counts = (starts, cumulated_rows, ids, offsets)
+    if weights.dtype != torch.float32 or dims.dtype != torch.int32 or any(x.dtype != torch.int64 for x in counts):
+        return None
+    if weight_of_lookups is not None or pooling not in (_SUM, _MEAN) or not all(x.is_contiguous() for x in counts):
+        return None
+    count = len(dims) - 1
+    bags = (len(offsets) - 1) // count
+    addresses = (x.data_ptr() for x in (ids, offsets, starts, cumulated_rows, dims))
+    features = Features(*addresses, count, bags, pooling == _MEAN)
+    return features if kernels.in_range(byref(features)) else None
+
+
+def _at(x: Tensor) -> c_void_p:
+    return c_void_p(x.data_ptr())
+
+
+def _threads(ids: Tensor) -> c_int64:
+    return c_int64(max(1, min(torch.get_num_threads(), len(ids) // _LOOKUPS_PER_THREAD)))
+
+
+def load_kernels() -> ctypes.CDLL:
+    """The kernels, compiled if the cache does not have them for this source, compiler and processor.
+
+    Raises:
+        OSError: there is no compiler.
+        subprocess.SubprocessError: it refuses the source.
+    """
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    if shutil.which(compiler[0]) is None:
+        raise FileNotFoundError(f"there is no C++ compiler {compiler[0]!r}; install one, or name it in CXX")
+    made_of = (SOURCE.read_bytes(), compiler, _FLAGS, sorted(torch.cpu.get_capabilities().items()))
+    name = f"cpu_tables-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:20]}.so"
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foundrank" / name
+    if not kept.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / name
+            command = [*compiler, *_FLAGS.split(), "-shared", "-fPIC", "-pthread", "-o", str(fresh), str(SOURCE)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            try:
+                _keep(fresh, kept)
+            except OSError:  # a home that cannot be written: compiled again next time
+                return _typed(ctypes.CDLL(str(fresh)))
+    return _typed(ctypes.CDLL(str(kept)))
+
+
+def _keep(fresh: Path, kept: Path) -> None:
+    """Puts a file where other ranks look for it, whole or not at all."""
+    kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as copy:
+        copy.write(fresh.read_bytes())
+    os.replace(copy.name, kept)
+
+
+def _typed(kernels: ctypes.CDLL) -> ctypes.CDLL:
+    kernels.in_range.restype = c_bool
+    return kernels
