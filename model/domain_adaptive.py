@@ -1,54 +1,9 @@
-"""Per-domain linear maps of rows grouped by domain, and the domain-adaptive layer."""
+"""Parameters that exist once per domain, and the domain-adaptive layer."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
-    """Each row through the linear map of its own domain.
-
-    Args:
-        x: ``[B, I]``, rows grouped by domain.
-        weight: ``[domains, O, I]``.
-        bias: ``[domains, O]``.
-        domain_lengths: rows per domain, zeros included; sums to B.
-
-    Returns:
-        ``[B, O]``.
-    """
-    # Empty domains go through too: with none at all, as when B = 0, the parameters would drop out of the graph.
-    # A product per domain, not one for all: on CPUs torch's grouped_mm takes nearly twice as long at 70 domains.
-    x, weight, bias = as_autocast(x, weight, bias)
-    if len(weight) == 1:
-        return F.linear(x, weight[0], bias[0])
-    parts = zip(x.split(domain_lengths), weight.unbind(), bias.unbind(), strict=True)
-    return torch.cat([F.linear(rows, w, b) for rows, w, b in parts])
-
-
-def grouped_task_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
-    """Each row's vector of each task through the linear map of its own domain and that task.
-
-    Args:
-        x: ``[T, B, I]``, rows grouped by domain.
-        weight: ``[domains, T, O, I]``.
-        bias: ``[domains, T, O]``.
-        domain_lengths: rows per domain, zeros included; sums to B.
-
-    Returns:
-        ``[T, B, O]``.
-    """
-    x, weight, bias = as_autocast(x, weight, bias)
-    parts = zip(x.split(domain_lengths, 1), weight.unbind(), bias.unbind(), strict=True)
-    return torch.cat([torch.baddbmm(b.unsqueeze(1), rows, w.mT) for rows, w, b in parts], 1)
-
-
-def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in the type that autocast, where it is on, would give each product of their parts; once for all parts."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    return tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in tensors)
+from .grouped import grouped_linear
 
 
 def he_uniform(*shape: int) -> Tensor:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .domain_adaptive import as_autocast, grouped_linear, grouped_task_linear, he_uniform, per_domain
+from .domain_adaptive import he_uniform, per_domain
 from .dropout import Dropout
+from .grouped import as_autocast, grouped_linear
 from .relu_networks import EVERY, Columns, relu_networks
 
 
@@ -29,8 +29,8 @@ class Experts(nn.Module):
 
     def forward(self, z: Tensor) -> list[Tensor]:
         """``[B, I]`` -> each expert's ``[B, H]``."""
-        weights, biases = as_autocast(*self.weights), as_autocast(*self.biases)
-        return relu_networks(as_autocast(z), weights, biases, self.dropout, self.learned)
+        weights, biases = ([x.unsqueeze(0) for x in as_autocast(*each)] for each in (self.weights, self.biases))
+        return relu_networks(as_autocast(z), weights, biases, [len(z)], self.dropout, self.learned)
 
 
 class DomainExpert(nn.Module):
@@ -47,9 +47,8 @@ class DomainExpert(nn.Module):
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         """``[B, I]`` -> ``[B, H]``."""
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            z = self.dropout(F.relu(grouped_linear(z, weight, bias, domain_lengths)))
-        return z
+        weights, biases = ([x.unsqueeze(1) for x in as_autocast(*each)] for each in (self.weights, self.biases))
+        return relu_networks(as_autocast(z), weights, biases, domain_lengths, self.dropout)[0]
 
 
 class ExpertGates(nn.Module):
@@ -111,22 +110,11 @@ class Towers(nn.Module):
 
     def forward(self, xs: Sequence[Tensor], domain_lengths: list[int]) -> Tensor:
         """Each task's ``[B, H]`` -> logits ``[B, T]`` float32."""
-        if len(domain_lengths) == 1:
-            return self._of_one_domain(xs)
-        x = torch.stack(list(xs))
-        for weight, bias in zip(self.hidden_weights, self.hidden_biases, strict=True):
-            x = self.dropout(F.relu(grouped_task_linear(x, weight, bias, domain_lengths)))
-        with torch.autocast(x.device.type, enabled=False):
-            parts = zip(x.split(domain_lengths, 1), self.weight.unbind(), self.bias.unbind(), strict=True)
-            logits = [(rows.float() @ w.unsqueeze(2)).squeeze(2).T + b for rows, w, b in parts]
-            return torch.cat(logits)
-
-    def _of_one_domain(self, xs: Sequence[Tensor]) -> Tensor:
         weights, biases = as_autocast(*self.hidden_weights), as_autocast(*self.hidden_biases)
-        hidden = relu_networks(as_autocast(*xs), [w[0] for w in weights], [b[0] for b in biases], self.dropout)
+        hidden = relu_networks(as_autocast(*xs), weights, biases, domain_lengths, self.dropout)
         with torch.autocast(hidden[0].device.type, enabled=False):
-            parts = zip(hidden, self.weight[0].unbind(), self.bias[0].unbind(), strict=True)
-            return torch.stack([rows.float() @ w + b for rows, w, b in parts], 1)
+            of_tasks = zip(hidden, self.weight.split(1, 1), self.bias.split(1, 1), strict=True)
+            return torch.cat([grouped_linear(x.float(), w, b, domain_lengths) for x, w, b in of_tasks], 1)
 
 
 def _weighted_sum(weights: Iterable[Tensor], vectors: Iterable[Tensor]) -> Tensor:

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .domain_adaptive import grouped_linear, he_uniform
+from .domain_adaptive import he_uniform
 from .dropout import Dropout
 from .experts import DomainExpert, ExpertGates, Experts, Towers
+from .grouped import grouped_linear
 from .relu_networks import EVERY, Columns
 
 

@@ -15,61 +15,68 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dropout import Dropout
+from .grouped import gradient_of_rows, gradients_of_parameters, products
 from .precision import fuses
 
 Columns = Sequence[slice]
 EVERY: Columns = (slice(None),)
+_FIRST = 4  # arguments of the function that come before tensors
 
 
 def relu_networks(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
+    domain_lengths: list[int],
     dropout: Dropout,
     learned: Columns = EVERY,
 ) -> list[Tensor]:
-    """E networks of layers ``dropout(ReLU(W x + b))``.
+    """E networks of layers ``dropout(ReLU(W x + b))``, whose W and b are those of each row's domain.
 
     Args:
-        inputs: ``[B, I]``, one that all networks see or each network's own.
-        weights: of each layer ``[E, O, I]``, of the inputs' type.
-        biases: of each layer ``[E, O]``.
+        inputs: ``[B, I]``, rows grouped by domain, one that all networks see or each network's own.
+        weights: of each layer ``[domains, E, O, I]``, of the inputs' type.
+        biases: of each layer ``[domains, E, O]``.
+        domain_lengths: rows per domain, zeros included; sums to B.
         dropout: after every layer.
         learned: columns of the inputs that something is learned from; the gradients of all others are 0.
 
     Returns:
         Each network's ``[B, H]``.
     """
-    return list(_ReluNetworks.apply(dropout, learned, len(inputs), *inputs, *weights, *biases))
+    return list(_ReluNetworks.apply(domain_lengths, dropout, learned, len(inputs), *inputs, *weights, *biases))
 
 
 class _ReluNetworks(torch.autograd.Function):
     """Saves what each layer of each network sees, and what it gives last."""
 
     @staticmethod
-    def forward(ctx: Any, dropout: Dropout, learned: Columns, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, domain_lengths: list[int], dropout: Dropout, learned: Columns, count: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         inputs, weights, biases = _split(tensors, count)
         seen: list[list[Tensor]] = []
-        for number in range(len(weights[0])):
+        for number in range(weights[0].shape[1]):
             xs = [inputs[number % count]]
             for weight, bias in zip(weights, biases, strict=True):
-                xs.append(dropout(_linear_relu(xs[-1], weight[number], bias[number])))
+                xs.append(dropout(_linear_relu(xs[-1], weight[:, number], bias[:, number], domain_lengths)))
             seen.append(xs)
         ctx.save_for_backward(*inputs, *weights, *(x for xs in seen for x in xs[1:]))
         ctx.count, ctx.layers, ctx.scale, ctx.learned = count, len(weights), dropout.scale, learned
+        ctx.domain_lengths = domain_lengths
         return tuple(xs[-1] for xs in seen)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        count, layers = ctx.count, ctx.layers
+        count, layers, lengths = ctx.count, ctx.layers, ctx.domain_lengths
         inputs, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count : count + layers]
         outputs = ctx.saved_tensors[count + layers :]
         of_inputs: list[Tensor | None] = [None] * count
-        wanted = ctx.needs_input_grad[3 + count :]  # weights, then biases; not those that are frozen
+        wanted = ctx.needs_input_grad[_FIRST + count :]  # weights, then biases; not those that are frozen
         of_weights = [torch.empty_like(w) if want else None for w, want in zip(weights, wanted, strict=False)]
         of_biases = [
-            w.new_empty(w.shape[:2]) if want else None for w, want in zip(weights, wanted[layers:], strict=True)
+            w.new_empty(w.shape[:3]) if want else None for w, want in zip(weights, wanted[layers:], strict=True)
         ]
         for number, gradient in enumerate(gradients):
             at = number % count
@@ -79,19 +86,16 @@ class _ReluNetworks(torch.autograd.Function):
             for layer in reversed(range(layers)):
                 if ctx.scale != 1:
                     gradient.mul_(ctx.scale)
-                if (of_weight := of_weights[layer]) is not None:
-                    torch.mm(gradient.T, xs[layer], out=of_weight[number])
-                if (of_bias := of_biases[layer]) is not None:
-                    torch.sum(gradient, 0, out=of_bias[number])
-                weight = weights[layer][number]
+                places = (None if of is None else of[:, number] for of in (of_weights[layer], of_biases[layer]))
+                gradients_of_parameters(gradient, xs[layer], lengths, *places)
+                weight = weights[layer][:, number]
                 if layer:
-                    gradient = gradient @ weight
+                    gradient = gradient_of_rows(gradient, weight, lengths)
                     torch.ops.aten.threshold_backward.grad_input(gradient, xs[layer], 0, grad_input=gradient)
-                elif ctx.needs_input_grad[3 + at]:
-                    weight, so_far = _picked(weight, ctx.learned), of_inputs[at]
-                    of_inputs[at] = gradient @ weight if so_far is None else so_far.addmm_(gradient, weight)
+                elif ctx.needs_input_grad[_FIRST + at]:
+                    of_inputs[at] = gradient_of_rows(gradient, _picked(weight, ctx.learned), lengths, of_inputs[at])
         placed = (g if g is None else _put_back(g, ctx.learned, x) for g, x in zip(of_inputs, inputs, strict=True))
-        return None, None, None, *placed, *of_weights, *of_biases
+        return *(None,) * _FIRST, *placed, *of_weights, *of_biases
 
 
 def _split(tensors: Sequence[Tensor], inputs: int) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
@@ -100,8 +104,8 @@ def _split(tensors: Sequence[Tensor], inputs: int) -> tuple[Sequence[Tensor], Se
 
 
 def _picked(x: Tensor, columns: Columns) -> Tensor:
-    """Some columns of ``[N, I]``."""
-    return x[:, columns[0]] if len(columns) == 1 else torch.cat([x[:, each] for each in columns], 1)
+    """Some columns of ``[..., I]``."""
+    return x[..., columns[0]] if len(columns) == 1 else torch.cat([x[..., each] for each in columns], -1)
 
 
 def _put_back(picked: Tensor, columns: Columns, x: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ def _put_back(picked: Tensor, columns: Columns, x: Tensor) -> Tensor:
     return whole
 
 
-def _linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if fuses(x):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
-    return F.relu_(F.linear(x, weight, bias))
+def _linear_relu(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
+    if len(domain_lengths) == 1 and fuses(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight[0], bias[0], "relu", [], "")
+    return F.relu_(products(x, weight, bias, domain_lengths))

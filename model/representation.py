@@ -12,8 +12,8 @@ from torchrec import KeyedTensor
 from ..data.batch import Batch
 from ..data.layout import HISTORY, Layout
 from ..data.settings import ModelConfig
-from .domain_adaptive import as_autocast
 from .encoder import Encoder
+from .grouped import as_autocast
 from .interaction import cosine_partners, product_partners, text_cosines
 from .relu_networks import EVERY
 

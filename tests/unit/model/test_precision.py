@@ -33,10 +33,10 @@ def test_auto_is_bf16_on_gpus(capabilities):
 def test_bf16_without_its_instructions_multiplies_without_fusing(monkeypatch):
     """oneDNN refuses bfloat16 there."""
     generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(shape, generator=generator) for shape in ((5, 3), (1, 4, 3), (1, 4)))
-    expected = torch.relu(x @ weight[0].T + bias[0])
+    x, weight, bias = (torch.randn(shape, generator=generator) for shape in ((5, 3), (1, 1, 4, 3), (1, 1, 4)))
+    expected = torch.relu(x @ weight[0, 0].T + bias[0, 0])
     monkeypatch.setattr(precision.torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     halves = [tensor.bfloat16() for tensor in (x, weight, bias)]
     assert not fuses(halves[0])
-    (out,) = relu_networks(halves[:1], halves[1:2], halves[2:], Dropout(0.0))
+    (out,) = relu_networks(halves[:1], halves[1:2], halves[2:], [5], Dropout(0.0))
     torch.testing.assert_close(out.float(), expected, atol=0.05, rtol=0.05)
