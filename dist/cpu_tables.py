@@ -25,12 +25,13 @@ from torch import Tensor
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 POOLED = "split_embedding_codegen_forward_cpu"
+POOLED_OF_COPIES = "dense_embedding_codegen_lookup_function"
 UPDATE = "split_embedding_backward_codegen_rowwise_adagrad_cpu"
 _FLAGS = "-O3 -march=native -std=c++17 -fno-math-errno -fassociative-math -fno-signed-zeros -fno-trapping-math"
 _SUM, _MEAN = 0, 1  # FBGEMM's pooling modes
 _FLOAT32 = 0  # FBGEMM's number for it
 _LOOKUPS_PER_THREAD = 16384
-USUAL = {name: torch.library.get_kernel(f"fbgemm::{name}", "CPU").call_boxed for name in (POOLED, UPDATE)}
+USUAL = {name: torch.library.get_kernel(f"fbgemm::{name}", "CPU").call_boxed for name in (POOLED, POOLED_OF_COPIES, UPDATE)}
 """FBGEMM's own kernels; what they take begins with a dispatch key set."""
 _REGISTERED: list[torch.library.Library] = []  # what is registered lives as long as its library
 
@@ -59,7 +60,7 @@ def use_own_kernels() -> str | None:
         said = getattr(error, "stderr", None)
         return str(said or error).strip().splitlines()[0]
     library = torch.library.Library("fbgemm", "IMPL")
-    for name, kernel in ((POOLED, pooled), (UPDATE, rowwise_adagrad)):
+    for name, kernel in ((POOLED, pooled), (POOLED_OF_COPIES, pooled_of_copies), (UPDATE, rowwise_adagrad)):
         with warnings.catch_warnings(action="ignore"):  # torch says that something is replaced
             library.impl(name, partial(kernel, kernels, USUAL[name]), "CPU", with_keyset=True)
     _REGISTERED.append(library)
@@ -89,6 +90,27 @@ def pooled(
     out = weights.new_empty(features.bags, total_dim)
     kernels.pooled(byref(features), _at(weights), _at(out), c_int64(total_dim), _threads(ids))
     return out
+
+
+def pooled_of_copies(
+    kernels: ctypes.CDLL, usual: Callable[..., Tensor], keyset: Any, *arguments: Any, **named: Any
+) -> Tensor:
+    """FBGEMM's operator `POOLED_OF_COPIES`: as `pooled`, of tables that every rank has. Where gradients are wanted it stays FBGEMM's.
+
+    Its arguments, in FBGEMM's order: weights, their starts, dims, their sum and the largest of them, cumulated_rows, their bits,
+    ids, offsets, pooling, weights of lookups, and which features learn; then what is refused here if it says anything (type of
+    the result, batches of several sizes).
+    """
+    weights, starts, dims, total_dim, _, cumulated_rows, _, ids, offsets, pooling, of_lookups, _, *others = arguments
+    said = [value for value in (*others, *named.values()) if value not in (None, _FLOAT32, -1, True)]
+    if torch.is_grad_enabled() or said:
+        return usual(keyset, *arguments, **named)
+
+    def all_of_it(*_: Any) -> Tensor:
+        return usual(keyset, *arguments, **named)
+
+    told = (weights, starts, dims, total_dim, cumulated_rows, ids, offsets, pooling, of_lookups, _FLOAT32)
+    return pooled(kernels, all_of_it, keyset, *told)
 
 
 def rowwise_adagrad(
