@@ -1,6 +1,8 @@
 """Everything about the data that can be known to be wrong before any work starts."""
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -15,6 +17,7 @@ from .values import bad_labels, one_array, vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
 _CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 16, 1024
+_CHECKED_AT_A_TIME = 8  # files
 
 
 def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict[str, dict[str, EventFiles]]:
@@ -80,10 +83,16 @@ def _check_labels(files: EventFiles, columns: list[str]) -> None:
 def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
     """Lengths and values in the first rows of each file."""
     most = max(_CHECKED_ROWS // len(files.files), _CHECKED_ROWS_PER_FILE)
-    for file, groups in zip(files.files, files.group_rows, strict=True):
-        for need in needs if groups else []:
+
+    def check(file: str) -> None:
+        for need in needs:
             for rows in islice(iterate_group(file, 0, [need.name], most), 1):
                 vector_rows(rows[need.name], need.size, f"{file}: column '{need.name}', row group 0")
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _CHECKED_AT_A_TIME)) as pool:
+        with_rows = (file for file, groups in zip(files.files, files.group_rows, strict=True) if groups)
+        for _ in pool.map(check, with_rows):  # in order: of several mistakes the first is told
+            pass
 
 
 def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[bool, str]]:

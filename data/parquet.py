@@ -148,15 +148,15 @@ def check_columns(events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDa
     wrong: dict[str, UserError] = {}
     for file in events.files:
         try:
+            schema = open_parquet(file).schema_arrow  # made anew every time it is asked for
             for need in needs:
-                _check_column(file, need, first_kind)
+                _check_column(file, schema, need, first_kind)
         except UserError as error:
             wrong[file] = error
     return events.without(wrong, policy)
 
 
-def _check_column(file: str, need: ColumnNeed, first_kind: dict[str, tuple[str, str]]) -> None:
-    schema = open_parquet(file).schema_arrow
+def _check_column(file: str, schema: pa.Schema, need: ColumnNeed, first_kind: dict[str, tuple[str, str]]) -> None:
     if need.name not in schema.names:
         raise UserError(
             f"{file}: column '{need.name}'",

@@ -31,7 +31,9 @@ _FLAGS = "-O3 -march=native -std=c++17 -fno-math-errno -fassociative-math -fno-s
 _SUM, _MEAN = 0, 1  # FBGEMM's pooling modes
 _FLOAT32 = 0  # FBGEMM's number for it
 _LOOKUPS_PER_THREAD = 16384
-USUAL = {name: torch.library.get_kernel(f"fbgemm::{name}", "CPU").call_boxed for name in (POOLED, POOLED_OF_COPIES, UPDATE)}
+USUAL = {
+    name: torch.library.get_kernel(f"fbgemm::{name}", "CPU").call_boxed for name in (POOLED, POOLED_OF_COPIES, UPDATE)
+}
 """FBGEMM's own kernels; what they take begins with a dispatch key set."""
 _REGISTERED: list[torch.library.Library] = []  # what is registered lives as long as its library
 
