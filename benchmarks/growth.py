@@ -20,7 +20,7 @@ from foundrank.dist.sections import write_section
 
 from .jobs import Out, Source, Work, run_watched, scored_rate, trained_rate
 from .machine import calibration
-from .speed import write_scoring_input
+from .speed import FAST, write_scoring_input
 from .workload_experiment import write_workload
 
 ROWS = (1_000_000, 5_000_000, 20_000_000)
@@ -107,7 +107,7 @@ def split_domains(work: Path, domains: int) -> None:
 
 
 def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, float]:
-    options = ["-p", ranks, "--set", f"training.precision=bf16;{settings}"]
+    options = ["-p", ranks, "--set", f"training.precision=auto;{settings}"]
     _, memory = run_watched("train", experiment, "--run-dir", run, *options)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {
@@ -170,7 +170,7 @@ def section(found: Figures) -> str:
 
     python -m benchmarks.growth --source WORKLOAD
 
-{calibration()} Plain MMoE, bf16; for domains the full model. Memory is of the largest process, tables included.
+{calibration()} Plain MMoE, {FAST}; for domains the full model. Memory is of the largest process, tables included.
 
 | rows, an epoch on 2 ranks | training, rows/s | peak MB | MB at the start | MB at the end | counting, s | scoring, rows/s | peak MB |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

@@ -9,6 +9,13 @@ import torch
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+def instructions() -> str:
+    """The widest instructions this CPU has for matrix products, as sections and files of figures are named for it."""
+    has = torch.cpu.get_capabilities()
+    kinds = {"amx_bf16": "amx", "avx512_bf16": "avx512-bf16", "avx512_f": "avx512", "avx2": "avx2"}
+    return next((name for capability, name in kinds.items() if has.get(capability)), "cpu")
+
+
 def calibration() -> str:
     """Cores and speed, as a sentence."""
     rates = ", ".join(f"{matmul_gflops(dtype):.0f} in {name}" for name, dtype in DTYPES.items())

@@ -25,11 +25,12 @@ from foundrank.model.embeddings import materialise
 from foundrank.model.foundation import Foundation
 
 from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_ranks, spread
-from .machine import matmul_gflops, stream_gbytes
-from .speed import trained_once
+from .machine import DTYPES, instructions, matmul_gflops, stream_gbytes
+from .speed import FAST, trained_once
 from .training_step import open_reader
 
-SETTINGS = "training.precision=bf16"
+SETTINGS = f"training.precision={FAST}"
+_DTYPE = {"bf16": "bfloat16", "fp32": "float32"}[FAST]
 _PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "baddbmm", "_linear_pointwise")
 
 
@@ -110,7 +111,7 @@ def roofline(
     job = ["--experiment", work / "plain.yaml", "--run-dir", run]
     rounds = []
     for _ in range(repeats):
-        found = {"gflops": matmul_gflops(torch.bfloat16), "gbytes": stream_gbytes()}
+        found = {"gflops": matmul_gflops(DTYPES[_DTYPE]), "gbytes": stream_gbytes()}
         found["plain"] = run_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"]
         found["step"] = run_ranks("benchmarks.training_step", *job, "--set", SETTINGS)["samples_per_s"]
         found["empty"] = run_ranks("benchmarks.training_step", *job, "--set", SETTINGS, "--empty")["samples_per_s"]
@@ -118,8 +119,9 @@ def roofline(
         print(json.dumps(found), flush=True)
         rounds.append(found)
     kept = {"batch": counted(work / "plain.yaml", run), "rounds": rounds}
-    (out.parent / "benchmarks" / "roofline.json").write_text(json.dumps(kept, indent=1) + "\n")
-    write_section(out, "roofline", section(kept, repeats))
+    name = f"roofline-{instructions()}"
+    (out.parent / "benchmarks" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    write_section(out, name, section(kept, repeats))
 
 
 def section(kept: dict[str, Any], repeats: int) -> str:
@@ -131,7 +133,7 @@ def section(kept: dict[str, Any], repeats: int) -> str:
     products, operands = batch["flop"] * product, batch["operands"] * byte
     decode, loop = batch["rows"] / every["decode"], RANKS * batch["rows"] / every["empty"]
     of_products = {
-        f"matrix products, bfloat16: {batch['flop'] / 1e9:.1f} GFLOP": products,
+        f"matrix products, {_DTYPE}: {batch['flop'] / 1e9:.1f} GFLOP": products,
         f"their operands and results: {batch['operands'] / 1e6:.0f} MB": operands,
     }
     work = of_products | {
@@ -151,12 +153,12 @@ def section(kept: dict[str, Any], repeats: int) -> str:
         return "\n".join(lines)
 
     share = every["step"] * (loop + products + operands) / (RANKS * batch["rows"])
-    return f"""## The roofline of a step
+    return f"""## The roofline of a step with {instructions()}
 
     python -m benchmarks.roofline --source WORKLOAD --repeats {repeats}
 
 A batch of {batch["rows"]:,} rows on each of {RANKS} ranks through the plain MMoE. Work is counted; the rates are measured on all
-cores in each round: {spread(every["gflops"], 0)} GFLOP/s in a product of 1024 x 1024 bfloat16 matrices, {spread(every["gbytes"], 0)} GB/s of a copy
+cores in each round: {spread(every["gflops"], 0)} GFLOP/s in a product of 1024 x 1024 {_DTYPE} matrices, {spread(every["gbytes"], 0)} GB/s of a copy
 into memory that is there already. Bytes are what operators read and write, were nothing kept in caches. Medians of {repeats} rounds.
 
 | the work of a batch | ms | rows/s if this and all above took no longer | × plain TorchRec loop, fp32 |

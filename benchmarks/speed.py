@@ -3,7 +3,8 @@
     python -m benchmarks.speed --source FOLDER --repeats 7
 
 FOLDER is what the workload generator wrote. Every run is a job of its own, the runs of all contestants take turns, and
-rates are compared within a round. What was measured is kept as JSON in docs/benchmarks/.
+rates are compared within a round. What was measured is kept as JSON in docs/benchmarks/; each kind of CPU has a section and a file
+of its own, named for its instructions. Where they have no bfloat16, all is float32.
 """
 
 import json
@@ -19,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 import typer
 
 from foundrank.dist.sections import write_section
+from foundrank.model.precision import chosen_precision
 
 from .jobs import (
     RANKS,
@@ -36,26 +39,28 @@ from .jobs import (
     spread,
     trained_rate,
 )
-from .machine import DTYPES, copy_gbytes, matmul_gflops
+from .machine import DTYPES, copy_gbytes, instructions, matmul_gflops
 from .workload_experiment import write_workload
 
 STEPS = 160
 PLAIN = "plain TorchRec loop, fp32"
-STEP = "step alone, plain MMoE, bf16"
-DECODING = "step beside a bare decode, plain MMoE, bf16"
-WHOLE = "end to end, plain MMoE, bf16"
-LINES = {  # contestant -> what its rate is divided by
+FAST = chosen_precision("auto", torch.device("cpu"))
+STEP = f"step alone, plain MMoE, {FAST}"
+DECODING = f"step beside a bare decode, plain MMoE, {FAST}"
+WHOLE = f"end to end, plain MMoE, {FAST}"
+BARE, READER = "bare decode, one thread", "reader, one thread"
+LINES = {  # contestant -> what its rate is divided by; the first two of plain MMoE may be one
     PLAIN: None,
     "step alone, plain MMoE, fp32": PLAIN,
     STEP: PLAIN,
-    "step alone, full model, bf16": STEP,
+    f"step alone, full model, {FAST}": STEP,
     DECODING: STEP,
     "end to end, plain MMoE, fp32": PLAIN,
     WHOLE: PLAIN,
-    "end to end, full model, bf16": WHOLE,
-    "bare decode, one thread": None,
-    "reader, one thread": "bare decode, one thread",
-    "scoring, bf16": PLAIN,
+    f"end to end, full model, {FAST}": WHOLE,
+    BARE: None,
+    READER: BARE,
+    f"scoring, {FAST}": PLAIN,
 }
 
 
@@ -80,8 +85,9 @@ def speed(
                 print(f"round {repeat + 1}: {name}: {rate:,.0f} rows/s", flush=True)
     kept = {"rates": found, "startup_s": startups, "machine": rates, "cores": os.cpu_count()}
     (out.parent / "benchmarks").mkdir(exist_ok=True)
-    (out.parent / "benchmarks" / "speed.json").write_text(json.dumps(kept, indent=1) + "\n")
-    write_section(out, "speed", section(kept, repeats))
+    name = f"speed-{instructions()}"
+    (out.parent / "benchmarks" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    write_section(out, name, section(kept, repeats))
 
 
 def trained_once(source: Path, work: Path) -> Path:
@@ -90,7 +96,7 @@ def trained_once(source: Path, work: Path) -> Path:
     run = work / "run"
     if not (run / "report.html").exists():
         shutil.rmtree(run, ignore_errors=True)
-        run_foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=bf16")
+        run_foundrank("train", work / "plain.yaml", "--run-dir", run, "-p", RANKS, "--set", "training.precision=auto")
     return run
 
 
@@ -117,11 +123,17 @@ def _contestants(
         said = run_foundrank("score", run, work / "input", work / "scores", "-p", RANKS)
         return (scored_rate(said),)
 
-    plain, *others = LINES
-    jobs = [lambda: (run_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)]
-    jobs += [step("plain", "fp32"), step("plain", "bf16"), step("full", "bf16"), step("plain", "bf16", "--decode")]
-    jobs += [whole("plain", "fp32"), whole("plain", "bf16"), whole("full", "bf16"), reading, scoring]
-    names = [(plain,), *((name,) for name in others[:7]), tuple(others[7:9]), (others[9],)]
+    def plain() -> tuple[float, ...]:
+        return (run_ranks("benchmarks.plain_torchrec", "--source", source)["samples_per_s"],)
+
+    jobs: list[Callable[[], tuple[float, ...]]] = [plain]
+    names: list[tuple[str, ...]] = [(PLAIN,)]
+    for timed, what in ((step, "step alone"), (whole, "end to end")):
+        for model, precision in dict.fromkeys([("plain", "fp32"), ("plain", FAST), ("full", FAST)]):
+            jobs.append(timed(model, precision))
+            names.append((f"{what}, {'plain MMoE' if model == 'plain' else 'full model'}, {precision}",))
+    jobs += [step("plain", FAST, "--decode"), reading, scoring]
+    names += [(DECODING,), (BARE, READER), (f"scoring, {FAST}",)]
     return list(zip(names, jobs, strict=True))
 
 
@@ -167,7 +179,7 @@ def section(kept: dict[str, Any], repeats: int) -> str:
     machine = "; ".join(
         f"{name} {spread(np.array([one[name] for one in kept['machine']]), 0)}" for name in kept["machine"][0]
     )
-    return f"""## Measured
+    return f"""## Measured with {instructions()}
 
     python -m benchmarks.speed --source WORKLOAD --repeats {repeats}
 
@@ -178,7 +190,7 @@ matrices on all cores, and GB/s of a copy: {machine}.
 | --- | ---: | ---: | --- |
 {chr(10).join(lines)}
 
-End to end ÷ step alone, plain MMoE, bf16: {spread(whole / step)}; ÷ step beside a bare decode: {spread(whole / decoding)}.
+End to end ÷ step alone, plain MMoE, {FAST}: {spread(whole / step)}; ÷ step beside a bare decode: {spread(whole / decoding)}.
 
 Start-up in seconds, medians: {"; ".join(f"{part} {seconds:.1f}" for part, seconds in startup.items())}."""
 

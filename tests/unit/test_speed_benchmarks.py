@@ -6,21 +6,20 @@ import torch
 from benchmarks import roofline
 from benchmarks.growth import WORKLOAD, _link
 from benchmarks.jobs import run_watched
-from benchmarks.speed import LINES, PLAIN, section
+from benchmarks.speed import FAST, LINES, PLAIN, STEP, WHOLE, section
 
 
 def test_rates_are_compared_within_a_round():
     rates = {name: [300.0, 200.0, 100.0] for name in LINES}
-    rates["end to end, plain MMoE, bf16"] = [600.0, 500.0, 400.0]
+    rates[WHOLE] = [600.0, 500.0, 400.0]
     parts = {"checks": 1.0, "command to first step": 9.0}
     kept = {"rates": rates, "startup_s": [parts] * 3, "machine": [{"copy": 7.0}] * 3, "cores": 2}
     lines = section(kept, 3).splitlines()
-    (line,) = [line for line in lines if line.startswith("| end to end, plain MMoE, bf16")]
-    assert line == f"| end to end, plain MMoE, bf16 | 500 | 400–600 | 2.50 (2.00–4.00) × {PLAIN} |"
-    whole = (
-        "End to end ÷ step alone, plain MMoE, bf16: 2.50 (2.00–4.00); ÷ step beside a bare decode: 2.50 (2.00–4.00)."
-    )
-    assert whole in lines
+    (line,) = [line for line in lines if line.startswith(f"| {WHOLE}")]
+    assert line == f"| {WHOLE} | 500 | 400–600 | 2.50 (2.00–4.00) × {PLAIN} |"
+    shares = "2.50 (2.00–4.00); ÷ step beside a bare decode: 2.50 (2.00–4.00)."
+    assert f"End to end ÷ step alone, plain MMoE, {FAST}: {shares}" in lines
+    assert {f"step alone, plain MMoE, {precision}" for precision in ("fp32", FAST)} <= {STEP, *LINES}
 
 
 @pytest.mark.parametrize(("share", "links"), [(0.5, 2), (1, 4), (2.5, 10)])
