@@ -73,4 +73,5 @@ def test_bytes_per_rank_are_those_of_a_real_training(small, sharding: str):
     )
     for reckoned, held, tables, tables_held in run_ranks(reckoned_and_held, RANKS, experiment):
         assert tables == tables_held
-        assert reckoned == pytest.approx(held, rel=0.1)
+        # Of rows between ranks more is held at a time when one rank is late.
+        assert reckoned == pytest.approx(held, rel=0.15 if sharding == "row_wise" else 0.1)
