@@ -153,7 +153,8 @@ def _features(
         return None
     if weight_of_lookups is not None or pooling not in (_SUM, _MEAN) or not all(x.is_contiguous() for x in counts):
         return None
-    count = len(dims) - 1
+    if not (count := len(dims) - 1):
+        return None
     bags = (len(offsets) - 1) // count
     addresses = (x.data_ptr() for x in (ids, offsets, starts, cumulated_rows, dims))
     features = Features(*addresses, count, bags, pooling == _MEAN)
