@@ -35,10 +35,6 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
-    if experiment.training.precision == "bf16" and not has_bf16(device):
-        print(
-            "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
-        )
     events = check_events(experiment)
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
@@ -56,6 +52,10 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     encoder = EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
     statistics = replace(statistics, profiles=domain_profiles(encoder, train))
     create_run(run, experiment, statistics, train)
+    if experiment.training.precision == "bf16" and not has_bf16(device):
+        print(
+            "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
+        )
     for name, of_domain in events.items():
         for split, files in of_domain.items():
             tell_set_aside(f"{name}, {split}", files)
