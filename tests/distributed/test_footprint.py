@@ -1,5 +1,8 @@
 """What `foundrank plan` reckons a rank will hold is what ranks that train do hold."""
 
+from bisect import bisect_left
+from statistics import median_low
+
 import pytest
 from torch.profiler import ProfilerActivity, profile, record_function
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
@@ -47,14 +50,18 @@ def reckoned_and_held(runtime: Runtime, experiment: Experiment) -> tuple[float, 
 
 
 def peak(profiled: profile) -> int:
-    """The most bytes that were allocated at a time in the steps; making the tables takes more for a moment."""
+    """The most bytes that were allocated at a time in a step, the median of the steps; making the tables takes more for a moment.
+
+    Not the most of all: where one rank is late, the other holds for a moment what it cannot send yet.
+    """
     events = profiled.profiler.kineto_results.events()  # type: ignore[union-attr]
-    first = min(e.start_ns() for e in events if e.name() == STEP)
-    held = most = 0
+    starts = sorted(e.start_ns() for e in events if e.name() == STEP)
+    held, most = 0, [0] * (len(starts) + 1)
     for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
         held += event.nbytes()
-        most = max(most, held if event.start_ns() > first else 0)
-    return most
+        step = bisect_left(starts, event.start_ns())
+        most[step] = max(most[step], held)
+    return median_low(most[1:])
 
 
 @pytest.mark.parametrize("sharding", ["table_wise", "column_wise", "row_wise"])
@@ -73,5 +80,4 @@ def test_bytes_per_rank_are_those_of_a_real_training(small, sharding: str):
     )
     for reckoned, held, tables, tables_held in run_ranks(reckoned_and_held, RANKS, experiment):
         assert tables == tables_held
-        # Of rows between ranks more is held at a time when one rank is late.
-        assert reckoned == pytest.approx(held, rel=0.15 if sharding == "row_wise" else 0.1)
+        assert reckoned == pytest.approx(held, rel=0.1)

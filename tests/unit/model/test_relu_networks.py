@@ -64,6 +64,8 @@ def test_in_bfloat16_they_are_near_what_they_are_in_float32(lengths, count):
     torch.manual_seed(0)
     inputs, (weights, biases), dropout = _inputs(count, rows=64), _parameters(domains=len(lengths)), Dropout(0.0)
     narrow = [[x.detach().bfloat16().requires_grad_() for x in xs] for xs in (inputs, weights, biases)]
+    # From the values that bfloat16 has: a rounded weight may put a unit on the other side of 0.
+    inputs, weights, biases = [[x.detach().float().requires_grad_() for x in xs] for xs in narrow]
     wanted = _layer_by_layer(inputs, weights, biases, lengths, dropout)
     found = relu_networks(*narrow, lengths, dropout)
     for ours, theirs in zip(
@@ -72,7 +74,7 @@ def test_in_bfloat16_they_are_near_what_they_are_in_float32(lengths, count):
         strict=True,
     ):
         assert ours.dtype == torch.bfloat16
-        assert (ours.float() - theirs).norm() < 0.2 * theirs.norm()  # a unit near 0 may be on the other side
+        assert (ours.float() - theirs).norm() < 0.1 * theirs.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
