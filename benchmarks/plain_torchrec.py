@@ -99,7 +99,9 @@ def _layers(size: int, widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def shard_plain(cardinalities: dict[str, int], dense: int, batch_size: int) -> tuple[nn.Module, CombinedOptimizer]:
+def shard_plain(
+    cardinalities: dict[str, int], dense: int, batch_size: int, device: torch.device
+) -> tuple[nn.Module, CombinedOptimizer]:
     """The sharded model and its optimizers, as the golden-training example makes them."""
     torch.manual_seed(2026)
     model = PlainMMoE(cardinalities, dense)
@@ -108,13 +110,13 @@ def shard_plain(cardinalities: dict[str, int], dense: int, batch_size: int) -> t
     topology = TopologyFactory.create_topology(
         TrainerConfig(world_size=ranks, local_world_size=ranks),
         HardwareConfig(ddr_cap_bytes=16 << 30),
-        KernelConfig(compute_device="cpu"),
+        KernelConfig(compute_device=device.type),
     )
     planner = EmbeddingShardingPlanner(
         topology=topology, batch_size=batch_size, storage_reservation=FixedPercentageStorageReservation(0.25)
     )
     plan = planner.collective_plan(model, pg=torch_dist.group.WORLD)
-    sharded = DistributedModelParallel(model, device=torch.device("cpu"), plan=plan)
+    sharded = DistributedModelParallel(model, device=device, plan=plan)
     dense_optimizer = KeyedOptimizerWrapper(
         dict(in_backward_optimizer_filter(sharded.named_parameters())), lambda p: torch.optim.Adam(p, lr=2e-3)
     )
@@ -156,6 +158,12 @@ def plain_batch(table: pa.Table) -> PlainBatch:
     return PlainBatch(sparse, torch.from_numpy(dense), torch.from_numpy(labels))
 
 
+def _wait_for_all(cuda: bool) -> None:
+    torch_dist.barrier()
+    if cuda:
+        torch.cuda.synchronize()
+
+
 def cardinalities_of(source: Path) -> dict[str, int]:
     """Key -> rows of its table."""
     schema = json.loads((source / "schema.json").read_text())
@@ -172,11 +180,17 @@ def main(
 ) -> None:
     """Trains and prints samples per second of all ranks together."""
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    torch_dist.init_process_group("gloo")
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    torch_dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     rank, ranks = torch_dist.get_rank(), torch_dist.get_world_size()
     held = read_batches(source, batch_size, batches, rank, ranks)
-    sharded, optimizer = shard_plain(cardinalities_of(source), held[0].dense.shape[1], batch_size)
-    pipeline = TrainPipelineSparseDist(sharded, optimizer, torch.device("cpu"), execute_all_batches=True)  # type: ignore[arg-type]
+    if cuda:
+        held = [batch.pin_memory() for batch in held]
+    sharded, optimizer = shard_plain(cardinalities_of(source), held[0].dense.shape[1], batch_size, device)
+    pipeline = TrainPipelineSparseDist(sharded, optimizer, device, execute_all_batches=True)  # type: ignore[arg-type]
 
     def endless() -> Iterator[PlainBatch]:
         while True:
@@ -185,11 +199,11 @@ def main(
     iterator = endless()
     for _ in range(warm_up):
         pipeline.progress(iterator)
-    torch_dist.barrier()
+    _wait_for_all(cuda)
     started = time.perf_counter()
     for _ in range(steps):
         pipeline.progress(iterator)
-    torch_dist.barrier()
+    _wait_for_all(cuda)
     seconds = time.perf_counter() - started
     if rank == 0:
         print(json.dumps({"samples_per_s": steps * batch_size * ranks / seconds, "ranks": ranks}), flush=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -89,6 +90,8 @@ def step_only(
         keep_to_own_cores(runtime.device)
         reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)
         held = list(itertools.islice(reader.batches(plan), batches))
+        if runtime.device.type == "cuda":
+            held = [batch.pin_memory() for batch in held]
         if without_network:
             Dense.forward = empty
         sharded = shard(encoder.layout, loaded, runtime)
@@ -99,22 +102,29 @@ def step_only(
             sys.setswitchinterval(SWITCH_SECONDS)
             iterator = prefetch(decoding(held, loaded), loaded.training.prefetch_batches)
 
-        def take(count: int) -> float:
+        def together() -> None:
             runtime.barrier()
+            if runtime.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        def take(count: int) -> float:
+            together()
             started = time.perf_counter()
             for _ in range(count):
                 optimizer.set_progress(0.5)
                 pipeline.progress(iterator)
-            runtime.barrier()
+            together()
             return time.perf_counter() - started
 
         take(warm_up)
         seconds = take(steps)
         if trace:
-            with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            on_gpu = runtime.device.type == "cuda"
+            with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as profiler:
                 take(5)
             if runtime.is_main:
-                print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=45))
+                spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+                print(profiler.key_averages().table(sort_by=spent, row_limit=45))
         rows = sum(held[step % len(held)].rows for step in range(steps)) * runtime.world_size
         if runtime.is_main:
             print(json.dumps({"samples_per_s": rows / seconds, "ranks": runtime.world_size}), flush=True)

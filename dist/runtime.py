@@ -174,17 +174,37 @@ def _keep_freed_memory() -> None:
             set_option(option, size)
 
 
+def _own_gpu() -> int:
+    """The number of this rank's GPU.
+
+    Raises:
+        UserError: the machine has fewer GPUs than ranks.
+    """
+    local, ranks = of_machine()
+    gpus = torch.cuda.device_count()
+    if ranks > gpus:
+        raise UserError(
+            "the number of processes",
+            f"is {ranks} on a machine with {gpus} GPU(s), and each takes a GPU of its own",
+            f"Start {gpus} (-p {gpus}, --nproc_per_node {gpus}), or set CUDA_VISIBLE_DEVICES='' to train on CPUs.",
+        )
+    return local
+
+
 @contextmanager
 def start() -> Iterator[Runtime]:
     """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
 
     NCCL with a GPU per rank where there is one, else gloo.
+
+    Raises:
+        UserError: fewer GPUs than ranks, or a launcher that would get stuck.
     """
     # Arrow's own allocator asks for huge pages and gives them back at once: zeroing them took a third of reading.
     pa.set_memory_pool(pa.system_memory_pool())
     _keep_freed_memory()
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    device = torch.device("cuda", _own_gpu()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"

@@ -243,6 +243,17 @@ def test_a_gpu_gives_the_same_directions(monkeypatch):
     assert cut == also_cut
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["folder", "decoder_folder"])
+def test_float32_on_a_gpu_gives_a_cpu_s_vectors(kind, request):
+    where = request.getfixturevalue(kind)
+    on_gpu = encoder(where, normalize=False)
+    assert (on_gpu.device.type, on_gpu.precision) == ("cuda", "fp32")
+    expected = np.stack([plain(where, text, on_gpu.pooling) for text in TEXTS])
+    np.testing.assert_allclose(on_gpu.encode(TEXTS)[0], expected, atol=2e-3)
+
+
 def test_settings_that_cannot_be_asked_for_are_no_absent_settings(monkeypatch):
     def fails(*arguments, **options):
         raise OSError("connection lost")
