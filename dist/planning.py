@@ -108,8 +108,9 @@ def plan_tables(
         UserError: no plan fits, or the experiment asks for a kind of sharding the tables are too small for.
     """
     kind = experiment.training.sharding
-    # Between processes on CPUs, a whole table on one rank moves the least data; the planner knows GPUs' networks only.
-    whole = kind == "auto" and ranks.device == "cpu" and len(layout.tables) >= ranks.count
+    # Between processes on CPUs, a whole table on one rank moves the least data; the planner knows GPUs' networks only. Where
+    # there is one rank it may choose to sort ids by the rank that has them.
+    whole = kind == "auto" and (ranks.device == "cpu" or ranks.count == 1) and len(layout.tables) >= ranks.count
     if whole and (plan := plan_of_kinds(model, layout, experiment, ranks, sharder, [ShardingType.TABLE_WISE.value])):
         return plan
     plan = plan_of_kinds(model, layout, experiment, ranks, sharder, None if kind == "auto" else [kind])

@@ -43,8 +43,13 @@ def shard(
         parameter.requires_grad_(name not in learning or bool(learning[name].any()))
     sharder = table_sharder(experiment.training)
     plan = runtime.on_main(lambda: plan_tables(model, layout, experiment, ranks_of(runtime), sharder).sharding)
+    model.dense.to(runtime.device)
     sharded = DistributedModelParallel(
-        model, device=runtime.device, plan=plan, sharders=[sharder, *get_default_sharders()[1:]]
+        model,
+        device=runtime.device,
+        plan=plan,
+        sharders=[sharder, *get_default_sharders()[1:]],
+        init_data_parallel=runtime.world_size > 1,
     )
     _initialise(sharded, experiment)
     return sharded
@@ -61,6 +66,7 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
     _prepare_kernels(runtime)
     model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
     sharder = table_sharder(experiment.training)
+    model.dense.to(runtime.device)
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # TorchRec warns that a table which is on every rank is not sharded

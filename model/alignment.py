@@ -14,6 +14,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from .stacked import domain_members
+
 MIN_ROWS = 2
 MMD_ROWS = 64
 
@@ -23,11 +25,13 @@ def js_divergence(z: Tensor, domain_lengths: list[int]) -> Tensor:
 
     p_d, the distribution of domain d over the K coordinates, is the mean of softmax(z) over its rows.
     """
-    parts = [rows for rows in z.softmax(1).split(domain_lengths) if len(rows) >= MIN_ROWS]
-    if len(parts) < 2:
+    present = sum(rows >= MIN_ROWS for rows in domain_lengths)
+    if present < 2:
         return z.new_zeros(())
-    p = torch.stack([rows.mean(0) for rows in parts])
-    return _entropy(p.mean(0)) - _entropy(p).mean()
+    members = domain_members(domain_lengths, z.device).T.float()
+    rows = members.sum(1, keepdim=True)
+    p, takes_part = (members @ z.softmax(1)) / rows.clamp_min(1), (rows >= MIN_ROWS).float()
+    return _entropy((p * takes_part).sum(0) / present) - (_entropy(p) * takes_part[:, 0]).sum() / present
 
 
 def mmd(z: Tensor, domain_lengths: list[int]) -> Tensor:

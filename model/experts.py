@@ -11,6 +11,7 @@ from .domain_adaptive import he_uniform, per_domain
 from .dropout import Dropout
 from .grouped import as_autocast, grouped_linear
 from .relu_networks import EVERY, Columns, relu_networks
+from .stacked import mixtures, of_own_domain
 
 
 class Experts(nn.Module):
@@ -65,7 +66,7 @@ class ExpertGates(nn.Module):
         scores = grouped_linear(z, self.weight.flatten(1, 2), self.bias.flatten(1), domain_lengths)
         # Rows last: a softmax over a few values that lie side by side is slow.
         gates = scores.float().T.reshape(tasks, count, -1).softmax(1).to(experts[0].dtype)
-        return list(_Mixtures.apply(gates, *experts))
+        return mixtures(gates, experts) if z.is_cuda else list(_Mixtures.apply(gates, *experts))
 
 
 class _Mixtures(torch.autograd.Function):
@@ -113,6 +114,9 @@ class Towers(nn.Module):
         weights, biases = as_autocast(*self.hidden_weights), as_autocast(*self.hidden_biases)
         hidden = relu_networks(as_autocast(*xs), weights, biases, domain_lengths, self.dropout)
         with torch.autocast(hidden[0].device.type, enabled=False):
+            if hidden[0].is_cuda:
+                every = torch.bmm(torch.stack(hidden).float(), self.weight.permute(1, 2, 0)) + self.bias.T[:, None]
+                return of_own_domain(every.permute(1, 2, 0), domain_lengths)
             of_tasks = zip(hidden, self.weight.split(1, 1), self.bias.split(1, 1), strict=True)
             return torch.cat([grouped_linear(x.float(), w, b, domain_lengths) for x, w, b in of_tasks], 1)
 

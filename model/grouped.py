@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .stacked import fits_stacked, grouped_product
+
 
 def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
     """Each row through the linear map of its own domain.
@@ -28,6 +30,8 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list
     x, weight, bias = as_autocast(x, weight, bias)
     if len(weight) == 1:
         return F.linear(x, weight[0], bias[0])
+    if fits_stacked(x, *weight.shape[:2]):
+        return grouped_product(x, weight, bias, domain_lengths)
     return _GroupedLinear.apply(x, weight, bias, domain_lengths)
 
 

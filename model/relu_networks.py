@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from .dropout import Dropout
 from .grouped import gradient_of_rows, gradients_of_parameters, products
 from .precision import fuses
+from .stacked import fits_stacked, stacked_relu_networks
 
 Columns = Sequence[slice]
 EVERY: Columns = (slice(None),)
@@ -39,11 +40,14 @@ def relu_networks(
         biases: of each layer ``[domains, E, O]``.
         domain_lengths: rows per domain, zeros included; sums to B.
         dropout: after every layer.
-        learned: columns of the inputs that something is learned from; the gradients of all others are 0.
+        learned: columns of the inputs that something is learned from; nobody asks for the gradients of the others, which
+            may be 0.
 
     Returns:
         Each network's ``[B, H]``.
     """
+    if fits_stacked(inputs[0], len(weights[0]), *(weight.shape[2] for weight in weights)):
+        return stacked_relu_networks(inputs, weights, biases, domain_lengths, dropout)
     return list(_ReluNetworks.apply(domain_lengths, dropout, learned, len(inputs), *inputs, *weights, *biases))
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 
@@ -55,6 +54,8 @@ class Bucket:
 @contextmanager
 def s3_bucket(name: str) -> Iterator[Bucket]:
     """Starts a server on a free port of this machine, with one bucket; this process and its children use it."""
+    from moto.server import ThreadedMotoServer  # takes a second to import
+
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
