@@ -127,6 +127,7 @@ def _sparse(
         values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),
         lengths=torch.from_numpy(lengths.reshape(-1)),
         stride=padded,
+        length_per_key=lengths.sum(1).tolist(),  # or TorchRec would fetch them from the GPU, in every step
     )
 
 

@@ -10,7 +10,7 @@ from ..data.errors import UserError
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
 from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, console, names
-from .launch import TRY_AGAIN, default_processes, launched
+from .launch import TRY_AGAIN, check_gpus, default_processes, launched
 
 
 def embed(
@@ -68,6 +68,7 @@ def train(
     if not launched():
         from .prepare import prepare
 
+        check_gpus(processes or default_processes())
         prepare(loaded, folder)  # in this process first: a mistake is told once, and no rank is started for it
     if _spawned(processes):
         return
@@ -221,6 +222,7 @@ def _spawned(processes: int | None) -> bool:
     from .launch import spawn
 
     count = processes or default_processes()
+    check_gpus(count)
     if count == 1:
         return False
     code = spawn(sys.argv[1:], count)

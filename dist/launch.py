@@ -7,6 +7,8 @@ import sys
 import uuid
 from collections.abc import Sequence
 
+from ..data.errors import UserError
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send some time before they kill: Kubernetes and Slurm the first; Slurm the second, with --signal=USR1@SECONDS."""
 
@@ -58,6 +60,23 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
             return TRY_AGAIN  # every command goes on when it is run again
         return 128 + error.sigval  # as a shell says it
     return 0
+
+
+def check_gpus(processes: int) -> None:
+    """Makes sure that each of some ranks on this machine has a GPU of its own, where it has any.
+
+    Raises:
+        UserError: more ranks than GPUs.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus and processes > gpus:
+        raise UserError(
+            "the number of processes",
+            f"is {processes} on a machine with {gpus} GPU(s), and each takes one of its own",
+            f"Start {gpus} (-p {gpus}, --nproc_per_node {gpus}), or set CUDA_VISIBLE_DEVICES='' to use CPUs.",
+        )
 
 
 def default_processes() -> int:

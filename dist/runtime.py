@@ -16,7 +16,7 @@ import torch
 import torch.distributed as torch_dist
 
 from ..data.errors import UserError
-from .launch import launched
+from .launch import check_gpus, launched
 
 _T = TypeVar("_T")
 _TIMEOUT = timedelta(minutes=30)
@@ -174,23 +174,6 @@ def _keep_freed_memory() -> None:
             set_option(option, size)
 
 
-def _own_gpu() -> int:
-    """The number of this rank's GPU.
-
-    Raises:
-        UserError: the machine has fewer GPUs than ranks.
-    """
-    local, ranks = of_machine()
-    gpus = torch.cuda.device_count()
-    if ranks > gpus:
-        raise UserError(
-            "the number of processes",
-            f"is {ranks} on a machine with {gpus} GPU(s), and each takes a GPU of its own",
-            f"Start {gpus} (-p {gpus}, --nproc_per_node {gpus}), or set CUDA_VISIBLE_DEVICES='' to train on CPUs.",
-        )
-    return local
-
-
 def _add_up_in_one_order() -> None:
     """Has GPUs give the same sums every time, FBGEMM's of gradients included; what cannot is told once and goes on."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -211,7 +194,9 @@ def start() -> Iterator[Runtime]:
     pa.set_memory_pool(pa.system_memory_pool())
     _keep_freed_memory()
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", _own_gpu()) if cuda else torch.device("cpu")
+    local, ranks = of_machine()
+    check_gpus(ranks)
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
         _add_up_in_one_order()

@@ -1,0 +1,17 @@
+import pytest
+
+from foundrank.data.errors import UserError
+from foundrank.dist.launch import check_gpus
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_more_ranks_than_gpus_are_refused(monkeypatch, gpus):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    check_gpus(gpus)
+    with pytest.raises(UserError, match=rf"is {gpus + 1} on a machine with {gpus} GPU\(s\).*\n?.*-p {gpus}"):
+        check_gpus(gpus + 1)
+
+
+def test_without_gpus_there_may_be_any_number_of_ranks(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    check_gpus(64)
