@@ -20,8 +20,15 @@ _CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 16, 1024
 _CHECKED_AT_A_TIME = 8  # files
 
 
-def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict[str, dict[str, EventFiles]]:
-    """Checks the files, columns, types and labels of every domain.
+def check_events(
+    experiment: Experiment, splits: Sequence[str] = SPLITS, values: bool = True
+) -> dict[str, dict[str, EventFiles]]:
+    """Checks the files, columns, types, labels and vectors of every domain.
+
+    Args:
+        experiment: whose events they are.
+        splits: which of them.
+        values: whether labels and vectors are looked at too, which takes time.
 
     Returns:
         domain -> split -> its files, for the splits the domain has.
@@ -48,7 +55,7 @@ def check_events(experiment: Experiment, splits: Sequence[str] = SPLITS) -> dict
                     f"the {len(files.files)} file(s) matching '{pattern}' hold no rows",
                     "Remove the domain or give it events.",
                 )
-            if not policy.skips:
+            if values and not policy.skips:
                 _check_labels(files, [need.name for need in needs if need.holds == LABEL])
                 _check_vectors(files, [need for need in needs if need.holds == VECTOR])
             events[name][split] = files

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from .assemble import assemble
-from .batch import Batch
 from .beside import ragged_domains
 from .catalog import read_catalog_features
 from .columns import comes_from_catalog, needed_columns
@@ -23,6 +22,9 @@ from .text_store import check_text_store, open_text_store, text_store_folder
 from .times import ragged_ages
 from .values import keep, numbers, ragged_keys, take_ragged, vector_rows
 from .vocabulary import KeyIndex, Vocabulary
+
+if TYPE_CHECKING:
+    from .batch import Batch
 
 
 @dataclass
@@ -144,8 +146,10 @@ class EventEncoder:
         at = index.lookup(keys)
         return np.where((at >= 0) if valid is None else valid & (at >= 0), row_of_key[at], -1)
 
-    def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> Batch:
+    def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> "Batch":
         """One batch of encoded rows; arguments as of `assemble.assemble`."""
+        from .assemble import assemble  # TorchRec comes with it, which what checks and counts does not wait for
+
         return assemble(
             parts, self.layout, self.text_vectors, padded, self._item_counts, candidates, self._item_features
         )

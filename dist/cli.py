@@ -1,6 +1,7 @@
 """The command line: ``foundrank COMMAND``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from .cli_jobs import embed, evaluate, recommend, score, train
 from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
 from .cli_plan import plan
 from .ending import end, end_failed, end_on_interrupt, quiet
+
+quiet()  # before the libraries are imported, here or by what ranks are forked from
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",
@@ -123,7 +126,6 @@ def schema(
 
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
-    quiet()
     end_on_interrupt()
     try:
         app()
@@ -131,6 +133,18 @@ def main() -> None:
         end_failed(error)
     except SystemExit as done:
         end(done)
+
+
+def run_rank(arguments: Sequence[str]) -> None:
+    """``foundrank ARGUMENTS`` as one of several ranks, in a process made for it; a failure ends the process."""
+    end_on_interrupt()
+    try:
+        app(list(arguments))
+    except Exception as error:
+        end_failed(error)
+    except SystemExit as done:
+        if done.code:
+            end(done)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ..data.errors import UserError
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
 from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, console, names
-from .launch import TRY_AGAIN, check_gpus, default_processes, launched
+from .launch import TRY_AGAIN, check_gpus, default_processes, launched, preload
 
 
 def embed(
@@ -23,6 +23,8 @@ def embed(
     processes: Processes = None,
 ) -> None:
     """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
+    if not check:
+        preload("foundrank.dist.embed", processes)
     loaded = load_experiment(experiment, set_ or [])
     if check:
         from .preflight import check_embedding
@@ -56,6 +58,8 @@ def train(
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
+    if not check:
+        preload("foundrank.dist.train", processes)
     loaded = load_experiment(experiment, set_ or [])
     run = run or str(Path("runs") / loaded.name)
     folder = mirrored(run, "work")
@@ -95,6 +99,8 @@ def evaluate(
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
+    if not check:
+        preload("foundrank.dist.evaluate", processes)
     from .checkpoint_folder import best
     from .run_folder import open_experiment
 
@@ -151,6 +157,8 @@ def score(
     processes: Processes = None,
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
+    if not check:
+        preload("foundrank.dist.score", processes)
     from .prepare import tell_set_aside
     from .run_folder import open_experiment
     from .score_plan import ScoringJob, plan_parts
@@ -192,6 +200,8 @@ def recommend(
     processes: Processes = None,
 ) -> None:
     """Write the items that suit each user best, of all there are, with a run that has learned model.next_item."""
+    if not check:
+        preload("foundrank.dist.recommend", processes)
     from .recommend import RecommendJob, plan_recommendations
     from .recommend import recommend as work
 

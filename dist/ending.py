@@ -33,11 +33,16 @@ def end_on_interrupt() -> None:
 
 
 def _interrupted(*_: object) -> NoReturn:
+    _end_children()
+    _tell_interrupted()
+    os._exit(INTERRUPTED)
+
+
+def _end_children() -> None:
+    """Ends what this process has started and still runs: ranks, or what they would have been forked from."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    _tell_interrupted()
-    os._exit(INTERRUPTED)
 
 
 def _tell_interrupted() -> None:
@@ -51,6 +56,7 @@ def end_failed(error: Exception) -> None:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
     if not launched():
+        _end_children()
         raise error
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
@@ -61,6 +67,7 @@ def end_failed(error: Exception) -> None:
 def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
     if not launched():
+        _end_children()
         if done.code == INTERRUPTED:
             _tell_interrupted()
         raise done
@@ -87,5 +94,7 @@ def _tell(error: UserError) -> NoReturn:
     console.print(shown(f"error: {error.where}"), style="bold red", markup=False)
     console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
     sys.stderr.flush()
+    if not launched():
+        _end_children()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(2)

@@ -18,10 +18,43 @@ INTERRUPTED = 128 + signal.SIGINT
 TRY_AGAIN = 75
 """Exit status of what was asked to stop and goes on when it is run again; EX_TEMPFAIL of sysexits.h."""
 
+_PREPARED = "FOUNDRANK_PREPARED"
+
 
 def launched() -> bool:
     """Whether a launcher such as torchrun started this process as one of several."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def prepared() -> bool:
+    """Whether the process that started this one as a rank has just checked what it will work on."""
+    return _PREPARED in os.environ
+
+
+def as_prepared(arguments: Sequence[str]) -> None:
+    """What a rank of `spawn` begins with."""
+    from .cli import run_rank
+
+    os.environ[_PREPARED] = "1"
+    run_rank(arguments)
+
+
+def preload(module: str, processes: int | None) -> None:
+    """Has ranks' imports begin, in a process that `spawn` forks the ranks from; meanwhile this one can check and count.
+
+    Not where there are GPUs: what their libraries begin does not survive a fork.
+
+    Args:
+        module: what a rank will import.
+        processes: how many ranks were asked for, if any were.
+    """
+    if launched() or processes is None or processes == 1 or _has_gpus():
+        return
+    from multiprocessing import forkserver, set_forkserver_preload
+
+    _set_threads(processes)
+    set_forkserver_preload(["foundrank.dist.cli", module])
+    forkserver.ensure_running()
 
 
 def spawn(arguments: Sequence[str], processes: int) -> int:
@@ -35,7 +68,7 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    _set_threads(processes)
     for name in ("", ".agent.server.api"):  # a rank says itself why it failed, and the signal is the user's
         logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
     config = LaunchConfig(
@@ -46,10 +79,11 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
+        start_method="spawn" if _has_gpus() else "forkserver",
         signals_to_handle=",".join(["SIGINT", "SIGHUP", "SIGQUIT", *(one.name for one in SIGNALS)]),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "foundrank.dist.cli", *arguments)
+        elastic_launch(config, as_prepared)(list(arguments))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
@@ -60,6 +94,14 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
             return TRY_AGAIN  # every command goes on when it is run again
         return 128 + error.sigval  # as a shell says it
     return 0
+
+
+def _has_gpus() -> bool:
+    return any(os.path.exists(driver) for driver in ("/dev/nvidiactl", "/dev/kfd"))
+
+
+def _set_threads(processes: int) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
 def check_gpus(processes: int) -> None:

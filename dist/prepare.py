@@ -20,6 +20,7 @@ from ..data.profiles import domain_profiles
 from ..data.settings import TrainingConfig
 from ..data.statistics import SKIPPED, count
 from ..model.precision import has_bf16
+from .launch import prepared
 from .pretrained import pretrained
 from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run
 
@@ -35,7 +36,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
-    events = check_events(experiment)
+    events = check_events(experiment, values=not prepared())
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
         check_same_events(run, train)

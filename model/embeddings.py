@@ -30,10 +30,16 @@ def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | s
             embedding_dim=embedding_dim,
             feature_names=[key for key in layout.keys if layout.table_of[key] == table],
             pooling=PoolingType.MEAN,
+            init_fn=_left_as_it_is,
         )
         for table, rows in layout.tables.items()
     ]
     return EmbeddingBagCollection(tables=configs, device=torch.device(device))
+
+
+def _left_as_it_is(table: Tensor) -> Tensor:
+    """In place of TorchRec's own initial values, which `initialise_table` would write over."""
+    return table
 
 
 def initial_rows(table: str, seed: int, rows: Tensor, columns: range, dim: int) -> Tensor:
