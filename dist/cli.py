@@ -11,12 +11,11 @@ from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
+from . import quiet  # noqa: F401
 from .cli_jobs import embed, evaluate, recommend, score, train
 from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
 from .cli_plan import plan
-from .ending import end, end_failed, end_on_interrupt, quiet
-
-quiet()  # before the libraries are imported, here or by what ranks are forked from
+from .ending import end, end_failed, end_on_interrupt
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",

@@ -1,13 +1,11 @@
 """How a command ends: what it says of an error, and the status it leaves with."""
 
 import errno
-import logging
 import os
 import signal
 import sys
 import time
 import traceback
-import warnings
 from contextlib import suppress
 from typing import NoReturn
 
@@ -76,14 +74,6 @@ def end(done: SystemExit) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
-
-
-def quiet() -> None:
-    """Keeps the libraries' notes to their own developers out of a user's terminal."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
-    for name in ("torch.fx", "torchrec", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _tell(error: UserError) -> NoReturn:

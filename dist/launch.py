@@ -42,18 +42,17 @@ def as_prepared(arguments: Sequence[str]) -> None:
 def preload(module: str, processes: int | None) -> None:
     """Has ranks' imports begin, in a process that `spawn` forks the ranks from; meanwhile this one can check and count.
 
-    Not where there are GPUs: what their libraries begin does not survive a fork.
-
     Args:
         module: what a rank will import.
         processes: how many ranks were asked for, if any were.
     """
-    if launched() or processes is None or processes == 1 or _has_gpus():
+    if launched() or processes is None or processes == 1 or not _forks():
         return
     from multiprocessing import forkserver, set_forkserver_preload
 
     _set_threads(processes)
-    set_forkserver_preload(["foundrank.dist.cli", module])
+    # Not the command line's own module: where it is the main one, every rank runs it once more.
+    set_forkserver_preload(["foundrank.dist.quiet", "foundrank.dist.cli_jobs", module])
     forkserver.ensure_running()
 
 
@@ -69,8 +68,9 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _set_threads(processes)
-    for name in ("", ".agent.server.api"):  # a rank says itself why it failed, and the signal is the user's
-        logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
+    # A rank says itself why it failed, and the signal is the user's.
+    for name in ("distributed.elastic", "distributed.elastic.agent.server.api", "multiprocessing.spawn"):
+        logging.getLogger(f"torch.{name}").setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -79,7 +79,7 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
-        start_method="spawn" if _has_gpus() else "forkserver",
+        start_method="forkserver" if _forks() else "spawn",
         signals_to_handle=",".join(["SIGINT", "SIGHUP", "SIGQUIT", *(one.name for one in SIGNALS)]),
     )
     try:
@@ -96,8 +96,9 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
     return 0
 
 
-def _has_gpus() -> bool:
-    return any(os.path.exists(driver) for driver in ("/dev/nvidiactl", "/dev/kfd"))
+def _forks() -> bool:
+    """Whether ranks can be forked: what the libraries of GPUs begin does not survive that, nor what macOS's own do."""
+    return sys.platform == "linux" and not any(os.path.exists(driver) for driver in ("/dev/nvidiactl", "/dev/kfd"))
 
 
 def _set_threads(processes: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from ..jobs.commands import COMMAND, ENVIRONMENT
+from ..jobs.commands import COMMAND, ENVIRONMENT, ranks_of
 
 HANGS = 120.0  # seconds after which a command that should have ended counts as hanging
 _SMALL = 2048  # bytes: no checkpoint, part or shard is smaller
@@ -148,7 +148,7 @@ def _start(command: Command, log: Path, limit: int | None = None) -> subprocess.
 def _strike(process: subprocess.Popen, fault: str, draw: random.Random) -> None:
     try:
         family = psutil.Process(process.pid).children(recursive=True)
-        ranks = [one for one in family if "foundrank.dist.cli" in one.cmdline()]
+        ranks = ranks_of(process)
         if fault == TERMINATE:
             process.send_signal(signal.SIGTERM)
         elif fault == KILL_RANK:

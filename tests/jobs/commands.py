@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 Here = Callable[..., tuple[int, str]]
 COMMAND = [sys.executable, "-m", "foundrank.dist.cli"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -26,6 +28,12 @@ def foundrank(*arguments: object, status: int = 0, timeout: float = 180) -> subp
     )
     assert done.returncode == status, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The ranks that a command has started, rank 0 first."""
+    servers = [one for one in psutil.Process(process.pid).children() if "forkserver" in " ".join(one.cmdline())]
+    return sorted((rank for server in servers for rank in server.children()), key=lambda rank: rank.pid)
 
 
 def settings(*changes: str) -> list[str]:

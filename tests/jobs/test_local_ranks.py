@@ -8,16 +8,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .commands import COMMAND, ENVIRONMENT, settings
+from .commands import COMMAND, ENVIRONMENT, ranks_of, settings
 from .test_train_again import wait_until
 
 FAULT = """
 import os
-if os.environ.get("RANK") == "1":
-    import torch
-    def backward(*_, **__):
+import torch
+usual = torch.Tensor.backward
+def backward(*arguments, **options):
+    if os.environ.get("RANK") == "1":
         raise ZeroDivisionError("of this rank")
-    torch.Tensor.backward = backward
+    return usual(*arguments, **options)
+torch.Tensor.backward = backward
 """
 
 
@@ -37,14 +39,14 @@ def test_ctrl_c_ends_every_process(world: Path, tmp_path: Path, processes: int):
     log = tmp_path / "run" / "metrics.jsonl"
     wait_until(lambda: log.is_file() and log.read_text().count("\n") > 1, launcher)
     all_of_it = psutil.Process(launcher.pid).children(recursive=True)
-    assert len([one for one in all_of_it if "train" in one.cmdline()]) == (0 if processes == 1 else processes)
+    assert len(ranks_of(launcher)) == (0 if processes == 1 else processes)
     os.killpg(launcher.pid, signal.SIGINT)
     _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
     assert errors.endswith("interrupted: run the same command again, it goes on\n")
     assert "Traceback" not in errors, errors
     assert "signal" not in errors
-    assert not [one for one in all_of_it if one.is_running()]
+    assert not [one for one in all_of_it if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_the_rank_that_failed_is_told_alone(world: Path, tmp_path: Path):
@@ -55,3 +57,13 @@ def test_the_rank_that_failed_is_told_alone(world: Path, tmp_path: Path):
     assert errors.count("Traceback") == 1
     assert "rank 1 failed:\nTraceback" in errors
     assert errors.endswith("ZeroDivisionError: of this rank\n")
+
+
+def test_a_mistake_leaves_no_process_behind(world: Path, tmp_path: Path):
+    """Not even the one that ranks would have been forked from, which is still busy importing."""
+    command = [*COMMAND, "train", str(world), "--run-dir", str(tmp_path / "run"), "--set", "model.widht=8", "-p", "2"]
+    with (tmp_path / "said").open("w") as said:  # not a pipe, which whatever is left would keep open
+        launcher = subprocess.Popen(command, start_new_session=True, stderr=said)
+        assert launcher.wait(60) == 2
+    left = [one for one in psutil.process_iter(["pid", "status"]) if os.getsid(one.pid) == launcher.pid]
+    assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]

@@ -5,9 +5,7 @@ import signal
 import subprocess
 import time
 
-import psutil
-
-from .commands import COMMAND, ENVIRONMENT, foundrank, settings
+from .commands import COMMAND, ENVIRONMENT, foundrank, ranks_of, settings
 from .test_train_again import losses, wait_until
 
 
@@ -19,8 +17,7 @@ def test_a_training_with_a_rank_that_stands_still_ends_and_names_it(embedded, tm
     with said.open("w") as file:
         process = subprocess.Popen(command, env=ENVIRONMENT, stdout=file, stderr=file)
     wait_until(lambda: (run / "metrics.jsonl").is_file() and len(losses(run)) > 2, process)
-    ranks = [one for one in psutil.Process(process.pid).children() if "train" in one.cmdline()]
-    still = next(one for one in ranks if one.environ()["RANK"] == "1")
+    [_, still] = ranks_of(process)
     os.kill(still.pid, signal.SIGSTOP)
     wait_until(lambda: "no step in 4 s" in said.read_text(), process)
     time.sleep(1)

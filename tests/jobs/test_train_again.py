@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from .commands import COMMAND, ENVIRONMENT, foundrank
+from .commands import COMMAND, ENVIRONMENT, foundrank, ranks_of
 
 
 def losses(run: Path) -> list[tuple[int, float, dict[str, float]]]:
@@ -23,7 +23,7 @@ def test_a_killed_training_goes_on_where_it_was(run, embedded, train_arguments, 
         [*COMMAND, *map(str, command)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_until(lambda: list(killed.glob("checkpoints/*/COMMITTED")), process)
-    # The launcher's ranks outlive it: all of them are ended, as when a machine goes down.
+    # All of it is ended at once, as when a machine goes down.
     for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         one.kill()
     process.wait()
@@ -51,8 +51,7 @@ def test_a_training_asked_to_stop_saves_and_goes_on_where_it_was(run, embedded, 
         if told == signal.SIGTERM:
             process.send_signal(told)  # the launcher, as kubelet does
         else:
-            ranks = [one for one in psutil.Process(process.pid).children() if "train" in one.cmdline()]
-            ranks[1].send_signal(told)  # one rank knows, all stop
+            ranks_of(process)[1].send_signal(told)  # one rank knows, all stop
         said, errors = process.communicate(timeout=60)
         assert process.returncode == 75, errors
         step = max(int(path.parent.name.removeprefix("step_")) for path in stopped.glob("checkpoints/*/COMMITTED"))
