@@ -123,3 +123,17 @@ def test_gradients_of_mixtures_are_right():
     experts = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(E)]
     assert torch.autograd.gradcheck(lambda *xs: gates(z.detach(), xs, [3, 2]), experts)
     assert torch.autograd.gradcheck(lambda x: gates(x, experts, [3, 2]), z, eps=1e-2, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize("rows", [0, 7, 2048, 5000])
+@pytest.mark.parametrize("count", [1, E])
+def test_without_a_graph_they_give_the_same(count, rows, share):
+    inputs, (weights, biases), dropout = _inputs(count, rows), _parameters(), Dropout(share).eval()
+    wanted = relu_networks(inputs, weights, biases, [rows], dropout)
+    with torch.no_grad():
+        found = relu_networks(inputs, weights, biases, [rows], dropout)
+        silenced = relu_networks(inputs, weights, biases, [rows], dropout.train())
+    for one, other, some in zip(found, wanted, silenced, strict=True):
+        torch.testing.assert_close(one, other)
+        assert not share or rows < 100 or (some == 0).float().mean() > 0.3
