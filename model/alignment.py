@@ -14,7 +14,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from .stacked import domain_members
+from .stacked import domain_members, domain_sums
 
 MIN_ROWS = 2
 MMD_ROWS = 64
@@ -28,9 +28,8 @@ def js_divergence(z: Tensor, domain_lengths: list[int]) -> Tensor:
     present = sum(rows >= MIN_ROWS for rows in domain_lengths)
     if present < 2:
         return z.new_zeros(())
-    members = domain_members(domain_lengths, z.device).T.float()
-    rows = members.sum(1, keepdim=True)
-    p, takes_part = (members @ z.softmax(1)) / rows.clamp_min(1), (rows >= MIN_ROWS).float()
+    rows = domain_members(domain_lengths, z.device).sum(0)[:, None]
+    p, takes_part = domain_sums(z.softmax(1), domain_lengths) / rows.clamp_min(1), (rows >= MIN_ROWS).float()
     return _entropy((p * takes_part).sum(0) / present) - (_entropy(p) * takes_part[:, 0]).sum() / present
 
 

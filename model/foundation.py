@@ -22,6 +22,7 @@ from .loss import multitask_loss
 from .precision import chosen_precision
 from .relu_networks import EVERY
 from .representation import ItemsOnly, Owners, SideBySide
+from .stacked import to_rows
 
 
 class Foundation(nn.Module):
@@ -145,7 +146,7 @@ class Dense(nn.Module):
         self, pooled: KeyedTensor, batch: Batch, history: Callable[[Tensor], Tensor] | None
     ) -> tuple[Tensor, dict[str, Any]]:
         lengths = batch.domain_lengths
-        domains = self.domain_embedding.index_select(0, batch.domains)
+        domains = to_rows(self.domain_embedding, lengths)
         x, gates, off = self.represent(pooled, batch, domains, history)
         z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
         seen = z if self.adaptive is None else F.relu(self.norm(z))

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.batch import Batch
+from .stacked import domain_sums
 
 
 def multitask_loss(
@@ -29,7 +30,6 @@ def multitask_loss(
         each = F.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="none")
         each = each.masked_fill(~batch.label_mask, 0.0)
         loss = (each * task_weights[batch.domains]).sum() / denominator
-        zeros = torch.zeros_like(task_weights)
-        sums = zeros.index_add(0, batch.domains, each.detach())
-        counts = zeros.index_add(0, batch.domains, batch.label_mask.float())
+        sums = domain_sums(each.detach(), batch.domain_lengths)
+        counts = domain_sums(batch.label_mask.float(), batch.domain_lengths)
     return loss, sums, counts

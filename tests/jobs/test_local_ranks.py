@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from .commands import COMMAND, ENVIRONMENT, ranks_of, settings
-from .test_train_again import wait_until
+from .test_train_again import losses, wait_until
 
 FAULT = """
 import os
@@ -23,9 +23,16 @@ torch.Tensor.backward = backward
 """
 
 
-def training(world: Path, run: Path, processes: int, **environment: str) -> subprocess.Popen[str]:
-    """A long training in a process group of its own, as a terminal starts it."""
-    changes = settings("model.aspects=[id, sparse]", "training.epochs=1000", "training.checkpoint_every=100000")
+WITH_GPUS = """
+import os
+usual = os.path.exists
+os.path.exists = lambda path: path == "/dev/nvidiactl" or usual(path)
+"""
+
+
+def training(world: Path, run: Path, processes: int, epochs: int = 1000, **environment: str) -> subprocess.Popen[str]:
+    """A training in a process group of its own, as a terminal starts it."""
+    changes = settings("model.aspects=[id, sparse]", f"training.epochs={epochs}", "training.checkpoint_every=100000")
     command = [*COMMAND, "train", str(world), "--run-dir", str(run), *changes, "-p", str(processes)]
     return subprocess.Popen(
         command, env=ENVIRONMENT | environment, start_new_session=True, text=True,
@@ -67,3 +74,18 @@ def test_a_mistake_leaves_no_process_behind(world: Path, tmp_path: Path):
         assert launcher.wait(60) == 2
     left = [one for one in psutil.process_iter(["pid", "status"]) if os.getsid(one.pid) == launcher.pid]
     assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_ranks_that_cannot_be_forked_learn_the_same(world: Path, tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(WITH_GPUS)
+    anew = training(world, tmp_path / "anew", 2, epochs=1, PYTHONPATH=str(tmp_path))
+    log = tmp_path / "anew" / "metrics.jsonl"
+    wait_until(log.is_file, anew)
+    assert not ranks_of(anew)
+    _, errors = anew.communicate(timeout=120)
+    assert anew.returncode == 0, errors
+    forked = training(world, tmp_path / "forked", 2, epochs=1)
+    wait_until((tmp_path / "forked" / "metrics.jsonl").is_file, forked)
+    assert len(ranks_of(forked)) == 2
+    forked.communicate(timeout=120)
+    assert losses(tmp_path / "anew") == losses(tmp_path / "forked")
