@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -31,14 +32,19 @@ def end_on_interrupt() -> None:
 
 
 def _interrupted(*_: object) -> NoReturn:
-    _end_children()
+    _kill(psutil.Process().children(recursive=True))
     _tell_interrupted()
     os._exit(INTERRUPTED)
 
 
-def _end_children() -> None:
-    """Ends what this process has started and still runs: ranks, or what they would have been forked from."""
-    for process in psutil.Process().children(recursive=True):
+def _end_fork_server() -> None:
+    """Ends what ranks would have been forked from, were there no mistake; busy with importing, it would outlive this process."""
+    with suppress(psutil.NoSuchProcess):
+        _kill([one for one in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(one.cmdline())])
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -54,7 +60,7 @@ def end_failed(error: Exception) -> None:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
     if not launched():
-        _end_children()
+        _end_fork_server()
         raise error
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
@@ -65,7 +71,7 @@ def end_failed(error: Exception) -> None:
 def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
     if not launched():
-        _end_children()
+        _end_fork_server()
         if done.code == INTERRUPTED:
             _tell_interrupted()
         raise done
@@ -85,6 +91,6 @@ def _tell(error: UserError) -> NoReturn:
     console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
     sys.stderr.flush()
     if not launched():
-        _end_children()
+        _end_fork_server()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(2)
