@@ -2,12 +2,14 @@
 
 import errno
 import os
+import shutil
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from multiprocessing import util
 from typing import NoReturn
 
 import psutil
@@ -37,10 +39,14 @@ def _interrupted(*_: object) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
-def _end_fork_server() -> None:
-    """Ends what ranks would have been forked from, were there no mistake; busy with importing, it would outlive this process."""
+def _end_fork_server() -> bool:
+    """Ends what ranks would be forked from, which outlives this process while it is busy importing. Whether there was one."""
     with suppress(psutil.NoSuchProcess):
-        _kill([one for one in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(one.cmdline())])
+        children = psutil.Process().children()
+        servers = [one for one in children if "multiprocessing.forkserver" in " ".join(one.cmdline())]
+        _kill(servers)
+        return bool(servers)
+    return False
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:
@@ -90,7 +96,7 @@ def _tell(error: UserError) -> NoReturn:
     console.print(shown(f"error: {error.where}"), style="bold red", markup=False)
     console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
     sys.stderr.flush()
-    if not launched():
-        _end_fork_server()
+    if not launched() and _end_fork_server():
+        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)  # where it listened; there are no ranks yet
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(2)

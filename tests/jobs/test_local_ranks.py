@@ -83,12 +83,15 @@ def test_the_rank_that_failed_is_told_alone(world: Path, tmp_path: Path):
     assert errors.endswith("ZeroDivisionError: of this rank\n")
 
 
-def test_a_mistake_leaves_no_process_behind(world: Path, tmp_path: Path):
+def test_a_mistake_leaves_nothing_behind(world: Path, tmp_path: Path):
     """Not even the one that ranks would have been forked from, which is still busy importing."""
     command = [*COMMAND, "train", str(world), "--run-dir", str(tmp_path / "run"), "--set", "model.widht=8", "-p", "2"]
+    (tmp_path / "tmp").mkdir()
+    environment = ENVIRONMENT | {"TMPDIR": str(tmp_path / "tmp")}
     with (tmp_path / "said").open("w") as said:  # not a pipe, which whatever is left would keep open
-        launcher = subprocess.Popen(command, start_new_session=True, stderr=said)
+        launcher = subprocess.Popen(command, start_new_session=True, stderr=said, env=environment)
         assert launcher.wait(60) == 2
+    assert not list((tmp_path / "tmp").iterdir())
     assert not still_there([one for one in psutil.process_iter() if os.getsid(one.pid) == launcher.pid])
 
 
