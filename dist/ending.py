@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import signal
 import sys
 import time
@@ -97,6 +96,6 @@ def _tell(error: UserError) -> NoReturn:
     console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
     sys.stderr.flush()
     if not launched() and _end_fork_server():
-        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)  # where it listened; there are no ranks yet
+        util._run_finalizers()  # type: ignore[attr-defined]  # multiprocessing's own, which os._exit leaves out: a folder
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(2)
