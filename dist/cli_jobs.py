@@ -67,12 +67,12 @@ def train(
         from .cluster import read_cluster
         from .preflight import check_training, ranks_here
 
-        here = ranks_here(processes or default_processes()) if cluster is None else None
+        here = ranks_here(_count(processes)) if cluster is None else None
         return _passed(check_training(loaded, folder, here or read_cluster(cluster).ranks))
     if not launched():
         from .prepare import prepare
 
-        check_gpus(processes or default_processes())
+        _count(processes)
         prepare(loaded, folder)  # in this process first: a mistake is told once, and no rank is started for it
     if _spawned(processes):
         return
@@ -225,14 +225,24 @@ def _passed(told: list[str]) -> None:
     print("\n".join([*told, "checks passed"]))
 
 
+def _count(processes: int | None) -> int:
+    """How many ranks were asked for, or are usual here.
+
+    Raises:
+        UserError: more than there are GPUs.
+    """
+    count = processes or default_processes()
+    check_gpus(count)
+    return count
+
+
 def _spawned(processes: int | None) -> bool:
     """Runs this very command on several ranks, if it should; True when that has been done."""
     if launched():
         return False
     from .launch import spawn
 
-    count = processes or default_processes()
-    check_gpus(count)
+    count = _count(processes)
     if count == 1:
         return False
     code = spawn(sys.argv[1:], count)
