@@ -16,7 +16,7 @@ from .storage import expand_glob
 from .values import bad_labels, one_array, vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
-_CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 16, 1024
+_CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 14, 1024
 _CHECKED_AT_A_TIME = 8  # files
 
 

@@ -1,6 +1,5 @@
 """Arrow columns as NumPy arrays: ids, ragged lists, numbers and vectors, with one meaning of "missing" each."""
 
-import fbgemm_gpu  # noqa: F401  its operators
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,6 +56,8 @@ def keep(values: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> Ragged:
 
 def take_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Ragged:
     """Rows of a ragged array; row -1 is an empty one."""
+    import fbgemm_gpu  # noqa: F401  its operators; slow to import, and what checks and counts does without
+
     values = values[offsets[0] : offsets[-1]]  # of a slice, the offsets begin where it does
     lengths = np.zeros(len(offsets), np.int64)
     np.subtract(offsets[1:], offsets[:-1], out=lengths[:-1])

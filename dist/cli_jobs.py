@@ -77,7 +77,6 @@ def train(
     if _spawned(processes):
         return
     from .preemption import Preemption
-    from .report import write_report
     from .runtime import start
     from .train import train as work
 
@@ -86,6 +85,8 @@ def train(
         if runtime.is_main and stopped_after is not None:
             print(f"stopped after step {stopped_after}, as asked to; the same command again goes on from there")
         elif runtime.is_main:
+            from .report import write_report  # matplotlib comes with it, which the first step need not wait for
+
             print(f"wrote {run}; report: {shown(write_report(folder))}\nnext: foundrank evaluate {run}")
         runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
     if stopped_after is not None:
@@ -121,7 +122,6 @@ def evaluate(
     if _spawned(processes):
         return
     from .evaluate import evaluate_run
-    from .report import write_report
     from .runtime import start
     from .tables import print_evaluation, print_next_item
 
@@ -133,6 +133,8 @@ def evaluate(
                 print_next_item(result["next_item"], console())
             if result["skipped"]:
                 print(f"{result['skipped']:,} bad rows are in no metric")
+            from .report import write_report
+
             print(f"report: {shown(write_report(folder))}")
 
 

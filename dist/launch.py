@@ -1,5 +1,6 @@
 """Starting R processes of a command on this machine."""
 
+import gc
 import logging
 import os
 import signal
@@ -35,6 +36,7 @@ def as_prepared(arguments: Sequence[str]) -> None:
     """What a rank of `spawn` begins with."""
     from .cli import run_rank
 
+    gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
     os.environ[_PREPARED] = "1"
     run_rank(arguments)
 

@@ -20,10 +20,11 @@ from .launch import check_gpus, launched
 
 _T = TypeVar("_T")
 _TIMEOUT = timedelta(minutes=30)
-_MALLOC_OPTIONS = {  # malloc.h: bytes free at the end of the heap that are given back; asked for at once; kept out of the heap
-    -1: 2**31 - 1,
-    -2: 64 * 2**20,
-    -3: 32 * 2**20,
+_MALLOC_OPTIONS = {  # malloc.h
+    -1: 2**31 - 1,  # bytes free at the end of the heap that are given back
+    -2: 64 * 2**20,  # bytes asked for at once
+    -3: 32 * 2**20,  # bytes of a block that is kept out of the heap
+    -8: 1,  # heaps: what one thread frees another can use
 }
 
 

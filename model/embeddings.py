@@ -9,7 +9,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
 from ..data.layout import Layout
 
-_BLOCK_CELLS = 1 << 22  # cells hashed at a time: about 100 MB of int64 temporaries
+_BLOCK_CELLS = 1 << 16  # cells hashed at a time: temporaries of half a megabyte, which a core's cache holds
 _LOW_BITS = {shift: (1 << (64 - shift)) - 1 for shift in (27, 30, 31, 41)}
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from foundrank.data.errors import UserError
@@ -15,3 +18,16 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch, gpus):
 def test_without_gpus_there_may_be_any_number_of_ranks(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     check_gpus(64)
+
+
+@pytest.mark.parametrize(
+    "modules, not_needed",
+    [
+        ("foundrank.dist.cli, foundrank.dist.prepare", ["torchrec", "fbgemm_gpu"]),  # what launches a training
+        ("foundrank.dist.train, foundrank.dist.preemption", ["matplotlib"]),  # what trains
+    ],
+)
+def test_a_job_begins_without_what_takes_long_to_import(modules: str, not_needed: list[str]):
+    code = f"import sys, {modules}; print([name for name in {not_needed} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -32,3 +32,33 @@ def test_freed_memory_is_kept_for_what_comes_next():
     if usual < 50_000:
         pytest.skip("this system takes no memory back, or has huge pages")
     assert kept < usual / 10
+
+
+OF_TWO_THREADS = """
+import resource
+from threading import Thread
+import torch
+from foundrank.dist.runtime import start
+
+def touch():
+    blocks = [torch.ones(5 << 20) for _ in range(4)]
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+with start():
+    began = faults()
+    thread = Thread(target=touch)
+    thread.start()
+    thread.join()
+    between = faults()
+    touch()
+    print(between - began, faults() - between)
+"""
+
+
+def test_what_one_thread_frees_another_can_use():
+    """Four blocks of 20 MB are 20,000 pages, in which the main thread's then fit."""
+    done = subprocess.run([sys.executable, "-c", OF_TWO_THREADS], capture_output=True, text=True, check=True)
+    of_thread, of_main = map(int, done.stdout.split())
+    assert of_main < of_thread / 10
