@@ -25,7 +25,7 @@ from .runtime import Runtime
 from .score_plan import DOMAIN, Part, ScoringJob, plan_parts, succeed, unfinished, write_part
 from .sharding import replicate, shard
 
-_ROWS = 8192  # scored at a time
+_ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
 
 def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
@@ -86,7 +86,8 @@ class _Scorer:
         tasks, domains = encoder.layout.tasks, encoder.experiment.domains
         self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
         self._like = [self._names.index(name) for name in job.like]
-        self._padded = padded_rows(_ROWS, len(self._names))
+        self._rows = _ROWS // 2 if encoder.layout.past else _ROWS
+        self._padded = padded_rows(self._rows, len(self._names))
 
     def score(self, part: Part) -> int:
         """Scores one part, a few thousand rows at a time; the number of its bad rows."""
@@ -94,7 +95,7 @@ class _Scorer:
         columns, where = self._columns(schema.names), f"{part.file}: row group {part.group}"
         scored, row, bad_rows = [], 0, 0
         try:
-            for table in iterate_group(part.file, part.group, columns, _ROWS):
+            for table in iterate_group(part.file, part.group, columns, self._rows):
                 of_rows = self._of_rows(table, where, row)
                 logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
                 scored.append(self._output(table, of_rows[0], 1 / (1 + np.exp(-logits)), bad))
@@ -110,7 +111,7 @@ class _Scorer:
 
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
-        for _ in range((-(-most // _ROWS) - -(-rows // _ROWS)) * max(len(self._job.like), 1)):
+        for _ in range((-(-most // self._rows) - -(-rows // self._rows)) * max(len(self._job.like), 1)):
             self._predict([self._encoder.no_rows()])
 
     def _of_rows(self, table: pa.Table, where: str, first_row: int) -> list[np.ndarray]:

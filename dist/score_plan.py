@@ -160,7 +160,10 @@ def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
     if bad_rows:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _BAD_ROWS: str(bad_rows)})
     content = pa.BufferOutputStream()
-    pq.write_table(table, content, compression="zstd")
+    # Scores hardly repeat: without a dictionary of them a part is smaller, and written in half the time.
+    nested = any(pa.types.is_nested(kind) for kind in table.schema.types)  # whose columns have other names in a file
+    repeating = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
+    pq.write_table(table, content, compression="zstd", use_dictionary=nested or repeating)
     storage.write(part.out, content.getvalue())
 
 

@@ -9,6 +9,7 @@ import psutil
 import torch
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.model_parallel import get_default_sharders
 
 from ..data.experiment import Experiment
@@ -74,13 +75,18 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
     logger.setLevel(level)
     if plan is None:
         return None
-    return DistributedModelParallel(
+    sharded = DistributedModelParallel(
         model,
         device=runtime.device,
         plan=plan.sharding,
         sharders=[sharder, *get_default_sharders()[1:]],
         init_data_parallel=False,
     )
+    for module in sharded.modules():
+        if isinstance(module, ShardedEmbeddingBagCollection):
+            # Around them is a DistributedDataParallel, which copies all they give, for gradients that nobody wants.
+            module._lookups[:] = [getattr(lookup, "module", lookup) for lookup in module._lookups]
+    return sharded
 
 
 def _prepare_kernels(runtime: Runtime) -> None:

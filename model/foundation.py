@@ -114,7 +114,7 @@ class Dense(nn.Module):
             ``alignment`` (scalar, before alpha), ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``, and
             ``next_item [2]`` (sum of its losses, and how many). Where there is a next-item objective and the model is not in
             training, that is zeros, and there are ``user [B, D]`` and ``candidates [M, D]``: whose product scores
-            the candidates.
+            the candidates. Losses and alignment are zeros where the model is not in training and gradients are off.
         """
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         device = batch.dense.device
@@ -151,9 +151,13 @@ class Dense(nn.Module):
         z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
         seen = z if self.adaptive is None else F.relu(self.norm(z))
         logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
-        loss, losses, counts = multitask_loss(logits, batch, self.task_weights, self.batch_size)
-        with torch.autocast(z.device.type, enabled=False):
-            alignment = self.align(z.float(), lengths)
+        if self.training or torch.is_grad_enabled():
+            loss, losses, counts = multitask_loss(logits, batch, self.task_weights, self.batch_size)
+            with torch.autocast(z.device.type, enabled=False):
+                alignment = self.align(z.float(), lengths)
+        else:  # one who predicts asks for no loss
+            loss = alignment = logits.new_zeros(())
+            losses = counts = torch.zeros_like(self.task_weights)
         outputs = {
             "logits": logits.detach(),
             "losses": losses,

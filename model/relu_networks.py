@@ -22,7 +22,7 @@ from .stacked import fits_stacked, stacked_relu_networks
 Columns = Sequence[slice]
 EVERY: Columns = (slice(None),)
 _FIRST = 4  # arguments of the function that come before tensors
-_BLOCK = 2048  # rows whose activations of a few layers stay in a CPU's cache
+_BLOCK = 768  # rows whose activations of a few layers stay in a core's cache
 
 
 def relu_networks(
