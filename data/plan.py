@@ -18,6 +18,7 @@ _CHUNKS_PER_DOMAIN = 64
 _SMALLEST_BLOCK = 16
 _SMALL_DOMAIN = 4096
 _NEAR_ROWS = 2**18  # of all domains, in the row groups that are decoded at one time, if those are not larger
+_GOLDEN = 0.618033988749895  # its multiples lie evenly between whole numbers, however many they are
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _slice_passes(
 def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: int, near: int) -> list[Chunk]:
     blocks = blocks_of(events)
     random = np.random.default_rng((seed, domain, number))
-    order = np.lexsort((random.random(len(blocks)), _neighbourhoods(blocks, random, near)))
+    order = np.lexsort((random.random(len(blocks)), _neighbourhoods(blocks, random, near, domain * _GOLDEN % 1)))
     chunks: list[Chunk] = []
     pending: list[Block] = []
     held = 0
@@ -241,11 +242,13 @@ def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: i
     return chunks
 
 
-def _neighbourhoods(blocks: list[Block], random: np.random.Generator, near: int) -> np.ndarray:
+def _neighbourhoods(blocks: list[Block], random: np.random.Generator, near: int, begun: float) -> np.ndarray:
     """``[blocks]`` the neighbourhood of each block: row groups picked at random, ``near`` rows, whose blocks are mixed.
 
     A row group is decoded as a whole, however few of its rows are wanted. Reading one neighbourhood after another lets
-    the reader keep what it decodes, where blocks picked from everywhere would decode large files over and over.
+    the reader keep what it decodes, where blocks picked from everywhere would decode large files over and over. The first is
+    smaller by the share ``begun``, another for each domain: else all would come to their next at one time, and a training
+    would wait for what they all decode then.
     """
     new_group = [i == 0 or (b.file, b.group) != (blocks[i - 1].file, blocks[i - 1].group) for i, b in enumerate(blocks)]
     group_of = np.cumsum(new_group, dtype=np.int64) - 1
@@ -253,7 +256,8 @@ def _neighbourhoods(blocks: list[Block], random: np.random.Generator, near: int)
     order = random.permutation(len(group_rows))
     rows_before = np.cumsum(group_rows[order]) - group_rows[order]
     neighbourhood = np.empty(len(order), np.int64)
-    neighbourhood[order] = rows_before // max(near, 1)
+    gone = int(begun * near) if len(blocks) and group_rows.sum() > near else 0  # what is near as a whole stays whole
+    neighbourhood[order] = (rows_before + gone) // max(near, 1)
     return neighbourhood[group_of]
 
 

@@ -279,3 +279,32 @@ def test_the_row_groups_in_use_are_few_over_all_domains(monkeypatch):
     in_use = [100 * sum(first <= at / 100 < last for first, last in uses.values()) for at in range(100)]
     assert max(in_use) <= 3 * 1000
     assert max(in_use) >= 1000
+
+
+def begun_at(chunks) -> dict[int, float]:
+    """Row group -> how much of a domain's epoch is done when it is first used."""
+    begun, done, rows = {}, 0, sum(chunk.rows for chunk in chunks)
+    for chunk in chunks:
+        for block in chunk.blocks:
+            begun.setdefault(block.group, done / rows)
+        done += chunk.rows
+    return begun
+
+
+def test_domains_come_to_their_next_row_groups_at_different_times(monkeypatch):
+    monkeypatch.setattr(plan_module, "_NEAR_ROWS", 1600)
+    monkeypatch.setattr(plan_module, "_SMALL_DOMAIN", 20)
+    files = {domain: EventFiles(("a.parquet",), ((100,) * 16,)) for domain in range(8)}
+    of_domains = epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=160)
+    begun = np.array([at for chunks in of_domains for at in begun_at(chunks).values()])
+    assert len(begun) == 128
+    together = [((begun >= at) & (begun < at + 0.05)).sum() for at in np.arange(0.05, 1, 0.05)]
+    assert max(together) <= 10  # of two row groups each at a time, sixteen
+
+
+def test_a_small_domain_is_mixed_as_a_whole(monkeypatch):
+    monkeypatch.setattr(plan_module, "_NEAR_ROWS", 4400)
+    monkeypatch.setattr(plan_module, "_SMALL_DOMAIN", 20)
+    files = {domain: EventFiles(("a.parquet",), ((100,) * 10,)) for domain in range(4)}
+    for chunks in epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=64):
+        assert max(begun_at(chunks).values()) < 0.5
