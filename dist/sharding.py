@@ -8,6 +8,7 @@ from types import MappingProxyType
 import psutil
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.model_parallel import get_default_sharders
@@ -85,7 +86,9 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
     for module in sharded.modules():
         if isinstance(module, ShardedEmbeddingBagCollection):
             # Around them is a DistributedDataParallel, which copies all they give, for gradients that nobody wants.
-            module._lookups[:] = [getattr(lookup, "module", lookup) for lookup in module._lookups]
+            module._lookups[:] = [
+                lookup.module if isinstance(lookup, DistributedDataParallel) else lookup for lookup in module._lookups
+            ]
     return sharded
 
 

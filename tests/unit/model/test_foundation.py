@@ -102,6 +102,18 @@ def test_padding_changes_nothing(head, model, layout, make_batch):
         torch.testing.assert_close(parameter.grad, before[name], rtol=0, atol=0)
 
 
+def test_one_who_predicts_gets_the_same_logits_and_no_losses(model, layout, make_batch):
+    net = model(alignment_weight=0.5).eval()
+    batch = make_batch(layout, [5, 3, 4])
+    _, asked = net(batch)
+    with torch.no_grad():
+        loss, out = net(batch)
+    torch.testing.assert_close(out["logits"], asked["logits"])
+    assert asked["losses"].any()
+    assert not any(value.any() for value in (loss, out["losses"], out["counts"], out["alignment"]))
+    assert out["losses"].shape == asked["losses"].shape
+
+
 def test_a_row_does_not_see_the_others(model, layout, make_batch):
     net = model().eval()
     batch = make_batch(layout, [5, 3, 4])
