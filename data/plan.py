@@ -256,7 +256,7 @@ def _neighbourhoods(blocks: list[Block], random: np.random.Generator, near: int,
     order = random.permutation(len(group_rows))
     rows_before = np.cumsum(group_rows[order]) - group_rows[order]
     neighbourhood = np.empty(len(order), np.int64)
-    gone = int(begun * near) if len(blocks) and group_rows.sum() > near else 0  # what is near as a whole stays whole
+    gone = int(begun * near) if group_rows.sum() > near else 0  # what is near as a whole stays whole
     neighbourhood[order] = (rows_before + gone) // max(near, 1)
     return neighbourhood[group_of]
 

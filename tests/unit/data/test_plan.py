@@ -261,34 +261,27 @@ def test_chunks_hold_about_the_rows_shuffled_together():
             assert len(chunks) >= 64
 
 
+def uses_of(chunks) -> list[tuple[float, float]]:
+    """Of each row group, how much of a domain's epoch is done when its first use begins and its last one ends."""
+    uses, done, rows = {}, 0, sum(chunk.rows for chunk in chunks)
+    for chunk in chunks:
+        for block in chunk.blocks:
+            first, _ = uses.get(block.group, (done / rows, 0.0))
+            uses[block.group] = first, (done + chunk.rows) / rows
+        done += chunk.rows
+    return list(uses.values())
+
+
 def test_the_row_groups_in_use_are_few_over_all_domains(monkeypatch):
     monkeypatch.setattr(plan_module, "_NEAR_ROWS", 1000)
     monkeypatch.setattr(plan_module, "_SMALL_DOMAIN", 50)
     files = {domain: EventFiles(("a.parquet",), ((100,) * 50,)) for domain in range(4)}
-    uses: dict[
-        tuple[int, int], list[float]
-    ] = {}  # row group -> how much of the epoch is done at its first and last use
-    for of_domain in epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=200):
-        done = 0
-        for chunk in of_domain:
-            for block in chunk.blocks:
-                first, _ = uses.get((chunk.domain, block.group), (done / 5000, 0.0))
-                uses[chunk.domain, block.group] = [first, (done + chunk.rows) / 5000]
-            done += chunk.rows
+    of_domains = epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=200)
+    uses = [use for chunks in of_domains for use in uses_of(chunks)]
     assert len(uses) == 200
-    in_use = [100 * sum(first <= at / 100 < last for first, last in uses.values()) for at in range(100)]
+    in_use = [100 * sum(first <= at / 100 < last for first, last in uses) for at in range(100)]
     assert max(in_use) <= 3 * 1000
     assert max(in_use) >= 1000
-
-
-def begun_at(chunks) -> dict[int, float]:
-    """Row group -> how much of a domain's epoch is done when it is first used."""
-    begun, done, rows = {}, 0, sum(chunk.rows for chunk in chunks)
-    for chunk in chunks:
-        for block in chunk.blocks:
-            begun.setdefault(block.group, done / rows)
-        done += chunk.rows
-    return begun
 
 
 def test_domains_come_to_their_next_row_groups_at_different_times(monkeypatch):
@@ -296,7 +289,7 @@ def test_domains_come_to_their_next_row_groups_at_different_times(monkeypatch):
     monkeypatch.setattr(plan_module, "_SMALL_DOMAIN", 20)
     files = {domain: EventFiles(("a.parquet",), ((100,) * 16,)) for domain in range(8)}
     of_domains = epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=160)
-    begun = np.array([at for chunks in of_domains for at in begun_at(chunks).values()])
+    begun = np.array([first for chunks in of_domains for first, _ in uses_of(chunks)])
     assert len(begun) == 128
     together = [((begun >= at) & (begun < at + 0.05)).sum() for at in np.arange(0.05, 1, 0.05)]
     assert max(together) <= 10  # of two row groups each at a time, sixteen
@@ -307,4 +300,4 @@ def test_a_small_domain_is_mixed_as_a_whole(monkeypatch):
     monkeypatch.setattr(plan_module, "_SMALL_DOMAIN", 20)
     files = {domain: EventFiles(("a.parquet",), ((100,) * 10,)) for domain in range(4)}
     for chunks in epoch_chunks(files, dict.fromkeys(files, 1.0), 0, 0, shuffle_rows=64):
-        assert max(begun_at(chunks).values()) < 0.5
+        assert max(first for first, _ in uses_of(chunks)) < 0.5
