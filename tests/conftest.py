@@ -1,12 +1,20 @@
 """What tests of several folders use."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from .jobs.commands import foundrank
+
+# How long an example takes depends on what else the machine does; CI=1 has the same examples drawn every time.
+settings.register_profile(
+    "foundrank", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("foundrank")
 
 
 class _Folders(LoadScopeScheduling):

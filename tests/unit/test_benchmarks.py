@@ -75,7 +75,7 @@ def test_noise_id_gives_no_signal(in_order):
     assert auc(labels[parts[2]], probabilities) == pytest.approx(0.5, abs=0.04)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_encoding_counts_other_folds_only(data):
     rows = data.draw(st.integers(1, 40))
@@ -214,7 +214,7 @@ def paired(random, users, rows, first, second, seeds=2):
     return TestRows(labels, random.integers(users, size=rows), np.zeros(rows, bool), *sides)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_weighted_auc_is_the_auc_of_repeated_rows(seed):
     random = np.random.default_rng(seed)

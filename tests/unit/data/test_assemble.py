@@ -55,7 +55,7 @@ def row_lists(ragged) -> list[list[int]]:
     return [values[offsets[i] : offsets[i + 1]].tolist() for i in range(len(offsets) - 1)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), min_size=3, max_size=3), st.permutations([0, 1, 2]), st.integers(1, 5), st.data())
 def test_rows_come_grouped_by_domain_and_whole(layout, lengths, order, spare, data):
     chosen = data.draw(st.lists(st.sampled_from(order), min_size=1, unique=True))
@@ -85,7 +85,7 @@ def test_rows_come_grouped_by_domain_and_whole(layout, lengths, order, spare, da
     np.testing.assert_array_equal(batch.host["row"], np.concatenate([p.host["row"] for p in parts]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 9), st.integers(0, 99))
 def test_text_vectors_and_the_mean_of_the_history(layout, rows, seed):
     part = random_rows(layout, 1, rows, seed)
@@ -119,7 +119,7 @@ def test_an_empty_batch_has_every_field(layout):
     assert batch.label_mask.shape == (0, len(layout.tasks))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 4), max_size=5), min_size=1, max_size=4), st.integers(0, 9))
 def test_taking_and_concatenating_move_whole_rows(layout, places, seed):
     rows = random_rows(layout, 0, 5, seed)

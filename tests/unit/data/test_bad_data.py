@@ -61,7 +61,7 @@ def as_skipping(experiment: Experiment, **policy: object) -> Experiment:
     return Experiment.model_validate(raw)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data(), st.integers(0, 12), st.integers(0, 3))
 def test_bad_values_and_the_labels_of_their_rows_become_missing(data, rows, cut):
     is_bad = {name: data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows)) for name in BAD}

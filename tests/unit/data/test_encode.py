@@ -195,7 +195,7 @@ def world(tmp_path_factory):
     return experiment, events, encoder_of(experiment), Reference(events, 11)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_field_of_a_batch_equals_the_reference(world, data):
     _, _, encoder, reference = world
@@ -218,7 +218,7 @@ def test_every_field_of_a_batch_equals_the_reference(world, data):
         assert batch.sparse.lengths().tolist() == [0] * padded * len(encoder.layout.keys)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_rows_taken_apart_and_put_together_are_the_same(world, data):
     _, _, encoder, reference = world

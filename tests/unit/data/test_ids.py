@@ -8,7 +8,7 @@ from foundrank.data.errors import UserError
 from foundrank.data.ids import hash_rows, id_keys, mix
 
 STRING_TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
-MODEST = settings(max_examples=40, deadline=None)
+MODEST = settings(max_examples=40)
 
 
 def keys_of(values, kind=None) -> list:

@@ -14,7 +14,7 @@ from .test_past import CANDIDATES, CATALOG, PAST, layout_of, rows_with_past, som
 from .tiny_world import SCHEMAS, encoder_of, random_events, write_world
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, PAST), max_size=4), min_size=2, max_size=2), st.integers(0, 9), st.integers(0, 99)
 )

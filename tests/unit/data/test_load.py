@@ -280,7 +280,7 @@ def test_paths_come_back_absolute(tmp_path, monkeypatch):
     assert load_experiment(root, ["text.encoder=minilm"]).text.encoder == "minilm"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["mean", "mean_gate", "cls_gate", "domain_gate"]),
     st.floats(1e-6, 1, exclude_min=True),

@@ -77,7 +77,7 @@ def test_past_items_and_candidates_have_keys_of_the_item_table(layout):
     assert layout.history
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, PAST), max_size=4), min_size=2, max_size=2), st.integers(0, 9), st.integers(0, 99)
 )

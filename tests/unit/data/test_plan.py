@@ -18,7 +18,7 @@ from foundrank.data.plan import (
     rows_in,
 )
 
-MODEST = settings(max_examples=40, deadline=None)
+MODEST = settings(max_examples=40)
 Place = tuple[int, int, int, int]  # domain, file, row group, row
 
 GROUPS = st.lists(st.lists(st.integers(0, 40), max_size=4), min_size=1, max_size=3)

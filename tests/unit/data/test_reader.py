@@ -76,7 +76,7 @@ def worlds(tmp_path_factory) -> list[World]:
     return [World(tmp_path_factory.mktemp("world"), *shape) for shape in shapes]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2), st.integers(0, 2), st.integers(5, 30), st.sampled_from([5, 60, 1000]), st.data())
 def test_each_row_once_through_any_kills_and_rank_counts(worlds, which, epoch, batch_size, shuffle_rows, data):
     world = worlds[which]
@@ -100,7 +100,7 @@ def test_each_row_once_through_any_kills_and_rank_counts(worlds, which, epoch, b
     assert sorted(seen) == sorted(world.domain_of)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2), st.integers(1, 3), st.integers(6, 20), st.data())
 def test_resumed_batches_are_those_that_would_have_come(worlds, which, ranks, batch_size, data):
     world = worlds[which]

@@ -191,7 +191,7 @@ def test_a_constant_feature_is_not_blown_up(tmp_path):
 PARTS = st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.booleans()), max_size=8), max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(PARTS, st.booleans(), st.booleans(), st.booleans())
 def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
     counts = KeyCounts(Encoding(encoding="hash", buckets=7) if hashed else Encoding(min_count=2))

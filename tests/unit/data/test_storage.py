@@ -61,7 +61,7 @@ PART = st.sampled_from(["*", "**", "x", "y", "?", "[xy]", "[!x]", "*.p", "a.p", 
 
 
 @given(parts=st.lists(PART, min_size=1, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_globs_of_uris_name_what_globs_of_paths_name(tree, parts):
     assume(("a.p", "**") not in pairwise(parts))  # a file is no folder, but glob says it is
     pattern = "/".join([str(tree), *parts])

@@ -33,7 +33,7 @@ def survey(config, folder, held=(), window=100):
         return index, digests, positions.tolist(), found.unused, found.sample_positions(3).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     titles=st.lists(st.none() | st.sampled_from(["", " ", "a", "b", "ä", "a  b", "c" * 70]), min_size=1, max_size=25),
     files=st.integers(1, 3),

@@ -13,7 +13,7 @@ from foundrank.data.experiment import FeatureConfig
 from foundrank.data.ids import id_keys
 from foundrank.data.values import keep, numbers, ragged_keys, take_ragged, vector_rows
 
-MODEST = settings(max_examples=40, deadline=None)
+MODEST = settings(max_examples=40)
 DENSE = FeatureConfig(kind="dense")
 LOG = FeatureConfig(kind="dense", transform="log1p")
 LISTS = st.lists(st.one_of(st.none(), st.lists(st.one_of(st.none(), st.integers(-3, 300)), max_size=6)), max_size=12)

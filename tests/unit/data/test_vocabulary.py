@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from foundrank.data.ids import hash_rows
 from foundrank.data.vocabulary import HashedIds, KeyIndex, Vocabulary
 
-MODEST = settings(max_examples=50, deadline=None)
+MODEST = settings(max_examples=50)
 # Small ones make dense ranges (a lookup array), wide ones sparse ranges (a binary search); negative ints wrap round.
 KEYS = st.one_of(st.integers(0, 30), st.integers(-20, 20), st.integers(2**63 - 9, 2**63 + 9), st.integers(0, 2**64 - 1))
 

@@ -83,7 +83,7 @@ def tables(draw):
     return Tables(draw(st.integers(0, 99)), rows, dims, of_each(st.integers(1, 3)), bags, longest, pooling)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables())
 def test_as_fbgemm_does(kernels, tables):
     if tables.gradient.numel():

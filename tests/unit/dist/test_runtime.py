@@ -41,7 +41,7 @@ import torch
 from foundrank.dist.runtime import start
 
 def touch():
-    blocks = [torch.ones(5 << 20) for _ in range(4)]
+    blocks = [torch.ones(1 << 20) for _ in range(20)]
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -58,7 +58,7 @@ with start():
 
 
 def test_what_one_thread_frees_another_can_use():
-    """Four blocks of 20 MB are 20,000 pages, in which the main thread's then fit."""
+    """Twenty blocks of 4 MB are 20,000 pages. Something small in their midst keeps some of the main thread's from fitting in."""
     done = subprocess.run([sys.executable, "-c", OF_TWO_THREADS], capture_output=True, text=True, check=True)
     of_thread, of_main = map(int, done.stdout.split())
-    assert of_main < of_thread / 10
+    assert of_main < of_thread / 2
