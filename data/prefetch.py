@@ -48,7 +48,8 @@ def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
             yield item
     finally:
         stopped.set()
-        thread.join(timeout=5)
+        if threading.current_thread() is not thread:  # generators that nobody holds are closed in any
+            thread.join(timeout=5)
 
 
 def _yield_to_others() -> None:

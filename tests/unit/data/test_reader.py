@@ -317,6 +317,26 @@ def test_prefetch_stops_its_thread_when_nobody_reads_on():
     assert reader_threads() == []
 
 
+def test_prefetch_may_be_given_up_in_its_own_thread(monkeypatch):
+    """After Ctrl-C it is part of what garbage collection finds, which runs in any thread."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    held: list[object] = []
+
+    def source():
+        yield 1
+        assert wait_until(lambda: held)
+        held.clear()
+        yield 2
+
+    ahead = prefetch(source(), 1)
+    assert next(ahead) == 1
+    held.append(ahead)
+    del ahead
+    assert wait_until(lambda: not held and not reader_threads())
+    assert not unraisable
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_pinned_batches_are_the_reader_s_and_reach_the_gpu(worlds):
