@@ -48,7 +48,7 @@ def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
             yield item
     finally:
         stopped.set()
-        if threading.current_thread() is not thread:  # generators that nobody holds are closed in any
+        if threading.current_thread() is not thread:  # one that nobody holds is closed in any thread
             thread.join(timeout=5)
 
 

@@ -58,7 +58,7 @@ with start():
 
 
 def test_what_one_thread_frees_another_can_use():
-    """Twenty blocks of 4 MB are 20,000 pages. Something small in their midst keeps some of the main thread's from fitting in."""
+    """Twenty blocks of 4 MB are 20,000 pages, in which most of the main thread's then fit, under load not always all of them."""
     done = subprocess.run([sys.executable, "-c", OF_TWO_THREADS], capture_output=True, text=True, check=True)
     of_thread, of_main = map(int, done.stdout.split())
     assert of_main < of_thread / 2
