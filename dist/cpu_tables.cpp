@@ -19,7 +19,6 @@ struct Features {
   const int64_t *ids, *offsets, *starts, *cumulated_rows;
   const int32_t* dims;
   int64_t count, bags;
-  bool mean;
 
   // The first feature after t with another table.
   int64_t after(int64_t t) const {
@@ -28,7 +27,6 @@ struct Features {
     return next;
   }
   int64_t rows(int64_t t) const { return cumulated_rows[after(t)] - cumulated_rows[t]; }
-  float share(int64_t length) const { return mean && length ? 1.0f / static_cast<float>(length) : 1.0f; }
 };
 
 template <typename Work>
@@ -59,8 +57,7 @@ void pool(const Features& f, int64_t t, int64_t first, int64_t last, const float
       const float* row = weights + f.ids[at] * dim;
       for (int64_t d = 0; d < dim; ++d) sum[d] += row[d];
     }
-    const float share = f.share(offsets[bag + 1] - offsets[bag]);
-    for (int64_t d = 0; d < dim; ++d) target[d] = sum[d] * share;
+    if (WIDTH) std::copy(sum, sum + dim, target);
   }
 }
 
@@ -98,7 +95,6 @@ void update(const Features& f, int64_t first, int64_t last, int64_t thread, int6
   for (int64_t t = first; t < last; ++t) {
     for (int64_t bag = 0; bag < f.bags; ++bag) {
       const int64_t from = f.offsets[t * f.bags + bag], to = f.offsets[t * f.bags + bag + 1];
-      const float share = f.share(to - from);
       const float* of_bag = gradient + bag * stride + f.dims[t];
       for (int64_t at = from; at < to; ++at) {
         const int64_t row = f.ids[at];
@@ -112,10 +108,10 @@ void update(const Features& f, int64_t first, int64_t last, int64_t thread, int6
           found.rows.push_back(row);
           if (static_cast<int64_t>(found.sums.size()) < (used + 1) * dim) found.sums.resize(2 * (used + 1) * dim);
           float* sum = &found.sums[used++ * dim];
-          for (int64_t d = 0; d < dim; ++d) sum[d] = share * of_bag[d];
+          for (int64_t d = 0; d < dim; ++d) sum[d] = of_bag[d];
         } else {
           float* sum = &found.sums[taken.slot * dim];
-          for (int64_t d = 0; d < dim; ++d) sum[d] += share * of_bag[d];
+          for (int64_t d = 0; d < dim; ++d) sum[d] += of_bag[d];
         }
       }
     }

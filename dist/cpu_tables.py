@@ -2,7 +2,7 @@
 
 FBGEMM's kernels for CPUs take four times as long on cores without AVX-512, and an eighth more with it (docs/performance.md).
 The source beside this file is compiled when it is first needed, and kept in the user's cache. Without a compiler, and for
-what the kernels do not know (weights per lookup, half precision, other optimizers), FBGEMM's are used as before.
+what the kernels do not know (means, weights per lookup, half precision, other optimizers), FBGEMM's are used as before.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ POOLED = "split_embedding_codegen_forward_cpu"
 POOLED_OF_COPIES = "dense_embedding_codegen_lookup_function"
 UPDATE = "split_embedding_backward_codegen_rowwise_adagrad_cpu"
 _FLAGS = "-O3 -march=native -std=c++17 -fno-math-errno -fassociative-math -fno-signed-zeros -fno-trapping-math"
-_SUM, _MEAN = 0, 1  # FBGEMM's pooling modes
+_SUM = 0  # FBGEMM's number for it
 _FLOAT32 = 0  # FBGEMM's number for it
 _LOOKUPS_PER_THREAD = 16384
 USUAL = {
@@ -45,7 +45,6 @@ class Features(Structure):
         *((name, c_void_p) for name in ("ids", "offsets", "starts", "cumulated_rows", "dims")),
         ("count", c_int64),
         ("bags", c_int64),
-        ("mean", c_bool),
     )
 
 
@@ -84,7 +83,7 @@ def pooled(
     weight_of_lookups: Tensor | None,
     out_type: int,
 ) -> Tensor:
-    """FBGEMM's operator `POOLED`: sums or means ``[B, total_dim]`` of each bag's rows."""
+    """FBGEMM's operator `POOLED`: sums ``[B, total_dim]`` of each bag's rows."""
     features = _features(kernels, weights, starts, dims, cumulated_rows, ids, offsets, pooling, weight_of_lookups)
     if features is None or out_type != _FLOAT32:
         more = (pooling, weight_of_lookups, out_type)
@@ -151,13 +150,13 @@ def _features(
     counts = (starts, cumulated_rows, ids, offsets)
     if weights.dtype != torch.float32 or dims.dtype != torch.int32 or any(x.dtype != torch.int64 for x in counts):
         return None
-    if weight_of_lookups is not None or pooling not in (_SUM, _MEAN) or not all(x.is_contiguous() for x in counts):
+    if weight_of_lookups is not None or pooling != _SUM or not all(x.is_contiguous() for x in counts):
         return None
     if not (count := len(dims) - 1):
         return None
     bags = (len(offsets) - 1) // count
     addresses = (x.data_ptr() for x in (ids, offsets, starts, cumulated_rows, dims))
-    features = Features(*addresses, count, bags, pooling == _MEAN)
+    features = Features(*addresses, count, bags)
     return features if kernels.in_range(byref(features)) else None
 
 

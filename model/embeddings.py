@@ -16,7 +16,7 @@ _LOW_BITS = {shift: (1 << (64 - shift)) - 1 for shift in (27, 30, 31, 41)}
 def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | str = "meta") -> EmbeddingBagCollection:
     """One table per entry of ``layout.tables``, each serving the keys that ``layout.table_of`` maps to it.
 
-    Every bag is mean-pooled. The history shares the item table, and a mean over the one-id bag of the item is that id.
+    Every bag is pooled by sum, which means the same under every sharding plan (`model.lookups`). The history shares the item table.
 
     Args:
         layout: names and sizes of the tables.
@@ -29,7 +29,7 @@ def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | s
             num_embeddings=rows,
             embedding_dim=embedding_dim,
             feature_names=[key for key in layout.keys if layout.table_of[key] == table],
-            pooling=PoolingType.MEAN,
+            pooling=PoolingType.SUM,
             init_fn=_left_as_it_is,
         )
         for table, rows in layout.tables.items()

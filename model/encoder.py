@@ -13,6 +13,7 @@ from ..data.layout import CONTEXT, HISTORY, Layout, id_key
 from ..data.settings import ASPECTS
 from .gates import make_gate
 from .history_mean import history_aspects
+from .lookups import lengths
 from .sparse_aspect import PooledFeatures, SparseAspect, aspect_projection
 
 Aspects = dict[str, tuple[Tensor, Tensor]]
@@ -116,16 +117,14 @@ class Encoder(nn.Module):
         """Fused vectors, gate weights, and what the ids predicted from texts are off by.
 
         Args:
-            pooled: key -> ``[P, embedding_dim]``, P >= B.
+            pooled: key -> ``[B, embedding_dim]``.
             batch: B rows, vectors float32.
             domains: ``[B, D]``, the embedding of each row's domain.
 
         Returns:
             owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; and the sum over rows of `IdFromText`'s errors, a scalar.
         """
-        rows, keys = batch.rows, self.layout.keys
-        pooled = {key: vectors[:rows] for key, vectors in pooled.items()}
-        non_empty = batch.sparse.lengths().view(len(keys), batch.sparse.stride())[:, :rows] > 0
+        non_empty = lengths(batch, self.layout)[:, : batch.rows] > 0
         fused, weights, off = {}, {}, domains.new_zeros(())
         for owner, names in self.owners.items():
             found = self._aspects(owner, batch, pooled, non_empty)

@@ -1,5 +1,6 @@
 """Vectors of past items and of candidates, from their lookups, texts and features."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,7 @@ from ..data.batch import Batch
 from ..data.layout import Layout, attention_key, candidate_key, id_key, past_feature_key, past_key
 from ..data.past import Past
 from .encoder import Encoder
+from .lookups import lengths, list_lengths
 from .sequence import Sequence
 from .sparse_aspect import PooledFeatures
 
@@ -30,28 +32,30 @@ class PastItems(nn.Module):
         keys = [*map(past_key, backs), *map(candidate_key, range(layout.candidates))]
         self._keys = [*keys, *(past_feature_key(f, key) for f in layout.past_features for key in keys)]
         self._keys += [attention_key(back) for back in backs] if layout.attention else []
-        self._at: Tensor | None = None
+        self._at = self._in_batch = torch.empty(0)
         self.register_buffer("dense_columns", torch.tensor(layout.past_dense, dtype=torch.int64), persistent=False)
 
-    def _lookups(self, pooled: KeyedTensor, past: Past) -> list[Tensor]:
+    def _lookups(self, pooled: KeyedTensor, batch: Batch, past: Past) -> list[Tensor]:
         """``[N + M, embedding_dim]`` of ids, then of each feature, and ``[N, embedding_dim]`` for attention where that has a table:
         one pick from all lookups, as a slice per key would cost a pass each in backward."""
         values, names = pooled.values(), pooled.keys()
-        if self._at is None:
-            order = {name: place for place, name in enumerate(names)}
-            self._at = torch.tensor([order[key] for key in self._keys], device=values.device)
-        bags, columns = len(values), self.layout.past
+        if not len(self._at):
+            self._at = places(names, self._keys, values.device)
+            self._in_batch = places(self.layout.keys, self._keys, values.device)
+        layout, n, bags = self.layout, len(past.at), len(values)
         place = torch.arange(len(past.candidates), device=values.device)
-        row, column = past.at // columns * len(names), past.at % columns
-        picked, sizes, keys = [], [], self._at
-        for _ in range(1 + len(self.layout.past_features)):
-            picked += [row + keys[column], place % bags * len(names) + keys[columns:][place // bags]]
-            sizes.append(len(row) + len(place))
-            keys = keys[columns + self.layout.candidates :]
-        if self.layout.attention:
-            picked.append(row + keys[column])
-            sizes.append(len(row))
-        return list(values.view(bags * len(names), -1).index_select(0, torch.cat(picked)).split(sizes))
+        row = torch.cat([past.at // layout.past, place % bags])
+        key = torch.cat([past.at % layout.past, place // bags + layout.past])
+        keys = [key + number * (layout.past + layout.candidates) for number in range(1 + len(layout.past_features))]
+        if layout.attention:
+            keys.append(key[:n] + len(keys) * (layout.past + layout.candidates))
+        picked = torch.cat([row[: len(of)] * len(names) + self._at[of] for of in keys])
+        found = list(values.view(bags * len(names), -1).index_select(0, picked).split([len(of) for of in keys]))
+        for number, feature in enumerate(layout.past_features, 1):
+            if feature in layout.lists:
+                many = lengths(batch, layout)[self._in_batch[keys[number]], row]
+                found[number] = found[number] / many.clamp_min(1)[:, None]
+        return found
 
     def forward(self, pooled: KeyedTensor, batch: Batch, encoder: Encoder, domain: Tensor) -> tuple[Sequence, Tensor]:
         """The past items of B rows, and M candidates.
@@ -67,7 +71,7 @@ class PastItems(nn.Module):
         """
         past, features = batch.past, self.layout.past_features
         assert past is not None
-        ids, *others = self._lookups(pooled, past)
+        ids, *others = self._lookups(pooled, batch, past)
         of_features = dict(zip(features, others, strict=False))
         described = PooledFeatures(of_features, past.dense, past.described)
         counts = torch.cat([past.counts, past.candidate_counts])
@@ -95,12 +99,15 @@ class PastItems(nn.Module):
             texts = batch.vectors[name].float()
             text_at = torch.where(batch.vector_present[name], torch.arange(rows, device=counts.device), -1)
         features, dense = layout.past_features, batch.dense.index_select(1, self.dense_columns)
-        present, lengths = (dense != 0).any(1), batch.sparse.lengths().view(len(layout.keys), batch.sparse.stride())
+        present, given = (dense != 0).any(1), lengths(batch, layout)
         for feature in features:
-            present = present | (lengths[layout.keys.index(feature), :rows] > 0)
+            present = present | (given[layout.keys.index(feature), :rows] > 0)
         ids, *others = self._of_rows(pooled, (key, *features), rows)
-        described = PooledFeatures(dict(zip(features, others, strict=True)), dense, present)
-        return encoder.items(ids, counts, texts, text_at, described, domain)
+        of_features = {
+            feature: sums / list_lengths(batch, layout, feature) if feature in layout.lists else sums
+            for feature, sums in zip(features, others, strict=True)
+        }
+        return encoder.items(ids, counts, texts, text_at, PooledFeatures(of_features, dense, present), domain)
 
     def _of_rows(self, pooled: KeyedTensor, keys: tuple[str, ...], rows: int) -> list[Tensor]:
         """``[B, embedding_dim]`` of each of some keys, in one pick."""
@@ -111,3 +118,9 @@ class PastItems(nn.Module):
         at = torch.arange(rows, device=values.device) * len(names)
         picked = torch.cat([at + names.index(key) for key in keys])
         return list(values.view(-1, width).index_select(0, picked).view(len(keys), rows, width).unbind())
+
+
+def places(among: Iterable[str], keys: list[str], device: torch.device) -> Tensor:
+    """``[K]`` int64: where some keys stand among all."""
+    place = {name: at for at, name in enumerate(among)}
+    return torch.tensor([place[key] for key in keys], dtype=torch.int64, device=device)

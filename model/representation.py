@@ -15,6 +15,7 @@ from ..data.settings import ModelConfig
 from .encoder import Encoder
 from .grouped import as_autocast
 from .interaction import cosine_partners, product_partners, text_cosines
+from .lookups import looked_up
 from .relu_networks import EVERY
 
 Represented = tuple[Tensor, dict[str, Tensor], Tensor]
@@ -54,7 +55,7 @@ class Owners(nn.Module):
 
         ``pooled`` as in `Dense`, ``domains`` ``[B, D]``; ``history`` gives that owner's vectors, knowing the items at hand ``[B, D]``.
         """
-        fused, gates, off = self.encoder(pooled.to_dict(), batch, domains)
+        fused, gates, off = self.encoder(looked_up(pooled, batch, self.layout), batch, domains)
         if history is not None:
             fused[HISTORY] = history(fused["item"])
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
@@ -101,19 +102,19 @@ class SideBySide(nn.Module):
 
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
-        self.vectors = tuple(layout.vectors)
+        self.layout, self.vectors = layout, tuple(layout.vectors)
         self.with_domain = config.domain_width == 0
-        # Lookups come table after table, not in the order of the batch's keys.
-        lookups = [key for table in layout.tables for key in layout.keys if layout.table_of[key] == table]
-        self.inputs = [(key, config.embedding_dim) for key in lookups] + [(name, 1) for name in layout.dense]
+        self.lookups = [key for table in layout.tables for key in layout.keys if layout.table_of[key] == table]
+        self.inputs = [(key, config.embedding_dim) for key in self.lookups] + [(name, 1) for name in layout.dense]
         self.inputs += [*layout.vectors.items()] + [("domain", config.width)] * self.with_domain
         self.size = sum(size for _, size in self.inputs)
-        looked_up = len(lookups) * config.embedding_dim
-        self.learned = (slice(0, looked_up), slice(self.size - config.width * self.with_domain, self.size))
+        of_tables = len(self.lookups) * config.embedding_dim
+        self.learned = (slice(0, of_tables), slice(self.size - config.width * self.with_domain, self.size))
 
     def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: None = None) -> Represented:
         """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
-        parts = [pooled.values()[: batch.rows], batch.dense, *(batch.vectors[name] for name in self.vectors)]
+        found = looked_up(pooled, batch, self.layout)
+        parts = [*(found[key] for key in self.lookups), batch.dense, *(batch.vectors[name] for name in self.vectors)]
         if self.with_domain:
             parts.append(domains)
         return torch.cat(as_autocast(*parts), 1), {}, domains.new_zeros(())  # narrowed first: half as much to copy

@@ -37,8 +37,8 @@ class Tables:
     ``rows``, ``dims`` and ``features`` are of each table: rows, width, and how many features look it up.
     """
 
-    def __init__(self, seed, rows, dims, features, bags, longest, pooling=MEAN):
-        self.pooling = pooling
+    def __init__(self, seed, rows, dims, features, bags, longest):
+        self.pooling = SUM
         random = torch.Generator().manual_seed(seed)
         of_feature = [table for table, count in enumerate(features) for _ in range(count)]
         sizes = torch.tensor([r * d for r, d in zip(rows, dims, strict=True)])
@@ -79,8 +79,7 @@ def tables(draw):
 
     rows, dims = of_each(st.sampled_from([1, 2, 30, 5000])), of_each(st.sampled_from([4, 12, 16, 32, 64]))
     bags, longest = draw(st.integers(0, 40)), draw(st.sampled_from([1, 5, 60]))
-    pooling = draw(st.sampled_from([SUM, MEAN]))
-    return Tables(draw(st.integers(0, 99)), rows, dims, of_each(st.integers(1, 3)), bags, longest, pooling)
+    return Tables(draw(st.integers(0, 99)), rows, dims, of_each(st.integers(1, 3)), bags, longest)
 
 
 @settings(max_examples=60)
@@ -116,7 +115,7 @@ def test_steps_after_one_another(kernels):
 
 
 def test_a_gradient_that_is_not_a_number_stays_one(kernels):
-    tables = Tables(0, [9], [16], [1], 5, 3, SUM)
+    tables = Tables(0, [9], [16], [1], 5, 3)
     tables.gradient[:] = torch.nan
     weights, momentum = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a))
     seen = tables.ids.unique()
@@ -124,7 +123,7 @@ def test_a_gradient_that_is_not_a_number_stays_one(kernels):
     assert momentum[seen].isnan().all()
 
 
-@pytest.mark.parametrize("change", ["half", "weighted", "sequence", "ids", "negative id", "large id"])
+@pytest.mark.parametrize("change", ["half", "weighted", "means", "sequence", "ids", "negative id", "large id"])
 def test_what_is_not_known_is_left_to_fbgemm(kernels, change):
     tables = Tables(0, [9, 20], [16, 16], [1, 1], 5, 3)
     tables.ids = tables.ids.clone()
@@ -135,6 +134,8 @@ def test_what_is_not_known_is_left_to_fbgemm(kernels, change):
         weights = torch.ones(len(tables.ids))
     elif change == "sequence":
         tables.pooling = NONE
+    elif change == "means":
+        tables.pooling = MEAN
     elif change == "ids":
         tables.ids = tables.ids.int()
     else:

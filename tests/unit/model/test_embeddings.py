@@ -48,13 +48,13 @@ def test_materialise_gives_an_unsharded_model_its_tables(layout):
     torch.testing.assert_close(weight.data, initial_rows("id_item", 3, torch.arange(20), range(8), 8))
 
 
-def test_bags_are_means_and_the_history_reads_the_item_table(layout, make_batch):
+def test_bags_are_sums_and_the_history_reads_the_item_table(layout, make_batch):
     model, batch = nn.Module(), make_batch(layout, [4, 3, 2])
     model.embeddings = make_embeddings(layout, 8)
     materialise(model, seed=3)
     pooled = model.embeddings(batch.sparse).to_dict()["history"]
     weight = model.embeddings.embedding_bags["id_item"].weight
-    bags = [weight[bag].mean(0) if len(bag) else torch.zeros(8) for bag in batch.sparse["history"].to_dense()]
+    bags = [weight[bag].sum(0) for bag in batch.sparse["history"].to_dense()]
     torch.testing.assert_close(pooled, torch.stack(bags))
 
 

@@ -23,8 +23,7 @@ def encode(layout):
             "id_from_text": False,
         }
         encoder = Encoder(layout, **(arguments | changes)).train(training)
-        padded = batch.sparse.stride()
-        pooled = {key: torch.randn(padded, 8) for key in layout.keys} if pooled is None else pooled
+        pooled = {key: torch.randn(batch.rows, 8) for key in layout.keys} if pooled is None else pooled
         batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
         fused, weights, encoder.off = encoder(pooled, batch, torch.randn(batch.rows, 6))
         return fused, weights, encoder
