@@ -74,7 +74,8 @@ def _interrupt(run: Path) -> int:
     steps = int(folders[0].name.split("_")[1])
     for folder in folders[1:]:
         shutil.rmtree(folder)
-    (run / "run.json").unlink()
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({"format": info["format"]}))
     return steps
 
 

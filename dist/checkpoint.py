@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from torchrec.distributed import DistributedModelParallel
 
 from ..data.errors import UserError
 from ..data.mirror import origin, publish, shown
+from ..model.foundation import Dense
+from ..model.transfer import parameter_axes, transferred
 from .checkpoint_folder import (
     checksum,
     complete,
@@ -30,8 +33,9 @@ from .checkpoint_folder import (
     remove_published,
     set_aside,
 )
+from .old_runs import FORMAT
 from .optimizer import Optimizer
-from .run_folder import CHECKPOINTS, COMMITTED, publish_run, sync, write_json
+from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, sync, write_json
 from .runtime import Runtime
 
 _STATE, _DENSE = "state.json", "dense_optimizer.pt"
@@ -92,7 +96,7 @@ class Checkpoints:
 
         def commit(sums: dict[str, str]) -> None:
             torch.save(dense, temporary / _DENSE)
-            write_json(temporary / _STATE, state)
+            write_json(temporary / _STATE, state | {"format": FORMAT})
             sums |= {name: checksum(temporary / name) for name in (_DENSE, _STATE)}
             for file in temporary.iterdir():
                 sync(file)
@@ -211,13 +215,16 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer |
     tensors = _tensors(sharded, sparse)
     moments = _take_moments_of_another_plan(tensors, folder)
     state_dict_loader.load(tensors, checkpoint_id=folder)
+    state = json.loads((folder / _STATE).read_text())
+    if "format" not in state and (order := order_of_lookups(folder.parents[1])) is not None:
+        _put_in_order(tensors["model"], sharded, order)
     sharded.load_state_dict(tensors["model"])
     if optimizer is not None:
         for moment in moments:
             moment.put_back()
         sharded.fused_optimizer.load_state_dict(sparse)
         optimizer.load_dense_state(torch.load(folder / _DENSE, weights_only=True, map_location="cpu"))
-    return json.loads((folder / _STATE).read_text())
+    return state
 
 
 @dataclass
@@ -253,6 +260,14 @@ def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list
                 out.append(_Moment(states, name, tensors["model"][parameter].size(0), planned))
                 states[name] = torch.empty(size)
     return out
+
+
+def _put_in_order(model: dict[str, Any], sharded: DistributedModelParallel, order: Sequence[str]) -> None:
+    """Weights of an older version that were trained for lookups in another order, as this one needs them."""
+    dense = next(module for module in sharded.modules() if isinstance(module, Dense))
+    new, old = parameter_axes(dense), parameter_axes(dense, order)
+    for name in new:
+        model[f"dense.{name}"].copy_(transferred(model[f"dense.{name}"], old[name], new[name], {}))
 
 
 def _tensors(sharded: DistributedModelParallel, sparse: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ..model.transfer import parameter_axes, shapes_only, transferred
 from .checkpoint_folder import checked_best
 from .freezing import freeze_known_rows
 from .pretrained import Pretrained
+from .run_folder import order_of_lookups
 from .runtime import Runtime
 
 _DENSE = "model.dense."
@@ -89,8 +90,11 @@ def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], e
     """Puts the dense part's values in place."""
     experiment = encoder.experiment
     axes = [
-        parameter_axes(shapes_only(layout, of.model))
-        for layout, of in ((base.layout, base.experiment), (encoder.layout, experiment))
+        parameter_axes(shapes_only(layout, of.model), lookups)
+        for layout, of, lookups in (
+            (base.layout, base.experiment, order_of_lookups(base.run)),
+            (encoder.layout, experiment, None),
+        )
     ]
     mixtures = base.mixtures(encoder.layout, encoder.statistics)
     anew = []

@@ -22,7 +22,7 @@ from ..data.statistics import SKIPPED, count
 from ..model.precision import has_bf16
 from .launch import prepared
 from .pretrained import pretrained
-from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run
+from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run, keep_format
 
 Events = dict[str, dict[str, EventFiles]]
 """Domain -> split -> files."""
@@ -40,6 +40,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
         check_same_events(run, train)
+        keep_format(run)
         return events
     before = pretrained(experiment) if experiment.init_from is not None else None
     statistics = count(experiment, train)

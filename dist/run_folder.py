@@ -14,6 +14,7 @@ from ..data.mirror import fetch, files_in, origin, publish_changed
 from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
 from ..data.storage import check_writable, names, sizes
+from .old_runs import FORMAT, check_meaning, lookup_order
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
@@ -119,6 +120,7 @@ def create_run(run: Path, experiment: Experiment, statistics: Statistics, train:
     try:
         statistics.save(temporary / VOCABULARY)
         (temporary / EVENTS).write_text(json.dumps(_described(train), indent=1))
+        (temporary / RUN_INFO).write_text(json.dumps({"format": FORMAT}))
         (temporary / EXPERIMENT).write_text(dump_experiment(experiment))
         if run.is_dir():
             run.rmdir()  # only an empty folder gets here
@@ -194,22 +196,62 @@ def open_experiment(run: Path) -> Experiment:
     """The experiment of an existing run, without its vocabularies.
 
     Raises:
-        UserError: there is no complete run in the folder.
+        UserError: there is no complete run in the folder, or one whose weights do not mean today what they did.
     """
     fetch_run(run)
     for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
         if not (run / needed).is_file():
             raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
-    return load_experiment(run / EXPERIMENT)
+    experiment = load_experiment(run / EXPERIMENT)
+    check_meaning(run, *_made_as(run), experiment)
+    return experiment
+
+
+def _made_as(run: Path) -> tuple[dict[str, Any], list[Path]]:
+    """What ``run.json`` says, and the complete checkpoints."""
+    return read_json(run / RUN_INFO, {}), sorted(marker.parent for marker in (run / CHECKPOINTS).glob(f"*/{COMMITTED}"))
+
+
+def order_of_lookups(run: Path) -> list[str] | None:
+    """`old_runs.lookup_order` of a run.
+
+    Raises:
+        UserError: as that says.
+    """
+    info, checkpoints = _made_as(run)
+    if info.get("format") == FORMAT:
+        return None
+    experiment = load_experiment(run / EXPERIMENT)
+    layout = Statistics.load(run / VOCABULARY).layout(experiment)
+    return lookup_order(run, info, checkpoints, experiment, layout)
+
+
+def keep_format(run: Path) -> None:
+    """Notes that a training that goes on is one of today's.
+
+    Raises:
+        UserError: it cannot go on: an older version's optimizer has an order of its own.
+    """
+    info = read_json(run / RUN_INFO, {})
+    if info.get("format") == FORMAT:
+        return
+    if order_of_lookups(run) is not None:
+        raise UserError(
+            run,
+            "was trained by an older version with gate: none on several ranks, and cannot go on",
+            "Begin another run with init_from, which takes its lookups by name, as evaluate and score do.",
+        )
+    write_json(run / RUN_INFO, info | {"format": FORMAT})
 
 
 def open_run(run: Path) -> tuple[Experiment, Statistics]:
     """The experiment and the statistics of an existing run.
 
     Raises:
-        UserError: there is no complete run in the folder.
+        UserError: as of `open_experiment`.
     """
     experiment = open_experiment(run)
+    order_of_lookups(run)
     return experiment, Statistics.load(run / VOCABULARY)
 
 

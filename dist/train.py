@@ -23,6 +23,7 @@ from .evaluate import evaluate, validation_auc
 from .fine_tuning import begin_from
 from .freezing import learning_parts
 from .loss_watch import LossWatch
+from .old_runs import FORMAT
 from .optimizer import Optimizer
 from .preemption import Preemption
 from .prepare import Events, prepare
@@ -151,7 +152,7 @@ def train(
     if trace is not None:
         trace.finish()
     if runtime.is_main:
-        info = _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
+        info = {"format": FORMAT} | _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
         write_json(run / RUN_INFO, info)
         publish_run(run)

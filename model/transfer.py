@@ -38,10 +38,15 @@ def shapes_only(layout: Layout, config: ModelConfig) -> Dense:
         return Foundation(layout, config, 1).dense
 
 
-def parameter_axes(dense: Dense) -> dict[str, Axes]:
-    """The axes of every parameter of a model's dense part."""
+def parameter_axes(dense: Dense, lookups: Sequence[str] | None = None) -> dict[str, Axes]:
+    """The axes of every parameter of a model's dense part.
+
+    Args:
+        dense: the part.
+        lookups: with ``gate: none``, the order of keys that its first layer was trained for, where that is another one.
+    """
     domains, tasks = Axis(dense.layout.domains, "mixture"), Axis(dense.layout.tasks, "mean")
-    inputs = _input_axis(dense.represent.inputs)
+    inputs = _input_axis(_in_order(dense.represent.inputs, lookups or ()))
     seen = inputs if dense.adaptive is None else None  # by the head
     of_head = None if dense.shared_head else domains
     rules: list[tuple[str, Axes]] = [
@@ -81,6 +86,12 @@ def parameter_axes(dense: Dense) -> dict[str, Axes]:
         name: next((axes for pattern, axes in rules if re.fullmatch(pattern, name)), (None,) * parameter.dim())
         for name, parameter in dense.named_parameters()
     }
+
+
+def _in_order(inputs: Sequence[tuple[str, int]], first: Sequence[str]) -> list[tuple[str, int]]:
+    """The inputs, those named first in front."""
+    sizes = dict(inputs)
+    return [*((name, sizes[name]) for name in first), *((name, size) for name, size in inputs if name not in first)]
 
 
 def _input_axis(inputs: Sequence[tuple[str, int]]) -> Axis:

@@ -1,0 +1,163 @@
+"""Runs of the last version before format 2: used as what they were trained as, or refused."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from foundrank.data.errors import UserError
+from foundrank.data.load import load_experiment
+from foundrank.dist.evaluate import evaluate_run
+from foundrank.dist.run_folder import keep_format, open_experiment, open_run
+from foundrank.dist.runtime import Runtime
+
+from .harness import run_ranks
+from .rank_work import train_run
+
+MADE = Path(__file__).with_name("old_runs")
+EXACT = {
+    "whole": "table by table",
+    "rows": "all by rows",
+    "none": "gate: none, table by table",
+    "none_cut": "by columns",
+}
+REFUSED = {
+    "mixed": r"id_item table-wise beside tables cut by rows: its lists were divided by their lengths twice",
+    "grid": r"id_item grid-shard: its lists were sums, not means",
+}
+
+
+def write_events(folder: Path) -> None:
+    """The events and the catalog that the runs were trained on."""
+    rng, items = np.random.default_rng(0), 12
+    (folder / "events").mkdir(parents=True)
+    every = np.arange(1, items + 3)
+    tags = [sorted(rng.choice(8, rng.integers(1, 7), replace=False).tolist()) for _ in range(items + 3)]
+    lists = pa.list_(pa.int64())
+    catalog = {"item_id": every, "price": every.astype(float), "category": every % 5}
+    pq.write_table(pa.table(catalog | {"tags": pa.array([tags[i] for i in every], lists)}), folder / "items.parquet")
+    for domain, n in (("home", 600), ("feed", 200)):
+        user, item, device = rng.integers(1, 21, n), rng.integers(1, items + 1, n), rng.integers(0, 4, n)
+        clicked = ((user * 7 + item * 3 + device) % 5 < 2).astype(np.int8)
+        history = pa.array([rng.integers(1, items + 1, rng.integers(1, 8)).tolist() for _ in range(n)], lists)
+        columns = {"user_id": user, "item_id": item, "device": device, "clicked": clicked, "history": history}
+        cuts = [0, int(n * 0.8), n]
+        for split, first, last in zip(("train", "test"), cuts, cuts[1:], strict=False):
+            part = pa.table(columns).slice(first, last - first)
+            pq.write_table(part, folder / f"events/{domain}_{split}.parquet", row_group_size=100)
+
+
+@pytest.fixture(scope="session")
+def old_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    write_events(folder)
+    return folder
+
+
+@pytest.fixture
+def old_run(old_events: Path, tmp_path: Path):
+    """A run by name, unpacked, its paths those of the events here."""
+
+    def unpacked(name: str, finished: bool = True) -> Path:
+        run = tmp_path / name
+        with tarfile.open(MADE / f"{name}.tar.gz") as packed:
+            packed.extractall(run, filter="data")
+        for file in (run / "experiment.yaml", run / "events.json"):
+            file.write_text(file.read_text().replace("DATA", str(old_events)))
+        assert not list(run.rglob("*.tmp"))
+        if not finished:
+            (run / "run.json").unlink()
+        return run
+
+    return unpacked
+
+
+def measured(rows: list[dict[str, Any]]) -> dict[str, float]:
+    return {
+        f"{row['domain']} {metric}": row[metric]
+        for row in rows
+        if row["slice"] == "all"
+        for metric in ("auc", "logloss")
+    }
+
+
+def evaluated(runtime: Runtime, run: Path) -> dict[str, Any]:
+    return evaluate_run(run, "test", runtime)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_what_is_exact_is_used_as_it_was_trained(old_run, name: str, ranks: int):
+    run = old_run(name)
+    wanted = measured(json.loads((run / "evaluation.json").read_text())["rows"])
+    found = measured(run_ranks(evaluated, ranks, run)[0]["rows"])
+    assert found == pytest.approx(wanted, abs=2e-5)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_meant_something_else_is_refused(old_run, name: str):
+    with pytest.raises(UserError, match=REFUSED[name]):
+        open_experiment(old_run(name))
+
+
+def test_a_run_without_lists_does_not_mind_its_plan(old_run):
+    run = old_run("mixed")
+    file = run / "experiment.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("kind: list", "kind: categorical").replace("encoder: mean", "encoder: sasrec"))
+    assert file.read_text().count("categorical") == text.count("categorical") + 1
+    open_experiment(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("whole", None), ("rows", "does not say how its tables were cut by rows")]
+)
+def test_an_unfinished_run_is_used_where_its_checkpoint_tells_enough(old_run, name: str, refused: str | None):
+    run = old_run(name, finished=False)
+    if refused is None:
+        open_experiment(run)
+        return
+    with pytest.raises(UserError, match=refused):
+        open_experiment(run)
+
+
+def test_an_unfinished_run_of_gate_none_is_refused(old_run):
+    with pytest.raises(UserError, match="in which order gate: none had its tables"):
+        open_run(old_run("none", finished=False))
+
+
+def test_a_newer_run_is_refused(old_run):
+    run = old_run("whole")
+    (run / "run.json").write_text('{"format": 3}')
+    with pytest.raises(UserError, match="is of format 3, which a newer version made"):
+        open_experiment(run)
+
+
+def test_a_run_goes_on_as_one_of_todays(old_run):
+    run = old_run("whole")
+    keep_format(run)
+    info = json.loads((run / "run.json").read_text())
+    assert (info["format"], info["steps"]) == (2, 120)
+    with pytest.raises(UserError, match=r"cannot go on.*init_from"):
+        keep_format(old_run("none"))
+
+
+@pytest.mark.parametrize("name", ["whole", "none"])
+def test_a_fine_tuning_begins_with_what_the_run_was(old_run, old_events, tmp_path: Path, name: str):
+    run = old_run(name)
+    wanted = measured(json.loads((run / "evaluation.json").read_text())["rows"])
+    changes = [
+        f"init_from={run}",
+        "training.learning_rate=1e-12",
+        "training.sparse_learning_rate=1e-12",
+        "training.epochs=1",
+    ]
+    experiment = load_experiment(run / "experiment.yaml", changes)
+    run_ranks(train_run, 3, experiment, tmp_path / "fine")
+    found = measured(run_ranks(evaluated, 2, tmp_path / "fine")[0]["rows"])
+    assert found == pytest.approx(wanted, abs=2e-5)
