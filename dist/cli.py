@@ -1,7 +1,9 @@
 """The command line: ``foundrank COMMAND``."""
 
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,8 @@ from .cli_jobs import embed, evaluate, recommend, score, train
 from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
 from .cli_plan import plan
 from .ending import end, end_failed, end_on_interrupt
+from .launch import launched
+from .temporary import private_folder
 
 app = typer.Typer(
     help="One model for all your search and recommendation domains, trained on TorchRec.",
@@ -125,7 +129,11 @@ def schema(
 
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
     end_on_interrupt()
+    if not launched():
+        with suppress(UserError):  # told to those that need one
+            private_folder()
     try:
         app()
     except Exception as error:

@@ -242,7 +242,7 @@ def _spawned(processes: int | None) -> bool:
     """Runs this very command on several ranks, if it should; True when that has been done."""
     if launched():
         return False
-    from .launch import spawn
+    from .local_ranks import spawn
 
     count = _count(processes)
     if count == 1:

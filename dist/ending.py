@@ -16,7 +16,8 @@ from rich.console import Console
 
 from ..data.errors import UserError
 from ..data.mirror import shown
-from .launch import INTERRUPTED, launched
+from .launch import INTERRUPTED, SIGNALS, launched
+from .temporary import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
@@ -24,34 +25,50 @@ _WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed 
 
 
 def end_on_interrupt() -> None:
-    """Makes Ctrl-C end this process and all that it has started, at once.
+    """Makes Ctrl-C end this process and all that it has started, at once; and a signal that ends it, take its folder along.
 
     Python's own way is an exception, which a callback of a library may swallow while the training goes on.
     """
     # It reaches every rank of a terminal: one that ended a little later would tell the end of the first as its failure.
     signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted)
+    for one in (signal.SIGHUP, *SIGNALS):
+        if not launched() and signal.getsignal(one) == signal.SIG_DFL:
+            signal.signal(one, _ended)
 
 
 def _interrupted(*_: object) -> NoReturn:
-    _kill(psutil.Process().children(recursive=True))
+    _clear_up(psutil.Process().children(recursive=True))
     _tell_interrupted()
     os._exit(INTERRUPTED)
 
 
-def _end_fork_server() -> bool:
-    """Ends what ranks would be forked from, which outlives this process while it is busy importing. Whether there was one."""
-    with suppress(psutil.NoSuchProcess):
+def _ended(number: int, _: object) -> NoReturn:
+    _clear_up(psutil.Process().children(recursive=True))
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # the first process of a container is not ended by its own signal
+
+
+def _clear_up(processes: Iterable[psutil.Process] | None = None) -> None:
+    """Ends what this process has started (by itself, what ranks would be forked from) and removes the command's own folder."""
+    if processes is None:
+        # Busy importing, it would outlive this process.
         children = psutil.Process().children()
-        servers = [one for one in children if "multiprocessing.forkserver" in " ".join(one.cmdline())]
-        _kill(servers)
-        return bool(servers)
-    return False
-
-
-def _kill(processes: Iterable[psutil.Process]) -> None:
+        processes = [one for one in children if "multiprocessing.forkserver" in _command(one)]
+    processes = list(processes)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(processes, timeout=3)  # while they are about, they may write there
+    util._run_finalizers()  # type: ignore[attr-defined]  # multiprocessing's own, which would look for its folder later
+    remove_private_folder()
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _tell_interrupted() -> None:
@@ -65,7 +82,7 @@ def end_failed(error: Exception) -> None:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
     if not launched():
-        _end_fork_server()
+        _clear_up()
         raise error
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
@@ -76,7 +93,7 @@ def end_failed(error: Exception) -> None:
 def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
     if not launched():
-        _end_fork_server()
+        _clear_up()
         if done.code == INTERRUPTED:
             _tell_interrupted()
         raise done
@@ -95,7 +112,7 @@ def _tell(error: UserError) -> NoReturn:
     console.print(shown(f"error: {error.where}"), style="bold red", markup=False)
     console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
     sys.stderr.flush()
-    if not launched() and _end_fork_server():
-        util._run_finalizers()  # type: ignore[attr-defined]  # multiprocessing's own, which os._exit leaves out: a folder
+    if not launched():
+        _clear_up()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(2)

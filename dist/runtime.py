@@ -3,7 +3,7 @@
 import ctypes
 import os
 import socket
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as torch_dist
 
 from ..data.errors import UserError
-from .launch import check_gpus, launched
+from .launch import check_gpus, launched, store_file
 
 _T = TypeVar("_T")
 _TIMEOUT = timedelta(minutes=30)
@@ -144,8 +144,13 @@ def _join(backend: str) -> None:
     Raises:
         UserError: other machines cannot reach this one, or several agents share a store and are to restart ranks.
     """
-    _check_own_name()
     environment = os.environ
+    if (file := store_file()) is not None:
+        rank, ranks = of_machine()
+        store = torch_dist.FileStore(file, ranks)  # type: ignore[attr-defined]
+        torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_TIMEOUT)
+        return
+    _check_own_name()
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         torch_dist.init_process_group(backend, timeout=_TIMEOUT)
         return
@@ -182,6 +187,13 @@ def _add_up_in_one_order() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def _stay_on_this_machine() -> None:
+    """Has gloo and NCCL listen at the loopback interface alone: ranks of one machine need no other."""
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    if loopback in (name for _, name in socket.if_nameindex()):
+        os.environ.update({"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback})
+
+
 @contextmanager
 def start() -> Iterator[Runtime]:
     """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
@@ -202,18 +214,19 @@ def start() -> Iterator[Runtime]:
         torch.cuda.set_device(device)
         _add_up_in_one_order()
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    with tempfile.TemporaryDirectory() as folder:
-        if launched():
-            _join(backend)
-        else:
-            # TorchRec reads these even when it is alone.
-            os.environ.update({"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"})
-            torch_dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
-        failed = True
-        try:
-            yield Runtime(torch_dist.get_rank(), torch_dist.get_world_size(), device)
-            failed = False
-        finally:
-            # A failed rank keeps its connections until it has told why: the others fail when they close.
-            if not (failed and launched()):
-                torch_dist.destroy_process_group()
+    if not launched() or os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        _stay_on_this_machine()
+    if launched():
+        _join(backend)
+    else:
+        # TorchRec reads these even when it is alone.
+        os.environ.update({"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"})
+        torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    failed = True
+    try:
+        yield Runtime(torch_dist.get_rank(), torch_dist.get_world_size(), device)
+        failed = False
+    finally:
+        # A failed rank keeps its connections until it has told why: the others fail when they close.
+        if not (failed and launched()):
+            torch_dist.destroy_process_group()

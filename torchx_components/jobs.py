@@ -10,7 +10,7 @@ import torchx
 import torchx.specs as specs
 
 from foundrank.torchx_components.pods import laid_over
-from foundrank.torchx_components.submission import check_first, cluster_of, command_on_ranks
+from foundrank.torchx_components.submission import check_first, cluster_of, command_on_ranks, literal
 
 
 def embed(
@@ -270,8 +270,8 @@ def study(
         name="study",
         image=image,
         entrypoint="foundrank",  # no torchrun: it starts processes of its own, each a training by itself
-        args=["study", out, "--data", data, *args],
-        env=env or {},
+        args=[literal(one) for one in ("study", out, "--data", data, *args)],
+        env={name: literal(value) for name, value in (env or {}).items()},
         mounts=specs.parse_mounts(mounts) if mounts else [],
         resource=specs.resource(cpu=cpu, memMB=memMB, h=h),
         max_retries=max_retries,

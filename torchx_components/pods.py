@@ -1,6 +1,7 @@
 """Pods on Kubernetes: what a training needs of them and TorchX 0.7 has no option for, laid over those that it renders."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -36,7 +37,11 @@ class _Role(specs.Role):
             file = self.metadata["kubernetes.pod"]
             over = _read(file) if file else {}
             for task in dryrun_info.request.resource["spec"]["tasks"]:
-                task["template"] = _with_time(_merged(sanitize_for_serialization(task["template"]), over))
+                pod = _as_given(sanitize_for_serialization(task["template"]))
+                task["template"] = _with_time(_merged(pod, over))
+        if scheduler == "local":  # TorchX puts the working folder before PATH: a file called bash there would run
+            for replica in (one for of_role in dryrun_info.request.role_params.values() for one in of_role):
+                replica.env["PATH"] = os.environ.get("PATH", os.defpath)
         return dryrun_info
 
 
@@ -68,6 +73,20 @@ def _read(file: str) -> Dict[str, Any]:
     for field, key in KEYS.items():
         if not _are_objects(fields.get(field, []), key):
             raise wrong(f"{field!r} must be a list of objects, each with {key!r}")
+    return pod
+
+
+def _as_given(pod: Dict[str, Any]) -> Dict[str, Any]:
+    """The pod, in which Kubernetes takes no ``$(NAME)`` for the value of a variable, nor ``$$`` for ``$``."""
+
+    def escaped(text: str) -> str:
+        return text.replace("$$", "$$$$").replace("$(", "$$(")
+
+    for container in pod["spec"]["containers"]:
+        container["command"] = [escaped(word) for word in container["command"]]
+        for variable in container["env"]:
+            if "value" in variable:
+                variable["value"] = escaped(variable["value"])
     return pod
 
 

@@ -1,5 +1,6 @@
-"""How a foundrank command becomes a TorchX job: checked here first, then torchrun on every machine."""
+"""How a foundrank command becomes a TorchX job: checked here first, then ranks of one machine, or torchrun on each of several."""
 
+import shlex
 import subprocess
 import sys
 from typing import Dict, List, Optional
@@ -9,6 +10,7 @@ from torchx.components.dist import ddp
 
 from foundrank.torchx_components.pods import laid_over
 
+_SAFE = {"PYTHONSAFEPATH": "1"}  # Python takes no module from the folder in which the job starts
 _SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 
 
@@ -16,13 +18,25 @@ def check_first(command: str, arguments: List[str], wanted: bool) -> None:
     """Runs the command with --check; ends this program if it finds something, which the command has told by then."""
     if (
         wanted
-        and subprocess.run([sys.executable, "-m", "foundrank.dist.cli", command, *arguments, "--check"]).returncode
+        and subprocess.run(
+            [sys.executable, "-P", "-m", "foundrank.dist.cli", command, *arguments, "--check"]
+        ).returncode
     ):
         print(
             "nothing was submitted; where only the cluster sees these files, add --check False",
             file=sys.stderr,
         )
         raise SystemExit(2)
+
+
+def literal(argument: str) -> str:
+    """An argument of a job that arrives as it is given, though TorchX takes ``$`` for the beginning of a macro of its own."""
+    return argument.replace("$", "$$")
+
+
+def _word(argument: str) -> str:
+    """The same as a word of a shell's line. On Slurm TorchX puts the job's number for ``${app_id}``, escaped or not."""
+    return literal(shlex.quote(argument).replace("${app_id}", "$''{app_id}"))
 
 
 def cluster_of(nnodes: int, nproc: int, node: specs.Resource, h: Optional[str]) -> str:
@@ -51,11 +65,23 @@ def command_on_ranks(
     pod: Optional[str],
     max_retries: int,
 ) -> specs.AppDef:
-    # ddp starts torchrun from PATH: a free port on one machine, on several a rendezvous at the host the scheduler
-    # names rank 0.
+    words = " ".join(_word(one) for one in arguments)
+    env = {**_SAFE, **{name: literal(value) for name, value in (env or {}).items()}}
+    if nnodes == 1:
+        # No torchrun: its key-value store listens on all interfaces, and the ranks of one machine need none.
+        role = specs.Role(
+            name=command,
+            image=image,
+            entrypoint="bash",
+            args=["-c", f"exec foundrank {command} --processes {nproc} {words}"],
+            env=env,
+            mounts=specs.parse_mounts(mounts) if mounts else [],
+            resource=specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
+            max_retries=max_retries,
+        )
+        return specs.AppDef(name=command, roles=[laid_over(role, pod)])
+    # ddp starts torchrun from PATH, and has the nodes meet at the host that the scheduler names rank 0.
     app = ddp(
-        command,
-        *arguments,
         m="foundrank.dist.cli",
         name=f"foundrank/{command}",
         j=f"{nnodes}x{nproc}",
@@ -65,7 +91,7 @@ def command_on_ranks(
         h=h,
         image=image,
         # Agents that share their store cannot restart ranks: new ones find addresses of old ones in it.
-        env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **(env or {})},
+        env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **env},
         mounts=mounts,
         rdzv_port=rdzv_port,
         max_retries=max_retries,
@@ -73,6 +99,7 @@ def command_on_ranks(
     [role] = app.roles
     role.name = command
     # torchrun hands on only signals that it knows; Slurm's --signal=USR1@SECONDS would end it instead.
-    role.args = [*role.args[:-1], role.args[-1].replace("torchrun", f"torchrun --signals_to_handle {_SIGNALS}", 1)]
+    launcher = role.args[-1].replace("torchrun", f"torchrun --signals_to_handle {_SIGNALS}", 1)
+    role.args = [*role.args[:-1], f"{launcher} {command} {words}"]
     app.roles = [laid_over(role, pod)]
     return app

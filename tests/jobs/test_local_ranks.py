@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,13 +58,23 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def listening(processes: list[psutil.Process]) -> list[str]:
+    """Addresses at which some processes wait for connections."""
+    found = [one for process in processes for one in process.net_connections("inet")]
+    return [one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_ends_every_process(world: Path, tmp_path: Path, processes: int):
-    launcher = training(world, tmp_path / "run", processes)
+    """Until then they listen where this machine alone can reach them; and nothing is left in the temporary folder."""
+    (tmp_path / "tmp").mkdir()
+    launcher = training(world, tmp_path / "run", processes, TMPDIR=str(tmp_path / "tmp"))
     log = tmp_path / "run" / "metrics.jsonl"
     wait_until(lambda: log.is_file() and log.read_text().count("\n") > 1, launcher)
     all_of_it = psutil.Process(launcher.pid).children(recursive=True)
     assert len(ranks_of(launcher)) == (0 if processes == 1 else processes)
+    assert set(listening(all_of_it)) <= {"127.0.0.1", "::1"}
+    assert processes == 1 or listening(all_of_it)
     os.killpg(launcher.pid, signal.SIGINT)
     _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
@@ -71,16 +82,32 @@ def test_ctrl_c_ends_every_process(world: Path, tmp_path: Path, processes: int):
     assert "Traceback" not in errors, errors
     assert "signal" not in errors
     assert not still_there(all_of_it)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_the_rank_that_failed_is_told_alone(world: Path, tmp_path: Path):
     (tmp_path / "sitecustomize.py").write_text(FAULT)
-    launcher = training(world, tmp_path / "run", 2, PYTHONPATH=str(tmp_path))
+    (tmp_path / "tmp").mkdir()
+    launcher = training(world, tmp_path / "run", 2, PYTHONPATH=str(tmp_path), TMPDIR=str(tmp_path / "tmp"))
     _, errors = launcher.communicate(timeout=120)
     assert launcher.returncode == 1
     assert errors.count("Traceback") == 1
     assert "rank 1 failed:\nTraceback" in errors
     assert errors.endswith("ZeroDivisionError: of this rank\n")
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("way", ["foundrank", "-m"])
+def test_no_file_of_the_working_folder_is_taken_for_a_module(world: Path, tmp_path: Path, way: str):
+    """The folder of a project, or of somebody's data, may hold files that are called like modules."""
+    for name in ("typer", "statistics", "json", "torchrec", *(["foundrank"] if way == "foundrank" else [])):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise ImportError\n")
+    command = [str(Path(sys.executable).with_name("foundrank"))] if way == "foundrank" else COMMAND
+    changes = settings("model.aspects=[id, sparse]", "training.epochs=1")
+    told = [*command, "train", str(world), "--run-dir", str(tmp_path / "run"), *changes, "-p", "2"]
+    done = subprocess.run(told, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_mistake_leaves_nothing_behind(world: Path, tmp_path: Path):

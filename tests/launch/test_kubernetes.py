@@ -281,7 +281,18 @@ def test_named_resources_are_what_their_names_say(name):
 def test_other_schedulers_do_not_read_the_file():
     arguments = [*TRAIN, "--pod", "nowhere/pod.json"]
     with get_runner() as runner:
-        assert "torchrun" in str(runner.dryrun_component("foundrank.train", arguments, "slurm", {"partition": "any"}))
+        assert "foundrank train" in str(
+            runner.dryrun_component("foundrank.train", arguments, "slurm", {"partition": "any"})
+        )
+
+
+def test_kubernetes_puts_no_variables_into_what_is_given():
+    [template] = templates(rendered("train", *TRAIN, "--env", "A=$(HOME)$$", "--", "--set", "name=$(HOME)$$x"))
+    # As the kubelet does: $$ is $, and $(NAME) the variable's value.
+    told = [word.replace("$$", "$") for word in (container(template)["command"][2], environment(template)["A"])]
+    assert "$$(HOME)$$$$x" in container(template)["command"][2]
+    assert "'name=$(HOME)$$x'" in told[0]
+    assert told[1] == "$(HOME)$$"
 
 
 def test_a_study_has_no_torchrun_and_the_same_pod():

@@ -1,4 +1,6 @@
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,18 +58,63 @@ def local_command(info) -> list[str]:
 
 @pytest.mark.parametrize("name", COMPONENTS)
 @pytest.mark.parametrize("form", ["{root}/torchx_components/jobs.py:{name}", "foundrank.{name}"])
-def test_the_local_scheduler_starts_torchrun_on_the_command(name, form):
+def test_one_machine_s_ranks_are_started_without_torchrun(name, form):
     info = dryrun(form.format(root=ROOT, name=name), [*COMPONENTS[name], "--", *EXTRA[name]])
-    words = local_command(info)
+    ranks = "1" if name == "embed" else "2"
+    told = [*COMMANDS[name], *EXTRA[name]]
+    assert local_command(info) == ["exec", "foundrank", name, "--processes", ranks, *told]
+    assert list(info.request.role_params) == [name]
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_several_machines_start_torchrun_on_the_command(name):
+    info = dryrun(f"foundrank.{name}", [*COMPONENTS[name], "--nnodes", "2", "--", *EXTRA[name]])
+    [replicas] = info.request.role_params.values()
+    words = shlex.split(replicas[0].args[2])
     assert words[0] == "torchrun"
     parsed = get_args_parser().parse_args(words[1:])
-    assert (parsed.nnodes, parsed.nproc_per_node) == ("1", "1" if name == "embed" else "2")
-    assert parsed.rdzv_endpoint == "localhost:0"
+    assert (parsed.nnodes, parsed.nproc_per_node) == ("2", "1" if name == "embed" else "2")
     assert {one.name for one in SIGNALS} <= set(parsed.signals_to_handle.split(","))
     assert parsed.module
     assert parsed.training_script == "foundrank.dist.cli"
     assert parsed.training_script_args == [name, *COMMANDS[name], *EXTRA[name]]
-    assert list(info.request.role_params) == [name]
+
+
+ODD = ["cost$$2026", "${img_root}", "${app_id}", "$HOME", "$(HOME)", "a b", "it's", '"q"', "`id`", "a\\b", "*", "ü"]
+
+
+@pytest.mark.parametrize("nodes", ["1", "2"])
+@pytest.mark.parametrize("scheduler", ["local_cwd", "slurm"])
+def test_arguments_arrive_as_they_are_given(scheduler, nodes):
+    given = ["--experiment", "e$$.yaml", "--run", "r", "--nnodes", nodes, "--env", "A=$HOME$$", "--", *ODD]
+    info = dryrun("foundrank.train", given, scheduler, **({"partition": "any"} if scheduler == "slurm" else {}))
+    if scheduler == "local_cwd":
+        [replicas] = info.request.role_params.values()
+        words, environment = replicas[0].args, replicas[0].env
+    else:
+        [replica, *_] = info.request.replicas.values()
+        words, environment = [shlex.split(word)[0] for word in replica.materialize()[1][-3:]], replica.env
+    assert environment["A"] == "$HOME$$"
+    assert environment["PYTHONSAFEPATH"] == "1"
+    line = words[2].replace("exec foundrank", "printf '%s\\n'", 1).replace("torchrun", "printf '%s\\n'", 1)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True, env={"HOME": "elsewhere"})
+    assert done.stdout.splitlines()[-len(ODD) :] == ODD
+    assert "e$$.yaml" in done.stdout.splitlines()
+
+
+def test_a_study_s_arguments_arrive_as_they_are_given():
+    with get_runner() as runner:
+        info = runner.dryrun_component("foundrank.study", ["--out", "o$$", "--data", "${img_root}"], "local_cwd", {})
+    [replicas] = info.request.role_params.values()
+    assert replicas[0].args == ["foundrank", "study", "o$$", "--data", "${img_root}"]
+
+
+def test_no_program_of_the_working_folder_runs(tmp_path, monkeypatch):
+    """TorchX puts that folder before all others on PATH."""
+    monkeypatch.chdir(tmp_path)
+    info = dryrun("foundrank.train", COMPONENTS["train"])
+    [replicas] = info.request.role_params.values()
+    assert str(tmp_path) not in replicas[0].env["PATH"].split(os.pathsep)
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
