@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .beside import uneven
-from .columns import HISTORY_FIELD, LABEL, LIST_NAME, LIST_TIME, NUMBER, VECTOR, ColumnNeed
+from .column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, PROBABILITY, TIME, VECTOR, one_array, plain_type
+from .columns import HISTORY_FIELD, ColumnNeed
 from .errors import UserError
 from .parquet import EventFiles, Unreadable, open_parquet, read_group
 from .settings import BadDataConfig
-from .values import bad_labels, bad_numbers, bad_vectors, one_array
+from .times import bad_times
+from .values import bad_labels, bad_numbers, bad_probabilities, bad_vectors
 
 _KEPT = 1000  # places that are written down
 _BESIDE_ITEMS = {LIST_TIME: "times", LIST_NAME: "domains"}
@@ -47,7 +49,7 @@ def read_events(
         table = read_group(path, group, columns)
     except Unreadable as error:
         schema, rows = open_parquet(path).schema_arrow, open_parquet(path).metadata.row_group(group).num_rows
-        missing = {name: pa.nulls(rows, schema.field(name).type) for name in columns}
+        missing = {name: pa.nulls(rows, plain_type(schema.field(name).type)) for name in columns}
         return pa.table(missing), [BadValue(row, None, error.what) for row in range(rows)]
     return without_bad_values(table, needs)
 
@@ -67,6 +69,13 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
             assert items is not None
             bad = uneven(items, array)
             what = f"not as many {_BESIDE_ITEMS[need.holds]} as past items"
+            if need.holds == LIST_TIME and (no_times := bad_times(array)) is not None:
+                bad = no_times if bad is None else bad | no_times
+                what += ", or no times"
+        elif need.holds == TIME:
+            bad, what = bad_times(array), "no time"
+        elif need.holds == PROBABILITY:
+            bad, what = bad_probabilities(array), "neither from 0 to 1 nor null"
         elif need.holds == LABEL:
             bad, what = bad_labels(array), "neither 0 nor 1 nor null"
         else:

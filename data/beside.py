@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .column_types import one_array
 from .errors import UserError
 from .ids import is_valid
-from .values import Ragged, keep, one_array, ragged_lists
+from .values import Ragged, keep, ragged_lists
 
 
 def uneven(items: pa.ChunkedArray | pa.Array, beside: pa.ChunkedArray | pa.Array) -> np.ndarray | None:

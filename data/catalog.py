@@ -13,12 +13,47 @@ import pyarrow.compute as pc
 
 from . import storage
 from .bad_data import check_share, rows_of, without_bad_values
-from .columns import comes_from_catalog, feature_need
-from .errors import UserError, nearest
+from .column_types import ANYTHING, id_family, plain_table, plain_type
+from .columns import ColumnNeed, SchemaCheck, catalog_needs, comes_from_catalog, feature_need
+from .errors import UserError
 from .experiment import EntityConfig, FeatureConfig
 from .file_systems import is_uri, told, trouble
 from .ids import id_keys
 from .settings import BadDataConfig
+
+
+def check_catalog(
+    entity_name: str, entity: EntityConfig, columns: Sequence[str] | None = None
+) -> list[tuple[str, pa.Schema]]:
+    """Checks the columns of all files of an entity's catalog by their footers.
+
+    Args:
+        entity_name: name of the entity, for messages.
+        entity: its config; ``entity.catalog`` must be set.
+        columns: to look at besides the key; None for all that the entity needs.
+
+    Returns:
+        The files in order, at least one, and their schemas.
+
+    Raises:
+        UserError: no file matches, one is not Parquet, or a column is missing, there twice or of a type that does not serve.
+    """
+    assert entity.catalog is not None
+    needs = catalog_needs(entity_name, entity)
+    if columns is not None:
+        needs = [need for need in needs if need.name in {entity.catalog.key, *columns}]
+        others = set(columns) - {need.name for need in needs}
+        needs += [ColumnNeed(name, ANYTHING, f"entities.{entity_name}.catalog") for name in sorted(others)]
+    check = SchemaCheck(needs)
+    found = []
+    for file in _files(entity_name, entity.catalog.path):
+        try:
+            schema = storage.parquet_file(file).schema_arrow
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(file, error) from error
+        check.check(file, schema)
+        found.append((file, schema))
+    return found
 
 
 def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str]) -> pa.Table:
@@ -32,20 +67,20 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
         columns: catalog columns to read besides the key.
 
     Returns:
-        Table whose first column is the key (``entity.catalog.key``; int64 or string, unique, no nulls), then
-        ``columns`` in the given order, in whatever types the files hold.
+        Table whose first column is the key (``entity.catalog.key``; string, uint64 or int64, unique, no nulls), then
+        ``columns`` in the given order, of plain types.
 
     Raises:
-        UserError: no file matches, a file is not Parquet, a column is missing, the files' types contradict each other,
-            the key is neither integer nor string, a key is null or occurs twice (under ``skip``, more often than allowed),
-            or there is no row.
+        UserError: as `check_catalog`; the files' types contradict each other, a key is null or occurs twice (under ``skip``,
+            more often than allowed), or there is no row.
     """
     assert entity.catalog is not None
     pattern, key = entity.catalog.path, entity.catalog.key
     names = list(dict.fromkeys([key, *columns]))
-    files = _files(entity_name, pattern)
+    schemas = check_catalog(entity_name, entity, columns)
+    files, kind = [file for file, _ in schemas], _key_type(schemas, key)
     policy = entity.catalog.policy
-    parts = [_read_file(file, names, key, policy) for file in files]
+    parts = [_read_file(file, names, key, kind, policy) for file in files]
     try:
         table = pa.concat_tables(parts, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
@@ -135,7 +170,9 @@ def scan_catalog(
     names = list(dict.fromkeys([key, *columns]))
     first, last = within or (0, np.iinfo(np.int64).max)
     position = 0
-    for file in _files(entity_name, entity.catalog.path):
+    schemas = check_catalog(entity_name, entity, columns)
+    kind = _key_type(schemas, key)
+    for file, _ in schemas:
         try:
             groups = np.array(_row_groups(file, storage.modified(file)), np.int64)
             ends = np.cumsum(groups)
@@ -145,11 +182,10 @@ def scan_catalog(
                 # A buffer, and nothing read ahead: else columns of a row group, or of all, are in memory as a whole.
                 buffer = 1 << 23 if is_uri(file) else 1 << 20  # each is a request to an object store
                 with storage.parquet_file(file, buffer_size=buffer, pre_buffer=False) as parquet:
-                    _check_names(file, names, parquet.schema_arrow.names)
                     for batch in parquet.iter_batches(batch_rows, wanted.tolist(), names, use_threads=False):
                         if position + row + batch.num_rows > first and position + row <= last:
                             table = pa.Table.from_batches([batch]).select(names)
-                            keyed = _checked_keys(table, key, file, row, entity.catalog.policy)
+                            keyed = _checked_keys(table, key, kind, file, row, entity.catalog.policy)
                             yield Piece(file, row, position + row, keyed)
                         row += batch.num_rows
             position += int(groups.sum())
@@ -235,20 +271,13 @@ def _files(entity_name: str, pattern: str) -> list[str]:
     return files
 
 
-def _read_file(file: str, names: list[str], key: str, policy: BadDataConfig) -> pa.Table:
+def _read_file(file: str, names: list[str], key: str, kind: pa.DataType, policy: BadDataConfig) -> pa.Table:
     try:
         with storage.parquet_file(file) as parquet:
-            _check_names(file, names, parquet.schema_arrow.names)
             table = parquet.read(columns=names).select(names)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(file, error) from error
-    return _checked_keys(table, key, file, 0, policy)
-
-
-def _check_names(file: str, names: list[str], held: list[str]) -> None:
-    for name in names:
-        if name not in held:
-            raise UserError(file, f"no column '{name}'", nearest(name, held))
+    return _checked_keys(table, key, kind, file, 0, policy)
 
 
 def _unreadable(file: str, error: Exception) -> UserError:
@@ -256,9 +285,27 @@ def _unreadable(file: str, error: Exception) -> UserError:
     return trouble(file, error) or UserError(file, what, "Write the catalog as Parquet.")
 
 
-def _checked_keys(table: pa.Table, key: str, file: str, start: int, policy: BadDataConfig) -> pa.Table:
-    """The table with its key column as int64 or string; ``start`` is the position of its first row in the file."""
-    keys = _cast_key(table[key], file, key)
+def _key_type(schemas: Sequence[tuple[str, pa.Schema]], key: str) -> pa.DataType:
+    """What holds the keys of all files; 64 bits without a sign where a file has them."""
+    kinds = [plain_type(schema.field(key).type) for _, schema in schemas]
+    if any(id_family(kind) == "string" for kind in kinds):
+        return pa.string()
+    return pa.uint64() if pa.uint64() in kinds else pa.int64()
+
+
+def _checked_keys(
+    table: pa.Table, key: str, kind: pa.DataType, file: str, start: int, policy: BadDataConfig
+) -> pa.Table:
+    """The table in plain types, its keys as ``kind``; ``start`` is the position of its first row in the file."""
+    table = plain_table(table, keep_dictionaries=False)  # which the types of another file's values would not go with
+    try:
+        keys = table[key].cast(kind)
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            file,
+            f"key column '{key}' does not fit {kind} ({_one_line(error)})",
+            "Use int64 or string ids in all files.",
+        ) from error
     if keys.null_count and not policy.skips:
         row = start + pc.index(pc.is_null(keys), True).as_py()
         raise UserError(
@@ -267,24 +314,6 @@ def _checked_keys(table: pa.Table, key: str, file: str, start: int, policy: BadD
             "Every row of a catalog needs its id: drop these rows, or fill it in.",
         )
     return table.set_column(0, key, keys)
-
-
-def _cast_key(keys: pa.ChunkedArray, file: str, key: str) -> pa.ChunkedArray:
-    type_ = keys.type.value_type if pa.types.is_dictionary(keys.type) else keys.type
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
-        wanted = pa.string()
-    elif pa.types.is_integer(type_):
-        wanted = pa.int64()
-    else:
-        raise UserError(
-            file, f"key column '{key}' is of type {type_}", "Ids are integers or strings: cast the column to int64."
-        )
-    try:
-        return keys.cast(type_).cast(wanted)
-    except pa.ArrowInvalid as error:
-        raise UserError(
-            file, f"key column '{key}' does not fit {wanted} ({_one_line(error)})", "Use int64 or string ids."
-        ) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -8,12 +8,13 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from .columns import LABEL, VECTOR, ColumnNeed, is_list, is_string, needed_columns
+from .catalog import check_catalog
+from .column_types import LABEL, PROBABILITY, VECTOR, id_family, one_array
+from .columns import ColumnNeed, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
 from .parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
-from .storage import expand_glob
-from .values import bad_labels, one_array, vector_rows
+from .values import bad_labels, bad_probabilities, vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
 _CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 14, 1024
@@ -56,34 +57,38 @@ def check_events(
                     "Remove the domain or give it events.",
                 )
             if values and not policy.skips:
-                _check_labels(files, [need.name for need in needs if need.holds == LABEL])
+                _check_labels(files, [need for need in needs if need.holds in (LABEL, PROBABILITY)])
                 _check_vectors(files, [need for need in needs if need.holds == VECTOR])
             events[name][split] = files
         _check_id_types(experiment, events[name], id_types, name)
     return events
 
 
-def _check_labels(files: EventFiles, columns: list[str]) -> None:
+def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:
+    """Labels, and the true probabilities of simulations."""
     for file in files.files:
         metadata = open_parquet(file).metadata
         schema = open_parquet(file).schema_arrow
         position = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
         for group in range(metadata.num_row_groups):
-            for column in columns:
-                kind = schema.field(column).type
+            for need in needs:
+                kind = schema.field(need.name).type
                 if pa.types.is_boolean(kind) or pa.types.is_null(kind):
                     continue
-                statistics = metadata.row_group(group).column(position[column]).statistics
+                statistics = metadata.row_group(group).column(position[need.name]).statistics
                 bounds = (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
                 if pa.types.is_integer(kind) and bounds in {(0, 0), (0, 1), (1, 1)}:
                     continue
-                values = one_array(read_group(file, group, [column])[column])
-                if (bad := bad_labels(values)) is not None:
+                values = one_array(read_group(file, group, [need.name])[need.name])
+                bad = (bad_labels if need.holds == LABEL else bad_probabilities)(values)
+                if bad is not None:
                     row = int(np.argmax(bad))
                     raise UserError(
-                        f"{file}: column '{column}', row {row} of row group {group}",
-                        f"the label is {values[row].as_py():g}",
-                        "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events.",
+                        f"{file}: column '{need.name}', row {row} of row group {group}",
+                        f"the {need.holds} is {values[row].as_py():g}",
+                        "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events."
+                        if need.holds == LABEL
+                        else "Probabilities are from 0 to 1, or null.",
                     )
 
 
@@ -102,37 +107,36 @@ def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
             pass
 
 
-def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[bool, str]]:
-    """Entity -> whether its catalog's key is a string, and the file that says so."""
+def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[str, str]]:
+    """Entity -> what its catalog's keys are, and the file that says so; checks the catalogs' columns."""
     found = {}
     for name, entity in experiment.entities.present().items():
-        if entity.catalog is None or not (files := expand_glob(entity.catalog.path)):
-            continue  # reading the catalog says what is wrong
-        schema = open_parquet(files[0]).schema_arrow
-        if entity.catalog.key in schema.names:
-            found[name] = (is_string(schema.field(entity.catalog.key).type), files[0])
+        if entity.catalog is None:
+            continue
+        for file, schema in check_catalog(name, entity):
+            if (family := id_family(schema.field(entity.catalog.key).type)) is not None:
+                found.setdefault(name, (family, file))
     return found
 
 
 def _check_id_types(
-    experiment: Experiment, splits: dict[str, EventFiles], seen: dict[str, tuple[bool, str]], domain: str
+    experiment: Experiment, splits: dict[str, EventFiles], seen: dict[str, tuple[str, str]], domain: str
 ) -> None:
     """An entity's ids must be of one type in every domain, its catalog and the history: 7 and '7' would be two ids."""
     entities, recommends = experiment.entities, experiment.domains[domain].kind == "recommendation"
     columns = [(n, e.id) for n, e in entities.present().items() if not (n == "query" and recommends)]
     if entities.user.history is not None:
         columns.append(("item", entities.user.history.column))
-    for name, column in columns:
-        for files in splits.values():
-            kind = open_parquet(files.files[0]).schema_arrow.field(column).type
-            kind = kind.value_type if is_list(kind) else kind
-            if pa.types.is_null(kind):
-                continue
-            text = is_string(kind)
-            first, where = seen.setdefault(name, (text, files.files[0]))
-            if first != text:
-                raise UserError(
-                    f"{files.files[0]}: column '{column}'",
-                    f"holds {kind}, but {where} holds the other kind of id for the same entity",
-                    f"Write one type for entities.{name} in all events and its catalog (here: domain '{domain}').",
-                )
+    for files in splits.values():
+        for file in files.files:  # of the first ones nothing may be known
+            schema = open_parquet(file).schema_arrow
+            for name, column in columns:
+                if (family := id_family(schema.field(column).type)) is None:
+                    continue
+                first, where = seen.setdefault(name, (family, file))
+                if first != family:
+                    raise UserError(
+                        f"{file}: column '{column}'",
+                        f"holds {family} ids, but {where} holds {first} ids for the same entity",
+                        f"Write one type for entities.{name} in all events and its catalog (here: domain '{domain}').",
+                    )

@@ -1,14 +1,28 @@
-"""Which columns of the events an experiment needs, and what type each must have."""
+"""Which columns of events and catalogs an experiment needs, and what each must hold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from .column_types import (
+    LABEL,
+    LIST_ID,
+    LIST_NAME,
+    LIST_TIME,
+    NUMBER,
+    PROBABILITY,
+    SCALAR_ID,
+    TEXT,
+    TIME,
+    VECTOR,
+    holds,
+    id_family,
+    in_words,
+)
+from .errors import UserError, nearest
 from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, HistoryConfig
 
-SCALAR_ID, LIST_ID, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
-PROBABILITY = "probability"
-TIME, LIST_TIME, LIST_NAME = "time", "list of times", "list of names"
 HISTORY_FIELD = "entities.user.history"
 
 
@@ -22,6 +36,7 @@ class ColumnNeed:
         field: the field of the experiment that asks for it.
         size: of a vector.
         above: a number must be larger than this; None where any finite one will do.
+        optional: whether a file may lack it.
     """
 
     name: str
@@ -29,6 +44,7 @@ class ColumnNeed:
     field: str
     size: int = 0
     above: float | None = None
+    optional: bool = False
 
 
 def comes_from_catalog(entity: EntityConfig, feature: FeatureConfig) -> bool:
@@ -92,42 +108,50 @@ def feature_need(name: str, feature: FeatureConfig, field: str) -> ColumnNeed:
     return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0, feature.above)
 
 
-def holds(kind: pa.DataType, wanted: str, size: int = 0) -> bool:
-    """Whether an Arrow type can serve as ``wanted``. A column of only nulls can serve as anything."""
-    if pa.types.is_null(kind):
-        return True
-    if wanted == SCALAR_ID:
-        return is_id(kind)
-    if wanted == LIST_ID:
-        return is_list(kind) and (is_id(kind.value_type) or pa.types.is_null(kind.value_type))
-    if wanted == LIST_TIME:
-        return is_list(kind) and holds(kind.value_type, TIME)
-    if wanted == LIST_NAME:
-        return is_list(kind) and (is_string(kind.value_type) or pa.types.is_null(kind.value_type))
-    if wanted == TIME and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return True
-    if wanted == VECTOR:
-        if pa.types.is_fixed_size_list(kind):
-            return pa.types.is_floating(kind.value_type) and kind.list_size == size
-        return is_list(kind) and pa.types.is_floating(kind.value_type)
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return number or (wanted in (NUMBER, PROBABILITY) and pa.types.is_decimal(kind))
+def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
+    """What the catalog of entity ``name`` must have: its key, the features that come from it, and what its texts are made of."""
+    assert entity.catalog is not None
+    needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key")]
+    for feature_name, feature in entity.features.items():
+        if comes_from_catalog(entity, feature):
+            needs.append(feature_need(feature_name, feature, f"entities.{name}.features.{feature_name}"))
+    return needs + [ColumnNeed(column, TEXT, f"entities.{name}.text") for column in dict.fromkeys(entity.text_columns)]
 
 
-def is_id(kind: pa.DataType) -> bool:
-    """Integers and strings, plain or dictionary-encoded."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_integer(kind) or is_string(kind)
+class SchemaCheck:
+    """Checks the schemas of some files one after another: what is needed is there once, in types that serve and agree."""
 
+    def __init__(self, needs: Sequence[ColumnNeed]):
+        self._needs = needs
+        self._families: dict[
+            str, tuple[str, str]
+        ] = {}  # column -> strings or integers, and the first file that says so
 
-def is_string(kind: pa.DataType) -> bool:
-    """Any of Arrow's string types, plain or dictionary-encoded."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    def check(self, file: str, schema: pa.Schema) -> None:
+        """Raises a UserError that names the file, the column and the field of the experiment that asks for it."""
+        names = schema.names
+        for need in self._needs:
+            times = names.count(need.name)
+            if times == 1:
+                self._check_type(file, schema.field(need.name).type, need)
+            elif times or not need.optional:
+                raise UserError(
+                    f"{file}: column '{need.name}'",
+                    f"is there {times} times" if times else f"is missing, and {need.field} asks for it",
+                    "Keep one of them, or rename the others." if times else nearest(need.name, names),
+                )
 
-
-def is_list(kind: pa.DataType) -> bool:
-    """Variable-length lists of either offset width, and fixed-size ones."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    def _check_type(self, file: str, kind: pa.DataType, need: ColumnNeed) -> None:
+        where = f"{file}: column '{need.name}'"
+        if not holds(kind, need.holds, need.size):
+            what = f"is {kind}; {need.field} takes {in_words(need.holds, need.size)}"
+            raise UserError(where, what, "Cast it when writing the file, or point the field at another column.")
+        if need.holds not in (SCALAR_ID, LIST_ID) or (family := id_family(kind)) is None:
+            return
+        other, other_file = self._families.setdefault(need.name, (family, file))
+        if other != family:
+            raise UserError(
+                where,
+                f"holds {family} ids, but {other_file} holds {other} ids",
+                "Write one type: the integer 7 and the string '7' are different ids.",
+            )

@@ -20,7 +20,7 @@ from .rows import Rows
 from .statistics import Statistics
 from .text_store import check_text_store, open_text_store, text_store_folder
 from .times import ragged_ages
-from .values import keep, numbers, ragged_keys, take_ragged, vector_rows
+from .values import floats, keep, numbers, ragged_keys, take_ragged, vector_rows
 from .vocabulary import KeyIndex, Vocabulary
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class EventEncoder:
         if with_labels:
             for task_name, task in config.tasks.items():
                 at = layout.tasks.index(task_name)
-                values = table[task.label].cast(pa.float32()).to_numpy()
+                values = floats(table[task.label])
                 present = out.label_mask[:, at] = ~np.isnan(values)
                 out.labels[:, at] = np.where(present, values, 0)
         if with_host:
@@ -284,8 +284,7 @@ class EventEncoder:
                     out.host.setdefault(f"probability/{task_name}", np.full(len(out), np.nan))
         for task_name, task in config.tasks.items():
             if task.probability:
-                values = table[task.probability].cast(pa.float64()).to_numpy()
-                out.host[f"probability/{task_name}"] = values
+                out.host[f"probability/{task_name}"] = floats(table[task.probability])
 
     def _read_catalog(self, name: str, entity: EntityConfig) -> _Catalog:
         assert entity.catalog is not None

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from .column_types import one_array
 from .errors import UserError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -24,7 +25,8 @@ def mix(x: np.ndarray) -> np.ndarray:
 def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Keys of a column of ids.
 
-    An integer is its own key; a string's key is a 64-bit hash of its UTF-8 bytes. Two of a million distinct strings
+    An integer's key is its 64 bits: one of 2**63 or more, without a sign, is the negative one that systems without such
+    numbers write. A string's key is a 64-bit hash of its UTF-8 bytes. Two of a million distinct strings
     share a key with probability below 1e-7.
 
     Returns:
@@ -34,8 +36,7 @@ def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UserError: the column holds neither integers nor strings.
     """
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+    array = one_array(array)
     if pa.types.is_dictionary(array.type):
         keys, known = id_keys(array.dictionary)
         positions = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
@@ -46,8 +47,9 @@ def id_keys(array: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     valid = is_valid(array)
     if pa.types.is_integer(array.type):
         values = array.fill_null(0) if array.null_count else array
-        return values.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False).view(np.uint64), valid
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        values = values if pa.types.is_uint64(array.type) else values.cast(pa.int64())
+        return values.to_numpy(zero_copy_only=False).view(np.uint64), valid
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         values = array.cast(pa.large_string())
         values = values.fill_null("") if array.null_count else values
         return np.where(valid, _hash_strings(values), np.uint64(0)), valid

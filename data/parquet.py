@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
-from .columns import LIST_ID, SCALAR_ID, ColumnNeed, holds, is_list, is_string
-from .errors import UserError, nearest
+from .column_types import plain_table
+from .columns import ColumnNeed, SchemaCheck
+from .errors import UserError
 from .file_systems import StorageError, is_uri, trouble
 from .settings import BadDataConfig
 
@@ -90,7 +91,7 @@ _open_local, _open_remote = lru_cache(maxsize=64)(_open), lru_cache(maxsize=512)
 
 
 def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-    """One row group, ``rows`` rows at a time.
+    """One row group, ``rows`` rows at a time, in the types of the file: some columns are only passed on.
 
     Raises:
         Unreadable: the row group is damaged.
@@ -144,51 +145,25 @@ def check_columns(events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDa
     Raises:
         UserError: naming the file, the column and the field of the experiment that asks for it.
     """
-    first_kind: dict[str, tuple[str, str]] = {}
+    check = SchemaCheck(needs)
     wrong: dict[str, UserError] = {}
     for file in events.files:
         try:
-            schema = open_parquet(file).schema_arrow  # made anew every time it is asked for
-            for need in needs:
-                _check_column(file, schema, need, first_kind)
+            check.check(file, open_parquet(file).schema_arrow)
         except UserError as error:
             wrong[file] = error
     return events.without(wrong, policy)
 
 
-def _check_column(file: str, schema: pa.Schema, need: ColumnNeed, first_kind: dict[str, tuple[str, str]]) -> None:
-    if need.name not in schema.names:
-        raise UserError(
-            f"{file}: column '{need.name}'",
-            f"is missing, and {need.field} asks for it",
-            nearest(need.name, schema.names),
-        )
-    kind = schema.field(need.name).type
-    if not holds(kind, need.holds, need.size):
-        wanted = need.holds + (f" of length {need.size}" if need.size else "")
-        remedy = "Cast the column when writing the events, or point the field at another column."
-        raise UserError(f"{file}: column '{need.name}'", f"is {kind}; {need.field} needs a {wanted}", remedy)
-    if need.holds in (SCALAR_ID, LIST_ID) and not pa.types.is_null(kind):
-        value = kind.value_type if is_list(kind) else kind
-        family = "string" if is_string(value) else "integer"
-        other, other_file = first_kind.setdefault(need.name, (family, file))
-        if other != family:
-            raise UserError(
-                f"{file}: column '{need.name}'",
-                f"holds {family} ids, but {other_file} holds {other} ids",
-                "Write one type: the integer 7 and the string '7' are different ids.",
-            )
-
-
 def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
-    """One row group, columns in file order.
+    """One row group, columns in file order and of plain types.
 
     Raises:
         Unreadable: the row group is damaged.
     """
     try:
         with _own(path) as file:
-            return file.read_row_group(group, columns=list(columns), use_threads=False)
+            return plain_table(file.read_row_group(group, columns=list(columns), use_threads=False))
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable_group(path, group, error) from error
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from .bad_data import read_events
-from .columns import SCALAR_ID, ColumnNeed
+from .column_types import SCALAR_ID
+from .columns import ColumnNeed
 from .encode import EventEncoder
 from .ids import id_keys
 from .parquet import EventFiles

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from .bad_data import BadValue, Skipped, read_events, rows_of
 from .catalog import read_catalog_features
-from .columns import VECTOR, comes_from_catalog, needed_columns
+from .column_types import VECTOR
+from .columns import comes_from_catalog, needed_columns
 from .errors import UserError
 from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import id_keys
@@ -19,7 +20,7 @@ from .layout import Layout, feature_key, id_key, make_layout
 from .parquet import EventFiles
 from .prefetch import prefetch
 from .text_store import open_text_store, text_store_folder
-from .values import numbers, ragged_keys
+from .values import floats, numbers, ragged_keys
 from .vocabulary import HashedIds, Vocabulary
 
 SKIPPED = "skipped_rows.parquet"
@@ -147,7 +148,7 @@ def count(
             where = f"{path}: column '{feature.column_name(feature_name)}', row group {group}"
             _add_feature(ids, sums, feature_name, feature, column, where)
         for task_name, task in experiment.domains[name].tasks.items():
-            values = table[task.label].cast(pa.float64()).to_numpy()
+            values = floats(table[task.label])
             labels[name][task_name][0] += int((~np.isnan(values)).sum())
             labels[name][task_name][1] += int(np.nansum(values))
         progress(table.num_rows)

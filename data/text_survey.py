@@ -130,16 +130,8 @@ def survey_texts(name: str, entity: EntityConfig, folder: Path) -> Iterator[Text
 
 def _note_texts(name: str, entity: EntityConfig, database: sqlite3.Connection) -> None:
     database.execute("CREATE TABLE catalog (position INTEGER PRIMARY KEY, hash INTEGER, digest BLOB, length INTEGER)")
-    key_type = None
     for piece, texts in scan_texts(name, entity):
         keys = piece.table.column(0)
-        if key_type not in (None, keys.type):
-            raise UserError(
-                piece.file,
-                f"key column '{piece.table.column_names[0]}' is {keys.type} here and {key_type} in the files before",
-                "Write all files of a catalog with one schema.",
-            )
-        key_type = keys.type
         digests = [text and _digest(text) for text in texts.cast(pa.large_binary()).to_pylist()]
         hashes, keyed = id_keys(keys)
         positions = range(piece.position, piece.position + len(texts))

@@ -4,7 +4,13 @@ import numpy as np
 import pyarrow as pa
 
 from .beside import of_items, of_kept_items
-from .values import Ragged, one_array, ragged_lists
+from .column_types import is_list, one_array
+from .errors import UserError
+from .ids import is_valid
+from .values import Ragged, ragged_lists, within
+
+LATEST = 1e18
+"""Seconds; twice as many fit into 64 bits."""
 
 
 def seconds(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -15,8 +21,37 @@ def seconds(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         unit = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
         array = array.cast(pa.int64())
     elif pa.types.is_date(kind):
-        array, unit = array.cast(pa.timestamp("s")).cast(pa.int64()), 1.0
+        array = array.cast(pa.timestamp("s")).cast(pa.int64())
+    # Unsafe: nanoseconds since 1970 are rounded to some hundreds of them.
     return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) * unit
+
+
+def bad_times(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
+    """``[N]`` bool, True for rows with a time that is NaN or beyond ``LATEST``; None where all are good.
+
+    Args:
+        column: of times, or of lists of them.
+    """
+    array = one_array(column)
+    values, offsets = ragged_lists(array) if is_list(array.type) else (array, None)
+    at = seconds(values)
+    if not values.null_count and within(at, LATEST):
+        return None
+    bad = is_valid(values) & ~(np.abs(at) <= LATEST)
+    if offsets is not None:
+        before = np.concatenate([[0], np.cumsum(bad)])[offsets]
+        bad = before[1:] > before[:-1]
+    return bad if bad.any() else None
+
+
+def check_times(column: pa.ChunkedArray | pa.Array, where: str) -> None:
+    """Raises a UserError for what `bad_times` finds; ``where`` is file, row group and column."""
+    if (bad := bad_times(column)) is not None:
+        raise UserError(
+            f"{where}, row {int(np.argmax(bad))}",
+            f"holds a time that is NaN or more than {LATEST:g} seconds from 1970",
+            "Write null where a time is unknown.",
+        )
 
 
 def ragged_ages(
@@ -36,8 +71,9 @@ def ragged_ages(
         where: file, row group and column, for errors.
 
     Raises:
-        UserError: a row with more or fewer times than items.
+        UserError: a row with more or fewer times than items, or one that is no time.
     """
+    check_times(times, where)
     told = of_items(items, times, where, "time", "times")
     _, offsets = ragged_lists(items)
     at = seconds(told) if len(told) else np.zeros(0)
@@ -45,7 +81,10 @@ def ragged_ages(
     newest = np.full(len(offsets) - 1, -np.inf)
     np.maximum.at(newest, row, np.nan_to_num(at, nan=-np.inf))
     if events is not None:
+        check_times(events, f"{where}, of their events")
         own = seconds(events)
         newest = np.where(np.isnan(own), newest, own)
-    ages = np.nan_to_num(newest[row] - at, nan=0.0, posinf=0.0, neginf=0.0).clip(0).astype(np.int64)
+    ages = np.nan_to_num(newest[row] - at, nan=0.0, posinf=0.0, neginf=0.0).clip(0)
+    # Rounded down, but for what floating point lacks to a whole second; it fits, as `LATEST` bounds it.
+    ages = (ages + 1e-6).astype(np.int64)
     return of_kept_items(ages, items, max_length)

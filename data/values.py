@@ -5,19 +5,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from .column_types import one_array
 from .errors import UserError
 from .experiment import FeatureConfig
 from .ids import id_keys, is_valid
 
+LARGEST = 1e30
+"""Of dense values and those of vectors. A deviation is at least 1e-8, so standardised ones stay finite in float32."""
+
 Ragged = tuple[np.ndarray, np.ndarray]
 """Values ``[total]`` and offsets ``[N + 1]`` int64."""
-
-
-def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """The column as a single array."""
-    if isinstance(column, pa.ChunkedArray):
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return column
 
 
 def ragged_keys(column: pa.ChunkedArray | pa.Array, max_length: int) -> Ragged:
@@ -85,7 +82,7 @@ def numbers(column: pa.ChunkedArray | pa.Array, feature: FeatureConfig, where: s
     """A dense column as ``[N]`` float64 after its transform; NaN where null.
 
     Raises:
-        UserError: a NaN, an infinity, or (log1p) a value not above -1.
+        UserError: a NaN, a number beyond ``LARGEST``, or (log1p) a value not above -1.
     """
     array = one_array(column)
     values = _as_floats(array)
@@ -94,25 +91,31 @@ def numbers(column: pa.ChunkedArray | pa.Array, feature: FeatureConfig, where: s
         raise UserError(
             f"{where}, row {row}",
             f"the value is {values[row]}",
-            "Write null where a value is unknown; log1p takes values above -1 only.",
+            f"Write null where a value is unknown; values go up to {LARGEST:g}, and log1p takes those above -1 only.",
         )
     return np.log1p(values) if feature.transform == "log1p" else values
 
 
 def bad_numbers(array: pa.Array, above: float | None) -> np.ndarray | None:
-    """``[N]`` bool, True for a NaN, an infinity and what is not ``above`` that bound; None where all values are good."""
+    """``[N]`` bool, True for a NaN, a number beyond ``LARGEST`` and what is not ``above`` that bound; None where all are good."""
     return _bad_floats(_as_floats(array), array, above)
 
 
 def _as_floats(array: pa.Array) -> np.ndarray:
-    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)  # integers above 2**53 are rounded
+    # Unsafe: integers above 2**53 and decimals are rounded, as every number is that becomes a float32 in the end.
+    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def _bad_floats(values: np.ndarray, array: pa.Array, above: float | None) -> np.ndarray | None:
-    if not array.null_count and _all_finite(values) and (above is None or values.min(initial=np.inf) > above):
+    if not array.null_count and within(values, LARGEST) and (above is None or values.min(initial=np.inf) > above):
         return None
-    bad = is_valid(array) & (~np.isfinite(values) | (False if above is None else values <= above))
+    bad = is_valid(array) & (~(np.abs(values) <= LARGEST) | (False if above is None else values <= above))
     return bad if bad.any() else None
+
+
+def floats(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A column of numbers or booleans, of labels for example, as ``[N]`` float64; NaN where null."""
+    return _as_floats(one_array(column))
 
 
 def bad_labels(array: pa.Array) -> np.ndarray | None:
@@ -124,11 +127,18 @@ def bad_labels(array: pa.Array) -> np.ndarray | None:
     return bad if bad.any() else None
 
 
+def bad_probabilities(array: pa.Array) -> np.ndarray | None:
+    """``[N]`` bool, True for what is neither from 0 to 1 nor missing; None where all are good."""
+    values = _as_floats(array)
+    bad = (values < 0) | (values > 1)
+    return bad if bad.any() else None
+
+
 def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A vector column as ``[N, size]`` float32, zeros where null, and ``[N]`` bool of the rows that have one.
 
     Raises:
-        UserError: a vector of another length, or with a NaN or infinity in it.
+        UserError: a vector of another length, or with a value that is NaN or beyond ``LARGEST``.
     """
     array = one_array(column)
     present = is_valid(array)
@@ -144,10 +154,12 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
             f"This experiment says {size}; make them agree.",
         )
     values = _flat(array)
-    if not _all_finite(values):
-        row = int(np.flatnonzero(present)[int(np.argmax(~np.isfinite(values))) // size])
+    if not within(values, LARGEST):
+        row = int(np.flatnonzero(present)[int(np.argmax(~(np.abs(values) <= LARGEST))) // size])
         raise UserError(
-            f"{where}, row {row}", "the vector holds a NaN or an infinity", "Write null where a vector is unknown."
+            f"{where}, row {row}",
+            f"the vector holds a NaN, an infinity or a number beyond {LARGEST:g}",
+            "Write null where a vector is unknown.",
         )
     if not array.null_count:
         return values.reshape(-1, size), present
@@ -156,14 +168,14 @@ def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tu
 
 
 def bad_vectors(array: pa.Array, size: int) -> np.ndarray | None:
-    """``[N]`` bool, True for a vector of another length, or with a NaN or infinity in it; None where all are good."""
+    """``[N]`` bool, True for a vector of another length, or with a value that is NaN or beyond ``LARGEST``; None where all are good."""
     if pa.types.is_null(array.type):
         return None
     bad = (lengths := _lengths(array, size)) != size
     values = _flat(array)
-    if not _all_finite(values):
+    if not within(values, LARGEST):
         lengths = np.where(is_valid(array), lengths, 0)
-        bad[np.repeat(np.arange(len(array)), lengths)[~np.isfinite(values)]] = True
+        bad[np.repeat(np.arange(len(array)), lengths)[~(np.abs(values) <= LARGEST)]] = True
     return bad if bad.any() else None
 
 
@@ -175,10 +187,12 @@ def _lengths(array: pa.Array, size: int) -> np.ndarray:
 def _flat(array: pa.Array) -> np.ndarray:
     """The values of all vectors that are not null, as float32; NaN for a null among them."""
     values = array.drop_null().flatten() if array.null_count else array.flatten()
-    return values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if pa.types.is_null(values.type):
+        return np.full(len(values), np.nan, np.float32)
+    with np.errstate(over="ignore"):  # what becomes an infinity is bad all the same
+        return values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
 
 
-def _all_finite(values: np.ndarray) -> bool:
-    # A sum is finite only if all values are, or overflows; it takes a quarter of the time that looking at each does.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+def within(values: np.ndarray, most: float) -> bool:
+    """Whether no value is NaN or beyond ``most``, in either direction."""
+    return not len(values) or bool(-most <= values.min() and values.max() <= most)

@@ -9,7 +9,8 @@ from rich.table import Table
 from ..data.bad_data import read_events
 from ..data.catalog import read_catalog
 from ..data.check import check_events
-from ..data.columns import SCALAR_ID, ColumnNeed
+from ..data.column_types import SCALAR_ID
+from ..data.columns import ColumnNeed
 from ..data.errors import UserError
 from ..data.experiment import SPLITS, EntityConfig, Experiment
 from ..data.file_systems import StorageError

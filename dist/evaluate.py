@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from ..data.parquet import EventFiles
 from ..data.plan import deal, ordered_chunks, padded_rows
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
+from ..data.values import floats
 from ..model.encoder import owners_and_aspects
 from .checkpoint import load
 from .checkpoint_folder import checked_best
@@ -199,7 +199,7 @@ def _popularity(
             table, _ = read_events(path, group, needs, experiment.bad_data)
             rows = items.lookup(id_keys(table[experiment.entities.item.id])[0])
             for task_name, task in tasks.items():
-                labels = table[task.label].cast(pa.float32()).to_numpy()
+                labels = floats(table[task.label])
                 known = ~np.isnan(labels)
                 counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
     counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.catalog import read_catalog
-from ..data.columns import SCALAR_ID, ColumnNeed, history_needs, is_string, needed_columns
+from ..data.column_types import SCALAR_ID, is_string
+from ..data.columns import ColumnNeed, history_needs, needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from foundrank.data.bad_data import without_bad_values
 from foundrank.data.beside import ragged_domains
-from foundrank.data.columns import HISTORY_FIELD, LIST_ID, LIST_NAME, LIST_TIME, ColumnNeed, holds
+from foundrank.data.column_types import LIST_ID, LIST_NAME, LIST_TIME, holds
+from foundrank.data.columns import HISTORY_FIELD, ColumnNeed
 from foundrank.data.errors import UserError
 from foundrank.data.times import ragged_ages
 from foundrank.data.values import ragged_keys

@@ -72,12 +72,22 @@ def refused(message, *args):
 def test_user_mistakes_are_named(tmp_path):
     refused(r"no file matches entities\.item\.catalog\.path", entity(tmp_path / "*.parquet"), [])
     path = write(tmp_path / "a.parquet", id=[1, 2], title=["x", "y"])
-    refused(r"a\.parquet: no column 'titel'. Did you mean 'title'\?", entity(path), ["titel"])
-    refused(r"no column 'key'. Known: id, title\.", entity(path, key="key"), [])
-    refused("key column 'id' is of type double", entity(write(tmp_path / "f.parquet", id=[1.0, 2.0])), [])
+    refused(r"a\.parquet: column 'titel': is missing, and .* Did you mean 'title'\?", entity(path), ["titel"])
+    refused(
+        r"column 'key': is missing, and entities\.item\.catalog\.key asks for it. Known: id, title\.",
+        entity(path, key="key"),
+        [],
+    )
+    refused(
+        "'id': is double; entities.item.catalog.key takes integers or strings",
+        entity(write(tmp_path / "f.parquet", id=[1.0, 2.0])),
+        [],
+    )
     refused("'id' is null in row 2", entity(write(tmp_path / "n.parquet", id=[1, 2, None])), [])
     refused("has no row", entity(write(tmp_path / "e.parquet", id=pa.array([], pa.int64()))), [])
-    refused("does not fit int64", entity(write(tmp_path / "u.parquet", id=pa.array([2**63], pa.uint64()))), [])
+    write(tmp_path / "u1.parquet", id=pa.array([2**63], pa.uint64()))
+    write(tmp_path / "u2.parquet", id=[-1])
+    refused(r"u2\.parquet: key column 'id' does not fit uint64", entity(tmp_path / "u?.parquet"), [])
     (tmp_path / "t.parquet").write_text("id,title")
     refused(r"t\.parquet: not a readable Parquet file", entity(tmp_path / "t.parquet"), [])
 
@@ -95,7 +105,23 @@ def test_files_with_contradicting_types_are_refused(tmp_path):
     write(tmp_path / "b.parquet", id=[2], title=[1])
     refused("types that do not mix", entity(tmp_path / "*.parquet"), ["title"])
     write(tmp_path / "b.parquet", id=["2"], title=["y"])
-    refused("types that do not mix", entity(tmp_path / "*.parquet"), ["title"])
+    refused(r"b\.parquet: column 'id': holds string ids, but .*a\.parquet", entity(tmp_path / "*.parquet"), ["title"])
+
+
+def test_keys_without_a_sign_keep_their_value(tmp_path):
+    write(tmp_path / "a.parquet", id=[1, 2**63 - 1])
+    write(tmp_path / "b.parquet", id=pa.array([2**64 - 1], pa.uint64()))
+    write(tmp_path / "c.parquet", id=pa.nulls(0))
+    config, keys = entity(tmp_path / "*.parquet"), [1, 2**63 - 1, 2**64 - 1]
+    assert read_catalog("item", config, [])["id"].to_pylist() == keys
+    assert [key for piece in scan_catalog("item", config, []) for key in piece.table["id"].to_pylist()] == keys
+
+
+def test_a_column_that_is_there_twice_is_told_where_it_is_read(tmp_path):
+    table = pa.table([pa.array([1]), pa.array(["x"]), pa.array(["y"])], names=["id", "title", "title"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    refused(r"a\.parquet: column 'title': is there 2 times\. Keep one", entity(tmp_path / "a.parquet"), ["title"])
+    assert read_catalog("item", entity(tmp_path / "a.parquet"), [])["id"].to_pylist() == [1]
 
 
 def test_the_fingerprint_follows_content_not_place(tmp_path):

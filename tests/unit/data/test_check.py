@@ -56,12 +56,12 @@ def test_a_missing_column_gets_the_nearest_one(world, tmp_path):
 @pytest.mark.parametrize(
     ("domain", "column", "values", "words"),
     [
-        ("new", "user", pa.array([1.5] * 4), "is double; entities.user.id needs a id"),
-        ("new", "history", pa.array([1] * 4), "is int64; entities.user.history needs a list of ids"),
-        ("new", "clicks", pa.array(["a"] * 4), "is string; entities.user.features.clicks needs a number"),
-        ("new", "like", pa.array(["yes"] * 4), "is string; domains.new.tasks.like.label needs a label"),
-        ("home", "picture", pa.array([[1]] * 5), "domains.home.features.picture needs a vector of length 2"),
-        ("home", "picture", pa.array([[1.0] * 3] * 5, pa.list_(pa.float32(), 3)), "needs a vector of length 2"),
+        ("new", "user", pa.array([1.5] * 4), "is double; entities.user.id takes integers or strings"),
+        ("new", "history", pa.array([1] * 4), "is int64; entities.user.history takes lists of integers or strings"),
+        ("new", "clicks", pa.array(["a"] * 4), "is string; entities.user.features.clicks takes numbers"),
+        ("new", "like", pa.array(["yes"] * 4), "is string; domains.new.tasks.like.label takes numbers or booleans"),
+        ("home", "picture", pa.array([[1]] * 5), "domains.home.features.picture takes lists of floats of length 2"),
+        ("home", "picture", pa.array([[1.0] * 3] * 5, pa.list_(pa.float32(), 3)), "takes lists of floats of length 2"),
     ],
 )
 def test_a_wrong_type_is_named(world, tmp_path, domain, column, values, words):
@@ -158,7 +158,7 @@ def test_id_types_that_differ_between_domains(world, tmp_path):
     for number in (0, 1):
         change(tmp_path / "new" / f"part-00{number}.parquet", "user", pa.array([7] * 4))
     message = told(world, tmp_path)
-    assert message.startswith("new/part-000.parquet: column 'user': holds int64, but ")
+    assert message.startswith("new/part-000.parquet: column 'user': holds integer ids, but ")
     assert "Write one type for entities.user" in message
 
 
@@ -166,7 +166,9 @@ def test_id_types_that_differ_from_the_catalog(world, tmp_path):
     items = pq.read_table(tmp_path / "items.parquet")
     pq.write_table(items.set_column(0, "item_id", items["item_id"].cast(pa.string())), tmp_path / "items.parquet")
     message = told(world, tmp_path)
-    assert message.startswith("find/part-000.parquet: column 'item': holds int64, but items.parquet holds the other")
+    assert message.startswith(
+        "find/part-000.parquet: column 'item': holds integer ids, but items.parquet holds string ids"
+    )
 
 
 def test_id_types_that_differ_from_the_history(tmp_path):
@@ -177,7 +179,7 @@ def test_id_types_that_differ_from_the_history(tmp_path):
     table = pq.read_table(path)
     at = table.column_names.index("history")
     pq.write_table(table.set_column(at, "history", table["history"].cast(pa.list_(pa.string()))), path)
-    assert told(experiment, tmp_path).startswith("find/part-000.parquet: column 'history': holds string, but ")
+    assert told(experiment, tmp_path).startswith("find/part-000.parquet: column 'history': holds string ids, but ")
 
 
 def test_dictionaries_and_widths_of_one_kind_agree(world, tmp_path):

@@ -1,42 +1,9 @@
-import pyarrow as pa
-import pytest
-
-from foundrank.data.columns import holds, needed_columns
+from foundrank.data.column_types import LABEL, NUMBER, VECTOR
+from foundrank.data.column_types import LIST_ID as LIST
+from foundrank.data.column_types import SCALAR_ID as ID
+from foundrank.data.columns import needed_columns
 from foundrank.data.experiment import Experiment
 from tests.unit.data.tiny_world import experiment_dict
-
-ID, LIST, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
-TABLE = {
-    pa.null(): {ID, LIST, NUMBER, VECTOR, LABEL},
-    pa.int8(): {ID, NUMBER, LABEL},
-    pa.uint64(): {ID, NUMBER, LABEL},
-    pa.string(): {ID},
-    pa.large_string(): {ID},
-    pa.string_view(): {ID},
-    pa.dictionary(pa.int8(), pa.string()): {ID},
-    pa.dictionary(pa.int8(), pa.int64()): {ID},
-    pa.dictionary(pa.int8(), pa.float64()): set(),
-    pa.float16(): {NUMBER, LABEL},
-    pa.float64(): {NUMBER, LABEL},
-    pa.bool_(): {NUMBER, LABEL},
-    pa.decimal128(9, 2): {NUMBER},
-    pa.binary(): set(),
-    pa.timestamp("ms"): set(),
-    pa.list_(pa.int32()): {LIST},
-    pa.large_list(pa.string()): {LIST},
-    pa.list_(pa.string(), 2): {LIST},
-    pa.list_(pa.null()): {LIST},
-    pa.list_(pa.list_(pa.int32())): set(),
-    pa.list_(pa.float32()): {VECTOR},
-    pa.large_list(pa.float16()): {VECTOR},
-    pa.list_(pa.float32(), 2): {VECTOR},
-    pa.list_(pa.float32(), 3): set(),
-}
-
-
-@pytest.mark.parametrize("kind", TABLE, ids=str)
-def test_what_each_type_can_serve_as(kind):
-    assert {wanted for wanted in (ID, LIST, NUMBER, VECTOR, LABEL) if holds(kind, wanted, 2)} == TABLE[kind]
 
 
 def test_what_each_domain_needs():

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundrank.data.bad_data import without_bad_values
-from foundrank.data.columns import HISTORY_FIELD, LIST_ID, LIST_TIME, TIME, ColumnNeed, holds
+from foundrank.data.column_types import LIST_ID, LIST_TIME, TIME, holds
+from foundrank.data.columns import HISTORY_FIELD, ColumnNeed
 from foundrank.data.times import ragged_ages, seconds
 from foundrank.data.values import ragged_keys
 

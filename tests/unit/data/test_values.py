@@ -147,9 +147,11 @@ def test_vector_rows_without_any():
         ([[1.0, 2.0], None, [1.0]], "events, row 2: the vector has 1 values. This experiment says 2"),
         ([None, [1.0, 2.0, 3.0]], "events, row 1: the vector has 3 values"),
         ([[1.0, 2.0], []], "events, row 1: the vector has 0 values"),
-        ([None, [1.0, 2.0], None, [1.0, math.nan]], "events, row 3: the vector holds a NaN or an infinity"),
-        ([None, [math.inf, 1.0]], "events, row 1: the vector holds a NaN or an infinity"),
-        ([[1.0, None]], "events, row 0: the vector holds a NaN or an infinity"),
+        ([None, [1.0, 2.0], None, [1.0, math.nan]], "events, row 3: the vector holds a NaN, an infinity or"),
+        ([None, [math.inf, 1.0]], "events, row 1: the vector holds a NaN, an infinity or"),
+        ([[1.0, 1e31]], "events, row 0: the vector holds a NaN, an infinity or a number beyond 1e+30"),
+        ([[1.0, -1e300]], "events, row 0: the vector holds a NaN, an infinity or"),
+        ([[1.0, None]], "events, row 0: the vector holds a NaN, an infinity or"),
     ],
 )
 def test_bad_vectors_are_named_with_their_row(vectors, told):
