@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.planner import WriteItem
 from torchrec.distributed import DistributedModelParallel
 
@@ -33,6 +32,7 @@ from .checkpoint_folder import (
     remove_published,
     set_aside,
 )
+from .checkpoint_reader import read_plain, read_tensors, saved_tensors
 from .old_runs import FORMAT
 from .optimizer import Optimizer
 from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, sync, write_json
@@ -214,7 +214,7 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer |
     sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
     tensors = _tensors(sharded, sparse)
     moments = _take_moments_of_another_plan(tensors, folder)
-    state_dict_loader.load(tensors, checkpoint_id=folder)
+    read_tensors(folder, tensors)
     state = json.loads((folder / _STATE).read_text())
     if "format" not in state and (order := order_of_lookups(folder.parents[1])) is not None:
         _put_in_order(tensors["model"], sharded, order)
@@ -223,7 +223,7 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer |
         for moment in moments:
             moment.put_back()
         sharded.fused_optimizer.load_state_dict(sparse)
-        optimizer.load_dense_state(torch.load(folder / _DENSE, weights_only=True, map_location="cpu"))
+        optimizer.load_dense_state(read_plain(folder / _DENSE))
     return state
 
 
@@ -251,11 +251,13 @@ class _Moment:
 
 def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[_Moment]:
     """Puts tensors of the saved size in the place of those that are planned with another size."""
-    saved: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
+    saved = saved_tensors(folder)
     out = []
     for parameter, states in tensors.get("sparse_optimizer", {}).items():
         for name, planned in list(states.items()):
-            size = saved[f"sparse_optimizer.{parameter}.{name}"].size
+            if (kept := saved.get(f"sparse_optimizer.{parameter}.{name}")) is None:
+                continue  # told when it is read
+            size = kept.size
             if size != planned.size():
                 out.append(_Moment(states, name, tensors["model"][parameter].size(0), planned))
                 states[name] = torch.empty(size)

@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
 from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
@@ -18,6 +16,7 @@ from ..data.layout import id_key
 from ..data.vocabulary import Vocabulary
 from ..model.transfer import parameter_axes, shapes_only, transferred
 from .checkpoint_folder import checked_best
+from .checkpoint_reader import read_tensors, saved_tensors
 from .freezing import freeze_known_rows
 from .pretrained import Pretrained
 from .run_folder import order_of_lookups
@@ -51,13 +50,12 @@ def begin_from(
         UserError: the run has no checkpoint, or a damaged one.
     """
     checkpoint = checked_best(base.run, runtime)
-    reader = FileSystemReader(checkpoint)
-    saved: dict[str, Any] = reader.read_metadata().state_dict_metadata
+    saved = saved_tensors(checkpoint)
     model = sharded.state_dict()
     tables = {name: value for name, value in model.items() if f"model.{name}" in saved and "embedding_bags." in name}
     dense = {name.removeprefix(_DENSE): torch.empty(of.size) for name, of in saved.items() if name.startswith(_DENSE)}
     read = {"model": tables | {f"dense.{name}": value for name, value in dense.items()}}
-    state_dict_loader.load(read, storage_reader=reader, planner=_GrownTables())
+    read_tensors(checkpoint, read, _GrownTables())
     told = _transfer(base, dense, model, encoder)
     for entity in encoder.text_vectors:
         told += _begin_with_text(entity, base, tables, encoder, runtime)

@@ -111,11 +111,10 @@ def _kinds_of_unfinished(run: Path, checkpoints: Sequence[Path], experiment: Exp
     Raises:
         UserError: tables are cut by rows, which may have been a grid.
     """
-    from torch.distributed.checkpoint.filesystem import FileSystemReader  # it takes half a second, and is rarely needed
+    from .checkpoint_reader import saved_tensors  # it takes half a second to import, and is rarely needed
 
     for folder in checkpoints:
-        saved: dict[str, Any] = FileSystemReader(folder).read_metadata().state_dict_metadata
-        for name, tensor in saved.items():
+        for name, tensor in saved_tensors(folder).items():
             cut = ".embedding_bags." in name and name.startswith("model.") and any(c.offsets[0] for c in tensor.chunks)
             if cut and list(_tables_of_lists(experiment)):
                 raise UserError(
