@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import UserError
+from .local_files import make_folder
 from .simulate_text import EXPERIMENT_YAML, KINDS, NOUNS, QUERIES_PER_TOPIC, QUERY_FAMILIES, TOPICS, query_texts
 from .simulate_world import (
     DAYS,
@@ -84,6 +85,7 @@ def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
     try:
+        make_folder(temporary)
         _write(temporary, users, items, requests, tables, histories)
         os.replace(temporary, out)
     finally:
@@ -250,7 +252,7 @@ def _histories(requests: list[Requests], tables: list[pa.Table], items: Items) -
 
 
 def _write(root: Path, users: Users, items: Items, requests, tables, histories) -> None:
-    (root / "catalogs").mkdir(parents=True)
+    (root / "catalogs").mkdir()
     queries = query_texts()
     query_table = pa.table({"query": np.arange(len(queries)) + FIRST_QUERY, "text": queries})
     for name, table in (("users", users.table), ("items", items.table), ("queries", query_table)):

@@ -23,6 +23,7 @@ from pyarrow import fs
 
 from .errors import UserError
 from .file_systems import Location, endpoint, is_uri, located, refuse_secrets, told
+from .local_files import open_new, replace_file
 
 Stamp = tuple[int, int]
 """Size in bytes, and time of writing in nanoseconds, of whole seconds: where both are the same, so is the file."""
@@ -185,7 +186,7 @@ def read(location: Location) -> bytes | None:
 def write(location: Location, content: bytes | pa.Buffer) -> None:
     """Writes a file so that a reader, or a machine that lost power, has the old one or the whole new one."""
     if not is_uri(location):
-        _replace(Path(location), content)
+        replace_file(Path(location), content)
         return
     with told(location):
         system, path = located(location)
@@ -202,19 +203,6 @@ def write(location: Location, content: bytes | pa.Buffer) -> None:
             stream.write(content)
         if not atomic:
             system.move(target, path)
-
-
-def _replace(path: Path, content: bytes | pa.Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def remove(location: Location) -> None:
@@ -259,7 +247,7 @@ def download(uri: str, path: Path, stamp: Stamp) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with open_input(uri) as source, temporary.open("wb") as target:
+        with open_input(uri) as source, open_new(temporary) as target:
             if source.size() != size:
                 raise FileNotFoundError(f"{uri} has changed")
 

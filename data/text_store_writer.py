@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from .errors import UserError
+from .local_files import make_folder, refuse_links
 from .text_shards import HALF_BYTES, Shard, Written, as_halves, disk_errors, finished, reserve, write_shard
 from .text_store import (
     DIGEST_BYTES,
@@ -35,6 +36,7 @@ def claimed(store: Path) -> Iterator[None]:
     """
     with disk_errors(store):
         store.mkdir(parents=True, exist_ok=True)
+        refuse_links(store, files=True)
         folder = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -146,7 +148,8 @@ def write_text_store(
     digests[:, :8] = rows[:, None].view(np.uint8)
     shard, new = Shard(0, len(halves)), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
-        (new / WORK).mkdir(parents=True)
+        make_folder(new)
+        (new / WORK).mkdir()
         reserve(new, *halves.shape)
         write_shard(new, shard, halves, digests, 0)
         write_rows(new, [(digests, rows)])

@@ -54,7 +54,7 @@ class Checkpoints:
             runtime: the process group.
         """
         self._run, self._keep, self._runtime = run, keep, runtime.apart()
-        for left in (run / CHECKPOINTS).glob(".step_*.tmp"):
+        for left in (run / CHECKPOINTS).glob(".step_*.tmp"):  # never a link: `check_new_or_same` has seen to it
             shutil.rmtree(left, ignore_errors=True)
         runtime.barrier()
         self._thread = ThreadPoolExecutor(1, "checkpoint")

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ..data.errors import UserError
+from ..data.local_files import open_new
 from ..data.mirror import publish
 from ..data.parquet import EventFiles
 from ..data.plan import RankPlan
@@ -47,7 +48,8 @@ class LossWatch:
             return
         if mine == at:
             written = self._run / BAD_ROWS.format(self._runtime.rank)
-            pq.write_table(self._rows(plan, at), written)
+            with open_new(written) as file:
+                pq.write_table(self._rows(plan, at), file)
             publish(written)
         self._runtime.barrier()
         found = sorted(path.name for path in self._run.glob(BAD_ROWS.format("*")))

@@ -10,6 +10,7 @@ from typing import Any
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.load import dump_experiment, load_experiment
+from ..data.local_files import make_folder, refuse_links, replace_file
 from ..data.mirror import fetch, files_in, origin, publish_changed
 from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
@@ -23,15 +24,8 @@ CHECKPOINTS, COMMITTED, BEST = "checkpoints", "COMMITTED", "best.json"
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never a part. One process at a time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that the next write takes what a killed one left
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        sync(temporary)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    # One name, so that the next write takes what a killed one left.
+    replace_file(path, text.encode(), path.with_name(f".{path.name}.tmp"))
     sync(path.parent)
 
 
@@ -118,6 +112,7 @@ def create_run(run: Path, experiment: Experiment, statistics: Statistics, train:
     temporary = run.with_name(f".{run.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        make_folder(temporary)
         statistics.save(temporary / VOCABULARY)
         (temporary / EVENTS).write_text(json.dumps(_described(train), indent=1))
         (temporary / RUN_INFO).write_text(json.dumps({"format": FORMAT}))
@@ -180,6 +175,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
         return False
     if not (run / EXPERIMENT).is_file():
         raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
+    refuse_links(run, files=True)
     old = load_experiment(run / EXPERIMENT)
     if old != experiment:
         changed = list(differences(old.model_dump(), experiment.model_dump()))
@@ -199,6 +195,7 @@ def open_experiment(run: Path) -> Experiment:
         UserError: there is no complete run in the folder, or one whose weights do not mean today what they did.
     """
     fetch_run(run)
+    refuse_links(run)
     for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
         if not (run / needed).is_file():
             raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")

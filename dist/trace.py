@@ -34,5 +34,6 @@ class Trace:
 
     def _write(self, profiler: profile) -> None:
         if not self._written:
+            self._path.unlink(missing_ok=True)  # a link would be written through
             profiler.export_chrome_trace(str(self._path))
             self._written = True

@@ -43,7 +43,10 @@ class Call:
 
 
 def test_no_code_of_its_runs(folder: Path, tmp_path: Path):
-    for call in (Call(os.mkdir, str(tmp_path / "ran")), Call(eval, f"__import__('os').mkdir({str(tmp_path / 'ran')!r})")):
+    for call in (
+        Call(os.mkdir, str(tmp_path / "ran")),
+        Call(eval, f"__import__('os').mkdir({str(tmp_path / 'ran')!r})"),
+    ):
         (folder / ".metadata").write_bytes(pickle.dumps({"inside": [call]}))
         with pytest.raises(UserError, match=r"\.metadata: is damaged, or nothing that foundrank wrote: it names"):
             saved_tensors(folder)
