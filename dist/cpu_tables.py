@@ -11,7 +11,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Callable
 from ctypes import Structure, byref, c_bool, c_float, c_int64, c_void_p
@@ -22,6 +21,8 @@ from typing import Any
 import fbgemm_gpu  # noqa: F401  registers the operators
 import torch
 from torch import Tensor
+
+from .kernel_cache import library
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 POOLED = "split_embedding_codegen_forward_cpu"
@@ -180,27 +181,11 @@ def load_kernels() -> ctypes.CDLL:
         raise FileNotFoundError(f"there is no C++ compiler {compiler[0]!r}; install one, or name it in CXX")
     made_of = (SOURCE.read_bytes(), compiler, _FLAGS, sorted(torch.cpu.get_capabilities().items()))
     name = f"cpu_tables-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:20]}.so"
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foundrank" / name
-    if not kept.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = Path(folder) / name
-            command = [*compiler, *_FLAGS.split(), "-shared", "-fPIC", "-pthread", "-o", str(fresh), str(SOURCE)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            try:
-                _keep(fresh, kept)
-            except OSError:  # a home that cannot be written: compiled again next time
-                return _typed(ctypes.CDLL(str(fresh)))
-    return _typed(ctypes.CDLL(str(kept)))
 
+    def compile_to(path: Path) -> None:
+        command = [*compiler, *_FLAGS.split(), "-shared", "-fPIC", "-pthread", "-o", str(path), str(SOURCE)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
 
-def _keep(fresh: Path, kept: Path) -> None:
-    """Puts a file where other ranks look for it, whole or not at all."""
-    kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as copy:
-        copy.write(fresh.read_bytes())
-    os.replace(copy.name, kept)
-
-
-def _typed(kernels: ctypes.CDLL) -> ctypes.CDLL:
+    kernels = library(name, compile_to)
     kernels.in_range.restype = c_bool
     return kernels
