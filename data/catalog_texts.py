@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from .catalog import Piece, scan_catalog
+from .column_types import is_list
 from .errors import UserError
 from .experiment import EntityConfig
 from .text_template import render_texts
@@ -48,24 +49,22 @@ def read_texts(name: str, entity: EntityConfig, positions: np.ndarray) -> Iterat
 
 def _check_utf8(column: pa.ChunkedArray, name: str, piece: Piece) -> None:
     """Parquet calls a column text without looking; Arrow's string functions stop at bytes that are none."""
+    if _is_utf8(column):
+        return
+    row = next(row for row in range(len(column)) if not _is_utf8(column.take(pa.array([row]))))
+    raise UserError(
+        piece.file,
+        f"column '{name}' is not UTF-8 in row {piece.row + row} (counting from 0)",
+        "Decode it with the encoding it was written in, and write the catalog again.",
+    )
+
+
+def _is_utf8(column: pa.ChunkedArray) -> bool:
+    value = column.type.value_type if is_list(column.type) else column.type
     try:
         column.validate(full=True)
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            column.cast(pa.large_string())
-    except pa.ArrowInvalid as error:
-        row = next(i for i, value in enumerate(column) if not _is_utf8(value))
-        raise UserError(
-            piece.file,
-            f"column '{name}' is not UTF-8 in row {piece.row + row} (counting from 0)",
-            "Decode it with the encoding it was written in, and write the catalog again.",
-        ) from error
-
-
-def _is_utf8(value: pa.Scalar) -> bool:
-    try:
-        value.as_py()
-        if isinstance(value, pa.BinaryScalar) and value.is_valid:
-            value.as_buffer().to_pybytes().decode()
-    except UnicodeDecodeError:
+        if pa.types.is_binary(value) or pa.types.is_large_binary(value):
+            column.cast(pa.large_list(pa.large_string()) if is_list(column.type) else pa.large_string())
+    except pa.ArrowInvalid:
         return False
     return True

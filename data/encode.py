@@ -225,7 +225,7 @@ class EventEncoder:
             if feature.kind == "categorical":
                 keys, valid = id_keys(table[column])
                 rows = self.statistics.tables[key].lookup(keys)
-                if table[column].null_count:
+                if not valid.all():
                     rows[~valid] = -1
                 out.singles[key] = rows
             elif feature.kind == "list":

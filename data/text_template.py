@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .column_types import TEXT, holds, in_words, is_list, plain_table
 from .errors import UserError, nearest
 
 
@@ -37,7 +38,7 @@ def render_texts(template: str, table: pa.Table) -> pa.Array:
             raise UserError(
                 f"text template {template!r}", f"no column '{name}' to fill it", nearest(name, table.column_names)
             )
-        text = _as_text(table[name], name)
+        text = _as_text(plain_table(table.select([name]), keep_dictionaries=False)[name], name)
         pieces.append(text)
         has_text = pc.not_equal(text, "")
         filled = has_text if filled is None else pc.or_(filled, has_text)
@@ -69,10 +70,11 @@ def _parse_template(template: str) -> list[tuple[str, str | None]]:
 
 
 def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """A column as squeezed large_string; "" where it is null or blank."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+    """A column of plain type as squeezed large_string; "" where it is null or blank."""
+    if not holds(column.type, TEXT):
+        what = f"is of type {column.type}; a text template takes {in_words(TEXT)}"
+        raise UserError(f"catalog column '{name}'", what, "Cast it when writing the catalog, or leave it out.")
+    if is_list(column.type):
         chunks = [_join_lists(chunk, name) for chunk in column.chunks]
         return _squeeze(pa.chunked_array(chunks, pa.large_string()))
     return _squeeze(pc.fill_null(_cast_text(column, name), ""))
@@ -81,8 +83,6 @@ def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 def _join_lists(lists: pa.Array, name: str) -> pa.Array:
     # binary_join gives null for a list with a null in it, so the lists are rebuilt without nulls.
     parents, values = pc.list_parent_indices(lists), pc.list_flatten(lists)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
     valid = pc.is_valid(values)
     counts = np.bincount(parents.filter(valid).to_numpy(), minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
@@ -93,12 +93,9 @@ def _join_lists(lists: pa.Array, name: str) -> pa.Array:
 def _cast_text(values, name: str):
     try:
         return values.cast(pa.large_string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"catalog column '{name}'",
-            f"is of type {values.type}, which is no text",
-            "A text template takes strings, numbers, dates, booleans and flat lists of them.",
-        ) from error
+    except pa.ArrowInvalid as error:  # bytes that are no UTF-8, an unknown time zone
+        what = f"cannot be written out ({str(error).splitlines()[0]})"
+        raise UserError(f"catalog column '{name}'", what, "Write it as strings.") from error
 
 
 def _squeeze(texts):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..data.bad_data import check_share, rows_of, without_bad_values
+from ..data.column_types import plain_table
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError, nearest
@@ -137,11 +138,13 @@ class _Scorer:
             at = np.flatnonzero(np.isin(of_row, domains))
             if not len(at):
                 continue
-            part = table if len(at) == table.num_rows else table.take(pa.array(at))
             name = self._names[domains[0]]
             needs = needed_columns(self._encoder.experiment, name, with_labels=False)
+            asked = {need.name for need in needs}
+            part = plain_table(table.select([column for column in table.column_names if column in asked]))
+            part = part if len(at) == table.num_rows else part.take(pa.array(at))
             if self._job.like:  # rows of another domain have none of this one's own features
-                for lacking in {need.name for need in needs} - set(part.column_names):
+                for lacking in asked - set(part.column_names):
                     part = part.append_column(lacking, pa.nulls(part.num_rows))
             if self._job.policy.skips:
                 part, found = without_bad_values(part, needs)
@@ -199,11 +202,11 @@ def _domains(table: pa.Table, domain: str | None, names: Sequence[str], where: s
     """``[N]`` position of each row's domain; ``first_row`` is where the table begins in the row group."""
     if domain is not None:
         return np.full(table.num_rows, names.index(domain))
-    found = pc.index_in(table[DOMAIN].cast(pa.string()), pa.array(names)).combine_chunks()
+    given = table[DOMAIN].cast(pa.string())
+    found = pc.index_in(given, pa.array(names)).combine_chunks()
     if found.null_count:
         row = int(np.argmax(found.is_null().to_numpy(zero_copy_only=False)))
-        value = table[DOMAIN][row].as_py()
-        raise UserError(
-            f"{where}, row {first_row + row}", f"'{value}' is no domain of this run", nearest(str(value), names)
-        )
+        value = given.cast(pa.binary())[row].as_py()  # it may not be UTF-8
+        value = "null" if value is None else value.decode(errors="replace")
+        raise UserError(f"{where}, row {first_row + row}", f"'{value}' is no domain of this run", nearest(value, names))
     return found.to_numpy()

@@ -1,8 +1,8 @@
 """What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from ..data import storage
 from ..data.bad_data import check_share
-from ..data.columns import needed_columns
+from ..data.column_types import ANYTHING, NAME
+from ..data.columns import ColumnNeed, needed_columns
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.file_systems import Location
@@ -88,15 +89,20 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     for name in job.keep:
         if name not in schema.names:
             raise UserError("--keep", f"'{name}' is no column of {files.files[0]}", nearest(name, schema.names))
-    named = job.like or ([job.domain] if job.domain else _domains_named(files, job.policy))
-    needs = {
-        need.name: need
+    if job.domain is None:
+        files = check_columns(files, [ColumnNeed(DOMAIN, NAME, "a job without --domain")], job.policy)
+    named = job.like or ([job.domain] if job.domain else _domains_named(files, experiment.domains, job.policy))
+    needs = [
+        # Rows of a domain that is like others may lack what is those domains' own.
+        replace(need, optional=bool(job.like) and need.field.startswith("domains."))
         for name in experiment.domains
         if name in named
         for need in needed_columns(experiment, name, with_labels=False)
-        if not (job.like and need.field.startswith("domains."))
-    }
-    files = check_columns(files, list(needs.values()), job.policy)
+    ]
+    ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
+    needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
+    needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
+    files = check_columns(files, list(dict.fromkeys(needs)), job.policy)
     claimed = {
         "run": origin(job.run) or str(job.run.resolve()),
         "checkpoint": checkpoint.name,
@@ -206,8 +212,8 @@ def _claim(out: str, job: dict[str, Any]) -> None:
             storage.remove(storage.join(out, stray))
 
 
-def _domains_named(files: EventFiles, policy: BadDataConfig) -> set[str]:
-    """Values of the input's ``domain`` column."""
+def _domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
+    """Which domains the input's ``domain`` column names."""
     named: set[str] = set()
     for file, group in files.row_groups:
         try:
@@ -216,5 +222,6 @@ def _domains_named(files: EventFiles, policy: BadDataConfig) -> set[str]:
             if policy.skips:
                 continue  # counted when it is its turn
             raise
-        named |= set(pc.unique(values.cast(pa.string())).to_pylist())
+        values = pc.unique(values.cast(pa.string()))
+        named |= {domain for domain in domains if pc.index(values, domain).as_py() >= 0}
     return named

@@ -205,7 +205,7 @@ def test_rendering_equals_a_plain_loop(rows):
         ("{}", "empty braces"),
         ("plain", "names no column"),
         ("{b}", "no column 'b'"),
-        ("{s}", "is no text"),
+        ("{s}", "takes strings, numbers, dates, booleans, or lists of them"),
     ],
 )
 def test_bad_templates_are_refused(template, message):
