@@ -145,7 +145,7 @@ class SchemaCheck:
         where = f"{file}: column '{need.name}'"
         if not holds(kind, need.holds, need.size):
             what = f"is {kind}; {need.field} takes {in_words(need.holds, need.size)}"
-            raise UserError(where, what, "Cast it when writing the file, or point the field at another column.")
+            raise UserError(where, what, "Cast the column when writing the file, or point the field at another one.")
         if need.holds not in (SCALAR_ID, LIST_ID) or (family := id_family(kind)) is None:
             return
         other, other_file = self._families.setdefault(need.name, (family, file))

@@ -135,7 +135,7 @@ TRAIN_MISTAKES: dict[str, tuple[Change, list[str], list[str]]] = {
         edit(seller=lambda n: pa.array(np.ones(n))), [], [TRAIN, "column 'seller'", "double", "Cast the column"],
     ),
     "integer user ids in one domain, strings in another": (
-        edit(user=lambda n: pa.array(["x"] * n)), [], ["column 'user'", "string", "other kind of id", "one type"],
+        edit(user=lambda n: pa.array(["x"] * n)), [], ["column 'user'", "string ids", "integer ids for the same entity", "one type"],
     ),
     "label of 2": (
         edit(click=lambda n: pa.array(np.arange(n) % 3)), [], [TRAIN, "'click', row 2", "label is 2", "0, 1 or null"],
