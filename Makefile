@@ -1,4 +1,4 @@
-# make demo | test | lint | chaos | bench | clean. The first of them builds .venv, a CPU environment with pinned packages.
+# make demo | test | lint | grid | cases | chaos | bench | clean. The first of them builds .venv, a CPU environment with pinned packages.
 #
 # Where pip's default index serves torch with CUDA (plain Linux), set PIP_EXTRA_INDEX_URL to PyTorch's CPU index
 # to spare yourself a few gigabytes; everything works either way.
@@ -9,15 +9,18 @@ SHELL := bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DATA ?= $(or $(FOUNDRANK_DATA),../shared/data)
+CASES ?= ../shared/cases
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv demo test lint chaos bench clean
+.PHONY: help venv demo test lint grid cases chaos bench clean
 
 help:
 	@echo "make demo   simulate, embed, pretrain, fine-tune, evaluate and score a small world with 2 processes"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
+	@echo "make grid   every variant of the model under every kind of sharding plan; three minutes"
+	@echo "make cases  inputs that went wrong once, where CASES has their scripts; ten minutes"
 	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; a quarter of an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
@@ -36,6 +39,17 @@ lint: venv
 	ruff check .
 	ruff format --check .
 	pyright
+
+grid: venv
+	OMP_NUM_THREADS=1 python -m pytest -q -m grid
+
+# One after the other: some look at what all processes of the machine do. 60 to 69 are of jobs that run side by side.
+cases: venv
+	@test -d "$(CASES)" || { echo "skipped: there is no folder $(CASES)"; exit 0; }; \
+	    right=0; wrong=0; for case in "$(CASES)"/[!6]*.py; do \
+	        if said=$$(python "$$case" 2>&1); then right=$$((right + 1)); echo "right  $$(basename "$$case")"; \
+	        else wrong=$$((wrong + 1)); echo "WRONG  $$(basename "$$case")"; echo "$$said" | tail -n 20; fi; \
+	    done; echo "cases: $$right passed, $$wrong failed"; test $$wrong = 0
 
 chaos: venv
 	OMP_NUM_THREADS=1 python -m tests.chaos.chaos

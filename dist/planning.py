@@ -7,6 +7,7 @@ from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+from torchrec.distributed.planner.enumerators import EmbeddingEnumerator
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import (
     HardwareConfig,
@@ -38,6 +39,7 @@ _BETWEEN_HOSTS = (
     ShardingType.GRID_SHARD.value,
 )
 REPLICATED = ShardingType.DATA_PARALLEL.value
+_EVERY = (*_SHARDING, *_BETWEEN_HOSTS, REPLICATED)
 """Every table on every rank: for predicting only. A replicated table has no fused optimizer, so training would not move it."""
 
 
@@ -84,8 +86,15 @@ class TableSharder(EmbeddingBagCollectionSharder):
     """TorchRec offers no row-wise sharding on CPU of its own accord, though it works there."""
 
     def sharding_types(self, compute_device_type: str) -> list[str]:
-        every = [*_SHARDING, REPLICATED]
-        return every if compute_device_type == "cpu" else super().sharding_types(compute_device_type)
+        return list(_EVERY) if compute_device_type == "cpu" else super().sharding_types(compute_device_type)
+
+
+class _InOrder(EmbeddingEnumerator):
+    """TorchRec takes kinds of sharding out of a set of strings, so which of two that it thinks equal comes first, and is chosen,
+    would change from process to process with Python's hashes."""
+
+    def _filter_sharding_types(self, name: str, allowed_sharding_types: list[str], sharder_key: str = "") -> list[str]:
+        return sorted(super()._filter_sharding_types(name, allowed_sharding_types, sharder_key), key=_EVERY.index)
 
 
 def table_sharder(training: TrainingConfig) -> TableSharder:
@@ -147,9 +156,11 @@ def plan_of_kinds(
         )
         for table in layout.tables
     }
+    topology, batch_size = _topology(ranks), experiment.training.batch_size
     planner = EmbeddingShardingPlanner(
-        topology=_topology(ranks),
-        batch_size=experiment.training.batch_size,
+        topology=topology,
+        batch_size=batch_size,
+        enumerator=_InOrder(topology, batch_size, constraints),
         constraints=constraints,
         storage_reservation=FixedPercentageStorageReservation(RESERVED_SHARE),
     )

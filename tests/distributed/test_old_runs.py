@@ -5,9 +5,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from foundrank.data.errors import UserError
@@ -18,6 +15,7 @@ from foundrank.dist.runtime import Runtime
 
 from .harness import run_ranks
 from .rank_work import train_run
+from .small_events import write_events
 
 MADE = Path(__file__).with_name("old_runs")
 EXACT = {
@@ -30,26 +28,6 @@ REFUSED = {
     "mixed": r"id_item table-wise beside tables cut by rows: its lists were divided by their lengths twice",
     "grid": r"id_item grid-shard: its lists were sums, not means",
 }
-
-
-def write_events(folder: Path) -> None:
-    """The events and the catalog that the runs were trained on."""
-    rng, items = np.random.default_rng(0), 12
-    (folder / "events").mkdir(parents=True)
-    every = np.arange(1, items + 3)
-    tags = [sorted(rng.choice(8, rng.integers(1, 7), replace=False).tolist()) for _ in range(items + 3)]
-    lists = pa.list_(pa.int64())
-    catalog = {"item_id": every, "price": every.astype(float), "category": every % 5}
-    pq.write_table(pa.table(catalog | {"tags": pa.array([tags[i] for i in every], lists)}), folder / "items.parquet")
-    for domain, n in (("home", 600), ("feed", 200)):
-        user, item, device = rng.integers(1, 21, n), rng.integers(1, items + 1, n), rng.integers(0, 4, n)
-        clicked = ((user * 7 + item * 3 + device) % 5 < 2).astype(np.int8)
-        history = pa.array([rng.integers(1, items + 1, rng.integers(1, 8)).tolist() for _ in range(n)], lists)
-        columns = {"user_id": user, "item_id": item, "device": device, "clicked": clicked, "history": history}
-        cuts = [0, int(n * 0.8), n]
-        for split, first, last in zip(("train", "test"), cuts, cuts[1:], strict=False):
-            part = pa.table(columns).slice(first, last - first)
-            pq.write_table(part, folder / f"events/{domain}_{split}.parquet", row_group_size=100)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,17 @@
 """Plans of trainings on clusters that are not here."""
 
 import pytest
+from torchrec.distributed.planner import ParameterConstraints
 from typer.testing import CliRunner
 
 from foundrank.data.errors import UserError
 from foundrank.data.load import load_experiment
+from foundrank.dist import planning
 from foundrank.dist.cli import app
 from foundrank.dist.cluster import read_cluster
 from foundrank.dist.footprint import footprint
 from foundrank.dist.plan import fit, planned_layout, smallest, step_ms
+from foundrank.dist.planning import Ranks
 
 YAML = """
 name: big
@@ -116,3 +119,12 @@ def test_the_command_tells_what_to_do_and_draws_what_fits(path, tmp_path):
     page = report.read_text()
     assert "all tables" in page
     assert "id_item (" in page
+
+
+def test_the_planners_choice_does_not_depend_on_hashes_of_strings():
+    """Of kinds that cost the same the first one is taken, so they come in one order, whatever set they came out of."""
+    kinds = ["table_wise", "column_wise", "row_wise", "table_row_wise", "table_column_wise", "grid_shard"]
+    constraints = {"table": ParameterConstraints(sharding_types=kinds)}
+    enumerator = planning._InOrder(planning._topology(Ranks("cpu", 16, 8, 2**34)), 32, constraints)
+    for allowed in (kinds, kinds[::-1], sorted(kinds)):
+        assert enumerator._filter_sharding_types("table", allowed) == kinds
