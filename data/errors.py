@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from .visible import visible
+
 
 class UserError(Exception):
     """A mistake in what the user gave us: where it is, what is wrong, and what to do about it.
@@ -17,8 +19,9 @@ class UserError(Exception):
     """
 
     def __init__(self, where: str | Path, what: str, remedy: str):
-        self.where, self.what, self.remedy = str(where), what, remedy
-        super().__init__(f"{where}: {what}. {remedy}")
+        # One line each, whatever the names and values in it hold.
+        self.where, self.what, self.remedy = (visible(str(part)) for part in (where, what, remedy))
+        super().__init__(f"{self.where}: {self.what}. {self.remedy}")
 
     def __reduce__(self):
         # Errors travel between ranks pickled, and Exception's own way would pass one argument where three are needed.

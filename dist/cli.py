@@ -15,8 +15,9 @@ from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
 from . import quiet  # noqa: F401
 from .cli_jobs import embed, evaluate, recommend, score, train
-from .cli_options import ExperimentPath, Overrides, RunPath, Seed, console, names
+from .cli_options import ExperimentPath, Overrides, RunPath, Seed, names
 from .cli_plan import plan
+from .console import console, visible_output
 from .ending import end, end_failed, end_on_interrupt
 from .launch import launched
 from .temporary import private_folder
@@ -134,24 +135,26 @@ def main() -> None:
     if not launched():
         with suppress(UserError):  # told to those that need one
             private_folder()
-    try:
-        app()
-    except Exception as error:
-        end_failed(error)
-    except SystemExit as done:
-        end(done)
+    with visible_output():
+        try:
+            app()
+        except Exception as error:
+            end_failed(error)
+        except SystemExit as done:
+            end(done)
 
 
 def run_rank(arguments: Sequence[str]) -> None:
     """``foundrank ARGUMENTS`` as one of several ranks, in a process made for it; a failure ends the process."""
     end_on_interrupt()
-    try:
-        app(list(arguments))
-    except Exception as error:
-        end_failed(error)
-    except SystemExit as done:
-        if done.code:
-            end(done)
+    with visible_output():
+        try:
+            app(list(arguments))
+        except Exception as error:
+            end_failed(error)
+        except SystemExit as done:
+            if done.code:
+                end(done)
 
 
 if __name__ == "__main__":

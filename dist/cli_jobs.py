@@ -9,7 +9,8 @@ import typer
 from ..data.errors import UserError
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
-from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, console, names
+from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, names
+from .console import console
 from .launch import TRY_AGAIN, check_gpus, default_processes, launched, preload
 
 

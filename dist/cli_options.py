@@ -1,10 +1,8 @@
 """What several commands take."""
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 # Paths or URIs, as strings: a Path would make one slash of two.
 ExperimentPath = Annotated[str, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it")]
@@ -27,8 +25,3 @@ Seed = Annotated[int, typer.Option(min=0, help="of everything random")]
 def names(text: str) -> list[str]:
     """The parts of a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def console() -> Console:
-    """Standard output; a pipe or a file is given room for whole tables."""
-    return Console() if sys.stdout.isatty() else Console(width=110)

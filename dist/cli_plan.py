@@ -7,7 +7,8 @@ import typer
 
 from ..data.errors import UserError
 from ..data.load import load_experiment
-from .cli_options import ExperimentPath, Overrides, console, names
+from .cli_options import ExperimentPath, Overrides, names
+from .console import console
 
 
 def plan(

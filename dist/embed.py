@@ -28,6 +28,7 @@ from ..data.text_store_writer import claimed
 from ..data.text_work import shard_digests, shard_positions
 from ..model.text_encoder import RandomVectors, TextEncoder
 from ..model.text_model import load_text_encoder
+from .console import console as our_console
 from .embed_plan import Plan, finish, make_plan, precision_of
 from .run_folder import check_can_be_made
 from .runtime import Runtime, of_machine, threads_kept
@@ -64,7 +65,7 @@ def embed(
     Raises:
         UserError: a catalog, template or encoder is unusable, a store holds vectors of another kind, or the disk is full.
     """
-    console = console or Console(stderr=True, quiet=not runtime.is_main)
+    console = console or our_console(stderr=True, quiet=not runtime.is_main)
     entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
     if not entities:
         return {}

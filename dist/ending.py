@@ -12,10 +12,10 @@ from multiprocessing import util
 from typing import NoReturn
 
 import psutil
-from rich.console import Console
 
 from ..data.errors import UserError
 from ..data.mirror import shown
+from .console import console
 from .launch import INTERRUPTED, SIGNALS, launched
 from .temporary import remove_private_folder
 
@@ -76,14 +76,15 @@ def _tell_interrupted() -> None:
 
 
 def end_failed(error: Exception) -> None:
-    """Ends a command that raised an error: a user's mistake is one paragraph and status 2, anything else is raised again."""
+    """Ends a command that raised an error: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
     if isinstance(error, UserError):
         _tell(error)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
     if not launched():
         _clear_up()
-        raise error
+        traceback.print_exception(error)
+        raise SystemExit(1)
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
     sys.stderr.flush()
@@ -108,9 +109,9 @@ def _tell(error: UserError) -> NoReturn:
     """Says what is wrong, and leaves with status 2."""
     if os.environ.get("RANK", "0") != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(shown(f"error: {error.where}"), style="bold red", markup=False)
-    console.print(shown(f"  {error.what}.\n  {error.remedy}"), markup=False)
+    said = console(stderr=True, soft_wrap=True)
+    said.print(shown(f"error: {error.where}"), style="bold red")
+    said.print(shown(f"  {error.what}.\n  {error.remedy}"))
     sys.stderr.flush()
     if not launched():
         _clear_up()

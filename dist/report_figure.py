@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..data.visible import visible
+
 Row = Mapping[str, Any]
 Series = tuple[str, str, str]  # label, marker, colour
 
@@ -26,6 +28,7 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "text.color": INK,
     "text.parse_math": False,
+    "text.usetex": False,  # of what the working folder's matplotlibrc may say, the one that starts a program
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.titlesize": 9.5,
@@ -80,7 +83,7 @@ def svg(figure: Figure, label: str) -> str:
     figure.savefig(
         out, format="svg", transparent=True, metadata={k: None for k in ("Creator", "Date", "Format", "Type")}
     )
-    text = out.getvalue()
+    text = visible(out.getvalue(), keep="\n\t")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)  # a page's own parser knows them
@@ -88,5 +91,5 @@ def svg(figure: Figure, label: str) -> str:
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     size = re.search(r'<svg width="[^"]*" height="[^"]*"', text)
     assert size is not None
-    opening = f'<svg role="img" aria-label="{html.escape(label)}"'
+    opening = f'<svg role="img" aria-label="{html.escape(visible(label))}"'
     return text.replace(size.group(), opening, 1).replace(INK, "currentColor")

@@ -4,6 +4,8 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from ..data.visible import visible
+
 CSS = """
 :root { color-scheme: light dark; --paper: #ffffff; --card: #f6f7f9; --ink: #1d2127; --faint: #5c6470; --line: #dde1e7;
   --blue: #1a7fc9; --id: #7fb6e6; --text: #f0b25a; --sparse: #66c3a5; }
@@ -65,7 +67,7 @@ def page(title: str, body: Sequence[str]) -> str:
 
 def text(value: Any) -> str:
     """Any value as text that is safe in an element or a quoted attribute."""
-    return html.escape(str(value))
+    return html.escape(visible(str(value), keep="\n\t"))
 
 
 def section(anchor: str, title: str, *parts: str) -> str:

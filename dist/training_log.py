@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..data.batch import Batch
 from ..data.experiment import Experiment
 from ..data.layout import Layout
+from .console import console
 from .optimizer import Optimizer
 from .run_folder import METRICS, read_metrics, write_text
 from .runtime import Runtime
@@ -26,7 +26,7 @@ class TrainingLog:
     def __init__(self, run: Path, experiment: Experiment, runtime: Runtime, layout: Layout, times: StepTimes):
         self._run, self._experiment, self._runtime, self._layout = run, experiment, runtime, layout
         self._times = times
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
         self._progress: Progress | None = None
         self._writer: SummaryWriter | None = None
         self._reset()

@@ -1,0 +1,63 @@
+"""What reaches the terminal: styles and tables of our own, and of everybody else's text nothing but the text."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from ..data.visible import visible
+
+
+def console(stderr: bool = False, **options: Any) -> Console:
+    """A console whose text holds no commands; what looks like rich's markup is text, too.
+
+    On standard output a pipe or a file is given room for whole tables.
+
+    Args:
+        stderr: whether it is for standard error.
+        options: of rich's Console.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    if not stderr and not stream.isatty():
+        options = {"width": 110, **options}
+    return _Console(file=getattr(stream, "as_it_is", stream), markup=False, highlight=False, **options)
+
+
+class _Console(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(visible(segment.text, keep="\n\t"), segment.style)
+
+
+@contextmanager
+def visible_output() -> Iterator[None]:
+    """Within it all that is printed, by libraries and in tracebacks too, holds no commands to a terminal."""
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(_Visible(sys.stdout)))  # type: ignore[type-var]
+        stack.enter_context(redirect_stderr(_Visible(sys.stderr)))  # type: ignore[type-var]
+        yield
+
+
+class _Visible:
+    """A text stream; ``as_it_is`` is the one it writes to."""
+
+    def __init__(self, stream: TextIO):
+        self.as_it_is = getattr(stream, "as_it_is", stream)
+
+    def write(self, text: str) -> int:
+        inner = text.strip("\r")  # at the ends, as progress bars have it, it goes to where the text begins
+        self.as_it_is.write(text.replace(inner, visible(inner, keep="\n\t"), 1))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.as_it_is, name)

@@ -1,0 +1,76 @@
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from foundrank.dist import console as module
+from foundrank.dist.console import console, visible_output
+from foundrank.dist.report_page import page, text
+
+ODD = "\x1b]0;title\x1b\\\x1b[2J\u202ereversed[bold]"
+
+
+def taken(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What goes to standard output from now on."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    return stream
+
+
+def test_tables_and_lines_hold_no_commands(monkeypatch: pytest.MonkeyPatch):
+    out = taken(monkeypatch)
+    table = Table("name", title=ODD)
+    table.add_row(ODD)
+    shown = console(force_terminal=True, width=200, color_system=None)
+    shown.print(table)
+    shown.print(ODD)
+    said = out.getvalue()
+    assert "\\x1b]0;title" in said
+    assert "[bold]" in said
+    assert "\u202e" not in said
+    assert "\x1b]0" not in said
+
+
+def test_styles_are_kept(monkeypatch: pytest.MonkeyPatch):
+    out = taken(monkeypatch)
+    console(force_terminal=True, color_system="standard").print("bold", style="bold")
+    assert "\x1b[1mbold\x1b[0m" in out.getvalue()
+
+
+def test_all_that_is_printed_is_text(monkeypatch: pytest.MonkeyPatch):
+    out = taken(monkeypatch)
+    with visible_output():
+        print(ODD)
+        sys.stdout.writelines(["a\r", ODD])
+        console(force_terminal=True, color_system="standard").print("bold", style="bold")
+        sys.stdout.flush()
+    said = out.getvalue()
+    assert said.count("\\x1b]0;title") == 2
+    assert "\x1b]0" not in said
+    assert "\x1b[1mbold\x1b[0m" in said
+    assert sys.stdout is out
+
+
+def test_a_bar_may_go_back_to_where_its_line_begins(monkeypatch: pytest.MonkeyPatch):
+    out = taken(monkeypatch)
+    with visible_output():
+        sys.stdout.write("\r 10%")
+        sys.stdout.write("a\rb")
+    assert out.getvalue() == "\r 10%a\\rb"
+
+
+def test_a_pipe_has_room(monkeypatch: pytest.MonkeyPatch):
+    taken(monkeypatch)
+    assert console().width == 110
+
+
+def test_the_report_holds_no_commands():
+    assert text(ODD) == "\\x1b]0;title\\x1b\\\\x1b[2J\\u202ereversed[bold]"
+    assert "\x1b" not in page(ODD, [])
+
+
+def test_no_other_console_is_made():
+    for path in sorted(Path(module.__file__).parent.glob("*.py")):
+        assert path.name == "console.py" or " Console(" not in path.read_text(), path
