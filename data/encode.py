@@ -196,7 +196,7 @@ class EventEncoder:
         if self.layout.past:  # one by one: an item never seen keeps its place
             out.lists[HISTORY] = found, offsets
             if with_keys:
-                out.history["keys"] = keys.astype(np.int64), offsets
+                out.history["keys"] = keys.view(np.int64), offsets
             items, most = table[history.column], history.max_length
             if self.experiment.model.history.time_bias:
                 assert history.times is not None  # `load` has seen to it

@@ -26,7 +26,8 @@ class KeyCounts:
         weights = None if weights is None else weights[valid]
         if self._buckets is not None:
             rows = hash_rows(keys, self._encoding.buckets)
-            self._buckets += np.bincount(rows, weights, minlength=len(self._buckets)).astype(np.int64)
+            counted = np.bincount(rows, weights, minlength=len(self._buckets))
+            self._buckets += counted.astype(np.int64)  # weighted ones are floats, but whole, and exact up to 2**53
             return
         if weights is None and keys.max(initial=0) < _SMALL_KEYS:
             self._small_keys.append(keys)
@@ -72,4 +73,5 @@ def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.nda
     if weights is None:
         return np.unique(keys, return_counts=True)
     distinct, inverse = np.unique(keys, return_inverse=True)
+    # Sums are floats, but whole, and exact up to 2**53.
     return distinct, np.bincount(inverse, weights, minlength=len(distinct)).astype(np.int64)

@@ -22,7 +22,7 @@ def seconds(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         array = array.cast(pa.int64())
     elif pa.types.is_date(kind):
         array = array.cast(pa.timestamp("s")).cast(pa.int64())
-    # Unsafe: nanoseconds since 1970 are rounded to some hundreds of them.
+    # Unsafe: numbers above 2**53 are rounded, nanoseconds since 1970 to some hundreds of them.
     return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) * unit
 
 

@@ -58,7 +58,7 @@ def take_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Ra
     values = values[offsets[0] : offsets[-1]]  # of a slice, the offsets begin where it does
     lengths = np.zeros(len(offsets), np.int64)
     np.subtract(offsets[1:], offsets[:-1], out=lengths[:-1])
-    at = rows.astype(np.int32)
+    at = rows.astype(np.int32)  # all that the operator takes; a process holds no catalog of 2**31 rows
     at[at < 0] = len(lengths) - 1  # the one more row at the end is the empty one that -1 means
     taken, flat, _ = torch.ops.fbgemm.permute_1D_sparse_data(
         torch.from_numpy(at), torch.from_numpy(lengths), torch.from_numpy(values), None, None

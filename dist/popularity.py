@@ -21,12 +21,12 @@ class PopularityCounts:
         n_tasks: number of tasks.
 
     Attributes:
-        counts: ``[n_domains, n_tasks, 2, size]`` int32, rows and positives. Counts of several ranks add up.
+        counts: ``[n_domains, n_tasks, 2, size]`` int64, rows and positives. Counts of several ranks add up.
     """
 
     def __init__(self, size: int, n_domains: int, n_tasks: int):
         # Zeroed memory is only committed once written to: a pair of domain and task that does not exist costs nothing.
-        self.counts = np.zeros((n_domains, n_tasks, 2, size), dtype=np.int32)
+        self.counts = np.zeros((n_domains, n_tasks, 2, size), dtype=np.int64)
 
     def add(self, domain: int, task: int, rows: NDArray[np.int64], labels: NDArray) -> None:
         """Counts labelled events of one domain and task.
