@@ -25,7 +25,7 @@ from foundrank.data.load import load_experiment
 from foundrank.data.parquet import EventFiles, read_group
 from foundrank.data.rows import Rows, concatenate
 from foundrank.data.statistics import count
-from foundrank.dist.metrics import auc
+from foundrank.dist.metrics import apart, auc
 from foundrank.dist.popularity import popularity
 from foundrank.dist.run_folder import write_json
 from foundrank.dist.slices import slice_rows
@@ -129,7 +129,7 @@ def _domain_trees(
     layout, domain = encoder.layout, encoder.experiment.domains[name]
     rows = concatenate(splits)
     split = np.repeat(np.arange(len(splits)), [len(part) for part in splits])
-    groups = rows.host["list"] if domain.list_column else np.arange(len(rows))
+    groups = apart(rows.host["list"], rows.host["list_known"])  # without lists each row is one
     in_training = split == TRAIN
     folds = {kind: make_folds(groups, in_training, kind == "in order", seed) for kind in ("in order", "random")}
 
@@ -154,8 +154,9 @@ def _domain_trees(
         probabilities, chosen = fit_best(tables, held.labels[:, at], labelled, seed)
         test = held.take(labelled[TEST])
         item_counts = test.id_counts[:, layout.entities.index("item")]
+        users = apart(test.host["user"], test.host["user_known"])
         predictions[task] = Predictions(
-            labelled[TEST] - first_test, test.labels[:, at], test.host["user"], item_counts == 0, probabilities
+            labelled[TEST] - first_test, test.labels[:, at], users, item_counts == 0, probabilities
         )
         known = rows.label_mask[:, at] & in_training
         item_scores = popularity(rows.take(known).host["item"], rows.labels[known, at], layout.tables[id_key("item")])
@@ -168,8 +169,9 @@ def _domain_trees(
                 probabilities,
                 item_counts=item_counts,
                 user_counts=test.id_counts[:, layout.entities.index("user")],
-                user_groups=test.host["user"],
+                user_groups=users,
                 list_groups=test.host["list"] if domain.list_column else None,
+                in_list=test.host["list_known"],
                 oracle=test.host.get(f"probability/{task}"),
                 popularity=item_scores[test.host["item"]],
             )

@@ -46,8 +46,8 @@ def item_profile(experiment: Experiment, layout: Layout, train: Sequence[Rows]) 
     for key in map(feature_key, from_catalog):
         values = np.full(layout.tables[id_key("item")], -1, np.int64)
         for rows in train:
-            values[rows.singles[:, item_at]] = rows.singles[:, layout.keys.index(key)]
-        values[0] = -1  # row 0 is every unknown item
+            values[np.maximum(rows.singles[:, item_at], 0)] = rows.singles[:, layout.keys.index(key)]
+        values[0] = -1  # row 0 is every unknown item, and of rows without one
         of_key[key] = values
     return ItemProfile(of_key)
 

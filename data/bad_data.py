@@ -54,6 +54,27 @@ def read_events(
     return without_bad_values(table, needs)
 
 
+def read_good_rows(
+    path: str, group: int, needs: Sequence[ColumnNeed], columns: Sequence[str], policy: BadDataConfig
+) -> pa.Table:
+    """Some columns of one row group, under ``skip`` without its bad rows: to see these, all that is needed is read then.
+
+    Args:
+        path: of the file.
+        group: the row group.
+        needs: all that the experiment reads of these events, which says what is bad.
+        columns: names of those that are wanted.
+        policy: for bad data.
+
+    Raises:
+        Unreadable: under ``fail``, the row group is damaged.
+    """
+    if not policy.skips:
+        return read_group(path, group, list(dict.fromkeys(columns)))
+    table, bad = read_events(path, group, needs, policy)
+    return table.filter(pa.array(~rows_of(bad, table.num_rows))).select(list(dict.fromkeys(columns)))
+
+
 def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa.Table, list[BadValue]]:
     """The table with bad values and the labels of their rows missing, and the bad values that were in it."""
     found: list[BadValue] = []

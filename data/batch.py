@@ -54,11 +54,6 @@ class Batch(Pipelineable):
         """B."""
         return self.domains.shape[0]
 
-    @property
-    def chosen(self) -> Tensor:
-        """``[B]`` bool, whether the row's item was chosen: where there are labels, one is positive."""
-        return ~self.label_mask.any(1) | ((self.labels > 0) & self.label_mask).any(1)
-
     def _map(self, change) -> "Batch":
         return Batch(
             sparse=change(self.sparse),

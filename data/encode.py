@@ -74,8 +74,8 @@ class EventEncoder:
             where: file and row group, for errors.
             with_labels: False leaves all labels masked, for scoring.
             with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64
-                keys, with ``_known``), ``item`` (table row),
-                ``bad`` and ``probability/<task>``.
+                keys, with ``_known``), ``item`` (table row, 0 for none),
+                ``item_key``, ``bad`` and ``probability/<task>``.
 
         Raises:
             UserError: a bad value, with its row.
@@ -94,6 +94,7 @@ class EventEncoder:
             id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
             labels=np.zeros((rows, len(layout.tasks)), np.float32),
             label_mask=np.zeros((rows, len(layout.tasks)), bool),
+            chosen=np.zeros(rows, bool),
         )
         for position, (name, entity) in enumerate(self._entities.items()):
             absent = name == "query" and config.kind == "recommendation"
@@ -108,6 +109,8 @@ class EventEncoder:
                 values = floats(table[task.label])
                 present = out.label_mask[:, at] = ~np.isnan(values)
                 out.labels[:, at] = np.where(present, values, 0)
+        has_item = out.singles[:, self._single_at[id_key("item")]] >= 0
+        out.chosen = has_item & (out.labels > 0).any(1) if config.tasks else has_item
         if with_host:
             self._encode_host(out, domain, table)
         return out
@@ -274,7 +277,7 @@ class EventEncoder:
         for name, column in (("user", self.experiment.entities.user.id), ("list", config.list_column)):
             nothing = (np.zeros(len(out), np.uint64), np.zeros(len(out), bool))
             out.host[name], out.host[f"{name}_known"] = id_keys(table[column]) if column else nothing
-        out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better where bad rows are skipped
+        out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better
         out.host["item_key"], _ = id_keys(table[self.experiment.entities.item.id])
         out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
         # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.

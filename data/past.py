@@ -23,6 +23,7 @@ class Past:
         counts: ``[N]`` float32, how often each was seen in training.
         text_at: ``[N]`` int64 positions in ``texts``; -1 where an item has no text.
         item_rows: ``[B]`` int64 rows of the item table of the rows' own items; 0 for one never seen, or none.
+        chosen: ``[B]`` bool, whether the rows' own items were taken, as of `Rows.chosen`.
         candidates: ``[M]`` int64 rows of the item table; they fill the bags of the candidate keys, key after key.
         candidate_counts: ``[M]`` float32.
         candidate_text_at: ``[M]`` int64.
@@ -43,6 +44,7 @@ class Past:
     counts: Tensor
     text_at: Tensor
     item_rows: Tensor
+    chosen: Tensor
     candidates: Tensor
     candidate_counts: Tensor
     candidate_text_at: Tensor
@@ -172,6 +174,7 @@ def past_of(
         counts=torch.from_numpy(counts.by_row[rows].astype(np.float32)),
         text_at=_long(places[: len(rows)] - 1),
         item_rows=_long(np.maximum(own, 0)),
+        chosen=torch.from_numpy(np.concatenate([part.chosen for part in parts])),
         candidates=_long(candidates.rows),
         candidate_counts=torch.from_numpy(candidates.counts.astype(np.float32)),
         candidate_text_at=_long(places[len(rows) : -1] - 1),

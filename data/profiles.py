@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .bad_data import read_events
-from .column_types import SCALAR_ID
-from .columns import ColumnNeed
+from .bad_data import read_good_rows
+from .columns import needed_columns
 from .encode import EventEncoder
 from .ids import id_keys
 from .parquet import EventFiles
@@ -16,7 +15,9 @@ _SHARPNESS = 10.0  # of the softmax over cosines: 0.1 more is e times the weight
 
 
 def domain_profiles(encoder: EventEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
-    """Domain -> the mean text vector of the items in its first training rows; without item texts an empty dict.
+    """Domain -> the mean text vector of the items in its first training rows, over those that have a text.
+
+    A domain without such a row has no profile.
 
     Args:
         encoder: of the experiment.
@@ -24,18 +25,20 @@ def domain_profiles(encoder: EventEncoder, train: Mapping[str, EventFiles]) -> d
     """
     if "item" not in encoder.text_vectors:
         return {}
-    need = ColumnNeed(encoder.experiment.entities.item.id, SCALAR_ID, "entities.item.id")
+    experiment, item = encoder.experiment, encoder.experiment.entities.item.id
     vectors, found = encoder.text_vectors["item"], {}
     for name, files in train.items():
-        total, rows = np.zeros(vectors.shape[1]), 0
+        total, rows, worded = np.zeros(vectors.shape[1]), 0, 0
+        needs = needed_columns(experiment, name)
         for path, group in files.row_groups:
             if rows >= _ROWS:
                 break
-            table, _ = read_events(path, group, [need], encoder.experiment.bad_data)
-            at = encoder.text_rows("item", *id_keys(table[need.name]))[: _ROWS - rows]
+            table = read_good_rows(path, group, needs, [item], experiment.bad_data)
+            at = encoder.text_rows("item", *id_keys(table[item]))[: _ROWS - rows]
             total += vectors[at[at >= 0]].double().sum(0).numpy()
-            rows += len(at)
-        found[name] = (total / max(rows, 1)).tolist()
+            rows, worded = rows + len(at), worded + int((at >= 0).sum())
+        if worded:
+            found[name] = (total / worded).tolist()
     return found
 
 

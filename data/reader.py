@@ -119,8 +119,11 @@ class Reader:
 
     def _encode(self, domain: int, table: pa.Table, where: str, bad: list[BadValue]) -> Rows:
         rows = self._encoder.encode(self._names[domain], table, where, with_host=self._with_host)
-        if bad and self._with_host:
-            rows.host["bad"] = rows_of(bad, table.num_rows)
+        if bad:
+            is_bad = rows_of(bad, table.num_rows)
+            rows.chosen &= ~is_bad
+            if self._with_host:
+                rows.host["bad"] = is_bad
         return rows
 
 

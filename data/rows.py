@@ -28,6 +28,8 @@ class Rows:
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
         label_mask: ``[N, tasks]`` bool.
+        chosen: ``[N]`` bool, whether the row's item was taken: it has one, the row is not a bad one, and where its domain has
+            tasks one of its labels is 1. A label that is not there says nothing.
         host: further columns ``[N]`` for metrics.
     """
 
@@ -42,6 +44,7 @@ class Rows:
     id_counts: np.ndarray
     labels: np.ndarray
     label_mask: np.ndarray
+    chosen: np.ndarray
     host: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -50,7 +53,7 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask]
+        arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask, self.chosen]
         for group in (self.vectors, self.vector_present, self.text_rows, self.host):
             arrays += group.values()
         for ragged in (*self.lists.values(), *self.history.values()):
@@ -85,6 +88,7 @@ class Rows:
             id_counts=change(self.id_counts),
             labels=change(self.labels),
             label_mask=change(self.label_mask),
+            chosen=change(self.chosen),
             host=each(self.host),
         )
 
@@ -121,6 +125,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         id_counts=joined("id_counts"),
         labels=joined("labels"),
         label_mask=joined("label_mask"),
+        chosen=joined("chosen"),
         host=joined_each("host"),
     )
 

@@ -6,11 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ..data.bad_data import read_events
+from ..data.bad_data import read_good_rows
 from ..data.catalog import read_catalog
 from ..data.check import check_events
-from ..data.column_types import SCALAR_ID
-from ..data.columns import ColumnNeed
+from ..data.columns import needed_columns
 from ..data.errors import UserError
 from ..data.experiment import SPLITS, EntityConfig, Experiment
 from ..data.file_systems import StorageError
@@ -66,7 +65,7 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
         rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
         last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
         cold = [
-            _cold_share(experiment, events[name][last], statistics, entity) if last else "–"
+            _cold_share(experiment, name, events[name][last], statistics, entity) if last else "–"
             for entity in ("item", "user")
         ]
         rates = []
@@ -76,14 +75,12 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
     return table
 
 
-def _cold_share(experiment: Experiment, files: EventFiles, statistics: Statistics, entity: str) -> str:
-    """Share of rows of the last split whose id training never saw."""
+def _cold_share(experiment: Experiment, domain: str, files: EventFiles, statistics: Statistics, entity: str) -> str:
+    """Of the rows of the last split that have an id, the share whose id training never saw."""
     ids, column = statistics.tables[id_key(entity)], experiment.entities.present()[entity].id
-    cold = rows = 0
+    needs, cold, rows = needed_columns(experiment, domain), 0, 0
     for path, group in files.row_groups:
-        table, _ = read_events(
-            path, group, [ColumnNeed(column, SCALAR_ID, f"entities.{entity}.id")], experiment.bad_data
-        )
+        table = read_good_rows(path, group, needs, [column], experiment.bad_data)
         keys, valid = id_keys(table[column])
         cold += int((ids.counts[ids.lookup(keys[valid])] == 0).sum())
         rows += int(valid.sum())

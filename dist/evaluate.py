@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bad_data import check_share, read_events
+from ..data.bad_data import check_share, read_good_rows
 from ..data.check import check_events
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
-from ..data.ids import id_keys, mix
+from ..data.ids import id_keys
 from ..data.layout import id_key
 from ..data.mirror import publish
 from ..data.parquet import EventFiles
@@ -24,6 +24,7 @@ from ..data.values import floats
 from ..model.encoder import owners_and_aspects
 from .checkpoint import load
 from .checkpoint_folder import checked_best
+from .metrics import apart
 from .popularity import PopularityCounts
 from .retrieval import next_item_rows
 from .run_folder import EVALUATION, open_run, write_json
@@ -95,8 +96,8 @@ def predict(
     """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
 
     Returns:
-        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities, counts, user, list, item and
-        probability/TASK), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
+        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities, counts, item, probability/TASK, user
+        as of `metrics.apart`, list and list_known), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
 
     Raises:
         UserError: as `evaluate`.
@@ -116,7 +117,7 @@ def predict(
         for batch in prefetch(reader.batches(plan), encoder.experiment.training.prefetch_batches):
             on_device = batch.to(runtime.device)
             _, outputs = model(on_device)
-            gates.add(on_device.domains, outputs["gates"])
+            gates.add(on_device.domains, outputs["gates"], torch.from_numpy(~batch.host["bad"]))
             kept = batch.host | {
                 "domain": batch.domains.numpy(),
                 "labels": batch.labels.numpy(),
@@ -136,10 +137,7 @@ def predict(
     if not runtime.is_main:
         return {}, {}, 0
     merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
-    for group in ("user", "list"):
-        # Rows that name no user (or list) are not one user's: each is a group of its own, which no group metric counts.
-        alone = mix(np.arange(len(merged[group]), dtype=np.uint64) | np.uint64(1 << 63))
-        merged[group] = np.where(merged.pop(f"{group}_known"), merged[group], alone)
+    merged["user"] = apart(merged["user"], merged.pop("user_known"))
     return merged, gate_means, skipped
 
 
@@ -168,7 +166,6 @@ def _rows(
             if not where.any():
                 continue
             oracle = columns.get(f"probability/{task}")
-            oracle = oracle[where] if oracle is not None else None
             out += slice_rows(
                 name,
                 task,
@@ -178,7 +175,8 @@ def _rows(
                 user_counts=columns["counts"][where, layout.entities.index("user")],
                 user_groups=columns["user"][where],
                 list_groups=columns["list"][where] if experiment.domains[name].list_column else None,
-                oracle=oracle if oracle is not None and not np.isnan(oracle).any() else None,
+                in_list=columns["list_known"][where],
+                oracle=oracle[where] if oracle is not None else None,
                 popularity=popularity.scores(d, t)[columns["item"][where]] if popularity else None,
             )
     return out
@@ -193,11 +191,12 @@ def _popularity(
     counts = PopularityCounts(items.rows, len(layout.domains), len(layout.tasks))
     for d, name in enumerate(layout.domains):
         files, tasks = events[name]["train"], experiment.domains[name].tasks
-        asked = {experiment.entities.item.id, *(task.label for task in tasks.values())}
-        needs = [need for need in needed_columns(experiment, name) if need.name in asked]
+        needs = needed_columns(experiment, name)
+        columns = [experiment.entities.item.id, *(task.label for task in tasks.values())]
         for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
-            table, _ = read_events(path, group, needs, experiment.bad_data)
-            rows = items.lookup(id_keys(table[experiment.entities.item.id])[0])
+            table = read_good_rows(path, group, needs, columns, experiment.bad_data)
+            keys, has_item = id_keys(table[experiment.entities.item.id])
+            rows = np.where(has_item, items.lookup(keys), 0)  # without an item they count for the domain's rate alone
             for task_name, task in tasks.items():
                 labels = floats(table[task.label])
                 known = ~np.isnan(labels)
@@ -213,10 +212,11 @@ class _GateMeans:
         self._domains = domains
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, domains: Tensor, gates: Mapping[str, Tensor]) -> None:
+    def add(self, domains: Tensor, gates: Mapping[str, Tensor], counted: Tensor) -> None:
+        counted = counted.to(domains.device)[:, None]
         for owner, weights in gates.items():
             # The extra column counts the rows where the owner has any aspect at all.
-            present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1)
+            present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1) * counted
             zeros = torch.zeros(self._domains, present.shape[1], device=present.device)
             self._sums[owner] = self._sums.get(owner, zeros).index_add(0, domains, present)
 

@@ -197,6 +197,7 @@ def _full_past(layout: Layout, rows: int) -> Past:
         counts=ones[:items],
         text_at=at[:items],
         item_rows=torch.ones(rows, dtype=torch.int64),
+        chosen=torch.ones(rows, dtype=torch.bool),
         candidates=torch.ones(candidates, dtype=torch.int64),
         candidate_counts=ones[items:],
         candidate_text_at=at[items:],

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.ids import mix
+
 Array = NDArray[Any]
 CLIP = 1e-7
 RANKING_K = 10
@@ -101,6 +103,18 @@ def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K) -
     return float(np.mean(gained[some] / discount[np.minimum(positives_of_group[some], k)]))
 
 
+def apart(groups: Array, known: Array) -> Array:
+    """Groups in which each row that names none is one of its own: all who are not logged in are not one user.
+
+    Such a group has one class, so `gauc` does not count it. `ndcg_at_k` would: give it the rows that name a list alone.
+
+    Args:
+        groups: ``[N]`` uint64 keys.
+        known: ``[N]`` bool, whether the row names one.
+    """
+    return np.where(known, groups, mix(np.arange(len(groups), dtype=np.uint64) | np.uint64(1 << 63)))
+
+
 def logloss(labels: Array, probabilities: Array) -> float:
     """Mean binary cross entropy in nats, probabilities clipped to [1e-7, 1 - 1e-7]; NaN without rows.
 
@@ -147,19 +161,27 @@ def calibration(labels: Array, probabilities: Array) -> float:
 
 
 def metric_row(
-    labels: Array, probabilities: Array, user_groups: Array | None = None, list_groups: Array | None = None
+    labels: Array,
+    probabilities: Array,
+    user_groups: Array | None = None,
+    list_groups: Array | None = None,
+    in_list: Array | slice = slice(None),
 ) -> dict[str, Any]:
     """Every metric of one set of predictions, ready for JSON: None where a metric is not defined.
 
     Args:
         labels: ``[N]`` 0 or 1.
         probabilities: ``[N]`` float in [0, 1].
-        user_groups: ``[N]`` int64 or uint64, the user of each row, for ``gauc``.
+        user_groups: ``[N]`` int64 or uint64, the user of each row, for ``gauc``; of `apart` where some have none.
         list_groups: ``[N]`` int64 or uint64, the result list of each row, for ``ndcg@10``.
+        in_list: ``[N]`` bool, rows that are in a list; the others have no part in ``ndcg@10``.
 
     Returns:
         rows, positives, auc, gauc, logloss, ne, calibration, ndcg@10.
     """
+    ndcg = None
+    if list_groups is not None:
+        ndcg = defined(ndcg_at_k(labels[in_list], probabilities[in_list], list_groups[in_list]))
     return {
         "rows": len(labels),
         "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
@@ -168,7 +190,7 @@ def metric_row(
         "logloss": defined(logloss(labels, probabilities)),
         "ne": defined(normalized_entropy(labels, probabilities)),
         "calibration": defined(calibration(labels, probabilities)),
-        "ndcg@10": None if list_groups is None else defined(ndcg_at_k(labels, probabilities, list_groups)),
+        "ndcg@10": ndcg,
     }
 
 

@@ -125,7 +125,7 @@ def next_item_rows(
             kept = {
                 "rank": _ranks(scores, target[part], gone),
                 "popularity": _ranks(popularity.expand(len(scores), -1).clone(), target[part], gone),
-                "chosen": batch.chosen[part],
+                "chosen": batch.past.chosen[part],
                 "domain": batch.domains[part],
                 "warm": batch.past.item_rows[part] > 0,
             }

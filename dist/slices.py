@@ -24,6 +24,7 @@ def slice_rows(
     user_counts: Array,
     user_groups: Array | None = None,
     list_groups: Array | None = None,
+    in_list: Array | None = None,
     oracle: Array | None = None,
     popularity: Array | None = None,
 ) -> list[dict[str, Any]]:
@@ -42,12 +43,14 @@ def slice_rows(
         user_counts: ``[N]`` the same for its user.
         user_groups: ``[N]`` int64 or uint64, the user of each row.
         list_groups: ``[N]`` int64 or uint64, the result list of each row.
-        oracle: ``[N]`` the true probability, where a simulation knows it.
+        in_list: ``[N]`` bool, whether the row is in a list; None: all are.
+        oracle: ``[N]`` the true probability, where a simulation knows it; NaN where it is missing.
         popularity: ``[N]`` the popularity baseline's score.
 
     Returns:
         One dict per slice: domain, task, slice, the keys of `metric_row`, oracle_auc and popularity_auc (the AUC the
-        true probability and the baseline reach on the same rows; None where not given or not defined).
+        true probability and the baseline reach on the same rows; None where not given or not defined, as where a row of the slice
+        has no true probability).
     """
     slices: dict[str, Array | slice] = {
         "all": slice(None),
@@ -62,8 +65,9 @@ def slice_rows(
         if not len(y):
             continue
         user, result_list = _take(user_groups, where), _take(list_groups, where)
+        listed = slice(None) if in_list is None else in_list[where]
         row: dict[str, Any] = {"domain": domain, "task": task, "slice": name}
-        row |= metric_row(y, probabilities[where], user, result_list)
+        row |= metric_row(y, probabilities[where], user, result_list, listed)
         row["oracle_auc"] = None if oracle is None else defined(auc(y, oracle[where]))
         row["popularity_auc"] = None if popularity is None else defined(auc(y, popularity[where]))
         rows.append(row)

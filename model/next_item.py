@@ -60,7 +60,7 @@ class NextItem(nn.Module):
         states, target = to_find.states, to_find.target
         rows = torch.cat([past.rows, past.item_rows])
         # Past items were chosen by having become past; and what has no vector cannot be found.
-        usable = torch.cat([torch.ones_like(past.rows, dtype=torch.bool), batch.chosen]) & (items.detach() != 0).any(1)
+        usable = torch.cat([torch.ones_like(past.rows, dtype=torch.bool), past.chosen]) & (items.detach() != 0).any(1)
         found = target.clamp_min(0)
         weights = (usable[found] & (target >= 0)).float()
         if self.config.loss == "softmax":
