@@ -52,7 +52,7 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
     rows, gates, skipped = [], {}, 0
     if encoder.layout.tasks:
-        popularity = _popularity(experiment, encoder, events, runtime)
+        popularity = popularity_counts(experiment, encoder, events, runtime)
         rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
     result = {"split": split, "step": state["step"], "rows": rows, "gates": gates, "skipped": skipped}
     if encoder.layout.candidates:
@@ -182,7 +182,7 @@ def _rows(
     return out
 
 
-def _popularity(
+def popularity_counts(
     experiment: Experiment, encoder: EventEncoder, events: Mapping[str, Mapping[str, EventFiles]], runtime: Runtime
 ) -> PopularityCounts:
     """Counts the training events, each rank some of the row groups."""

@@ -92,7 +92,7 @@ def next_item_rows(
 ) -> list[dict[str, Any]]:
     """Where the item of each row ranks among all items, given the row's past: hit rate, NDCG and MRR, per domain and slice.
 
-    Rows count whose item was chosen: without labels all, else those with a positive one. An item that ties with others ranks
+    Rows count whose item was chosen, as of `Rows.chosen`. An item that ties with others ranks
     behind them, and one that nothing is known of behind all. Past items are left out of the ranking, unless one of them is the
     next, or ``model.next_item.repeat`` says that they come again. Beside the model's: how items rank by their count in training.
 

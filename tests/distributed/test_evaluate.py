@@ -9,7 +9,7 @@ import pytest
 
 from foundrank.data.check import check_events
 from foundrank.data.experiment import Experiment
-from foundrank.dist.evaluate import _popularity, evaluate
+from foundrank.dist.evaluate import evaluate, popularity_counts
 from foundrank.dist.runtime import Runtime
 from foundrank.dist.sharding import shard
 
@@ -24,7 +24,7 @@ def evaluate_test(runtime: Runtime, experiment: Experiment) -> tuple[list[dict[s
     sharded = shard(encoder.layout, experiment, runtime)
     sharded.train()
     events = check_events(experiment)
-    popularity = _popularity(experiment, encoder, events, runtime)
+    popularity = popularity_counts(experiment, encoder, events, runtime)
     result = evaluate(sharded, encoder, {n: splits["test"] for n, splits in events.items()}, runtime, popularity)
     assert sharded.training
     return result

@@ -42,6 +42,7 @@ def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 
         id_counts=random.integers(-1, 9, (rows, len(layout.entities))).astype(np.float32),
         labels=random.integers(0, 2, tasks).astype(np.float32),
         label_mask=random.random(tasks) < 0.5,
+        chosen=random.random(rows) < 0.5,
         host={"row": random.integers(0, 10**6, rows)},
     )
 

@@ -42,7 +42,7 @@ def world() -> SimpleNamespace:
     lengths = torch.tensor([3, 0, 2])
     none = torch.full_like(rows, -1)
     past = Past(
-        rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows,
+        rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows, chosen=torch.ones(3, dtype=torch.bool),
         candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), domains=none, dense=torch.zeros(len(rows) + len(candidates), 0), described=torch.zeros(len(rows) + len(candidates), dtype=torch.bool), texts=torch.zeros(0, 0),
         longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
     )  # fmt: skip
@@ -103,8 +103,7 @@ def test_the_last_position_alone_finds_the_rows_own_item(world):
 
 
 def test_rows_that_were_not_chosen_have_nothing_to_find(world):
-    world.batch.label_mask = torch.tensor([[True, True], [False, False], [True, False]])
-    world.batch.labels = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    world.batch.past.chosen = torch.tensor([False, False, True])
     assert loss_of(world)[1][1] == 1
     assert loss_of(world, positions="all")[1][1] == 4  # past items were chosen by having become past
 

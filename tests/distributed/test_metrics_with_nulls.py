@@ -1,0 +1,220 @@
+"""Every metric against scikit-learn or a few plain lines, on events with nulls and bad rows everywhere."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
+
+from foundrank.data.check import check_events
+from foundrank.data.experiment import Experiment
+from foundrank.data.load import load_experiment
+from foundrank.dist.evaluate import evaluate, popularity_counts, predict
+from foundrank.dist.retrieval import Retriever, next_item_rows, user_vectors
+from foundrank.dist.runtime import Runtime
+from foundrank.dist.sharding import shard
+
+from .harness import run_ranks
+from .rank_work import make_encoder
+
+ITEMS = 12
+Row = dict[str, Any]
+
+
+def events(rows: int, seed: int) -> pa.Table:
+    """Rows in which anything may be missing, item and list 0 among what is there; and an age that is bad in some."""
+    random = np.random.default_rng(seed)
+
+    def with_nulls(values: np.ndarray, share: float) -> pa.Array:
+        return pa.array(values, mask=random.random(rows) < share)
+
+    past = [
+        None if random.random() < 0.2 else [int(i) for i in random.integers(0, ITEMS, random.integers(0, 5))]
+        for _ in range(rows)
+    ]
+    clicked = random.integers(0, 2, rows)
+    age = random.normal(40, 10, rows)
+    # What is unclicked and bad, or has no item and was clicked, is what would be counted wrongly.
+    age[(clicked == 0) & (random.random(rows) < 0.2)] = math.nan
+    return pa.table(
+        {
+            "user": with_nulls(random.integers(0, 9, rows), 0.3),
+            "item": with_nulls(random.integers(0, ITEMS, rows), 0.3),
+            "page": with_nulls(np.arange(rows) // 6, 0.3),
+            "history": pa.array(past, pa.list_(pa.int64())),
+            "clicked": with_nulls(clicked, 0.2),
+            "bought": with_nulls(random.integers(0, 2, rows), 0.6),
+            "truth": with_nulls(random.random(rows), 0.01),
+            "age": with_nulls(age, 0.1),
+        }
+    )
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    for split, rows, seed in (("train", 600, 1), ("test", 300, 2)):
+        pq.write_table(events(rows, seed), tmp_path / f"{split}.parquet", row_group_size=70)
+    # Items 10 and later are not in the catalog, 90 and later in no event.
+    listed = [*range(10), 90, 91]
+    pq.write_table(pa.table({"item": listed, "kind": [i % 4 for i in listed]}), tmp_path / "items.parquet")
+    raw = {
+        "name": "nulls",
+        "entities": {
+            "user": {"id": "user", "history": {"column": "history"}},
+            "item": {
+                "id": "item",
+                "catalog": {"path": "items.parquet", "key": "item"},
+                "features": {"kind": {"kind": "categorical"}},
+            },
+        },
+        "context": {"age": {"kind": "dense"}},
+        "domains": {
+            "home": {
+                "kind": "recommendation",
+                "events": {split: f"{split}.parquet" for split in ("train", "test")},
+                "tasks": {"click": {"label": "clicked", "probability": "truth"}, "buy": {"label": "bought"}},
+                "list_column": "page",
+            }
+        },
+        "model": {
+            "width": 8, "embedding_dim": 8, "expert_widths": [8], "tower_widths": [4], "experts": 2, "domain_width": 8,
+            "history": {"encoder": "sasrec", "layers": 1, "heads": 1, "features": ["kind"]}, "next_item": {"negatives": 4},
+        },
+        "training": {"batch_size": 64},
+        "bad_data": {"policy": "skip", "max_share": 0.5},
+    }  # fmt: skip
+    (tmp_path / "experiment.yaml").write_text(json.dumps(raw))
+    return load_experiment(tmp_path)
+
+
+def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:
+    encoder = make_encoder(experiment)
+    sharded = shard(encoder.layout, experiment, runtime)
+    sharded.eval()
+    found = check_events(experiment)
+    files = {name: splits["test"] for name, splits in found.items()}
+    popularity = popularity_counts(experiment, encoder, found, runtime)
+    columns, _, _ = predict(sharded, encoder, files, runtime)
+    out = {"probabilities": columns.get("probabilities"), "labels": columns.get("labels")}
+    out["rows"], _, out["skipped"] = evaluate(sharded, encoder, files, runtime, popularity)
+    out["next_item"] = next_item_rows(sharded, encoder, files, runtime)
+    retriever = Retriever(sharded, encoder, runtime)
+    out["scores"] = np.concatenate(
+        [retriever.scores(users).numpy() for users, _ in user_vectors(sharded, encoder, files, runtime)]
+    )
+    out["items"] = retriever.items.keys.astype(np.int64).tolist()
+    return out
+
+
+def is_bad(row: Row) -> bool:
+    return row["age"] is not None and math.isnan(row["age"])
+
+
+def auc(rows: list[Row], score: str, label: str) -> float | None:
+    labels = [row[label] for row in rows]
+    if len(set(labels)) < 2 or any(row[score] is None for row in rows):
+        return None
+    return float(roc_auc_score(labels, [row[score] for row in rows]))
+
+
+def grouped(rows: list[Row], name: str) -> list[list[Row]]:
+    """The rows of each user or list there is."""
+    return [[row for row in rows if row[name] == one] for one in {row[name] for row in rows} - {None}]
+
+
+def right_metrics(rows: list[Row], score: str, label: str) -> dict[str, Any]:
+    labels, scores = [row[label] for row in rows], np.array([row[score] for row in rows], np.float64)
+    users = [(len(g), auc(g, score, label)) for g in grouped(rows, "user")]
+    users = [(n, value) for n, value in users if value is not None]
+    lists = [g for g in grouped(rows, "page") if any(row[label] for row in g)]
+    ndcg = [  # scikit-learn wants two documents: a last one worth nothing changes no value
+        ndcg_score([[*(row[label] for row in g), 0]], [[*(row[score] for row in g), -1]], k=10) for g in lists
+    ]
+    rate = np.mean(labels)
+    return {
+        "rows": len(rows),
+        "positives": sum(labels),
+        "auc": auc(rows, score, label),
+        "gauc": sum(n * value for n, value in users) / sum(n for n, _ in users) if users else None,
+        "logloss": log_loss(labels, scores, labels=[0, 1]),
+        "ne": log_loss(labels, scores, labels=[0, 1]) / log_loss(labels, np.full(len(labels), rate), labels=[0, 1])
+        if 0 < rate < 1
+        else None,
+        "calibration": scores.mean() / rate if rate else None,
+        "ndcg@10": np.mean(ndcg) if ndcg else None,
+    }
+
+
+def test_each_metric_counts_the_rows_that_have_what_it_needs(experiment, tmp_path):
+    (found,) = run_ranks(measured, 1, experiment)
+    train = [row for row in pq.read_table(tmp_path / "train.parquet").to_pylist() if not is_bad(row)]
+    every = pq.read_table(tmp_path / "test.parquet").to_pylist()
+    for t, (task, label) in enumerate((("click", "clicked"), ("buy", "bought"))):
+        known = [row for row in train if row[label] is not None]
+        rate = np.mean([row[label] for row in known])
+        for row, probability in zip(every, found["probabilities"][:, t], strict=True):
+            same = [other[label] for other in known if other["item"] == row["item"] and row["item"] is not None]
+            row["popularity"] = (sum(same) + 10 * rate) / (len(same) + 10)
+            row["score"] = float(probability)
+        test = [row for row in every if not is_bad(row) and row[label] is not None]
+        assert found["labels"][:, t].sum() == sum(row[label] for row in test)
+        items, users = ({row[name] for row in train} for name in ("item", "user"))
+        has_item = [row for row in test if row["item"] is not None]
+        slices = {
+            "all": test,
+            "warm_items": [row for row in has_item if row["item"] in items],
+            "cold_items": [row for row in has_item if row["item"] not in items],
+            "cold_users": [row for row in test if row["user"] is not None and row["user"] not in users],
+            "items_seen_20_to_99": [r for r in has_item if 20 <= sum(o["item"] == r["item"] for o in train) < 100],
+        }
+        for name, rows in slices.items():
+            told = [row for row in found["rows"] if (row["task"], row["slice"]) == (task, name)]
+            assert len(told) == bool(rows), name
+            for row in told:
+                right = right_metrics(rows, "score", label) | {"popularity_auc": auc(rows, "popularity", label)}
+                right["oracle_auc"] = auc(rows, "truth", label) if task == "click" else None
+                for metric, value in right.items():
+                    assert row[metric] == (value if value is None else pytest.approx(value, abs=1e-6)), (name, metric)
+    assert found["skipped"] == sum(map(is_bad, every))
+
+
+def test_the_next_item_is_one_that_was_chosen(experiment, tmp_path):
+    (found,) = run_ranks(measured, 1, experiment)
+    train = [row for row in pq.read_table(tmp_path / "train.parquet").to_pylist() if not is_bad(row)]
+    every = pq.read_table(tmp_path / "test.parquet").to_pylist()
+    assert len(every) == len(found["scores"])
+    ranks = {"": [], "popularity_": []}
+    for row, scores in zip(every, found["scores"], strict=True):
+        if is_bad(row) or row["item"] is None or not (row["clicked"] or row["bought"]):
+            continue
+        counts = [sum(other["item"] == item for other in train) for item in found["items"]]
+        for name, of_items in (("", scores), ("popularity_", counts)):
+            left = {
+                i: s
+                for i, s in zip(found["items"], of_items, strict=True)
+                if i not in set(row["history"] or []) - {row["item"]}
+            }
+            ranks[name].append(sum(s >= left[row["item"]] for s in left.values()) - 1)
+    (told,) = [row for row in found["next_item"] if row["slice"] == "all"]
+    assert told["rows"] == len(ranks[""])
+    for name, of_rows in ranks.items():
+        for k in (5, 10):
+            assert told[f"{name}hr@{k}"] == pytest.approx(np.mean([r < k for r in of_rows]))
+            assert told[f"{name}mrr@{k}"] == pytest.approx(np.mean([(r < k) / (r + 1) for r in of_rows]))
+            assert told[f"{name}ndcg@{k}"] == pytest.approx(np.mean([(r < k) / math.log2(r + 2) for r in of_rows]))
+    parts = [row["rows"] for row in found["next_item"] if row["slice"] != "all"]
+    assert sum(parts) == told["rows"]
+
+
+def test_ranks_change_none_of_them(experiment):
+    (alone,) = run_ranks(measured, 1, experiment)
+    together, rest = run_ranks(measured, 2, experiment)
+    assert rest["rows"] == rest["next_item"] == []
+    for part in ("rows", "next_item"):
+        for one, other in zip(alone[part], together[part], strict=True):
+            assert one == pytest.approx(other, abs=1e-6, nan_ok=True), one
