@@ -1,7 +1,5 @@
 """Catalogs: Parquet tables with one row per entity."""
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,47 +11,14 @@ import pyarrow.compute as pc
 
 from . import storage
 from .bad_data import check_share, rows_of, without_bad_values
-from .column_types import ANYTHING, id_family, plain_table, plain_type
-from .columns import ColumnNeed, SchemaCheck, catalog_needs, comes_from_catalog, feature_need
+from .catalog_files import check_catalog, key_type, mixing, one_line, unreadable
+from .column_types import plain_table
+from .columns import comes_from_catalog, feature_need
 from .errors import UserError
 from .experiment import EntityConfig, FeatureConfig
-from .file_systems import is_uri, told, trouble
+from .file_systems import is_uri
 from .ids import id_keys
 from .settings import BadDataConfig
-
-
-def check_catalog(
-    entity_name: str, entity: EntityConfig, columns: Sequence[str] | None = None
-) -> list[tuple[str, pa.Schema]]:
-    """Checks the columns of all files of an entity's catalog by their footers.
-
-    Args:
-        entity_name: name of the entity, for messages.
-        entity: its config; ``entity.catalog`` must be set.
-        columns: to look at besides the key; None for all that the entity needs.
-
-    Returns:
-        The files in order, at least one, and their schemas.
-
-    Raises:
-        UserError: no file matches, one is not Parquet, or a column is missing, there twice or of a type that does not serve.
-    """
-    assert entity.catalog is not None
-    needs = catalog_needs(entity_name, entity)
-    if columns is not None:
-        needs = [need for need in needs if need.name in {entity.catalog.key, *columns}]
-        others = set(columns) - {need.name for need in needs}
-        needs += [ColumnNeed(name, ANYTHING, f"entities.{entity_name}.catalog") for name in sorted(others)]
-    check = SchemaCheck(needs)
-    found = []
-    for file in _files(entity_name, entity.catalog.path):
-        try:
-            schema = storage.parquet_file(file).schema_arrow
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _unreadable(file, error) from error
-        check.check(file, schema)
-        found.append((file, schema))
-    return found
 
 
 def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str]) -> pa.Table:
@@ -71,24 +36,18 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
         ``columns`` in the given order, of plain types.
 
     Raises:
-        UserError: as `check_catalog`; the files' types contradict each other, a key is null or occurs twice (under ``skip``,
-            more often than allowed), or there is no row.
+        UserError: as `check_catalog`; a value does not fit the type of another file, a key is null or occurs twice (under
+            ``skip``, more often than allowed), or there is no row.
     """
     assert entity.catalog is not None
     pattern, key = entity.catalog.path, entity.catalog.key
     names = list(dict.fromkeys([key, *columns]))
     schemas = check_catalog(entity_name, entity, columns)
-    files, kind = [file for file, _ in schemas], _key_type(schemas, key)
+    files, kind = [file for file, _ in schemas], key_type(schemas, key)
     policy = entity.catalog.policy
     parts = [_read_file(file, names, key, kind, policy) for file in files]
-    try:
+    with mixing(pattern):
         table = pa.concat_tables(parts, promote_options="permissive")
-    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise UserError(
-            pattern,
-            f"its files hold one column with types that do not mix ({_one_line(error)})",
-            "Write all files of a catalog with one schema.",
-        ) from error
     if table.num_rows == 0:
         raise UserError(pattern, f"the catalog of entities.{entity_name} has no row", "Write one row per entity.")
     if policy.skips:
@@ -171,7 +130,7 @@ def scan_catalog(
     first, last = within or (0, np.iinfo(np.int64).max)
     position = 0
     schemas = check_catalog(entity_name, entity, columns)
-    kind = _key_type(schemas, key)
+    kind = key_type(schemas, key)
     for file, _ in schemas:
         try:
             groups = np.array(_row_groups(file, storage.modified(file)), np.int64)
@@ -190,7 +149,7 @@ def scan_catalog(
                         row += batch.num_rows
             position += int(groups.sum())
         except (pa.ArrowInvalid, OSError) as error:
-            raise _unreadable(file, error) from error
+            raise unreadable(file, error) from error
         if position > last:
             return
 
@@ -200,30 +159,6 @@ def _row_groups(file: str, written: int) -> tuple[int, ...]:
     """Rows of each row group; ``written``, the time, keeps what is remembered true."""
     metadata = storage.parquet_file(file).metadata
     return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-
-
-def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
-    """Hex digest that changes when a catalog is rewritten with other content, and not when it is moved.
-
-    It covers each file's name, size and Parquet footer (rows, schema, statistics, offsets), so it costs no pass
-    over the data.
-
-    Raises:
-        UserError: no file matches, or one is not Parquet.
-    """
-    assert entity.catalog is not None
-    digest = hashlib.sha256()
-    for file in _files(entity_name, entity.catalog.path):
-        with told(file), storage.open_input(file) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 8))
-            tail = stream.read(8)
-            if len(tail) < 8 or tail[4:] != b"PAR1":
-                raise UserError(file, "not a Parquet file", "Write the catalog as Parquet.")
-            footer = int.from_bytes(tail[:4], "little")
-            stream.seek(max(0, size - 8 - footer))
-            digest.update(f"{Path(file).name}\0{size}\0".encode() + stream.read(footer))
-    return digest.hexdigest()
 
 
 def _check_unique(keys: pa.ChunkedArray, key: str, files: list[str], lengths: list[int]) -> None:
@@ -259,38 +194,13 @@ def _check_unique(keys: pa.ChunkedArray, key: str, files: list[str], lengths: li
     )
 
 
-def _files(entity_name: str, pattern: str) -> list[str]:
-    """Files of a catalog, sorted; at least one."""
-    files = storage.expand_glob(pattern)
-    if not files:
-        raise UserError(
-            pattern,
-            f"no file matches entities.{entity_name}.catalog.path",
-            "Correct the path or pattern; it is relative to the experiment file.",
-        )
-    return files
-
-
 def _read_file(file: str, names: list[str], key: str, kind: pa.DataType, policy: BadDataConfig) -> pa.Table:
     try:
         with storage.parquet_file(file) as parquet:
             table = parquet.read(columns=names).select(names)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(file, error) from error
     return _checked_keys(table, key, kind, file, 0, policy)
-
-
-def _unreadable(file: str, error: Exception) -> UserError:
-    what = f"not a readable Parquet file ({_one_line(error)})"
-    return trouble(file, error) or UserError(file, what, "Write the catalog as Parquet.")
-
-
-def _key_type(schemas: Sequence[tuple[str, pa.Schema]], key: str) -> pa.DataType:
-    """What holds the keys of all files; 64 bits without a sign where a file has them."""
-    kinds = [plain_type(schema.field(key).type) for _, schema in schemas]
-    if any(id_family(kind) == "string" for kind in kinds):
-        return pa.string()
-    return pa.uint64() if pa.uint64() in kinds else pa.int64()
 
 
 def _checked_keys(
@@ -303,7 +213,7 @@ def _checked_keys(
     except pa.ArrowInvalid as error:
         raise UserError(
             file,
-            f"key column '{key}' does not fit {kind} ({_one_line(error)})",
+            f"key column '{key}' does not fit {kind} ({one_line(error)})",
             "Use int64 or string ids in all files.",
         ) from error
     if keys.null_count and not policy.skips:
@@ -314,7 +224,3 @@ def _checked_keys(
             "Every row of a catalog needs its id: drop these rows, or fill it in.",
         )
     return table.set_column(0, key, keys)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

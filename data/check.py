@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
-from .catalog import check_catalog
+from .catalog_files import check_catalog
 from .column_types import LABEL, PROBABILITY, VECTOR, id_family, one_array
 from .columns import ColumnNeed, needed_columns
 from .errors import UserError
@@ -127,11 +127,10 @@ def _check_id_types(
     columns = [(n, e.id) for n, e in entities.present().items() if not (n == "query" and recommends)]
     if entities.user.history is not None:
         columns.append(("item", entities.user.history.column))
-    for files in splits.values():
-        for file in files.files:  # of the first ones nothing may be known
-            schema = open_parquet(file).schema_arrow
-            for name, column in columns:
-                if (family := id_family(schema.field(column).type)) is None:
+    for name, column in columns:
+        for files in splits.values():
+            for file in files.files:
+                if (family := id_family(open_parquet(file).schema_arrow.field(column).type)) is None:
                     continue
                 first, where = seen.setdefault(name, (family, file))
                 if first != family:
@@ -140,3 +139,4 @@ def _check_id_types(
                         f"holds {family} ids, but {where} holds {first} ids for the same entity",
                         f"Write one type for entities.{name} in all events and its catalog (here: domain '{domain}').",
                     )
+                break  # those after it agree with it

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import torch
 
 from . import storage
-from .catalog import catalog_fingerprint
+from .catalog_files import catalog_fingerprint
 from .errors import UserError
 from .experiment import Experiment
 from .mirror import fetch, mirrored

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from foundrank.data.bad_data import read_events, without_bad_values
 from foundrank.data.beside import ragged_domains
-from foundrank.data.catalog import check_catalog, read_catalog, read_catalog_features
+from foundrank.data.catalog import read_catalog, read_catalog_features
+from foundrank.data.catalog_files import check_catalog
 from foundrank.data.catalog_texts import scan_texts
 from foundrank.data.column_types import (
     LABEL,

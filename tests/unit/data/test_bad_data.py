@@ -36,16 +36,16 @@ NEEDS = [
     ColumnNeed("id", "id", "id"),
 ]
 GOOD = {
-    "x": [None, 0.0, -3.5],
+    "x": [None, 0.0, -3.5, 1e30],
     "log": [None, 0.0, -0.5],
     "v": [None, [1.0, 2.0]],
     "click": [None, 0.0, 1.0],
     "id": [None, 7],
 }
 BAD = {
-    "x": [math.nan, math.inf, -math.inf],
-    "log": [math.nan, -1.0, -7.0],
-    "v": [[], [1.0], [1.0, 2.0, 3.0], [1.0, math.nan], [math.inf, 0.0], [None, 1.0]],
+    "x": [math.nan, math.inf, -math.inf, 1.1e30, -1e308],
+    "log": [math.nan, -1.0, -7.0, 3e38],
+    "v": [[], [1.0], [1.0, 2.0, 3.0], [1.0, math.nan], [math.inf, 0.0], [None, 1.0], [0.0, -1e300]],
     "click": [2.0, -1.0, 0.5, math.inf],
 }
 KINDS = {"x": pa.float64(), "log": pa.float32(), "v": pa.list_(pa.float64()), "click": pa.float32(), "id": pa.int64()}

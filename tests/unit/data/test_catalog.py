@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundrank.data.catalog import catalog_fingerprint, read_catalog, scan_catalog
+from foundrank.data.catalog import read_catalog, scan_catalog
+from foundrank.data.catalog_files import catalog_fingerprint, check_catalog
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import EntityConfig
 from foundrank.data.text_template import render_texts
@@ -106,6 +107,17 @@ def test_files_with_contradicting_types_are_refused(tmp_path):
     refused("types that do not mix", entity(tmp_path / "*.parquet"), ["title"])
     write(tmp_path / "b.parquet", id=["2"], title=["y"])
     refused(r"b\.parquet: column 'id': holds string ids, but .*a\.parquet", entity(tmp_path / "*.parquet"), ["title"])
+
+
+def test_types_that_do_not_mix_are_told_by_the_footers_alone(tmp_path):
+    write(tmp_path / "a.parquet", id=[1], new=[True])
+    write(tmp_path / "b.parquet", id=[2], new=[0.5])
+    config = entity(tmp_path / "*.parquet", features={"new": {"kind": "dense"}})
+    with pytest.raises(UserError, match=r"types that do not mix \(.*new"):
+        check_catalog("item", config)
+    write(tmp_path / "a.parquet", id=[1], new=[1])
+    assert [Path(file).name for file, _ in check_catalog("item", config)] == ["a.parquet", "b.parquet"]
+    assert read_catalog("item", config, ["new"])["new"].to_pylist() == [1.0, 0.5]
 
 
 def test_keys_without_a_sign_keep_their_value(tmp_path):

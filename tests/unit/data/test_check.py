@@ -134,6 +134,42 @@ def test_labels_may_be_null_or_nan(world, tmp_path, values):
     check_events(world)
 
 
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.inf])
+def test_a_probability_outside_0_to_1(world, tmp_path, value):
+    change(tmp_path / "find" / "part-001.parquet", "truth", pa.array([0.0, 1.0, None, math.nan, value, 0.5]))
+    message = told(world, tmp_path)
+    assert message.startswith("find/part-001.parquet: column 'truth', row 1 of row group 1: the probability is")
+
+
+def test_a_column_that_is_there_twice(world, tmp_path):
+    path = tmp_path / "home" / "part-001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.table([*table.columns, table["item"]], names=[*table.column_names, "item"]), path)
+    assert told(world, tmp_path).startswith("home/part-001.parquet: column 'item': is there 2 times.")
+
+
+@pytest.mark.parametrize("nothing", [pa.nulls(6), pa.array([[]] * 6, pa.list_(pa.null()))])
+def test_a_file_without_any_past_does_not_decide_what_ids_are(world, tmp_path, nothing):
+    change(tmp_path / "find" / "part-000.parquet", "history", nothing)
+    check_events(world)
+
+
+@pytest.mark.parametrize("nothing", [pa.nulls(6), pa.array([[]] * 6, pa.list_(pa.null()))])
+def test_ids_of_another_type_are_found_behind_a_file_without_any(world, tmp_path, nothing):
+    change(tmp_path / "find" / "part-000.parquet", "history", nothing)
+    change(tmp_path / "find" / "part-001.parquet", "history", pa.array([["1"]] * 6))
+    assert told(world, tmp_path).startswith("find/part-001.parquet: column 'history': holds string ids, but")
+
+
+def test_a_catalog_s_columns_are_checked_with_the_events(world, tmp_path):
+    items = pq.read_table(tmp_path / "items.parquet")
+    at = items.column_names.index("price")
+    pq.write_table(items.set_column(at, "price", pa.array(["9"] * len(items))), tmp_path / "items.parquet")
+    assert "items.parquet: column 'price': is string; entities.item.features.price takes numbers" in told(
+        world, tmp_path
+    )
+
+
 def test_a_bad_label_is_found_without_column_statistics(world, tmp_path):
     path = tmp_path / "home" / "part-001.parquet"
     table = pq.read_table(path)

@@ -1,6 +1,7 @@
 """Columns of times, and how long before the event each past item was."""
 
 import datetime
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from foundrank.data.bad_data import without_bad_values
 from foundrank.data.column_types import LIST_ID, LIST_TIME, TIME, holds
 from foundrank.data.columns import HISTORY_FIELD, ColumnNeed
+from foundrank.data.errors import UserError
 from foundrank.data.times import ragged_ages, seconds
 from foundrank.data.values import ragged_keys
 
@@ -65,3 +67,38 @@ def test_a_row_with_too_few_times_is_a_bad_row():
         {"past": None, "when": None},
     ]
     assert ragged_ages(left["past"], left["when"], None, 3, "here")[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.1e18, 1e300])
+def test_what_is_no_time_is_told_or_skipped(bad):
+    items, fine = pa.array([[1], [2, 3], None]), pa.array([[0.0], [2.0, None], None], pa.list_(pa.float64()))
+    spoilt = pa.array([[0.0], [2.0, bad], None], pa.list_(pa.float64()))
+    now, no_time = pa.array([9.0, 9.0, None]), pa.array([9.0, bad, None])
+    assert ragged_ages(items, fine, now, 3, "here")[0].tolist() == [9, 7, 0]
+    with pytest.raises(UserError, match="here, row 1: holds a time that is NaN or more than"):
+        ragged_ages(items, spoilt, now, 3, "here")
+    with pytest.raises(UserError, match="here, of their events, row 1: holds a time"):
+        ragged_ages(items, fine, no_time, 3, "here")
+    needs = [
+        ColumnNeed("past", LIST_ID, HISTORY_FIELD),
+        ColumnNeed("when", LIST_TIME, "x"),
+        ColumnNeed("now", TIME, "x"),
+    ]
+    for table, column in (
+        (pa.table({"past": items, "when": spoilt, "now": now}), "when"),
+        (pa.table({"past": items, "when": fine, "now": no_time}), "now"),
+    ):
+        left, found = without_bad_values(table, needs)
+        assert [(one.row, one.column) for one in found] == [(1, column)]
+        ages, offsets = ragged_ages(left["past"], left["when"], left["now"], 3, "here")
+        assert ages[offsets[0] : offsets[1]].tolist() == [9]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_ages_are_whole_seconds_however_they_are_written(unit):
+    moments = [MOMENT + datetime.timedelta(seconds=5 * n) for n in range(200)]
+    items, kind = pa.array([list(range(200))]), pa.timestamp(unit)
+    ages, _ = ragged_ages(
+        items, pa.array([moments], pa.list_(kind)), pa.array([MOMENT + datetime.timedelta(1000)], kind), 200, "here"
+    )
+    assert ages.tolist() == [86_400_000 - 5 * n for n in range(200)]

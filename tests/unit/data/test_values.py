@@ -107,6 +107,8 @@ def test_numbers_of_other_types():
         ([None, -math.inf], LOG, "events, row 1: the value is -inf"),
         ([0.0, -0.5, -1.0], LOG, "events, row 2: the value is -1.0"),
         ([-2.0], LOG, "events, row 0: the value is -2.0"),
+        ([1e30, -1.1e30], DENSE, "events, row 1: the value is -1.1e+30"),
+        ([1.7e308, 0.0], LOG, "events, row 0: the value is 1.7e+308"),
     ],
 )
 def test_bad_numbers_are_named_with_their_row(values, feature, told):

@@ -1,0 +1,123 @@
+"""The files of a catalog: what can be known of them by their footers."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from . import storage
+from .column_types import ANYTHING, id_family, plain_type
+from .columns import ColumnNeed, SchemaCheck, catalog_needs
+from .errors import UserError
+from .experiment import EntityConfig
+from .file_systems import told, trouble
+
+
+def check_catalog(
+    entity_name: str, entity: EntityConfig, columns: Sequence[str] | None = None
+) -> list[tuple[str, pa.Schema]]:
+    """Checks the columns of all files of an entity's catalog by their footers.
+
+    Args:
+        entity_name: name of the entity, for messages.
+        entity: its config; ``entity.catalog`` must be set.
+        columns: to look at besides the key; None for all that the entity needs.
+
+    Returns:
+        The files in order, at least one, and their schemas.
+
+    Raises:
+        UserError: no file matches, one is not Parquet, a column is missing, there twice or of a type that does not serve, or
+            the types of one column in several files do not mix.
+    """
+    assert entity.catalog is not None
+    needs = catalog_needs(entity_name, entity)
+    if columns is not None:
+        needs = [need for need in needs if need.name in {entity.catalog.key, *columns}]
+        others = set(columns) - {need.name for need in needs}
+        needs += [ColumnNeed(name, ANYTHING, f"entities.{entity_name}.catalog") for name in sorted(others)]
+    check = SchemaCheck(needs)
+    found = []
+    for file in _files(entity_name, entity.catalog.path):
+        try:
+            schema = storage.parquet_file(file).schema_arrow
+        except (pa.ArrowInvalid, OSError) as error:
+            raise unreadable(file, error) from error
+        check.check(file, schema)
+        found.append((file, schema))
+    names = list(dict.fromkeys(need.name for need in needs))
+    kinds = [[(name, plain_type(schema.field(name).type)) for name in names] for _, schema in found]
+    with mixing(entity.catalog.path):
+        pa.unify_schemas([pa.schema(of_file) for of_file in kinds], promote_options="permissive")
+    return found
+
+
+def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
+    """Hex digest that changes when a catalog is rewritten with other content, and not when it is moved.
+
+    It covers each file's name, size and Parquet footer (rows, schema, statistics, offsets), so it costs no pass
+    over the data.
+
+    Raises:
+        UserError: no file matches, or one is not Parquet.
+    """
+    assert entity.catalog is not None
+    digest = hashlib.sha256()
+    for file in _files(entity_name, entity.catalog.path):
+        with told(file), storage.open_input(file) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 8))
+            tail = stream.read(8)
+            if len(tail) < 8 or tail[4:] != b"PAR1":
+                raise UserError(file, "not a Parquet file", "Write the catalog as Parquet.")
+            footer = int.from_bytes(tail[:4], "little")
+            stream.seek(max(0, size - 8 - footer))
+            digest.update(f"{Path(file).name}\0{size}\0".encode() + stream.read(footer))
+    return digest.hexdigest()
+
+
+def key_type(schemas: Sequence[tuple[str, pa.Schema]], key: str) -> pa.DataType:
+    """What holds the keys of all files; 64 bits without a sign where a file has them."""
+    kinds = [plain_type(schema.field(key).type) for _, schema in schemas]
+    if any(id_family(kind) == "string" for kind in kinds):
+        return pa.string()
+    return pa.uint64() if pa.uint64() in kinds else pa.int64()
+
+
+@contextmanager
+def mixing(pattern: str) -> Iterator[None]:
+    """Tells types of several files that Arrow cannot bring together."""
+    try:
+        yield
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise UserError(
+            pattern,
+            f"its files hold one column with types that do not mix ({one_line(error)})",
+            "Write all files of a catalog with one schema.",
+        ) from error
+
+
+def _files(entity_name: str, pattern: str) -> list[str]:
+    """Files of a catalog, sorted; at least one."""
+    files = storage.expand_glob(pattern)
+    if not files:
+        raise UserError(
+            pattern,
+            f"no file matches entities.{entity_name}.catalog.path",
+            "Correct the path or pattern; it is relative to the experiment file.",
+        )
+    return files
+
+
+def unreadable(file: str, error: Exception) -> UserError:
+    """What to say of a file that cannot be read."""
+    what = f"not a readable Parquet file ({one_line(error)})"
+    return trouble(file, error) or UserError(file, what, "Write the catalog as Parquet.")
+
+
+def one_line(error: Exception) -> str:
+    """What Arrow says, without its line breaks."""
+    return " ".join(str(error).split())
