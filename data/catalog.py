@@ -11,13 +11,14 @@ import pyarrow.compute as pc
 
 from . import storage
 from .bad_data import check_share, rows_of, without_bad_values
-from .catalog_files import check_catalog, key_type, mixing, one_line, unreadable
+from .catalog_files import check_catalog, key_type, mixing, unreadable
 from .column_types import plain_table
 from .columns import comes_from_catalog, feature_need
 from .errors import UserError
 from .experiment import EntityConfig, FeatureConfig
 from .file_systems import is_uri
 from .ids import id_keys
+from .parquet_size import READ_ERRORS, check_size, one_line
 from .settings import BadDataConfig
 
 
@@ -141,6 +142,7 @@ def scan_catalog(
                 # A buffer, and nothing read ahead: else columns of a row group, or of all, are in memory as a whole.
                 buffer = 1 << 23 if is_uri(file) else 1 << 20  # each is a request to an object store
                 with storage.parquet_file(file, buffer_size=buffer, pre_buffer=False) as parquet:
+                    check_size(parquet, wanted.tolist(), names, file, batch_rows)
                     for batch in parquet.iter_batches(batch_rows, wanted.tolist(), names, use_threads=False):
                         if position + row + batch.num_rows > first and position + row <= last:
                             table = pa.Table.from_batches([batch]).select(names)
@@ -148,7 +150,7 @@ def scan_catalog(
                             yield Piece(file, row, position + row, keyed)
                         row += batch.num_rows
             position += int(groups.sum())
-        except (pa.ArrowInvalid, OSError) as error:
+        except READ_ERRORS as error:
             raise unreadable(file, error) from error
         if position > last:
             return
@@ -197,8 +199,9 @@ def _check_unique(keys: pa.ChunkedArray, key: str, files: list[str], lengths: li
 def _read_file(file: str, names: list[str], key: str, kind: pa.DataType, policy: BadDataConfig) -> pa.Table:
     try:
         with storage.parquet_file(file) as parquet:
+            check_size(parquet, range(parquet.num_row_groups), names, file)
             table = parquet.read(columns=names).select(names)
-    except (pa.ArrowInvalid, OSError) as error:
+    except READ_ERRORS as error:
         raise unreadable(file, error) from error
     return _checked_keys(table, key, kind, file, 0, policy)
 

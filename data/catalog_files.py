@@ -14,6 +14,7 @@ from .columns import ColumnNeed, SchemaCheck, catalog_needs
 from .errors import UserError
 from .experiment import EntityConfig
 from .file_systems import told, trouble
+from .parquet_size import READ_ERRORS, one_line
 
 
 def check_catalog(
@@ -44,7 +45,7 @@ def check_catalog(
     for file in _files(entity_name, entity.catalog.path):
         try:
             schema = storage.parquet_file(file).schema_arrow
-        except (pa.ArrowInvalid, OSError) as error:
+        except READ_ERRORS as error:
             raise unreadable(file, error) from error
         check.check(file, schema)
         found.append((file, schema))
@@ -116,8 +117,3 @@ def unreadable(file: str, error: Exception) -> UserError:
     """What to say of a file that cannot be read."""
     what = f"not a readable Parquet file ({one_line(error)})"
     return trouble(file, error) or UserError(file, what, "Write the catalog as Parquet.")
-
-
-def one_line(error: Exception) -> str:
-    """What Arrow says, without its line breaks."""
-    return " ".join(str(error).split())

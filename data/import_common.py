@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .errors import UserError, nearest
+from .parquet_size import READ_ERRORS
 
 HISTORY_LENGTH = 30
 ROW_GROUP_ROWS = 8192
@@ -49,7 +50,7 @@ def read_source(src: Path, files: Mapping[str, Sequence[str]], home: str) -> dic
                         f"{nearest(column, held)} The source must be {home}, column for column.",
                     )
             tables[name] = pq.read_table(path, columns=list(columns)).select(list(columns)).combine_chunks()
-        except pa.ArrowInvalid as error:
+        except READ_ERRORS as error:
             raise UserError(path, f"is not a Parquet file ({error})", f"Write it again from {home}.") from error
         if tables[name].num_rows == 0:
             raise UserError(path, "has no row", f"Write it again from {home}.")

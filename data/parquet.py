@@ -12,6 +12,7 @@ from .column_types import plain_table
 from .columns import ColumnNeed, SchemaCheck
 from .errors import UserError
 from .file_systems import StorageError, is_uri, trouble
+from .parquet_size import READ_ERRORS, check_size, one_line
 from .settings import BadDataConfig
 
 
@@ -81,9 +82,9 @@ def open_parquet(path: str) -> pq.ParquetFile:
 def _open(path: str) -> pq.ParquetFile:
     try:
         return storage.parquet_file(path)  # not mapped: pages of the files would count as memory of the process
-    except (pa.ArrowInvalid, OSError) as error:
+    except READ_ERRORS as error:
         remedy = "It may be truncated or still being written; write it again, or leave it out of the glob."
-        what = f"cannot be read as Parquet ({str(error).splitlines()[0]})"
+        what = f"cannot be read as Parquet ({one_line(error)})"
         raise trouble(path, error) or UserError(path, what, remedy) from error
 
 
@@ -97,11 +98,18 @@ def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> I
         Unreadable: the row group is damaged.
     """
     try:
+        _check_size(path, group, tuple(columns), rows)
         with _own(path) as file:
             for batch in file.iter_batches(rows, [group], list(columns), use_threads=False):
                 yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError) as error:
+    except READ_ERRORS as error:
         raise _unreadable_group(path, group, error) from error
+
+
+@lru_cache(maxsize=1 << 16)
+def _check_size(path: str, group: int, columns: tuple[str, ...], at_once: int | None = None) -> None:
+    """`check_size` once for each row group: in later epochs it is known."""
+    check_size(open_parquet(path), [group], columns, path, at_once)
 
 
 def _own(path: str) -> pq.ParquetFile:
@@ -162,14 +170,15 @@ def read_group(path: str, group: int, columns: Sequence[str]) -> pa.Table:
         Unreadable: the row group is damaged.
     """
     try:
+        _check_size(path, group, tuple(columns))
         with _own(path) as file:
             return plain_table(file.read_row_group(group, columns=list(columns), use_threads=False))
-    except (pa.ArrowInvalid, OSError) as error:
+    except READ_ERRORS as error:
         raise _unreadable_group(path, group, error) from error
 
 
 def _unreadable_group(path: str, group: int, error: Exception) -> UserError:
     """What to say of a row group that cannot be read; an object store that does not answer says nothing of its rows."""
     remedy = "The file is damaged or was replaced while being read; write it again."
-    what = f"cannot be read ({str(error).splitlines()[0]})"
+    what = f"cannot be read ({one_line(error)})"
     return trouble(path, error) or Unreadable(f"{path}: row group {group}", what, remedy)

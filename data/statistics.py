@@ -1,17 +1,21 @@
 """The counting pass: one reading of the training events gives vocabularies, counts, means and deviations."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from .bad_data import BadValue, Skipped, read_events, rows_of
 from .catalog import read_catalog_features
 from .column_types import VECTOR
 from .columns import comes_from_catalog, needed_columns
+from .documents import Shape, read_document
 from .errors import UserError
 from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import id_keys
@@ -19,11 +23,32 @@ from .key_counts import KeyCounts, Table
 from .layout import Layout, feature_key, id_key, make_layout
 from .parquet import EventFiles
 from .prefetch import prefetch
-from .text_store import open_text_store, text_store_folder
+from .text_store import open_text_store, sha256_of_file, text_store_folder
 from .values import floats, numbers, ragged_keys
 from .vocabulary import HashedIds, Vocabulary
 
-SKIPPED = "skipped_rows.parquet"
+STATISTICS, SKIPPED = "statistics.json", "skipped_rows.parquet"
+REMEDY = "Restore the run from a copy, or train it again."
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Document(Shape):
+    """``statistics.json``."""
+
+    tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash"]]
+    dense: dict[str, tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(gt=0)]]]
+    labels: dict[str, dict[str, tuple[_Count, _Count]]]
+    rows: dict[str, _Count]
+    text_sizes: dict[str, Annotated[int, Field(ge=1)]]
+    skipped: dict[str, _Count]
+    profiles: dict[str, list[float]]
+    sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
+
+
+def _sum_of(plain: dict[str, Any]) -> str:
+    """SHA-256 of JSON values, however they are laid out in a file."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
@@ -89,18 +114,58 @@ class Statistics:
             "skipped": self.skipped.rows,
             "profiles": self.profiles,
         }
-        (folder / "statistics.json").write_text(json.dumps(plain, indent=1))
         self.skipped.save(folder / SKIPPED)
+        sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
+        plain["sha256"] = sums | {STATISTICS: _sum_of(plain)}
+        (folder / STATISTICS).write_text(json.dumps(plain, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Statistics":
-        """Reads what `save` wrote."""
-        plain = json.loads((folder / "statistics.json").read_text())
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        plain = read_document(folder / STATISTICS, _Document, REMEDY)
+        if plain is None:
+            raise UserError(folder / STATISTICS, "is missing", REMEDY)
+        sums = plain.pop("sha256", {})  # runs of older versions have none
+        if sums and sums.get(STATISTICS) != _sum_of(plain):
+            raise UserError(folder / STATISTICS, "is damaged: it is not what was written", REMEDY)
+        for name in sums.keys() - {STATISTICS}:
+            if sha256_of_file(folder / name) != sums[name]:
+                raise UserError(folder / name, "is damaged: it is missing, or not what was written", REMEDY)
         read = {"hash": HashedIds.load, "vocab": Vocabulary.load}
         tables = {name: read[kind](folder / f"{name}.parquet") for name, kind in plain["tables"].items()}
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
         skipped = Skipped(plain["skipped"])
         return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
+
+    def check_fits(self, experiment: Experiment, folder: Path) -> None:
+        """Makes sure that they are of an experiment's tables, features, domains and tasks.
+
+        Raises:
+            UserError: something is missing; ``folder`` is where they were read.
+        """
+        entities = experiment.entities.present()
+        owners = [owner.features for owner in (*entities.values(), *experiment.domains.values())]
+        features = [pair for some in (*owners, experiment.context) for pair in some.items()]
+        counted = {feature_key(name) for name, feature in features if feature.kind in ("categorical", "list")}
+        counted |= {id_key(name) for name in entities}
+        wanted = {
+            "tables": (counted, self.tables),
+            "labels": (set(experiment.domains), self.labels),
+            "rows": (set(experiment.domains), self.rows),
+            "text_sizes": (
+                set(experiment.entities.with_text()) if "text" in experiment.model.aspects else set(),
+                self.text_sizes,
+            ),
+        }
+        for where, (names, held) in wanted.items():
+            for name in sorted(names - held.keys()):
+                raise UserError(folder / STATISTICS, f"says nothing of '{name}' in {where}", REMEDY)
+        if len({len(profile) for profile in self.profiles.values()}) > 1:
+            raise UserError(folder / STATISTICS, "has profiles of several lengths", REMEDY)
 
 
 def count(

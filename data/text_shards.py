@@ -6,7 +6,6 @@ its texts and its bytes. What is noted and still has those checksums is never ma
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from . import storage
+from .documents import read_document
 from .errors import UserError
-from .text_store import VECTORS, WORK
+from .text_store import VECTORS, WORK, Written
 
 HALF_BYTES = 2  # of a float16
 _BLOCK = 1 << 24
@@ -30,23 +30,6 @@ class Shard:
 
     start: int
     rows: int
-
-
-@dataclass(frozen=True)
-class Written:
-    """What is known of a finished shard.
-
-    Attributes:
-        rows: how many.
-        texts: SHA-256 of the digests of its texts.
-        vectors: SHA-256 of its bytes.
-        cut: texts that were longer than the encoder takes.
-    """
-
-    rows: int
-    texts: str
-    vectors: str
-    cut: int
 
 
 @contextmanager
@@ -108,16 +91,19 @@ def write_shard(folder: Path, shard: Shard, vectors: np.ndarray, digests: np.nda
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        note = Written(shard.rows, sha256_of(digests), sha256_of(content), cut)
-        storage.write(_note(folder, shard), json.dumps(vars(note)).encode())
+        note = Written(rows=shard.rows, texts=sha256_of(digests), vectors=sha256_of(content), cut=cut)
+        storage.write(_note(folder, shard), note.model_dump_json().encode())
 
 
 def finished(folder: Path, shard: Shard, digests: np.ndarray, dimension: int) -> Written | None:
     """What is noted of a shard, if its texts are still these and its bytes what they were; else None."""
     try:
-        note = Written(**json.loads(_note(folder, shard).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        told = read_document(_note(folder, shard), Written, "")
+    except UserError:
         return None
+    if told is None:
+        return None
+    note = Written.model_validate(told)
     same = note.rows == shard.rows and note.texts == sha256_of(digests)
     return note if same and shard_checksum(folder, shard, dimension) == note.vectors else None
 

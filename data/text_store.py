@@ -13,28 +13,61 @@ The manifest is replaced last and in one step. It says how many rows count, so a
 store is being read, and a job that dies leaves the store as it was.
 """
 
+import hashlib
 import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic import Field
 
 from . import storage
 from .catalog_files import catalog_fingerprint
+from .documents import Shape, read_document
 from .errors import UserError
 from .experiment import Experiment
 from .mirror import fetch, mirrored
+from .parquet_size import READ_ERRORS, check_size, one_line
 
 VECTORS, DIGESTS, MANIFEST, PCA, WORK = "vectors.f16", "texts.b16", "manifest.json", "pca.safetensors", "work"
 FORMAT = 2
 DIGEST_BYTES = 16
+_KEYS = (pa.string(), pa.int64(), pa.uint64())
 _REMEDY = "Run `foundrank embed EXP` to write it."
 _ASKED = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction", "precision")
+
+
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Written(Shape):
+    """What is known of a finished shard: rows, SHA-256 of its texts' digests and of its bytes, texts that were cut."""
+
+    rows: Count
+    texts: Digest
+    vectors: Digest
+    cut: Count
+
+
+class Manifest(Shape):
+    """``manifest.json``."""
+
+    asked: dict[str, Any] = Field(default_factory=dict)
+    made_with: dict[str, Any]
+    catalog_fingerprint: str = ""
+    rows: Count
+    dimension: Annotated[int, Field(ge=1)]
+    keys: Count
+    index: Annotated[str, Field(pattern=r"^index-[0-9a-f]{16}\.parquet$")]
+    index_sha256: Digest
+    texts_sha256: Digest
+    shards: list[Written]
 
 
 @dataclass(frozen=True)
@@ -97,14 +130,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     remedy = "Run `foundrank embed EXP --rebuild` to make the store anew."
-    try:
-        manifest = json.loads(path.read_text())
-        held = manifest.get("format")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(path, f"the text store's manifest cannot be read: {error}", remedy) from error
+    held = read_document(path, dict[str, Any], remedy).get("format")
     if held != FORMAT:
         raise UserError(path, f"the text store has format {held}, this version reads {FORMAT}", remedy)
+    manifest = read_document(path, Manifest, remedy)
+    if sum(shard["rows"] for shard in manifest["shards"]) != manifest["rows"]:
+        raise UserError(path, "is damaged (its shards are not as many rows as it has)", remedy)
     return manifest
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file's bytes; empty where there is no file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
@@ -135,17 +175,23 @@ def _open(folder: Path) -> TextStore:
         if not (folder / name).is_file() and read_manifest(folder) == manifest:
             raise UserError(folder, f"no text store here: {name} is missing", _REMEDY)
     try:
+        if sha256_of_file(folder / manifest["index"]) != manifest["index_sha256"]:
+            raise ValueError(f"{manifest['index']} is not what was written")
         shape = (manifest["rows"], manifest["dimension"])
         with pq.ParquetFile(folder / manifest["index"]) as parquet:
-            index = parquet.read()
+            check_size(parquet, range(parquet.num_row_groups), ["key", "row"], folder / manifest["index"])
+            index = parquet.read(["key", "row"])
         vectors = np.memmap(folder / VECTORS, "<f2", "r", shape=shape)
         keys, rows = index["key"].combine_chunks(), index["row"].combine_chunks().to_numpy()
-        whole = len(keys) == manifest["keys"]
+        whole = len(keys) == manifest["keys"] and not keys.null_count and keys.type in _KEYS
+        whole &= rows.dtype in (np.int32, np.int64) and not (
+            rows.min(initial=0) < 0 or rows.max(initial=-1) >= len(vectors)
+        )
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowInvalid) as error:
-        raise UserError(folder, f"the text store cannot be read: {error}", _REMEDY) from error
-    if not whole or (len(rows) and not 0 <= rows.min() <= rows.max() < len(vectors)):
+    except (*READ_ERRORS, ValueError, KeyError, TypeError) as error:
+        raise UserError(folder, f"the text store cannot be read: {one_line(error)}", _REMEDY) from error
+    if not whole:
         raise UserError(folder, "the text store's files do not belong together", _REMEDY)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
@@ -160,13 +206,13 @@ def check_text_store(store: TextStore, experiment: Experiment, entity: str) -> N
     """
     expected = expected_manifest(experiment, entity)
     folder = text_store_folder(experiment, entity)
-    if changed := changes(store.manifest["asked"], expected["asked"]):
+    if changed := changes(store.manifest.get("asked", {}), expected["asked"]):
         raise UserError(
             folder,
             f"the vectors were made for another experiment ({'; '.join(changed)})",
             "Run `foundrank embed EXP`, which says what can be kept, or undo the change.",
         )
-    if store.manifest["catalog_fingerprint"] != expected["catalog_fingerprint"]:
+    if store.manifest.get("catalog_fingerprint") != expected["catalog_fingerprint"]:
         raise UserError(
             folder,
             f"the catalog {expected['catalog']} has changed since its texts were embedded",

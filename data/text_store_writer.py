@@ -14,14 +14,16 @@ import pyarrow as pa
 
 from .errors import UserError
 from .local_files import make_folder, refuse_links
-from .text_shards import HALF_BYTES, Shard, Written, as_halves, disk_errors, finished, reserve, write_shard
+from .text_shards import HALF_BYTES, Shard, as_halves, disk_errors, finished, reserve, write_shard
 from .text_store import (
     DIGEST_BYTES,
     DIGESTS,
     FORMAT,
     VECTORS,
     WORK,
+    Written,
     read_manifest,
+    sha256_of_file,
     write_manifest,
 )
 from .text_work import INDEX, write_index, write_rows
@@ -100,20 +102,12 @@ def commit(
             "index": f"index-{checksum[:16]}.parquet",
             "index_sha256": checksum,
             "texts_sha256": sha256_of_file(folder / WORK / DIGESTS),
-            "shards": [vars(shard) for shard in shards],
+            "shards": [shard.model_dump() for shard in shards],
         }
         os.replace(folder / WORK / INDEX, folder / full["index"])
         os.replace(folder / WORK / DIGESTS, folder / DIGESTS)  # rows are only ever added: it begins as the old one
         write_manifest(folder, full)
         tidy(folder, full)
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file's bytes; empty where there is no file."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def tidy(folder: Path, manifest: dict[str, Any]) -> None:
@@ -181,7 +175,7 @@ def held_shards(folder: Path) -> tuple[dict[str, Any] | None, list[tuple[Shard, 
     """The manifest of a store, if there is one, and its shards."""
     manifest, start, shards = read_manifest(folder), 0, []
     for entry in manifest["shards"] if manifest else []:
-        note = Written(**entry)
+        note = Written.model_validate(entry)
         shards.append((Shard(start, note.rows), note))
         start += note.rows
     return manifest, shards

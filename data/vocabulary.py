@@ -4,9 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from .errors import UserError
 from .ids import hash_rows
+from .parquet_size import READ_ERRORS, check_size, one_line
+
+_REMEDY = "Restore the run from a copy, or train it again."
 
 
 class KeyIndex:
@@ -95,9 +100,15 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Reads what `save` wrote."""
-        table = pq.read_table(path)
-        return cls(table["key"].to_numpy(), table["count"].to_numpy())
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        keys, counts = _read(path, {"key": pa.uint64(), "count": pa.int64()})
+        if len(np.unique(keys)) < len(keys):
+            raise _damaged(path, "a key is there twice")
+        return cls(keys, counts)
 
 
 class HashedIds:
@@ -129,5 +140,34 @@ class HashedIds:
 
     @classmethod
     def load(cls, path: Path) -> "HashedIds":
-        """Reads what `save` wrote."""
-        return cls(pq.read_table(path)["count"].to_numpy())
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        (counts,) = _read(path, {"count": pa.int64()})
+        if len(counts) < 2:
+            raise _damaged(path, "it has no rows")
+        return cls(counts)
+
+
+def _read(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray]:
+    """The columns of a file that holds these, no null, and no count below zero."""
+    try:
+        with pq.ParquetFile(path) as file:
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            if kinds != columns:
+                raise _damaged(path, f"its columns are {', '.join(kinds)}")
+            check_size(file, range(file.num_row_groups), [*columns], path)
+            table = file.read()
+    except FileNotFoundError:
+        raise UserError(path, "is missing", _REMEDY) from None
+    except READ_ERRORS as error:
+        raise _damaged(path, one_line(error)) from error
+    if any(column.null_count for column in table.columns) or (pc.min(table["count"]).as_py() or 0) < 0:
+        raise _damaged(path, "a value is none")
+    return [table[name].to_numpy() for name in columns]
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(path, f"is damaged ({why})", _REMEDY)

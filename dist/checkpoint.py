@@ -1,6 +1,5 @@
 """Checkpoints: torch.distributed.checkpoint, written beside the training, complete only with their COMMITTED marker."""
 
-import json
 import os
 import shutil
 import sys
@@ -22,6 +21,7 @@ from ..data.mirror import origin, publish, shown
 from ..model.foundation import Dense
 from ..model.transfer import parameter_axes, transferred
 from .checkpoint_folder import (
+    STATE,
     checksum,
     complete,
     damaged,
@@ -35,10 +35,11 @@ from .checkpoint_folder import (
 from .checkpoint_reader import read_plain, read_tensors, saved_tensors
 from .old_runs import FORMAT
 from .optimizer import Optimizer
-from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, sync, write_json
+from .run_documents import State
+from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, sync, write_json
 from .runtime import Runtime
 
-_STATE, _DENSE = "state.json", "dense_optimizer.pt"
+_DENSE = "dense_optimizer.pt"
 _GOES_ON = "run again, the training goes on from the newest checkpoint."
 
 
@@ -96,11 +97,11 @@ class Checkpoints:
 
         def commit(sums: dict[str, str]) -> None:
             torch.save(dense, temporary / _DENSE)
-            write_json(temporary / _STATE, state | {"format": FORMAT})
-            sums |= {name: checksum(temporary / name) for name in (_DENSE, _STATE)}
+            write_json(temporary / STATE, state | {"format": FORMAT})
+            sums |= {name: checksum(temporary / name) for name in (_DENSE, STATE)}
             for file in temporary.iterdir():
                 sync(file)
-            for name in (_DENSE, _STATE):
+            for name in (_DENSE, STATE):
                 publish(temporary / name, folder / name)
             remove_local(folder)
             os.replace(temporary, folder)
@@ -215,7 +216,7 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer |
     tensors = _tensors(sharded, sparse)
     moments = _take_moments_of_another_plan(tensors, folder)
     read_tensors(folder, tensors)
-    state = json.loads((folder / _STATE).read_text())
+    state = read_json(folder / STATE, State)
     if "format" not in state and (order := order_of_lookups(folder.parents[1])) is not None:
         _put_in_order(tensors["model"], sharded, order)
     sharded.load_state_dict(tensors["model"])

@@ -9,9 +9,11 @@ from typing import Any
 
 from ..data.errors import UserError
 from ..data.mirror import fetch, fetch_again, origin, publish, remove_original
+from .run_documents import Best, Committed, State
 from .run_folder import BEST, CHECKPOINTS, COMMITTED, read_json, write_json
 from .runtime import Runtime, of_machine
 
+STATE = "state.json"
 _DAMAGED = "DAMAGED"
 _NAME = re.compile(r"step_(\d{8,})")
 
@@ -36,8 +38,18 @@ def best(run: Path) -> Path:
     found = complete(run)
     if not found:
         raise UserError(run, "has no complete checkpoint", "Train it first: foundrank train EXPERIMENT --run-dir RUN")
-    step = read_json(run / BEST, {}).get("step")
-    return found.get(step, found[max(found)])
+    told = read_json(run / BEST, Best)
+    if told is None or told["step"] not in found:
+        return found[max(found)]
+    folder = found[told["step"]]
+    state = read_json(folder / STATE, State)
+    if state is None or state.get("validation") != told["validation"]:
+        raise UserError(
+            run / BEST,
+            f"does not agree with {folder / STATE}: one of them is damaged",
+            "Restore it, or remove it to use the newest checkpoint.",
+        )
+    return folder
 
 
 def set_aside(folder: Path) -> None:
@@ -103,9 +115,10 @@ def damaged(folder: Path, runtime: Runtime) -> Path | None:
 def _sums(folder: Path) -> dict[str, str] | None:
     """File -> its checksum; None where the marker that holds them is damaged."""
     try:
-        return read_json(folder / COMMITTED)["sha256"]
-    except (ValueError, KeyError, TypeError):
+        marker = read_json(folder / COMMITTED, Committed)
+    except UserError:
         return None
+    return marker and marker["sha256"]
 
 
 def checksum(path: Path) -> str:
@@ -117,14 +130,14 @@ def checksum(path: Path) -> str:
 def remember_best(run: Path, state: dict[str, Any]) -> None:
     """Notes the checkpoint with this state as the best one, if its validation metric is above all earlier ones."""
     found = state.get("validation")
-    if found is not None and found > read_json(run / BEST, {}).get("validation", -1.0):
+    if found is not None and found > read_json(run / BEST, Best, {}).get("validation", -1.0):
         write_json(run / BEST, {"step": state["step"], "validation": found})
 
 
 def delete_old(run: Path, keep: int) -> None:
     """Removes all checkpoints but the ``keep`` newest and the best."""
     found = complete(run)
-    kept = set(sorted(found)[-keep:]) | {read_json(run / BEST, {}).get("step")}
+    kept = set(sorted(found)[-keep:]) | {read_json(run / BEST, Best, {}).get("step")}
     for step in set(found) - kept:
         remove_published(found[step])
         remove_local(found[step])

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ..data.errors import UserError
 from ..data.load import load_experiment
+from .run_documents import Evaluation
 from .run_folder import EVALUATION, read_json
 from .slices import summary
 
@@ -55,7 +56,7 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
 
 
 def _rows(run: Path, domain: str | None = None) -> list[dict[str, Any]]:
-    return [row for row in read_json(run / EVALUATION)["rows"] if domain in (None, row["domain"])]
+    return [row for row in read_json(run / EVALUATION, Evaluation)["rows"] if domain in (None, row["domain"])]
 
 
 def _told(rows: list[dict[str, Any]]) -> str:

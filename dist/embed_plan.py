@@ -28,6 +28,8 @@ from ..model.text_encoder import RandomVectors, TextEncoder
 from .run_folder import read_json, write_json
 from .text_reduction import SAMPLE, fit_pca, reduction
 
+JOB = "job.json"
+
 SHARD_ROWS = 1024  # texts that are encoded, written and believed together
 _WINDOW = 1 << 14  # texts sorted by length together, so that those of a shard are alike; longest first, for an even end
 
@@ -209,15 +211,23 @@ def _drop_other_rebuild(target: Path, made_with: dict[str, Any]) -> None:
 def _lay_down(plan: Plan, survey: TextSurvey, manifest: dict[str, Any] | None) -> None:
     """Reserves the space for all rows, and writes what the ranks and the commit want to know."""
     work = plan.folder / WORK
-    if read_json(work / "job.json") != plan.made_with:  # notes of another job's shards would only mislead
+    if _vectors_of(work / JOB) != plan.made_with:  # notes of another job's shards would only mislead
         shutil.rmtree(work, ignore_errors=True)
         if manifest is None:
             (plan.folder / PCA).unlink(missing_ok=True)
     work.mkdir(parents=True, exist_ok=True)
     reserve(plan.folder, survey.rows, plan.dimension)
-    write_json(work / "job.json", plan.made_with)
+    write_json(work / JOB, plan.made_with)
     write_rows(plan.folder, survey.read_rows())
     write_index(plan.folder, survey.read_index(), survey.rows)
+
+
+def _vectors_of(job: Path) -> Any:
+    """What an unfinished job's vectors are made with; None where that is not known."""
+    try:
+        return read_json(job, dict[str, Any])
+    except UserError:
+        return None
 
 
 def _cut(start: int, rows: int) -> list[Shard]:

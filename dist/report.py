@@ -1,6 +1,5 @@
 """The report of a run: one HTML file that shows what was learnt, how well, and how it ran."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,18 @@ from ..data.mirror import publish
 from . import report_page as html
 from . import report_plots as plots
 from .report_figure import FEW
-from .run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_metrics, write_text
+from .run_documents import Evaluation, RunInfo, Validation
+from .run_folder import (
+    EVALUATION,
+    EXPERIMENT,
+    METRICS,
+    REPORT,
+    RUN_INFO,
+    VALIDATION,
+    read_json,
+    read_metrics,
+    write_text,
+)
 from .slices import summary
 
 Row = Mapping[str, Any]
@@ -60,10 +70,10 @@ def write_report(run: Path) -> Path:
     if not run.is_dir():
         raise UserError(run, "no such run folder", "Give the folder that `foundrank train` wrote.")
     raw, experiment = _read_experiment(run / EXPERIMENT)
-    facts = _read_json(run / RUN_INFO)
+    facts = read_json(run / RUN_INFO, RunInfo, {})
     metrics, unreadable = read_metrics(run / METRICS)
-    validation = _read_json(run / VALIDATION)
-    evaluation = _read_json(run / EVALUATION)
+    validation = read_json(run / VALIDATION, Validation, {})
+    evaluation = read_json(run / EVALUATION, Evaluation, {})
     rows, found = evaluation.get("rows", []), evaluation.get("next_item", [])
     name = str(experiment.get("name") or run.resolve().name)
 
@@ -279,20 +289,9 @@ def _cold_domains(experiment: Mapping[str, Any]) -> set[str]:
 def _read_experiment(path: Path) -> tuple[str, Mapping[str, Any]]:
     if not path.is_file():
         return "", {}
-    raw = path.read_text(encoding="utf-8")
     try:
+        raw = path.read_bytes().decode()
         parsed = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(path, f"not valid YAML: {' '.join(str(error).split())}", "Correct it, or remove it.") from error
     return raw, parsed if isinstance(parsed, dict) else {}
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            path, f"not valid JSON: {error}", "Remove it and run the command that wrote it again."
-        ) from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data.documents import read_document
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.load import dump_experiment, load_experiment
@@ -16,6 +17,7 @@ from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
 from ..data.storage import check_writable, names, sizes
 from .old_runs import FORMAT, check_meaning, lookup_order
+from .run_documents import Events, RunInfo, is_step
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
@@ -43,9 +45,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1))
 
 
-def read_json(path: Path, default: Any = None) -> Any:
-    """The JSON value of a file; ``default`` where there is none."""
-    return json.loads(path.read_text()) if path.is_file() else default
+def read_json(path: Path, shape: Any, default: Any = None) -> Any:
+    """The JSON value of a run's file, of a shape in `run_documents`; ``default`` where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_document(path, shape, "Restore it, or remove it and run the command that wrote it again.", default)
 
 
 def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -56,11 +62,14 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
     """
     steps: dict[int, dict[str, Any]] = {}
     unreadable = 0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if row is not None and is_step(row):
             steps[row["step"]] = row
-        except (ValueError, KeyError, TypeError):
+        else:
             unreadable += 1
     return [steps[step] for step in sorted(steps)], unreadable
 
@@ -134,7 +143,7 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
     Raises:
         UserError: a file is new, gone, or another; the first that differs is named.
     """
-    then, now = read_json(run / EVENTS, {}), _described(train)
+    then, now = read_json(run / EVENTS, Events, {}), _described(train)
     for name, files in now.items():
         old, new = ({file["file"]: file for file in of_run} for of_run in (then.get(name, []), files))
         for file in sorted(old.keys() | new.keys()):
@@ -206,7 +215,9 @@ def open_experiment(run: Path) -> Experiment:
 
 def _made_as(run: Path) -> tuple[dict[str, Any], list[Path]]:
     """What ``run.json`` says, and the complete checkpoints."""
-    return read_json(run / RUN_INFO, {}), sorted(marker.parent for marker in (run / CHECKPOINTS).glob(f"*/{COMMITTED}"))
+    return read_json(run / RUN_INFO, RunInfo, {}), sorted(
+        marker.parent for marker in (run / CHECKPOINTS).glob(f"*/{COMMITTED}")
+    )
 
 
 def order_of_lookups(run: Path) -> list[str] | None:
@@ -229,7 +240,7 @@ def keep_format(run: Path) -> None:
     Raises:
         UserError: it cannot go on: an older version's optimizer has an order of its own.
     """
-    info = read_json(run / RUN_INFO, {})
+    info = read_json(run / RUN_INFO, RunInfo, {})
     if info.get("format") == FORMAT:
         return
     if order_of_lookups(run) is not None:
@@ -249,7 +260,9 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
     """
     experiment = open_experiment(run)
     order_of_lookups(run)
-    return experiment, Statistics.load(run / VOCABULARY)
+    statistics = Statistics.load(run / VOCABULARY)
+    statistics.check_fits(experiment, run / VOCABULARY)
+    return experiment, statistics
 
 
 def check_can_be_made(folder: Path, where: str | Path, remedy: str) -> None:

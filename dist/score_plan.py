@@ -14,6 +14,7 @@ from ..data import storage
 from ..data.bad_data import check_share
 from ..data.column_types import ANYTHING, NAME
 from ..data.columns import ColumnNeed, needed_columns
+from ..data.documents import parse_document
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.file_systems import Location
@@ -195,7 +196,8 @@ def _claim(out: str, job: dict[str, Any]) -> None:
     """Makes the output folder this job's, or finds that it is; parts of another job must not be mistaken for its own."""
     there = storage.names(out)
     written = storage.read(storage.join(out, _JOB))
-    held = json.loads(written) if written is not None else None
+    remedy = "Give an empty folder, or delete that one."
+    held = parse_document(written, storage.join(out, _JOB), dict[str, Any], remedy) if written is not None else None
     if held is None and there:
         raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
     if held is not None and held != job:

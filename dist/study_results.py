@@ -9,6 +9,7 @@ import numpy as np
 
 from .metrics import auc
 from .paired import MEAN, TestRows, difference_intervals
+from .run_documents import StudyResult
 from .run_folder import read_json
 from .study_plan import Arm, DataSet
 from .study_runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
@@ -102,7 +103,9 @@ def read_results(data: DataSet, every: Sequence[Arm], out: Path) -> dict[str, Re
 def _read(folders: list[Path]) -> Result:
     first = folders[0].name.split("-rate-")[0]  # the seed that tried all rates
     rate = tuned_rate([folder for folder in folders if folder.name.startswith(f"{first}-rate-")])
-    kept = [np.load(folder / PREDICTIONS) for folder in folders if read_json(folder / RESULT)["rate"] == rate]
+    kept = [
+        np.load(folder / PREDICTIONS) for folder in folders if read_json(folder / RESULT, StudyResult)["rate"] == rate
+    ]
     return Result(_surfaces(kept), len(kept), rate)
 
 

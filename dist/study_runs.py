@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .run_folder import read_json, write_json
+from .run_documents import Best, StudyResult
+from .run_folder import BEST, read_json, write_json
 from .study_plan import PRETRAINED, RATES, Arm, DataSet
 
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
@@ -94,7 +95,7 @@ def run_all(tasks: Sequence[Task], processes: int, log: Path) -> int:
 
 def tuned_rate(folders: Sequence[Path]) -> float:
     """The factor with the best validation AUC among an arm's trainings of one seed."""
-    results = [read_json(folder / RESULT) for folder in folders]
+    results = [read_json(folder / RESULT, StudyResult) for folder in folders]
     return max(results, key=lambda result: result["validation_auc"] or 0)["rate"]
 
 
@@ -161,7 +162,7 @@ def _run(task: Task) -> Task:
     chosen = best(run).name
     if not task.keep:
         shutil.rmtree(run / "checkpoints")
-    validated = read_json(run / "best.json", {}).get("validation")
+    validated = read_json(run / BEST, Best, {}).get("validation")
     write_json(task.folder / RESULT, {"validation_auc": validated, "checkpoint": chosen, "rate": task.rate})
     return task
 

@@ -29,6 +29,7 @@ from .preemption import Preemption
 from .prepare import Events, prepare
 from .pretrained import pretrained
 from .retrieval import draw_candidates, mean_ndcg, next_item_rows
+from .run_documents import Validation
 from .run_folder import RUN_INFO, VALIDATION, open_run, publish_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import shard
@@ -180,10 +181,10 @@ def _validate(
     rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
     found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
     if runtime.is_main and (rows or found):
-        old = read_json(run / VALIDATION, {})
+        old = read_json(run / VALIDATION, Validation, {})
         stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
         added = {"rows": rows, "next_item": found}
-        kept = {name: [row for row in old.get(name, []) if row["step"] < state["step"]] for name in added}
+        kept = {name: [row for row in old.get(name, []) if row.get("step", 0) < state["step"]] for name in added}
         write_json(run / VALIDATION, {name: kept[name] + [stamp | row for row in added[name]] for name in added})
     return validation_auc(rows) if encoder.layout.tasks else mean_ndcg(found)
 

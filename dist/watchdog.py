@@ -1,7 +1,6 @@
 """Ending a training that no longer moves, with a word on what each rank was doing."""
 
 import faulthandler
-import json
 import os
 import sys
 import threading
@@ -10,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from .run_folder import write_json
+from ..data.errors import UserError
+from .run_documents import Sign
+from .run_folder import read_json, write_json
 from .runtime import Runtime
 
 _SIGN = ".alive.rank{}.json"
@@ -104,9 +105,11 @@ class Watchdog:
         ]
         for rank in range(self._runtime.world_size):
             try:
-                told = json.loads(self._sign(rank).read_text())
+                told = read_json(self._sign(rank), Sign)
                 silent = now - self._sign(rank).stat().st_mtime
-            except OSError:
+            except (OSError, UserError):
+                told = None
+            if told is None:
                 lines.append(f"  rank {rank} has never shown itself")
                 continue
             if silent > 3 * self._every:

@@ -5,13 +5,14 @@ normalisation), the pooling's ``config.json``, ``sentence_bert_config.json`` and
 Only JSON is read here, and dense layers from safetensors; nothing of the repository is run.
 """
 
-import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
 
+from ..data.documents import Shape, read_document
 from ..data.errors import UserError
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
@@ -57,6 +58,13 @@ class StatedSettings:
         return ""
 
 
+class _Module(Shape):
+    """An entry of modules.json."""
+
+    type: str
+    path: str
+
+
 def read_settings(source: str, revision: str | None, where: str) -> StatedSettings:
     """Reads what is there.
 
@@ -73,8 +81,7 @@ def read_settings(source: str, revision: str | None, where: str) -> StatedSettin
         path = _file(source, name, revision)
         if path is None:
             return {}
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
+        return read_document(Path(path), dict[str, Any] | list[_Module], "Get the encoder's folder anew.")
 
     limits, prompts = read("sentence_bert_config.json"), read("config_sentence_transformers.json")
     pooling, normalize, dense = None, None, []
