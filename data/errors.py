@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from .visible import visible
+from .visible import redacted, visible
 
 
 class UserError(Exception):
@@ -19,13 +19,18 @@ class UserError(Exception):
     """
 
     def __init__(self, where: str | Path, what: str, remedy: str):
-        # One line each, whatever the names and values in it hold.
-        self.where, self.what, self.remedy = (visible(str(part)) for part in (where, what, remedy))
+        # One line each, whatever the names and values in it hold, and no password.
+        self.where, self.what, self.remedy = (visible(redacted(str(part))) for part in (where, what, remedy))
         super().__init__(f"{self.where}: {self.what}. {self.remedy}")
 
     def __reduce__(self):
         # Errors travel between ranks pickled, and Exception's own way would pass one argument where three are needed.
         return UserError, (self.where, self.what, self.remedy)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without its line breaks."""
+    return " ".join(str(error).split())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

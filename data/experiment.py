@@ -208,7 +208,7 @@ class Experiment(Strict):
     """One foundrank experiment."""
 
     name: Name = Field(description="a short name, used in folders and reports")
-    seed: int = Field(default=2026, ge=0, description="of initial weights and of the order of rows")
+    seed: int = Field(default=2026, ge=0, lt=2**63, description="of initial weights and of the order of rows")
     init_from: str | None = Field(
         default=None, description="run folder to fine-tune: its tables and weights are what training begins with"
     )

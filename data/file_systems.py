@@ -15,11 +15,13 @@ import pyarrow as pa
 from pyarrow import fs
 
 from .errors import UserError
+from .visible import redacted
 
 Location = str | Path
 """A local path, or a URI."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_NEARLY = re.compile(r"(?i)(s3|gcs?|gs|abfss?|hdfs|viewfs|file|https?|fsspec\+\w+):")  # a scheme, whatever follows
 _FIRST_ATTEMPTS, _ATTEMPTS = 2, 10  # of S3: half a second to find out that nobody listens; half a minute once at work
 _CONNECT_SECONDS = 5.0
 _SAYS = "docs/object-storage.md says how."
@@ -56,19 +58,36 @@ def is_uri(location: Location) -> bool:
 
 
 def refuse_secrets(location: str, where: str) -> None:
-    """Refuses a URI with a password or options of the connection in it; what is refused is not repeated.
+    """Refuses a URI with a password or options of the connection in it; what is refused is not repeated. And what is nearly a URI.
 
     Raises:
         UserError: at ``where``.
     """
+    uri, nearly = is_uri(location), _NEARLY.match(location) is not None
+    if (uri or nearly) and redacted(location) != location:
+        raise UserError(
+            where,
+            "is a URI that holds credentials or options of a connection",
+            f"Write the location alone, e.g. s3://bucket/folder, and the rest in the environment; {_SAYS}",
+        )
+    if nearly and not uri:
+        raise UserError(
+            where, f"'{location}' is no URI", "Write the scheme in lower case and two slashes, e.g. s3://bucket/folder."
+        )
+
+
+def local_path(location: Location) -> Path:
+    """The path of what can be on this machine's own file systems alone.
+
+    Raises:
+        UserError: it is a URI.
+    """
+    refuse_secrets(str(location), "the command line")
     if is_uri(location):
-        user, at, _ = location.partition("://")[2].partition("/")[0].rpartition("@")
-        if (at and ":" in user) or re.search(r"\?\w+=", location):
-            raise UserError(
-                where,
-                "is a URI that holds credentials or options of a connection",
-                f"Write the location alone, e.g. s3://bucket/folder, and the rest in the environment; {_SAYS}",
-            )
+        raise UserError(
+            location, "is a URI, where only a local path will do", "Give a local path, and copy it from or to there."
+        )
+    return Path(location)
 
 
 def trouble(location: Location, error: Exception) -> StorageError | None:

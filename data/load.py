@@ -1,6 +1,8 @@
 """Reading an experiment file: YAML, ``--set`` overrides, checks, absolute paths."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -12,6 +14,7 @@ from .columns import comes_from_catalog
 from .errors import UserError, nearest
 from .experiment import Experiment
 from .file_systems import is_uri, refuse_secrets
+from .yaml_text import DEEPEST, MOST_BYTES, read_yaml
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -28,20 +31,17 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """
     if storage.is_folder(path):
         path = storage.join(path, "experiment.yaml")
-    if (text := storage.read(path)) is None:
+    if (text := storage.read(path, MOST_BYTES + 1)) is None:
         raise UserError(
             path, "no such experiment file", "Give the path of a YAML file, or of a folder with experiment.yaml in it."
         )
-    try:
-        raw = yaml.load(text.decode(), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(path, f"not valid YAML: {_one_line(error)}", "Correct the file at that line.") from error
+    raw = read_yaml(text, str(path), "Correct the file at that line.")
     if not isinstance(raw, dict):
         raise UserError(path, "holds no mapping", "Start from one of examples/ or from what `foundrank import` writes.")
     for override in overrides:
-        for assignment in override.split(";"):
+        for assignment in _assignments(override):
             _set(raw, assignment)
-    _refuse_secrets(raw, f"{path}: ")
+    _check_strings(raw, f"{path}: ")
     experiment = _parse(raw, path)
     _check_parts(experiment, path)
     return _resolve(experiment, storage.parent(path))
@@ -54,52 +54,35 @@ def dump_experiment(experiment: Experiment) -> str:
     )
 
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's takes a tenth of the time
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\']|\'\')*\'', re.DOTALL)
 
 
-class _UniqueKeyLoader(_SafeLoader):
-    """SafeLoader that refuses a key written twice, which YAML would silently overwrite."""
-
-    def get_single_node(self):
-        # Checked as written, before merge keys (<<) bring in further ones, which a mapping may override.
-        root = super().get_single_node()
-        _refuse_repeated_keys(root, set())
-        return root
-
-
-def _refuse_repeated_keys(node: yaml.Node | None, checked: set[int]) -> None:
-    if not isinstance(node, yaml.CollectionNode) or id(node) in checked:  # what an alias names is looked at once
-        return
-    checked.add(id(node))
-    parts = node.value
-    if isinstance(node, yaml.MappingNode):
-        names: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in names:
-                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is written twice", problem_mark=key.start_mark)
-            names.add(key.value)
-        parts = [part for pair in node.value for part in pair]
-    for part in parts:
-        _refuse_repeated_keys(part, checked)
-
-
-def _refuse_secrets(value: Any, at: str) -> None:
-    """Looks through all strings of an experiment, before an error could show one."""
-    if isinstance(value, str):
-        refuse_secrets(value, at.rstrip("."))
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        _refuse_secrets(inner, f"{at}{key}.")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _assignments(override: str) -> list[str]:
+    """The parts of a ``--set``: they are separated by semicolons, but for those in a value that is quoted."""
+    parts, at, before = [""], 0, ""
+    while at < len(override):
+        quoted = _QUOTED.match(override, at) if before in "=[{,:" else None  # elsewhere a quote is an apostrophe
+        piece = quoted[0] if quoted else override[at]
+        if piece == ";":
+            parts.append("")
+        else:
+            parts[-1] += piece
+        at += len(piece)
+        before = piece[-1] if not piece.isspace() else before
+    return [part for part in parts if part.strip()] or [override]
 
 
 def _set(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {override}", "is not key=value", "Write e.g. --set training.epochs=1")
+        raise UserError(
+            f"--set {override}",
+            "is not key=value",
+            "Write e.g. --set training.epochs=1; a value that has a semicolon goes in quotes.",
+        )
     *parents, last = key.strip().split(".")
+    if len(parents) > DEEPEST:
+        raise UserError(f"--set {override}", f"has more than {DEEPEST} parts", "docs/experiment.md lists every field.")
     at = raw
     for part in parents:
         if at.get(part) is None:
@@ -107,12 +90,17 @@ def _set(raw: dict[str, Any], override: str) -> None:
         at = at[part]
         if not isinstance(at, dict):
             raise UserError(f"--set {override}", f"'{part}' is a value, not a section", "Set that key itself.")
-    try:
-        at[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"--set {override}", "the value is not valid YAML", "Quote it, e.g. --set 'name=\"a: b\"'"
-        ) from error
+    at[last] = read_yaml(value, f"--set {override}", "Quote the value, e.g. --set 'name=\"a: b\"'")
+
+
+def _check_strings(value: Any, at: str) -> None:
+    """Looks through all strings of an experiment, before an error could show a password."""
+    if isinstance(value, str):
+        refuse_secrets(value, at.rstrip("."))
+        if "\0" in value or (not value.isprintable() and any("\ud800" <= char <= "\udfff" for char in value)):
+            raise UserError(at.rstrip("."), "holds a character that no file's name or text has", "Remove it.")
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_strings(inner, f"{at}{key}.")
 
 
 def _parse(raw: dict[str, Any], path: str | Path) -> Experiment:
@@ -133,11 +121,20 @@ def _parse(raw: dict[str, Any], path: str | Path) -> Experiment:
                 "Add it; docs/experiment.md lists every field.",
             ) from error
         given = first.get("input")
-        shown = f" (got {given!r})" if isinstance(given, str | int | float | bool) else ""
+        shown = f" (got {_short(given)})" if isinstance(given, str | int | float | bool | date) else ""
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            where, f"{message}{shown}{more}", "docs/experiment.md lists every field and what it takes."
-        ) from error
+        remedy = "docs/experiment.md lists every field and what it takes."
+        if first["type"] == "string_type" and isinstance(given, int | float | date):
+            remedy = f"YAML takes it for a {type(given).__name__}, no text; write it in quotes."
+        raise UserError(where, f"{message}{shown}{more}", remedy) from error
+
+
+def _short(value: Any) -> str:
+    """A value as YAML has it; of a very long number, that it is one, for Python refuses to write it."""
+    if isinstance(value, int) and abs(value) > 1 << 200:
+        return "a number of more than 60 digits"
+    text = str(value) if isinstance(value, date) else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _known_keys(model: type[BaseModel], location: Iterable[str]) -> list[str]:

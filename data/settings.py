@@ -1,18 +1,31 @@
 """How an experiment is run: its text encoder, its model, its training. What it is about is in `experiment`."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Aspect = Literal["id", "text", "sparse"]
 ASPECTS: tuple[str, ...] = get_args(Aspect)
 Level = Literal["L0", "L1", "L2", "L3"]
-Positive = Annotated[int, Field(ge=1)]
+MOST = 1 << 40
+"""No number of rows, steps or widths is larger."""
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("Input should be a number, not true or false")
+        return value
+
+
+def _is_number(annotation: Any) -> bool:
+    return annotation in (int, float) or any(_is_number(part) for part in get_args(annotation))
 
 
 class BadDataConfig(Strict):
@@ -121,6 +134,7 @@ class NextItemConfig(Strict):
     in_batch: int = Field(
         default=0,
         ge=0,
+        le=MOST,
         description="items to be found by other rows that are negatives too, at most so many per rank and step",
     )
     mask_share: Share = Field(
@@ -175,7 +189,7 @@ class ModelConfig(Strict):
         default=None, description="learn also, or only, to find the item that comes next; absent: not"
     )
     domain_width: int = Field(
-        default=128, ge=0, description="width of the domain-adaptive layer's output; 0: no such layer"
+        default=128, ge=0, le=MOST, description="width of the domain-adaptive layer's output; 0: no such layer"
     )
     alignment: Literal["js", "mmd", "none"] = Field(
         default="js", description="penalty on the difference between the domains' distributions"

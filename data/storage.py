@@ -170,15 +170,22 @@ def _handle(uri: str, _: str | None) -> pa.NativeFile:
         return system.open_input_file(path)
 
 
-def read(location: Location) -> bytes | None:
-    """The content of a small file; None where there is none."""
+def read(location: Location, most: int = -1) -> bytes | None:
+    """The content of a small file, or its first ``most`` bytes; None where there is none.
+
+    Raises:
+        UserError: it is a folder, or not for this user to read.
+    """
     try:
         if not is_uri(location):
-            return Path(location).read_bytes()
+            with open(location, "rb") as stream:
+                return stream.read(most)
         with told(location):
             system, path = located(location)
             with system.open_input_stream(path) as stream:
-                return stream.read()
+                return stream.read(None if most < 0 else most)
+    except (PermissionError, IsADirectoryError) as error:
+        raise UserError(location, f"cannot be read ({error.strerror or error})", "Give a file you can read.") from error
     except (FileNotFoundError, NotADirectoryError):
         return None
 

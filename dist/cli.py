@@ -15,7 +15,7 @@ from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
 from . import quiet  # noqa: F401
 from .cli_jobs import embed, evaluate, recommend, score, train
-from .cli_options import ExperimentPath, Overrides, RunPath, Seed, names
+from .cli_options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
 from .cli_plan import plan
 from .console import console, visible_output
 from .ending import end, end_failed, end_on_interrupt
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="where the runs go")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="where the runs go", **LOCAL)] = Path("runs/demo"),
     rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 600_000,
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
 ) -> None:
@@ -46,7 +46,7 @@ def demo(
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml")],
+    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
     rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 600_000,
     seed: Seed = 2026,
 ) -> None:
@@ -60,8 +60,8 @@ def simulate(
 @app.command("import")
 def import_data(
     name: Annotated[str, typer.Argument(help="completejourney, movietweetings, amazon-search or amazon-beauty")],
-    source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files")],
-    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml")],
+    source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files", **LOCAL)],
+    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
     seed: Seed = 2026,
 ) -> None:
     """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
@@ -87,15 +87,15 @@ for job in (embed, train, evaluate, score, recommend):
 
 @app.command()
 def study(
-    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again, the study goes on")],
-    data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders")] = None,
+    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again, the study goes on", **LOCAL)],
+    data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders", **LOCAL)] = None,
     only: Annotated[str, typer.Option(help="data sets, comma-separated  [default: all]")] = "",
     seeds: Annotated[int, typer.Option(min=2, help="of the headline comparisons; ablations have three")] = 5,
     processes: Annotated[
         int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
     ] = 2,
     full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
-    doc: Annotated[Path, typer.Option(help="Markdown file of the report")] = Path("docs/study.md"),
+    doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/study.md"),
 ) -> None:
     """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
     from .study import run_study

@@ -9,7 +9,7 @@ import typer
 from ..data.errors import UserError
 from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
-from .cli_options import Check, ExperimentPath, Overrides, Processes, RunPath, names
+from .cli_options import LOCATION, Check, ExperimentPath, Overrides, Processes, RunPath, names
 from .console import console
 from .launch import TRY_AGAIN, check_gpus, default_processes, launched, preload
 
@@ -45,7 +45,8 @@ def embed(
 def train(
     experiment: ExperimentPath,
     run: Annotated[
-        str | None, typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on")
+        str | None,
+        typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on", **LOCATION),
     ] = None,
     set_: Overrides = None,
     profile: Annotated[
@@ -141,8 +142,10 @@ def evaluate(
 
 def score(
     run: RunPath,
-    source: Annotated[str, typer.Argument(help="Parquet file, folder or glob to score")],
-    out: Annotated[str, typer.Argument(help="folder for the scores; run again to finish an interrupted job")],
+    source: Annotated[str, typer.Argument(help="Parquet file, folder or glob to score", **LOCATION)],
+    out: Annotated[
+        str, typer.Argument(help="folder for the scores; run again to finish an interrupted job", **LOCATION)
+    ],
     domain: Annotated[
         str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
     ] = None,
@@ -192,8 +195,12 @@ def score(
 
 def recommend(
     run: RunPath,
-    users: Annotated[str, typer.Argument(help="Parquet file, folder or glob with the users' ids and histories")],
-    out: Annotated[str, typer.Argument(help="folder for the recommendations; run again to finish an interrupted job")],
+    users: Annotated[
+        str, typer.Argument(help="Parquet file, folder or glob with the users' ids and histories", **LOCATION)
+    ],
+    out: Annotated[
+        str, typer.Argument(help="folder for the recommendations; run again to finish an interrupted job", **LOCATION)
+    ],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
     repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
     approximate: Annotated[

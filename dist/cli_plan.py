@@ -7,7 +7,7 @@ import typer
 
 from ..data.errors import UserError
 from ..data.load import load_experiment
-from .cli_options import ExperimentPath, Overrides, names
+from .cli_options import LOCAL, ExperimentPath, Overrides, names
 from .console import console
 
 
@@ -23,7 +23,7 @@ def plan(
         str, typer.Option(help="rows of tables that are not to be counted, e.g. id_item=1e9,feature_brand=50000")
     ] = "",
     text_size: Annotated[int | None, typer.Option(min=1, help="width of text vectors not yet embedded")] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML file for tables and a heat map")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file for tables and a heat map", **LOCAL)] = None,
     set_: Overrides = None,
 ) -> None:
     """Plan a training on a cluster you do not have: tables per rank, memory, time of a step, ranks it takes.

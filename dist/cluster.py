@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from ..data.errors import UserError, nearest
 from ..data.settings import Positive, Strict
+from ..data.yaml_text import read_yaml
 from .planning import Ranks
 
 Device = Literal["cpu", "a100-80", "h100", "h200"]
@@ -93,11 +93,11 @@ def read_cluster(described: str | None, **given: Any) -> Cluster:
     if described is not None and "=" in described:
         for part in described.split(","):
             key, _, value = part.partition("=")
-            raw[key.strip()] = yaml.safe_load(value)
+            raw[key.strip()] = read_yaml(value, where, "Write fields such as device=h100,world_size=64.")
     elif described is not None:
         if not Path(described).is_file():
             raise UserError(where, "no such file", "Give a YAML file, or fields such as device=h100,world_size=64.")
-        raw = yaml.safe_load(Path(described).read_text())
+        raw = read_yaml(Path(described).read_bytes(), where, "Correct the file at that line.")
         if not isinstance(raw, dict):
             raise UserError(where, "holds no mapping", "Write fields such as `device: h100`, one a line.")
     raw |= {key: value for key, value in given.items() if value is not None}

@@ -249,7 +249,7 @@ def test_overrides(tmp_path):
         ("training.epochs=three", "'three'"),
         ("name.first=a", "'name' is a value, not a section"),
         ("training.epochs.x=a", "training.epochs"),
-        ("model.aspects=[id", "the value is not valid YAML"),
+        ("model.aspects=[id", "not valid YAML"),
     ],
 )
 def test_bad_overrides(tmp_path, override, words):
