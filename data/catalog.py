@@ -14,11 +14,11 @@ from .bad_data import check_share, rows_of, without_bad_values
 from .catalog_files import check_catalog, key_type, mixing, unreadable
 from .column_types import plain_table
 from .columns import comes_from_catalog, feature_need
-from .errors import UserError
+from .errors import UserError, one_line
 from .experiment import EntityConfig, FeatureConfig
 from .file_systems import is_uri
 from .ids import id_keys
-from .parquet_size import READ_ERRORS, check_size, one_line
+from .parquet_size import READ_ERRORS, check_size
 from .settings import BadDataConfig
 
 

@@ -11,10 +11,11 @@ import pyarrow as pa
 from . import storage
 from .column_types import ANYTHING, id_family, plain_type
 from .columns import ColumnNeed, SchemaCheck, catalog_needs
-from .errors import UserError
+from .errors import UserError, one_line
 from .experiment import EntityConfig
 from .file_systems import told, trouble
-from .parquet_size import READ_ERRORS, one_line
+from .globs import expand_glob, nothing_matches
+from .parquet_size import READ_ERRORS
 
 
 def check_catalog(
@@ -103,13 +104,10 @@ def mixing(pattern: str) -> Iterator[None]:
 
 def _files(entity_name: str, pattern: str) -> list[str]:
     """Files of a catalog, sorted; at least one."""
-    files = storage.expand_glob(pattern)
+    files = expand_glob(pattern)
     if not files:
-        raise UserError(
-            pattern,
-            f"no file matches entities.{entity_name}.catalog.path",
-            "Correct the path or pattern; it is relative to the experiment file.",
-        )
+        remedy = "Correct the path or pattern; it is relative to the experiment file."
+        raise nothing_matches(pattern, f"entities.{entity_name}.catalog.path", remedy)
     return files
 
 

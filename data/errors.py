@@ -28,9 +28,9 @@ class UserError(Exception):
         return UserError, (self.where, self.what, self.remedy)
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, without its line breaks."""
-    return " ".join(str(error).split())
+def one_line(error: BaseException) -> str:
+    """What an error says, without its line breaks; or its name."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from . import storage
 from .column_types import plain_table
 from .columns import ColumnNeed, SchemaCheck
-from .errors import UserError
+from .errors import UserError, one_line
 from .file_systems import StorageError, is_uri, trouble
-from .parquet_size import READ_ERRORS, check_size, one_line
+from .globs import expand_glob, nothing_matches
+from .parquet_size import READ_ERRORS, check_size
 from .settings import BadDataConfig
 
 
@@ -128,9 +129,9 @@ def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
     Raises:
         UserError: no file matches, or one cannot be read.
     """
-    files = storage.expand_glob(pattern)
+    files = expand_glob(pattern)
     if not files:
-        raise UserError(field, f"no file matches '{pattern}'", "Paths are relative to the experiment file's folder.")
+        raise nothing_matches(pattern, field, "Paths are relative to the experiment file's folder.")
     groups: list[tuple[int, ...]] = []
     wrong: dict[str, UserError] = {}
     for file in files:

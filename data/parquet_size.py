@@ -16,12 +16,6 @@ READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, Me
 MOST_BYTES = 4 << 30
 """Of the columns that are read at once."""
 
-
-def one_line(error: BaseException) -> str:
-    """What an error says, without its line breaks; or its name."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
 _TEXT = "BYTE_ARRAY"
 

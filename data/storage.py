@@ -6,13 +6,11 @@ file systems.
 """
 
 import errno
-import glob
 import os
 import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from .errors import UserError
-from .file_systems import Location, endpoint, is_uri, located, refuse_secrets, told
+from .file_systems import Location, endpoint, is_uri, located, told
 from .local_files import open_new, replace_file
 
 Stamp = tuple[int, int]
@@ -53,66 +51,28 @@ def resolved(location: str, folder: Location) -> str:
     return f"{scheme}://{posixpath.normpath(posixpath.join(rest, location))}"
 
 
-def expand_glob(pattern: str) -> list[str]:
-    """Files a pattern names, sorted. Hidden files and those starting with ``_`` (markers) are left out.
-
-    Raises:
-        StorageError: the object store cannot be reached or refuses.
-    """
-    if is_uri(pattern):
-        refuse_secrets(pattern, "the location")
-        scheme, _, rest = pattern.partition("://")
-        authority, *parts = rest.split("/")
-        with told(pattern):
-            files = list(_matches(f"{scheme}://{authority}/", [part for part in parts if part]))
-    else:
-        files = [
-            file for file in glob.glob(pattern, recursive=True) if os.path.isfile(file)
-        ]  # a file is no "a.parquet/"
-    return sorted({file for file in files if not posixpath.basename(file).startswith(("_", "."))})
-
-
-def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """Files below a folder of a URI that fit a pattern; only folders that can hold one are listed."""
-    plain = next((at for at, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    folder, parts = join(folder, *parts[:plain]), parts[plain:]
-    if not parts:
-        system, path = located(folder)
-        if system.get_file_info(path).is_file:
-            yield folder
-        return
-    deep = parts[0] == "**"
-    for name, info in _infos(folder, deep):
-        names = name.split("/")
-        if deep:
-            if info.is_file and _fits(names, parts):
-                yield join(folder, name)
-        elif _fits(names, parts[:1]):
-            if len(parts) > 1 and info.type == fs.FileType.Directory:
-                yield from _matches(join(folder, name), parts[1:])
-            elif len(parts) == 1 and info.is_file:
-                yield join(folder, name)
-
-
-def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
-    """Whether the file ``names[0]/names[1]/...`` fits a pattern, as `glob` has it; ``**`` is any number of folders."""
-    if not names or not parts:
-        return not names and not parts
-    name, part = names[0], parts[0]
-    visible = not name.startswith(".") or part.startswith(".")
-    if part == "**":
-        deeper = _fits(names[1:], parts) if names[1:] else len(parts) == 1
-        return _fits(names, parts[1:]) or (visible and deeper)
-    return visible and fnmatchcase(name, part) and _fits(names[1:], parts[1:])
-
-
 def is_folder(location: Location) -> bool:
     """Whether a location is a folder that exists."""
+    return _kind(location) == fs.FileType.Directory
+
+
+def is_file(location: Location) -> bool:
+    """Whether a location is a file that exists."""
+    return _kind(location) == fs.FileType.File
+
+
+def exists(location: Location) -> bool:
+    """Whether a location is a file or a folder that exists."""
+    return _kind(location) in (fs.FileType.File, fs.FileType.Directory)
+
+
+def _kind(location: Location) -> fs.FileType:
     if not is_uri(location):
-        return Path(location).is_dir()
+        is_file, is_folder = os.path.isfile(location), os.path.isdir(location)
+        return fs.FileType.File if is_file else fs.FileType.Directory if is_folder else fs.FileType.NotFound
     with told(location):
         system, path = located(location)
-        return system.get_file_info(path).type == fs.FileType.Directory
+        return system.get_file_info(path).type
 
 
 def names(folder: Location) -> set[str]:
@@ -282,6 +242,37 @@ def check_writable(uri: str) -> None:
     mark = join(uri, f".foundrank-{uuid.uuid4().hex}")
     write(mark, b"")
     remove(mark)
+
+
+def entries(folder: Location, deep: bool) -> Iterator[tuple[str, bool]]:
+    """Name below the folder of all that is in it, or anywhere below it, and whether it is a file; nothing where there is no folder.
+
+    Raises:
+        UserError: a folder may not be listed.
+    """
+    if is_uri(folder):
+        for name, info in _infos(folder, deep):
+            yield name, info.is_file
+        return
+    try:
+        with os.scandir(folder) as found:
+            for one in found:
+                yield one.name, one.is_file()
+                # A link to a folder around it would bring the same files again and again.
+                if deep and one.is_dir() and not (one.is_symlink() and _is_around(one.path)):
+                    for name, is_file in entries(one.path, deep):
+                        yield f"{one.name}/{name}", is_file
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        if os.path.basename(folder).startswith((".", "_", "lost+found")):  # holds no data
+            return
+        raise UserError(folder, "cannot be listed (Permission denied)", "Give a folder you can read.") from error
+
+
+def _is_around(link: str) -> bool:
+    """Whether a link leads to a folder that it is in."""
+    return f"{os.path.realpath(os.path.dirname(link))}/".startswith(f"{os.path.realpath(link).rstrip('/')}/")
 
 
 def _infos(folder: Location, deep: bool) -> Iterator[tuple[str, fs.FileInfo]]:

@@ -29,10 +29,10 @@ from pydantic import Field
 from . import storage
 from .catalog_files import catalog_fingerprint
 from .documents import Shape, read_document
-from .errors import UserError
+from .errors import UserError, one_line
 from .experiment import Experiment
 from .mirror import fetch, mirrored
-from .parquet_size import READ_ERRORS, check_size, one_line
+from .parquet_size import READ_ERRORS, check_size
 
 VECTORS, DIGESTS, MANIFEST, PCA, WORK = "vectors.f16", "texts.b16", "manifest.json", "pca.safetensors", "work"
 FORMAT = 2

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .errors import UserError
+from .errors import UserError, one_line
 from .ids import hash_rows
-from .parquet_size import READ_ERRORS, check_size, one_line
+from .parquet_size import READ_ERRORS, check_size
 
 _REMEDY = "Restore the run from a copy, or train it again."
 

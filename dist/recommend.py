@@ -15,6 +15,7 @@ from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.file_systems import Location
+from ..data.globs import parquet_below
 from ..data.ids import id_keys
 from ..data.mirror import origin
 from ..data.parquet import check_columns, iterate_group, list_events, open_parquet
@@ -28,7 +29,7 @@ from .retrieval import Retriever
 from .run_folder import open_experiment
 from .runtime import Runtime
 from .score import model_of
-from .score_plan import Part, claimed_parts, pattern_of, succeed, unfinished, write_part
+from .score_plan import Part, check_names_apart, claimed_parts, succeed, unfinished, write_part
 from .search import Approximate, Exact, Search, faiss_module, recall
 
 _ROWS = 1024  # users at a time
@@ -76,7 +77,7 @@ def plan_recommendations(job: RecommendJob) -> list[Part]:
             "has not learned to find the next item",
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
         )
-    files = list_events(pattern_of(job.source), "the users to recommend to", job.policy)
+    files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     files = check_columns(files, _needs(experiment), job.policy)
     if experiment.entities.item.catalog is None and is_string(_history_type(files.files[0], experiment)):
         raise UserError(
@@ -84,8 +85,11 @@ def plan_recommendations(job: RecommendJob) -> list[Part]:
             "has ids that are strings and no catalog, so their names are not known any more",
             "Train with a catalog that has one row per item.",
         )
+    check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
     claimed = {"run": origin(job.run) or str(job.run.resolve()), "checkpoint": checkpoint.name}
-    return claimed_parts(job.out, claimed | {"k": job.k, "repeat": job.repeat, "approximate": job.approximate}, files)
+    return claimed_parts(
+        job.source, job.out, claimed | {"k": job.k, "repeat": job.repeat, "approximate": job.approximate}, files
+    )
 
 
 def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None]:

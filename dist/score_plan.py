@@ -1,7 +1,7 @@
 """What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ from ..data.documents import parse_document
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
 from ..data.file_systems import Location
+from ..data.globs import parquet_below, would_name
 from ..data.mirror import origin
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
@@ -79,7 +80,7 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
             job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
         )
     _check_domain(job, experiment)
-    files = list_events(pattern_of(job.source), "the input to score", job.policy)
+    files = list_events(parquet_below(job.source), "the input to score", job.policy)
     schema = open_parquet(files.files[0]).schema_arrow
     if job.domain is None and DOMAIN not in schema.names:
         raise UserError(
@@ -104,6 +105,10 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
     needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
     files = check_columns(files, list(dict.fromkeys(needs)), job.policy)
+    passed_on = {name: "--keep" for name in job.keep} | dict(ids)
+    own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
+    # Without --domain the column of that name is the same here and there.
+    check_names_apart(passed_on, sorted(own - ({DOMAIN} if job.domain is None else set())))
     claimed = {
         "run": origin(job.run) or str(job.run.resolve()),
         "checkpoint": checkpoint.name,
@@ -111,16 +116,20 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
         "keep": list(job.keep),
         "like": list(job.like),
     }
-    return claimed_parts(job.out, claimed, files), files
+    return claimed_parts(job.source, job.out, claimed, files), files
 
 
-def claimed_parts(out: Location, job: dict[str, Any], files: EventFiles) -> list[Part]:
+def claimed_parts(source: str, out: Location, job: dict[str, Any], files: EventFiles) -> list[Part]:
     """The parts of a job, in an output folder that is made, or found to be, this job's.
 
     Raises:
-        UserError: the folder cannot be made or holds something else.
+        UserError: the folder cannot be made, holds something else, or what is written there would be read as input.
     """
     out = storage.resolved(str(out), Path.cwd())
+    if would_name(parquet_below(source), storage.join(out, "part-00000-00000.parquet")):
+        raise UserError(
+            out, f"is part of the input '{source}', which the output would then be too", "Choose a folder elsewhere."
+        )
     _claim(out, job | {"input": [list(pair) for pair in zip(files.files, storage.sizes(files.files), strict=True)]})
     return [
         Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"))
@@ -129,9 +138,21 @@ def claimed_parts(out: Location, job: dict[str, Any], files: EventFiles) -> list
     ]
 
 
-def pattern_of(source: str) -> str:
-    """A folder's Parquet files; a file or a glob as it is."""
-    return storage.join(source, "**", "*.parquet") if storage.is_folder(source) else source
+def check_names_apart(passed_on: Mapping[str, str], own: Iterable[str]) -> None:
+    """Makes sure that no column of the input is overwritten in the output.
+
+    Args:
+        passed_on: names of columns -> what asks for them.
+        own: columns that the job writes.
+
+    Raises:
+        UserError: one of the input's columns has the name of one of the job's own.
+    """
+    for name in own:
+        if name in passed_on:
+            raise UserError(
+                passed_on[name], f"'{name}' is the name of a column that is written here", "Rename that of the input."
+            )
 
 
 def _check_domain(job: ScoringJob, experiment: Experiment) -> None:

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from ..data.errors import UserError
+from ..data.globs import expand_glob
 from ..data.importers import IMPORTERS
 from ..data.load import load_experiment
 from ..data.simulate import simulate
-from ..data.storage import expand_glob
 from .study_plan import FRACTIONS, DataSet
 
 _GROUP = 10_000

@@ -2,22 +2,18 @@
 
 import os
 import time
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from foundrank.data import storage
 from foundrank.data.errors import UserError
 from foundrank.data.file_systems import StorageError, refuse_secrets
+from foundrank.data.globs import expand_glob
 from foundrank.data.parquet import Unreadable, list_events, open_parquet, read_group
 from foundrank.data.settings import BadDataConfig
-from foundrank.data.storage import expand_glob
 from tests.s3 import Bucket
 
 SKIP = BadDataConfig(policy="skip", max_share=0.99)
@@ -32,53 +28,6 @@ def events(bucket: Bucket) -> str:
         pa.table({n: rng.random(100_000) for n in "ab"} | {"c": np.arange(100_000)}), sink, row_group_size=25_000
     )
     return bucket.put("events/part.parquet", sink.getvalue().to_pybytes())
-
-
-def test_globs_leave_out_markers_and_folders(tmp_path):
-    for name in ("b.parquet", "a.parquet", "_SUCCESS", ".hidden.parquet", "_metadata.parquet"):
-        (tmp_path / name).touch()
-    (tmp_path / "c.parquet").mkdir()
-    (tmp_path / "c.parquet" / "d.parquet").touch()
-    assert expand_glob(str(tmp_path / "*")) == [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
-    nested = [str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet/d.parquet")]
-    assert expand_glob(str(tmp_path / "**/*.parquet")) == nested
-    assert expand_glob(str(tmp_path / "z*")) == []
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of files whose names fit patterns in many ways."""
-    folder = tmp_path_factory.mktemp("tree")
-    for name in ("a", "b", "ab", "x/a", "x/b", "x/y/a", "x/y/ab", "y/x/y/b", ".h", "x/.h", ".h/a", "_a", "y/_a/b"):
-        path = folder / "files" / name
-        path = path / "a.p" if path.is_dir() else path.with_name(f"{path.name}.p")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return folder / "files"
-
-
-PART = st.sampled_from(["*", "**", "x", "y", "?", "[xy]", "[!x]", "*.p", "a.p", "a*", "_a", ".h", "z"])
-
-
-@given(parts=st.lists(PART, min_size=1, max_size=4))
-@settings(max_examples=200)
-def test_globs_of_uris_name_what_globs_of_paths_name(tree, parts):
-    assume(("a.p", "**") not in pairwise(parts))  # a file is no folder, but glob says it is
-    pattern = "/".join([str(tree), *parts])
-    assert [uri.removeprefix("file://") for uri in expand_glob(f"file://{pattern}")] == expand_glob(pattern)
-
-
-def test_globs_in_a_bucket(bucket):
-    for key in ("days/1/a.parquet", "days/1/b.parquet", "days/2/c.parquet", "days/2/_SUCCESS", "weeks/1/d.parquet"):
-        bucket.put(key, b"")
-    bucket.requests.clear()
-    assert expand_glob(f"{bucket.uri}/days/[1]/*.parquet") == [f"{bucket.uri}/days/1/{n}.parquet" for n in "ab"]
-    lists = [request.query for request in bucket.requests if "list-type" in request.query]
-    assert all("delimiter" in query and "days%2F2" not in query for query in lists)  # other days may hold much
-    nested = [f"{bucket.uri}/{key}" for key in ("days/1/a.parquet", "days/1/b.parquet", "days/2/c.parquet")]
-    assert expand_glob(f"{bucket.uri}/days/**/*.parquet") == nested
-    assert expand_glob(f"{bucket.uri}/days/1/a.parquet") == nested[:1]
-    assert expand_glob(f"{bucket.uri}/days/1/z.parquet") == expand_glob(f"{bucket.uri}/nothing/*") == []
 
 
 def test_a_row_group_is_read_without_the_rest_of_the_file(bucket, events):
