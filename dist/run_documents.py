@@ -36,7 +36,7 @@ class State(Shape):
     """``state.json`` of a checkpoint."""
 
     step: Count
-    position: Place
+    position: Place = Field(default_factory=lambda: Place(epoch=0, taken=[]))
     validation: Number = None
 
 

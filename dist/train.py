@@ -78,7 +78,7 @@ def train(
     optimizer = Optimizer(sharded, training, times.mark, learning)
     position, step = Position(), 0
     if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
-        position, step = Position.from_dict(state["position"]), state["step"]
+        position, step = Position.from_dict(state.get("position", Position().as_dict())), state["step"]
     elif experiment.init_from is not None:
         told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
         if runtime.is_main:
