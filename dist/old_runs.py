@@ -13,6 +13,7 @@ from typing import Any
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.layout import Layout, feature_key, id_key
+from ..data.mirror import fetch
 
 FORMAT = 2
 """Of the runs that this version makes."""
@@ -114,6 +115,7 @@ def _kinds_of_unfinished(run: Path, checkpoints: Sequence[Path], experiment: Exp
     from .checkpoint_reader import saved_tensors  # it takes half a second to import, and is rarely needed
 
     for folder in checkpoints:
+        fetch(folder)
         for name, tensor in saved_tensors(folder).items():
             cut = ".embedding_bags." in name and name.startswith("model.") and any(c.offsets[0] for c in tensor.chunks)
             if cut and list(_tables_of_lists(experiment)):
