@@ -112,6 +112,14 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
     return table, found
 
 
+def refuse_beside(table: pa.Table, needs: Sequence[ColumnNeed], where: str) -> None:
+    """Raises a UserError for the first bad value beside the history; ``where`` is file and row group."""
+    needs = [need for need in needs if need.holds in (*_BESIDE_ITEMS, TIME) or need.field == HISTORY_FIELD]
+    for bad in without_bad_values(table, needs)[1][:1] if len(needs) > 1 else []:
+        remedy = "Write one per item of the history, and null where it is unknown."
+        raise UserError(f"{where}: column '{bad.column}', row {bad.row}", f"holds {bad.what}", remedy)
+
+
 def find_bad_rows(domain: str, files: EventFiles, needs: Sequence[ColumnNeed], policy: BadDataConfig) -> "Skipped":
     """Reads files of a domain once, for what is bad in them.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from .bad_data import BadValue, Skipped, read_events, rows_of
+from .bad_data import BadValue, Skipped, read_events, refuse_beside, rows_of
 from .catalog import read_catalog_features
 from .column_types import VECTOR
 from .columns import comes_from_catalog, needed_columns
@@ -242,7 +242,10 @@ def _read_all(
     for name, files in train.items():
         needs = [need for need in needed_columns(experiment, name) if policy.skips or need.holds != VECTOR]
         for path, group in files.row_groups:
-            yield name, path, group, *read_events(path, group, needs, policy)
+            table, bad = read_events(path, group, needs, policy)
+            if not policy.skips:
+                refuse_beside(table, needs, f"{path}: row group {group}")
+            yield name, path, group, table, bad
 
 
 def _event_features(experiment: Experiment, domain: str) -> dict[str, FeatureConfig]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundrank.data.bad_data import without_bad_values
-from foundrank.data.column_types import LIST_ID, LIST_TIME, TIME, holds
+from foundrank.data.bad_data import refuse_beside, without_bad_values
+from foundrank.data.column_types import LIST_ID, LIST_TIME, NUMBER, TIME, holds
 from foundrank.data.columns import HISTORY_FIELD, ColumnNeed
 from foundrank.data.errors import UserError
 from foundrank.data.times import ragged_ages, seconds
@@ -102,3 +102,16 @@ def test_ages_are_whole_seconds_however_they_are_written(unit):
         items, pa.array([moments], pa.list_(kind)), pa.array([MOMENT + datetime.timedelta(1000)], kind), 200, "here"
     )
     assert ages.tolist() == [86_400_000 - 5 * n for n in range(200)]
+
+
+def test_what_is_wrong_beside_a_history_is_told_while_counting():
+    needs = [
+        ColumnNeed("past", LIST_ID, HISTORY_FIELD),
+        ColumnNeed("when", LIST_TIME, "x"),
+        ColumnNeed("n", NUMBER, "n"),
+    ]
+    refuse_beside(pa.table({"past": [[1], None], "when": [[2.0], None], "n": [math.nan, 0.0]}), needs, "f")
+    for when, what in (([2.0, 3.0], "holds not as many times as past items"), ([math.inf], "or no times")):
+        with pytest.raises(UserError, match=rf"f: column 'when', row 1: .*{what}"):
+            refuse_beside(pa.table({"past": [[1], [1]], "when": [[2.0], when], "n": [0.0, 0.0]}), needs, "f")
+    refuse_beside(pa.table({"past": [[1]], "n": [0.0]}), [needs[0], needs[2]], "f")
