@@ -33,6 +33,7 @@ from .checkpoint_folder import (
     set_aside,
 )
 from .checkpoint_reader import read_plain, read_tensors, saved_tensors
+from .finite import not_finite
 from .old_runs import FORMAT
 from .optimizer import Optimizer
 from .run_documents import State
@@ -77,6 +78,21 @@ class Checkpoints:
         snapshot = _Snapshot(tensors, self._runtime.is_main)
         dense = _copied(optimizer.dense_state()) if self._runtime.is_main else {}
         self._writing = self._thread.submit(self._write, tensors, snapshot, dense, state)
+
+    def check(self, sharded: DistributedModelParallel, optimizer: Optimizer) -> None:
+        """Looks at what the last update has left, before it is validated or saved: a loss is from before it. A collective.
+
+        Raises:
+            UserError: a weight, or what the optimizer keeps of one, is NaN or infinite.
+        """
+        tensors = _tensors(sharded, sharded.fused_optimizer.state_dict()) | {"optimizer": optimizer.dense_state()}
+        if (name := not_finite(tensors)) is not None:
+            self.wait()  # for the one before, which is good
+            raise UserError(
+                self._run,
+                f"an update has left values that are NaN or infinite ({name}); they are not saved",
+                f"Lower training.learning_rate or training.sparse_learning_rate; {_GOES_ON}",
+            )
 
     def wait(self) -> None:
         """Waits until what is being written is committed.

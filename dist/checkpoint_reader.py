@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, Stora
 from torch.distributed.checkpoint.planner import LoadPlanner
 
 from ..data.errors import UserError
+from .finite import not_finite, own_not_finite
 
 _REMEDY = "Restore it, or remove the checkpoint's folder to use an earlier one."
 _OF_CHECKPOINTS = "torch.distributed.checkpoint"
@@ -52,7 +53,8 @@ def read_tensors(folder: Path, tensors: dict[str, Any], planner: LoadPlanner | N
     """Reads a checkpoint into tensors, in whatever dicts they are. A collective.
 
     Raises:
-        UserError: as `saved_tensors`, or it has not these tensors.
+        UserError: as `saved_tensors`, it has not these tensors, or it has values that are NaN or infinite, with which no
+            model can predict.
     """
     try:
         state_dict_loader.load(tensors, storage_reader=_Reader(folder), planner=planner)
@@ -62,18 +64,27 @@ def read_tensors(folder: Path, tensors: dict[str, Any], planner: LoadPlanner | N
             raise error from failed
         lines = str(error).splitlines() or [type(error).__name__]
         raise UserError(folder, f"is not a checkpoint of this model ({lines[0]})", _REMEDY) from failed
+    if (name := not_finite(tensors)) is not None:
+        raise _ruined(folder, name)
+
+
+def _ruined(where: Path, name: str) -> UserError:
+    return UserError(where, f"holds values that are NaN or infinite ({name}), so no model can predict with it", _REMEDY)
 
 
 def read_plain(path: Path) -> Any:
     """Tensors, numbers and names in dicts and lists, as ``torch.save`` writes them; code is not run.
 
     Raises:
-        UserError: the file is something else.
+        UserError: the file is something else, or a tensor holds values that are NaN or infinite.
     """
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        read = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # of a damaged file, almost anything
         raise UserError(path, f"cannot be read ({type(error).__name__})", _REMEDY) from error
+    if (name := own_not_finite(read)) is not None:
+        raise _ruined(path, name)
+    return read
 
 
 class _Reader(FileSystemReader):

@@ -130,6 +130,7 @@ def train(
                 trace.step()
             if saved:
                 watchdog.pause()  # a slow disk is no stall
+                checkpoints.check(sharded, optimizer)
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
                 checkpoints.save(sharded, optimizer, state)
             if stopped:
@@ -140,6 +141,7 @@ def train(
         watchdog.pause()
         pipeline.detach()
         watch.check(plan)
+        checkpoints.check(sharded, optimizer)
         log.pause()
         state = {"step": step, "position": Position(epoch + 1).as_dict()}
         if training.keep_best:

@@ -13,6 +13,8 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from foundrank.data.errors import UserError
 from foundrank.data.experiment import Experiment
 from foundrank.data.load import load_experiment
+from foundrank.dist.checkpoint_folder import complete
+from foundrank.dist.optimizer import Optimizer
 from foundrank.dist.runtime import Runtime
 
 from .conftest import SMALL
@@ -40,7 +42,7 @@ def poisoned(world, tmp_path_factory) -> tuple[Path, Path, int, int]:
         table = pq.read_table(file)
         values = np.zeros((table.num_rows, 2), np.float32)
         if file == chosen:
-            values[17] = 3e38
+            values[17] = 9e29
         column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 2)
         pq.write_table(table.append_column("extra", column), file, row_group_size=10)
     return folder / world.name, chosen, 1, 7
@@ -63,3 +65,33 @@ def test_the_rows_of_the_first_bad_batch_are_named_and_nothing_bad_is_saved(pois
     dcp_to_torch_save(newest, tmp_path / "whole.pt")
     tensors = torch.load(tmp_path / "whole.pt", weights_only=True)["model"]
     assert all(torch.isfinite(value).all() for value in tensors.values())
+
+
+def ruin_the_last_step(runtime: Runtime, experiment: Experiment, run: Path, table: bool) -> str:
+    """A training whose third and last update is one that a weight does not survive; its loss was from before."""
+    step, taken = Optimizer.step, []
+
+    def ruined(self: Optimizer) -> None:
+        step(self)
+        taken.append(self)
+        if len(taken) == 3 and not table:
+            next(p for p in self._dense if p.numel() > 1).data.view(-1)[0] = np.inf
+        if len(taken) == 3 and table and runtime.rank == 1:
+            shards = [shard for p in self._fused.params.values() for shard in p.local_shards()]  # type: ignore[attr-defined]
+            shards[0].tensor[-1, 0] = np.nan
+
+    Optimizer.step = ruined  # type: ignore[method-assign]  # in a process of its own
+    return train_to_the_end(runtime, experiment, run)
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_a_last_update_that_ruins_the_weights_is_not_saved(world, tmp_path, table):
+    experiment = load_experiment(world, [*SMALL, "training.max_steps=3", "training.checkpoint_every=2"])
+    run = tmp_path / "run"
+    told = run_ranks(ruin_the_last_step, 2, experiment, run, table)
+    assert all("an update has left values that are NaN or infinite" in what for what in told), told
+    assert sorted(complete(run)) == [2]
+    assert not (run / "validation.json").exists()
+    # Going on, it ends as it would have ended.
+    assert run_ranks(train_to_the_end, 2, experiment, run) == ["", ""]
+    assert sorted(complete(run)) == [2, 3]
