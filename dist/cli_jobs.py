@@ -135,6 +135,9 @@ def evaluate(
                 print_next_item(result["next_item"], console())
             if result["skipped"]:
                 print(f"{result['skipped']:,} bad rows are in no metric")
+            measured = [*result["rows"], *result.get("next_item", [])]
+            if overflowed := sum(row["overflowed"] for row in measured if row["slice"] == "all"):
+                print(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
             from .report import write_report
 
             print(f"report: {shown(write_report(folder))}")
@@ -184,13 +187,17 @@ def score(
     from .score import score as work
 
     with start() as runtime:
-        rows, rate, bad = work(job, runtime)
+        rows, rate, bad, overflowed = work(job, runtime)
         if runtime.is_main:
             print(f"scored {rows:,} rows into {out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
             if like:
                 print(f"zero-shot: the run has not seen '{domain}'; these are mean logits over {', '.join(job.like)}")
             if bad:
                 print(f"{bad:,} of them were bad: they have no score")
+            if overflowed:
+                print(
+                    f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
+                )
 
 
 def recommend(
@@ -225,10 +232,14 @@ def recommend(
     from .runtime import start
 
     with start() as runtime:
-        rows, recall = work(job, runtime)
+        rows, recall, users_overflowed, items_overflowed = work(job, runtime)
         if runtime.is_main:
             found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
             print(f"wrote the best {k} items of {rows:,} users into {out}{found}")
+            if users_overflowed or items_overflowed:
+                print(
+                    f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
+                )
 
 
 def _passed(told: list[str]) -> None:

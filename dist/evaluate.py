@@ -12,6 +12,7 @@ from ..data.bad_data import check_share, read_good_rows
 from ..data.check import check_events
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
+from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.ids import id_keys
 from ..data.layout import id_key
@@ -84,7 +85,7 @@ def evaluate(
         metric counts. Elsewhere: empty.
 
     Raises:
-        UserError: bad data, or more of it than `bad_data` allows.
+        UserError: bad data, more of it than `bad_data` allows, or nothing that the model predicts is a number.
     """
     columns, gates, skipped = predict(model, encoder, files, runtime)
     return (_rows(encoder, columns, popularity) if columns else []), gates, skipped
@@ -96,7 +97,7 @@ def predict(
     """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
 
     Returns:
-        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities, counts, item, probability/TASK, user
+        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities (NaN where none came out), counts, item, probability/TASK, user
         as of `metrics.apart`, list and list_known), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
 
     Raises:
@@ -123,15 +124,23 @@ def predict(
                 "labels": batch.labels.numpy(),
                 "mask": batch.label_mask.numpy(),
                 "counts": batch.id_counts.numpy(),
-                "probabilities": torch.sigmoid(outputs["logits"].float()).cpu().numpy(),
+                "probabilities": _probabilities(outputs["logits"].float()).cpu().numpy(),
             }
             for name, values in kept.items():
                 columns.setdefault(name, []).append(values)
     model.train(was_training)
     local = {name: np.concatenate(parts) for name, parts in columns.items()}
-    skipped = int(runtime.sum(torch.tensor(local.pop("bad").sum())))
+    predicted = (np.isfinite(local["probabilities"]) & local["mask"]).sum()
+    counted = runtime.sum(torch.tensor([local.pop("bad").sum(), local["mask"].sum(), predicted]))
+    skipped, labelled, predicted = map(int, counted)
     policy = encoder.experiment.bad_data
     check_share(skipped, sum(events.rows for events in by_position.values()), policy, "the events to evaluate")
+    if labelled and not predicted:
+        raise UserError(
+            "the model",
+            f"gives no number for any of the {labelled:,} labels to evaluate",
+            "Look for values that are very large, or train again with lower learning rates.",
+        )
     everyone = runtime.gather(local)
     gate_means = gates.means(encoder, runtime)
     if not runtime.is_main:
@@ -205,6 +214,11 @@ def popularity_counts(
     return counts
 
 
+def _probabilities(logits: Tensor) -> Tensor:
+    """Of logits of any shape; NaN where no number came out, infinite ones included."""
+    return torch.where(logits.isfinite(), torch.sigmoid(logits), torch.nan)
+
+
 class _GateMeans:
     """Mean gate weights per domain, summed batch by batch on the device."""
 
@@ -216,7 +230,8 @@ class _GateMeans:
         counted = counted.to(domains.device)[:, None]
         for owner, weights in gates.items():
             # The extra column counts the rows where the owner has any aspect at all.
-            present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1) * counted
+            present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1)
+            present = torch.where(counted & present.isfinite().all(1, keepdim=True), present, 0)
             zeros = torch.zeros(self._domains, present.shape[1], device=present.device)
             self._sums[owner] = self._sums.get(owner, zeros).index_add(0, domains, present)
 

@@ -18,7 +18,7 @@ from ..data.mirror import shown
 from ..data.parquet import EventFiles
 from ..data.profiles import domain_profiles
 from ..data.settings import TrainingConfig
-from ..data.statistics import SKIPPED, count
+from ..data.statistics import SKIPPED, Statistics, count
 from ..model.precision import has_bf16
 from .launch import prepared
 from .pretrained import pretrained
@@ -44,6 +44,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
         return events
     before = pretrained(experiment) if experiment.init_from is not None else None
     statistics = count(experiment, train)
+    check_labels(experiment, statistics, before.experiment if before is not None else None)
     if before is not None:
         statistics = before.statistics.extended(statistics)
     if experiment.bad_data.skips:  # of the training events they have just been counted
@@ -64,6 +65,32 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     if rows := sum(statistics.skipped.rows.values()):
         print(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
     return events
+
+
+def check_labels(experiment: Experiment, statistics: Statistics, before: Experiment | None = None) -> None:
+    """Tells of domains that have no label of a task, and refuses a task that has none in any domain.
+
+    Args:
+        experiment: the experiment.
+        statistics: of its training events.
+        before: of the run that a fine-tuning begins with; what it has learnt of a task needs no labels here.
+
+    Raises:
+        UserError: nobody can learn a task, as its labels in training are all null, or in bad rows.
+    """
+    known = {task for domain in before.domains.values() for task in domain.tasks} if before is not None else set()
+    labelled = {task for tasks in statistics.labels.values() for task, (labels, _) in tasks.items() if labels}
+    for name, tasks in statistics.labels.items():
+        for task, (labels, _) in tasks.items():
+            column = experiment.domains[name].tasks[task].label
+            if not labels and task not in labelled and (task not in known or not labelled):
+                raise UserError(
+                    f"domains.{name}.tasks.{task}",
+                    f"has no label to learn from: column '{column}' holds none in the training events of any domain",
+                    "Write 0 or 1 where the outcome is known, or remove the task.",
+                )
+            if not labels:
+                print(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")
 
 
 def tell_set_aside(where: str, files: EventFiles) -> None:

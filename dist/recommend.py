@@ -25,6 +25,7 @@ from ..data.settings import BadDataConfig
 from ..data.values import ragged_keys
 from ..data.vocabulary import KeyIndex
 from .checkpoint_folder import best
+from .finite import usable
 from .retrieval import Retriever
 from .run_folder import open_experiment
 from .runtime import Runtime
@@ -92,14 +93,15 @@ def plan_recommendations(job: RecommendJob) -> list[Part]:
     )
 
 
-def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None]:
+def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
     """Writes the best items of every user, those first that score highest.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
     ``k``. An item of which nothing is known, neither id nor text nor a named feature, is never recommended; a catalog's new items are.
 
     Returns:
-        Rows in the input; and, of an approximate search, which share of the best items it found for this rank's first users.
+        Rows in the input; of an approximate search, which share of the best items it found for this rank's first users; and
+        how many of the users now looked at, and how many items, came out as no number: these get nothing and are not recommended.
 
     Raises:
         UserError: as `plan_recommendations`, or a damaged checkpoint.
@@ -119,19 +121,26 @@ def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None]:
             work.idle(max(part.rows for part in together), rows)
     runtime.barrier()
     runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
-    return sum(part.rows for part in parts), work.recall
+    return (
+        sum(part.rows for part in parts),
+        work.recall,
+        int(runtime.sum(torch.tensor(work.overflowed))),
+        work.items_overflowed,
+    )
 
 
 class _Recommender:
     def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, job: RecommendJob):
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = Retriever(model, encoder, runtime)
+        self.items_overflowed = self._retriever.overflowed
         objective = encoder.experiment.model.next_item
         self._repeat = job.repeat or (objective is not None and objective.repeat)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = _needs(encoder.experiment)
         self._ids: dict[pa.DataType, tuple[pa.Array, Search, Exact | None]] = {}
         self.recall: float | None = None
+        self.overflowed = 0
 
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part, a thousand users at a time."""
@@ -182,11 +191,14 @@ class _Recommender:
             row = np.repeat(np.arange(table.num_rows), np.diff(offsets))
             gone = torch.from_numpy(np.stack([row, place])[:, place >= 0].astype(np.int64))
         users = self._users(table)
+        fine = usable(users)
+        self.overflowed += int((~fine).sum())
+        users = torch.where(fine[:, None], users, 0)
         top, at = search.best(users, self._job.k, (gone[0], gone[1]))
         if exact is not None and self.recall is None and len(users):
             few = gone[:, gone[0] < _COMPARED]
             self.recall = recall(at[:_COMPARED], exact.best(users[:_COMPARED], self._job.k, (few[0], few[1])))
-        there = top > float("-inf")
+        there = (top > float("-inf")) & fine.cpu()[:, None]
         offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())
         items, values = ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())
         lists = {"items": pa.ListArray.from_arrays(offsets, items), "scores": pa.ListArray.from_arrays(offsets, values)}

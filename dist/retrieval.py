@@ -15,6 +15,7 @@ from ..data.plan import deal, ordered_chunks, padded_rows
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..data.vocabulary import KeyIndex
+from .finite import usable
 from .runtime import Runtime
 from .search import CELLS, NEVER
 
@@ -58,13 +59,17 @@ class Retriever:
     Attributes:
         items: C of them.
         vectors: ``[C, D]`` float32.
-        unknown: ``[C]`` bool, items of which neither id nor text nor a named feature is known.
+        unknown: ``[C]`` bool, items of which neither id nor text nor a named feature is known, or no number came out.
+        overflowed: how many items no number came out of.
     """
 
     def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime):
         """Computes the vectors of all items there are; on every rank, the model not in training."""
         self.items = encoder.items(trained=False)
         self.vectors = item_vectors(model, encoder, self.items, runtime)
+        fine = usable(self.vectors)
+        self.overflowed = int((~fine).sum())
+        self.vectors[~fine] = 0
         self.unknown = (self.vectors == 0).all(1)
         self._index = KeyIndex(self.items.keys)
 
@@ -103,7 +108,8 @@ def next_item_rows(
         runtime: the process group.
 
     Returns:
-        On rank 0 rows with ``domain``, ``slice`` (``all``, ``warm_items``, ``cold_items``), ``rows``, ``items``, and
+        On rank 0 rows with ``domain``, ``slice`` (``all``, ``warm_items``, ``cold_items``), ``rows``, ``items``, ``overflowed``
+        (rows whose user came out as no number; they are in no metric), and
         ``hr@K``, ``ndcg@K``, ``mrr@K`` with ``popularity_`` before them too. Elsewhere an empty list.
     """
     objective = encoder.experiment.model.next_item
@@ -115,6 +121,8 @@ def next_item_rows(
     popularity = torch.from_numpy(retriever.items.counts)
     for users, batch in user_vectors(model, encoder, files, runtime):
         assert batch.past is not None
+        fine = usable(users)
+        users = torch.where(fine[:, None], users, 0)
         target = torch.from_numpy(retriever.place_of_keys(batch.host["item_key"]).astype(np.int64))
         row, place = retriever.past_of(batch, encoder.layout.past)
         for start in range(0, batch.rows, step := max(1, CELLS // max(len(retriever.items), 1))):
@@ -127,6 +135,7 @@ def next_item_rows(
                 "popularity": _ranks(popularity.expand(len(scores), -1).clone(), target[part], gone),
                 "chosen": batch.past.chosen[part],
                 "domain": batch.domains[part],
+                "predicted": fine[part].cpu(),
                 "warm": batch.past.item_rows[part] > 0,
             }
             for name, values in kept.items():
@@ -168,13 +177,17 @@ def _ranks(scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor]) -> Tenso
 
 def _metric_rows(columns: Mapping[str, np.ndarray], domains: tuple[str, ...], items: int) -> list[dict[str, Any]]:
     out = []
-    slices = {"all": columns["chosen"]}
+    chosen, predicted = columns["chosen"], columns["predicted"]
+    slices = {"all": chosen}
     slices |= {"warm_items": slices["all"] & columns["warm"], "cold_items": slices["all"] & ~columns["warm"]}
     for d, domain in enumerate(domains):
         for name, inside in slices.items():
             if not (inside := inside & (columns["domain"] == d)).any():
                 continue
+            overflowed = int((inside & ~predicted).sum())
+            inside = inside & predicted
             row: dict[str, Any] = {"domain": domain, "slice": name, "rows": int(inside.sum()), "items": items}
+            row["overflowed"] = overflowed
             for prefix, ranks in (("", columns["rank"]), ("popularity_", columns["popularity"])):
                 row |= {f"{prefix}{metric}": value for metric, value in rank_metrics(ranks[inside]).items()}
             out.append(row)
@@ -183,14 +196,19 @@ def _metric_rows(columns: Mapping[str, np.ndarray], domains: tuple[str, ...], it
 
 def mean_ndcg(rows: list[dict[str, Any]]) -> float | None:
     """One number to choose a checkpoint by: NDCG@10 over all rows of all domains."""
-    every = [row for row in rows if row["slice"] == "all"]
+    every = [row for row in rows if row["slice"] == "all" and row["rows"]]
     total = sum(row["rows"] for row in every)
     return sum(row["ndcg@10"] * row["rows"] for row in every) / total if total else None
 
 
-def rank_metrics(ranks: np.ndarray) -> dict[str, float]:
-    """Hit rate, NDCG and MRR at each cutoff, of one relevant item per row at ``ranks [N]``, 0 being the first place."""
-    out = {}
+def rank_metrics(ranks: np.ndarray) -> dict[str, float | None]:
+    """Hit rate, NDCG and MRR at each cutoff, of one relevant item per row at ``ranks [N]``, 0 being the first place.
+
+    None for no rows.
+    """
+    if not len(ranks):
+        return {f"{metric}@{cutoff}": None for cutoff in CUTOFFS for metric in ("hr", "ndcg", "mrr")}
+    out: dict[str, float | None] = {}
     for cutoff in CUTOFFS:
         hit = ranks < cutoff
         out[f"hr@{cutoff}"] = float(hit.mean())

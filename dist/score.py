@@ -29,16 +29,17 @@ from .sharding import replicate, shard
 _ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
 
-def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
+def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
     """Scores every row of a job's input with its run's best checkpoint.
 
     Each row group becomes one part, written beside its final name and renamed when whole; ``_SUCCESS`` comes last.
     Parts already there are kept, so a job that was stopped is finished by running it again. A part holds ids and ``keep``
-    columns as they were, ``domain``, and ``score_<task>``: float32 probability, null where the domain lacks the task and,
-    under ``skip``, where the row is bad.
+    columns as they were, ``domain``, and ``score_<task>``: float32 probability, null where the domain lacks the task,
+    under ``skip``, where the row is bad, and where its values are so large that no number comes out.
 
     Returns:
-        Rows in the input; rows per second of those scored just now, all ranks, loading not counted; and bad rows, on rank 0.
+        Rows in the input; rows per second of those scored just now, all ranks, loading not counted; bad rows, on rank 0; and of
+        those scored just now how many came out as no number.
 
     Raises:
         UserError: no run, a damaged checkpoint, bad input, an unknown domain, or an output folder that holds something else.
@@ -47,12 +48,13 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.run, runtime)
     scorer = _Scorer(model, encoder, runtime, job)
-    rows, bad = sum(part.rows for part in parts), 0
+    rows, bad, overflowed = sum(part.rows for part in parts), 0, 0
     started = time.perf_counter()
     for turn in range(0, len(todo), runtime.world_size):
         together = todo[turn : turn + runtime.world_size]
         if runtime.rank < len(together):
-            bad += scorer.score(together[runtime.rank])
+            of_part = scorer.score(together[runtime.rank])
+            bad, overflowed = bad + of_part[0], overflowed + of_part[1]
             check_share(bad, rows, job.policy, job.source, f", the last of them in {together[runtime.rank].file}")
         if not replicated:  # a lookup needs all ranks: those with fewer rows keep the others company
             scorer.idle(
@@ -60,7 +62,8 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int]:
             )
     runtime.barrier()
     rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
-    return rows, rate, runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
+    bad = runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
+    return rows, rate, bad, int(runtime.sum(torch.tensor(overflowed)))
 
 
 def model_of(run: Path, runtime: Runtime) -> tuple[EventEncoder, nn.Module, bool]:
@@ -90,25 +93,26 @@ class _Scorer:
         self._rows = _ROWS // 2 if encoder.layout.past else _ROWS
         self._padded = padded_rows(self._rows, len(self._names))
 
-    def score(self, part: Part) -> int:
-        """Scores one part, a few thousand rows at a time; the number of its bad rows."""
+    def score(self, part: Part) -> tuple[int, int]:
+        """Scores one part, a few thousand rows at a time; how many of its rows are bad, and of how many no number came out."""
         schema = open_parquet(part.file).schema_arrow
         columns, where = self._columns(schema.names), f"{part.file}: row group {part.group}"
-        scored, row, bad_rows = [], 0, 0
+        scored, row, bad_rows, overflowed = [], 0, 0, 0
         try:
             for table in iterate_group(part.file, part.group, columns, self._rows):
                 of_rows = self._of_rows(table, where, row)
                 logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
-                scored.append(self._output(table, of_rows[0], 1 / (1 + np.exp(-logits)), bad))
+                scored.append(self._output(table, of_rows[0], logits, bad))
                 row += table.num_rows
                 bad_rows += int(bad.sum())
+                overflowed += int((~np.isfinite(logits).all(1) & ~bad).sum())
         except Unreadable:
             if not self._job.policy.skips:
                 raise
             self.idle(part.rows, row)
-            scored, bad_rows = [], part.rows  # nothing is known of these rows, not even their ids
+            scored, bad_rows, overflowed = [], part.rows, 0  # nothing is known of these rows, not even their ids
         write_part(part, pa.concat_tables(scored) if scored else self._nothing(schema, columns), bad_rows)
-        return bad_rows
+        return bad_rows, overflowed
 
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
@@ -126,7 +130,7 @@ class _Scorer:
         total, bad = np.zeros((table.num_rows, len(self._encoder.layout.tasks))), np.zeros(table.num_rows, bool)
         for of_row in of_rows:
             pieces, order, of_these = self._encode(table, of_row, where)
-            total[order] += self._predict(pieces) * self._has_task[of_row[order]]
+            total[order] += np.where(self._has_task[of_row[order]], self._predict(pieces), 0)
             bad |= of_these
         return total / np.maximum(sum(self._has_task[of_row] for of_row in of_rows), 1), bad
 
@@ -171,15 +175,18 @@ class _Scorer:
             _, outputs = self._model(batch.to(self._runtime.device))
         return outputs["logits"].float().cpu().numpy()
 
-    def _output(self, table: pa.Table, of_row: np.ndarray, probabilities: np.ndarray, bad: np.ndarray) -> pa.Table:
+    def _output(self, table: pa.Table, of_row: np.ndarray, logits: np.ndarray, bad: np.ndarray) -> pa.Table:
         experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks
         ids = [entity.id for entity in experiment.entities.present().values() if entity.id in table.column_names]
         columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.keep])}
         names = pa.array(self._names, pa.string()).take(pa.array(of_row))
         columns[DOMAIN] = pa.array([self._job.domain] * len(of_row), pa.string()) if self._job.like else names
+        with np.errstate(over="ignore"):  # to infinity, whose inverse is the right 0
+            probabilities = 1 / (1 + np.exp(-logits))
         for t, task in enumerate(tasks):
             has = self._has_task[self._like, t].any() if self._like else self._has_task[of_row, t]
-            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=~has | bad)
+            none = ~has | bad | ~np.isfinite(logits[:, t])
+            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=none)
         return pa.table(columns)
 
     def _nothing(self, schema: pa.Schema, columns: list[str]) -> pa.Table:

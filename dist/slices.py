@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from .metrics import Array, auc, defined, metric_row
 
 SEEN: dict[str, tuple[float, float]] = {
@@ -38,7 +40,7 @@ def slice_rows(
         domain: its name.
         task: its name.
         labels: ``[N]`` 0 or 1.
-        probabilities: ``[N]`` float in [0, 1], the model's.
+        probabilities: ``[N]`` float in [0, 1], the model's; NaN where no number came out. Such rows are in no metric.
         item_counts: ``[N]`` times the row's item was seen in training; -1: no id in this row.
         user_counts: ``[N]`` the same for its user.
         user_groups: ``[N]`` int64 or uint64, the user of each row.
@@ -48,7 +50,7 @@ def slice_rows(
         popularity: ``[N]`` the popularity baseline's score.
 
     Returns:
-        One dict per slice: domain, task, slice, the keys of `metric_row`, oracle_auc and popularity_auc (the AUC the
+        One dict per slice: domain, task, slice, the keys of `metric_row`, overflowed (rows of which no number came out), oracle_auc and popularity_auc (the AUC the
         true probability and the baseline reach on the same rows; None where not given or not defined, as where a row of the slice
         has no true probability).
     """
@@ -59,15 +61,19 @@ def slice_rows(
         "cold_users": user_counts == 0,
     }
     slices |= {name: (item_counts >= least) & (item_counts < below) for name, (least, below) in SEEN.items()}
-    rows = []
-    for name, where in slices.items():
+    rows, predicted = [], np.isfinite(probabilities)
+    for name, of_slice in slices.items():
+        where = np.zeros(len(labels), bool)
+        where[of_slice] = True
+        overflowed = int((where & ~predicted).sum())
+        where &= predicted
         y = labels[where]
-        if not len(y):
+        if not len(y) and not overflowed:
             continue
         user, result_list = _take(user_groups, where), _take(list_groups, where)
         listed = slice(None) if in_list is None else in_list[where]
         row: dict[str, Any] = {"domain": domain, "task": task, "slice": name}
-        row |= metric_row(y, probabilities[where], user, result_list, listed)
+        row |= metric_row(y, probabilities[where], user, result_list, listed) | {"overflowed": overflowed}
         row["oracle_auc"] = None if oracle is None else defined(auc(y, oracle[where]))
         row["popularity_auc"] = None if popularity is None else defined(auc(y, popularity[where]))
         rows.append(row)

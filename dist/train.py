@@ -182,6 +182,11 @@ def _validate(
     files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
     rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
     found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
+    if overflowed := sum(row["overflowed"] for row in [*rows, *found] if row["slice"] == "all"):
+        print(
+            f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric",
+            file=sys.stderr,
+        )
     if runtime.is_main and (rows or found):
         old = read_json(run / VALIDATION, Validation, {})
         stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}

@@ -14,6 +14,7 @@ from ..data.batch import Batch
 from ..data.experiment import Experiment
 from ..data.layout import Layout
 from .console import console
+from .metrics import defined
 from .optimizer import Optimizer
 from .run_folder import METRICS, read_metrics, write_text
 from .runtime import Runtime
@@ -123,7 +124,7 @@ class TrainingLog:
         found, to_find, alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
         line: dict[str, Any] = {
             "step": step,
-            "epoch": epoch,
+            "epoch": epoch + 1,
             "rows": round(rows),
             "loss": (losses.sum() / counts.sum().clamp(min=1)).item() if size else found / max(to_find, 1),
             "losses": self._per_task(losses, counts),
@@ -137,7 +138,7 @@ class TrainingLog:
             "memory_mb": memory / ranks,
             "lr": self._experiment.training.learning_rate * optimizer.share,
             "sparse_lr": self._experiment.training.sparse_learning_rate * optimizer.share,
-            "gradient_norm": float(optimizer.gradient_norm),
+            "gradient_norm": defined(float(optimizer.gradient_norm)),
         }
         if self._runtime.is_main:
             with (self._run / METRICS).open("a") as file:
@@ -157,7 +158,8 @@ class TrainingLog:
     def _show(self, line: dict[str, Any], progress: float) -> None:
         assert self._writer is not None
         for name in ("loss", "alignment", "samples_per_s", "data_wait_share", "memory_mb", "lr", "gradient_norm"):
-            self._writer.add_scalar(name, line[name], line["step"])
+            if line[name] is not None:
+                self._writer.add_scalar(name, line[name], line["step"])
         for name, value in line["step_ms"].items():
             self._writer.add_scalar(f"step_ms/{name}", value, line["step"])
         if line["next_item"] is not None:
