@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .import_common import find_rows, new_folder, read_source, slices, write_events, write_table
+from .import_common import INTEGER, TEXT, find_rows, new_folder, read_source, slices, write_events, write_table
 
 HOME = "the 5-core Amazon Beauty interactions of CIKM2020-S3Rec with titles (interactions, items)"
-FILES = {"interactions": ["user_id", "item_id", "position"], "items": ["item_id", "title", "attribute_ids"]}
+FILES = {
+    "interactions": {"user_id": INTEGER, "item_id": INTEGER, "position": INTEGER},
+    "items": {"item_id": INTEGER, "title": TEXT, "attribute_ids": pa.list_(INTEGER)},
+}
+NULLS = {"title"}
 LENGTH = 50  # past items of a row, the newest ones
 HELD_OUT = {"train": 3, "validation": 2, "test": 1}
 """Split -> which of a user's items is to be found, counted from the last."""
@@ -33,7 +37,7 @@ def import_amazon_beauty(src: Path, out: Path, seed: int = 2026) -> Path:
     """
     src, out = Path(src), Path(out)
     with new_folder(out) as folder:
-        source = read_source(src, FILES, HOME)
+        source = read_source(src, FILES, NULLS, HOME)
         events = source["interactions"].sort_by([("user_id", "ascending"), ("position", "ascending")])
         find_rows(
             events["item_id"], source["items"]["item_id"], f"{src / 'interactions.parquet'}: column 'item_id'", HOME

@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 from .experiment import SPLITS
 from .import_common import (
     HISTORY_LENGTH,
+    INTEGER,
     NONE,
+    TEXT,
     Pools,
     as_lists,
     encode,
@@ -23,11 +25,12 @@ from .import_common import (
 
 HOME = "the Cell Phones search benchmark of Amazon-Product-Search-Datasets (search_train, search_test, items, queries)"
 FILES = {
-    "search_train": ["user_id", "query_id", "asin"],
-    "search_test": ["user_id", "asin"],
-    "queries": ["query_id", "query"],
-    "items": ["asin", "brand", "categories"],
+    "search_train": {"user_id": TEXT, "query_id": INTEGER, "asin": TEXT},
+    "search_test": {"user_id": TEXT, "asin": TEXT},
+    "queries": {"query_id": INTEGER, "query": TEXT},
+    "items": {"asin": TEXT, "brand": TEXT, "categories": pa.list_(TEXT)},
 }
+NULLS = {"brand"}
 COLD_ITEMS = 0.05  # share of the items kept out of training
 HARD = {"search": 2, "recommendation": 0}  # negatives from items bought under the same query
 EASY = {"search": 2, "recommendation": 4}  # negatives from all items
@@ -66,7 +69,7 @@ def import_amazon_search(src: Path, out: Path, seed: int = 2026) -> Path:
     """
     src, out = Path(src), Path(out)
     with new_folder(out) as folder:
-        source = read_source(src, FILES, HOME)
+        source = read_source(src, FILES, NULLS, HOME)
         rng = np.random.default_rng(seed)
         bought, items, queries = source["search_train"], source["items"], source["queries"]
         user, users = encode(bought["user_id"])

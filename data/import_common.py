@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,21 +17,26 @@ from .parquet_size import READ_ERRORS
 HISTORY_LENGTH = 30
 ROW_GROUP_ROWS = 8192
 NONE = -1  # where no negative was found
+INTEGER, NUMBER, TEXT, TIME = pa.int64(), pa.float64(), pa.string(), pa.timestamp("us")
 
 
-def read_source(src: Path, files: Mapping[str, Sequence[str]], home: str) -> dict[str, pa.Table]:
+def read_source(
+    src: Path, files: Mapping[str, Mapping[str, pa.DataType]], nulls: Container[str], home: str
+) -> dict[str, pa.Table]:
     """Read the columns an importer needs from the Parquet files of its source.
 
     Args:
         src: folder with the files.
-        files: file name without ``.parquet`` -> columns.
+        files: file name without ``.parquet`` -> column -> its type.
+        nulls: columns that may have no value in some rows.
         home: what the source is and where it comes from, for messages.
 
     Returns:
-        File name -> table with exactly those columns, in that order.
+        File name -> table with exactly those columns, in that order and of these types.
 
     Raises:
-        UserError: the folder, a file or a column is missing, a file is not Parquet, or it has no row.
+        UserError: the folder, a file or a column is missing, a file is not Parquet, it has no row, or a column holds what its
+            type cannot, or nothing where there must be something.
     """
     if not src.is_dir():
         raise UserError(src, "no such folder", f"Give the folder that holds {home}.")
@@ -49,12 +54,35 @@ def read_source(src: Path, files: Mapping[str, Sequence[str]], home: str) -> dic
                         "is missing",
                         f"{nearest(column, held)} The source must be {home}, column for column.",
                     )
-            tables[name] = pq.read_table(path, columns=list(columns)).select(list(columns)).combine_chunks()
+                if held.count(column) > 1:
+                    raise UserError(f"{path}: column '{column}'", "is there twice", f"Write it again from {home}.")
+            table = pq.ParquetFile(path).read(list(columns)).select(list(columns)).combine_chunks()
         except READ_ERRORS as error:
             raise UserError(path, f"is not a Parquet file ({error})", f"Write it again from {home}.") from error
-        if tables[name].num_rows == 0:
+        if table.num_rows == 0:
             raise UserError(path, "has no row", f"Write it again from {home}.")
+        typed = {c: _typed(table[c], kind, c in nulls, f"{path}: column '{c}'", home) for c, kind in columns.items()}
+        tables[name] = pa.table(typed).combine_chunks()
     return tables
+
+
+def _typed(column: pa.ChunkedArray, kind: pa.DataType, nulls: bool, where: str, home: str) -> pa.ChunkedArray:
+    """A column as its type.
+
+    Raises:
+        UserError: at ``where``: it is not of that type, or has no value in a row that needs one.
+    """
+    remedy = f"The source must be {home}, column for column."
+    try:
+        typed = column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(where, f"is {column.type}, and cannot be read as {kind} ({said})", remedy) from error
+    missing = pc.is_null(typed, nan_is_null=True)
+    if pc.any(missing).as_py() and not nulls:
+        row = pc.index(missing, pa.scalar(True)).as_py()
+        raise UserError(f"{where}, row {row}", "has no value", remedy)
+    return typed
 
 
 @contextmanager

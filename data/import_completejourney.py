@@ -10,6 +10,10 @@ import pyarrow.compute as pc
 from .errors import UserError
 from .experiment import SPLITS
 from .import_common import (
+    INTEGER,
+    NUMBER,
+    TEXT,
+    TIME,
     Pools,
     as_lists,
     earlier,
@@ -28,22 +32,24 @@ from .import_completejourney_experiment import DOMAINS, FEATURES, experiment_yam
 
 HOME = "The Complete Journey 2.0 of 84.51° (R package completejourney), one Parquet file per table"
 FILES = {
-    "transactions": [
-        "household_id", "store_id", "product_id", "quantity", "sales_value",
-        "retail_disc", "coupon_match_disc", "week", "transaction_timestamp",
-    ],
-    "products": [
-        "product_id", "manufacturer_id", "department", "brand", "product_category", "product_type", "package_size",
-    ],
-    "promotions": ["product_id", "display_location", "mailer_location", "week"],
-    "campaigns": ["campaign_id", "household_id"],
-    "campaign_descriptions": ["campaign_id", "start_date", "end_date"],
-    "coupons": ["product_id", "campaign_id"],
-    "demographics": [
-        "household_id", "age", "income", "home_ownership", "marital_status",
-        "household_size", "household_comp", "kids_count",
-    ],
+    "transactions": {
+        "household_id": INTEGER, "store_id": INTEGER, "product_id": INTEGER, "quantity": INTEGER, "sales_value": NUMBER,
+        "retail_disc": NUMBER, "coupon_match_disc": NUMBER, "week": INTEGER, "transaction_timestamp": TIME,
+    },
+    "products": {
+        "product_id": INTEGER, "manufacturer_id": INTEGER, "department": TEXT, "brand": TEXT, "product_category": TEXT,
+        "product_type": TEXT, "package_size": TEXT,
+    },
+    "promotions": {"product_id": INTEGER, "display_location": TEXT, "mailer_location": TEXT, "week": INTEGER},
+    "campaigns": {"campaign_id": INTEGER, "household_id": INTEGER},
+    "campaign_descriptions": {"campaign_id": INTEGER, "start_date": TIME, "end_date": TIME},
+    "coupons": {"product_id": INTEGER, "campaign_id": INTEGER},
+    "demographics": {
+        "household_id": INTEGER, "age": TEXT, "income": TEXT, "home_ownership": TEXT, "marital_status": TEXT,
+        "household_size": TEXT, "household_comp": TEXT, "kids_count": TEXT,
+    },
 }  # fmt: skip
+NULLS = {column for columns in FILES.values() for column, kind in columns.items() if kind == TEXT} - {"department"}
 
 NEGATIVES = 4
 DAY = 86_400_000_000  # microseconds
@@ -114,7 +120,7 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
     """
     src, out = Path(src), Path(out)
     with new_folder(out) as folder:
-        source = read_source(src, FILES, HOME)
+        source = read_source(src, FILES, NULLS, HOME)
         products = source["products"]
         ids = [source[name]["household_id"].combine_chunks() for name in ("transactions", "demographics")]
         households = pc.unique(pa.concat_arrays(ids))

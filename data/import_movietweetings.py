@@ -8,6 +8,9 @@ import pyarrow.compute as pc
 
 from .experiment import SPLITS
 from .import_common import (
+    INTEGER,
+    TEXT,
+    TIME,
     earlier,
     encode,
     find_rows,
@@ -22,9 +25,10 @@ from .import_common import (
 
 HOME = "the MovieTweetings 100K snapshot (movies.parquet and ratings.parquet)"
 FILES = {
-    "ratings": ["user_id", "movie_id", "rating", "timestamp"],
-    "movies": ["movie_id", "title", "genres", "year"],
+    "ratings": {"user_id": INTEGER, "movie_id": INTEGER, "rating": INTEGER, "timestamp": TIME},
+    "movies": {"movie_id": INTEGER, "title": TEXT, "genres": TEXT, "year": INTEGER},
 }
+NULLS = {"genres"}
 LIKED = 8  # of 10; about half of the ratings
 NEW_SINCE = 2012  # in the cinemas, or just out of them, when the tweets were written
 
@@ -52,7 +56,7 @@ def import_movietweetings(src: Path, out: Path, seed: int = 2026) -> Path:
     """
     src, out = Path(src), Path(out)
     with new_folder(out) as folder:
-        source = read_source(src, FILES, HOME)
+        source = read_source(src, FILES, NULLS, HOME)
         write_table(folder / "catalogs" / "movies.parquet", _catalog(source["movies"]))
         events, year = _events(source["ratings"].sort_by("timestamp"), source["movies"], src)
         splits = temporal_splits(events["timestamp"].cast(pa.int64()).to_numpy())

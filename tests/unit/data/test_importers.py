@@ -114,6 +114,39 @@ def test_wrong_sources_are_refused(made, name, tmp_path):
         IMPORTERS[name](source, out)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda column: pa.array([f"u{value}" for value in column.to_pylist()]),
+            "is string, and cannot be read as int64",
+        ),
+        (lambda column: pa.array([None, *column.to_pylist()[1:]]), "row 0: has no value"),
+        (lambda column: pa.array([0.5, *column.to_pylist()[1:]]), "cannot be read"),
+    ],
+)
+def test_a_column_of_a_source_holds_what_its_type_can(made, tmp_path, change, told):
+    source, _, _ = made["movietweetings"]
+    table = pq.read_table(source / "ratings.parquet")
+    pq.write_table(pq.read_table(source / "movies.parquet"), tmp_path / "movies.parquet")
+    pq.write_table(table.set_column(0, "user_id", change(table["user_id"])), tmp_path / "ratings.parquet")
+    with pytest.raises(UserError, match=f"ratings.parquet: column 'user_id'.*{told}"):
+        IMPORTERS["movietweetings"](tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.uint64(), pa.float64(), pa.decimal128(20, 2)])
+def test_a_column_of_a_source_may_be_of_a_type_that_says_the_same(made, tmp_path, kind):
+    source, out, _ = made["movietweetings"]
+    for name in ("ratings", "movies"):
+        table = pq.read_table(source / f"{name}.parquet")
+        pq.write_table(
+            table.set_column(0, table.column_names[0], table.column(0).cast(kind)), tmp_path / f"{name}.parquet"
+        )
+    IMPORTERS["movietweetings"](tmp_path, tmp_path / "out")
+    for file in out.rglob("*.parquet"):
+        assert pq.read_table(file).equals(pq.read_table(tmp_path / "out" / file.relative_to(out)))
+
+
 def test_of_each_users_items_the_last_two_are_held_out_and_the_rest_is_one_row(made):
     source, _, rows = made["amazon_beauty"]
     items = {}
