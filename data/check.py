@@ -24,7 +24,7 @@ _CHECKED_AT_A_TIME = 8  # files
 def check_events(
     experiment: Experiment, splits: Sequence[str] = SPLITS, values: bool = True
 ) -> dict[str, dict[str, EventFiles]]:
-    """Checks the files, columns, types, labels and vectors of every domain.
+    """Checks the files, columns, types, labels and vectors of every domain, and the columns of the catalogs.
 
     Args:
         experiment: whose events they are.
@@ -36,7 +36,7 @@ def check_events(
 
     Raises:
         UserError: a glob without a file, an unreadable file, a missing or mistyped column, a domain without
-            training rows, or a label outside {0, 1}.
+            training rows, a label outside {0, 1}, or ids of one entity that are integers here and strings there.
     """
     events: dict[str, dict[str, EventFiles]] = {}
     policy = experiment.bad_data
