@@ -16,8 +16,9 @@ from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..data.vocabulary import KeyIndex
 from .finite import usable
+from .products import NEVER, Products
 from .runtime import Runtime
-from .search import CELLS, NEVER
+from .search import CELLS
 
 CUTOFFS = (5, 10, 20)
 
@@ -72,10 +73,11 @@ class Retriever:
         self.vectors[~fine] = 0
         self.unknown = (self.vectors == 0).all(1)
         self._index = KeyIndex(self.items.keys)
+        self._products = Products(self.vectors, self.unknown)
 
     def scores(self, users: Tensor) -> Tensor:
         """``[B, C]`` for user vectors ``[B, D]``; minus infinity for items that nothing is known of."""
-        return (users @ self.vectors.T).masked_fill_(self.unknown, NEVER)
+        return self._products.of(users, self._products.of_shared(users))
 
     def place_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` position among all items of each key; -1 for one that is not among them."""

@@ -55,6 +55,47 @@ def test_blocks_find_what_one_sort_finds(items, users, k, cells, seed):
     assert all(len(set(row.tolist())) == len(row) for row in at)
 
 
+def tied(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Items of which many are equal to the bit, at places far apart, and users; one of them knows nothing."""
+    g = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(9, 8, generator=g)[torch.randint(0, 9, (70,), generator=g)]
+    vectors[::7] = torch.randn(10, 8, generator=g)
+    users = torch.randn(6, 8, generator=g)
+    users[3] = 0
+    return vectors, users, torch.rand(70, generator=g) < 0.1
+
+
+@pytest.mark.parametrize("cells", [7, 40, 1 << 24])
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_items_come_in_their_order_whatever_the_batch(monkeypatch, cells, seed):
+    monkeypatch.setattr(search, "CELLS", cells)
+    vectors, users, hidden = tied(seed)
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    once = torch.unique(vectors, dim=0, return_inverse=True)[1]
+    for k in (1, 5, 20, 100):
+        together = Exact(vectors, hidden).best(users, k, (none[0], none[1]))
+        for number, user in enumerate(users):
+            # Of equal items the one with the lowest place is first, and not one of them that is shown is passed over.
+            score = {one: float((user.double() * vectors[once == one][0].double()).sum()) for one in once.tolist()}
+            shown = [place for place in range(70) if not hidden[place]]
+            right = sorted(shown, key=lambda place: (-score[int(once[place])], place))[:k]
+            alone = Exact(vectors, hidden).best(user[None], k, (none[0], none[1]))
+            for top, at in ((together[0][number], together[1][number]), (alone[0][0], alone[1][0])):
+                assert at[top > -torch.inf].tolist() == right
+
+
+def test_equal_items_that_faiss_finds_come_in_their_order():
+    pytest.importorskip("faiss")
+    vectors, users, hidden = tied(0)
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    wanted = Exact(vectors, hidden).best(users, 80, (none[0], none[1]))
+    for part in (slice(None), slice(0, 1)):
+        top, at = Approximate(vectors, hidden).best(users[part], 80, (none[0], none[1]))
+        there = int((~hidden).sum())
+        assert at[:, :there].tolist() == wanted[1][part, :there].tolist()
+        torch.testing.assert_close(top[:, :there], wanted[0][part, :there])
+
+
 def test_faiss_finds_nearly_all_and_nothing_hidden_or_gone():
     pytest.importorskip("faiss")
     vectors, users, hidden, gone = made_up(5000, 50)
