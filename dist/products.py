@@ -7,6 +7,7 @@ from torch import Tensor
 from ..data.ids import mix
 
 NEVER = float("-inf")
+_HASHED = 8192  # vectors at a time
 
 
 class Products:
@@ -61,21 +62,26 @@ class Products:
 def _keys(vectors: Tensor) -> np.ndarray:
     """``[C]`` uint64, a multilinear hash (Lemire and Kaser, 2014) of the bits of each vector."""
     bits = (vectors + 0.0).cpu().numpy().view(np.uint32)  # minus zero is zero
-    keys = np.zeros(len(bits), np.uint64)
-    for column, multiplier in zip(bits.T, mix(np.arange(bits.shape[1])) | np.uint64(1), strict=True):
-        keys += (column.astype(np.uint64) + np.uint64(1)) * multiplier
-    return mix(keys)
+    multipliers = mix(np.arange(bits.shape[1])) | np.uint64(1)
+    parts = [
+        (bits[start : start + _HASHED].astype(np.uint64) + np.uint64(1)) @ multipliers
+        for start in range(0, len(bits), _HASHED)
+    ]
+    return mix(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
 def best_of(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The best of each row of ``[B, C]`` and where they are, ``[B, min(k, C)]`` each: by score, and equal ones by place."""
     k = min(k, scores.shape[1])
-    top, at = scores.topk(k, 1)
-    least = top[:, -1:]
-    # Where more items than there are places left share the least score, topk takes any of them.
-    many = ((scores >= least).sum(1) > k) & (least[:, 0] > NEVER)
+    top, at = scores.topk(min(k + 1, scores.shape[1]), 1)
+    tied = (top[:, 1:] == top[:, :-1]) & (top[:, 1:] > NEVER)
+    # Where the first item that has no place scores as the last one that has, topk may have taken any of their equals.
+    many = tied[:, k - 1] if tied.shape[1] == k else torch.zeros_like(top[:, 0], dtype=torch.bool)
+    top, at = top[:, :k], at[:, :k]
+    if not tied.any():
+        return top, at
     if many.any():
-        of_many, least = scores[many], least[many]
+        of_many, least = scores[many], top[many][:, -1:]
         above, equal = of_many > least, of_many == least
         first = equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True))
         at[many] = (above | first).nonzero()[:, 1].view(-1, k)
