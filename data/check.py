@@ -14,6 +14,7 @@ from .columns import ColumnNeed, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
 from .parquet import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
+from .parquet_size import check_footer
 from .values import bad_labels, bad_probabilities, vector_rows
 
 # Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
@@ -68,6 +69,7 @@ def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:
     """Labels, and the true probabilities of simulations."""
     for file in files.files:
         metadata = open_parquet(file).metadata
+        check_footer(metadata, file)
         schema = open_parquet(file).schema_arrow
         position = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
         for group in range(metadata.num_row_groups):

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from . import storage
 from .errors import UserError
 from .file_systems import Location
+from .parquet_footer import values_of_chunks
 
 READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError)
 """What reading a damaged Parquet file raises."""
@@ -46,30 +47,50 @@ def check_size(
 
 
 def _bytes_of(file: pq.ParquetFile, group: int, columns: Sequence[str], where: Location, at_once: int | None) -> float:
-    metadata = file.metadata.row_group(group)
-    rows, wanted, total = metadata.num_rows, set(columns), 0
+    metadata, schema = file.metadata.row_group(group), file.schema
+    rows, stored, wanted, total = metadata.num_rows, metadata.total_byte_size, set(columns), 0.0
     share = 1.0 if at_once is None else min(1.0, at_once / max(rows, 1))
-    for position in range(metadata.num_columns):
-        chunk = metadata.column(position)
-        name = next((name for name in wanted if f"{chunk.path_in_schema}.".startswith(f"{name}.")), None)
+    for position in range(len(schema)):
+        column = schema.column(position)
+        name = next((name for name in wanted if f"{column.path}.".startswith(f"{name}.")), None)
         if name is None:
             continue
-        values, stored = chunk.num_values, chunk.total_uncompressed_size
+        nested, values = column.max_repetition_level > 0, rows
+        if nested:
+            try:
+                values = values_of_chunks(file.metadata)[group][position]
+            except (ValueError, LookupError) as error:
+                raise _damaged(where, group) from error
         if min(rows, values, stored) < 0:
-            raise UserError(f"{where}: row group {group}", "has a damaged footer", "Write the file again.")
-        nested = name != chunk.path_in_schema
-        if chunk.physical_type == _TEXT:
-            size = stored + 4 * values
+            raise _damaged(where, group)
+        if column.physical_type == _TEXT:
+            size = 4 * values
             if values * stored > MOST_BYTES:  # a long text of the dictionary may be in every row
-                size += values * _longest(where, group, chunk.path_in_schema, name)
+                size += values * _longest(where, group, column.path, name)
         else:
-            width = _WIDTHS.get(chunk.physical_type) or file.metadata.schema.column(position).length
+            width = _WIDTHS.get(column.physical_type) or column.length
             size = width * values
             if nested:
                 size = max(size, rows * _fixed(file.schema_arrow.field(name).type) * width)
         # Pages are unpacked one after another, and all of a nested column may be in one row.
         total += (size if nested else size * share) + 4 * rows * share
     return total
+
+
+def check_footer(metadata: pq.FileMetaData, where: Location) -> None:
+    """Makes sure that pyarrow can be asked for the column chunks of a footer.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        values_of_chunks(metadata)
+    except ValueError as error:
+        raise UserError(where, "has a damaged footer", "Write the file again.") from error
+
+
+def _damaged(where: Location, group: int) -> UserError:
+    return UserError(f"{where}: row group {group}", "has a damaged footer", "Write the file again.")
 
 
 def _fixed(kind: pa.DataType) -> int:
