@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,16 +10,16 @@ import pyarrow as pa
 
 from . import storage
 from .column_types import ANYTHING, id_family, plain_type
-from .columns import ColumnNeed, SchemaCheck, catalog_needs
+from .columns import ColumnNeed, IdTypes, SchemaCheck, catalog_needs
 from .errors import UserError, one_line
-from .experiment import EntityConfig
+from .experiment import EntityConfig, Experiment
 from .file_systems import told, trouble
 from .globs import expand_glob, nothing_matches
 from .parquet_size import READ_ERRORS
 
 
 def check_catalog(
-    entity_name: str, entity: EntityConfig, columns: Sequence[str] | None = None
+    entity_name: str, entity: EntityConfig, columns: Sequence[str] | None = None, types: IdTypes | None = None
 ) -> list[tuple[str, pa.Schema]]:
     """Checks the columns of all files of an entity's catalog by their footers.
 
@@ -27,6 +27,7 @@ def check_catalog(
         entity_name: name of the entity, for messages.
         entity: its config; ``entity.catalog`` must be set.
         columns: to look at besides the key; None for all that the entity needs.
+        types: of ids, as far as they are known; what the catalog says is added.
 
     Returns:
         The files in order, at least one, and their schemas.
@@ -41,7 +42,7 @@ def check_catalog(
         needs = [need for need in needs if need.name in {entity.catalog.key, *columns}]
         others = set(columns) - {need.name for need in needs}
         needs += [ColumnNeed(name, ANYTHING, f"entities.{entity_name}.catalog") for name in sorted(others)]
-    check = SchemaCheck(needs)
+    check = SchemaCheck(needs, {} if types is None else types)
     found = []
     for file in _files(entity_name, entity.catalog.path):
         try:
@@ -55,6 +56,33 @@ def check_catalog(
     with mixing(entity.catalog.path):
         pa.unify_schemas([pa.schema(of_file) for of_file in kinds], promote_options="permissive")
     return found
+
+
+def known_id_types(experiment: Experiment, held: Mapping[str, str]) -> IdTypes:
+    """What ids are, by a run and by the catalogs, whose columns are checked.
+
+    Args:
+        experiment: whose catalogs they are.
+        held: embedding table -> what its ids are in the run; empty without one.
+
+    Raises:
+        UserError: as `check_catalog`; or a catalog's ids are not what they are in the run, or in another catalog.
+    """
+    types = {table: (family, "the run") for table, family in held.items()}
+    for name, entity in experiment.entities.present().items():
+        if entity.catalog is not None:
+            check_catalog(name, entity, types=types)
+    return types
+
+
+def catalog_key_type(entity_name: str, entity: EntityConfig) -> pa.DataType:
+    """The plain type that holds the keys of all files of a catalog: their own, where they have one."""
+    assert entity.catalog is not None
+    key = entity.catalog.key
+    schemas = [schema for _, schema in check_catalog(entity_name, entity, [])]
+    return pa.unify_schemas(
+        [pa.schema([(key, plain_type(schema.field(key).type))]) for schema in schemas], promote_options="permissive"
+    )[0].type
 
 
 def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:

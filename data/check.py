@@ -1,15 +1,16 @@
 """Everything about the data that can be known to be wrong before any work starts."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
-from .catalog_files import check_catalog
-from .column_types import LABEL, PROBABILITY, VECTOR, id_family, one_array
+from .catalog_files import known_id_types
+from .column_types import LABEL, PROBABILITY, VECTOR, one_array
 from .columns import ColumnNeed, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
@@ -23,7 +24,10 @@ _CHECKED_AT_A_TIME = 8  # files
 
 
 def check_events(
-    experiment: Experiment, splits: Sequence[str] = SPLITS, values: bool = True
+    experiment: Experiment,
+    splits: Sequence[str] = SPLITS,
+    values: bool = True,
+    held: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, EventFiles]]:
     """Checks the files, columns, types, labels and vectors of every domain, and the columns of the catalogs.
 
@@ -31,6 +35,7 @@ def check_events(
         experiment: whose events they are.
         splits: which of them.
         values: whether labels and vectors are looked at too, which takes time.
+        held: embedding table -> what its ids are, of the run that reads the events; `Statistics.id_types`.
 
     Returns:
         domain -> split -> its files, for the splits the domain has.
@@ -41,7 +46,7 @@ def check_events(
     """
     events: dict[str, dict[str, EventFiles]] = {}
     policy = experiment.bad_data
-    id_types = _catalog_id_types(experiment)
+    types = known_id_types(experiment, held)
     for name, domain in experiment.domains.items():
         events[name] = {}
         needs = needed_columns(experiment, name)
@@ -50,7 +55,7 @@ def check_events(
             if pattern is None:
                 continue
             field = f"domains.{name}.events.{split}"
-            files = check_columns(list_events(pattern, field, policy), needs, policy)
+            files = check_columns(list_events(pattern, field, policy), needs, policy, types)
             if split == "train" and files.rows == 0:
                 raise UserError(
                     field,
@@ -61,8 +66,15 @@ def check_events(
                 _check_labels(files, [need for need in needs if need.holds in (LABEL, PROBABILITY)])
                 _check_vectors(files, [need for need in needs if need.holds == VECTOR])
             events[name][split] = files
-        _check_id_types(experiment, events[name], id_types, name)
     return events
+
+
+def id_types(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[str, str]:
+    """Embedding table -> ``string`` or ``integer``, what its ids are in training events and catalogs; not where all are null."""
+    types = known_id_types(experiment, {})
+    for name, files in train.items():
+        check_columns(files, needed_columns(experiment, name, with_labels=False), experiment.bad_data, types)
+    return {table: family for table, (family, _) in types.items()}
 
 
 def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:
@@ -107,38 +119,3 @@ def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
         with_rows = (file for file, groups in zip(files.files, files.group_rows, strict=True) if groups)
         for _ in pool.map(check, with_rows):  # in order: of several mistakes the first is told
             pass
-
-
-def _catalog_id_types(experiment: Experiment) -> dict[str, tuple[str, str]]:
-    """Entity -> what its catalog's keys are, and the file that says so; checks the catalogs' columns."""
-    found = {}
-    for name, entity in experiment.entities.present().items():
-        if entity.catalog is None:
-            continue
-        for file, schema in check_catalog(name, entity):
-            if (family := id_family(schema.field(entity.catalog.key).type)) is not None:
-                found.setdefault(name, (family, file))
-    return found
-
-
-def _check_id_types(
-    experiment: Experiment, splits: dict[str, EventFiles], seen: dict[str, tuple[str, str]], domain: str
-) -> None:
-    """An entity's ids must be of one type in every domain, its catalog and the history: 7 and '7' would be two ids."""
-    entities, recommends = experiment.entities, experiment.domains[domain].kind == "recommendation"
-    columns = [(n, e.id) for n, e in entities.present().items() if not (n == "query" and recommends)]
-    if entities.user.history is not None:
-        columns.append(("item", entities.user.history.column))
-    for name, column in columns:
-        for files in splits.values():
-            for file in files.files:
-                if (family := id_family(open_parquet(file).schema_arrow.field(column).type)) is None:
-                    continue
-                first, where = seen.setdefault(name, (family, file))
-                if first != family:
-                    raise UserError(
-                        f"{file}: column '{column}'",
-                        f"holds {family} ids, but {where} holds {first} ids for the same entity",
-                        f"Write one type for entities.{name} in all events and its catalog (here: domain '{domain}').",
-                    )
-                break  # those after it agree with it

@@ -25,6 +25,19 @@ from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, H
 
 HISTORY_FIELD = "entities.user.history"
 
+IdTypes = dict[str, tuple[str, str]]
+"""Embedding table -> ``string`` or ``integer``, what its ids are, and the first file, or run, that says so."""
+
+
+def id_key(entity: str) -> str:
+    """Name of an entity's id, as key of the batch and as embedding table."""
+    return f"id_{entity}"
+
+
+def feature_key(feature: str) -> str:
+    """Name of a sparse feature, as key of the batch and as embedding table."""
+    return f"feature_{feature}"
+
 
 @dataclass(frozen=True)
 class ColumnNeed:
@@ -37,6 +50,7 @@ class ColumnNeed:
         size: of a vector.
         above: a number must be larger than this; None where any finite one will do.
         optional: whether a file may lack it.
+        table: of ids, the embedding table that they have rows in; empty for others.
     """
 
     name: str
@@ -45,6 +59,7 @@ class ColumnNeed:
     size: int = 0
     above: float | None = None
     optional: bool = False
+    table: str = ""
 
 
 def comes_from_catalog(entity: EntityConfig, feature: FeatureConfig) -> bool:
@@ -62,7 +77,8 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
     for entity_name, entity in experiment.entities.present().items():
         if entity_name == "query" and domain.kind == "recommendation":
             continue
-        needs.append(ColumnNeed(entity.id, SCALAR_ID, f"entities.{entity_name}.id"))
+        field = f"entities.{entity_name}.id"
+        needs.append(ColumnNeed(entity.id, SCALAR_ID, field, table=id_key(entity_name)))
         if entity.text_vector is not None:
             field = f"entities.{entity_name}.text_vector"
             needs.append(ColumnNeed(entity.text_vector.column, VECTOR, field, entity.text_vector.size))
@@ -81,7 +97,7 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
 
 def history_needs(experiment: Experiment, history: HistoryConfig) -> list[ColumnNeed]:
     """The columns of the past: its items, and their domains and times where the model looks at them."""
-    needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD)]
+    needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD, table=id_key("item"))]
     if experiment.model.past and history.domains is not None:
         needs.append(ColumnNeed(history.domains, LIST_NAME, f"{HISTORY_FIELD}.domains"))
     if experiment.model.history.time_bias and history.times is not None:
@@ -105,13 +121,14 @@ def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
 def feature_need(name: str, feature: FeatureConfig, field: str) -> ColumnNeed:
     """What the column of a feature must hold; ``field`` is where the experiment describes it."""
     holds = {"categorical": SCALAR_ID, "list": LIST_ID, "dense": NUMBER, "vector": VECTOR}[feature.kind]
-    return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0, feature.above)
+    table = feature_key(name) if holds in (SCALAR_ID, LIST_ID) else ""
+    return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0, feature.above, table=table)
 
 
 def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
     """What the catalog of entity ``name`` must have: its key, the features that come from it, and what its texts are made of."""
     assert entity.catalog is not None
-    needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key")]
+    needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key", table=id_key(name))]
     for feature_name, feature in entity.features.items():
         if comes_from_catalog(entity, feature):
             needs.append(feature_need(feature_name, feature, f"entities.{name}.features.{feature_name}"))
@@ -121,11 +138,9 @@ def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
 class SchemaCheck:
     """Checks the schemas of some files one after another: what is needed is there once, in types that serve and agree."""
 
-    def __init__(self, needs: Sequence[ColumnNeed]):
-        self._needs = needs
-        self._families: dict[
-            str, tuple[str, str]
-        ] = {}  # column -> strings or integers, and the first file that says so
+    def __init__(self, needs: Sequence[ColumnNeed], types: IdTypes):
+        """Args: what is needed; the types of ids known so far, to which is added what the files say."""
+        self._needs, self._types = needs, types
 
     def check(self, file: str, schema: pa.Schema) -> None:
         """Raises a UserError that names the file, the column and the field of the experiment that asks for it."""
@@ -148,10 +163,11 @@ class SchemaCheck:
             raise UserError(where, what, "Cast the column when writing the file, or point the field at another one.")
         if need.holds not in (SCALAR_ID, LIST_ID) or (family := id_family(kind)) is None:
             return
-        other, other_file = self._families.setdefault(need.name, (family, file))
+        # A list column's ids have no table: they agree with themselves.
+        other, other_file = self._types.setdefault(need.table or need.name, (family, file))
         if other != family:
             raise UserError(
                 where,
-                f"holds {family} ids, but {other_file} holds {other} ids",
-                "Write one type: the integer 7 and the string '7' are different ids.",
+                f"holds {family} ids, but {other_file} holds {other} ids for the same column or entity",
+                f"Write one type for {need.field}: the integer 7 and the string '7' are different ids.",
             )

@@ -1,5 +1,6 @@
 """JSON documents of runs and stores, read as what they are meant to hold: whatever else is there is told in one line."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,8 @@ def parse_document(content: bytes, where: str | Path, shape: Any, remedy: str) -
     except (ValueError, RecursionError) as error:
         what = f"not valid JSON: {error}"
     raise UserError(where, what, remedy)
+
+
+def sum_of(plain: dict[str, Any]) -> str:
+    """SHA-256 of JSON values, however they are laid out in a file."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

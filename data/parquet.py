@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from . import storage
 from .column_types import plain_table
-from .columns import ColumnNeed, SchemaCheck
+from .columns import ColumnNeed, IdTypes, SchemaCheck
 from .errors import UserError, one_line
 from .file_systems import StorageError, is_uri, trouble
 from .globs import expand_glob, nothing_matches
@@ -145,8 +145,16 @@ def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
     return EventFiles(tuple(files), tuple(groups)).without(wrong, policy)
 
 
-def check_columns(events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDataConfig) -> EventFiles:
+def check_columns(
+    events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDataConfig, types: IdTypes | None = None
+) -> EventFiles:
     """Checks that every file has the columns needed, in types that agree between the files.
+
+    Args:
+        events: the files.
+        needs: what they must have.
+        policy: for bad data.
+        types: of ids, as far as they are known; what the files say is added.
 
     Returns:
         The files; under ``skip``, those without that are set aside.
@@ -154,7 +162,7 @@ def check_columns(events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDa
     Raises:
         UserError: naming the file, the column and the field of the experiment that asks for it.
     """
-    check = SchemaCheck(needs)
+    check = SchemaCheck(needs, {} if types is None else types)
     wrong: dict[str, UserError] = {}
     for file in events.files:
         try:

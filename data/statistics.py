@@ -1,11 +1,10 @@
 """The counting pass: one reading of the training events gives vocabularies, counts, means and deviations."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +12,10 @@ from pydantic import Field
 
 from .bad_data import BadValue, Skipped, read_events, refuse_beside, rows_of
 from .catalog import read_catalog_features
+from .check import id_types
 from .column_types import VECTOR
 from .columns import comes_from_catalog, needed_columns
-from .documents import Shape, read_document
+from .documents import Shape, read_document, sum_of
 from .errors import UserError
 from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import id_keys
@@ -43,12 +43,8 @@ class _Document(Shape):
     text_sizes: dict[str, Annotated[int, Field(ge=1)]]
     skipped: dict[str, _Count]
     profiles: dict[str, list[float]]
+    id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
-
-
-def _sum_of(plain: dict[str, Any]) -> str:
-    """SHA-256 of JSON values, however they are laid out in a file."""
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
@@ -63,6 +59,7 @@ class Statistics:
         text_sizes: entity -> width of its text vectors.
         skipped: bad rows of training.
         profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
+        id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
     """
 
     tables: dict[str, Table]
@@ -72,6 +69,7 @@ class Statistics:
     text_sizes: dict[str, int] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=Skipped)
     profiles: dict[str, list[float]] = field(default_factory=dict)
+    id_types: dict[str, str] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -93,7 +91,9 @@ class Statistics:
                     "Give it the same `encoding` and `buckets`.",
                 )
             tables[name] = table.extended(new.tables[name])  # type: ignore[arg-type]
-        return replace(new, tables=tables, dense=new.dense | {n: m for n, m in self.dense.items() if n in new.dense})
+        dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
+        types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
+        return replace(new, tables=tables, dense=dense, id_types=types)
 
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
@@ -113,10 +113,11 @@ class Statistics:
             "text_sizes": self.text_sizes,
             "skipped": self.skipped.rows,
             "profiles": self.profiles,
+            "id_types": self.id_types,
         }
         self.skipped.save(folder / SKIPPED)
         sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
-        plain["sha256"] = sums | {STATISTICS: _sum_of(plain)}
+        plain["sha256"] = sums | {STATISTICS: sum_of(plain)}
         (folder / STATISTICS).write_text(json.dumps(plain, indent=1))
 
     @classmethod
@@ -130,7 +131,7 @@ class Statistics:
         if plain is None:
             raise UserError(folder / STATISTICS, "is missing", REMEDY)
         sums = plain.pop("sha256", {})  # runs of older versions have none
-        if sums and sums.get(STATISTICS) != _sum_of(plain):
+        if sums and sums.get(STATISTICS) != sum_of(plain):
             raise UserError(folder / STATISTICS, "is damaged: it is not what was written", REMEDY)
         for name in sums.keys() - {STATISTICS}:
             if sha256_of_file(folder / name) != sums[name]:
@@ -139,7 +140,8 @@ class Statistics:
         tables = {name: read[kind](folder / f"{name}.parquet") for name, kind in plain["tables"].items()}
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
         skipped = Skipped(plain["skipped"])
-        return cls(tables, dense, plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
+        known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
+        return cls(tables, dense, *known, plain.get("id_types", {}))
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -231,7 +233,8 @@ def count(
     }
     rows = {name: files.rows for name, files in train.items()}
     dense = {name: _mean_deviation(s) for name, s in sums.items()}
-    return Statistics(tables, dense, labels, rows, sizes, skipped)
+    types = {table: family for table, family in id_types(experiment, train).items() if table in tables}
+    return Statistics(tables, dense, labels, rows, sizes, skipped, id_types=types)
 
 
 def _read_all(

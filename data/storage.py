@@ -91,7 +91,7 @@ def names(folder: Location) -> set[str]:
 
 def sizes(files: Sequence[str]) -> list[int]:
     """Bytes in each file; of those that were read before, object stores are not asked again."""
-    return [_handle(file, endpoint()).size() if is_uri(file) else os.path.getsize(file) for file in files]
+    return [handle(file, endpoint()).size() if is_uri(file) else os.path.getsize(file) for file in files]
 
 
 def modified(file: str) -> int:
@@ -119,11 +119,11 @@ def parquet_file(file: Location, **options: Any) -> pq.ParquetFile:
         file: its location.
         options: of pyarrow's ParquetFile.
     """
-    return pq.ParquetFile(_handle(str(file), endpoint()) if is_uri(file) else file, **options)
+    return pq.ParquetFile(handle(str(file), endpoint()) if is_uri(file) else file, **options)
 
 
 @lru_cache(maxsize=1024)
-def _handle(uri: str, _: str | None) -> pa.NativeFile:
+def handle(uri: str, _: str | None) -> pa.NativeFile:
     """Reading one has no state but the size, so a file is asked for that only once."""
     with told(uri):
         system, path = located(uri)

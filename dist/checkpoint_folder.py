@@ -1,6 +1,7 @@
 """Which checkpoints a run has, which is the best, and whether they are as they were written."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -110,6 +111,12 @@ def damaged(folder: Path, runtime: Runtime) -> Path | None:
     found = runtime.gather([n for n in mine if not same(n) and not (fetch_again(folder / n) and same(n))])
     names = runtime.on_main(lambda: sorted(name for part in found for name in part))
     return folder / names[0] if names else None
+
+
+def identity(checkpoint: Path) -> str:
+    """What tells a checkpoint from any other, also from one that another training wrote to the same place: a hash of the
+    checksums of its files."""
+    return hashlib.sha256(json.dumps(_sums(checkpoint), sort_keys=True).encode()).hexdigest()
 
 
 def _sums(folder: Path) -> dict[str, str] | None:

@@ -105,7 +105,7 @@ def evaluate(
     if not check:
         preload("foundrank.dist.evaluate", processes)
     from .checkpoint_folder import best
-    from .run_folder import open_experiment
+    from .run_folder import id_types_of, open_experiment
 
     folder = mirrored(run, "read")
     experiment = open_experiment(folder)
@@ -119,7 +119,11 @@ def evaluate(
     if check:
         from ..data.check import check_events
 
-        files = [splits[split] for splits in check_events(experiment, [split]).values() if split in splits]
+        files = [
+            splits[split]
+            for splits in check_events(experiment, [split], held=id_types_of(folder)).values()
+            if split in splits
+        ]
         return _passed([f"{sum(of_domain.rows for of_domain in files):,} rows of the {split} split"])
     if _spawned(processes):
         return
@@ -177,7 +181,7 @@ def score(
     policy = policy.model_copy(update={"policy": bad_data or policy.policy})
     job = ScoringJob(folder, source, out, domain, names(keep), policy, names(like))
     if not launched():
-        parts, aside = plan_parts(job)  # in this process first: a mistake is told once
+        parts, aside = plan_parts(job, False)  # in this process first: a mistake is told once
         tell_set_aside("score", aside)
         if check:
             return _passed([f"{len(parts):,} part(s) to score into {out}"])
@@ -224,7 +228,7 @@ def recommend(
 
     job = RecommendJob(mirrored(run, "read"), users, out, k, repeat, approximate)
     if not launched():
-        parts = plan_recommendations(job)  # in this process first: a mistake is told once
+        parts = plan_recommendations(job, False)  # in this process first: a mistake is told once
         if check:
             return _passed([f"{sum(part.rows for part in parts):,} users to recommend to, into {out}"])
     if _spawned(processes):

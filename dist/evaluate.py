@@ -45,7 +45,7 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     """
     experiment, statistics = open_run(run)
     splits = ("train", split)
-    events = runtime.on_main(lambda: check_events(experiment, splits))
+    events = runtime.on_main(lambda: check_events(experiment, splits, held=statistics.id_types))
     checkpoint = checked_best(run, runtime)
     encoder = EventEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)

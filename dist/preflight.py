@@ -21,7 +21,7 @@ from ..model.text_model import model_source
 from .footprint import footprint
 from .planning import Ranks
 from .prepare import check_optimizer
-from .pretrained import pretrained
+from .pretrained import held_id_types, pretrained
 from .run_folder import check_can_be_made, check_new_or_same, check_same_events, open_run
 
 _COUNTED_ROWS = 500_000
@@ -53,7 +53,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
         UserError: the first thing wrong.
     """
     check_optimizer(experiment.training, ranks.device)
-    events = check_events(experiment)
+    events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     before = pretrained(experiment) if experiment.init_from is not None else None
     if goes_on := check_new_or_same(run, experiment):

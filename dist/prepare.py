@@ -21,7 +21,7 @@ from ..data.settings import TrainingConfig
 from ..data.statistics import SKIPPED, Statistics, count
 from ..model.precision import has_bf16
 from .launch import prepared
-from .pretrained import pretrained
+from .pretrained import held_id_types, pretrained
 from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run, keep_format
 
 Events = dict[str, dict[str, EventFiles]]
@@ -36,7 +36,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
-    events = check_events(experiment, values=not prepared())
+    events = check_events(experiment, values=not prepared(), held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
         check_same_events(run, train)

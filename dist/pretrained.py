@@ -11,7 +11,7 @@ from ..data.mirror import mirrored
 from ..data.profiles import mixture
 from ..data.statistics import Statistics
 from .checkpoint_folder import best
-from .run_folder import differences, open_run
+from .run_folder import differences, fetch_run, id_types_of, open_run
 
 # What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
 _MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text", "next_item"}
@@ -64,3 +64,14 @@ def _meaning(experiment: Experiment) -> dict[str, Any]:
     del model["history"]["dropout"]
     text = {name: getattr(experiment.text, name) for name in _TEXT}
     return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
+
+
+def held_id_types(run: Path, experiment: Experiment) -> dict[str, str]:
+    """What ids must be where a training goes on in ``run``, or begins with another run.
+
+    Raises:
+        UserError: the run to begin with is none.
+    """
+    fetch_run(run)
+    held = id_types_of(run)
+    return held or (pretrained(experiment).statistics.id_types if experiment.init_from is not None else {})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.catalog import read_catalog
+from ..data.catalog_files import catalog_key_type, known_id_types
 from ..data.column_types import SCALAR_ID, is_string
 from ..data.columns import ColumnNeed, history_needs, needed_columns
 from ..data.encode import EventEncoder
@@ -17,20 +18,20 @@ from ..data.experiment import Experiment
 from ..data.file_systems import Location
 from ..data.globs import parquet_below
 from ..data.ids import id_keys
-from ..data.mirror import origin
+from ..data.layout import id_key
 from ..data.parquet import check_columns, iterate_group, list_events, open_parquet
 from ..data.plan import padded_rows
 from ..data.rows import Rows
 from ..data.settings import BadDataConfig
 from ..data.values import ragged_keys
 from ..data.vocabulary import KeyIndex
-from .checkpoint_folder import best
+from .checkpoint_folder import best, identity
 from .finite import usable
 from .retrieval import Retriever
-from .run_folder import open_experiment
+from .run_folder import id_types_of, open_experiment
 from .runtime import Runtime
 from .score import model_of
-from .score_plan import Part, check_names_apart, claimed_parts, succeed, unfinished, write_part
+from .score_plan import Part, check_names_apart, planned_parts, succeed, unfinished, write_part
 from .search import Approximate, Exact, Search, faiss_module, recall
 
 _ROWS = 1024  # users at a time
@@ -61,8 +62,8 @@ class RecommendJob:
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
 
 
-def plan_recommendations(job: RecommendJob) -> list[Part]:
-    """Checks the input, makes the output folder and names the parts.
+def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
+    """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
 
     Raises:
         UserError: no run, one without a next-item objective, no input, input that lacks a column, an output folder that
@@ -79,18 +80,17 @@ def plan_recommendations(job: RecommendJob) -> list[Part]:
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
         )
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
-    files = check_columns(files, _needs(experiment), job.policy)
-    if experiment.entities.item.catalog is None and is_string(_history_type(files.files[0], experiment)):
+    types = known_id_types(experiment, id_types_of(job.run))
+    files = check_columns(files, _needs(experiment), job.policy, types)
+    if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
         raise UserError(
             f"{job.run}: entities.item",
             "has ids that are strings and no catalog, so their names are not known any more",
             "Train with a catalog that has one row per item.",
         )
     check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
-    claimed = {"run": origin(job.run) or str(job.run.resolve()), "checkpoint": checkpoint.name}
-    return claimed_parts(
-        job.source, job.out, claimed | {"k": job.k, "repeat": job.repeat, "approximate": job.approximate}, files
-    )
+    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
+    return planned_parts(job.source, job.out, claimed, files, claims)
 
 
 def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
@@ -106,7 +106,7 @@ def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, i
     Raises:
         UserError: as `plan_recommendations`, or a damaged checkpoint.
     """
-    parts = runtime.on_main(lambda: plan_recommendations(job))
+    parts = runtime.on_main(lambda: plan_recommendations(job, True))
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.run, runtime)
     work = _Recommender(model, encoder, runtime, job)
@@ -138,21 +138,16 @@ class _Recommender:
         self._repeat = job.repeat or (objective is not None and objective.repeat)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = _needs(encoder.experiment)
-        self._ids: dict[pa.DataType, tuple[pa.Array, Search, Exact | None]] = {}
+        self._ids, self._search, self._exact = self._named()
         self.recall: float | None = None
         self.overflowed = 0
 
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part, a thousand users at a time."""
         names = [need.name for need in self._needs]
-        kind = _history_type(part.file, self._encoder.experiment)
-        if kind not in self._ids:
-            self._ids[kind] = self._named(kind)
-        named = self._ids[kind]
-        done = [self._table(t, *named) for t in iterate_group(part.file, part.group, names, _ROWS)]
+        done = [self._table(t) for t in iterate_group(part.file, part.group, names, _ROWS)]
         if not done:
-            nothing = open_parquet(part.file).schema_arrow.empty_table().select(names)
-            return self._table(nothing, *named)
+            return self._table(open_parquet(part.file).schema_arrow.empty_table().select(names))
         return pa.concat_tables(done)
 
     def idle(self, most: int, rows: int) -> None:
@@ -174,15 +169,15 @@ class _Recommender:
             table = table.append_column(lacking, pa.nulls(table.num_rows))
         return self._encoder.encode(domain, table, "the users", with_labels=False)
 
-    def _named(self, kind: pa.DataType) -> tuple[pa.Array, Search, Exact | None]:
+    def _named(self) -> tuple[pa.Array, Search, Exact | None]:
         """All items' ids, the search among those that are known and have one, and what to compare it with."""
         retriever = self._retriever
-        ids, nameless = _item_ids(self._encoder, retriever.items.keys, kind)
+        ids, nameless = _item_ids(self._encoder, retriever.items.keys)
         hidden = retriever.unknown | nameless.to(retriever.unknown.device)
         exact = Exact(retriever.vectors, hidden)
         return (ids, Approximate(retriever.vectors, hidden), exact) if self._job.approximate else (ids, exact, None)
 
-    def _table(self, table: pa.Table, ids: pa.Array, search: Search, exact: Exact | None) -> pa.Table:
+    def _table(self, table: pa.Table) -> pa.Table:
         user, history = (need.name for need in self._needs[:2])
         gone = torch.zeros(2, 0, dtype=torch.int64)
         if not self._repeat:
@@ -194,13 +189,13 @@ class _Recommender:
         fine = usable(users)
         self.overflowed += int((~fine).sum())
         users = torch.where(fine[:, None], users, 0)
-        top, at = search.best(users, self._job.k, (gone[0], gone[1]))
-        if exact is not None and self.recall is None and len(users):
+        top, at = self._search.best(users, self._job.k, (gone[0], gone[1]))
+        if self._exact is not None and self.recall is None and len(users):
             few = gone[:, gone[0] < _COMPARED]
-            self.recall = recall(at[:_COMPARED], exact.best(users[:_COMPARED], self._job.k, (few[0], few[1])))
+            self.recall = recall(at[:_COMPARED], self._exact.best(users[:_COMPARED], self._job.k, (few[0], few[1])))
         there = (top > float("-inf")) & fine.cpu()[:, None]
         offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())
-        items, values = ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())
+        items, values = self._ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())
         lists = {"items": pa.ListArray.from_arrays(offsets, items), "scores": pa.ListArray.from_arrays(offsets, values)}
         return pa.table({user: table[user], **lists})
 
@@ -211,17 +206,22 @@ def _needs(experiment: Experiment) -> list[ColumnNeed]:
     return [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
 
 
-def _history_type(file: str, experiment: Experiment) -> pa.DataType:
-    """What the ids of past items are."""
-    return open_parquet(file).schema_arrow.field(_needs(experiment)[1].name).type.value_type
-
-
-def _item_ids(encoder: EventEncoder, keys: np.ndarray, kind: pa.DataType) -> tuple[pa.Array, Tensor]:
-    """Ids ``[C]`` of items, and ``[C]`` bool, True for one whose id nobody knows: a string that is in no catalog."""
+def _item_ids(encoder: EventEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:
+    """Ids ``[C]`` of items, in the catalog's own type, and ``[C]`` bool, True for one whose id nobody knows: a string that
+    is in no catalog. Without a catalog integers are int64. An integer that the catalog's type is too narrow for makes all
+    of them int64."""
     entity = encoder.experiment.entities.item
-    if not is_string(kind):
-        return pa.array(keys.view(np.int64)).cast(kind, safe=False), torch.zeros(len(keys), dtype=torch.bool)
-    assert entity.catalog is not None  # `plan_recommendations` has seen to it
+    if entity.catalog is None:  # then ids are no strings: `plan_recommendations` has seen to it
+        return pa.array(keys.view(np.int64)), torch.zeros(len(keys), dtype=torch.bool)
     ids = read_catalog("item", entity, [])[entity.catalog.key].combine_chunks()
-    at = KeyIndex(id_keys(ids)[0]).lookup(keys)
-    return ids.take(pa.array(np.maximum(at, 0))), torch.from_numpy(at < 0)
+    kind = catalog_key_type("item", entity)
+    if is_string(kind):
+        at = KeyIndex(id_keys(ids)[0]).lookup(keys)
+        return ids.cast(kind).take(pa.array(np.maximum(at, 0))), torch.from_numpy(at < 0)
+    # Without a sign where the catalog has none: 64 bits are an id of 2**63 or more there, elsewhere a negative one.
+    numbers = pa.array(keys if pa.types.is_unsigned_integer(kind) else keys.view(np.int64))
+    known = torch.zeros(len(keys), dtype=torch.bool)
+    try:
+        return numbers.cast(kind), known
+    except pa.ArrowInvalid:  # an item of the events alone
+        return numbers, known

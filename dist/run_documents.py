@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from ..data.documents import Shape
+from ..data.identity import FileIdentity
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -59,11 +60,9 @@ class RunInfo(Shape):
     seconds: Number = None
 
 
-class EventFile(Shape):
+class EventFile(FileIdentity):
     """One file of the training events."""
 
-    file: str
-    bytes: Count
     rows: list[Count] = Field(default_factory=list)
 
 

@@ -5,17 +5,19 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ..data.documents import read_document
 from ..data.errors import UserError
 from ..data.experiment import Experiment
+from ..data.identity import identities, same_content
 from ..data.load import dump_experiment, load_experiment
 from ..data.local_files import make_folder, refuse_links, replace_file
 from ..data.mirror import fetch, files_in, origin, publish_changed
 from ..data.parquet import EventFiles
-from ..data.statistics import Statistics
-from ..data.storage import check_writable, names, sizes
+from ..data.statistics import STATISTICS, Statistics
+from ..data.storage import check_writable, names
 from .old_runs import FORMAT, check_meaning, lookup_order
 from .run_documents import Events, RunInfo, is_step
 
@@ -143,11 +145,15 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
     Raises:
         UserError: a file is new, gone, or another; the first that differs is named.
     """
-    then, now = read_json(run / EVENTS, Events, {}), _described(train)
+    then = read_json(run / EVENTS, Events, {})
+    now = _described(train, then)
     for name, files in now.items():
-        old, new = ({file["file"]: file for file in of_run} for of_run in (then.get(name, []), files))
+        noted = then.get(name, [])
+        if all("checksum" in file for file in noted) and same_content(noted, files):  # wherever they are by now
+            continue
+        old, new = ({file["file"]: file for file in of_run} for of_run in (noted, files))
         for file in sorted(old.keys() | new.keys()):
-            if old.get(file) != new.get(file):
+            if file not in old or file not in new or not _same(old[file], new[file]):
                 changed = "is new" if file not in old else "is gone" if file not in new else "has changed"
                 raise UserError(
                     file,
@@ -156,14 +162,22 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
                 )
 
 
-def _described(train: Mapping[str, EventFiles]) -> dict[str, list[dict[str, Any]]]:
-    """Domain -> its files, with size, rows of each row group, and what is wrong with those set aside."""
+def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a file is the one that was noted; of runs that an older version began there is no checksum."""
+    return all(new.get(name) == value for name, value in old.items() if name != "stat")
+
+
+def _described(
+    train: Mapping[str, EventFiles], before: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
+) -> dict[str, list[dict[str, Any]]]:
+    """Domain -> its files, what they are, rows of each row group, and what is wrong with those set aside."""
     out: dict[str, list[dict[str, Any]]] = {}
     for name, events in train.items():
-        used = zip(events.files, sizes(events.files), events.group_rows, strict=True)
-        out[name] = [{"file": f, "bytes": size, "rows": list(rows)} for f, size, rows in used]
-        aside = zip(events.set_aside, sizes([file for file, _ in events.set_aside]), strict=True)
-        out[name] += [{"file": f, "bytes": size, "set_aside": why} for (f, why), size in aside]
+        noted = before.get(name, [])
+        used = zip(identities(events.files, noted), events.group_rows, strict=True)
+        out[name] = [file | {"rows": list(rows)} for file, rows in used]
+        aside = zip(identities([file for file, _ in events.set_aside], noted), events.set_aside, strict=True)
+        out[name] += [file | {"set_aside": why} for file, (_, why) in aside]
     return out
 
 
@@ -263,6 +277,11 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
     statistics = Statistics.load(run / VOCABULARY)
     statistics.check_fits(experiment, run / VOCABULARY)
     return experiment, statistics
+
+
+def id_types_of(run: Path) -> dict[str, str]:
+    """Embedding table -> ``string`` or ``integer``, what its ids are in a run; empty where there is no run yet."""
+    return read_json(run / VOCABULARY / STATISTICS, dict[str, Any], {}).get("id_types", {})
 
 
 def check_can_be_made(folder: Path, where: str | Path, remedy: str) -> None:

@@ -44,7 +44,7 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
     Raises:
         UserError: no run, a damaged checkpoint, bad input, an unknown domain, or an output folder that holds something else.
     """
-    parts = runtime.on_main(lambda: plan_parts(job)[0])
+    parts = runtime.on_main(lambda: plan_parts(job, True)[0])
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.run, runtime)
     scorer = _Scorer(model, encoder, runtime, job)

@@ -12,18 +12,19 @@ import pyarrow.parquet as pq
 
 from ..data import storage
 from ..data.bad_data import check_share
+from ..data.catalog_files import known_id_types
 from ..data.column_types import ANYTHING, NAME
 from ..data.columns import ColumnNeed, needed_columns
 from ..data.documents import parse_document
 from ..data.errors import UserError, nearest
 from ..data.experiment import Experiment
-from ..data.file_systems import Location
+from ..data.file_systems import Location, is_uri
 from ..data.globs import parquet_below, would_name
-from ..data.mirror import origin
+from ..data.identity import identities, same_content
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
-from .checkpoint_folder import best
-from .run_folder import open_experiment
+from .checkpoint_folder import best, identity
+from .run_folder import check_can_be_made, id_types_of, open_experiment
 
 DOMAIN, SUCCESS = "domain", "_SUCCESS"
 _JOB = "_job.json"
@@ -63,8 +64,8 @@ class Part:
     out: str
 
 
-def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
-    """Checks the input, makes the output folder and names the parts.
+def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
+    """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
 
     Returns:
         The parts, and the files they are of.
@@ -104,23 +105,30 @@ def plan_parts(job: ScoringJob) -> tuple[list[Part], EventFiles]:
     ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
     needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
     needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
-    files = check_columns(files, list(dict.fromkeys(needs)), job.policy)
+    types = known_id_types(experiment, id_types_of(job.run))
+    files = check_columns(files, list(dict.fromkeys(needs)), job.policy, types)
     passed_on = {name: "--keep" for name in job.keep} | dict(ids)
     own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
     # Without --domain the column of that name is the same here and there.
     check_names_apart(passed_on, sorted(own - ({DOMAIN} if job.domain is None else set())))
     claimed = {
-        "run": origin(job.run) or str(job.run.resolve()),
-        "checkpoint": checkpoint.name,
+        "checkpoint": identity(checkpoint),
         "domain": job.domain,
         "keep": list(job.keep),
         "like": list(job.like),
     }
-    return claimed_parts(job.source, job.out, claimed, files), files
+    return planned_parts(job.source, job.out, claimed, files, claims), files
 
 
-def claimed_parts(source: str, out: Location, job: dict[str, Any], files: EventFiles) -> list[Part]:
-    """The parts of a job, in an output folder that is made, or found to be, this job's.
+def planned_parts(source: str, out: Location, job: dict[str, Any], files: EventFiles, claims: bool) -> list[Part]:
+    """The parts of a job, whose output folder is free or this job's already.
+
+    Args:
+        source: of the input.
+        out: the folder.
+        job: what else it depends on.
+        files: the input's.
+        claims: whether the folder is made this job's now.
 
     Raises:
         UserError: the folder cannot be made, holds something else, or what is written there would be read as input.
@@ -130,7 +138,18 @@ def claimed_parts(source: str, out: Location, job: dict[str, Any], files: EventF
         raise UserError(
             out, f"is part of the input '{source}', which the output would then be too", "Choose a folder elsewhere."
         )
-    _claim(out, job | {"input": [list(pair) for pair in zip(files.files, storage.sizes(files.files), strict=True)]})
+    held = _held(out)
+    noted = [{"file": "", **file} for file in held.get("input", []) if isinstance(file, dict)]
+    inputs = identities(files.files, noted)
+    changed = [name for name in job if held.get(name) != job[name]]
+    changed += [] if same_content(noted, inputs) else ["input"]
+    if changed and any(name == SUCCESS or name.startswith("part-") for name in storage.names(out)):
+        what = f"holds the scores of another job ({', '.join(changed)} differ)"
+        raise UserError(out, what, "Give an empty folder, or delete that one.")
+    if claims:
+        _claim(out, job | {"input": inputs})
+    elif not is_uri(out):
+        check_can_be_made(Path(out), out, "Choose a folder you can write to.")
     return [
         Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"))
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
@@ -213,38 +232,46 @@ def _bad_rows(part: Part) -> int:
     return int((storage.parquet_file(part.out).schema_arrow.metadata or {}).get(_BAD_ROWS, 0))
 
 
-def _claim(out: str, job: dict[str, Any]) -> None:
-    """Makes the output folder this job's, or finds that it is; parts of another job must not be mistaken for its own."""
-    there = storage.names(out)
+def _held(out: str) -> dict[str, Any]:
+    """The job whose folder it is; empty where it is nobody's."""
     written = storage.read(storage.join(out, _JOB))
-    remedy = "Give an empty folder, or delete that one."
-    held = parse_document(written, storage.join(out, _JOB), dict[str, Any], remedy) if written is not None else None
-    if held is None and there:
+    if written is None and storage.names(out):
         raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
-    if held is not None and held != job:
-        changed = ", ".join(key for key in job if held.get(key) != job[key])
-        raise UserError(
-            out, f"holds the scores of another job ({changed} differ)", "Give an empty folder, or delete that one."
-        )
+    remedy = "Give an empty folder, or delete that one."
+    return parse_document(written, storage.join(out, _JOB), dict[str, Any], remedy) if written is not None else {}
+
+
+def _claim(out: str, job: dict[str, Any]) -> None:
+    """Makes the output folder this job's: parts of another job must not be mistaken for its own."""
     try:
         storage.write(storage.join(out, _JOB), json.dumps(job, indent=1).encode())
     except OSError as error:
         raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
-    for stray in there:
+    for stray in storage.names(out):
         if stray.startswith(".") and ".tmp-" in stray:
             storage.remove(storage.join(out, stray))
 
 
 def _domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
-    """Which domains the input's ``domain`` column names."""
+    """Which domains the input's ``domain`` column names.
+
+    Raises:
+        UserError: a row's is none of the run's.
+    """
     named: set[str] = set()
+    known = pa.array(list(domains), pa.string())
     for file, group in files.row_groups:
         try:
-            values = read_group(file, group, [DOMAIN])[DOMAIN]
+            values = read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())
         except Unreadable:
             if policy.skips:
                 continue  # counted when it is its turn
             raise
-        values = pc.unique(values.cast(pa.string()))
-        named |= {domain for domain in domains if pc.index(values, domain).as_py() >= 0}
+        at = pc.index_in(values, known)
+        if at.null_count:
+            row = pc.index(pc.is_null(at), True).as_py()
+            what = f"'{values[row].as_py()}' is no domain of this run"
+            where = f"{file}: row group {group}, row {row}"
+            raise UserError(where, what, nearest(str(values[row].as_py()), known.to_pylist()))
+        named |= {known[number].as_py() for number in pc.unique(at).to_pylist()}
     return named

@@ -187,7 +187,7 @@ def test_a_bad_label_is_found_without_column_statistics(world, tmp_path):
 def test_id_types_that_differ_between_files(world, tmp_path, column, values):
     change(tmp_path / "find" / "part-001.parquet", column, pa.array(values))
     message = told(world, tmp_path)
-    assert message.startswith(f"find/part-001.parquet: column '{column}': holds string ids, but find/part-000.parquet")
+    assert message.startswith(f"find/part-001.parquet: column '{column}': holds string ids, but ")
 
 
 def test_id_types_that_differ_between_domains(world, tmp_path):
@@ -231,3 +231,17 @@ def test_dictionaries_and_widths_of_one_kind_agree(world, tmp_path):
 def test_one_column_may_serve_twice(world, tmp_path):
     again = ["domains.home.features.who={kind: categorical, column: user}", "domains.home.tasks.tap.label=click"]
     assert check_events(load_experiment(tmp_path, again))["home"]["train"].rows == ROWS["home"]
+
+
+def test_ids_of_a_run_are_of_its_types(world):
+    known = {"id_item": "integer", "id_user": "string", "feature_slot": "string"}
+    check_events(world, held=known)
+    for table in known:
+        with pytest.raises(UserError, match="but the run holds"):
+            check_events(world, held=known | {table: "string" if known[table] == "integer" else "integer"})
+
+
+def test_a_feature_that_domains_share_is_of_one_type(world, tmp_path):
+    rows = pq.read_metadata(tmp_path / "home" / "part-000.parquet").num_rows
+    change(tmp_path / "home" / "part-000.parquet", "slot", pa.array([1] * rows))
+    assert "column 'slot': holds integer ids, but " in told(world, tmp_path)
