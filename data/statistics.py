@@ -233,8 +233,7 @@ def count(
     }
     rows = {name: files.rows for name, files in train.items()}
     dense = {name: _mean_deviation(s) for name, s in sums.items()}
-    types = {table: family for table, family in id_types(experiment, train).items() if table in tables}
-    return Statistics(tables, dense, labels, rows, sizes, skipped, id_types=types)
+    return Statistics(tables, dense, labels, rows, sizes, skipped, id_types=id_types(experiment, train))
 
 
 def _read_all(
