@@ -98,7 +98,7 @@ def measure_foundrank(path: Path, overrides: list[str], processes: int, run: Pat
         UserError: the run folder holds another experiment.
     """
     experiment = load_experiment(path, overrides)
-    done = check_new_or_same(run, experiment) and "steps" in read_json(run / RUN_INFO, {})
+    done = check_new_or_same(run, experiment) and "steps" in read_json(run / RUN_INFO, default={})
     if not done:
         arguments = [part for override in overrides for part in ("--set", override)]
         _foundrank("train", path, "--run-dir", run, "--processes", processes, *arguments)

@@ -47,8 +47,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1))
 
 
-def read_json(path: Path, shape: Any, default: Any = None) -> Any:
-    """The JSON value of a run's file, of a shape in `run_documents`; ``default`` where there is none.
+def read_json(path: Path, shape: Any = dict[str, Any], default: Any = None) -> Any:
+    """The JSON value of a run's file, of a shape as in `run_documents`; ``default`` where there is none.
 
     Raises:
         UserError: it is damaged.
