@@ -15,6 +15,7 @@ from .errors import UserError, one_line
 from .experiment import EntityConfig, Experiment
 from .file_systems import told, trouble
 from .globs import expand_glob, nothing_matches
+from .identity import identities
 from .parquet_size import READ_ERRORS
 
 
@@ -88,8 +89,7 @@ def catalog_key_type(entity_name: str, entity: EntityConfig) -> pa.DataType:
 def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
     """Hex digest that changes when a catalog is rewritten with other content, and not when it is moved.
 
-    It covers each file's name, size and Parquet footer (rows, schema, statistics, offsets), so it costs no pass
-    over the data.
+    It covers each file's name, size, Parquet footer and `identity` checksum.
 
     Raises:
         UserError: no file matches, or one is not Parquet.
@@ -106,6 +106,7 @@ def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
             footer = int.from_bytes(tail[:4], "little")
             stream.seek(max(0, size - 8 - footer))
             digest.update(f"{Path(file).name}\0{size}\0".encode() + stream.read(footer))
+        digest.update(identities([file])[0]["checksum"].encode())
     return digest.hexdigest()
 
 

@@ -290,3 +290,12 @@ def test_a_scan_tells_the_same_mistakes(tmp_path):
         pieces(entity(path), ["title"])
     with pytest.raises(UserError, match="no file matches"):
         pieces(entity(tmp_path / "absent.parquet"), ["title"])
+
+
+def test_fingerprint_of_other_values_in_as_many_bytes(tmp_path):
+    def fingerprint(values: list[int]) -> str:
+        table = pa.table({"item_id": values})
+        pq.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False, write_statistics=False)
+        return catalog_fingerprint("item", entity(tmp_path / "a.parquet"))
+
+    assert fingerprint([1, 2]) != fingerprint([1, 3])
