@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .import_common import INTEGER, TEXT, find_rows, new_folder, read_source, slices, write_events, write_table
+from .import_common import INTEGER, TEXT, find_rows, read_source, slices, write_events, write_table
+from .new_folder import new_folder
 
 HOME = "the 5-core Amazon Beauty interactions of CIKM2020-S3Rec with titles (interactions, items)"
 FILES = {
@@ -36,7 +37,7 @@ def import_amazon_beauty(src: Path, out: Path, seed: int = 2026) -> Path:
         UserError: a file or column is missing from ``src``, an interaction's item has no catalog row, or ``out`` is not empty.
     """
     src, out = Path(src), Path(out)
-    with new_folder(out) as folder:
+    with new_folder(out, last="experiment.yaml") as folder:
         source = read_source(src, FILES, NULLS, HOME)
         events = source["interactions"].sort_by([("user_id", "ascending"), ("position", "ascending")])
         find_rows(

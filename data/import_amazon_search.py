@@ -16,12 +16,12 @@ from .import_common import (
     as_lists,
     encode,
     find_rows,
-    new_folder,
     pair_refuser,
     read_source,
     write_events,
     write_table,
 )
+from .new_folder import new_folder
 
 HOME = "the Cell Phones search benchmark of Amazon-Product-Search-Datasets (search_train, search_test, items, queries)"
 FILES = {
@@ -68,7 +68,7 @@ def import_amazon_search(src: Path, out: Path, seed: int = 2026) -> Path:
             empty.
     """
     src, out = Path(src), Path(out)
-    with new_folder(out) as folder:
+    with new_folder(out, last="experiment.yaml") as folder:
         source = read_source(src, FILES, NULLS, HOME)
         rng = np.random.default_rng(seed)
         bought, items, queries = source["search_train"], source["items"], source["queries"]

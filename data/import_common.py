@@ -1,9 +1,6 @@
 """What the importers share: checked sources, whole-folder output, causal look-backs and negatives."""
 
-import os
-import shutil
-from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,26 +80,6 @@ def _typed(column: pa.ChunkedArray, kind: pa.DataType, nulls: bool, where: str, 
         row = pc.index(missing, pa.scalar(True)).as_py()
         raise UserError(f"{where}, row {row}", "has no value", remedy)
     return typed
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary sibling of ``out`` to write into; it becomes ``out`` when the block ends well, else it is removed.
-
-    Raises:
-        UserError: ``out`` is a file or a folder with something in it.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(out, "exists already and is not an empty folder", "Give a new folder, or remove this one.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    try:
-        yield building
-        os.replace(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def write_events(folder: Path, domain: str, split: str, table: pa.Table) -> None:

@@ -20,7 +20,6 @@ from .import_common import (
     encode,
     histories,
     means,
-    new_folder,
     pair_refuser,
     read_source,
     slices,
@@ -29,6 +28,7 @@ from .import_common import (
     write_table,
 )
 from .import_completejourney_experiment import DOMAINS, FEATURES, experiment_yaml
+from .new_folder import new_folder
 
 HOME = "The Complete Journey 2.0 of 84.51° (R package completejourney), one Parquet file per table"
 FILES = {
@@ -119,7 +119,7 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
             empty.
     """
     src, out = Path(src), Path(out)
-    with new_folder(out) as folder:
+    with new_folder(out, last="experiment.yaml") as folder:
         source = read_source(src, FILES, NULLS, HOME)
         products = source["products"]
         ids = [source[name]["household_id"].combine_chunks() for name in ("transactions", "demographics")]

@@ -16,12 +16,12 @@ from .import_common import (
     find_rows,
     histories,
     means,
-    new_folder,
     read_source,
     temporal_splits,
     write_events,
     write_table,
 )
+from .new_folder import new_folder
 
 HOME = "the MovieTweetings 100K snapshot (movies.parquet and ratings.parquet)"
 FILES = {
@@ -55,7 +55,7 @@ def import_movietweetings(src: Path, out: Path, seed: int = 2026) -> Path:
         UserError: a file or column is missing from ``src``, a rated film has no catalog row, or ``out`` is not empty.
     """
     src, out = Path(src), Path(out)
-    with new_folder(out) as folder:
+    with new_folder(out, last="experiment.yaml") as folder:
         source = read_source(src, FILES, NULLS, HOME)
         write_table(folder / "catalogs" / "movies.parquet", _catalog(source["movies"]))
         events, year = _events(source["ratings"].sort_by("timestamp"), source["movies"], src)

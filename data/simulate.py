@@ -6,8 +6,6 @@ history, an item's topic in its title, its quality in brand and rating. Items an
 opens late.
 """
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import UserError
-from .local_files import make_folder
+from .new_folder import check_new, new_folder
 from .simulate_text import EXPERIMENT_YAML, KINDS, NOUNS, QUERIES_PER_TOPIC, QUERY_FAMILIES, TOPICS, query_texts
 from .simulate_world import (
     DAYS,
@@ -69,8 +67,7 @@ def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
         UserError: ``out`` holds something already, or ``rows`` is too small for seven domains.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(out, "already exists and is not an empty folder", "Name a new folder, or remove this one.")
+    check_new(out)
     if rows < MIN_ROWS:
         raise UserError("--rows", f"{rows} is too few for seven domains", f"Give at least {MIN_ROWS}.")
     stages = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + len(DOMAINS))]
@@ -82,14 +79,8 @@ def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
         tables.append(_impressions(rng, d, requests[d], users, items))
     histories = _histories(requests, tables, items)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    try:
-        make_folder(temporary)
-        _write(temporary, users, items, requests, tables, histories)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(out, last="experiment.yaml") as folder:
+        _write(folder, users, items, requests, tables, histories)
     return out / "experiment.yaml"
 
 

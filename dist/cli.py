@@ -111,10 +111,11 @@ app.command()(plan)
 def report(run: RunPath) -> None:
     """Write a run's report.html again."""
     from .report import write_report
-    from .run_folder import open_experiment
+    from .run_folder import check_open_to_write, open_experiment
 
     folder = mirrored(run, "read")
     open_experiment(folder)
+    check_open_to_write(folder)
     print(shown(write_report(folder)))
 
 

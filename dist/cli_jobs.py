@@ -105,11 +105,12 @@ def evaluate(
     if not check:
         preload("foundrank.dist.evaluate", processes)
     from .checkpoint_folder import best
-    from .run_folder import id_types_of, open_experiment
+    from .run_folder import check_open_to_write, id_types_of, open_experiment
 
     folder = mirrored(run, "read")
     experiment = open_experiment(folder)
     best(folder)
+    check_open_to_write(folder)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
         raise UserError(
             run,

@@ -20,6 +20,7 @@ from ..data.errors import UserError
 from ..data.experiment import EntityConfig, Experiment
 from ..data.file_systems import is_uri
 from ..data.mirror import mirrored, shown
+from ..data.new_folder import check_can_be_made
 from ..data.storage import check_writable
 from ..data.text_shards import Shard, as_halves, noted, write_shard
 from ..data.text_store import text_store_folder
@@ -30,7 +31,6 @@ from ..model.text_encoder import RandomVectors, TextEncoder
 from ..model.text_model import load_text_encoder
 from .console import console as our_console
 from .embed_plan import Plan, finish, make_plan, precision_of
-from .run_folder import check_can_be_made
 from .runtime import Runtime, of_machine, threads_kept
 
 RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder

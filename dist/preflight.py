@@ -13,6 +13,7 @@ from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.file_systems import is_uri
 from ..data.mirror import mirrored, shown
+from ..data.new_folder import check_can_be_made
 from ..data.parquet import EventFiles
 from ..data.statistics import count
 from ..data.storage import check_writable
@@ -22,7 +23,7 @@ from .footprint import footprint
 from .planning import Ranks
 from .prepare import check_optimizer
 from .pretrained import held_id_types, pretrained
-from .run_folder import check_can_be_made, check_new_or_same, check_same_events, open_run
+from .run_folder import check_new_or_same, check_same_events, open_run
 
 _COUNTED_ROWS = 500_000
 

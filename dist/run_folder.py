@@ -11,19 +11,22 @@ from typing import Any
 from ..data.documents import read_document
 from ..data.errors import UserError
 from ..data.experiment import Experiment
+from ..data.globs import would_name
 from ..data.identity import identities, same_content
 from ..data.load import dump_experiment, load_experiment
-from ..data.local_files import make_folder, refuse_links, replace_file
+from ..data.local_files import refuse_links, replace_file
 from ..data.mirror import fetch, files_in, origin, publish_changed
+from ..data.new_folder import check_can_be_made, is_free, new_folder
 from ..data.parquet import EventFiles
 from ..data.statistics import STATISTICS, Statistics
-from ..data.storage import check_writable, names
+from ..data.storage import check_writable, join, names
 from .old_runs import FORMAT, check_meaning, lookup_order
 from .run_documents import Events, RunInfo, is_step
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
 CHECKPOINTS, COMMITTED, BEST = "checkpoints", "COMMITTED", "best.json"
+_BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO}  # what a folder may hold, if a job died while it made a run of it
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,7 +92,7 @@ def fetch_run(run: Path) -> None:
     there = names(uri)
     if EXPERIMENT not in there:
         shutil.rmtree(run, ignore_errors=True)
-        if there - {EVENTS, VOCABULARY}:  # a job that died while it made the run leaves these
+        if there - _BEFORE_ONE:  # a job that died while it made the run leaves these
             raise UserError(uri, "is not empty and holds no run", "Give a run's folder, or a new one.")
         return
     fetch(run, lambda name: "/" not in name or name.startswith(f"{VOCABULARY}/") or name.endswith(f"/{COMMITTED}"))
@@ -120,19 +123,13 @@ def create_run(run: Path, experiment: Experiment, statistics: Statistics, train:
         statistics: of its training events.
         train: domain -> its training files.
     """
-    temporary = run.with_name(f".{run.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        make_folder(temporary)
-        statistics.save(temporary / VOCABULARY)
-        (temporary / EVENTS).write_text(json.dumps(_described(train), indent=1))
-        (temporary / RUN_INFO).write_text(json.dumps({"format": FORMAT}))
-        (temporary / EXPERIMENT).write_text(dump_experiment(experiment))
-        if run.is_dir():
-            run.rmdir()  # only an empty folder gets here
-        os.replace(temporary, run)
+        with new_folder(run, last=EXPERIMENT, left=_BEFORE_ONE) as folder:
+            statistics.save(folder / VOCABULARY)
+            (folder / EVENTS).write_text(json.dumps(_described(train), indent=1), encoding="utf-8")
+            (folder / RUN_INFO).write_text(json.dumps({"format": FORMAT}), encoding="utf-8")
+            (folder / EXPERIMENT).write_text(dump_experiment(experiment), encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
             run, f"cannot be made ({error.strerror})", "Choose a run folder on a disk you can write to."
         ) from error
@@ -192,9 +189,9 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
         check_writable(uri)
     if run.exists() and not run.is_dir():
         raise UserError(run, "is a file", "Give a folder for the run.")
-    if not run.exists() or not any(run.iterdir()):
-        check_can_be_made(run.absolute().parent, run, "Choose another folder with --run-dir.")
-        run.absolute().parent.mkdir(parents=True, exist_ok=True)
+    check_can_be_made(run, run, "Choose another folder with --run-dir.")
+    _check_apart(run, experiment)
+    if is_free(run, _BEFORE_ONE):
         return False
     if not (run / EXPERIMENT).is_file():
         raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
@@ -209,6 +206,36 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
             "Choose another folder with --run-dir, or undo the change.",
         )
     return True
+
+
+def _check_apart(run: Path, experiment: Experiment) -> None:
+    """Makes sure that no vocabulary of the run is taken for the data it is trained on.
+
+    Raises:
+        UserError: a pattern of events or of a catalog would name it.
+    """
+    vocabulary = join(origin(run) or str(run.absolute()), VOCABULARY, "user.parquet")
+    patterns = [pattern for domain in experiment.domains.values() for pattern in domain.events.model_dump().values()]
+    patterns += [entity.catalog.path for entity in experiment.entities.present().values() if entity.catalog is not None]
+    for pattern in patterns:
+        if pattern is not None and would_name(pattern, vocabulary):
+            raise UserError(run, f"is in a folder that is read as data: '{pattern}'", "Choose another with --run-dir.")
+
+
+def check_open_to_write(run: Path) -> None:
+    """Finds out before the work whether a run's folder takes what is measured.
+
+    Raises:
+        UserError: it is another user's, or on a disk that cannot be written.
+    """
+    if (uri := origin(run)) is not None:
+        check_writable(uri)
+    elif not os.access(run, os.W_OK | os.X_OK):
+        raise UserError(
+            run,
+            "may be read and not written, and results go into it",
+            "Copy the run into a folder of yours, and give that.",
+        )
 
 
 def open_experiment(run: Path) -> Experiment:
@@ -282,19 +309,6 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
 def id_types_of(run: Path) -> dict[str, str]:
     """Embedding table -> ``string`` or ``integer``, what its ids are in a run; empty where there is no run yet."""
     return read_json(run / VOCABULARY / STATISTICS, dict[str, Any], {}).get("id_types", {})
-
-
-def check_can_be_made(folder: Path, where: str | Path, remedy: str) -> None:
-    """Finds out before the work, and without making anything, whether a folder can be made or written into.
-
-    Raises:
-        UserError: at ``where``, with ``remedy``: the nearest existing folder is no folder, or not ours to write.
-    """
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(where, f"cannot be made: '{existing}' is not a folder you can write to", remedy)
 
 
 def differences(old: Any, new: Any, at: str = "") -> Iterable[str]:
