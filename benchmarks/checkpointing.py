@@ -65,7 +65,7 @@ def _train(data: Path, run: Path, checkpoints: str) -> tuple[dict[str, Any], flo
     subprocess.run(
         [*command, "--set", settings], check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return json.loads((run / "run.json").read_text()), began
+    return json.loads((run / "run.json").read_text(encoding="utf-8")), began
 
 
 def _interrupt(run: Path) -> int:
@@ -74,8 +74,8 @@ def _interrupt(run: Path) -> int:
     steps = int(folders[0].name.split("_")[1])
     for folder in folders[1:]:
         shutil.rmtree(folder)
-    info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({"format": info["format"]}))
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({"format": info["format"]}), encoding="utf-8")
     return steps
 
 

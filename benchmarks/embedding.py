@@ -54,7 +54,9 @@ def embedding(
         likeness[name] = cosines(*(work / f"{experiment.parent.name}-{whose}.npy" for whose in ("ours", "theirs")))
     grown = {rows: _grow(rows, work) for rows in GROWTH} if growth else {}
     write_section(out, "embedding", _section(lines, likeness, grown, repeats))
-    (work / "embedding.json").write_text(json.dumps({"runs": results, "cosines": likeness, "growth": grown}, indent=1))
+    (work / "embedding.json").write_text(
+        json.dumps({"runs": results, "cosines": likeness, "growth": grown}, indent=1), encoding="utf-8"
+    )
 
 
 def _compare(experiment: Path, repeats: int, work: Path) -> dict[str, list[dict[str, Any]]]:
@@ -147,7 +149,7 @@ def item_experiment(folder: Path, key: str, template: str, catalog: Path) -> Pat
     }
     Experiment.model_validate(raw)
     path = folder / "experiment.yaml"
-    path.write_text(json.dumps(raw))
+    path.write_text(json.dumps(raw), encoding="utf-8")
     return path
 
 

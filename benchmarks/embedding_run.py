@@ -58,7 +58,7 @@ def theirs(path: str, out: Path, distinct_only: bool) -> dict[str, float]:
 
 def peak_mb() -> float:
     """Most memory this process has held, in MB. Not getrusage: it counts what the parent had when it forked this one."""
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     return int(peak) / 1024
 
 

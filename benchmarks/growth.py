@@ -61,7 +61,7 @@ def growth(
         print(found["domains"][-1], flush=True)
     folder = out.parent / "benchmarks"
     folder.mkdir(exist_ok=True)
-    (folder / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     plot(found).savefig(folder / "growth.png", dpi=110)
     write_section(out, "growth", section(found))
 
@@ -91,7 +91,7 @@ def split_domains(work: Path, domains: int) -> None:
     """Writes ``domains/full.yaml``: the workload's domains, each with its first ten files, or with each file a domain."""
     folder = work / "domains"
     shutil.rmtree(folder, ignore_errors=True)
-    experiment = yaml.safe_load((work / "full.yaml").read_text())
+    experiment = yaml.safe_load((work / "full.yaml").read_text(encoding="utf-8"))
     (folder / "eval").parent.mkdir()
     (folder / "eval").symlink_to(work / "eval")
     split = {}
@@ -103,19 +103,21 @@ def split_domains(work: Path, domains: int) -> None:
             os.link(file, target)
             split[part] = domain | {"events": domain["events"] | {"train": f"train/{part}/*.parquet"}}
     assert len(split) == domains, f"{len(split)} domains can be made of the workload, not {domains}"
-    (folder / "full.yaml").write_text(yaml.safe_dump(experiment | {"domains": split}, sort_keys=False))
+    (folder / "full.yaml").write_text(
+        yaml.safe_dump(experiment | {"domains": split}, sort_keys=False), encoding="utf-8"
+    )
 
 
 def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, float]:
     options = ["-p", ranks, "--set", f"training.precision=auto;{settings}"]
     _, memory = run_watched("train", experiment, "--run-dir", run, *options)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
         "samples_per_s": trained_rate(run),
         "peak_mb": memory[0],
         "first_mb": lines[1]["memory_mb"],
         "last_mb": lines[-1]["memory_mb"],
-        "counting_s": json.loads((run / "run.json").read_text())["startup_s"]["checks"],
+        "counting_s": json.loads((run / "run.json").read_text(encoding="utf-8"))["startup_s"]["checks"],
     }
 
 

@@ -76,7 +76,7 @@ def last_line(command: list[object], threads: int = 1) -> dict[str, Any]:
 
 def trained_rate(run: Path) -> float:
     """Samples per second of a training: the median of its log's lines, without the first."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return float(np.median([line["samples_per_s"] for line in lines[1:]]))
 
 

@@ -73,7 +73,7 @@ def next_item(
         results = list(pool.map(lambda job: _measured(work, *job), jobs))
     whole, unseen = ([r for r, job in zip(results, jobs, strict=True) if job[0] == of] for of in (data, fewer))
     write = {"machine": calibration(), "seeds": seeds, "results": whole, "unseen": unseen}
-    kept.write_text(json.dumps(write, indent=1) + "\n")
+    kept.write_text(json.dumps(write, indent=1) + "\n", encoding="utf-8")
     write_section(out, "next item", f"{section(write)}\n\n{unseen_section(write)}")
 
 
@@ -84,9 +84,11 @@ def _measured(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any]:
         changes = [word for change in (*(ARMS | UNSEEN)[arm], f"seed={seed}") for word in ("--set", change)]
         run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
         run_foundrank("evaluate", run, "-p", 1, threads=1)
-    found = {row["slice"]: row for row in json.loads((run / "evaluation.json").read_text())["next_item"]}
-    info = json.loads((run / "run.json").read_text())
-    epochs = json.loads((run / "validation.json").read_text())["next_item"][-1]["epoch"]
+    found = {
+        row["slice"]: row for row in json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["next_item"]
+    }
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    epochs = json.loads((run / "validation.json").read_text(encoding="utf-8"))["next_item"][-1]["epoch"]
     result = {"arm": arm, "seed": seed, "test": found, "parameters": info["parameters"], "epochs": epochs}
     print(f"{data.name}: {arm}, seed {seed}:", *(f"{name} {found['all'][name]:.4f}" for name in METRICS), flush=True)
     return result | {"epoch_s": info["seconds"] / epochs}

@@ -166,7 +166,7 @@ def _wait_for_all(cuda: bool) -> None:
 
 def cardinalities_of(source: Path) -> dict[str, int]:
     """Key -> rows of its table."""
-    schema = json.loads((source / "schema.json").read_text())
+    schema = json.loads((source / "schema.json").read_text(encoding="utf-8"))
     tables = {f"c{k:02d}": rows for k, rows in enumerate(schema["cards"])} | {"domain": schema["n_domain"]}
     return tables | {key: schema["seq_vocab"] for key in LISTS}
 

@@ -120,7 +120,7 @@ def roofline(
         rounds.append(found)
     kept = {"batch": counted(work / "plain.yaml", run), "rounds": rounds}
     name = f"roofline-{instructions()}"
-    (out.parent / "benchmarks" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (out.parent / "benchmarks" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     write_section(out, name, section(kept, repeats))
 
 

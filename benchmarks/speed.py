@@ -86,7 +86,7 @@ def speed(
     kept = {"rates": found, "startup_s": startups, "machine": rates, "cores": os.cpu_count()}
     (out.parent / "benchmarks").mkdir(exist_ok=True)
     name = f"speed-{instructions()}"
-    (out.parent / "benchmarks" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (out.parent / "benchmarks" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     write_section(out, name, section(kept, repeats))
 
 
@@ -145,7 +145,7 @@ def _end_to_end(experiment: Path, precision: str, run: Path, startups: list[dict
     began = time.time()
     settings = f"training.precision={precision};training.max_steps={STEPS};training.log_every=20"
     run_foundrank("train", experiment, "--run-dir", run, "-p", RANKS, "--set", settings)
-    info = json.loads((run / "run.json").read_text())
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
     startups.append(info["startup_s"] | {"command to first step": info["first_step_at"] - began})
     return trained_rate(run)
 

@@ -46,20 +46,22 @@ def text_reading(
             shutil.rmtree(run, ignore_errors=True)
             steps = ["--set", "training.keep_best=false", "--set", "training.epochs=1", "--set", "training.log_every=5"]
             _foundrank("train", folder / name, "--run-dir", run, "-p", 2, *steps)
-            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][_WARM_UP:]
+            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()][
+                _WARM_UP:
+            ]
             found[kind].append(
                 {key: float(np.median([line[key] for line in lines])) for key in ("samples_per_s", "data_wait_share")}
             )
             print(f"run {repeat + 1}, {kind}: {found[kind][-1]}", flush=True)
     write_section(out, "text reading", _section(found, rows, repeats, folder))
-    (work / "text_reading.json").write_text(json.dumps(found, indent=1))
+    (work / "text_reading.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 def _write_inline(folder: Path) -> None:
     """Two experiments without a history: one reads the stores, one has each row's vectors beside it in the events."""
-    raw: dict[str, Any] = yaml.safe_load((folder / "experiment.yaml").read_text())
+    raw: dict[str, Any] = yaml.safe_load((folder / "experiment.yaml").read_text(encoding="utf-8"))
     raw["entities"]["user"].pop("history", None)
-    (folder / "stored.yaml").write_text(yaml.safe_dump(raw))
+    (folder / "stored.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     stores = {name: open_text_store(folder / "text_store" / name) for name, e in raw["entities"].items() if "text" in e}
     ids = {raw["entities"][name]["id"]: name for name in stores}
     for path in sorted(folder.glob("events/*/*/*.parquet")):
@@ -76,7 +78,7 @@ def _write_inline(folder: Path) -> None:
         raw["entities"][name]["text_vector"] = {"column": f"{name}_vector", "size": store.size}
     for domain in raw["domains"].values():
         domain["events"] = {split: f"inline/{pattern}" for split, pattern in domain["events"].items()}
-    (folder / "inline.yaml").write_text(yaml.safe_dump(raw))
+    (folder / "inline.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
 
 
 def _vectors(ids: pa.ChunkedArray, store: Any) -> pa.Array:

@@ -43,7 +43,9 @@ def write_workload(source: Path, folder: Path) -> None:
                     part, target, compression="zstd", row_group_size=pq.read_metadata(path).row_group(0).num_rows
                 )
     for name, model in (("plain", PLAIN), ("full", FULL)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(_experiment(source, domains, model), sort_keys=False))
+        (folder / f"{name}.yaml").write_text(
+            yaml.safe_dump(_experiment(source, domains, model), sort_keys=False), encoding="utf-8"
+        )
 
 
 def _experiment(source: Path, domains: int, model: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def import_amazon_beauty(src: Path, out: Path, seed: int = 2026) -> Path:
                 "history": slices(items, np.maximum(begin, at - LENGTH), at),
             }
             write_events(folder, "beauty", split, pa.table(rows))
-        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed))
+        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed), encoding="utf-8")
     return out / "experiment.yaml"
 
 

@@ -106,7 +106,7 @@ def import_amazon_search(src: Path, out: Path, seed: int = 2026) -> Path:
                 write_events(folder, domain, name, table.filter(pa.array(split[pair][at] == number)))
         write_table(folder / "catalogs" / "items.parquet", _item_catalog(items))
         write_table(folder / "catalogs" / "queries.parquet", queries)
-        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed))
+        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed), encoding="utf-8")
     return out / "experiment.yaml"
 
 

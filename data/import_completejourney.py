@@ -141,7 +141,7 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
                 write_events(folder, domain, split, events.select(columns).filter(pa.array(inside)))
         write_table(folder / "catalogs" / "products.parquet", _product_catalog(products, log))
         write_table(folder / "catalogs" / "households.parquet", _household_catalog(source["demographics"], households))
-        (folder / "experiment.yaml").write_text(experiment_yaml(seed))
+        (folder / "experiment.yaml").write_text(experiment_yaml(seed), encoding="utf-8")
     return out / "experiment.yaml"
 
 

@@ -66,7 +66,7 @@ def import_movietweetings(src: Path, out: Path, seed: int = 2026) -> Path:
         for domain, table, inside in (("new_films", new_films, is_new), ("library", library, ~is_new)):
             for number, split in enumerate(SPLITS):
                 write_events(folder, domain, split, table.filter(pa.array(inside & (splits == number))))
-        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed))
+        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed), encoding="utf-8")
     return out / "experiment.yaml"
 
 

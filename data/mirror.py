@@ -41,20 +41,28 @@ def mirrored(location: Location, use: Use) -> Path:
     bucket, _, path = rest.partition("/")
     if ".." in path.split("/"):
         raise UserError(location, "has '..' in it", "Write the location without.")
-    return _root() / use / scheme / (bucket or _NO_BUCKET) / path
+    if (root := _root()) is None:
+        raise UserError(
+            "HOME", "is not set, and copies of what is in object stores need a place", "Set FOUNDRANK_CACHE."
+        )
+    return root / use / scheme / (bucket or _NO_BUCKET) / path
 
 
 def origin(path: Path) -> str | None:
     """The URI that a mirror, or something in it, stands for; None for other paths."""
-    if not path.is_absolute() or not path.is_relative_to(_root()):
+    root = _root()
+    if root is None or not path.is_absolute() or not path.is_relative_to(root):
         return None
-    _, scheme, *rest = (*path.relative_to(_root()).parts, "", "")
+    _, scheme, *rest = (*path.relative_to(root).parts, "", "")
     return f"{scheme}://{'/'.join(part for part in rest if part)}".replace(f"://{_NO_BUCKET}/", ":///")
 
 
 def shown(text: object) -> str:
     """A text with the URIs in place of their mirrors."""
-    named = re.sub(rf"{re.escape(str(_root()))}/(?:read|work)/([^/]+)/", r"\1://", str(text))
+    root = _root()
+    if root is None:
+        return str(text)
+    named = re.sub(rf"{re.escape(str(root))}/(?:read|work)/([^/]+)/", r"\1://", str(text))
     return named.replace(f"://{_NO_BUCKET}/", ":///")
 
 
@@ -152,8 +160,11 @@ def _counts(name: str) -> bool:
     return not _TEMPORARY.search(name)
 
 
-def _root() -> Path:
-    return Path(os.environ.get("FOUNDRANK_CACHE") or "~/.cache/foundrank").expanduser().absolute()
+def _root() -> Path | None:
+    """Where mirrors are; None for a user without a home."""
+    with suppress(RuntimeError):
+        return Path(os.environ.get("FOUNDRANK_CACHE") or "~/.cache/foundrank").expanduser().absolute()
+    return None
 
 
 @contextmanager
@@ -171,9 +182,11 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Waits for other processes of this machine that fetch the same folder."""
-    lock = _root() / "locks" / hashlib.sha256(str(folder).encode()).hexdigest()
+    root = _root()
+    assert root is not None  # the folder is in it
+    lock = root / "locks" / hashlib.sha256(str(folder).encode()).hexdigest()
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with lock.open("w", encoding="utf-8") as file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -51,7 +51,7 @@ class Reader:
         self._needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
         self._cache: OrderedDict[_Group, _Held] = OrderedDict()
         self._cached = 0
-        self._most = psutil.virtual_memory().total * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._most = psutil.virtual_memory().total * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
         self._empty = {d: self._read_empty(d) for d in files}
 

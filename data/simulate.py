@@ -272,4 +272,4 @@ def _write(root: Path, users: Users, items: Items, requests, tables, histories) 
                 pq.write_table(
                     part, folder / f"part-{number:05d}.parquet", compression="zstd", row_group_size=ROW_GROUP
                 )
-    (root / "experiment.yaml").write_text(EXPERIMENT_YAML)
+    (root / "experiment.yaml").write_text(EXPERIMENT_YAML, encoding="utf-8")

@@ -118,7 +118,7 @@ class Statistics:
         self.skipped.save(folder / SKIPPED)
         sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
         plain["sha256"] = sums | {STATISTICS: sum_of(plain)}
-        (folder / STATISTICS).write_text(json.dumps(plain, indent=1))
+        (folder / STATISTICS).write_text(json.dumps(plain, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "Statistics":

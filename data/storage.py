@@ -44,11 +44,25 @@ def resolved(location: str, folder: Location) -> str:
     """A location that may be relative to a folder, as an absolute one."""
     if is_uri(location):
         return location.rstrip("/")
-    path = Path(location).expanduser()
+    path = with_home(location)
     if path.is_absolute() or not is_uri(folder):
         return os.path.normpath(Path(folder) / path)
     scheme, _, rest = str(folder).partition("://")
     return f"{scheme}://{posixpath.normpath(posixpath.join(rest, location))}"
+
+
+def with_home(location: str) -> Path:
+    """A local path, with a user's home in place of ``~``.
+
+    Raises:
+        UserError: nobody knows where that is.
+    """
+    try:
+        return Path(location).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            location, "begins in a home that is not known here", "Set HOME, or write the whole path."
+        ) from error
 
 
 def is_folder(location: Location) -> bool:

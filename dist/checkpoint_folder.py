@@ -10,9 +10,10 @@ from typing import Any
 
 from ..data.errors import UserError
 from ..data.mirror import fetch, fetch_again, origin, publish, remove_original
+from .environment import of_machine
 from .run_documents import Best, Committed, State
 from .run_folder import BEST, CHECKPOINTS, COMMITTED, read_json, write_json
-from .runtime import Runtime, of_machine
+from .runtime import Runtime
 
 STATE = "state.json"
 _DAMAGED = "DAMAGED"

@@ -19,7 +19,7 @@ from .cli_options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
 from .cli_plan import plan
 from .console import console, visible_output
 from .ending import end, end_failed, end_on_interrupt
-from .launch import launched
+from .environment import launched
 from .temporary import private_folder
 
 app = typer.Typer(

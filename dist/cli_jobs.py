@@ -11,7 +11,8 @@ from ..data.load import load_experiment
 from ..data.mirror import mirrored, shown
 from .cli_options import LOCATION, Check, ExperimentPath, Overrides, Processes, RunPath, names
 from .console import console
-from .launch import TRY_AGAIN, check_gpus, default_processes, launched, preload
+from .environment import check_launcher, launched
+from .launch import TRY_AGAIN, check_gpus, default_processes, preload, store_file
 
 
 def embed(
@@ -24,8 +25,7 @@ def embed(
     processes: Processes = None,
 ) -> None:
     """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
-    if not check:
-        preload("foundrank.dist.embed", processes)
+    _begin("foundrank.dist.embed", check, processes)
     loaded = load_experiment(experiment, set_ or [])
     if check:
         from .preflight import check_embedding
@@ -60,8 +60,7 @@ def train(
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
-    if not check:
-        preload("foundrank.dist.train", processes)
+    _begin("foundrank.dist.train", check, processes)
     loaded = load_experiment(experiment, set_ or [])
     run = run or str(Path("runs") / loaded.name)
     folder = mirrored(run, "work")
@@ -102,8 +101,7 @@ def evaluate(
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
-    if not check:
-        preload("foundrank.dist.evaluate", processes)
+    _begin("foundrank.dist.evaluate", check, processes)
     from .checkpoint_folder import best
     from .run_folder import check_open_to_write, id_types_of, open_experiment
 
@@ -171,8 +169,7 @@ def score(
     processes: Processes = None,
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
-    if not check:
-        preload("foundrank.dist.score", processes)
+    _begin("foundrank.dist.score", check, processes)
     from .prepare import tell_set_aside
     from .run_folder import open_experiment
     from .score_plan import ScoringJob, plan_parts
@@ -222,8 +219,7 @@ def recommend(
     processes: Processes = None,
 ) -> None:
     """Write the items that suit each user best, of all there are, with a run that has learned model.next_item."""
-    if not check:
-        preload("foundrank.dist.recommend", processes)
+    _begin("foundrank.dist.recommend", check, processes)
     from .recommend import RecommendJob, plan_recommendations
     from .recommend import recommend as work
 
@@ -245,6 +241,12 @@ def recommend(
                 print(
                     f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
                 )
+
+
+def _begin(module: str, check: bool, processes: int | None) -> None:
+    check_launcher(own_store=store_file() is not None)
+    if not check:
+        preload(module, processes)
 
 
 def _passed(told: list[str]) -> None:

@@ -1,8 +1,10 @@
 """What reaches the terminal: styles and tables of our own, and of everybody else's text nothing but the text."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -38,6 +40,11 @@ class _Console(Console):
 @contextmanager
 def visible_output() -> Iterator[None]:
     """Within it all that is printed, by libraries and in tracebacks too, holds no commands to a terminal."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the process lives
+        if isinstance(stream := getattr(sys, name), TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of what the terminal has no character for
     with ExitStack() as stack:
         stack.enter_context(redirect_stdout(_Visible(sys.stdout)))  # type: ignore[type-var]
         stack.enter_context(redirect_stderr(_Visible(sys.stderr)))  # type: ignore[type-var]

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import torch
 
-from .runtime import of_machine
+from .environment import of_machine
 
 
 def keep_to_own_cores(device: torch.device) -> None:

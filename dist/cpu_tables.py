@@ -176,7 +176,10 @@ def load_kernels() -> ctypes.CDLL:
         OSError: there is no compiler.
         subprocess.SubprocessError: it refuses the source.
     """
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    try:
+        compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    except ValueError as error:  # a quote that is not closed
+        raise FileNotFoundError(f"CXX is no command ({error})") from error
     if shutil.which(compiler[0]) is None:
         raise FileNotFoundError(f"there is no C++ compiler {compiler[0]!r}; install one, or name it in CXX")
     made_of = (SOURCE.read_bytes(), compiler, _FLAGS, sorted(torch.cpu.get_capabilities().items()))

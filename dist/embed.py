@@ -31,7 +31,8 @@ from ..model.text_encoder import RandomVectors, TextEncoder
 from ..model.text_model import load_text_encoder
 from .console import console as our_console
 from .embed_plan import Plan, finish, make_plan, precision_of
-from .runtime import Runtime, of_machine, threads_kept
+from .environment import of_machine
+from .runtime import Runtime, threads_kept
 
 RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
 _MOST_WORKERS = 8

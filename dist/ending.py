@@ -16,10 +16,12 @@ import psutil
 from ..data.errors import UserError
 from ..data.mirror import shown
 from .console import console
-from .launch import INTERRUPTED, SIGNALS, launched
+from .environment import launched
+from .launch import INTERRUPTED, SIGNALS
 from .temporary import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
 _MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
 _WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
 
@@ -81,6 +83,15 @@ def end_failed(error: Exception) -> None:
         _tell(error)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
+    if isinstance(error, BrokenPipeError):
+        _end_unheard()
+    if isinstance(error, OSError) and error.errno in _NOT_OURS and error.filename is not None:
+        _tell(
+            UserError(error.filename, f"cannot be used ({error.strerror})", "Give another path, or one that is yours.")
+        )
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        encoding = sys.getfilesystemencoding()
+        _tell(UserError("the locale", f"is for {encoding}, which has no {error.object!r}", "Set PYTHONUTF8=1."))
     if not launched():
         _clear_up()
         traceback.print_exception(error)
@@ -89,6 +100,13 @@ def end_failed(error: Exception) -> None:
     print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
     sys.stderr.flush()
     os._exit(1)
+
+
+def _end_unheard() -> NoReturn:
+    """Ends a command whose output nobody takes any more, as in ``foundrank describe DATA | head``."""
+    if not launched():
+        _clear_up()
+    os._exit(128 + signal.SIGPIPE)
 
 
 def end(done: SystemExit) -> None:
@@ -107,7 +125,7 @@ def end(done: SystemExit) -> None:
 
 def _tell(error: UserError) -> NoReturn:
     """Says what is wrong, and leaves with status 2."""
-    if os.environ.get("RANK", "0") != "0":
+    if launched() and os.environ["RANK"] != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
     said = console(stderr=True, soft_wrap=True)
     said.print(shown(f"error: {error.where}"), style="bold red")

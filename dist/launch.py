@@ -5,6 +5,7 @@ import signal
 import sys
 
 from ..data.errors import UserError
+from .environment import launched
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send some time before they kill: Kubernetes and Slurm the first; Slurm the second, with --signal=USR1@SECONDS."""
@@ -17,11 +18,6 @@ TRY_AGAIN = 75
 
 PREPARED, STORE = "FOUNDRANK_PREPARED", "FOUNDRANK_STORE"
 """Variables of the ranks that `local_ranks.spawn` starts: what they work on was checked; the file in which they meet."""
-
-
-def launched() -> bool:
-    """Whether a launcher such as torchrun started this process as one of several."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def prepared() -> bool:
@@ -57,7 +53,8 @@ def forks() -> bool:
 
 
 def set_threads(processes: int) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    if not os.environ.get("OMP_NUM_THREADS", "")[:1].isdigit():  # else each rank would take all cores
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
 
 
 def check_gpus(processes: int) -> None:

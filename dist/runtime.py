@@ -16,7 +16,8 @@ import torch
 import torch.distributed as torch_dist
 
 from ..data.errors import UserError
-from .launch import check_gpus, launched, store_file
+from .environment import launched, of_machine
+from .launch import check_gpus, store_file
 
 _T = TypeVar("_T")
 _TIMEOUT = timedelta(minutes=30)
@@ -90,11 +91,6 @@ class Runtime:
             torch_dist.barrier(self.group)
 
 
-def of_machine() -> tuple[int, int]:
-    """This rank's number among those of its machine, and how many they are."""
-    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
 @contextmanager
 def threads_kept() -> Iterator[None]:
     """Gives the process its threads back, after work that used one alone."""
@@ -123,7 +119,7 @@ def _check_own_name() -> None:
         UserError: it is a loopback address, and rank 0 is on another machine.
     """
     name, environment = socket.gethostname(), os.environ
-    if "GLOO_SOCKET_IFNAME" in environment or environment.get("GROUP_WORLD_SIZE", "1") == "1":
+    if "GLOO_SOCKET_IFNAME" in environment or (environment.get("GROUP_WORLD_SIZE") or "1") == "1":
         return
     if _is_loopback(name) and not _is_loopback(environment.get("MASTER_ADDR", name)):
         raise UserError(

@@ -14,7 +14,7 @@ def write_section(path: Path, name: str, text: str, title: str = "Results") -> N
         UserError: one of the two markers is missing, or they are in the wrong order.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    old = path.read_text() if path.is_file() else f"# {title}\n"
+    old = path.read_text(encoding="utf-8") if path.is_file() else f"# {title}\n"
     start, stop = old.find(begin), old.find(end)
     section = f"{begin}\n{text.strip()}\n{end}"
     if start < 0 and stop < 0:

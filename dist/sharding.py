@@ -1,7 +1,6 @@
 """From an unsharded model to DistributedModelParallel."""
 
 import logging
-import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -18,6 +17,7 @@ from ..data.layout import Layout
 from ..model.embeddings import initialise_table
 from ..model.foundation import Foundation
 from .cpu_tables import use_own_kernels
+from .environment import of_machine
 from .planning import REPLICATED, Ranks, plan_of_kinds, plan_tables, table_sharder
 from .runtime import Runtime
 
@@ -102,7 +102,7 @@ def _prepare_kernels(runtime: Runtime) -> None:
 
 def ranks_of(runtime: Runtime) -> Ranks:
     """The ranks of this job, and what each has for itself."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    local = of_machine()[1]
     device_bytes = None
     if runtime.device.type == "cuda":
         device_bytes = torch.cuda.get_device_properties(runtime.device).total_memory

@@ -46,7 +46,7 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
         else:
             IMPORTERS[data.name](source / data.source, made, 2026)
     experiment = load_experiment(made)
-    raw = yaml.safe_load((made / "experiment.yaml").read_text())
+    raw = yaml.safe_load((made / "experiment.yaml").read_text(encoding="utf-8"))
     for name, domain in experiment.domains.items():
         of_train = {f"{fraction:.0%}": fraction for fraction in (FRACTIONS if name == data.cold else (1.0,))}
         for split, parts in (("train", of_train), ("validation", {"validation": 1.0}), ("test", {"test": 1.0})):
@@ -63,6 +63,6 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
             "test": f"events/{name}/study-test/part.parquet",
         }
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(yaml.safe_dump(raw, sort_keys=False))
+    unfinished.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     os.replace(unfinished, path)
     return path

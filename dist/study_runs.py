@@ -124,7 +124,7 @@ _joined: list[Any] = []  # a pool's process: its process group, which it keeps f
 def _begin(log: Path) -> None:
     """In a new process of the pool: what trainings say goes to a file, and when the study is gone, so is this process."""
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    with log.open("a") as said:
+    with log.open("a", encoding="utf-8") as said:
         for stream in (1, 2):
             os.dup2(said.fileno(), stream)
 

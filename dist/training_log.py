@@ -141,7 +141,7 @@ class TrainingLog:
             "gradient_norm": defined(float(optimizer.gradient_norm)),
         }
         if self._runtime.is_main:
-            with (self._run / METRICS).open("a") as file:
+            with (self._run / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             self._show(line, progress)
         self._reset()

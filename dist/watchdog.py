@@ -90,7 +90,7 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        with (self._run / _STACKS.format(self._runtime.rank)).open("w") as file:
+        with (self._run / _STACKS.format(self._runtime.rank)).open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback(file)
         if not self._runtime.is_main:
             time.sleep(_GRACE)

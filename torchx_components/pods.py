@@ -52,7 +52,7 @@ def _read(file: str) -> Dict[str, Any]:
         return ComponentValidationException(f"--pod {file}: {what}")
 
     try:
-        pod = json.loads(Path(file).read_text())
+        pod = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise wrong(f"cannot be read: {error.strerror}") from None
     except ValueError as error:

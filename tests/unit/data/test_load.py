@@ -312,3 +312,38 @@ def test_several_overrides_in_one_string(tmp_path):
     loaded = load_experiment(path, ["training.epochs=7; model.aspects=[id, sparse]"])
     assert loaded.training.epochs == 7
     assert loaded.model.aspects == ("id", "sparse")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.learning_rate=.inf", "finite number"),
+        ("training.learning_rate='nan'", "finite number"),
+        ("domains.new.sampling_weight=1e999", "finite number"),
+        ("training.epochs=true", "not true or false"),
+        ("training.max_steps=yes", "not true or false"),
+        (f"training.batch_size={10**30}", "less than or equal to"),
+        (f"seed={2**70}", "less than"),
+        ("seed=0x" + "f" * 5000, "a number of more than 60 digits"),
+        ("name=no", "write it in quotes"),
+        ("name=2026-01-01", "write it in quotes"),
+        ("name=2026-02-30", "not valid YAML"),
+        ('name="a\\0b"', "a character that no file's name or text has"),
+        (".".join("a" * 5000) + "=1", "has more than 32 parts"),
+        ("text.store=s3://key:sec/ret@bucket/x", "holds credentials"),
+        ("text.store=S3://key:secret@bucket/x", "holds credentials"),
+        ("text.store=s3:/bucket/x", "is no URI"),
+    ],
+)
+def test_values_that_no_setting_has(tmp_path, override, words):
+    message = told(tmp_path, experiment_dict(), override)
+    assert words in message
+    assert "secret" not in message
+    assert "ret@" not in message
+
+
+def test_semicolons_in_values(tmp_path):
+    path = write(tmp_path, experiment_dict())
+    quoted = load_experiment(path, ["""entities.user.prompt=; entities.item.prompt='it''s; "x"'; seed=3;; """])
+    assert (quoted.entities.item.prompt, quoted.seed) == ('it\'s; "x"', 3)
+    assert load_experiment(path, ['entities.item.prompt="a\\"; b";seed=4']).seed == 4
