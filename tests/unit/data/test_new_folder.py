@@ -28,9 +28,13 @@ def test_it_is_filled_in_place(tmp_path: Path, monkeypatch, where):
 
 
 def test_what_fails_leaves_nothing_and_what_died_is_replaced(tmp_path: Path):
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "x/new", last="last") as folder:
-        (folder / "a").touch()
-        raise RuntimeError
+    def fail() -> None:
+        with new_folder(tmp_path / "x/new", last="last") as folder:
+            (folder / "a").touch()
+            raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        fail()
     assert list((tmp_path / "x").iterdir()) == []
     (tmp_path / "died/.foundrank.tmp").mkdir(parents=True)
     (tmp_path / "died/a").mkdir()
