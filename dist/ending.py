@@ -61,6 +61,8 @@ def _clear_up(processes: Iterable[psutil.Process] | None = None) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    if (started := sys.modules.get("multiprocessing.forkserver")) is not None:
+        started._forkserver._stop()  # which waits for its own process: another command of this one may start it anew
     psutil.wait_procs(processes, timeout=3)  # while they are about, they may write there
     util._run_finalizers()  # type: ignore[attr-defined]  # multiprocessing's own, which would look for its folder later
     remove_private_folder()
