@@ -21,7 +21,7 @@ help:
 	@echo "make lint   formatting, style and types"
 	@echo "make grid   every variant of the model under every kind of sharding plan; three minutes"
 	@echo "make cases  inputs that went wrong once, where CASES has their scripts; ten minutes"
-	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; a quarter of an hour"
+	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; and 2,000 draws of the fuzz test; an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
@@ -53,6 +53,7 @@ cases: venv
 
 chaos: venv
 	OMP_NUM_THREADS=1 python -m tests.chaos.chaos
+	OMP_NUM_THREADS=1 python -m tests.fuzz.fuzz --draws 2000
 
 bench: venv
 	python -m benchmarks.compare simulated
