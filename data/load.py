@@ -14,6 +14,7 @@ from .columns import comes_from_catalog
 from .errors import UserError, nearest
 from .experiment import Experiment
 from .file_systems import is_uri, refuse_secrets
+from .locations import change_locations
 from .yaml_text import DEEPEST, MOST_BYTES, read_yaml
 
 
@@ -273,23 +274,15 @@ def _check_shared_names(experiment: Experiment, path: str | Path) -> None:
 
 
 def _resolve(experiment: Experiment, root: str) -> Experiment:
-    def absolute(text: str) -> str:
-        return storage.resolved(text, root)
-
     raw = experiment.model_dump(mode="json", exclude_none=True)
     if only := raw.pop("only"):
         raw["domains"] = {name: domain for name, domain in raw["domains"].items() if name in only}
-    if "init_from" in raw:
-        raw["init_from"] = absolute(raw["init_from"])
+    change_locations(raw, lambda location: storage.resolved(location, root))
     for entity in raw["entities"].values():
         if "catalog" in entity:
-            entity["catalog"]["path"] = absolute(entity["catalog"]["path"])
             entity["catalog"].setdefault("bad_data", raw["bad_data"])
-    for domain in raw["domains"].values():
-        domain["events"] = {split: absolute(pattern) for split, pattern in domain["events"].items()}
     if experiment.text.vectors == "none":
         raw["model"]["aspects"] = [aspect for aspect in experiment.model.aspects if aspect != "text"]
-    raw["text"]["store"] = absolute(raw["text"]["store"])
     encoder = Path(root, raw["text"]["encoder"])
     if not is_uri(root) and encoder.is_dir():
         raw["text"]["encoder"] = str(encoder)

@@ -20,10 +20,11 @@ from ..data.storage import check_writable
 from ..data.text_store import check_text_store, open_text_store, text_store_folder
 from ..model.text_model import model_source
 from .footprint import footprint
+from .new_run import check_new_or_same, check_same_events
 from .planning import Ranks
 from .prepare import check_optimizer
 from .pretrained import held_id_types, pretrained
-from .run_folder import check_new_or_same, check_same_events, open_run
+from .run_folder import open_run
 
 _COUNTED_ROWS = 500_000
 

@@ -21,8 +21,9 @@ from ..data.settings import TrainingConfig
 from ..data.statistics import SKIPPED, Statistics, count
 from ..model.precision import has_bf16
 from .launch import prepared
+from .new_run import check_new_or_same, check_same_events, create_run, keep_format
 from .pretrained import held_id_types, pretrained
-from .run_folder import VOCABULARY, check_new_or_same, check_same_events, create_run, keep_format
+from .run_folder import VOCABULARY
 
 Events = dict[str, dict[str, EventFiles]]
 """Domain -> split -> files."""

@@ -11,7 +11,8 @@ from ..data.mirror import mirrored
 from ..data.profiles import mixture
 from ..data.statistics import Statistics
 from .checkpoint_folder import best
-from .run_folder import differences, fetch_run, id_types_of, open_run
+from .new_run import differences
+from .run_folder import fetch_run, id_types_of, open_run
 
 # What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
 _MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text", "next_item"}

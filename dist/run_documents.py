@@ -52,6 +52,7 @@ class RunInfo(Shape):
     """``run.json``."""
 
     format: Count = 1
+    folder: Annotated[str, Field(pattern=r"^/[^\x00]*$")] | None = None
     plan: str | None = None
     tables: dict[str, TableSize] = Field(default_factory=dict)
     rows: Count | None = None

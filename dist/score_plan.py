@@ -21,10 +21,11 @@ from ..data.experiment import Experiment
 from ..data.file_systems import Location, is_uri
 from ..data.globs import parquet_below, would_name
 from ..data.identity import identities, same_content
+from ..data.new_folder import check_can_be_made
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
 from .checkpoint_folder import best, identity
-from .run_folder import check_can_be_made, id_types_of, open_experiment
+from .run_folder import id_types_of, open_experiment
 
 DOMAIN, SUCCESS = "domain", "_SUCCESS"
 _JOB = "_job.json"

@@ -29,7 +29,7 @@ from .preemption import Preemption
 from .prepare import Events, prepare
 from .pretrained import pretrained
 from .retrieval import draw_candidates, mean_ndcg, next_item_rows
-from .run_documents import Validation
+from .run_documents import RunInfo, Validation
 from .run_folder import RUN_INFO, VALIDATION, open_run, publish_run, read_json, write_json
 from .runtime import Runtime
 from .sharding import shard
@@ -155,7 +155,8 @@ def train(
     if trace is not None:
         trace.finish()
     if runtime.is_main:
-        info = {"format": FORMAT} | _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
+        info = read_json(run / RUN_INFO, RunInfo, {}) | {"format": FORMAT}
+        info |= _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
         write_json(run / RUN_INFO, info)
         publish_run(run)

@@ -10,7 +10,8 @@ import pytest
 from foundrank.data.errors import UserError
 from foundrank.data.load import load_experiment
 from foundrank.dist.evaluate import evaluate_run
-from foundrank.dist.run_folder import keep_format, open_experiment, open_run
+from foundrank.dist.new_run import keep_format
+from foundrank.dist.run_folder import open_experiment, open_run
 from foundrank.dist.runtime import Runtime
 
 from .harness import run_ranks

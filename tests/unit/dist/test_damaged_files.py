@@ -19,9 +19,10 @@ from foundrank.data.text_store import open_text_store
 from foundrank.data.text_store_writer import held_shards, write_text_store
 from foundrank.dist.checkpoint_folder import best, checksum
 from foundrank.dist.checkpoint_reader import read_plain, read_tensors, saved_tensors
+from foundrank.dist.new_run import create_run
 from foundrank.dist.report import write_report
 from foundrank.dist.run_documents import Committed, Events, State
-from foundrank.dist.run_folder import create_run, open_run, read_json, write_json
+from foundrank.dist.run_folder import open_run, read_json, write_json
 
 from ..data.tiny_world import random_events, train_files, write_world
 
