@@ -44,6 +44,7 @@ def best(run: Path) -> Path:
     if told is None or told["step"] not in found:
         return found[max(found)]
     folder = found[told["step"]]
+    fetch(folder, lambda name: name == STATE)  # the rest of a mirror's checkpoint comes when it is used
     state = read_json(folder / STATE, State)
     if state is None or state.get("validation") != told["validation"]:
         raise UserError(

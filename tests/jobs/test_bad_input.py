@@ -135,7 +135,7 @@ TRAIN_MISTAKES: dict[str, tuple[Change, list[str], list[str]]] = {
         edit(seller=lambda n: pa.array(np.ones(n))), [], [TRAIN, "column 'seller'", "double", "Cast the column"],
     ),
     "integer user ids in one domain, strings in another": (
-        edit(user=lambda n: pa.array(["x"] * n)), [], ["column 'user'", "string ids", "integer ids for the same entity", "one type"],
+        edit(user=lambda n: pa.array(["x"] * n)), [], ["column 'user'", "string ids", "integer ids for the same column or entity", "one type"],
     ),
     "label of 2": (
         edit(click=lambda n: pa.array(np.arange(n) % 3)), [], [TRAIN, "'click', row 2", "label is 2", "0, 1 or null"],
@@ -256,7 +256,7 @@ def test_import_without_its_source(tmp_path: Path, here: Here):
 
 
 def test_simulate_into_a_folder_in_use(copy: Path, here: Here):
-    check_told(here("simulate", copy, "--rows", "20000"), ["already exists", "Name a new folder"])
+    check_told(here("simulate", copy, "--rows", "20000"), ["exists already", "Give a new folder"])
 
 
 SCORE_MISTAKES = {
