@@ -1,137 +1,27 @@
-"""The command line: ``foundrank COMMAND``."""
+"""The command line: ``foundrank ARGUMENTS``, from its first moment to its end.
 
-import json
+Everything else is imported once Ctrl-C is heeded: the libraries take a second or more, and an interrupt in it is no fault to trace.
+"""
+
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Annotated
+from typing import NoReturn
 
-import typer
-
-from ..data.errors import UserError, nearest
-from ..data.experiment import Experiment
-from ..data.load import load_experiment
-from ..data.mirror import mirrored, shown
-from . import quiet  # noqa: F401
-from .cli_jobs import embed, evaluate, recommend, score, train
-from .cli_options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
-from .cli_plan import plan
-from .console import console, visible_output
-from .ending import end, end_failed, end_on_interrupt
-from .environment import launched
-from .temporary import private_folder
-
-app = typer.Typer(
-    help="One model for all your search and recommendation domains, trained on TorchRec.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="where the runs go", **LOCAL)] = Path("runs/demo"),
-    rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 600_000,
-    processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
-) -> None:
-    """Simulate a platform, embed its texts, pretrain, fine-tune a new domain, evaluate, score, and write reports."""
-    from .demo import run_demo
-
-    run_demo(out, rows, processes, console())
-
-
-@app.command()
-def simulate(
-    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
-    rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 600_000,
-    seed: Seed = 2026,
-) -> None:
-    """Simulate seven search and recommendation domains with text, cold items and known probabilities."""
-    from ..data.simulate import simulate as write
-
-    path = write(out, rows, seed)
-    print(f"wrote {path}\nnext: foundrank embed {path}")
-
-
-@app.command("import")
-def import_data(
-    name: Annotated[str, typer.Argument(help="completejourney, movietweetings, amazon-search or amazon-beauty")],
-    source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files", **LOCAL)],
-    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
-    seed: Seed = 2026,
-) -> None:
-    """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
-    from ..data.importers import IMPORTERS
-
-    if name not in IMPORTERS:
-        raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, IMPORTERS))
-    path = IMPORTERS[name](source, out, seed)
-    print(f"wrote {path}\nnext: foundrank embed {path}")
-
-
-@app.command()
-def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
-    """Show what the data holds and what the model will be, per domain and table."""
-    from .describe import describe as show
-
-    show(load_experiment(experiment, set_ or []), console())
-
-
-for job in (embed, train, evaluate, score, recommend):
-    app.command()(job)
-
-
-@app.command()
-def study(
-    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again, the study goes on", **LOCAL)],
-    data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders", **LOCAL)] = None,
-    only: Annotated[str, typer.Option(help="data sets, comma-separated  [default: all]")] = "",
-    seeds: Annotated[int, typer.Option(min=2, help="of the headline comparisons; ablations have three")] = 5,
-    processes: Annotated[
-        int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
-    ] = 2,
-    full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
-    doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/study.md"),
-) -> None:
-    """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
-    from .study import run_study
-
-    run_study(out, data, names(only), seeds, processes, full, doc)
-    print(f"wrote {doc}")
-
-
-app.command()(plan)
-
-
-@app.command()
-def report(run: RunPath) -> None:
-    """Write a run's report.html again."""
-    from .report import write_report
-    from .run_folder import check_open_to_write, open_experiment
-
-    folder = mirrored(run, "read")
-    open_experiment(folder)
-    check_open_to_write(folder)
-    print(shown(write_report(folder)))
-
-
-@app.command()
-def schema(
-    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/experiment.md instead")] = False,
-) -> None:
-    """Print the JSON Schema of an experiment, for your editor."""
-    from .schema_docs import experiment_reference
-
-    print(experiment_reference() if markdown else json.dumps(Experiment.model_json_schema(), indent=1))
+from .launch import INTERRUPTED, launched, tell_interrupted
 
 
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted_early)
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
+    from ..data.errors import UserError
+    from .commands import app
+    from .console import visible_output
+    from .ending import end, end_failed, end_on_interrupt
+    from .temporary import private_folder
+
     end_on_interrupt()
     if not launched():
         with suppress(UserError):  # told to those that need one
@@ -147,6 +37,10 @@ def main() -> None:
 
 def run_rank(arguments: Sequence[str]) -> None:
     """``foundrank ARGUMENTS`` as one of several ranks, in a process made for it; a failure ends the process."""
+    from .commands import app
+    from .console import visible_output
+    from .ending import end, end_failed, end_on_interrupt
+
     end_on_interrupt()
     with visible_output():
         try:
@@ -156,6 +50,12 @@ def run_rank(arguments: Sequence[str]) -> None:
         except SystemExit as done:
             if done.code:
                 end(done)
+
+
+def _interrupted_early(*_: object) -> NoReturn:
+    """There is nothing to clear up yet."""
+    tell_interrupted()
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

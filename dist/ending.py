@@ -17,7 +17,7 @@ from ..data.errors import UserError
 from ..data.mirror import shown
 from .console import console
 from .environment import launched
-from .launch import INTERRUPTED, SIGNALS
+from .launch import INTERRUPTED, SIGNALS, tell_interrupted
 from .temporary import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -40,7 +40,7 @@ def end_on_interrupt() -> None:
 
 def _interrupted(*_: object) -> NoReturn:
     _clear_up(psutil.Process().children(recursive=True))
-    _tell_interrupted()
+    tell_interrupted()
     os._exit(INTERRUPTED)
 
 
@@ -73,10 +73,6 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def _tell_interrupted() -> None:
-    print("interrupted: run the same command again, it goes on", file=sys.stderr, flush=True)
 
 
 def end_failed(error: Exception) -> None:
@@ -116,7 +112,7 @@ def end(done: SystemExit) -> None:
     if not launched():
         _clear_up()
         if done.code == INTERRUPTED:
-            _tell_interrupted()
+            tell_interrupted()
         raise done
     # The work is done and the process group closed. Threads of the libraries that are still about can abort an
     # interpreter that takes itself apart, and the job would count as failed.

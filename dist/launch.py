@@ -20,6 +20,10 @@ PREPARED, STORE = "FOUNDRANK_PREPARED", "FOUNDRANK_STORE"
 """Variables of the ranks that `local_ranks.spawn` starts: what they work on was checked; the file in which they meet."""
 
 
+def tell_interrupted() -> None:
+    print("interrupted: run the same command again, it goes on", file=sys.stderr, flush=True)
+
+
 def prepared() -> bool:
     """Whether the process that started this one as a rank has just checked what it will work on."""
     return PREPARED in os.environ
@@ -39,12 +43,18 @@ def preload(module: str, processes: int | None) -> None:
     """
     if launched() or processes is None or processes == 1 or not forks():
         return
-    from multiprocessing import forkserver, set_forkserver_preload
+    from multiprocessing import forkserver, resource_tracker, set_forkserver_preload
 
     set_threads(processes)
     # Not the command line's own module: where it is the main one, every rank runs it once more.
     set_forkserver_preload(["foundrank.dist.quiet", "foundrank.dist.cli_jobs", module])
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # which unblocks signals
+    # Ctrl-C reaches it too, and Python would tell a traceback of its imports. This process heeds it, then; and so do ranks.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def forks() -> bool:

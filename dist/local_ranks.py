@@ -105,6 +105,7 @@ def _work(rank: int, ranks: int, store: str, arguments: Sequence[str]) -> None:
     """What a rank begins with."""
     threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `preload` has it blocked where this was forked from
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store, PREPARED: "1"})
     from .cli import run_rank

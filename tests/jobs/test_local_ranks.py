@@ -25,6 +25,17 @@ torch.Tensor.backward = backward
 """
 
 
+INTERRUPT = """
+import os, signal, sys
+class Importing:
+    def find_spec(name, path=None, target=None):
+        if name == os.environ["IMPORTED"]:
+            sys.meta_path.remove(Importing)
+            os.killpg(0, signal.SIGINT)
+sys.meta_path.insert(0, Importing)
+"""
+
+
 WITH_GPUS = """
 import os
 usual = os.path.exists
@@ -82,6 +93,19 @@ def test_ctrl_c_ends_every_process(world: Path, tmp_path: Path, processes: int):
     assert "Traceback" not in errors, errors
     assert "signal" not in errors
     assert not still_there(all_of_it)
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("imported", ["pydantic", "torch", "torchrec"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_ends_what_is_still_importing(world: Path, tmp_path: Path, processes: int, imported: str):
+    """With two ranks torchrec is imported by the process that they would be forked from."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
+    (tmp_path / "tmp").mkdir()
+    told = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"), "IMPORTED": imported}
+    launcher = training(world, tmp_path / "run", processes, **told)
+    assert launcher.communicate(timeout=60) == ("", "interrupted: run the same command again, it goes on\n")
+    assert launcher.returncode == 130
     assert not list((tmp_path / "tmp").iterdir())
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from foundrank.data.load import load_experiment
 from foundrank.dist.checkpoint_folder import best
-from foundrank.dist.cli import app
+from foundrank.dist.commands import app
 from foundrank.dist.pretrained import pretrained
 
 from ..s3 import Bucket, s3_bucket

@@ -14,7 +14,7 @@ import pytest
 from torchx.specs.builders import materialize_appdef
 from typer.main import get_command
 
-from foundrank.dist.cli import app
+from foundrank.dist.commands import app
 from foundrank.dist.schema_docs import experiment_reference
 from foundrank.torchx_components import jobs
 

@@ -9,7 +9,7 @@ from torchx.components.component_test_base import ComponentTestCase
 from torchx.runner import get_runner
 from typer.main import get_command
 
-from foundrank.dist.cli import app
+from foundrank.dist.commands import app
 from foundrank.dist.launch import SIGNALS
 from foundrank.torchx_components import jobs
 

@@ -23,7 +23,7 @@ def test_without_gpus_there_may_be_any_number_of_ranks(monkeypatch):
 @pytest.mark.parametrize(
     ("modules", "not_needed"),
     [
-        ("foundrank.dist.cli, foundrank.dist.prepare", ["torchrec", "fbgemm_gpu"]),  # what launches a training
+        ("foundrank.dist.commands, foundrank.dist.prepare", ["torchrec", "fbgemm_gpu"]),  # what launches a training
         ("foundrank.dist.train, foundrank.dist.preemption", ["matplotlib"]),  # what trains
     ],
 )

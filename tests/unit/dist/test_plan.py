@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from foundrank.data.errors import UserError
 from foundrank.data.load import load_experiment
 from foundrank.dist import planning
-from foundrank.dist.cli import app
 from foundrank.dist.cluster import read_cluster
+from foundrank.dist.commands import app
 from foundrank.dist.footprint import footprint
 from foundrank.dist.plan import fit, planned_layout, smallest, step_ms
 from foundrank.dist.planning import Ranks
