@@ -45,7 +45,7 @@ def check_catalog(
         needs += [ColumnNeed(name, ANYTHING, f"entities.{entity_name}.catalog") for name in sorted(others)]
     check = SchemaCheck(needs, {} if types is None else types)
     found = []
-    for file in _files(entity_name, entity.catalog.path):
+    for file in catalog_files(entity_name, entity):
         try:
             schema = storage.parquet_file(file).schema_arrow
         except READ_ERRORS as error:
@@ -96,7 +96,7 @@ def catalog_fingerprint(entity_name: str, entity: EntityConfig) -> str:
     """
     assert entity.catalog is not None
     digest = hashlib.sha256()
-    for file in _files(entity_name, entity.catalog.path):
+    for file in catalog_files(entity_name, entity):
         with told(file), storage.open_input(file) as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(0, size - 8))
@@ -131,8 +131,14 @@ def mixing(pattern: str) -> Iterator[None]:
         ) from error
 
 
-def _files(entity_name: str, pattern: str) -> list[str]:
-    """Files of a catalog, sorted; at least one."""
+def catalog_files(entity_name: str, entity: EntityConfig) -> list[str]:
+    """Files of an entity's catalog, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    assert entity.catalog is not None
+    pattern = entity.catalog.path
     files = expand_glob(pattern)
     if not files:
         remedy = "Correct the path or pattern; it is relative to the experiment file."

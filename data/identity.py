@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -56,6 +57,14 @@ def identities(files: Sequence[str], before: Sequence[Mapping[str, Any]] = ()) -
 def same_content(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
     """Whether files are the same, in this order, wherever they are."""
     return [_content(file) for file in one] == [_content(file) for file in other]
+
+
+def changed_content(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first file, as it is named now, in which two sequences of them differ; None where they are the same."""
+    for one, other in zip_longest(old, new, fillvalue={}):
+        if _content(one) != _content(other):
+            return str((other or one)["file"])
+    return None
 
 
 def _content(file: Mapping[str, Any]) -> tuple[Any, ...]:

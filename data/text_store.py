@@ -28,7 +28,7 @@ from pydantic import Field
 
 from . import storage
 from .catalog_files import catalog_fingerprint
-from .documents import Shape, read_document
+from .documents import Shape, read_document, sum_of
 from .errors import UserError, one_line
 from .experiment import Experiment
 from .mirror import fetch, mirrored
@@ -165,6 +165,20 @@ def open_text_store(folder: str | Path) -> TextStore:
         return _open(folder)
     except FileNotFoundError:
         return _open(folder)  # a job has just replaced the index that the manifest read here names
+
+
+def store_identity(folder: Path) -> dict[str, Any]:
+    """What tells the vectors and texts of a store from any others, as a `FileIdentity`: a hash of their checksums.
+
+    Raises:
+        UserError: it is absent or damaged.
+        StorageError: it is in an object store that cannot be reached or refuses.
+    """
+    fetch(folder)
+    if (manifest := read_manifest(folder)) is None:
+        raise UserError(folder, f"no text store here: {MANIFEST} is missing", _REMEDY)
+    parts = {name: manifest[name] for name in ("rows", "dimension", "index_sha256", "texts_sha256", "shards")}
+    return {"file": str(folder / MANIFEST), "bytes": 0, "checksum": sum_of(parts)}
 
 
 def _open(folder: Path) -> TextStore:

@@ -24,7 +24,7 @@ from ..data.reader import Reader
 from ..data.values import floats
 from ..model.encoder import owners_and_aspects
 from .checkpoint import load
-from .checkpoint_folder import checked_best
+from .checkpoint_folder import checked_best, identity
 from .metrics import apart
 from .popularity import PopularityCounts
 from .retrieval import next_item_rows
@@ -55,7 +55,14 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     if encoder.layout.tasks:
         popularity = popularity_counts(experiment, encoder, events, runtime)
         rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
-    result = {"split": split, "step": state["step"], "rows": rows, "gates": gates, "skipped": skipped}
+    result = {
+        "split": split,
+        "step": state["step"],
+        "checkpoint": identity(checkpoint),
+        "rows": rows,
+        "gates": gates,
+        "skipped": skipped,
+    }
     if encoder.layout.candidates:
         result["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     if runtime.is_main:

@@ -9,15 +9,17 @@ from typing import Any
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.globs import would_name
-from ..data.identity import identities, same_content
+from ..data.identity import changed_content, identities, same_content
+from ..data.joined import joined
 from ..data.load import dump_experiment, load_experiment
 from ..data.local_files import refuse_links
 from ..data.locations import locations
-from ..data.mirror import origin
+from ..data.mirror import mirrored, origin
 from ..data.new_folder import check_can_be_made, is_free, new_folder
 from ..data.parquet import EventFiles
 from ..data.statistics import Statistics
 from ..data.storage import check_writable, join
+from .checkpoint_folder import best, complete, identity
 from .moved_runs import settled
 from .old_runs import FORMAT
 from .run_documents import Events, RunInfo
@@ -35,7 +37,13 @@ from .run_folder import (
 )
 
 
-def create_run(run: Path, experiment: Experiment, statistics: Statistics, train: Mapping[str, EventFiles]) -> None:
+def create_run(
+    run: Path,
+    experiment: Experiment,
+    statistics: Statistics,
+    train: Mapping[str, EventFiles],
+    base: Path | None = None,
+) -> None:
     """Makes the folder of a new run, whole or not at all.
 
     Args:
@@ -43,23 +51,22 @@ def create_run(run: Path, experiment: Experiment, statistics: Statistics, train:
         experiment: the experiment.
         statistics: of its training events.
         train: domain -> its training files.
+        base: folder of the checkpoint that it begins with; None where it begins with none.
     """
+    begun: dict[str, Any] = {"format": FORMAT, "joined": joined(experiment)}
+    begun |= {"base": identity(base)} if base is not None else {}
+    begun |= {"folder": str(run.resolve())} if origin(run) is None else {}
     try:
         with new_folder(run, last=EXPERIMENT, left=BEFORE_ONE) as folder:
             statistics.save(folder / VOCABULARY)
             (folder / EVENTS).write_text(json.dumps(_described(train), indent=1), encoding="utf-8")
-            (folder / RUN_INFO).write_text(json.dumps(_begun(run)), encoding="utf-8")
+            (folder / RUN_INFO).write_text(json.dumps(begun), encoding="utf-8")
             (folder / EXPERIMENT).write_text(dump_experiment(experiment), encoding="utf-8")
     except OSError as error:
         raise UserError(
             run, f"cannot be made ({error.strerror})", "Choose a run folder on a disk you can write to."
         ) from error
     publish_run(run)
-
-
-def _begun(run: Path) -> dict[str, Any]:
-    """What ``run.json`` says from the beginning: the format, and where the run was made."""
-    return {"format": FORMAT} | ({"folder": str(run.resolve())} if origin(run) is None else {})
 
 
 def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
@@ -83,6 +90,29 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
                     f"{changed} since the training in '{run}' began, so it cannot go on",
                     "Bring back the events as they were, or train into another folder with --run-dir.",
                 )
+
+
+def check_same_beside(run: Path, experiment: Experiment) -> None:
+    """Makes sure that catalogs, text vectors and the checkpoint to begin with are those a run began with; what it does not say
+    of them, as a run of an older version, is taken to be the same.
+
+    Raises:
+        UserError: one has changed.
+    """
+    info = read_json(run / RUN_INFO, RunInfo, {})
+    remedy = "Bring it back as it was, or train into another folder with --run-dir."
+    then = info.get("joined")
+    if then is not None and (file := changed_content(then, joined(experiment, then))) is not None:
+        raise UserError(file, f"has changed since the training in '{run}' began, so it cannot go on", remedy)
+    # After its first checkpoint a run needs the other one only to know what is frozen.
+    if experiment.init_from is None or "base" not in info or (complete(run) and not experiment.training.freeze):
+        return
+    base = mirrored(experiment.init_from, "read")
+    fetch_run(base)
+    if identity(best(base)) != info["base"]:
+        where = f"init_from: {experiment.init_from}"
+        what = f"has another best checkpoint than when the training in '{run}' began, so it cannot go on"
+        raise UserError(where, what, remedy)
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

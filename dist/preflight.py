@@ -20,7 +20,7 @@ from ..data.storage import check_writable
 from ..data.text_store import check_text_store, open_text_store, text_store_folder
 from ..model.text_model import model_source
 from .footprint import footprint
-from .new_run import check_new_or_same, check_same_events
+from .new_run import check_new_or_same, check_same_beside, check_same_events
 from .planning import Ranks
 from .prepare import check_optimizer
 from .pretrained import held_id_types, pretrained
@@ -60,6 +60,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
     before = pretrained(experiment) if experiment.init_from is not None else None
     if goes_on := check_new_or_same(run, experiment):
         check_same_events(run, train)
+        check_same_beside(run, experiment)
         statistics, whole = open_run(run)[1], True
     else:
         some = _first_rows(train)

@@ -20,8 +20,9 @@ from ..data.profiles import domain_profiles
 from ..data.settings import TrainingConfig
 from ..data.statistics import SKIPPED, Statistics, count
 from ..model.precision import has_bf16
+from .checkpoint_folder import best
 from .launch import prepared
-from .new_run import check_new_or_same, check_same_events, create_run, keep_format
+from .new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from .pretrained import held_id_types, pretrained
 from .run_folder import VOCABULARY
 
@@ -41,6 +42,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
         check_same_events(run, train)
+        check_same_beside(run, experiment)
         keep_format(run)
         return events
     before = pretrained(experiment) if experiment.init_from is not None else None
@@ -55,7 +57,7 @@ def prepare(experiment: Experiment, run: Path) -> Events:
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
     encoder = EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
     statistics = replace(statistics, profiles=domain_profiles(encoder, train))
-    create_run(run, experiment, statistics, train)
+    create_run(run, experiment, statistics, train, best(before.run) if before is not None else None)
     if experiment.training.precision == "bf16" and not has_bf16(device):
         print(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"

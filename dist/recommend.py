@@ -90,7 +90,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
         )
     check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
     claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
-    return planned_parts(job.source, job.out, claimed, files, claims)
+    return planned_parts(job.source, job.out, claimed, files, experiment, claims)
 
 
 def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:

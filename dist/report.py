@@ -10,6 +10,7 @@ from ..data.errors import UserError
 from ..data.mirror import publish
 from . import report_page as html
 from . import report_plots as plots
+from .checkpoint_folder import best, complete, identity
 from .report_figure import FEW
 from .run_documents import Evaluation, RunInfo, Validation
 from .run_folder import (
@@ -98,6 +99,7 @@ def write_report(run: Path) -> Path:
     body = [f"<header>\n<h1>{html.text(name)}</h1>"]
     body += [
         _headline(rows, found, str(evaluation.get("split", "test"))),
+        _of_another(run, evaluation.get("checkpoint")),
         _facts(facts, metrics),
         f"<nav>{links}</nav>\n</header>",
     ]
@@ -106,6 +108,13 @@ def write_report(run: Path) -> Path:
     write_text(report, html.page(f"{name}: foundrank report", body))
     publish(report)
     return report
+
+
+def _of_another(run: Path, measured: str | None) -> str:
+    """Says so, if the evaluation is not of the checkpoint that is the run's best now."""
+    if measured is None or not complete(run) or identity(best(run)) == measured:
+        return ""
+    return html.paragraph("Measured on another checkpoint than the run's best now: `foundrank evaluate` measures that.")
 
 
 def _headline(rows: Sequence[Row], found: Sequence[Row], split: str) -> str:

@@ -52,6 +52,8 @@ class RunInfo(Shape):
     """``run.json``."""
 
     format: Count = 1
+    joined: list[FileIdentity] | None = None
+    base: Digest | None = None
     folder: Annotated[str, Field(pattern=r"^/[^\x00]*$")] | None = None
     plan: str | None = None
     tables: dict[str, TableSize] = Field(default_factory=dict)
@@ -112,6 +114,7 @@ class Evaluation(Shape):
     next_item: list[FoundRow] = Field(default_factory=list)
     gates: dict[str, dict[str, dict[str, float]]] | None = None
     split: str = "test"
+    checkpoint: Digest | None = None
 
 
 class ValidatedRow(MetricRow):
@@ -147,6 +150,13 @@ class StudyResult(Shape):
 
     validation_auc: Number
     rate: float
+
+
+class JobOf(Shape):
+    """``_job.json`` of a folder of scores or recommendations."""
+
+    input: list[FileIdentity] = Field(default_factory=list)
+    catalogs_and_texts: list[FileIdentity] = Field(default_factory=list)
 
 
 class Step(Shape):

@@ -21,10 +21,12 @@ from ..data.experiment import Experiment
 from ..data.file_systems import Location, is_uri
 from ..data.globs import parquet_below, would_name
 from ..data.identity import identities, same_content
+from ..data.joined import joined
 from ..data.new_folder import check_can_be_made
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
 from .checkpoint_folder import best, identity
+from .run_documents import JobOf
 from .run_folder import id_types_of, open_experiment
 
 DOMAIN, SUCCESS = "domain", "_SUCCESS"
@@ -118,10 +120,12 @@ def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
         "keep": list(job.keep),
         "like": list(job.like),
     }
-    return planned_parts(job.source, job.out, claimed, files, claims), files
+    return planned_parts(job.source, job.out, claimed, files, experiment, claims), files
 
 
-def planned_parts(source: str, out: Location, job: dict[str, Any], files: EventFiles, claims: bool) -> list[Part]:
+def planned_parts(
+    source: str, out: Location, job: dict[str, Any], files: EventFiles, experiment: Experiment, claims: bool
+) -> list[Part]:
     """The parts of a job, whose output folder is free or this job's already.
 
     Args:
@@ -129,6 +133,7 @@ def planned_parts(source: str, out: Location, job: dict[str, Any], files: EventF
         out: the folder.
         job: what else it depends on.
         files: the input's.
+        experiment: the run's, whose catalogs and text vectors are joined to the input.
         claims: whether the folder is made this job's now.
 
     Raises:
@@ -140,15 +145,18 @@ def planned_parts(source: str, out: Location, job: dict[str, Any], files: EventF
             out, f"is part of the input '{source}', which the output would then be too", "Choose a folder elsewhere."
         )
     held = _held(out)
-    noted = [{"file": "", **file} for file in held.get("input", []) if isinstance(file, dict)]
-    inputs = identities(files.files, noted)
+    noted = {name: held.get(name, []) for name in ("input", "catalogs_and_texts")}
+    read = {
+        "input": identities(files.files, noted["input"]),
+        "catalogs_and_texts": joined(experiment, noted["catalogs_and_texts"]),
+    }
     changed = [name for name in job if held.get(name) != job[name]]
-    changed += [] if same_content(noted, inputs) else ["input"]
+    changed += [name for name in read if not same_content(noted[name], read[name])]
     if changed and any(name == SUCCESS or name.startswith("part-") for name in storage.names(out)):
         what = f"holds the scores of another job ({', '.join(changed)} differ)"
         raise UserError(out, what, "Give an empty folder, or delete that one.")
     if claims:
-        _claim(out, job | {"input": inputs})
+        _claim(out, job | read)
     elif not is_uri(out):
         check_can_be_made(Path(out), out, "Choose a folder you can write to.")
     return [
@@ -239,7 +247,7 @@ def _held(out: str) -> dict[str, Any]:
     if written is None and storage.names(out):
         raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
     remedy = "Give an empty folder, or delete that one."
-    return parse_document(written, storage.join(out, _JOB), dict[str, Any], remedy) if written is not None else {}
+    return parse_document(written, storage.join(out, _JOB), JobOf, remedy) if written is not None else {}
 
 
 def _claim(out: str, job: dict[str, Any]) -> None:
