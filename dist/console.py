@@ -1,4 +1,4 @@
-"""What reaches the terminal: styles and tables of our own, and of everybody else's text nothing but the text."""
+"""What reaches the terminal: styles and tables of our own, and of everybody else's text nothing but the text, less secrets."""
 
 import os
 import sys
@@ -10,7 +10,10 @@ from typing import Any, TextIO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from ..data.visible import visible
+from ..data.visible import redacted, visible
+
+_WIDTHS = range(20, 1001)
+"""Columns in which there is something to read; what COLUMNS says beyond them is nobody's terminal."""
 
 
 def console(stderr: bool = False, **options: Any) -> Console:
@@ -25,6 +28,8 @@ def console(stderr: bool = False, **options: Any) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if not stderr and not stream.isatty():
         options = {"width": 110, **options}
+    if not (columns := os.environ.get("COLUMNS", "")).isdecimal() or int(columns) not in _WIDTHS:
+        options = {"_environ": {name: value for name, value in os.environ.items() if name != "COLUMNS"}, **options}
     return _Console(file=getattr(stream, "as_it_is", stream), markup=False, highlight=False, **options)
 
 
@@ -34,12 +39,12 @@ class _Console(Console):
             if segment.control:
                 yield segment
             else:
-                yield Segment(visible(segment.text, keep="\n\t"), segment.style)
+                yield Segment(_told(segment.text), segment.style)
 
 
 @contextmanager
 def visible_output() -> Iterator[None]:
-    """Within it all that is printed, by libraries and in tracebacks too, holds no commands to a terminal."""
+    """Within it all that is printed, by libraries and in tracebacks too, holds no commands to a terminal and no secrets of URIs."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  for as long as the process lives
@@ -51,6 +56,10 @@ def visible_output() -> Iterator[None]:
         yield
 
 
+def _told(text: str) -> str:
+    return visible(redacted(text), keep="\n\t")
+
+
 class _Visible:
     """A text stream; ``as_it_is`` is the one it writes to."""
 
@@ -59,7 +68,7 @@ class _Visible:
 
     def write(self, text: str) -> int:
         inner = text.strip("\r")  # at the ends, as progress bars have it, it goes to where the text begins
-        self.as_it_is.write(text.replace(inner, visible(inner, keep="\n\t"), 1))
+        self.as_it_is.write(text.replace(inner, _told(inner), 1))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

@@ -30,7 +30,9 @@ def number(name: str, default: int) -> int:
     value = os.environ.get(name) or str(default)
     if not value.isascii() or not value.isdigit():
         raise UserError(
-            name, f"is '{value}' in the environment, and no number", "Unset it, or start ranks with torchrun."
+            name,
+            f"is '{value}' in the environment, and no number",
+            "Unset it, or give a whole number.",
         )
     return int(value)
 

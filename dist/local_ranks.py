@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
+from .environment import number
 from .launch import INTERRUPTED, PREPARED, SIGNALS, STORE, TRY_AGAIN, forks, set_threads
 from .temporary import private_folder
 
@@ -35,7 +36,11 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
 
     Standard output and errors of all ranks come through; when one fails the others are ended. A signal is passed on to the
     ranks, which have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds to end, 30 if it is not set.
+
+    Raises:
+        UserError: that is no number.
     """
+    patience = number("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 30)
     set_threads(processes)
     context: Any = get_context("forkserver" if forks() else "spawn")
     store = private_folder() / "store"
@@ -47,37 +52,37 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
                 ranks[-1].start()
             return _status(ranks)
     except _Asked as asked:
-        _end(ranks, asked.number)
+        _end(ranks, asked.number, patience)
         # Every command goes on when it is run again; of other signals it is as a shell says it.
         return TRY_AGAIN if asked.number in SIGNALS else 128 + asked.number
     finally:
-        _end(ranks, signal.SIGTERM)
+        _end(ranks, signal.SIGTERM, patience)
 
 
 def _status(ranks: Sequence[BaseProcess]) -> int:
     """Waits until all have ended, or one has failed."""
-    waiting = {rank.sentinel: number for number, rank in enumerate(ranks)}
+    waiting = {process.sentinel: rank for rank, process in enumerate(ranks)}
     while waiting:
         for sentinel in wait(list(waiting)):
-            number = waiting.pop(sentinel)  # type: ignore[call-overload]
-            ranks[number].join()
-            status = ranks[number].exitcode
+            rank = waiting.pop(sentinel)  # type: ignore[call-overload]
+            ranks[rank].join()
+            status = ranks[rank].exitcode
             if status == -signal.SIGINT:  # Ctrl-C reaches all processes of a terminal, a rank perhaps first
                 return INTERRUPTED
             if status is not None and status < 0:
-                print(f"rank {number} was ended by signal {-status}", file=sys.stderr)
+                print(f"rank {rank} was ended by signal {-status}", file=sys.stderr)
                 return 1
             if status:
                 return status
     return 0
 
 
-def _end(ranks: Sequence[BaseProcess], number: int) -> None:
+def _end(ranks: Sequence[BaseProcess], asked: int, patience: int) -> None:
     """Ends those that are still there: asked at first, then not any more."""
     for rank in ranks:
         if rank.pid is not None and rank.is_alive():
-            os.kill(rank.pid, number)
-    deadline = time.monotonic() + float(os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "30"))
+            os.kill(rank.pid, asked)
+    deadline = time.monotonic() + patience
     for rank in ranks:
         if rank.pid is not None:
             rank.join(max(0.0, deadline - time.monotonic()))

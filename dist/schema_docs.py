@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..data.experiment import Experiment
+from ..data.settings import MOST
 
 _HEAD = """\
 # The experiment file
@@ -91,7 +92,7 @@ def _type(field: dict[str, Any]) -> str:
 
 def _bounds(field: dict[str, Any]) -> list[str]:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    bounds = [f"{sign} {field[key]:g}" for key, sign in signs.items() if field.get(key, MOST) != MOST]
     return [_text(", ".join(bounds))] if bounds else []
 
 

@@ -1,5 +1,6 @@
 import io
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,26 @@ def test_the_report_holds_no_commands():
 def test_no_other_console_is_made():
     for path in sorted(Path(module.__file__).parent.glob("*.py")):
         assert path.name == "console.py" or " Console(" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("0", 80), ("1", 80), ("none", 80), ("\u00b2", 80), ("9" * 20, 80), ("90", 90)]
+)
+def test_a_width_that_nobody_has_is_not_taken(monkeypatch: pytest.MonkeyPatch, columns: str, width: int):
+    taken(monkeypatch)
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setenv("COLUMNS", columns)
+    assert console(stderr=True).width == width
+
+
+def test_secrets_of_uris_are_not_printed(monkeypatch: pytest.MonkeyPatch):
+    """Neither by libraries nor in tracebacks."""
+    out = taken(monkeypatch)
+    with visible_output():
+        print("s3://me:secret@bucket/events")
+        traceback.print_exception(ValueError("s3://bucket/events?secret_key=secret"), file=sys.stdout)
+        console(width=100).print("s3://me:secret@bucket/events")
+    said = out.getvalue()
+    assert "secret" not in said
+    assert said.count("s3://***@bucket/events") == 2
+    assert "ValueError: s3://bucket/events?***" in said

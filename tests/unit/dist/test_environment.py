@@ -7,6 +7,7 @@ from foundrank.data.mirror import mirrored, origin, shown
 from foundrank.data.storage import with_home
 from foundrank.dist.cpu_tables import load_kernels
 from foundrank.dist.environment import check_launcher, launched, of_machine
+from foundrank.dist.local_ranks import spawn
 
 WHOLE = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}
 
@@ -63,3 +64,9 @@ def test_a_user_without_a_home(monkeypatch):
     with pytest.raises(UserError, match="home"):
         with_home("~nobody-of-that-name/data")
     assert origin(with_home("/a")) is None
+
+
+def test_how_long_ranks_have_to_end_is_checked_before_they_begin(monkeypatch):
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "soon")
+    with pytest.raises(UserError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT: is 'soon'"):
+        spawn(["schema"], 2)
