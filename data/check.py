@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from .catalog_files import known_id_types
-from .column_types import LABEL, PROBABILITY, VECTOR, one_array
+from .column_types import LABEL, PROBABILITY, VECTOR, is_unsigned, one_array
 from .columns import ColumnNeed, needed_columns
 from .errors import UserError
 from .experiment import SPLITS, Experiment
@@ -75,6 +75,17 @@ def id_types(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[st
     for name, files in train.items():
         check_columns(files, needed_columns(experiment, name, with_labels=False), experiment.bad_data, types)
     return {table: family for table, (family, _) in types.items()}
+
+
+def unsigned_ids(experiment: Experiment, train: Mapping[str, EventFiles]) -> list[str]:
+    """Embedding tables whose ids are integers of 64 bits without a sign in some file of the training events."""
+    found = set()
+    for name, files in train.items():
+        tables = {need.name: need.table for need in needed_columns(experiment, name, with_labels=False) if need.table}
+        for file in files.files:
+            schema = open_parquet(file).schema_arrow
+            found |= {table for column, table in tables.items() if is_unsigned(schema.field(column).type)}
+    return sorted(found)
 
 
 def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:

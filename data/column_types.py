@@ -92,6 +92,12 @@ def id_family(kind: pa.DataType) -> str | None:
     return "string" if is_string(kind) else "integer"
 
 
+def is_unsigned(kind: pa.DataType) -> bool:
+    """Whether ids, or lists of them, are integers of 64 bits without a sign."""
+    kind = plain_type(kind)
+    return types.is_uint64(kind.value_type if is_list(kind) else kind)
+
+
 def plain_type(kind: pa.DataType, keep_dictionaries: bool = False) -> pa.DataType:
     """The type of the same values, written plainly: the one form of them that is worked with.
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from .bad_data import BadValue, Skipped, read_events, refuse_beside, rows_of
 from .catalog import read_catalog_features
-from .check import id_types
+from .check import id_types, unsigned_ids
 from .column_types import VECTOR
 from .columns import comes_from_catalog, needed_columns
 from .documents import Shape, read_document, sum_of
@@ -21,6 +21,7 @@ from .experiment import Encoding, Experiment, FeatureConfig
 from .ids import id_keys
 from .key_counts import KeyCounts, Table
 from .layout import Layout, feature_key, id_key, make_layout
+from .moments import add_moments, mean_deviation
 from .parquet import EventFiles
 from .prefetch import prefetch
 from .text_store import open_text_store, sha256_of_file, text_store_folder
@@ -44,6 +45,7 @@ class _Document(Shape):
     skipped: dict[str, _Count]
     profiles: dict[str, list[float]]
     id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
+    unsigned: list[str] = Field(default_factory=list)
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
 
@@ -60,6 +62,7 @@ class Statistics:
         skipped: bad rows of training.
         profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
         id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
+        unsigned: embedding tables whose ids are integers of 64 bits without a sign somewhere in the training events.
     """
 
     tables: dict[str, Table]
@@ -70,6 +73,7 @@ class Statistics:
     skipped: Skipped = field(default_factory=Skipped)
     profiles: dict[str, list[float]] = field(default_factory=dict)
     id_types: dict[str, str] = field(default_factory=dict)
+    unsigned: list[str] = field(default_factory=list)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -93,7 +97,8 @@ class Statistics:
             tables[name] = table.extended(new.tables[name])  # type: ignore[arg-type]
         dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
         types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
-        return replace(new, tables=tables, dense=dense, id_types=types)
+        unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
+        return replace(new, tables=tables, dense=dense, id_types=types, unsigned=unsigned)
 
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
@@ -114,6 +119,7 @@ class Statistics:
             "skipped": self.skipped.rows,
             "profiles": self.profiles,
             "id_types": self.id_types,
+            "unsigned": self.unsigned,
         }
         self.skipped.save(folder / SKIPPED)
         sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
@@ -141,7 +147,7 @@ class Statistics:
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
         skipped = Skipped(plain["skipped"])
         known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
-        return cls(tables, dense, *known, plain.get("id_types", {}))
+        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []))
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -232,8 +238,9 @@ def count(
         if "text" in experiment.model.aspects
     }
     rows = {name: files.rows for name, files in train.items()}
-    dense = {name: _mean_deviation(s) for name, s in sums.items()}
-    return Statistics(tables, dense, labels, rows, sizes, skipped, id_types=id_types(experiment, train))
+    dense = {name: mean_deviation(s) for name, s in sums.items()}
+    types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
+    return Statistics(tables, dense, labels, rows, sizes, skipped, id_types=types, unsigned=unsigned)
 
 
 def _read_all(
@@ -282,7 +289,7 @@ def _add_feature(
     elif feature.kind == "dense":
         values = numbers(column, feature, where)
         values = values[~np.isnan(values) & (weights > 0 if weights is not None else True)]
-        sums[name] = _add_moments(sums.get(name, np.zeros(3)), values)
+        sums[name] = add_moments(sums.get(name, np.zeros(3)), values)
 
 
 def _count_catalogs(
@@ -302,19 +309,3 @@ def _count_catalogs(
             where = f"{entity.catalog.path}: column '{column}'"
             _add_feature(counters, sums, name, feature, catalog[column], where, weights)
     return {name: counter.table() for name, counter in counters.items()}
-
-
-def _add_moments(old: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rows, mean and sum of squared differences from it (Chan et al., 1979): exact also far from zero."""
-    if len(values) == 0:
-        return old
-    (rows, mean, squares), new = old, len(values)
-    shift = values.mean() - mean
-    squares += np.square(values - values.mean()).sum() + shift**2 * rows * new / (rows + new)
-    return np.array([rows + new, mean + shift * new / (rows + new), squares])
-
-
-def _mean_deviation(moments: np.ndarray) -> tuple[float, float]:
-    rows, mean, squares = moments
-    deviation = float(np.sqrt(squares / max(rows, 1)))
-    return float(mean), deviation if deviation > 1e-8 * max(abs(mean), 1.0) else 1.0

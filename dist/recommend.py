@@ -27,11 +27,12 @@ from ..data.values import ragged_keys
 from ..data.vocabulary import KeyIndex
 from .checkpoint_folder import best, identity
 from .finite import usable
+from .passed_on import check_names_apart, common_types
 from .retrieval import Retriever
 from .run_folder import id_types_of, open_experiment
 from .runtime import Runtime
 from .score import model_of
-from .score_plan import Part, check_names_apart, planned_parts, succeed, unfinished, write_part
+from .score_plan import Part, planned_parts, succeed, unfinished, write_part
 from .search import Approximate, Exact, Search, faiss_module, recall
 
 _ROWS = 1024  # users at a time
@@ -88,9 +89,10 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
             "has ids that are strings and no catalog, so their names are not known any more",
             "Train with a catalog that has one row per item.",
         )
-    check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
+    passed_on = {experiment.entities.user.id: "entities.user.id"}
+    check_names_apart(passed_on, ("items", "scores"))
     claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
-    return planned_parts(job.source, job.out, claimed, files, experiment, claims)
+    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims)
 
 
 def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
@@ -208,11 +210,12 @@ def _needs(experiment: Experiment) -> list[ColumnNeed]:
 
 def _item_ids(encoder: EventEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:
     """Ids ``[C]`` of items, in the catalog's own type, and ``[C]`` bool, True for one whose id nobody knows: a string that
-    is in no catalog. Without a catalog integers are int64. An integer that the catalog's type is too narrow for makes all
+    is in no catalog. Without a catalog integers are int64, or uint64 where training's were. An integer that the catalog's type is too narrow for makes all
     of them int64."""
     entity = encoder.experiment.entities.item
     if entity.catalog is None:  # then ids are no strings: `plan_recommendations` has seen to it
-        return pa.array(keys.view(np.int64)), torch.zeros(len(keys), dtype=torch.bool)
+        unsigned = id_key("item") in encoder.statistics.unsigned
+        return pa.array(keys if unsigned else keys.view(np.int64)), torch.zeros(len(keys), dtype=torch.bool)
     ids = read_catalog("item", entity, [])[entity.catalog.key].combine_chunks()
     kind = catalog_key_type("item", entity)
     if is_string(kind):

@@ -26,6 +26,7 @@ from ..data.new_folder import check_can_be_made
 from ..data.parquet import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
 from ..data.settings import BadDataConfig
 from .checkpoint_folder import best, identity
+from .passed_on import check_names_apart, common_types
 from .run_documents import JobOf
 from .run_folder import id_types_of, open_experiment
 
@@ -59,12 +60,21 @@ class ScoringJob:
 
 @dataclass(frozen=True)
 class Part:
-    """One row group of the input, and the file its scores go to."""
+    """One row group of the input, and the file its scores go to.
+
+    Attributes:
+        file: of the input.
+        group: its position in that file.
+        rows: in it.
+        out: where the scores go.
+        types: those of passed on columns that have several types in the input's files: what they have in all parts.
+    """
 
     file: str
     group: int
     rows: int
     out: str
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
@@ -120,11 +130,17 @@ def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
         "keep": list(job.keep),
         "like": list(job.like),
     }
-    return planned_parts(job.source, job.out, claimed, files, experiment, claims), files
+    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims), files
 
 
 def planned_parts(
-    source: str, out: Location, job: dict[str, Any], files: EventFiles, experiment: Experiment, claims: bool
+    source: str,
+    out: Location,
+    job: dict[str, Any],
+    files: EventFiles,
+    experiment: Experiment,
+    types: Mapping[str, pa.DataType],
+    claims: bool,
 ) -> list[Part]:
     """The parts of a job, whose output folder is free or this job's already.
 
@@ -134,6 +150,7 @@ def planned_parts(
         job: what else it depends on.
         files: the input's.
         experiment: the run's, whose catalogs and text vectors are joined to the input.
+        types: of columns that are passed on, as of `Part`.
         claims: whether the folder is made this job's now.
 
     Raises:
@@ -160,27 +177,10 @@ def planned_parts(
     elif not is_uri(out):
         check_can_be_made(Path(out), out, "Choose a folder you can write to.")
     return [
-        Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"))
+        Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"), types)
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
         for g, rows in enumerate(groups)
     ]
-
-
-def check_names_apart(passed_on: Mapping[str, str], own: Iterable[str]) -> None:
-    """Makes sure that no column of the input is overwritten in the output.
-
-    Args:
-        passed_on: names of columns -> what asks for them.
-        own: columns that the job writes.
-
-    Raises:
-        UserError: one of the input's columns has the name of one of the job's own.
-    """
-    for name in own:
-        if name in passed_on:
-            raise UserError(
-                passed_on[name], f"'{name}' is the name of a column that is written here", "Rename that of the input."
-            )
 
 
 def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
@@ -215,6 +215,9 @@ def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
     """Writes the scores of a part, whole or not at all, with the number of its bad rows in the file's metadata."""
     if bad_rows:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _BAD_ROWS: str(bad_rows)})
+    for name, kind in part.types.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
     content = pa.BufferOutputStream()
     # Scores hardly repeat: without a dictionary of them a part is smaller, and written in half the time.
     nested = any(pa.types.is_nested(kind) for kind in table.schema.types)  # whose columns have other names in a file
