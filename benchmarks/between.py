@@ -1,4 +1,4 @@
-"""How fast this checkout trains, reads and scores the standard workload beside another one: no figure may fall unseen.
+"""How fast this checkout trains and scores the standard workload beside another one: no figure may fall unseen.
 
     python -m benchmarks.between --source FOLDER --other CHECKOUT --repeats 7
 
@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from .jobs import RANKS, Repeats, Source, Work, scored_rate, trained_rate
-from .speed import STEPS, write_scoring_input
+from .speed import write_scoring_input
 from .workload_experiment import write_workload
 
 _MODELS = ("plain", "full")
@@ -29,6 +29,7 @@ def between(
     source: Source,
     other: Annotated[Path, typer.Option(help="the checkout to compare with")],
     repeats: Repeats = 7,
+    steps: Annotated[int, typer.Option(min=20, help="of a training; the first tenth does not count")] = 160,
     work: Work = Path("runs/between"),
 ) -> None:
     """Measures, and prints a line of JSON per figure."""
@@ -42,38 +43,31 @@ def between(
     found: dict[str, dict[str, list[float]]] = {}
     for number in range(repeats):
         order = list(places)[:: 1 if number % 2 else -1]
-        for figure in (*_MODELS, "reader", "scoring"):
+        for figure in (*_MODELS, "scoring"):
             for name in order:
-                rate = _rate(figure, places[name], work, name)
+                rate = _rate(figure, places[name], work, name, steps)
                 found.setdefault(figure, {}).setdefault(name, []).append(rate)
                 print(f"round {number + 1}: {figure}, {name}: {rate:,.0f} rows/s", file=sys.stderr, flush=True)
     for figure, rates in found.items():
         print(json.dumps({"figure": figure} | _compared(rates)))
 
 
-def _rate(figure: str, place: Path, work: Path, name: str) -> float:
+def _rate(figure: str, place: Path, work: Path, name: str, steps: int) -> float:
     """Rows per second."""
     if figure in _MODELS:
         run = work / "timed"
         shutil.rmtree(run, ignore_errors=True)
-        steps = f"training.max_steps={STEPS};training.log_every=20"
-        _run(place, "train", work / f"{figure}.yaml", "--run-dir", run, "-p", RANKS, "--set", steps)
+        options = f"training.max_steps={steps};training.log_every={steps // 10}"
+        _run(place, "train", work / f"{figure}.yaml", "--run-dir", run, "-p", RANKS, "--set", options)
         return trained_rate(run)
-    if figure == "reader":
-        options = ("--experiment", work / "plain.yaml", "--run-dir", work / f"run-{name}")
-        return json.loads(_python(place, "benchmarks.reading", *options).splitlines()[-1])["rows_per_s"]
     shutil.rmtree(work / "scores", ignore_errors=True)
     return scored_rate(_run(place, "score", work / f"run-{name}", work / "input", work / "scores", "-p", RANKS))
 
 
 def _run(place: Path, *arguments: object) -> str:
-    return _python(place, "foundrank.dist.cli", *arguments)
-
-
-def _python(place: Path, module: str, *arguments: object) -> str:
-    """What a module of a checkout prints."""
+    """What a command of a checkout prints."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{place / '.venv/bin'}:{os.environ['PATH']}"}
-    command = [str(place / ".venv/bin/python"), "-m", module, *map(str, arguments)]
+    command = [str(place / ".venv/bin/python"), "-m", "foundrank.dist.cli", *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=place)
     return done.stdout
 

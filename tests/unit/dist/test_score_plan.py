@@ -14,7 +14,7 @@ UNUSED: Any = None
 
 
 def planned(source: Path, out: Path) -> None:
-    planned_parts(str(source), str(out), {}, UNUSED, UNUSED, False)
+    planned_parts(str(source), str(out), {}, UNUSED, UNUSED, {}, False)
 
 
 @pytest.fixture
