@@ -196,6 +196,8 @@ def fuzz(
                     raise
                 broken += 1
                 print(f"{error}\n{'=' * 80}", flush=True)
+            if (done := number + 1 - first) % 100 == 0:
+                print(f"{done} of {draws} draws", flush=True)
         print("\n".join(f"{what:20} {count:6}" for what, count in sorted(found.items())))
         if broken:
             raise SystemExit(f"{broken} of {draws} draws did not hold")
