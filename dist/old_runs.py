@@ -43,7 +43,7 @@ def check_meaning(run: Path, info: Mapping[str, Any], checkpoints: Sequence[Path
         return
     kinds = {table: kind for table, (kind, _) in _plan(info).items()}
     if not kinds:
-        kinds = _kinds_of_unfinished(run, checkpoints, experiment)
+        _check_unfinished(run, checkpoints, experiment)
     by_rows = any(kind in _BY_ROWS for kind in kinds.values())
     for table in _tables_of_lists(experiment):
         kind = kinds.get(table, "table_wise")
@@ -106,8 +106,8 @@ def _plan(info: Mapping[str, Any]) -> dict[str, tuple[str, list[int]]]:
     return {table: (kind, [int(rank) for rank in ranks.split(",")]) for table, kind, ranks in rows}
 
 
-def _kinds_of_unfinished(run: Path, checkpoints: Sequence[Path], experiment: Experiment) -> dict[str, str]:
-    """Table -> kind of sharding, as far as a checkpoint's pieces tell.
+def _check_unfinished(run: Path, checkpoints: Sequence[Path], experiment: Experiment) -> None:
+    """Makes sure, by the pieces of its checkpoints, that a run without a plan had its tables whole or cut by columns.
 
     Raises:
         UserError: tables are cut by rows, which may have been a grid.
@@ -124,7 +124,6 @@ def _kinds_of_unfinished(run: Path, checkpoints: Sequence[Path], experiment: Exp
                     "was not finished by the older version that began it, and does not say how its tables were cut by rows",
                     _REMEDY,
                 )
-    return {}
 
 
 def _tables_of_lists(experiment: Experiment) -> Iterator[str]:
