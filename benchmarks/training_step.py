@@ -28,9 +28,10 @@ from foundrank.data.check import check_events
 from foundrank.data.columns import needed_columns
 from foundrank.data.encode import EventEncoder
 from foundrank.data.experiment import Experiment
+from foundrank.data.layout import padded_rows
 from foundrank.data.load import load_experiment
 from foundrank.data.parquet import read_group
-from foundrank.data.plan import RankPlan, deal, epoch_chunks, padded_rows
+from foundrank.data.plan import RankPlan, deal, epoch_chunks
 from foundrank.data.prefetch import prefetch
 from foundrank.data.reader import Reader
 from foundrank.dist.cores import keep_to_own_cores

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from foundrank.data.columns import comes_from_catalog
 from foundrank.data.encode import EventEncoder
 from foundrank.data.experiment import Experiment
 from foundrank.data.layout import HISTORY, Layout, feature_key, id_key
@@ -40,7 +39,7 @@ class ItemProfile:
 def item_profile(experiment: Experiment, layout: Layout, train: Sequence[Rows]) -> ItemProfile:
     """Reads the profile off the training rows of all domains: an item in a history was in some domain's training rows."""
     item = experiment.entities.item
-    from_catalog = [n for n, f in item.features.items() if f.kind == "categorical" and comes_from_catalog(item, f)]
+    from_catalog = [n for n, f in item.features.items() if f.kind == "categorical" and item.comes_from_catalog(f)]
     item_at = layout.keys.index(id_key("item"))
     of_key = {}
     for key in map(feature_key, from_catalog):

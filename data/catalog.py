@@ -13,7 +13,7 @@ from . import storage
 from .bad_data import check_share, rows_of, without_bad_values
 from .catalog_files import check_catalog, key_type, mixing, unreadable
 from .column_types import plain_table
-from .columns import comes_from_catalog, feature_need
+from .columns import feature_need
 from .errors import UserError, one_line
 from .experiment import EntityConfig, FeatureConfig
 from .file_systems import is_uri
@@ -64,7 +64,7 @@ def read_catalog_features(name: str, entity: EntityConfig) -> tuple[dict[str, Fe
         UserError: as `read_catalog`, and more bad values than allowed.
     """
     assert entity.catalog is not None
-    features = {n: f for n, f in entity.features.items() if comes_from_catalog(entity, f)}
+    features = {n: f for n, f in entity.features.items() if entity.comes_from_catalog(f)}
     table, policy = read_catalog(name, entity, [f.column_name(n) for n, f in features.items()]), entity.catalog.policy
     if policy.skips:
         needs = [feature_need(n, f, f"entities.{name}.features.{n}") for n, f in features.items()]

@@ -62,11 +62,6 @@ class ColumnNeed:
     table: str = ""
 
 
-def comes_from_catalog(entity: EntityConfig, feature: FeatureConfig) -> bool:
-    """Whether an entity's feature is read from its catalog rather than from the events."""
-    return feature.source == "catalog" or (feature.source is None and entity.catalog is not None)
-
-
 def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) -> list[ColumnNeed]:
     """What the events of domain ``name`` must have.
 
@@ -83,7 +78,7 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
             field = f"entities.{entity_name}.text_vector"
             needs.append(ColumnNeed(entity.text_vector.column, VECTOR, field, entity.text_vector.size))
         for feature_name, feature in entity.features.items():
-            if not comes_from_catalog(entity, feature):
+            if not entity.comes_from_catalog(feature):
                 needs.append(feature_need(feature_name, feature, f"entities.{entity_name}.features.{feature_name}"))
     history = experiment.entities.user.history
     if history is not None:
@@ -130,7 +125,7 @@ def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
     assert entity.catalog is not None
     needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key", table=id_key(name))]
     for feature_name, feature in entity.features.items():
-        if comes_from_catalog(entity, feature):
+        if entity.comes_from_catalog(feature):
             needs.append(feature_need(feature_name, feature, f"entities.{name}.features.{feature_name}"))
     return needs + [ColumnNeed(column, TEXT, f"entities.{name}.text") for column in dict.fromkeys(entity.text_columns)]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from .beside import ragged_domains
 from .catalog import read_catalog_features
-from .columns import comes_from_catalog, needed_columns
+from .columns import needed_columns
 from .errors import UserError
 from .experiment import EntityConfig, Experiment, FeatureConfig
 from .ids import id_keys
@@ -134,7 +134,7 @@ class EventEncoder:
             out.text_rows[name] = self.text_rows(name, keys, valid)
         if table is None:
             return
-        features = {n: f for n, f in entity.features.items() if not comes_from_catalog(entity, f)}
+        features = {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
         self._put(out, self._encode_features(features, table, where), None)
         if entity.text_vector is not None:
             column = entity.text_vector.column

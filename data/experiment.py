@@ -140,6 +140,10 @@ class EntityConfig(Encoding):
                 raise ValueError(f"feature '{name}' has source: catalog, but this entity has no catalog")
         return self
 
+    def comes_from_catalog(self, feature: FeatureConfig) -> bool:
+        """Whether a feature of it is read from its catalog rather than from the events."""
+        return feature.source == "catalog" or (feature.source is None and self.catalog is not None)
+
     @property
     def text_columns(self) -> list[str]:
         """Catalog columns the text template names, in order."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from .columns import feature_key, id_key
 from .experiment import Experiment
-from .plan import padded_rows
 
 HISTORY = "history"
 CONTEXT = "context"
@@ -196,6 +195,11 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         tasks=tasks,
         task_weights=weights,
     )
+
+
+def padded_rows(batch_size: int, domains: int) -> int:
+    """Most rows a step can have: rounding may add one row per domain to the batch size."""
+    return batch_size + domains
 
 
 def _candidate_keys(experiment: Experiment, tables: Mapping[str, int]) -> int:

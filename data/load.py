@@ -10,7 +10,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from . import storage
-from .columns import comes_from_catalog
 from .errors import UserError, nearest
 from .experiment import Experiment
 from .file_systems import is_uri, refuse_secrets
@@ -236,7 +235,7 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
 def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
-    fit = {n for n, f in item.features.items() if comes_from_catalog(item, f) and f.kind != "vector"}
+    fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and f.kind != "vector"}
     if experiment.model.history.features and "sparse" not in experiment.model.aspects:
         raise UserError(
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."

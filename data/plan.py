@@ -120,11 +120,6 @@ class RankPlan:
         return [place for chunks, a, b in bounds for chunk in _drop(chunks, a, b) for place in chunk.locations()]
 
 
-def padded_rows(batch_size: int, domains: int) -> int:
-    """Most rows a step can have: rounding may add one row per domain to the batch size."""
-    return batch_size + domains
-
-
 def epoch_chunks(
     files: Mapping[int, EventFiles], weights: Mapping[int, float], seed: int, epoch: int, shuffle_rows: int
 ) -> list[list[Chunk]]:

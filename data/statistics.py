@@ -14,7 +14,7 @@ from .bad_data import BadValue, Skipped, read_events, refuse_beside, rows_of
 from .catalog import read_catalog_features
 from .check import id_types, unsigned_ids
 from .column_types import VECTOR
-from .columns import comes_from_catalog, needed_columns
+from .columns import needed_columns
 from .documents import Shape, read_document, sum_of
 from .errors import UserError
 from .experiment import Encoding, Experiment, FeatureConfig
@@ -262,7 +262,7 @@ def _event_features(experiment: Experiment, domain: str) -> dict[str, FeatureCon
     for name, entity in experiment.entities.present().items():
         if name == "query" and experiment.domains[domain].kind == "recommendation":
             continue
-        features |= {n: f for n, f in entity.features.items() if not comes_from_catalog(entity, f)}
+        features |= {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
     return features | experiment.context | experiment.domains[domain].features
 
 

@@ -15,10 +15,10 @@ from ..data.encode import EventEncoder
 from ..data.errors import UserError
 from ..data.experiment import Experiment
 from ..data.ids import id_keys
-from ..data.layout import id_key
+from ..data.layout import id_key, padded_rows
 from ..data.mirror import publish
 from ..data.parquet import EventFiles
-from ..data.plan import deal, ordered_chunks, padded_rows
+from ..data.plan import deal, ordered_chunks
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..data.values import floats

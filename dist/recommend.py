@@ -18,9 +18,8 @@ from ..data.experiment import Experiment
 from ..data.file_systems import Location
 from ..data.globs import parquet_below
 from ..data.ids import id_keys
-from ..data.layout import id_key
+from ..data.layout import id_key, padded_rows
 from ..data.parquet import check_columns, iterate_group, list_events, open_parquet
-from ..data.plan import padded_rows
 from ..data.rows import Rows
 from ..data.settings import BadDataConfig
 from ..data.values import ragged_keys

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ..data.batch import Batch
 from ..data.encode import EventEncoder
+from ..data.layout import padded_rows
 from ..data.parquet import EventFiles
 from ..data.past import NONE, Draw, Items, drawn
-from ..data.plan import deal, ordered_chunks, padded_rows
+from ..data.plan import deal, ordered_chunks
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from ..data.vocabulary import KeyIndex

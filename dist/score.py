@@ -16,8 +16,8 @@ from ..data.column_types import plain_table
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder
 from ..data.errors import UserError, nearest
+from ..data.layout import padded_rows
 from ..data.parquet import Unreadable, iterate_group, open_parquet
-from ..data.plan import padded_rows
 from ..data.rows import Rows
 from .checkpoint import load
 from .checkpoint_folder import checked_best

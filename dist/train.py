@@ -13,8 +13,9 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from ..data.batch import Batch
 from ..data.encode import EventEncoder
 from ..data.experiment import Experiment
+from ..data.layout import padded_rows
 from ..data.mirror import shown
-from ..data.plan import Position, epoch_chunks, padded_rows, resume, rows_in
+from ..data.plan import Position, epoch_chunks, resume, rows_in
 from ..data.prefetch import prefetch
 from ..data.reader import Reader
 from .checkpoint import Checkpoints, load_newest

@@ -15,7 +15,8 @@ from foundrank.data.batch import Batch
 from foundrank.data.check import check_events
 from foundrank.data.encode import EventEncoder
 from foundrank.data.experiment import Experiment
-from foundrank.data.plan import deal, epoch_chunks, padded_rows
+from foundrank.data.layout import padded_rows
+from foundrank.data.plan import deal, epoch_chunks
 from foundrank.data.reader import Reader
 from foundrank.data.statistics import count
 from foundrank.dist.optimizer import Optimizer

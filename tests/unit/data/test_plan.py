@@ -6,17 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data import plan as plan_module
+from foundrank.data.layout import padded_rows
 from foundrank.data.parquet import EventFiles
-from foundrank.data.plan import (
-    Position,
-    blocks_of,
-    deal,
-    epoch_chunks,
-    ordered_chunks,
-    padded_rows,
-    resume,
-    rows_in,
-)
+from foundrank.data.plan import Position, blocks_of, deal, epoch_chunks, ordered_chunks, resume, rows_in
 
 MODEST = settings(max_examples=40)
 Place = tuple[int, int, int, int]  # domain, file, row group, row
