@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import storage
-from .bad_data import check_share, rows_of, without_bad_values
+from .bad_values import check_share, rows_of, without_bad_values
 from .catalog_files import check_catalog, key_type, mixing, unreadable
 from .column_types import plain_table
 from .columns import feature_need

@@ -22,21 +22,12 @@ from .column_types import (
 )
 from .errors import UserError, nearest
 from .experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, HistoryConfig
+from .layout import feature_key, id_key
 
 HISTORY_FIELD = "entities.user.history"
 
 IdTypes = dict[str, tuple[str, str]]
 """Embedding table -> ``string`` or ``integer``, what its ids are, and the first file, or run, that says so."""
-
-
-def id_key(entity: str) -> str:
-    """Name of an entity's id, as key of the batch and as embedding table."""
-    return f"id_{entity}"
-
-
-def feature_key(feature: str) -> str:
-    """Name of a sparse feature, as key of the batch and as embedding table."""
-    return f"feature_{feature}"
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .columns import feature_key, id_key
 from .experiment import Experiment
 
 HISTORY = "history"
 CONTEXT = "context"
 ATTENTION_TABLE = "attention_item"
+
+
+def id_key(entity: str) -> str:
+    """Name of an entity's id, as key of the batch and as embedding table."""
+    return f"id_{entity}"
+
+
+def feature_key(feature: str) -> str:
+    """Name of a sparse feature, as key of the batch and as embedding table."""
+    return f"feature_{feature}"
 
 
 def past_key(back: int) -> str:

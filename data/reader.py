@@ -9,7 +9,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from .bad_data import BadValue, read_events, rows_of
+from .bad_data import read_events
+from .bad_values import BadValue, rows_of
 from .batch import Batch
 from .columns import needed_columns
 from .encode import EventEncoder

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from .bad_data import BadValue, Skipped, read_events, refuse_beside, rows_of
+from .bad_data import Skipped, read_events
+from .bad_values import BadValue, refuse_beside, rows_of
 from .catalog import read_catalog_features
 from .check import id_types, unsigned_ids
 from .column_types import VECTOR

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.bad_data import check_share, read_good_rows
+from ..data.bad_data import read_good_rows
+from ..data.bad_values import check_share
 from ..data.check import check_events
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from ..data.bad_data import check_share, rows_of, without_bad_values
+from ..data.bad_values import check_share, rows_of, without_bad_values
 from ..data.column_types import plain_table
 from ..data.columns import needed_columns
 from ..data.encode import EventEncoder

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..data import storage
-from ..data.bad_data import check_share
+from ..data.bad_values import check_share
 from ..data.catalog_files import known_id_types
 from ..data.column_types import ANYTHING, NAME
 from ..data.columns import ColumnNeed, needed_columns

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.bad_data import read_events, without_bad_values
+from foundrank.data.bad_data import read_events
+from foundrank.data.bad_values import without_bad_values
 from foundrank.data.beside import ragged_domains
 from foundrank.data.catalog import read_catalog, read_catalog_features
 from foundrank.data.catalog_files import check_catalog

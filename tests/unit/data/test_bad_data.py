@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.bad_data import read_events, without_bad_values
+from foundrank.data.bad_data import read_events
+from foundrank.data.bad_values import without_bad_values
 from foundrank.data.catalog import read_catalog, read_catalog_features
 from foundrank.data.check import check_events
 from foundrank.data.columns import ColumnNeed, needed_columns

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundrank.data.bad_data import without_bad_values
+from foundrank.data.bad_values import without_bad_values
 from foundrank.data.beside import ragged_domains
 from foundrank.data.column_types import LIST_ID, LIST_NAME, LIST_TIME, holds
 from foundrank.data.columns import HISTORY_FIELD, ColumnNeed

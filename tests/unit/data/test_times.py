@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundrank.data.bad_data import refuse_beside, without_bad_values
+from foundrank.data.bad_values import refuse_beside, without_bad_values
 from foundrank.data.column_types import LIST_ID, LIST_TIME, NUMBER, TIME, holds
 from foundrank.data.columns import HISTORY_FIELD, ColumnNeed
 from foundrank.data.errors import UserError
