@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.distributed.checkpoint import state_dict_saver
@@ -35,13 +35,24 @@ from .checkpoint_folder import (
 from .checkpoint_reader import read_plain, read_tensors, saved_tensors
 from .finite import not_finite
 from .old_runs import FORMAT
-from .optimizer import Optimizer
 from .run_documents import State
 from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, sync, write_json
 from .runtime import Runtime
 
 _DENSE = "dense_optimizer.pt"
 _GOES_ON = "run again, the training goes on from the newest checkpoint."
+
+
+class DenseOptimizer(Protocol):
+    """What is kept and restored of the dense part's optimizer; the tables' one is fused into the model."""
+
+    def dense_state(self) -> dict[str, Any]:
+        """Its state, tensors and plain values."""
+        ...
+
+    def load_dense_state(self, state: dict[str, Any]) -> None:
+        """Restores what `dense_state` gave."""
+        ...
 
 
 class Checkpoints:
@@ -62,7 +73,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
-    def save(self, sharded: DistributedModelParallel, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    def save(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer, state: dict[str, Any]) -> None:
         """Copies what is to be saved to the host's memory, and has it written and committed in a thread.
 
         Args:
@@ -79,7 +90,7 @@ class Checkpoints:
         dense = _copied(optimizer.dense_state()) if self._runtime.is_main else {}
         self._writing = self._thread.submit(self._write, tensors, snapshot, dense, state)
 
-    def check(self, sharded: DistributedModelParallel, optimizer: Optimizer) -> None:
+    def check(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer) -> None:
         """Looks at what the last update has left, before it is validated or saved: a loss is from before it. A collective.
 
         Raises:
@@ -201,7 +212,7 @@ def _reason(error: BaseException) -> str:
 
 
 def load_newest(
-    run: Path, sharded: DistributedModelParallel, optimizer: Optimizer, runtime: Runtime
+    run: Path, sharded: DistributedModelParallel, optimizer: DenseOptimizer, runtime: Runtime
 ) -> dict[str, Any] | None:
     """Restores the newest checkpoint that is as it was written; its ``state``, or None where there is no checkpoint.
 
@@ -226,7 +237,7 @@ def load_newest(
     return None
 
 
-def load(folder: Path, sharded: DistributedModelParallel, optimizer: Optimizer | None = None) -> dict[str, Any]:
+def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimizer | None = None) -> dict[str, Any]:
     """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
     sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
     tensors = _tensors(sharded, sparse)

@@ -268,12 +268,13 @@ def _spawned(processes: int | None) -> bool:
     """Runs this very command on several ranks, if it should; True when that has been done."""
     if launched():
         return False
+    from .cli import run_rank
     from .local_ranks import spawn
 
     count = _count(processes)
     if count == 1:
         return False
-    code = spawn(sys.argv[1:], count)
+    code = spawn(run_rank, sys.argv[1:], count)
     if code:
         raise typer.Exit(code)
     return True

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -31,8 +31,8 @@ class _Asked(BaseException):
         self.number = number
 
 
-def spawn(arguments: Sequence[str], processes: int) -> int:
-    """Runs ``foundrank ARGUMENTS`` as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
+def spawn(work: Callable[[Sequence[str]], None], arguments: Sequence[str], processes: int) -> int:
+    """Runs ``work(arguments)`` as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
 
     Standard output and errors of all ranks come through; when one fails the others are ended. A signal is passed on to the
     ranks, which have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds to end, 30 if it is not set.
@@ -48,7 +48,7 @@ def spawn(arguments: Sequence[str], processes: int) -> int:
     try:
         with _signals_raise():
             for rank in range(processes):
-                ranks.append(context.Process(target=_work, args=(rank, processes, str(store), list(arguments))))
+                ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work, list(arguments))))
                 ranks[-1].start()
             return _status(ranks)
     except _Asked as asked:
@@ -106,17 +106,15 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _work(rank: int, ranks: int, store: str, arguments: Sequence[str]) -> None:
+def _begin(rank: int, ranks: int, store: str, work: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
     """What a rank begins with."""
     threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `preload` has it blocked where this was forked from
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store, PREPARED: "1"})
-    from .cli import run_rank
-
     gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
-    run_rank(arguments)
+    work(arguments)
 
 
 def _end_with_launcher() -> None:
