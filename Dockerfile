@@ -17,7 +17,7 @@ WORKDIR /opt/foundrank
 
 FROM base AS cpu
 ARG PIP_EXTRA_INDEX_URL
-# Kernels of tables are compiled for the processor they run on (dist/cpu_tables.py).
+# Kernels of tables are compiled for the processor they run on (dist/sharding/cpu_tables.py).
 # hadolint ignore=DL3008
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends g++ && \

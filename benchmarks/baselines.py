@@ -15,20 +15,20 @@ import typer
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from foundrank.data.check import check_events
-from foundrank.data.columns import needed_columns
-from foundrank.data.encode import EventEncoder
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.rows import Rows, concatenate
+from foundrank.data.config.experiment import SPLITS, Experiment
+from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import SPLITS, Experiment
-from foundrank.data.layout import id_key
-from foundrank.data.load import load_experiment
-from foundrank.data.parquet import EventFiles, read_group
-from foundrank.data.rows import Rows, concatenate
-from foundrank.data.statistics import count
-from foundrank.dist.metrics import apart, auc
-from foundrank.dist.popularity import popularity
-from foundrank.dist.run_folder import write_json
-from foundrank.dist.slices import slice_rows
+from foundrank.data.events.check_events import check_events
+from foundrank.data.events.event_files import EventFiles, read_group
+from foundrank.data.schema.column_needs import needed_columns
+from foundrank.data.schema.layout import id_key
+from foundrank.data.vocabulary.statistics import count
+from foundrank.dist.evaluate.metrics import apart, auc
+from foundrank.dist.evaluate.popularity import popularity
+from foundrank.dist.evaluate.slices import slice_rows
+from foundrank.dist.run.run_folder import write_json
 
 from .target_encoding import make_folds
 from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns

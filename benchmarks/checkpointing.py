@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from foundrank.dist.sections import write_section
+from foundrank.dist.study.markdown_sections import write_section
 
 from .jobs import Out, Work, run_foundrank
 

@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
-from foundrank.data.experiment import Experiment
-from foundrank.data.import_completejourney import import_completejourney
-from foundrank.data.load import load_experiment
-from foundrank.data.text_store import open_text_store
-from foundrank.dist.sections import write_section
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.sources.completejourney import import_completejourney
+from foundrank.dist.study.markdown_sections import write_section
 
 from .embedding_run import cosines
 from .machine import calibration

@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 import torch
 from rich.console import Console
 
-from foundrank.data.catalog import read_catalog
-from foundrank.data.load import load_experiment
-from foundrank.data.text_store import open_text_store
-from foundrank.data.text_template import render_texts
-from foundrank.dist.embed import embed
-from foundrank.dist.runtime import Runtime
-from foundrank.model.text_model import model_source
+from foundrank.data.catalogs.catalog import read_catalog
+from foundrank.data.catalogs.text_template import render_texts
+from foundrank.data.config.load import load_experiment
+from foundrank.data.contents.text_store import open_text_store
+from foundrank.dist.embed.embed import embed
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.model.contents.text_encoder_loading import model_source
 
 
 def ours(path: str, out: Path) -> dict[str, float]:

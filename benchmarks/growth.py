@@ -16,7 +16,7 @@ import typer
 import yaml
 from matplotlib.figure import Figure
 
-from foundrank.dist.sections import write_section
+from foundrank.dist.study.markdown_sections import write_section
 
 from .jobs import Out, Source, Work, run_watched, scored_rate, trained_rate
 from .machine import calibration

@@ -12,14 +12,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from foundrank.data.load import load_experiment
-from foundrank.dist.run_folder import read_json
-from foundrank.dist.sections import write_section
-from foundrank.dist.study_data import prepare_data
-from foundrank.dist.study_plan import DATA_SETS, RATES, Arm, DataSet
-from foundrank.dist.study_report import cold_items, interval, warm_items
-from foundrank.dist.study_results import Chosen, Result, difference, read_results
-from foundrank.dist.study_runs import folder, run_arms
+from foundrank.data.config.load import load_experiment
+from foundrank.dist.run.run_folder import read_json
+from foundrank.dist.study.arms import DATA_SETS, RATES, Arm, DataSet
+from foundrank.dist.study.datasets import prepare_data
+from foundrank.dist.study.document import cold_items, interval, warm_items
+from foundrank.dist.study.markdown_sections import write_section
+from foundrank.dist.study.results import Chosen, Result, difference, read_results
+from foundrank.dist.study.runs import folder, run_arms
 
 from .jobs import Out, Work, run_foundrank
 from .machine import calibration

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundrank.dist.sections import write_section
+from foundrank.dist.study.markdown_sections import write_section
 
 from .jobs import Out, Source, Work, run_foundrank
 from .machine import calibration

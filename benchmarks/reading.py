@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import torch
 import typer
 
-from foundrank.data.check import check_events
-from foundrank.data.columns import needed_columns
-from foundrank.data.experiment import Experiment
-from foundrank.data.load import load_experiment
-from foundrank.dist.runtime import start
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.events.check_events import check_events
+from foundrank.data.schema.column_needs import needed_columns
+from foundrank.dist.ranks.runtime import start
 
 from .training_step import open_reader
 

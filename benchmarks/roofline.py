@@ -19,10 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchrec import KeyedTensor
 
-from foundrank.data.load import load_experiment
-from foundrank.dist.sections import write_section
-from foundrank.model.embeddings import materialise
-from foundrank.model.foundation import Foundation
+from foundrank.data.config.load import load_experiment
+from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.representation.embedding_tables import materialise
 
 from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_ranks, spread
 from .machine import DTYPES, instructions, matmul_gflops, stream_gbytes

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
-from foundrank.dist.sections import write_section
+from foundrank.dist.study.markdown_sections import write_section
 
 from .jobs import Out, Repeats, Source, Work, last_line, run_foundrank, spread, trained_rate
 from .machine import calibration

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import torch
 import typer
 
-from foundrank.dist.sections import write_section
-from foundrank.model.precision import chosen_precision
+from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.layers.precision import chosen_precision
 
 from .jobs import (
     RANKS,

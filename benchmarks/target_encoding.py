@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foundrank.data.values import Ragged
+from foundrank.data.arrow.values import Ragged
 
 FOLDS = 5
 STRENGTH = 10.0

@@ -15,17 +15,17 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from foundrank.data.catalog import read_catalog
-from foundrank.data.experiment import Experiment
-from foundrank.data.import_amazon_search import import_amazon_search
-from foundrank.data.import_completejourney import import_completejourney
-from foundrank.data.import_movietweetings import import_movietweetings
-from foundrank.data.load import load_experiment
-from foundrank.data.text_store import open_text_store
-from foundrank.data.text_template import render_texts
-from foundrank.dist.embed import embed
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sections import write_section
+from foundrank.data.catalogs.catalog import read_catalog
+from foundrank.data.catalogs.text_template import render_texts
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.sources.amazon_search import import_amazon_search
+from foundrank.data.sources.completejourney import import_completejourney
+from foundrank.data.sources.movietweetings import import_movietweetings
+from foundrank.dist.embed.embed import embed
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.study.markdown_sections import write_section
 
 from .embedding import item_experiment
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import typer
 import yaml
 
-from foundrank.data.text_store import open_text_store
-from foundrank.dist.sections import write_section
+from foundrank.data.contents.text_store import open_text_store
+from foundrank.dist.study.markdown_sections import write_section
 
 from .machine import calibration
 

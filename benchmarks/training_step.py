@@ -23,24 +23,24 @@ from torch.profiler import ProfilerActivity, profile
 from torchrec import KeyedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from foundrank.data.batch import Batch
-from foundrank.data.check import check_events
-from foundrank.data.columns import needed_columns
-from foundrank.data.encode import EventEncoder
-from foundrank.data.experiment import Experiment
-from foundrank.data.layout import padded_rows
-from foundrank.data.load import load_experiment
-from foundrank.data.parquet import read_group
-from foundrank.data.plan import RankPlan, deal, epoch_chunks
+from foundrank.data.batch.batch import Batch
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.epoch.order import RankPlan, deal, epoch_chunks
+from foundrank.data.epoch.reader import Reader
+from foundrank.data.events.check_events import check_events
+from foundrank.data.events.event_files import read_group
 from foundrank.data.prefetch import prefetch
-from foundrank.data.reader import Reader
-from foundrank.dist.cores import keep_to_own_cores
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.run_folder import open_run
-from foundrank.dist.runtime import start
-from foundrank.dist.sharding import shard
-from foundrank.dist.train import SWITCH_SECONDS
-from foundrank.model.foundation import Dense
+from foundrank.data.schema.column_needs import needed_columns
+from foundrank.data.schema.layout import padded_rows
+from foundrank.dist.ranks.cores import keep_to_own_cores
+from foundrank.dist.ranks.runtime import start
+from foundrank.dist.run.run_folder import open_run
+from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train.optimizer import Optimizer
+from foundrank.dist.train.train import SWITCH_SECONDS
+from foundrank.model.foundation.foundation import Dense
 
 
 def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, EventEncoder, RankPlan]:

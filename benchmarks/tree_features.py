@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from foundrank.data.encode import EventEncoder
-from foundrank.data.experiment import Experiment
-from foundrank.data.layout import HISTORY, Layout, feature_key, id_key
-from foundrank.data.rows import Rows
-from foundrank.data.values import Ragged
+from foundrank.data.arrow.values import Ragged
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.rows import Rows
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.schema.layout import HISTORY, Layout, feature_key, id_key
 
 from .target_encoding import TargetEncoding
 

@@ -1,6 +1,7 @@
 """``foundrank`` with checkpoints that are never written: what `benchmarks.checkpointing` compares with."""
 
-from foundrank.dist import cli, train
+from foundrank.dist.cli import main as cli
+from foundrank.dist.train import train
 
 
 class _Nothing:

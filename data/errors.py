@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from .visible import redacted, visible
+from .escaping import redacted, visible
 
 
 class UserError(Exception):

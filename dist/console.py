@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from ..data.visible import redacted, visible
+from ..data.escaping import redacted, visible
 
 _WIDTHS = range(20, 1001)
 """Columns in which there is something to read; what COLUMNS says beyond them is nobody's terminal."""

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from foundrank.data.settings import HistoryEncoderConfig, ModelConfig, NextItemConfig
-from foundrank.model.history import make_encoder
-from foundrank.model.sequence import Sequence
+from foundrank.data.config.settings import HistoryEncoderConfig, ModelConfig, NextItemConfig
+from foundrank.model.history.encoders import make_encoder
+from foundrank.model.history.sequence import Sequence
 
 WIDTH, PAST, HEADS = 8, 6, 2
 LENGTHS = [3, 0, 6, 1]

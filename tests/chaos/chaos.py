@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from foundrank.dist.sections import write_section
+from foundrank.dist.study.markdown_sections import write_section
 
 from .faults import Broken, Disk
 from .jobs import CLOCK, DAMAGE, JOBS, Bench

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from foundrank.data.catalog import read_catalog
-from foundrank.data.experiment import Experiment
-from foundrank.data.load import load_experiment
-from foundrank.data.simulate import simulate
-from foundrank.data.text_store import expected_manifest, text_store_folder
-from foundrank.data.text_store_writer import write_text_store
+from foundrank.data.catalogs.catalog import read_catalog
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.contents.store_writer import write_text_store
+from foundrank.data.contents.text_store import expected_manifest, text_store_folder
+from foundrank.data.sources.simulate import simulate
 
 SMALL = (
     "model.embedding_dim=8", "model.width=8", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",

@@ -15,9 +15,9 @@ import pytest
 import torch
 import torch.distributed as torch_dist
 
-from foundrank.dist.runtime import Runtime
+from foundrank.dist.ranks.runtime import Runtime
 
-_PRELOAD = ["torchrec", "foundrank.dist.train", "foundrank.dist.evaluate", "foundrank.dist.score"]
+_PRELOAD = ["torchrec", "foundrank.dist.train.train", "foundrank.dist.evaluate.evaluate", "foundrank.dist.score.score"]
 _GRACE = 3.0  # seconds the other ranks get to say what went wrong, once one has failed
 
 

@@ -1,4 +1,4 @@
-"""What ranks do in several tests: set up training as `foundrank.dist.train` does, take steps, hand back weights."""
+"""What ranks do in several tests: set up training as `foundrank.dist.train.train` does, take steps, hand back weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from torch.distributed.tensor import DTensor
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from foundrank.data.batch import Batch
-from foundrank.data.check import check_events
-from foundrank.data.encode import EventEncoder
-from foundrank.data.experiment import Experiment
-from foundrank.data.layout import padded_rows
-from foundrank.data.plan import deal, epoch_chunks
-from foundrank.data.reader import Reader
-from foundrank.data.statistics import count
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.preemption import Preemption
-from foundrank.dist.retrieval import draw_candidates
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
-from foundrank.dist.train import train
+from foundrank.data.batch.batch import Batch
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.epoch.order import deal, epoch_chunks
+from foundrank.data.epoch.reader import Reader
+from foundrank.data.events.check_events import check_events
+from foundrank.data.schema.layout import padded_rows
+from foundrank.data.vocabulary.statistics import count
+from foundrank.dist.ranks.preemption import Preemption
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.retrieval.retrieval import draw_candidates
+from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train.optimizer import Optimizer
+from foundrank.dist.train.train import train
 
 Piece = tuple[tuple[int, ...], np.ndarray]
 """Offset in the whole tensor, and values."""

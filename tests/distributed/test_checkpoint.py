@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import Experiment
-from foundrank.dist import checkpoint, checkpoint_folder
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run import checkpoint_folder
+from foundrank.dist.run import checkpoints as checkpoint
+from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train.optimizer import Optimizer
 
 from .harness import run_ranks
 from .rank_work import batches_of, dense_of, make_encoder, sparse_state_of, tables_of, train_run, whole

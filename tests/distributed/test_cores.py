@@ -6,8 +6,8 @@ import threading
 import pytest
 import torch
 
-from foundrank.dist.cores import keep_to_own_cores
-from foundrank.dist.runtime import Runtime
+from foundrank.dist.ranks.cores import keep_to_own_cores
+from foundrank.dist.ranks.runtime import Runtime
 
 from .harness import run_ranks
 

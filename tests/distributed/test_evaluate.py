@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.data.check import check_events
-from foundrank.data.experiment import Experiment
-from foundrank.dist.evaluate import evaluate, popularity_counts
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.events.check_events import check_events
+from foundrank.dist.evaluate.evaluate import evaluate, popularity_counts
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.sharding.shard import shard
 
 from .harness import run_ranks
 from .rank_work import make_encoder

@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundrank.data.check import check_events
-from foundrank.data.encode import EventEncoder
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import Experiment
-from foundrank.data.statistics import Statistics, count
-from foundrank.dist import fine_tuning
-from foundrank.dist.checkpoint import load
-from foundrank.dist.checkpoint_folder import best
-from foundrank.dist.pretrained import pretrained
-from foundrank.dist.run_folder import open_run
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
-from foundrank.model.levels import level_of
+from foundrank.data.events.check_events import check_events
+from foundrank.data.vocabulary.statistics import Statistics, count
+from foundrank.dist.fine_tuning import begin as fine_tuning
+from foundrank.dist.fine_tuning.pretrained import pretrained
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run.checkpoint_folder import best
+from foundrank.dist.run.checkpoints import load
+from foundrank.dist.run.run_folder import open_run
+from foundrank.dist.sharding.shard import shard
+from foundrank.model.foundation.levels import level_of
 
 from .harness import run_ranks
 from .rank_work import dense_of, tables_of, train_run, whole

@@ -6,11 +6,11 @@ import pytest
 from torch.profiler import ProfilerActivity, profile, record_function
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from foundrank.data.experiment import Experiment
-from foundrank.dist.footprint import footprint
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import ranks_of, shard
+from foundrank.data.config.experiment import Experiment
+from foundrank.dist.capacity.footprint import footprint
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.sharding.shard import ranks_of, shard
+from foundrank.dist.train.optimizer import Optimizer
 
 from .harness import run_ranks
 from .rank_work import batches_of, make_encoder

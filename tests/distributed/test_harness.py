@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from foundrank.dist.runtime import Runtime
+from foundrank.dist.ranks.runtime import Runtime
 
 from .harness import run_ranks
 

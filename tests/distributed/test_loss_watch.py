@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import Experiment
-from foundrank.data.load import load_experiment
-from foundrank.dist.checkpoint_folder import complete
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.runtime import Runtime
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run.checkpoint_folder import complete
+from foundrank.dist.train.optimizer import Optimizer
 
 from .conftest import SMALL
 from .harness import run_ranks

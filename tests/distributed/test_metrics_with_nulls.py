@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
-from foundrank.data.check import check_events
-from foundrank.data.experiment import Experiment
-from foundrank.data.load import load_experiment
-from foundrank.dist.evaluate import evaluate, popularity_counts, predict
-from foundrank.dist.retrieval import Retriever, next_item_rows, user_vectors
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.events.check_events import check_events
+from foundrank.dist.evaluate.evaluate import evaluate, popularity_counts, predict
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.retrieval.retrieval import Retriever, next_item_rows, user_vectors
+from foundrank.dist.sharding.shard import shard
 
 from .harness import run_ranks
 from .rank_work import make_encoder

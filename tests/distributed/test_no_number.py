@@ -9,20 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.config.settings import BadDataConfig
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import Experiment
-from foundrank.data.load import load_experiment
-from foundrank.data.settings import BadDataConfig
-from foundrank.dist.checkpoint import Checkpoints, load_newest
-from foundrank.dist.evaluate import evaluate_run
-from foundrank.dist.fine_tuning import begin_from
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.pretrained import pretrained
-from foundrank.dist.recommend import RecommendJob, recommend
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.score import score
-from foundrank.dist.score_plan import ScoringJob
-from foundrank.dist.sharding import shard
+from foundrank.dist.evaluate.evaluate import evaluate_run
+from foundrank.dist.fine_tuning.begin import begin_from
+from foundrank.dist.fine_tuning.pretrained import pretrained
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run.checkpoints import Checkpoints, load_newest
+from foundrank.dist.score.recommend import RecommendJob, recommend
+from foundrank.dist.score.score import score
+from foundrank.dist.score.work_list import ScoringJob
+from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train.optimizer import Optimizer
 
 from .harness import run_ranks
 from .rank_work import make_encoder, train_run

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
-from foundrank.data.experiment import Experiment
-from foundrank.data.mirror import mirrored, stamp_of
-from foundrank.dist import checkpoint
-from foundrank.dist.checkpoint_folder import checked_best
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.run_folder import fetch_run
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
+from foundrank.data.storage.mirror import mirrored, stamp_of
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run import checkpoints as checkpoint
+from foundrank.dist.run.checkpoint_folder import checked_best
+from foundrank.dist.run.run_folder import fetch_run
+from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train.optimizer import Optimizer
 from tests.s3 import Bucket, s3_bucket
 
 from .harness import run_ranks

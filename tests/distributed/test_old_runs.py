@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
-from foundrank.data.load import load_experiment
-from foundrank.dist.evaluate import evaluate_run
-from foundrank.dist.new_run import keep_format
-from foundrank.dist.run_folder import open_experiment, open_run
-from foundrank.dist.runtime import Runtime
+from foundrank.dist.evaluate.evaluate import evaluate_run
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run.new_run import keep_format
+from foundrank.dist.run.run_folder import open_experiment, open_run
 
 from .harness import run_ranks
 from .rank_work import train_run

@@ -10,19 +10,20 @@ import pytest
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 
-from foundrank.data.check import check_events
-from foundrank.data.encode import EventEncoder
-from foundrank.data.load import load_experiment
-from foundrank.dist import planning, sharding
-from foundrank.dist.checkpoint import load_newest
-from foundrank.dist.evaluate import predict
-from foundrank.dist.fine_tuning import begin_from
-from foundrank.dist.optimizer import Optimizer
-from foundrank.dist.pretrained import pretrained
-from foundrank.dist.retrieval import item_vectors
-from foundrank.dist.run_folder import open_run
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.score import model_of
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.config.load import load_experiment
+from foundrank.data.events.check_events import check_events
+from foundrank.dist.evaluate.evaluate import predict
+from foundrank.dist.fine_tuning.begin import begin_from
+from foundrank.dist.fine_tuning.pretrained import pretrained
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.retrieval.retrieval import item_vectors
+from foundrank.dist.run.checkpoints import load_newest
+from foundrank.dist.run.run_folder import open_run
+from foundrank.dist.score.score import model_of
+from foundrank.dist.sharding import planner as planning
+from foundrank.dist.sharding import shard as sharding
+from foundrank.dist.train.optimizer import Optimizer
 
 from .harness import run_ranks
 from .rank_work import train_run

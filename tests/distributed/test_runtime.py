@@ -3,7 +3,7 @@
 import pytest
 
 from foundrank.data.errors import UserError
-from foundrank.dist.runtime import Runtime, start
+from foundrank.dist.ranks.runtime import Runtime, start
 
 from .harness import run_ranks
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.dist import score as score_module
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.score_plan import ScoringJob
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.score import score as score_module
+from foundrank.dist.score.work_list import ScoringJob
 
 from .harness import run_ranks
 from .rank_work import train_run

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torchrec.optim import RowWiseAdagrad
 
-from foundrank.data.experiment import Experiment
-from foundrank.dist.optimizer import schedule
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.sharding import shard
-from foundrank.model.embeddings import materialise
-from foundrank.model.foundation import Foundation
+from foundrank.data.config.experiment import Experiment
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train.optimizer import schedule
+from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.representation.embedding_tables import materialise
 
 from .harness import run_ranks
 from .rank_work import Trained, batches_of, dense_of, make_encoder, tables_of, train_steps, whole

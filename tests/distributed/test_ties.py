@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.data.experiment import Experiment
-from foundrank.data.load import load_experiment
-from foundrank.dist.evaluate import evaluate_run
-from foundrank.dist.recommend import RecommendJob, recommend
-from foundrank.dist.runtime import Runtime
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.dist.evaluate.evaluate import evaluate_run
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.score.recommend import RecommendJob, recommend
 
 from .harness import run_ranks
 from .rank_work import train_run

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foundrank.dist.runtime import Runtime
-from foundrank.dist.watchdog import Watchdog
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.train.watchdog import Watchdog
 
 from .harness import run_ranks
 

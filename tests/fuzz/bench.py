@@ -11,22 +11,23 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
+from tests.importer_sources import SOURCES
 from tests.tiny_encoder import write_bert
-from tests.unit.data.importer_sources import SOURCES
-from tests.unit.data.tiny_world import experiment_dict, random_events, write_world
+from tests.tiny_world import experiment_dict, random_events, write_world
 
 _MODULES = (
-    "cli",
-    "train",
-    "evaluate",
-    "score",
-    "recommend",
-    "describe",
-    "report",
-    "preflight",
-    "plan",
-    "preemption",
-    "embed",
+    "cli.main",
+    "cli.app",
+    "train.train",
+    "evaluate.evaluate",
+    "score.score",
+    "score.recommend",
+    "capacity.describe",
+    "capacity.preflight",
+    "capacity.plan",
+    "report.report",
+    "ranks.preemption",
+    "embed.embed",
 )
 _DEADLINE = 60.0  # seconds, of a command that takes one
 ROWS = {"find": 60, "home": 40, "new": 20}
@@ -110,7 +111,7 @@ def _command(arguments: tuple[str, ...], said: Path, folder: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.argv = ["foundrank", *arguments]
-    from foundrank.dist.cli import main
+    from foundrank.dist.cli.main import main
 
     main()
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from tests.unit.data.importer_sources import SOURCES
+from tests.importer_sources import SOURCES
 
 from .bench import Bench, Outcome, checksums
 from .changes import CHANGES, Change

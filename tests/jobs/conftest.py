@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foundrank.dist import cli
+from foundrank.dist.cli import main as cli
 
 from .commands import WITHOUT_DROPOUT, Here, foundrank, settings
 

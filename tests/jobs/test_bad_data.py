@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.dist.run_folder import read_json, read_metrics
+from foundrank.dist.run.run_folder import read_json, read_metrics
 
 from .commands import Here, foundrank, settings
 

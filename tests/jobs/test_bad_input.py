@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from foundrank.data.load import dump_experiment, load_experiment
-from foundrank.data.simulate import simulate
+from foundrank.data.config.load import dump_experiment, load_experiment
+from foundrank.data.sources.simulate import simulate
 
 from .commands import Here, foundrank, settings
 

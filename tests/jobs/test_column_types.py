@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.data.arrow_columns import array_of
+from tests.arrow_columns import array_of
 
 from .commands import Here
 from .test_bad_input import check_told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from foundrank.dist.run_folder import read_json, read_metrics
+from foundrank.dist.run.run_folder import read_json, read_metrics
 
 from .commands import ENVIRONMENT, TINY
 from .test_train_again import wait_until

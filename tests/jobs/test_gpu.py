@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
+from tests.importer_sources import amazon_beauty_source
 from tests.tiny_encoder import write_bert
-from tests.unit.data.importer_sources import amazon_beauty_source
 
 from .commands import COMMAND, WITHOUT_DROPOUT, foundrank, settings
 from .test_train_again import wait_until

@@ -11,8 +11,8 @@ import torch
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from foundrank.dist.checkpoint_folder import best
-from tests.unit.data.importer_sources import amazon_beauty_source
+from foundrank.dist.run.checkpoint_folder import best
+from tests.importer_sources import amazon_beauty_source
 
 from .commands import Here, foundrank, without_temporaries
 from .test_bad_input import check_told

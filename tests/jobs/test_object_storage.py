@@ -10,10 +10,10 @@ import pytest
 from pyarrow import fs
 from typer.testing import CliRunner
 
-from foundrank.data.load import load_experiment
-from foundrank.dist.checkpoint_folder import best
-from foundrank.dist.commands import app
-from foundrank.dist.pretrained import pretrained
+from foundrank.data.config.load import load_experiment
+from foundrank.dist.cli.app import app
+from foundrank.dist.fine_tuning.pretrained import pretrained
+from foundrank.dist.run.checkpoint_folder import best
 
 from ..s3 import Bucket, s3_bucket
 from .commands import COMMAND, Here, foundrank, without_temporaries

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.unit.data.arrow_columns import array_of
+from tests.arrow_columns import array_of
 
 from .commands import Here, settings
 from .test_bad_input import check_told

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from foundrank.dist import study, study_data, study_runs
-from foundrank.dist.run_folder import read_json
-from foundrank.dist.study_plan import PRETRAINED, Arm, DataSet
+from foundrank.dist.run.run_folder import read_json
+from foundrank.dist.study import datasets as study_data
+from foundrank.dist.study import runs as study_runs
+from foundrank.dist.study import study
+from foundrank.dist.study.arms import PRETRAINED, Arm, DataSet
 
 from .commands import TINY
 

@@ -65,7 +65,7 @@ def test_the_cpu_image_is_installed_as_make_does():
         (ROOT / "Makefile").read_text().replace(".venv/bin/python", "python").replace("$$", "$").replace(" -e .", " .")
     )
     _, compiler, _, *installing = commands("cpu")
-    assert compiler.endswith(" g++")  # dist/cpu_tables.py
+    assert compiler.endswith(" g++")  # dist/sharding/cpu_tables.py
     assert len(installing) == 4
     for command in installing:
         assert command.replace('"', "") in recipe, command

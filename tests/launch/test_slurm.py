@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foundrank.dist.run_folder import read_json
+from foundrank.dist.run.run_folder import read_json
 
 from ..jobs.commands import TINY
 from .slurm import PARTITION, URGENT, Cluster, cluster, wait_until

@@ -7,7 +7,7 @@ from pathlib import Path
 from torchx.runner import get_runner
 from torchx.specs import macros
 
-from foundrank.dist.run_folder import read_json, read_metrics
+from foundrank.dist.run.run_folder import read_json, read_metrics
 
 from ..jobs.commands import ENVIRONMENT, TINY
 from .hosts import INTERFACE, two_hosts
@@ -15,7 +15,7 @@ from .hosts import INTERFACE, two_hosts
 PATH = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # where torchrun is
 SUM = """
 import torch
-from foundrank.dist.runtime import start
+from foundrank.dist.ranks.runtime import start
 with start() as runtime:
     print("sum", runtime.sum(torch.ones(1)).item())
 """

@@ -17,19 +17,19 @@ from benchmarks.comparison_table import (
 )
 from benchmarks.target_encoding import FOLDS, NOT_TRAINING, STRENGTH, TargetEncoding, make_folds
 from benchmarks.tree_features import item_profile, matrix, shared_columns, target_columns
-from foundrank.data.check import check_events
-from foundrank.data.encode import EventEncoder
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.rows import concatenate
+from foundrank.data.config.load import load_experiment
+from foundrank.data.contents.store_writer import write_text_store
+from foundrank.data.contents.text_store import expected_manifest, text_store_folder
 from foundrank.data.errors import UserError
-from foundrank.data.layout import HISTORY, id_key
-from foundrank.data.load import load_experiment
-from foundrank.data.rows import concatenate
-from foundrank.data.simulate import simulate
-from foundrank.data.statistics import count
-from foundrank.data.text_store import expected_manifest, text_store_folder
-from foundrank.data.text_store_writer import write_text_store
-from foundrank.dist.metrics import auc
-from foundrank.dist.paired import MEAN, TestRows, difference_intervals, weighted_auc
-from foundrank.dist.sections import write_section
+from foundrank.data.events.check_events import check_events
+from foundrank.data.schema.layout import HISTORY, id_key
+from foundrank.data.sources.simulate import simulate
+from foundrank.data.vocabulary.statistics import count
+from foundrank.dist.evaluate.metrics import auc
+from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals, weighted_auc
+from foundrank.dist.study.markdown_sections import write_section
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from torchx.specs.builders import materialize_appdef
 from typer.main import get_command
 
-from foundrank.dist.commands import app
-from foundrank.dist.schema_docs import experiment_reference
+from foundrank.dist.cli.app import app
+from foundrank.dist.cli.schema_docs import experiment_reference
 from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import histories, next_item
 from benchmarks.unseen_items import without_items
-from foundrank.dist.study_results import Result, Surface
+from foundrank.dist.study.results import Result, Surface
 
 TRAIN = "events/beauty/train/part.parquet"
 

@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ MAY_IMPORT = {
     "torchx_components": {"torchx_components"},
 }
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = sorted({path.parent for path in SOURCES})
 MAX_LINES = 320
 
 
@@ -40,6 +43,47 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
+def folder_of(name: str) -> str | None:
+    """The folder of a module of ours, by its dotted name; None for modules of others and for the root itself."""
+    if not within(name, "foundrank"):
+        return None
+    parts = name.split(".")[1:]
+    while parts and not (ROOT.joinpath(*parts)).is_dir():
+        parts = parts[:-1]
+    return "/".join(parts) or None
+
+
+def folder_graph() -> dict[str, set[str]]:
+    """Folder -> the folders whose modules its own import."""
+    graph: dict[str, set[str]] = {}
+    for path in SOURCES:
+        here = path.parent.relative_to(ROOT).as_posix()
+        folders = {folder_of(name) for name in imported(path)}
+        graph.setdefault(here, set()).update(folder for folder in folders if folder not in (None, here))
+    return graph
+
+
+def test_the_graph_of_folders_has_no_ring():
+    TopologicalSorter(folder_graph()).prepare()  # raises a CycleError that names the ring
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=ids)
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= 12
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+
+
+def test_unit_tests_mirror_the_folders():
+    tested = {path.parent.relative_to(ROOT / "tests/unit") for path in (ROOT / "tests/unit").rglob("test_*.py")}
+    assert {str(folder) for folder in tested} - {"."} <= {folder.relative_to(ROOT).as_posix() for folder in FOLDERS}
+
+
+def test_every_folder_is_installed():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert set(packages) == {"foundrank." + ".".join(folder.relative_to(ROOT).parts) for folder in FOLDERS}
+
+
 def test_every_folder_has_sources():
     assert {path.relative_to(ROOT).parts[0] for path in SOURCES} == set(MAY_IMPORT)
 
@@ -57,7 +101,7 @@ def test_the_real_folders_are_not_imported_by_their_own_names(path):
     assert not {name for name in imported(path) if name.split(".")[0] in MAY_IMPORT}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent == ROOT / "model"], ids=ids)
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "model")], ids=ids)
 def test_the_model_knows_nothing_of_ranks(path):
     assert not {name for name in imported(path) if within(name, "torch.distributed")}
     assert not {name for name in imported(path) if within(name, "torchrec.distributed")}

@@ -9,8 +9,8 @@ from torchx.components.component_test_base import ComponentTestCase
 from torchx.runner import get_runner
 from typer.main import get_command
 
-from foundrank.dist.commands import app
-from foundrank.dist.launch import SIGNALS
+from foundrank.dist.cli.app import app
+from foundrank.dist.ranks.launch import SIGNALS
 from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]

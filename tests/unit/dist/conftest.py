@@ -1,9 +1,9 @@
 import pytest
 
-from foundrank.dist import embed as embed_module
-from foundrank.dist import embed_plan
+from foundrank.dist.embed import embed as embed_module
+from foundrank.dist.embed import work_list as embed_plan
 
-from .embed_job import LengthEncoder
+from .embed.embed_job import LengthEncoder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from foundrank.dist import console as module
 from foundrank.dist.console import console, visible_output
-from foundrank.dist.report_page import page, text
+from foundrank.dist.report.page import page, text
 
 ODD = "\x1b]0;title\x1b\\\x1b[2J\u202ereversed[bold]"
 
@@ -73,7 +73,7 @@ def test_the_report_holds_no_commands():
 
 
 def test_no_other_console_is_made():
-    for path in sorted(Path(module.__file__).parent.glob("*.py")):
+    for path in sorted(Path(module.__file__).parent.rglob("*.py")):
         assert path.name == "console.py" or " Console(" not in path.read_text(), path
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torchrec import KeyedJaggedTensor
 
-from foundrank.data.batch import Batch
-from foundrank.data.experiment import Experiment
-from foundrank.data.layout import Layout, make_layout
-from foundrank.data.settings import ModelConfig
+from foundrank.data.batch.batch import Batch
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.settings import ModelConfig
+from foundrank.data.schema.layout import Layout, make_layout
 
 TEXT, EMBEDDING = 12, 8
 

@@ -1,0 +1,157 @@
+"""From encoded rows of several domains to one batch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchrec import KeyedJaggedTensor
+
+from ..arrow.values import Ragged, keep, take_ragged
+from ..schema.layout import HISTORY, Layout, id_key, text_key
+from .batch import Batch
+from .item_features import Described, ItemFeatures, undescribed
+from .past_items import NONE, ItemCounts, Items, Past, past_of
+from .rows import Rows, join_ragged
+
+
+def assemble(
+    parts: Sequence[Rows],
+    layout: Layout,
+    text_vectors: Mapping[str, Tensor],
+    padded: int,
+    item_counts: ItemCounts,
+    candidates: Items = NONE,
+    item_features: ItemFeatures | None = None,
+) -> Batch:
+    """One batch of rows of several domains.
+
+    Args:
+        parts: at most one piece per domain, at least one piece in all (it may be empty).
+        layout: the layout of the experiment.
+        text_vectors: entity -> ``[texts, size]`` float16, the mapped text stores.
+        padded: P, bags per key; at least the number of rows.
+        item_counts: of the item table.
+        candidates: items that belong to no row.
+        item_features: of past items and candidates; None where they have none.
+    """
+    parts = sorted(parts, key=lambda part: part.domain)
+    lengths = [0] * len(layout.domains)
+    for part in parts:
+        lengths[part.domain] = len(part)
+    rows = sum(lengths)
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in parts])
+
+    vectors, present = {}, {}
+    for name in parts[0].vectors:
+        vectors[name] = torch.from_numpy(np.concatenate([p.vectors[name] for p in parts]))
+        present[name] = torch.from_numpy(np.concatenate([p.vector_present[name] for p in parts]))
+    for name, stored in text_vectors.items():
+        at = torch.from_numpy(np.concatenate([p.text_rows[name] for p in parts]))
+        present[text_key(name)] = at >= 0
+        vectors[text_key(name)] = stored[at.clamp(min=0)] * present[text_key(name)].unsqueeze(1)
+    if text_key(HISTORY) in layout.vectors:
+        values, offsets = join_ragged([p.history["text"] for p in parts if "text" in p.history])
+        if layout.past:
+            values, offsets = keep(values, offsets, values >= 0)
+        vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)
+        present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
+    past, described = None, undescribed(0)
+    if layout.past:
+        item_at = layout.keys.index(id_key("item"))
+        described = _describe(parts, candidates, item_features)
+        past = past_of(parts, layout, item_counts, text_vectors.get("item"), item_at, candidates, described)
+    return Batch(
+        sparse=_sparse(parts, layout, rows, padded, past, described.lookups),
+        dense=torch.from_numpy(np.ascontiguousarray(joined("dense"))),
+        vectors=vectors,
+        vector_present=present,
+        id_counts=torch.from_numpy(joined("id_counts")),
+        labels=torch.from_numpy(joined("labels")),
+        label_mask=torch.from_numpy(joined("label_mask")),
+        domains=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
+        domain_lengths=lengths,
+        host={name: np.concatenate([p.host[name] for p in parts]) for name in parts[0].host},
+        past=past,
+    )
+
+
+def _describe(parts: Sequence[Rows], candidates: Items, features: ItemFeatures | None) -> Described:
+    """Past items, and candidates behind them."""
+    if features is None:
+        past, _ = join_ragged([part.lists[HISTORY] for part in parts])
+        return undescribed(len(past) + len(candidates))
+    past, _ = join_ragged([part.history["catalog"] for part in parts])
+    return features.at(np.concatenate([past, candidates.catalog_rows]))
+
+
+def _sparse(
+    parts: Sequence[Rows],
+    layout: Layout,
+    rows: int,
+    padded: int,
+    past: Past | None,
+    of_items: Mapping[str, Ragged],
+) -> KeyedJaggedTensor:
+    singles = np.concatenate([p.singles.T for p in parts], 1)
+    filled = singles >= 0
+    lengths = np.zeros((len(layout.keys), padded), np.int32)
+    lengths[: layout.singles, :rows] = filled
+    values = [singles.reshape(-1) if filled.all() else singles[filled]]
+    for number, key in enumerate(layout.lists, layout.singles):
+        lists = [p.lists[key] for p in parts]
+        values += [of_part[offsets[0] : offsets[-1]] for of_part, offsets in lists]
+        np.concatenate([np.diff(offsets) for _, offsets in lists], out=lengths[number, :rows], casting="same_kind")
+    if past is not None:
+        first = layout.singles + len(layout.lists)
+        # Columns are keys, from the newest on; candidates fill bag after bag.
+        of_rows = np.full((rows, layout.past), -1, np.int64)
+        of_rows.reshape(-1)[past.at.numpy()] = past.rows.numpy()
+        of_rows = of_rows[:, ::-1].T
+        lengths[first : first + layout.past, :rows] = of_rows >= 0
+        behind = first + layout.past + layout.candidates
+        lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
+        values += [of_rows[of_rows >= 0], past.candidates.numpy()]
+        for key in layout.past_features:
+            of_key = lengths[behind : (behind := behind + layout.past + layout.candidates)]
+            values += _put_feature(of_key, past, layout.past, *of_items[key])
+        if layout.attention:
+            own = singles[layout.keys.index(id_key("item"))]
+            lengths[behind : behind + layout.past, :rows] = of_rows >= 0
+            lengths[-1, :rows] = own >= 0
+            values += [of_rows[of_rows >= 0], own[own >= 0]]
+    return KeyedJaggedTensor(
+        keys=list(layout.keys),
+        values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),
+        lengths=torch.from_numpy(lengths.reshape(-1)),
+        stride=padded,
+        length_per_key=lengths.sum(1).tolist(),  # or TorchRec would fetch them from the GPU, in every step
+    )
+
+
+def _put_feature(
+    lengths: np.ndarray, past: Past, columns: int, values: np.ndarray, offsets: np.ndarray
+) -> list[np.ndarray]:
+    """Fills the lengths ``[past keys + candidate keys, P]`` of one feature; its values in the order of the keys.
+
+    Args:
+        lengths: a view of the batch's.
+        past: the items.
+        columns: L, past keys.
+        values: table rows of past items and of candidates behind them, with ``offsets``.
+    """
+    row, back = past.at.numpy() // columns, columns - 1 - past.at.numpy() % columns
+    each, items = np.diff(offsets), len(row)
+    lengths[back, row] = each[:items]
+    lengths[columns:].reshape(-1)[: len(past.candidates)] = each[items:]
+    by_key = np.lexsort((row, back))
+    return [take_ragged(values, offsets[: items + 1], by_key)[0], values[offsets[items] :]]
+
+
+def _mean_rows(table: Tensor, values: np.ndarray, offsets: np.ndarray) -> Tensor:
+    """``[N, size]`` means of the table's rows each ragged row names; zeros for an empty one."""
+    return torch.nn.functional.embedding_bag(
+        torch.from_numpy(values), table, torch.from_numpy(offsets), mode="mean", include_last_offset=True
+    )

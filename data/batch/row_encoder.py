@@ -1,0 +1,296 @@
+"""From an Arrow table of events to encoded rows: table rows for ids, catalogs joined, labels masked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from ..arrow.beside_history import ragged_domains
+from ..arrow.ids import id_keys
+from ..arrow.times import ragged_ages
+from ..arrow.values import floats, keep, numbers, ragged_keys, take_ragged, vector_rows
+from ..catalogs.catalog import read_catalog_features
+from ..config.experiment import EntityConfig, Experiment, FeatureConfig
+from ..contents.text_store import check_text_store, open_text_store, text_store_folder
+from ..errors import UserError
+from ..schema.column_needs import needed_columns
+from ..schema.layout import HISTORY, Layout, feature_key, id_key, text_key
+from ..vocabulary.statistics import Statistics
+from ..vocabulary.vocabulary import KeyIndex, Vocabulary
+from .item_features import FeatureColumns, ItemFeatures
+from .past_items import NONE, ItemCounts, Items
+from .rows import Rows
+
+if TYPE_CHECKING:
+    from .batch import Batch
+
+
+@dataclass
+class _Catalog:
+    keys: np.ndarray
+    index: KeyIndex
+    columns: FeatureColumns
+
+
+class EventEncoder:
+    """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the text stores."""
+
+    def __init__(self, experiment: Experiment, statistics: Statistics):
+        """Reads the catalogs and opens the text stores.
+
+        Raises:
+            UserError: a bad catalog, or a text store that is absent or was made from another text.
+        """
+        self.experiment, self.statistics = experiment, statistics
+        self.layout: Layout = statistics.layout(experiment)
+        self._item_counts = ItemCounts.of(statistics.tables[id_key("item")].counts)
+        self._entities = experiment.entities.present()
+        self._row_type = np.int32 if max(self.layout.tables.values()) < 2**31 - 1 else np.int64
+        self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
+        self._dense_at = {name: i for i, name in enumerate(self.layout.dense)}
+        self._catalogs = {
+            name: self._read_catalog(name, entity) for name, entity in self._entities.items() if entity.catalog
+        }
+        items = self._catalogs.get("item")
+        self._item_features = ItemFeatures.of(self.layout, items.columns, len(items.keys)) if items else None
+        self.text_vectors = {}
+        self._text_index: dict[str, tuple[KeyIndex, np.ndarray]] = {}
+        for name in statistics.text_sizes:
+            store = open_text_store(text_store_folder(experiment, name))
+            check_text_store(store, experiment, name)
+            self.text_vectors[name] = store.vectors
+            self._text_index[name] = (KeyIndex(id_keys(store.keys)[0]), store.row_of_key.astype(np.int64))
+
+    def encode(
+        self, domain: str, table: pa.Table, where: str, with_labels: bool = True, with_host: bool = False
+    ) -> Rows:
+        """Encodes rows of one domain.
+
+        Args:
+            domain: its name.
+            table: at least the columns `needed_columns` lists.
+            where: file and row group, for errors.
+            with_labels: False leaves all labels masked, for scoring.
+            with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64
+                keys, with ``_known``), ``item`` (table row, 0 for none),
+                ``item_key``, ``bad`` and ``probability/<task>``.
+
+        Raises:
+            UserError: a bad value, with its row.
+        """
+        layout, config = self.layout, self.experiment.domains[domain]
+        rows = table.num_rows
+        out = Rows(
+            domain=layout.domains.index(domain),
+            singles=np.full((layout.singles, rows), -1, self._row_type).T,
+            lists={key: (np.zeros(0, self._row_type), np.zeros(rows + 1, np.int64)) for key in layout.lists},
+            dense=np.zeros((len(layout.dense), rows), np.float32).T,
+            vectors={},
+            vector_present={},
+            text_rows={},
+            history={},
+            id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
+            labels=np.zeros((rows, len(layout.tasks)), np.float32),
+            label_mask=np.zeros((rows, len(layout.tasks)), bool),
+            chosen=np.zeros(rows, bool),
+        )
+        for position, (name, entity) in enumerate(self._entities.items()):
+            absent = name == "query" and config.kind == "recommendation"
+            self._encode_entity(out, position, name, entity, None if absent else table, where)
+        event_features = self.experiment.context | config.features
+        self._put(out, self._encode_features(event_features, table, where), None)
+        self._empty_vectors(out)
+        self._encode_history(out, table, where, with_host)
+        if with_labels:
+            for task_name, task in config.tasks.items():
+                at = layout.tasks.index(task_name)
+                values = floats(table[task.label])
+                present = out.label_mask[:, at] = ~np.isnan(values)
+                out.labels[:, at] = np.where(present, values, 0)
+        has_item = out.singles[:, self._single_at[id_key("item")]] >= 0
+        out.chosen = has_item & (out.labels > 0).any(1) if config.tasks else has_item
+        if with_host:
+            self._encode_host(out, domain, table)
+        return out
+
+    def _encode_entity(
+        self, out: Rows, position: int, name: str, entity: EntityConfig, table: pa.Table | None, where: str
+    ) -> None:
+        rows = len(out)
+        if table is None:
+            keys, valid = np.zeros(rows, np.uint64), np.zeros(rows, bool)
+        else:
+            keys, valid = id_keys(table[entity.id])
+        ids = self.statistics.tables[id_key(name)]
+        found = ids.lookup(keys)
+        out.singles[:, self._single_at[id_key(name)]] = np.where(valid, found, -1)
+        out.id_counts[:, position] = np.where(valid, ids.counts[found], -1)
+        if name in self._catalogs:
+            at = np.where(valid, self._catalogs[name].index.lookup(keys), -1)
+            self._put(out, self._catalogs[name].columns, at)
+        if name in self._text_index:
+            out.text_rows[name] = self.text_rows(name, keys, valid)
+        if table is None:
+            return
+        features = {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
+        self._put(out, self._encode_features(features, table, where), None)
+        if entity.text_vector is not None:
+            column = entity.text_vector.column
+            vectors, present = vector_rows(table[column], entity.text_vector.size, f"{where}: column '{column}'")
+            out.vectors[text_key(name)], out.vector_present[text_key(name)] = vectors, present
+
+    def text_rows(self, entity: str, keys: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """``[N]`` int64 rows of an entity's text store for id keys ``[N]``; -1 where there is no text, or the id is not valid."""
+        index, row_of_key = self._text_index[entity]
+        if len(row_of_key) == 0:
+            return np.full(len(keys), -1, np.int64)
+        at = index.lookup(keys)
+        return np.where((at >= 0) if valid is None else valid & (at >= 0), row_of_key[at], -1)
+
+    def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> "Batch":
+        """One batch of encoded rows; arguments as of `assemble.assemble`."""
+        from .assemble import assemble  # TorchRec comes with it, which what checks and counts does not wait for
+
+        return assemble(
+            parts, self.layout, self.text_vectors, padded, self._item_counts, candidates, self._item_features
+        )
+
+    def no_rows(self) -> Rows:
+        """Nothing, encoded: a batch without rows takes part in lookups all the same."""
+        name = self.layout.domains[0]
+        needs = needed_columns(self.experiment, name, with_labels=False)
+        return self.encode(name, pa.table({need.name: pa.nulls(0) for need in needs}), "no rows", with_labels=False)
+
+    def items(self, trained: bool) -> Items:
+        """All items there are: those with a row of their own, then what else the catalog has.
+
+        Args:
+            trained: those seen in training alone.
+
+        Raises:
+            UserError: there is no catalog, and ids that are hashed cannot be told from their rows.
+        """
+        table, entity = self.statistics.tables[id_key("item")], self.experiment.entities.item
+        keys = table.keys if isinstance(table, Vocabulary) else np.zeros(0, np.uint64)
+        if entity.catalog is not None:
+            listed = self._catalogs["item"].keys
+            keys = np.concatenate([keys, listed[table.lookup(listed) == 0] if len(keys) else listed])
+        elif not isinstance(table, Vocabulary):
+            raise UserError(
+                "experiment: entities.item",
+                "has encoding hash and no catalog, so nobody knows which items there are",
+                "Give it a catalog with one row per item, or encoding: vocab.",
+            )
+        rows = table.lookup(keys).astype(np.int64)
+        text_rows = self.text_rows("item", keys) if "item" in self._text_index else np.full(len(keys), -1)
+        catalog = self._catalogs.get("item")
+        catalog_rows = catalog.index.lookup(keys).astype(np.int64) if catalog else np.full(len(keys), -1)
+        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows, catalog_rows)
+        return items.take(items.counts > 0) if trained else items
+
+    def _encode_history(self, out: Rows, table: pa.Table, where: str, with_keys: bool) -> None:
+        history = self.experiment.entities.user.history
+        if history is None:
+            return
+        keys, offsets = ragged_keys(table[history.column], history.max_length)
+        found = self.statistics.tables[id_key("item")].lookup(keys)
+        if self.layout.past:  # one by one: an item never seen keeps its place
+            out.lists[HISTORY] = found, offsets
+            if with_keys:
+                out.history["keys"] = keys.view(np.int64), offsets
+            items, most = table[history.column], history.max_length
+            if self.experiment.model.history.time_bias:
+                assert history.times is not None  # `load` has seen to it
+                events = table[history.time] if history.time is not None else None
+                at = f"{where}: column '{history.times}'"
+                out.history["ages"] = ragged_ages(items, table[history.times], events, most, at)
+            if history.domains is not None:
+                at = f"{where}: column '{history.domains}'"
+                out.history["domains"] = ragged_domains(items, table[history.domains], self.layout.domains, most, at)
+            if self._item_features is not None:
+                out.history["catalog"] = self._catalogs["item"].index.lookup(keys).astype(np.int64), offsets
+            if "item" in self._text_index:
+                out.history["text"] = self.text_rows("item", keys), offsets
+            return
+        out.lists[HISTORY] = keep(found, offsets, found > 0)
+        if "item" in self._text_index:
+            text_rows = self.text_rows("item", keys)
+            out.history["text"] = keep(text_rows, offsets, text_rows >= 0)
+
+    def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> FeatureColumns:
+        out = FeatureColumns()
+        for name, feature in features.items():
+            column = feature.column_name(name)
+            at = f"{where}: column '{column}'"
+            key = feature_key(name)
+            if feature.kind == "categorical":
+                keys, valid = id_keys(table[column])
+                rows = self.statistics.tables[key].lookup(keys)
+                if not valid.all():
+                    rows[~valid] = -1
+                out.singles[key] = rows
+            elif feature.kind == "list":
+                keys, offsets = ragged_keys(table[column], feature.max_length)
+                out.lists[key] = (self.statistics.tables[key].lookup(keys), offsets)
+            elif feature.kind == "dense":
+                mean, deviation = self.statistics.dense.get(name, (0.0, 1.0))
+                values = numbers(table[column], feature, at) - mean
+                values /= deviation
+                values = values.astype(np.float32)
+                if table[column].null_count:
+                    values[np.isnan(values)] = 0
+                out.dense[self._dense_at[name]] = values
+            else:
+                out.vectors[key] = vector_rows(table[column], feature.size or 0, at)
+        return out
+
+    def _put(self, out: Rows, columns: FeatureColumns, at: np.ndarray | None) -> None:
+        """Writes feature columns into ``out``; ``at`` picks catalog rows, -1 being an entity not in the catalog."""
+
+        def pick(values: np.ndarray, missing) -> np.ndarray:
+            if at is None:
+                return values
+            shape = (-1,) + (1,) * (values.ndim - 1)
+            return np.where((at >= 0).reshape(shape), values[np.maximum(at, 0)], missing)
+
+        for key, values in columns.singles.items():
+            out.singles[:, self._single_at[key]] = pick(values, -1)
+        for key, ragged in columns.lists.items():
+            out.lists[key] = ragged if at is None else take_ragged(*ragged, at)
+        for position, values in columns.dense.items():
+            out.dense[:, position] = pick(values, 0)
+        for key, (values, present) in columns.vectors.items():
+            out.vectors[key], out.vector_present[key] = pick(values, np.float32(0)), pick(present, False)
+
+    def _empty_vectors(self, out: Rows) -> None:
+        """Vectors that this domain lacks are all missing."""
+        stored = {text_key(name) for name in self._text_index} | {text_key(HISTORY)}
+        for key, size in self.layout.vectors.items():
+            if key not in out.vectors and key not in stored:
+                out.vectors[key] = np.zeros((len(out), size), np.float32)
+                out.vector_present[key] = np.zeros(len(out), bool)
+
+    def _encode_host(self, out: Rows, domain: str, table: pa.Table) -> None:
+        config = self.experiment.domains[domain]
+        for name, column in (("user", self.experiment.entities.user.id), ("list", config.list_column)):
+            nothing = (np.zeros(len(out), np.uint64), np.zeros(len(out), bool))
+            out.host[name], out.host[f"{name}_known"] = id_keys(table[column]) if column else nothing
+        out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better
+        out.host["item_key"], _ = id_keys(table[self.experiment.entities.item.id])
+        out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
+        # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.
+        for of_domain in self.experiment.domains.values():
+            for task_name, task in of_domain.tasks.items():
+                if task.probability:
+                    out.host.setdefault(f"probability/{task_name}", np.full(len(out), np.nan))
+        for task_name, task in config.tasks.items():
+            if task.probability:
+                out.host[f"probability/{task_name}"] = floats(table[task.probability])
+
+    def _read_catalog(self, name: str, entity: EntityConfig) -> _Catalog:
+        assert entity.catalog is not None
+        features, table = read_catalog_features(name, entity)
+        keys, _ = id_keys(table[entity.catalog.key])
+        return _Catalog(keys, KeyIndex(keys), self._encode_features(features, table, entity.catalog.path))

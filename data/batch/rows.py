@@ -1,0 +1,142 @@
+"""Encoded rows of one domain: NumPy columns, ready to be picked from and put into a batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..arrow.values import Ragged, offsets_of, take_ragged
+
+
+@dataclass
+class Rows:
+    """N rows of one domain.
+
+    Attributes:
+        domain: position of the domain.
+        singles: ``[N, singles]`` int32 or int64 table rows of the single-id keys, column after column in memory; -1 where
+            the id is missing.
+        lists: key -> ragged table rows, for every list key.
+        dense: ``[N, dense]`` float32.
+        vectors: name -> ``[N, size]`` float32, vectors that are columns of the events or of a catalog.
+        vector_present: name -> ``[N]`` bool, same names.
+        text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
+        history: what is known of past items, ragged int64: ``text``, rows of the item text store, -1 for none (where the
+            history is pooled, of those with a text); ``keys``, the bits of their id keys; ``catalog``, rows of the item
+            catalog, -1 for none; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What
+            nobody looks at is not there.
+        id_counts: ``[N, entities]`` float32.
+        labels: ``[N, tasks]`` float32.
+        label_mask: ``[N, tasks]`` bool.
+        chosen: ``[N]`` bool, whether the row's item was taken: it has one, the row is not a bad one, and where its domain has
+            tasks one of its labels is 1. A label that is not there says nothing.
+        host: further columns ``[N]`` for metrics.
+    """
+
+    domain: int
+    singles: np.ndarray
+    lists: dict[str, Ragged]
+    dense: np.ndarray
+    vectors: dict[str, np.ndarray]
+    vector_present: dict[str, np.ndarray]
+    text_rows: dict[str, np.ndarray]
+    history: dict[str, Ragged]
+    id_counts: np.ndarray
+    labels: np.ndarray
+    label_mask: np.ndarray
+    chosen: np.ndarray
+    host: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.singles)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask, self.chosen]
+        for group in (self.vectors, self.vector_present, self.text_rows, self.host):
+            arrays += group.values()
+        for ragged in (*self.lists.values(), *self.history.values()):
+            arrays += ragged
+        return sum(a.nbytes for a in arrays)
+
+    def take(self, at: np.ndarray) -> "Rows":
+        """The rows at the given positions, in that order, or those of a mask."""
+        at = np.flatnonzero(at) if at.dtype == bool else at
+        return self._map(lambda values: _take(values, at), lambda ragged: take_ragged(*ragged, at))
+
+    def slice(self, start: int, stop: int) -> "Rows":
+        """Rows ``start`` to ``stop``, in the memory where they are."""
+        return self._map(lambda values: values[start:stop], lambda ragged: (ragged[0], ragged[1][start : stop + 1]))
+
+    def _map(self, change: Callable[[np.ndarray], np.ndarray], change_ragged: Callable[[Ragged], Ragged]) -> "Rows":
+        def each(group: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {name: change(values) for name, values in group.items()}
+
+        def each_ragged(group: dict[str, Ragged]) -> dict[str, Ragged]:
+            return {key: change_ragged(ragged) for key, ragged in group.items()}
+
+        return Rows(
+            domain=self.domain,
+            singles=change(self.singles),
+            lists=each_ragged(self.lists),
+            dense=change(self.dense),
+            vectors=each(self.vectors),
+            vector_present=each(self.vector_present),
+            text_rows=each(self.text_rows),
+            history=each_ragged(self.history),
+            id_counts=change(self.id_counts),
+            labels=change(self.labels),
+            label_mask=change(self.label_mask),
+            chosen=change(self.chosen),
+            host=each(self.host),
+        )
+
+
+def _take(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Rows of an array, in the memory order it has."""
+    if values.ndim == 2 and values.flags.f_contiguous and not values.flags.c_contiguous:
+        return values.T.take(at, axis=1).T
+    return values.take(at, axis=0)
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """Several pieces one after another; ``host`` keeps the columns all of them have."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in parts])  # keeps the parts' memory order
+
+    def joined_each(name: str) -> dict[str, np.ndarray]:
+        common = [k for k in getattr(first, name) if all(k in getattr(p, name) for p in parts)]
+        return {k: np.concatenate([getattr(p, name)[k] for p in parts]) for k in common}
+
+    return Rows(
+        domain=first.domain,
+        singles=joined("singles"),
+        lists={key: join_ragged([p.lists[key] for p in parts]) for key in first.lists},
+        dense=joined("dense"),
+        vectors=joined_each("vectors"),
+        vector_present=joined_each("vector_present"),
+        text_rows=joined_each("text_rows"),
+        history=join_histories([p.history for p in parts]),
+        id_counts=joined("id_counts"),
+        labels=joined("labels"),
+        label_mask=joined("label_mask"),
+        chosen=joined("chosen"),
+        host=joined_each("host"),
+    )
+
+
+def join_histories(parts: Sequence[dict[str, Ragged]]) -> dict[str, Ragged]:
+    """What is known of past items, one part after another; a part that knows nothing of them has none."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: join_ragged([part[name] for part in parts if name in part]) for name in names}
+
+
+def join_ragged(parts: Sequence[Ragged]) -> Ragged:
+    """Ragged arrays one after another; the offsets of one that is part of another begin where it does."""
+    values = np.concatenate([values[offsets[0] : offsets[-1]] for values, offsets in parts])
+    return values, offsets_of(np.concatenate([np.diff(offsets) for _, offsets in parts]))

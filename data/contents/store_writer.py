@@ -1,0 +1,181 @@
+"""Writing a text store: whose folder it is, and how what was written comes to count, in one step."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import UserError
+from ..storage.local_writes import make_folder, refuse_links
+from .embed_work import INDEX, write_index, write_rows
+from .store_shards import HALF_BYTES, Shard, as_halves, disk_errors, finished, reserve, write_shard
+from .text_store import (
+    DIGEST_BYTES,
+    DIGESTS,
+    FORMAT,
+    VECTORS,
+    WORK,
+    Written,
+    read_manifest,
+    sha256_of_file,
+    write_manifest,
+)
+
+
+@contextmanager
+def claimed(store: Path) -> Iterator[None]:
+    """Makes the folder of an experiment's text stores this job's, until it ends or dies.
+
+    Raises:
+        UserError: another job is writing there, or the folder cannot be made.
+    """
+    with disk_errors(store):
+        store.mkdir(parents=True, exist_ok=True)
+        refuse_links(store, files=True)
+        folder = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                store, "another `foundrank embed` is writing this text store", "Wait for it, or end it."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(folder)
+
+
+def read_digests(folder: Path, manifest: dict[str, Any] | None) -> Iterator[np.ndarray]:
+    """The digests of a store's texts, in blocks ``[n, 16]`` uint8; none where there is no store.
+
+    Raises:
+        UserError: after the last, if they are not those the manifest knows.
+    """
+    if manifest is None:
+        return
+    left, checksum = manifest["rows"] * DIGEST_BYTES, hashlib.sha256()
+    with disk_errors(folder), (folder / DIGESTS).open("ab+") as stream:  # missing is damaged, too
+        stream.seek(0)
+        while content := stream.read(min(left, DIGEST_BYTES << 14)):
+            left -= len(content)
+            checksum.update(content)
+            whole = len(content) // DIGEST_BYTES
+            yield np.frombuffer(content, np.uint8, whole * DIGEST_BYTES).reshape(-1, DIGEST_BYTES)
+    if checksum.hexdigest() != manifest["texts_sha256"]:
+        raise UserError(
+            folder, "the text store's list of texts is damaged", "Run `foundrank embed EXP --rebuild` to make it anew."
+        )
+
+
+def commit(
+    folder: Path, rows: int, keys: int, shards: Sequence[Written], dimension: int, manifest: dict[str, Any]
+) -> None:
+    """Makes the rows of all shards count, in one step, and tidies up.
+
+    Args:
+        folder: of the store; its vectors are written, and ``work/`` holds its digests and index.
+        rows: N, of the store.
+        keys: K, of the index.
+        shards: all of them, in order.
+        dimension: D.
+        manifest: what the vectors were made from and with; sizes and checksums are added here.
+    """
+    with disk_errors(folder):
+        with (folder / VECTORS).open("r+b") as stream:
+            stream.truncate(rows * dimension * HALF_BYTES)
+            os.fsync(stream.fileno())
+        checksum = sha256_of_file(folder / WORK / INDEX)
+        full = manifest | {
+            "rows": rows,
+            "dimension": dimension,
+            "dtype": "float16",
+            "keys": keys,
+            "index": f"index-{checksum[:16]}.parquet",
+            "index_sha256": checksum,
+            "texts_sha256": sha256_of_file(folder / WORK / DIGESTS),
+            "shards": [shard.model_dump() for shard in shards],
+        }
+        os.replace(folder / WORK / INDEX, folder / full["index"])
+        os.replace(folder / WORK / DIGESTS, folder / DIGESTS)  # rows are only ever added: it begins as the old one
+        write_manifest(folder, full)
+        tidy(folder, full)
+
+
+def tidy(folder: Path, manifest: dict[str, Any]) -> None:
+    """Removes what no finished store has: notes, older indexes, temporaries of a job that died."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    for pattern in ("index-*.parquet", ".*.tmp-*"):
+        for path in folder.glob(pattern):
+            if path.name != manifest["index"]:
+                path.unlink(missing_ok=True)
+
+
+def write_text_store(
+    folder: str | Path, keys: pa.Array, row_of_key: np.ndarray, vectors: np.ndarray, manifest: dict[str, Any]
+) -> None:
+    """Writes a whole store from vectors that are there already, in place of an older one.
+
+    Args:
+        folder: the entity's folder.
+        keys: ``[K]`` int64 or string.
+        row_of_key: ``[K]`` integers in ``[0, N)``.
+        vectors: ``[N, D]`` floats, stored as float16.
+        manifest: as from `expected_manifest`.
+
+    Raises:
+        UserError: a vector is not finite in float16, or the disk refuses.
+    """
+    folder = Path(folder)
+    halves = as_halves(vectors, str(folder))
+    rows = np.arange(len(halves), dtype=np.int64)
+    # Digests of no text: `foundrank embed` will not add to this store.
+    digests = np.zeros((len(halves), DIGEST_BYTES), np.uint8)
+    digests[:, :8] = rows[:, None].view(np.uint8)
+    shard, new = Shard(0, len(halves)), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    try:
+        make_folder(new)
+        (new / WORK).mkdir()
+        reserve(new, *halves.shape)
+        write_shard(new, shard, halves, digests, 0)
+        write_rows(new, [(digests, rows)])
+        write_index(new, [pa.table({"key": keys, "row": np.asarray(row_of_key)})], len(halves))
+        note = finished(new, shard, digests, halves.shape[1])
+        assert note is not None
+        held = {"format": FORMAT, "made_with": {"vectors": "given"}} | manifest
+        commit(new, len(halves), len(keys), [note], halves.shape[1], held)
+        swap(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def swap(new: Path, folder: Path) -> None:
+    """Puts the store ``new`` in the place of ``folder``; if that fails, the old one is back in its place."""
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    try:
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def held_shards(folder: Path) -> tuple[dict[str, Any] | None, list[tuple[Shard, Written]]]:
+    """The manifest of a store, if there is one, and its shards."""
+    manifest, start, shards = read_manifest(folder), 0, []
+    for entry in manifest["shards"] if manifest else []:
+        note = Written.model_validate(entry)
+        shards.append((Shard(start, note.rows), note))
+        start += note.rows
+    return manifest, shards

@@ -1,0 +1,1 @@
+"""Parquet events of a domain: finding, checking and reading them, and what becomes of bad rows."""

@@ -1,0 +1,132 @@
+"""Everything about the data that can be known to be wrong before any work starts."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+
+from ..arrow.column_types import LABEL, PROBABILITY, VECTOR, is_unsigned, one_array
+from ..arrow.values import bad_labels, bad_probabilities, vector_rows
+from ..catalogs.catalog_files import known_id_types
+from ..config.experiment import SPLITS, Experiment
+from ..errors import UserError
+from ..schema.column_needs import ColumnNeed, needed_columns
+from ..storage.parquet_memory import check_footer
+from .event_files import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
+
+# Rows whose vectors are looked at before work starts: all of them would be most of what there is to read.
+_CHECKED_ROWS, _CHECKED_ROWS_PER_FILE = 1 << 14, 1024
+_CHECKED_AT_A_TIME = 8  # files
+
+
+def check_events(
+    experiment: Experiment,
+    splits: Sequence[str] = SPLITS,
+    values: bool = True,
+    held: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, dict[str, EventFiles]]:
+    """Checks the files, columns, types, labels and vectors of every domain, and the columns of the catalogs.
+
+    Args:
+        experiment: whose events they are.
+        splits: which of them.
+        values: whether labels and vectors are looked at too, which takes time.
+        held: embedding table -> what its ids are, of the run that reads the events; `Statistics.id_types`.
+
+    Returns:
+        domain -> split -> its files, for the splits the domain has.
+
+    Raises:
+        UserError: a glob without a file, an unreadable file, a missing or mistyped column, a domain without
+            training rows, a label outside {0, 1}, or ids of one entity that are integers here and strings there.
+    """
+    events: dict[str, dict[str, EventFiles]] = {}
+    policy = experiment.bad_data
+    types = known_id_types(experiment, held)
+    for name, domain in experiment.domains.items():
+        events[name] = {}
+        needs = needed_columns(experiment, name)
+        for split in splits:
+            pattern = getattr(domain.events, split)
+            if pattern is None:
+                continue
+            field = f"domains.{name}.events.{split}"
+            files = check_columns(list_events(pattern, field, policy), needs, policy, types)
+            if split == "train" and files.rows == 0:
+                raise UserError(
+                    field,
+                    f"the {len(files.files)} file(s) matching '{pattern}' hold no rows",
+                    "Remove the domain or give it events.",
+                )
+            if values and not policy.skips:
+                _check_labels(files, [need for need in needs if need.holds in (LABEL, PROBABILITY)])
+                _check_vectors(files, [need for need in needs if need.holds == VECTOR])
+            events[name][split] = files
+    return events
+
+
+def id_types(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[str, str]:
+    """Embedding table -> ``string`` or ``integer``, what its ids are in training events and catalogs; not where all are null."""
+    types = known_id_types(experiment, {})
+    for name, files in train.items():
+        check_columns(files, needed_columns(experiment, name, with_labels=False), experiment.bad_data, types)
+    return {table: family for table, (family, _) in types.items()}
+
+
+def unsigned_ids(experiment: Experiment, train: Mapping[str, EventFiles]) -> list[str]:
+    """Embedding tables whose ids are integers of 64 bits without a sign in some file of the training events."""
+    found = set()
+    for name, files in train.items():
+        tables = {need.name: need.table for need in needed_columns(experiment, name, with_labels=False) if need.table}
+        for file in files.files:
+            schema = open_parquet(file).schema_arrow
+            found |= {table for column, table in tables.items() if is_unsigned(schema.field(column).type)}
+    return sorted(found)
+
+
+def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:
+    """Labels, and the true probabilities of simulations."""
+    for file in files.files:
+        metadata = open_parquet(file).metadata
+        check_footer(metadata, file)
+        schema = open_parquet(file).schema_arrow
+        position = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
+        for group in range(metadata.num_row_groups):
+            for need in needs:
+                kind = schema.field(need.name).type
+                if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+                    continue
+                statistics = metadata.row_group(group).column(position[need.name]).statistics
+                bounds = (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
+                if pa.types.is_integer(kind) and bounds in {(0, 0), (0, 1), (1, 1)}:
+                    continue
+                values = one_array(read_group(file, group, [need.name])[need.name])
+                bad = (bad_labels if need.holds == LABEL else bad_probabilities)(values)
+                if bad is not None:
+                    row = int(np.argmax(bad))
+                    raise UserError(
+                        f"{file}: column '{need.name}', row {row} of row group {group}",
+                        f"the {need.holds} is {values[row].as_py():g}",
+                        "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events."
+                        if need.holds == LABEL
+                        else "Probabilities are from 0 to 1, or null.",
+                    )
+
+
+def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
+    """Lengths and values in the first rows of each file."""
+    most = max(_CHECKED_ROWS // len(files.files), _CHECKED_ROWS_PER_FILE)
+
+    def check(file: str) -> None:
+        for need in needs:
+            for rows in islice(iterate_group(file, 0, [need.name], most), 1):
+                vector_rows(rows[need.name], need.size, f"{file}: column '{need.name}', row group 0")
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _CHECKED_AT_A_TIME)) as pool:
+        with_rows = (file for file, groups in zip(files.files, files.group_rows, strict=True) if groups)
+        for _ in pool.map(check, with_rows):  # in order: of several mistakes the first is told
+            pass

@@ -1,0 +1,97 @@
+"""Values that cannot be used, and what becomes of them under the policy `bad_data`.
+
+A row with a bad value stays where it is, so that the order of an epoch and the rows of an output do not change: the bad
+value becomes a missing one, and so do the row's labels, which takes it out of every loss and metric.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ..arrow.beside_history import uneven
+from ..arrow.column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, PROBABILITY, TIME, VECTOR, one_array
+from ..arrow.times import bad_times
+from ..arrow.values import bad_labels, bad_numbers, bad_probabilities, bad_vectors
+from ..config.settings import BadDataConfig
+from ..errors import UserError
+from .column_needs import HISTORY_FIELD, ColumnNeed
+
+_BESIDE_ITEMS = {LIST_TIME: "times", LIST_NAME: "domains"}
+
+
+class BadValue(NamedTuple):
+    """One bad value: its row in the table it was found in, its column (None: the whole row group) and what is wrong."""
+
+    row: int
+    column: str | None
+    what: str
+
+
+def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa.Table, list[BadValue]]:
+    """The table with bad values and the labels of their rows missing, and the bad values that were in it."""
+    found: list[BadValue] = []
+    items = next((table[need.name] for need in needs if need.field == HISTORY_FIELD), None)
+    beside = [need.name for need in needs if need.holds in _BESIDE_ITEMS or need.field == HISTORY_FIELD]
+    for need in needs:
+        array = one_array(table[need.name])
+        if need.holds == NUMBER:
+            bad, what = bad_numbers(array, need.above), "no finite number that fits"
+        elif need.holds == VECTOR:
+            bad, what = bad_vectors(array, need.size), f"no vector of {need.size} finite values"
+        elif need.holds in _BESIDE_ITEMS:
+            assert items is not None
+            bad = uneven(items, array)
+            what = f"not as many {_BESIDE_ITEMS[need.holds]} as past items"
+            if need.holds == LIST_TIME and (no_times := bad_times(array)) is not None:
+                bad = no_times if bad is None else bad | no_times
+                what += ", or no times"
+        elif need.holds == TIME:
+            bad, what = bad_times(array), "no time"
+        elif need.holds == PROBABILITY:
+            bad, what = bad_probabilities(array), "neither from 0 to 1 nor null"
+        elif need.holds == LABEL:
+            bad, what = bad_labels(array), "neither 0 nor 1 nor null"
+        else:
+            continue
+        if bad is not None:
+            found += [BadValue(int(row), need.name, what) for row in np.flatnonzero(bad)]
+            for name in beside if need.name in beside else [need.name]:  # a history goes with all that is said of it
+                table = _without(table, name, bad)
+    if found:
+        rows = rows_of(found, table.num_rows)
+        for name in {need.name for need in needs if need.holds == LABEL}:
+            table = _without(table, name, rows)
+    return table, found
+
+
+def refuse_beside(table: pa.Table, needs: Sequence[ColumnNeed], where: str) -> None:
+    """Raises a UserError for the first bad value beside the history; ``where`` is file and row group."""
+    needs = [need for need in needs if need.holds in (*_BESIDE_ITEMS, TIME) or need.field == HISTORY_FIELD]
+    for bad in without_bad_values(table, needs)[1][:1] if len(needs) > 1 else []:
+        remedy = "Write one per item of the history, and null where it is unknown."
+        raise UserError(f"{where}: column '{bad.column}', row {bad.row}", f"holds {bad.what}", remedy)
+
+
+def rows_of(found: Sequence[BadValue], rows: int) -> np.ndarray:
+    """``[rows]`` bool, True for the rows with a bad value."""
+    mask = np.zeros(rows, bool)
+    mask[[bad.row for bad in found]] = True
+    return mask
+
+
+def _without(table: pa.Table, name: str, rows: np.ndarray) -> pa.Table:
+    at = table.column_names.index(name)
+    kept = pa.array(np.arange(table.num_rows), mask=rows)  # to take a missing position gives a missing value
+    return table.set_column(at, name, one_array(table[name]).take(kept))
+
+
+def check_share(bad: int, rows: int, policy: BadDataConfig, where: str, first: str = "") -> None:
+    """Raises a UserError where more rows are bad than the policy allows."""
+    if bad > policy.max_share * rows:
+        raise UserError(
+            where,
+            f"{bad:,} of {rows:,} rows are bad{first}; bad_data.max_share allows {policy.max_share:.2%}",
+            "Write the data again, or raise bad_data.max_share if that many may be left out.",
+        )

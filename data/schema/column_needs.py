@@ -1,0 +1,159 @@
+"""Which columns of events and catalogs an experiment needs, and what each must hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ..arrow.column_types import (
+    LABEL,
+    LIST_ID,
+    LIST_NAME,
+    LIST_TIME,
+    NUMBER,
+    PROBABILITY,
+    SCALAR_ID,
+    TEXT,
+    TIME,
+    VECTOR,
+    holds,
+    id_family,
+    in_words,
+)
+from ..config.experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, HistoryConfig
+from ..errors import UserError, nearest
+from .layout import feature_key, id_key
+
+HISTORY_FIELD = "entities.user.history"
+
+IdTypes = dict[str, tuple[str, str]]
+"""Embedding table -> ``string`` or ``integer``, what its ids are, and the first file, or run, that says so."""
+
+
+@dataclass(frozen=True)
+class ColumnNeed:
+    """One column an experiment reads.
+
+    Attributes:
+        name: of the column.
+        holds: what it must hold.
+        field: the field of the experiment that asks for it.
+        size: of a vector.
+        above: a number must be larger than this; None where any finite one will do.
+        optional: whether a file may lack it.
+        table: of ids, the embedding table that they have rows in; empty for others.
+    """
+
+    name: str
+    holds: str
+    field: str
+    size: int = 0
+    above: float | None = None
+    optional: bool = False
+    table: str = ""
+
+
+def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) -> list[ColumnNeed]:
+    """What the events of domain ``name`` must have.
+
+    A recommendation domain needs no query column; ``with_labels=False`` leaves out labels and what only metrics need.
+    """
+    domain = experiment.domains[name]
+    needs: list[ColumnNeed] = []
+    for entity_name, entity in experiment.entities.present().items():
+        if entity_name == "query" and domain.kind == "recommendation":
+            continue
+        field = f"entities.{entity_name}.id"
+        needs.append(ColumnNeed(entity.id, SCALAR_ID, field, table=id_key(entity_name)))
+        if entity.text_vector is not None:
+            field = f"entities.{entity_name}.text_vector"
+            needs.append(ColumnNeed(entity.text_vector.column, VECTOR, field, entity.text_vector.size))
+        for feature_name, feature in entity.features.items():
+            if not entity.comes_from_catalog(feature):
+                needs.append(feature_need(feature_name, feature, f"entities.{entity_name}.features.{feature_name}"))
+    history = experiment.entities.user.history
+    if history is not None:
+        needs += history_needs(experiment, history)
+    needs += [feature_need(n, f, f"context.{n}") for n, f in experiment.context.items()]
+    needs += [feature_need(n, f, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
+    if with_labels:
+        needs += _metric_columns(name, domain)
+    return needs
+
+
+def history_needs(experiment: Experiment, history: HistoryConfig) -> list[ColumnNeed]:
+    """The columns of the past: its items, and their domains and times where the model looks at them."""
+    needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD, table=id_key("item"))]
+    if experiment.model.past and history.domains is not None:
+        needs.append(ColumnNeed(history.domains, LIST_NAME, f"{HISTORY_FIELD}.domains"))
+    if experiment.model.history.time_bias and history.times is not None:
+        needs.append(ColumnNeed(history.times, LIST_TIME, f"{HISTORY_FIELD}.times"))
+        if history.time is not None:
+            needs.append(ColumnNeed(history.time, TIME, f"{HISTORY_FIELD}.time"))
+    return needs
+
+
+def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
+    needs = []
+    for task_name, task in domain.tasks.items():
+        needs.append(ColumnNeed(task.label, LABEL, f"domains.{name}.tasks.{task_name}.label"))
+        if task.probability:
+            needs.append(ColumnNeed(task.probability, PROBABILITY, f"domains.{name}.tasks.{task_name}.probability"))
+    if domain.list_column:
+        needs.append(ColumnNeed(domain.list_column, SCALAR_ID, f"domains.{name}.list_column"))
+    return needs
+
+
+def feature_need(name: str, feature: FeatureConfig, field: str) -> ColumnNeed:
+    """What the column of a feature must hold; ``field`` is where the experiment describes it."""
+    holds = {"categorical": SCALAR_ID, "list": LIST_ID, "dense": NUMBER, "vector": VECTOR}[feature.kind]
+    table = feature_key(name) if holds in (SCALAR_ID, LIST_ID) else ""
+    return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0, feature.above, table=table)
+
+
+def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
+    """What the catalog of entity ``name`` must have: its key, the features that come from it, and what its texts are made of."""
+    assert entity.catalog is not None
+    needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key", table=id_key(name))]
+    for feature_name, feature in entity.features.items():
+        if entity.comes_from_catalog(feature):
+            needs.append(feature_need(feature_name, feature, f"entities.{name}.features.{feature_name}"))
+    return needs + [ColumnNeed(column, TEXT, f"entities.{name}.text") for column in dict.fromkeys(entity.text_columns)]
+
+
+class SchemaCheck:
+    """Checks the schemas of some files one after another: what is needed is there once, in types that serve and agree."""
+
+    def __init__(self, needs: Sequence[ColumnNeed], types: IdTypes):
+        """Args: what is needed; the types of ids known so far, to which is added what the files say."""
+        self._needs, self._types = needs, types
+
+    def check(self, file: str, schema: pa.Schema) -> None:
+        """Raises a UserError that names the file, the column and the field of the experiment that asks for it."""
+        names = schema.names
+        for need in self._needs:
+            times = names.count(need.name)
+            if times == 1:
+                self._check_type(file, schema.field(need.name).type, need)
+            elif times or not need.optional:
+                raise UserError(
+                    f"{file}: column '{need.name}'",
+                    f"is there {times} times" if times else f"is missing, and {need.field} asks for it",
+                    "Keep one of them, or rename the others." if times else nearest(need.name, names),
+                )
+
+    def _check_type(self, file: str, kind: pa.DataType, need: ColumnNeed) -> None:
+        where = f"{file}: column '{need.name}'"
+        if not holds(kind, need.holds, need.size):
+            what = f"is {kind}; {need.field} takes {in_words(need.holds, need.size)}"
+            raise UserError(where, what, "Cast the column when writing the file, or point the field at another one.")
+        if need.holds not in (SCALAR_ID, LIST_ID) or (family := id_family(kind)) is None:
+            return
+        # A list column's ids have no table: they agree with themselves.
+        other, other_file = self._types.setdefault(need.table or need.name, (family, file))
+        if other != family:
+            raise UserError(
+                where,
+                f"holds {family} ids, but {other_file} holds {other} ids for the same column or entity",
+                f"Write one type for {need.field}: the integer 7 and the string '7' are different ids.",
+            )

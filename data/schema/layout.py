@@ -1,0 +1,220 @@
+"""The layout of a batch: which columns and keys it has, in which order, and what they belong to.
+
+Everything the model needs to know about the data, as names and sizes; no data in it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..config.experiment import Experiment
+
+HISTORY = "history"
+CONTEXT = "context"
+ATTENTION_TABLE = "attention_item"
+
+
+def id_key(entity: str) -> str:
+    """Name of an entity's id, as key of the batch and as embedding table."""
+    return f"id_{entity}"
+
+
+def feature_key(feature: str) -> str:
+    """Name of a sparse feature, as key of the batch and as embedding table."""
+    return f"feature_{feature}"
+
+
+def past_key(back: int) -> str:
+    """Key of the past item that is ``back`` places before the newest."""
+    return f"past_{back}"
+
+
+def candidate_key(place: int) -> str:
+    """Key of items that belong to no row: candidates for the next one, as many per key as a batch has bags."""
+    return f"candidate_{place}"
+
+
+def past_feature_key(feature: str, key: str) -> str:
+    """Key of a feature, by its own key, of the items that ``key`` holds: past ones or candidates."""
+    return f"{key}_{feature}"
+
+
+def attention_key(back: int | None) -> str:
+    """Key of the past item that is ``back`` places before the newest, in the table for attention; None: the row's own item."""
+    return "attention_own" if back is None else f"attention_{back}"
+
+
+def text_key(owner: str) -> str:
+    """Name of the text vectors of an entity or of the history."""
+    return f"text_{owner}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and sizes of what is in a batch.
+
+    Attributes:
+        entities: entities in use, in the order user, query, item; columns of ``Batch.id_counts``.
+        keys: keys of ``Batch.sparse``, in order: those with at most one id per row, the lists, past items, candidates, then
+            again past items and candidates for each of their features.
+        singles: how many of ``keys`` hold at most one id per row.
+        lists: those of ``keys`` that hold lists, which are pooled.
+        past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
+        candidates: how many keys hold items that belong to no row.
+        past_features: keys of the sparse features of items that past items and candidates have too.
+        past_dense: columns of ``Batch.dense`` that they have too.
+        past_domains: whether it is told in which domain each past item was.
+        attention: whether past items and the row's own have keys of a second table, behind all others.
+        table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
+        tables: table -> rows, row 0 being the unknown id.
+        dense: feature names of the columns of ``Batch.dense``.
+        vectors: name -> size, of every entry of ``Batch.vectors``.
+        sparse_of: owner (entity or ``context``) -> its sparse keys.
+        dense_of: owner -> its columns in ``Batch.dense``.
+        vectors_of: owner -> its vector features (names in ``vectors``), text vectors excluded.
+        text_of: owner (entity or ``history``) -> name of its text vectors in ``vectors``.
+        history: whether rows have a history.
+        domains: domain names; ``Batch.domains`` holds positions in it.
+        search: per domain, whether it is a search domain.
+        tasks: names of the union of all domains' tasks; columns of ``Batch.labels``.
+        task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
+    """
+
+    entities: tuple[str, ...]
+    keys: tuple[str, ...]
+    singles: int
+    lists: tuple[str, ...]
+    past: int
+    candidates: int
+    past_features: tuple[str, ...]
+    past_dense: tuple[int, ...]
+    past_domains: bool
+    attention: bool
+    table_of: Mapping[str, str]
+    tables: Mapping[str, int]
+    dense: tuple[str, ...]
+    vectors: Mapping[str, int]
+    sparse_of: Mapping[str, tuple[str, ...]]
+    dense_of: Mapping[str, tuple[int, ...]]
+    vectors_of: Mapping[str, tuple[str, ...]]
+    text_of: Mapping[str, str]
+    history: bool
+    domains: tuple[str, ...]
+    search: tuple[bool, ...]
+    tasks: tuple[str, ...]
+    task_weights: tuple[tuple[float, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for comparing two layouts."""
+        return asdict(self)
+
+
+def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: Mapping[str, int]) -> Layout:
+    """The layout of an experiment's batches.
+
+    Args:
+        experiment: the experiment.
+        tables: table -> rows, from the statistics.
+        text_sizes: entity -> width of its text vectors, of the entities whose text is in the text store.
+    """
+    entities = experiment.entities.present()
+    user = experiment.entities.user
+    singles, lists, shared, of_features = [id_key(e) for e in entities], [], [], []
+    table_of = {id_key(e): id_key(e) for e in entities}
+    past = user.history.max_length if user.history is not None and experiment.model.past else 0
+    candidates = _candidate_keys(experiment, tables)
+    if past:
+        shared = [past_key(back) for back in range(past)] + [candidate_key(place) for place in range(candidates)]
+    elif user.history is not None:
+        lists.append(HISTORY)
+    sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
+    dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT)}
+    vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
+    dense: list[str] = []
+    vectors: dict[str, int] = {}
+    text_of: dict[str, str] = {}
+
+    owned = [(owner, name, f) for owner, entity in entities.items() for name, f in entity.features.items()]
+    owned += [(CONTEXT, name, f) for name, f in experiment.context.items()]
+    owned += [(f.entity, name, f) for domain in experiment.domains.values() for name, f in domain.features.items()]
+    seen = set()
+    for owner, name, feature in owned:
+        if name in seen:
+            continue  # domains may share a feature
+        seen.add(name)
+        if feature.kind in ("categorical", "list"):
+            key = feature_key(name)
+            (singles if feature.kind == "categorical" else lists).append(key)
+            table_of[key] = key
+            sparse_of[owner].append(key)
+        elif feature.kind == "dense":
+            dense_of[owner].append(len(dense))
+            dense.append(name)
+        else:
+            key = feature_key(name)
+            vectors[key] = feature.size or 0
+            vectors_of[owner].append(key)
+    for name, entity in entities.items():
+        size = entity.text_vector.size if entity.text_vector else text_sizes.get(name)
+        if size:
+            text_of[name] = text_key(name)
+            vectors[text_key(name)] = size
+    of_past = experiment.model.history.features if past else ()
+    past_features = tuple(key for key in sparse_of["item"] if key in map(feature_key, of_past))
+    for key in past_features:
+        shared_of = [past_feature_key(key, each) for each in shared]
+        table_of |= dict.fromkeys(shared_of, key)
+        of_features += shared_of
+    decoupled = experiment.model.history.decoupled and past > 0
+    attention = [attention_key(back) for back in (*range(past), None)] if decoupled else []
+    if attention:
+        tables = {**tables, ATTENTION_TABLE: tables.get(id_key("item"), 0)}
+        table_of |= dict.fromkeys(attention, ATTENTION_TABLE)
+    table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
+    tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
+    if user.history is not None and text_sizes.get("item") and tasks:  # without tasks nothing looks at the mean text
+        text_of[HISTORY] = text_key(HISTORY)
+        vectors[text_key(HISTORY)] = text_sizes["item"]
+
+    weights = tuple(
+        tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values()
+    )
+    return Layout(
+        entities=tuple(entities),
+        keys=(*singles, *lists, *shared, *of_features, *attention),
+        singles=len(singles),
+        lists=tuple(lists),
+        past=past,
+        candidates=candidates,
+        past_features=past_features,
+        past_dense=tuple(column for column in dense_of["item"] if dense[column] in of_past),
+        past_domains=past > 0 and user.history is not None and user.history.domains is not None,
+        attention=decoupled,
+        table_of=table_of,
+        tables=dict(tables),
+        dense=tuple(dense),
+        vectors=vectors,
+        sparse_of={k: tuple(v) for k, v in sparse_of.items()},
+        dense_of={k: tuple(v) for k, v in dense_of.items()},
+        vectors_of={k: tuple(v) for k, v in vectors_of.items()},
+        text_of=text_of,
+        history=user.history is not None,
+        domains=tuple(experiment.domains),
+        search=tuple(d.kind == "search" for d in experiment.domains.values()),
+        tasks=tasks,
+        task_weights=weights,
+    )
+
+
+def padded_rows(batch_size: int, domains: int) -> int:
+    """Most rows a step can have: rounding may add one row per domain to the batch size."""
+    return batch_size + domains
+
+
+def _candidate_keys(experiment: Experiment, tables: Mapping[str, int]) -> int:
+    """How many keys it takes to hold a step's negatives."""
+    objective = experiment.model.next_item
+    if objective is None:
+        return 0
+    wanted = tables[id_key("item")] - 1 if objective.loss == "softmax" else objective.negatives
+    return -(-wanted // padded_rows(experiment.training.batch_size, len(experiment.domains)))

@@ -1,0 +1,73 @@
+"""Writing local files so that nothing else is written: not through a link that someone has put there, and never a half.
+
+Folders may come from elsewhere. A name in one that is about to be written may be a link to any file of the user's.
+"""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from ..errors import UserError
+
+
+def open_new(path: Path) -> BinaryIO:
+    """A new file in place of whatever has its name; a link is removed, not followed."""
+    path.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+def replace_file(path: Path, content: bytes | pa.Buffer, temporary: Path | None = None) -> None:
+    """Writes a file so that a reader, or a machine that lost power, has the old one or the whole new one.
+
+    Args:
+        path: of the file; its folder is made.
+        content: of the file.
+        temporary: beside it, what is written first; where it is the same in every process, a new one takes what a killed one left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary or path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open_new(temporary) as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except IsADirectoryError as error:
+        raise UserError(error.filename or path, "is a folder, where a file is to be written", "Remove it.") from error
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def make_folder(path: Path) -> None:
+    """Makes a new folder; its parents too.
+
+    Raises:
+        FileExistsError: there is something of that name, be it a link to a folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir()
+
+
+def refuse_links(folder: Path, files: bool = False) -> None:
+    """Makes sure that what is in a folder, and below it, is in it.
+
+    Args:
+        folder: itself may be a link.
+        files: whether links to files are refused too; else those to folders alone.
+
+    Raises:
+        UserError: naming the first link.
+    """
+    for inside, folders, names in os.walk(folder):
+        for name in [*folders, *(names if files else [])]:
+            path = Path(inside, name)
+            if path.is_symlink():
+                raise UserError(
+                    path,
+                    f"is a link to '{os.readlink(path)}', and foundrank would write there",
+                    "Put what it leads to in its place, or remove it.",
+                )

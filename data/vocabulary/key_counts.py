@@ -1,0 +1,77 @@
+"""Counting the ids of a column, and the table rows they get."""
+
+import numpy as np
+
+from ..arrow.ids import hash_rows
+from ..config.experiment import Encoding
+from .vocabulary import HashedIds, Vocabulary
+
+Table = Vocabulary | HashedIds
+_SMALL_KEYS = 1 << 23  # keys below it are counted in an array
+_PENDING = 1_000_000
+
+
+class KeyCounts:
+    """Counts of keys: small ones in an array, the others sorted, merged whenever what is pending outgrows what is merged."""
+
+    def __init__(self, encoding: Encoding):
+        self._encoding = encoding
+        self._buckets = np.zeros(encoding.buckets + 1, np.int64) if encoding.encoding == "hash" else None
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._merged, self._pending = 0, 0
+        self._small, self._small_keys, self._small_pending = np.zeros(0, np.int64), [], 0
+
+    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        keys = keys[valid]
+        weights = None if weights is None else weights[valid]
+        if self._buckets is not None:
+            rows = hash_rows(keys, self._encoding.buckets)
+            counted = np.bincount(rows, weights, minlength=len(self._buckets))
+            self._buckets += counted.astype(np.int64)  # weighted ones are floats, but whole, and exact up to 2**53
+            return
+        if weights is None and keys.max(initial=0) < _SMALL_KEYS:
+            self._small_keys.append(keys)
+            self._small_pending += len(keys)
+            if self._small_pending > _PENDING:
+                self._count_small()
+            return
+        self._parts.append(_unique_counts(keys, weights))
+        self._pending += len(self._parts[-1][0])
+        if self._pending > max(self._merged, _PENDING):
+            self._merge()
+
+    def _count_small(self) -> None:
+        keys = np.concatenate(self._small_keys).view(np.int64)
+        counts = np.bincount(keys, minlength=len(self._small))
+        counts[: len(self._small)] += self._small
+        self._small, self._small_keys, self._small_pending = counts, [], 0
+
+    def _merge(self) -> None:
+        if len(self._parts) < 2:
+            return
+        keys, counts = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        self._parts = [_unique_counts(keys, counts)]
+        self._merged, self._pending = len(self._parts[0][0]), 0
+
+    def table(self, min_count: int | None = None) -> Table:
+        if self._buckets is not None:
+            return HashedIds(self._buckets)
+        if self._small_keys:
+            self._count_small()
+        if self._small.any():
+            keys = np.flatnonzero(self._small)
+            self._parts.append((keys.astype(np.uint64), self._small[keys]))
+            self._small = np.zeros(0, np.int64)
+        if not self._parts:
+            return Vocabulary(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        self._merge()
+        keys, counts = self._parts[0]
+        return Vocabulary.from_counts(keys, counts, min_count or self._encoding.min_count)
+
+
+def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    if weights is None:
+        return np.unique(keys, return_counts=True)
+    distinct, inverse = np.unique(keys, return_inverse=True)
+    # Sums are floats, but whole, and exact up to 2**53.
+    return distinct, np.bincount(inverse, weights, minlength=len(distinct)).astype(np.int64)

@@ -1,0 +1,173 @@
+"""From id keys to table rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..arrow.ids import hash_rows
+from ..errors import UserError, one_line
+from ..storage.parquet_memory import READ_ERRORS, check_size
+
+_REMEDY = "Restore the run from a copy, or train it again."
+
+
+class KeyIndex:
+    """Positions of keys in an array of distinct keys, counted from ``first``; ``first - 1`` is that of every other key."""
+
+    # A lookup array is worth its memory while the integer ids fill at least this share of their range.
+    _DENSE_SHARE = 1 / 16
+
+    def __init__(self, keys: np.ndarray, first: int = 0):
+        """Args: keys ``[N]`` uint64, distinct; position of the first."""
+        self._type = np.int32 if len(keys) < 2**31 - 1 else np.int64
+        self._missing = first - 1
+        self._table: np.ndarray | None = None
+        self._smallest = keys.min() if len(keys) else np.uint64(0)
+        span = int(keys.max() - self._smallest) + 1 if len(keys) else 0
+        if 0 < span <= len(keys) / self._DENSE_SHARE:
+            self._table = np.full(span + 1, self._missing, self._type)  # the last entry is that of every key outside
+            self._table[(keys - self._smallest).astype(np.int64)] = np.arange(first, first + len(keys))
+        else:
+            order = np.argsort(keys)
+            self._sorted, self._position = keys[order], (order + first).astype(self._type)
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` uint64 keys to ``[N]`` int32 (or int64) positions."""
+        if self._table is not None:
+            at = keys - self._smallest  # wraps round for smaller keys, which so land outside
+            np.minimum(at, np.uint64(len(self._table) - 1), out=at)
+            return np.take(self._table, at.view(np.int64), mode="clip")  # nothing to clip, and nothing to check
+        if len(self._sorted) == 0:
+            return np.full(len(keys), self._missing, self._type)
+        at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
+        return np.where(self._sorted[at] == keys, self._position[at], self._type(self._missing))
+
+
+class Vocabulary:
+    """Exact rows for the ids seen in training; row 0 is every other id's.
+
+    Attributes:
+        counts: ``[rows]`` int64, how often each row's id was seen in training; 0 for row 0.
+    """
+
+    def __init__(self, keys: np.ndarray, counts: np.ndarray):
+        """Args: keys ``[N]`` uint64 of rows 1..N, counts ``[N]`` of the same rows."""
+        self._keys = keys.astype(np.uint64)
+        self._index = KeyIndex(self._keys, first=1)
+        self.counts = np.concatenate([[0], counts]).astype(np.int64)
+
+    @classmethod
+    def from_counts(cls, keys: np.ndarray, counts: np.ndarray, min_count: int) -> "Vocabulary":
+        """Keeps keys counted at least ``min_count`` times; the most frequent come first."""
+        kept = counts >= min_count
+        keys, counts = keys[kept], counts[kept]
+        by_key = np.argsort(keys, kind="stable")  # quick where they are sorted already
+        keys, counts = keys[by_key], counts[by_key]
+        rarity = counts.max(initial=0) - counts
+        # Sixteen bits are sorted by their digits, several times as fast.
+        order = np.argsort(rarity.astype(np.uint16) if rarity.max(initial=0) < 2**16 else rarity, kind="stable")
+        return cls(keys[order], counts[order])
+
+    def extended(self, new: "Vocabulary") -> "Vocabulary":
+        """With the ids of another one after its own, which keep their rows; what both have counted is added up."""
+        at = self.lookup(new.keys)
+        counts = self.counts.copy()
+        counts[at[at > 0]] += new.counts[1:][at > 0]
+        return Vocabulary(
+            np.concatenate([self.keys, new.keys[at == 0]]), np.concatenate([counts[1:], new.counts[1:][at == 0]])
+        )
+
+    @property
+    def keys(self) -> np.ndarray:
+        """``[rows - 1]`` uint64 keys of rows 1 and later."""
+        return self._keys
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, the unknown row included."""
+        return len(self.counts)
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` uint64 keys to ``[N]`` int32 (or int64) rows; 0 for an id not in the vocabulary."""
+        return self._index.lookup(keys)
+
+    def save(self, path: Path) -> None:
+        """Writes key and count per row, rows 1.. in order."""
+        pq.write_table(pa.table({"key": self._keys, "count": self.counts[1:]}), path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        keys, counts = _read(path, {"key": pa.uint64(), "count": pa.int64()})
+        if len(np.unique(keys)) < len(keys):
+            raise _damaged(path, "a key is there twice")
+        return cls(keys, counts)
+
+
+class HashedIds:
+    """Rows by stable hashing, for id spaces too large or too volatile to count exactly.
+
+    Attributes:
+        counts: ``[rows]`` int64, how often each row was hit in training.
+    """
+
+    def __init__(self, counts: np.ndarray):
+        self.counts = counts.astype(np.int64)
+
+    def extended(self, new: "HashedIds") -> "HashedIds":
+        """With what another one of the same number of rows has counted."""
+        return HashedIds(self.counts + new.counts)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, the unknown row (never used) included."""
+        return len(self.counts)
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` uint64 keys to ``[N]`` int64 rows, never 0."""
+        return hash_rows(keys, self.rows - 1)
+
+    def save(self, path: Path) -> None:
+        """Writes the count per row."""
+        pq.write_table(pa.table({"count": self.counts}), path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "HashedIds":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        (counts,) = _read(path, {"count": pa.int64()})
+        if len(counts) < 2:
+            raise _damaged(path, "it has no rows")
+        return cls(counts)
+
+
+def _read(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray]:
+    """The columns of a file that holds these, no null, and no count below zero."""
+    try:
+        with pq.ParquetFile(path) as file:
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            if kinds != columns:
+                raise _damaged(path, f"its columns are {', '.join(kinds)}")
+            check_size(file, range(file.num_row_groups), [*columns], path)
+            table = file.read()
+    except FileNotFoundError:
+        raise UserError(path, "is missing", _REMEDY) from None
+    except READ_ERRORS as error:
+        raise _damaged(path, one_line(error)) from error
+    if any(column.null_count for column in table.columns) or (pc.min(table["count"]).as_py() or 0) < 0:
+        raise _damaged(path, "a value is none")
+    return [table[name].to_numpy() for name in columns]
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(path, f"is damaged ({why})", _REMEDY)

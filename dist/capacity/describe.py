@@ -1,0 +1,126 @@
+"""What the data holds and what the model will be, told before anything is trained."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ...data.arrow.ids import id_keys
+from ...data.catalogs.catalog import read_catalog
+from ...data.catalogs.text_template import render_texts
+from ...data.config.experiment import SPLITS, EntityConfig, Experiment
+from ...data.contents.text_store import open_text_store, text_store_folder
+from ...data.errors import UserError
+from ...data.events.bad_rows import read_good_rows
+from ...data.events.check_events import check_events
+from ...data.events.event_files import EventFiles
+from ...data.schema.column_needs import needed_columns
+from ...data.schema.layout import id_key
+from ...data.storage.file_systems import StorageError
+from ...data.vocabulary.statistics import Statistics, count
+from ...data.vocabulary.statistics import Table as Ids
+from ...data.vocabulary.vocabulary import Vocabulary
+from ...model.foundation.foundation import Foundation
+from ..report.terminal_tables import empty_table
+
+
+def describe(experiment: Experiment, console: Console) -> None:
+    """Prints rows, rates and cold shares per domain, then entities, tables and sizes.
+
+    Raises:
+        UserError: the first thing wrong with the data; the text stores alone may still be missing.
+    """
+    events = check_events(experiment)
+    missing = _missing_stores(experiment)
+    counted = experiment
+    if missing:
+        kept = tuple(aspect for aspect in experiment.model.aspects if aspect != "text")
+        counted = experiment.model_copy(update={"model": experiment.model.model_copy(update={"aspects": kept})})
+    statistics = count(counted, {name: of_domain["train"] for name, of_domain in events.items()})
+    console.print(_domains(experiment, events, statistics))
+    console.print(_entities(experiment, statistics))
+    console.print(_tables(counted, statistics))
+    for name in missing:
+        console.print(f"{name}: no text vectors yet; run `foundrank embed` before training", highlight=False)
+
+
+def _missing_stores(experiment: Experiment) -> list[str]:
+    missing = []
+    for name in experiment.entities.with_text():
+        if "text" in experiment.model.aspects:
+            try:
+                open_text_store(text_store_folder(experiment, name))
+            except StorageError:
+                raise
+            except UserError:
+                missing.append(name)
+    return missing
+
+
+def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], statistics: Statistics) -> Table:
+    table = empty_table("Domains", ["domain", "kind"], [*SPLITS, "cold items", "cold users"])
+    table.add_column("positives in training")
+    for name, domain in experiment.domains.items():
+        rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
+        last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
+        cold = [
+            _cold_share(experiment, name, events[name][last], statistics, entity) if last else "–"
+            for entity in ("item", "user")
+        ]
+        rates = []
+        for task, (labelled, positives) in statistics.labels[name].items():
+            rates.append(f"{task} {positives / labelled:.1%}" if labelled else f"{task} –")
+        table.add_row(name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(rates))
+    return table
+
+
+def _cold_share(experiment: Experiment, domain: str, files: EventFiles, statistics: Statistics, entity: str) -> str:
+    """Of the rows of the last split that have an id, the share whose id training never saw."""
+    ids, column = statistics.tables[id_key(entity)], experiment.entities.present()[entity].id
+    needs, cold, rows = needed_columns(experiment, domain), 0, 0
+    for path, group in files.row_groups:
+        table = read_good_rows(path, group, needs, [column], experiment.bad_data)
+        keys, valid = id_keys(table[column])
+        cold += int((ids.counts[ids.lookup(keys[valid])] == 0).sum())
+        rows += int(valid.sum())
+    return f"{cold / rows:.1%}" if rows else "–"
+
+
+def _entities(experiment: Experiment, statistics: Statistics) -> Table:
+    table = empty_table("Entities", ["entity", "ids in training", "in catalog", "with text", "text", "features"])
+    for name, entity in experiment.entities.present().items():
+        ids = statistics.tables[id_key(name)]
+        seen = np.count_nonzero(ids.counts)
+        known, worded = _coverage(name, entity, ids)
+        width = statistics.text_sizes.get(name)
+        text = entity.text or (f"column {entity.text_vector.column}" if entity.text_vector else "–")
+        features = ", ".join(f"{n} ({f.kind})" for n, f in entity.features.items()) or "–"
+        table.add_row(name, f"{seen:,}", known, worded, text + (f" [{width}]" if width else ""), features)
+    return table
+
+
+def _coverage(name: str, entity: EntityConfig, ids: Ids) -> tuple[str, str]:
+    """Shares of the training rows that have an id, whose id is in the catalog and has a text there."""
+    if entity.catalog is None:
+        return "–", "–"
+    catalog = read_catalog(name, entity, entity.text_columns)
+    keys, _ = id_keys(catalog[entity.catalog.key])
+    counts, total = ids.counts[ids.lookup(keys)], max(int(ids.counts.sum()), 1)
+    known = f"{counts.sum() / total:.1%}" if isinstance(ids, Vocabulary) else "–"  # hashed ids cannot be told apart
+    if entity.text is None or not isinstance(ids, Vocabulary):
+        return known, "–"
+    worded = render_texts(entity.text, catalog).is_valid().to_numpy(zero_copy_only=False)
+    return known, f"{counts[worded].sum() / total:.1%}"
+
+
+def _tables(experiment: Experiment, statistics: Statistics) -> Table:
+    layout, dim = statistics.layout(experiment), experiment.model.embedding_dim
+    table = empty_table("Model", ["table"], ["rows", "width", "parameters", "MiB"])
+    for name, rows in layout.tables.items():
+        table.add_row(name, f"{rows:,}", str(dim), f"{rows * dim:,}", f"{rows * dim * 4 / 2**20:.1f}")
+    model = Foundation(layout, experiment.model, experiment.training.batch_size)
+    dense = sum(p.numel() for p in model.dense.parameters())
+    table.add_section()
+    table.add_row("dense part", "", "", f"{dense:,}", f"{dense * 4 / 2**20:.1f}")
+    return table

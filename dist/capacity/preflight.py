@@ -1,0 +1,127 @@
+"""What would fail after an hour in a queue, found in seconds: the checks of ``--check``."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import torch
+
+from ...data.catalogs.catalog import scan_catalog
+from ...data.config.experiment import Experiment
+from ...data.contents.text_store import check_text_store, open_text_store, text_store_folder
+from ...data.errors import UserError
+from ...data.events.check_events import check_events
+from ...data.events.event_files import EventFiles
+from ...data.storage.file_systems import is_uri
+from ...data.storage.mirror import mirrored, shown
+from ...data.storage.new_folder import check_can_be_made
+from ...data.storage.storage import check_writable
+from ...data.vocabulary.statistics import count
+from ...model.contents.text_encoder_loading import model_source
+from ..fine_tuning.pretrained import held_id_types, pretrained
+from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
+from ..run.run_folder import open_run
+from ..sharding.planner import Ranks
+from ..train.prepare import check_optimizer
+from .footprint import footprint
+
+_COUNTED_ROWS = 500_000
+
+
+def ranks_here(processes: int) -> Ranks:
+    """So many ranks on this machine."""
+    cuda = torch.cuda.is_available()
+    device_bytes = torch.cuda.get_device_properties(0).total_memory if cuda else None
+    host_bytes = psutil.virtual_memory().total // processes
+    return Ranks("cuda" if cuda else "cpu", processes, processes, host_bytes, device_bytes)
+
+
+def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]:
+    """Everything `train` would find wrong before its first step, without counting all the data.
+
+    Tables of ids that are still to be counted are taken to be as large as the first rows make them: what is said to fit may yet be
+    too large, what is said to be too large is.
+
+    Args:
+        experiment: the experiment.
+        run: the run folder.
+        ranks: that it is to run on.
+
+    Returns:
+        What was found, to tell.
+
+    Raises:
+        UserError: the first thing wrong.
+    """
+    check_optimizer(experiment.training, ranks.device)
+    events = check_events(experiment, held=held_id_types(run, experiment))
+    train = {name: of_domain["train"] for name, of_domain in events.items()}
+    before = pretrained(experiment) if experiment.init_from is not None else None
+    if goes_on := check_new_or_same(run, experiment):
+        check_same_events(run, train)
+        check_same_beside(run, experiment)
+        statistics, whole = open_run(run)[1], True
+    else:
+        some = _first_rows(train)
+        statistics, whole = count(experiment, some), some == train
+        if before is not None:
+            statistics = before.statistics.extended(statistics)
+    for name in statistics.text_sizes:
+        check_text_store(open_text_store(text_store_folder(experiment, name)), experiment, name)
+    layout = statistics.layout(experiment)
+    found = footprint(layout, experiment, ranks)
+    if (why := found.too_full(ranks)) is not None:
+        raise UserError(
+            f"{ranks.count} rank(s) of {ranks.bytes / 2**30:.1f} GiB",
+            f"are too small: {why}",
+            "Use more ranks or more memory, a smaller training.batch_size or model.embedding_dim; `foundrank plan` reckons.",
+        )
+    rows, least = sum(files.rows for files in train.values()), "" if whole else "at least "
+    tables = sum(layout.tables.values())
+    return [
+        f"{len(train)} domain(s), {rows:,} training rows; {len(layout.tables)} tables with {least}{tables:,} rows",
+        f"{least}{found.total.max() / 2**30:.2f} GiB on the fullest of {ranks.count} rank(s), which have {ranks.bytes / 2**30:.1f}",
+        f"run folder: {shown(run)}" + (", where a training goes on" if goes_on else ""),
+    ]
+
+
+def check_embedding(experiment: Experiment) -> list[str]:
+    """Everything `embed` would find wrong before its first text: catalogs, templates, encoder, the store's folder.
+
+    Raises:
+        UserError: the first thing wrong.
+    """
+    entities = experiment.entities.with_text()
+    store = mirrored(experiment.text.store, "work")
+    check_can_be_made(store, f"text.store: {experiment.text.store}", "Choose a folder you can write to.")
+    if is_uri(experiment.text.store):
+        check_writable(experiment.text.store)
+    for name, entity in entities.items():
+        next(iter(scan_catalog(name, entity, entity.text_columns)), None)
+    if experiment.text.vectors == "llm":
+        source = Path(model_source(experiment.text))
+        if source.is_dir() and not (source / "config.json").is_file():
+            raise UserError(
+                f"text.encoder: {experiment.text.encoder}",
+                "the folder has no config.json, so it holds no model",
+                "Save a model and its tokenizer there with save_pretrained.",
+            )
+    return [f"texts of {', '.join(entities) or 'no entity'}; store: {experiment.text.store}"]
+
+
+def _first_rows(train: Mapping[str, EventFiles]) -> dict[str, EventFiles]:
+    """The first row groups of every domain, some hundred thousand rows in all; a domain whose share is small keeps one."""
+    most = _COUNTED_ROWS // len(train)
+    out = {}
+    for name, files in train.items():
+        kept: list[tuple[int, ...]] = []
+        rows = 0
+        for groups in files.group_rows:
+            used = 0
+            while used < len(groups) and rows < most:
+                rows += groups[used]
+                used += 1
+            kept.append(groups[:used])
+        out[name] = replace(files, group_rows=tuple(kept))
+    return out

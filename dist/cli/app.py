@@ -1,0 +1,123 @@
+"""What ``foundrank COMMAND`` can do: its commands and their options."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...data.config.experiment import Experiment
+from ...data.config.load import load_experiment
+from ...data.errors import UserError, nearest
+from ...data.storage.mirror import mirrored, shown
+from ..console import console
+from . import quiet  # noqa: F401
+from .jobs import embed, evaluate, recommend, score, train
+from .options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
+from .plan import plan
+
+app = typer.Typer(
+    help="One model for all your search and recommendation domains, trained on TorchRec.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="where the runs go", **LOCAL)] = Path("runs/demo"),
+    rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 600_000,
+    processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
+) -> None:
+    """Simulate a platform, embed its texts, pretrain, fine-tune a new domain, evaluate, score, and write reports."""
+    from .demo import run_demo
+
+    run_demo(out, rows, processes, console())
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
+    rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 600_000,
+    seed: Seed = 2026,
+) -> None:
+    """Simulate seven search and recommendation domains with text, cold items and known probabilities."""
+    from ...data.sources.simulate import simulate as write
+
+    path = write(out, rows, seed)
+    print(f"wrote {path}\nnext: foundrank embed {path}")
+
+
+@app.command("import")
+def import_data(
+    name: Annotated[str, typer.Argument(help="completejourney, movietweetings, amazon-search or amazon-beauty")],
+    source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files", **LOCAL)],
+    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
+    seed: Seed = 2026,
+) -> None:
+    """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
+    from ...data.sources.importers import IMPORTERS
+
+    if name not in IMPORTERS:
+        raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, IMPORTERS))
+    path = IMPORTERS[name](source, out, seed)
+    print(f"wrote {path}\nnext: foundrank embed {path}")
+
+
+@app.command()
+def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
+    """Show what the data holds and what the model will be, per domain and table."""
+    from ..capacity.describe import describe as show
+
+    show(load_experiment(experiment, set_ or []), console())
+
+
+for job in (embed, train, evaluate, score, recommend):
+    app.command()(job)
+
+
+@app.command()
+def study(
+    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again, the study goes on", **LOCAL)],
+    data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders", **LOCAL)] = None,
+    only: Annotated[str, typer.Option(help="data sets, comma-separated  [default: all]")] = "",
+    seeds: Annotated[int, typer.Option(min=2, help="of the headline comparisons; ablations have three")] = 5,
+    processes: Annotated[
+        int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
+    ] = 2,
+    full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
+    doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/study.md"),
+) -> None:
+    """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
+    from ..study.study import run_study
+
+    run_study(out, data, names(only), seeds, processes, full, doc)
+    print(f"wrote {doc}")
+
+
+app.command()(plan)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write a run's report.html again."""
+    from ..report.report import write_report
+    from ..run.run_folder import check_open_to_write, open_experiment
+
+    folder = mirrored(run, "read")
+    open_experiment(folder)
+    check_open_to_write(folder)
+    print(shown(write_report(folder)))
+
+
+@app.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/experiment.md instead")] = False,
+) -> None:
+    """Print the JSON Schema of an experiment, for your editor."""
+    from .schema_docs import experiment_reference
+
+    print(experiment_reference() if markdown else json.dumps(Experiment.model_json_schema(), indent=1))

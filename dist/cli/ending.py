@@ -1,0 +1,135 @@
+"""How a command ends: what it says of an error, and the status it leaves with."""
+
+import errno
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from multiprocessing import util
+from typing import NoReturn
+
+import psutil
+
+from ...data.errors import UserError
+from ...data.storage.mirror import shown
+from ..console import console
+from ..ranks.environment import launched
+from ..ranks.launch import INTERRUPTED, SIGNALS, tell_interrupted
+from ..ranks.temporary_folder import remove_private_folder
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
+_MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
+_WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
+
+
+def end_on_interrupt() -> None:
+    """Makes Ctrl-C end this process and all that it has started, at once; and a signal that ends it, take its folder along.
+
+    Python's own way is an exception, which a callback of a library may swallow while the training goes on.
+    """
+    # It reaches every rank of a terminal: one that ended a little later would tell the end of the first as its failure.
+    signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted)
+    for one in (signal.SIGHUP, *SIGNALS):
+        if not launched() and signal.getsignal(one) == signal.SIG_DFL:
+            signal.signal(one, _ended)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    _clear_up(psutil.Process().children(recursive=True))
+    tell_interrupted()
+    os._exit(INTERRUPTED)
+
+
+def _ended(number: int, _: object) -> NoReturn:
+    _clear_up(psutil.Process().children(recursive=True))
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # the first process of a container is not ended by its own signal
+
+
+def _clear_up(processes: Iterable[psutil.Process] | None = None) -> None:
+    """Ends what this process has started (by itself, what ranks would be forked from) and removes the command's own folder."""
+    if processes is None:
+        # Busy importing, it would outlive this process.
+        children = psutil.Process().children()
+        processes = [one for one in children if "multiprocessing.forkserver" in _command(one)]
+    processes = list(processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    if (started := sys.modules.get("multiprocessing.forkserver")) is not None:
+        started._forkserver._stop()  # which waits for its own process: another command of this one may start it anew
+    psutil.wait_procs(processes, timeout=3)  # while they are about, they may write there
+    util._run_finalizers()  # type: ignore[attr-defined]  # multiprocessing's own, which would look for its folder later
+    remove_private_folder()
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def end_failed(error: Exception) -> None:
+    """Ends a command that raised an error: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    if isinstance(error, UserError):
+        _tell(error)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        _tell(UserError(error.filename or "the disk", f"cannot be written ({error.strerror})", _MORE_ROOM))
+    if isinstance(error, BrokenPipeError):
+        _end_unheard()
+    if isinstance(error, OSError) and error.errno in _NOT_OURS and error.filename is not None:
+        _tell(
+            UserError(error.filename, f"cannot be used ({error.strerror})", "Give another path, or one that is yours.")
+        )
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        encoding = sys.getfilesystemencoding()
+        _tell(UserError("the locale", f"is for {encoding}, which has no {error.object!r}", "Set PYTHONUTF8=1."))
+    if not launched():
+        _clear_up()
+        traceback.print_exception(error)
+        raise SystemExit(1)
+    time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
+    print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _end_unheard() -> NoReturn:
+    """Ends a command whose output nobody takes any more, as in ``foundrank describe DATA | head``."""
+    if not launched():
+        _clear_up()
+    os._exit(128 + signal.SIGPIPE)
+
+
+def end(done: SystemExit) -> None:
+    """Ends a command that is through, with its status."""
+    if not launched():
+        _clear_up()
+        if done.code == INTERRUPTED:
+            tell_interrupted()
+        raise done
+    # The work is done and the process group closed. Threads of the libraries that are still about can abort an
+    # interpreter that takes itself apart, and the job would count as failed.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
+
+
+def _tell(error: UserError) -> NoReturn:
+    """Says what is wrong, and leaves with status 2."""
+    if launched() and os.environ["RANK"] != "0":
+        time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
+    said = console(stderr=True, soft_wrap=True)
+    said.print(shown(f"error: {error.where}"), style="bold red")
+    said.print(shown(f"  {error.what}.\n  {error.remedy}"))
+    sys.stderr.flush()
+    if not launched():
+        _clear_up()
+    # A collective may still be pending in a background thread, and would keep a failed rank alive.
+    os._exit(2)

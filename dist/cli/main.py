@@ -1,0 +1,58 @@
+"""The command line: ``foundrank ARGUMENTS``, from its first moment to its end.
+
+Everything else is imported once Ctrl-C is heeded: the libraries take a second or more, and an interrupt in it is no fault to trace.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from ..ranks.launch import INTERRUPTED, launched, tell_interrupted
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted_early)
+    os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
+    from ...data.errors import UserError
+    from ..console import visible_output
+    from ..ranks.temporary_folder import private_folder
+    from .app import app
+    from .ending import end, end_failed, end_on_interrupt
+
+    end_on_interrupt()
+    if not launched():
+        with suppress(UserError):  # told to those that need one
+            private_folder()
+    with visible_output():
+        try:
+            app()
+        except Exception as error:
+            end_failed(error)
+        except SystemExit as done:
+            end(done)
+
+
+def run_rank(arguments: Sequence[str]) -> None:
+    """``foundrank ARGUMENTS`` as one of several ranks, in a process made for it; a failure ends the process."""
+    from ..console import visible_output
+    from .app import app
+    from .ending import end, end_failed, end_on_interrupt
+
+    end_on_interrupt()
+    with visible_output():
+        try:
+            app(list(arguments))
+        except Exception as error:
+            end_failed(error)
+        except SystemExit as done:
+            if done.code:
+                end(done)
+
+
+def _interrupted_early(*_: object) -> NoReturn:
+    """There is nothing to clear up yet."""
+    tell_interrupted()
+    os._exit(INTERRUPTED)

@@ -1,0 +1,44 @@
+"""What several commands take."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ...data.storage.file_systems import local_path, refuse_secrets
+
+
+def location(text: str) -> str:
+    """A path or a URI, as it is.
+
+    Raises:
+        UserError: it holds a password, or is nearly a URI.
+    """
+    refuse_secrets(text, "the command line")
+    return text
+
+
+# Arguments that are paths or URIs, as strings, for a Path would make one slash of two; and those that are paths alone.
+LOCATION: dict[str, Any] = {"parser": location}
+LOCAL: dict[str, Any] = {"parser": local_path}
+ExperimentPath = Annotated[
+    str, typer.Argument(help="experiment YAML, or a folder with experiment.yaml in it", **LOCATION)
+]
+RunPath = Annotated[str, typer.Argument(help="run folder that `foundrank train` wrote", **LOCATION)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="override a field, e.g. --set training.epochs=1; repeatable, or several in one: 'a=1; b=2'",
+    ),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
+]
+Check = Annotated[bool, typer.Option("--check", help="find what would go wrong, in seconds, and stop")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="of everything random")]
+
+
+def names(text: str) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,1 @@
+"""The embed job: every text of every catalog through the frozen language model, into the content store."""

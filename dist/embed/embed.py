@@ -1,0 +1,244 @@
+"""The embed job: every text of every catalog through the frozen language model, into the text store."""
+
+import ctypes
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ...data.catalogs.catalog_texts import read_texts
+from ...data.config.experiment import EntityConfig, Experiment
+from ...data.contents.embed_work import shard_digests, shard_positions
+from ...data.contents.store_mirror import begin_from_published, publish_store
+from ...data.contents.store_shards import Shard, as_halves, noted, write_shard
+from ...data.contents.store_writer import claimed
+from ...data.contents.text_store import text_store_folder
+from ...data.errors import UserError
+from ...data.storage.file_systems import is_uri
+from ...data.storage.mirror import mirrored, shown
+from ...data.storage.new_folder import check_can_be_made
+from ...data.storage.storage import check_writable
+from ...model.contents.text_encoder import RandomVectors, TextEncoder
+from ...model.contents.text_encoder_loading import load_text_encoder
+from ..console import console as our_console
+from ..ranks.environment import of_machine
+from ..ranks.runtime import Runtime, threads_kept
+from .work_list import Plan, finish, make_plan, precision_of
+
+RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
+_MOST_WORKERS = 8
+_READ_TOGETHER = 1 << 14  # texts
+_SHOW_EVERY = 0.2  # seconds
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+
+# PyTorch keeps the last 1,024 descriptions of products for each thread, and oneDNN as many compiled kernels for all; each
+# takes 250 kB, and is made in no time. Shapes that are rare would fill them over hours.
+for _cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "16")
+
+
+def embed(
+    experiment: Experiment, runtime: Runtime, console: Console | None = None, rebuild: bool = False
+) -> dict[str, Path]:
+    """Writes the text store of each entity that has a `text` template, or adds to it what is new in the catalog.
+
+    Each distinct text is encoded once. Memory does not grow with the catalog.
+    A job that was stopped goes on where it was, on any number of ranks; the bytes of the store do not depend on either.
+
+    Args:
+        experiment: the experiment.
+        runtime: the ranks; shards are dealt to them.
+        console: where progress is shown; a new one on stderr when absent.
+        rebuild: makes the stores anew, for another encoder or template, or to drop texts no one uses any more.
+
+    Returns:
+        Entity -> folder of its text store.
+
+    Raises:
+        UserError: a catalog, template or encoder is unusable, a store holds vectors of another kind, or the disk is full.
+    """
+    console = console or our_console(stderr=True, quiet=not runtime.is_main)
+    entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
+    if not entities:
+        return {}
+    uri, store = experiment.text.store, mirrored(experiment.text.store, "work")
+    if is_uri(uri):
+        experiment = experiment.model_copy(update={"text": experiment.text.model_copy(update={"store": str(store)})})
+    runtime.on_main(lambda: _check_store(uri, store, runtime))
+    encoders: dict[str | None, TextEncoder | RandomVectors] = {}
+    folders = {}
+    for name, config in entities.items():
+        runtime.on_main(lambda n=name: begin_from_published(text_store_folder(experiment, n)))
+        precision = runtime.on_main(lambda n=name: precision_of(experiment, n, rebuild))
+        if precision not in encoders:
+            with console.status("loading the text encoder"):
+                encoders[precision] = _encoder(experiment, precision)
+        folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, console, rebuild)
+    return folders
+
+
+def _check_store(location: str, store: Path, runtime: Runtime) -> None:
+    """Finds out before the work whether there can be a text store."""
+    if is_uri(location) and of_machine()[1] != runtime.world_size:
+        raise UserError(
+            f"text.store: {location}",
+            "is in an object store, where ranks of several machines cannot write one file",
+            "Embed on one machine, or on several into a folder that all of them see.",
+        )
+    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
+    if is_uri(location):
+        check_writable(location)
+
+
+def _encoder(experiment: Experiment, precision: str | None) -> TextEncoder | RandomVectors:
+    if experiment.text.vectors == "random":
+        return RandomVectors(experiment.text.dimension or RANDOM_SIZE)
+    return load_text_encoder(experiment.text, precision)
+
+
+def _embed_entity(
+    experiment: Experiment,
+    name: str,
+    config: EntityConfig,
+    encoder: TextEncoder | RandomVectors,
+    runtime: Runtime,
+    console: Console,
+    rebuild: bool,
+) -> Path:
+    folder = text_store_folder(experiment, name)
+    with claimed(folder.parent) if runtime.is_main else nullcontext():
+        with console.status(f"{name}: reading the catalog"):
+            plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
+            _give_back_memory()
+        if plan.todo:
+            started = time.perf_counter()
+            with threads_kept():
+                _encode(plan, name, config, encoder, runtime, console)
+                _wait_for_all(plan, name, console)
+            rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
+            console.print(f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s")
+        runtime.barrier()
+        for line in runtime.on_main(lambda: finish(plan, experiment, name, encoder)):
+            console.print(shown(f"{name}: {line}"), highlight=False, soft_wrap=True)
+        runtime.on_main(lambda: publish_store(folder, rebuild))
+    return folder
+
+
+def _encode(
+    plan: Plan,
+    name: str,
+    config: EntityConfig,
+    encoder: TextEncoder | RandomVectors,
+    runtime: Runtime,
+    console: Console,
+) -> None:
+    """Encodes and writes this rank's shards, each worker a whole one on one thread.
+
+    One tokenises or writes while another computes, none waits for the others at every layer, and the bits are the same
+    for any number of workers.
+    """
+    mine = plan.todo[runtime.rank :: runtime.world_size]
+    project = plan.projection()
+
+    def work(shard: Shard, wanted: np.ndarray, texts: list[str]) -> None:
+        torch.set_num_threads(1)
+        vectors, cut = encoder.encode(texts, plan.prompt)
+        halves = np.zeros((shard.rows, plan.dimension), np.float16)  # zeros: no catalog has that text any more
+        halves[wanted] = as_halves(project(vectors), f"text.encoder: {plan.encoder}")
+        write_shard(plan.folder, shard, halves, shard_digests(plan.folder, shard), cut)
+        _give_back_memory()
+
+    workers = _workers()
+    pending: deque[Future[None]] = deque()
+    with _progress(console) as progress, ThreadPoolExecutor(workers) as pool:
+        task = progress.add_task(f"{name}: embedding", total=sum(s.rows for s in plan.todo), rate=0.0)
+        started = shown = time.perf_counter()
+
+        def show() -> None:
+            done = sum(shard.rows for shard in noted(plan.folder, plan.todo)) if runtime.is_main else 0
+            progress.update(task, completed=done, rate=done / (time.perf_counter() - started))
+
+        try:
+            for piece in _shard_texts(name, config, plan, mine):
+                pending.append(pool.submit(work, *piece))
+                if len(pending) > workers:
+                    pending.popleft().result()
+                if time.perf_counter() - shown > _SHOW_EVERY:  # counting all ranks' notes takes a while, too
+                    show()
+                    shown = time.perf_counter()
+            while pending:
+                pending.popleft().result()
+                show()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _shard_texts(
+    name: str, config: EntityConfig, plan: Plan, shards: list[Shard]
+) -> Iterator[tuple[Shard, np.ndarray, list[str]]]:
+    """Each shard, which of its rows have a text in the catalog, and those texts; the catalog is read once, in order."""
+    for group in _groups(shards):
+        _give_back_memory()
+        places = np.concatenate([shard_positions(plan.folder, shard) for shard in group])
+        in_order = np.argsort(places, kind="stable")
+        in_order = in_order[places[in_order] >= 0]
+        texts = np.empty(len(places), object)
+        texts[in_order] = list(read_texts(name, config, places[in_order]))
+        end = 0
+        for shard in group:
+            start, end = end, end + shard.rows
+            wanted = np.flatnonzero(places[start:end] >= 0)
+            yield shard, wanted, texts[start:end][wanted].tolist()
+
+
+def _groups(shards: list[Shard]) -> Iterator[list[Shard]]:
+    """Consecutive shards whose texts are read together."""
+    group: list[Shard] = []
+    for shard in shards:
+        if group and sum(s.rows for s in group) + shard.rows > _READ_TOGETHER:
+            yield group
+            group = []
+        group.append(shard)
+    if group:
+        yield group
+
+
+def _wait_for_all(plan: Plan, name: str, console: Console) -> None:
+    """Until every rank has written its shards: a collective would give up on a slow one after its timeout."""
+    total = sum(shard.rows for shard in plan.todo)
+    with console.status("") as status:
+        while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
+            status.update(f"{name}: waiting for other ranks, {done:,} of {total:,} texts")
+            time.sleep(0.2)
+
+
+def _give_back_memory() -> None:
+    """Batches of ever other sizes leave holes in the heaps of Arrow and the C library, which would grow with the catalog."""
+    pa.default_memory_pool().release_unused()
+    if _TRIM is not None:
+        _TRIM(0)
+
+
+def _workers() -> int:
+    """Threads that encode. Two on a GPU: one prepares while the other's kernels run."""
+    return 2 if torch.cuda.is_available() else max(1, min(_MOST_WORKERS, torch.get_num_threads()))
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f} texts/s"),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,262 @@
+"""What an embed job has to do: which rows a store will have, which of them are there, and how the vectors are made."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...data.config.experiment import EntityConfig, Experiment
+from ...data.contents.distinct_texts import TextSurvey, survey_texts
+from ...data.contents.embed_work import INDEX, shard_digests, write_index, write_rows
+from ...data.contents.store_shards import Shard, disk_errors, finished, reserve, shard_checksum
+from ...data.contents.store_writer import commit, held_shards, read_digests, sha256_of_file, swap, tidy
+from ...data.contents.text_store import (
+    MANIFEST,
+    PCA,
+    WORK,
+    changes,
+    expected_manifest,
+    read_manifest,
+    text_store_folder,
+    write_manifest,
+)
+from ...data.errors import UserError
+from ...model.contents.text_encoder import RandomVectors, TextEncoder
+from ..run.run_folder import read_json, write_json
+from .text_reduction import SAMPLE, fit_pca, reduction
+
+JOB = "job.json"
+
+SHARD_ROWS = 1024  # texts that are encoded, written and believed together
+_WINDOW = 1 << 14  # texts sorted by length together, so that those of a shard are alike; longest first, for an even end
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An embed job of one entity, as every rank knows it; its arrays are files in the store's ``work/``.
+
+    Attributes:
+        folder: of the store, or beside it while one is rebuilt.
+        todo: shards to encode and write, in order.
+        shards: all shards the store will have.
+        keys: of the catalog that have a text.
+        dimension: D of the store.
+        prompt: put before each text.
+        encoder: what the experiment calls it.
+        reduce: ``truncate`` or ``pca`` where D is less than the encoder's, else None.
+        made_with: what the vectors depend on.
+        unused: rows that no key of the catalog has any more.
+    """
+
+    folder: Path
+    todo: list[Shard]
+    shards: list[Shard]
+    keys: int
+    dimension: int
+    prompt: str
+    encoder: str
+    reduce: str | None
+    made_with: dict[str, Any]
+    unused: int
+
+    def projection(self) -> Callable[[np.ndarray], np.ndarray]:
+        """From the encoder's vectors to the store's."""
+        return reduction(self.reduce, self.dimension, self.folder / PCA, self.made_with.get("normalize", True))
+
+
+def precision_of(experiment: Experiment, name: str, rebuild: bool) -> str | None:
+    """The precision of the vectors a store holds already, which what is added should share; None where it is open."""
+    if rebuild or experiment.text.precision != "auto":
+        return None
+    manifest = read_manifest(text_store_folder(experiment, name))
+    return manifest["made_with"].get("precision") if manifest else None
+
+
+def make_plan(
+    experiment: Experiment, name: str, config: EntityConfig, encoder: TextEncoder | RandomVectors, rebuild: bool
+) -> Plan:
+    """Compares the catalog with the store, and reserves the space for what is missing; on rank 0 only.
+
+    Raises:
+        UserError: a bad catalog, a store that holds vectors of another kind, or too little space.
+    """
+    folder = text_store_folder(experiment, name)
+    made_with = _made_with(experiment, name, config, encoder)
+    target = folder.with_name(f"{folder.name}.rebuild") if rebuild else folder
+    if rebuild:
+        _drop_other_rebuild(target, made_with)
+    _check_ours(folder)
+    manifest, held = held_shards(target)
+    if manifest and (changed := changes(manifest["made_with"], made_with)):
+        raise UserError(
+            folder,
+            f"its vectors were made differently ({'; '.join(changed)})",
+            "Vectors of two kinds are never mixed: add --rebuild to make all of them anew, or undo the change.",
+        )
+    dimension, held_rows = made_with["dimension"], sum(shard.rows for shard, _ in held)
+    damaged = [shard for shard, note in held if shard_checksum(target, shard, dimension) != note.vectors]
+    with disk_errors(target), survey_texts(name, config, target.parent) as survey:
+        survey.number_rows(read_digests(target, manifest), _WINDOW)
+        new = _cut(held_rows, survey.rows - held_rows)
+        plan = Plan(
+            folder=target,
+            todo=damaged + new,
+            shards=[shard for shard, _ in held] + new,
+            keys=survey.keys,
+            dimension=dimension,
+            prompt=made_with.get("prompt", ""),
+            encoder=experiment.text.encoder,
+            reduce=made_with.get("reduction"),
+            made_with=made_with,
+            unused=survey.unused,
+        )
+        _lay_down(plan, survey, manifest)
+        wants_pca = plan.reduce == "pca" and not (target / PCA).is_file()
+        sample = survey.sample_positions(SAMPLE) if wants_pca else None
+    if not plan.todo and manifest and _renewed(plan, experiment, name, manifest):
+        return plan
+    if sample is not None:
+        fit_pca(target / PCA, encoder, plan.prompt, name, config, sample, dimension)
+    todo = [shard for shard in plan.todo if finished(target, shard, shard_digests(target, shard), dimension) is None]
+    return replace(plan, todo=todo)
+
+
+def finish(plan: Plan, experiment: Experiment, name: str, encoder: TextEncoder | RandomVectors) -> list[str]:
+    """Makes what was written count, on rank 0, after all ranks are done.
+
+    Returns:
+        What there is to tell.
+    """
+    folder = text_store_folder(experiment, name)
+    work = plan.folder / WORK
+    if work.is_dir():
+        _, held = held_shards(plan.folder)
+        notes = dict(held)
+        for shard in plan.shards:
+            done = finished(plan.folder, shard, shard_digests(plan.folder, shard), plan.dimension)
+            if done is not None:
+                notes[shard] = done
+        pca = plan.folder / PCA
+        commit(
+            plan.folder,
+            sum(shard.rows for shard in plan.shards),
+            plan.keys,
+            [notes[shard] for shard in plan.shards],
+            plan.dimension,
+            expected_manifest(experiment, name)
+            | {"model": {"id": experiment.text.encoder, "revision": getattr(encoder, "revision", None)}}
+            | {"made_with": plan.made_with}
+            | ({"pca_sha256": sha256_of_file(pca)} if plan.reduce == "pca" else {}),
+        )
+    if plan.folder != folder:
+        with disk_errors(folder):
+            swap(plan.folder, folder)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return _told(folder, manifest, plan)
+
+
+def _made_with(
+    experiment: Experiment, name: str, config: EntityConfig, encoder: TextEncoder | RandomVectors
+) -> dict[str, Any]:
+    """All that a vector depends on besides its text."""
+    text = experiment.text
+    if isinstance(encoder, RandomVectors):
+        return {"vectors": "random", "dimension": encoder.size, "template": config.text}
+    dimension = text.dimension or encoder.size
+    if dimension > encoder.size:
+        raise UserError(
+            f"text.dimension: {dimension}",
+            f"the encoder '{text.encoder}' gives {encoder.size} numbers",
+            f"Set it to {encoder.size} or less, or leave it out.",
+        )
+    return {
+        "vectors": text.vectors,
+        "weights_sha256": encoder.weights_checksum,
+        "precision": encoder.precision,
+        "pooling": encoder.pooling,
+        "normalize": encoder.normalize,
+        "max_length": encoder.max_length,
+        "prompt": config.prompt if config.prompt is not None else encoder.stated.prompt(name),
+        "template": config.text,
+        "dimension": dimension,
+        "reduction": text.reduction if dimension < encoder.size else None,
+    }
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuses a folder of somebody's that a store would be written into, or put in the place of."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(folder, "is a file", "Choose another text.store.")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (MANIFEST, WORK)):
+        raise UserError(
+            folder, "is not empty and holds no text store", "Choose another text.store, or empty the folder."
+        )
+
+
+def _drop_other_rebuild(target: Path, made_with: dict[str, Any]) -> None:
+    """A rebuild that was stopped is gone on with; one of other vectors is of no use."""
+    try:
+        manifest = read_manifest(target)
+    except UserError:
+        manifest = {}
+    unlike = manifest is not None and manifest.get("made_with") != made_with
+    if unlike:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _lay_down(plan: Plan, survey: TextSurvey, manifest: dict[str, Any] | None) -> None:
+    """Reserves the space for all rows, and writes what the ranks and the commit want to know."""
+    work = plan.folder / WORK
+    if _vectors_of(work / JOB) != plan.made_with:  # notes of another job's shards would only mislead
+        shutil.rmtree(work, ignore_errors=True)
+        if manifest is None:
+            (plan.folder / PCA).unlink(missing_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    reserve(plan.folder, survey.rows, plan.dimension)
+    write_json(work / JOB, plan.made_with)
+    write_rows(plan.folder, survey.read_rows())
+    write_index(plan.folder, survey.read_index(), survey.rows)
+
+
+def _vectors_of(job: Path) -> Any:
+    """What an unfinished job's vectors are made with; None where that is not known."""
+    try:
+        return read_json(job, dict[str, Any])
+    except UserError:
+        return None
+
+
+def _cut(start: int, rows: int) -> list[Shard]:
+    """Shards of rows ``start`` to ``start + rows``."""
+    return [Shard(start + at, min(SHARD_ROWS, rows - at)) for at in range(0, rows, SHARD_ROWS)]
+
+
+def _renewed(plan: Plan, experiment: Experiment, name: str, manifest: dict[str, Any]) -> bool:
+    """Whether the store is just what it should be; renews its manifest where only names and places changed."""
+    folder = plan.folder
+    wanted = {folder / WORK / INDEX: manifest["index_sha256"], folder / manifest["index"]: manifest["index_sha256"]}
+    if plan.reduce == "pca":
+        wanted[folder / PCA] = manifest["pca_sha256"]
+    if any(sha256_of_file(path) != checksum for path, checksum in wanted.items()):
+        return False
+    expected = expected_manifest(experiment, name)
+    if manifest != manifest | expected:
+        write_manifest(folder, manifest | expected)
+    tidy(folder, manifest)
+    return True
+
+
+def _told(folder: Path, manifest: dict[str, Any], plan: Plan) -> list[str]:
+    state = "" if plan.todo else "up to date, "
+    lines = [f"{state}{manifest['rows']:,} distinct texts of {manifest['keys']:,} rows in {folder}"]
+    if cut := sum(shard["cut"] for shard in manifest["shards"]):
+        lines.append(f"{cut:,} texts were cut after {plan.made_with['max_length']} tokens (text.max_length)")
+    if (rebuild := folder.with_name(f"{folder.name}.rebuild")).exists():
+        lines.append(f"an unfinished rebuild lies in {rebuild}: go on with --rebuild, or delete it")
+    if plan.unused:
+        lines.append(f"{plan.unused:,} vectors are of texts the catalog no longer has; --rebuild drops them")
+    return lines

@@ -1,0 +1,255 @@
+"""Evaluation: exact metrics per domain, task and slice, over all ranks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...data.arrow.ids import id_keys
+from ...data.arrow.values import floats
+from ...data.batch.row_encoder import EventEncoder
+from ...data.config.experiment import Experiment
+from ...data.epoch.order import deal, ordered_chunks
+from ...data.epoch.reader import Reader
+from ...data.errors import UserError
+from ...data.events.bad_rows import read_good_rows
+from ...data.events.check_events import check_events
+from ...data.events.event_files import EventFiles
+from ...data.prefetch import prefetch
+from ...data.schema.bad_values import check_share
+from ...data.schema.column_needs import needed_columns
+from ...data.schema.layout import id_key, padded_rows
+from ...data.storage.mirror import publish
+from ...model.representation.owner_vectors import owners_and_aspects
+from ..ranks.runtime import Runtime
+from ..retrieval.retrieval import next_item_rows
+from ..run.checkpoint_folder import checked_best, identity
+from ..run.checkpoints import load
+from ..run.run_folder import EVALUATION, open_run, write_json
+from ..sharding.shard import shard
+from .metrics import apart
+from .popularity import PopularityCounts
+from .slices import slice_rows
+
+
+def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
+    """Evaluates a run's best checkpoint on a split and writes ``evaluation.json``.
+
+    Returns:
+        On rank 0 what was written; elsewhere an empty dict.
+
+    Raises:
+        UserError: no run, no checkpoint or a damaged one, or bad events.
+    """
+    experiment, statistics = open_run(run)
+    splits = ("train", split)
+    events = runtime.on_main(lambda: check_events(experiment, splits, held=statistics.id_types))
+    checkpoint = checked_best(run, runtime)
+    encoder = EventEncoder(experiment, statistics)
+    sharded = shard(encoder.layout, experiment, runtime)
+    state = load(checkpoint, sharded)
+    files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
+    rows, gates, skipped = [], {}, 0
+    if encoder.layout.tasks:
+        popularity = popularity_counts(experiment, encoder, events, runtime)
+        rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
+    result = {
+        "split": split,
+        "step": state["step"],
+        "checkpoint": identity(checkpoint),
+        "rows": rows,
+        "gates": gates,
+        "skipped": skipped,
+    }
+    if encoder.layout.candidates:
+        result["next_item"] = next_item_rows(sharded, encoder, files, runtime)
+    if runtime.is_main:
+        write_json(run / EVALUATION, result)
+        publish(run / EVALUATION)
+    return result if runtime.is_main else {}
+
+
+def evaluate(
+    model: nn.Module,
+    encoder: EventEncoder,
+    files: Mapping[str, EventFiles],
+    runtime: Runtime,
+    popularity: PopularityCounts | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any], int]:
+    """Predicts every row of ``files`` and measures.
+
+    Args:
+        model: sharded or not; returned in the mode it came in.
+        encoder: of the experiment.
+        files: domain -> files.
+        runtime: the process group.
+        popularity: the baseline's counts, to report its AUC beside the model's.
+
+    Returns:
+        On rank 0: the metric rows, domain -> owner -> aspect -> mean gate weight, and the number of bad rows, which no
+        metric counts. Elsewhere: empty.
+
+    Raises:
+        UserError: bad data, more of it than `bad_data` allows, or nothing that the model predicts is a number.
+    """
+    columns, gates, skipped = predict(model, encoder, files, runtime)
+    return (_rows(encoder, columns, popularity) if columns else []), gates, skipped
+
+
+def predict(
+    model: nn.Module, encoder: EventEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+) -> tuple[dict[str, np.ndarray], dict[str, Any], int]:
+    """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
+
+    Returns:
+        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities (NaN where none came out), counts, item, probability/TASK, user
+        as of `metrics.apart`, list and list_known), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    layout = encoder.layout
+    by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
+    if not by_position:
+        return {}, {}, 0
+    batch_size = encoder.experiment.training.batch_size
+    plan = deal(ordered_chunks(by_position), runtime.world_size, batch_size)[runtime.rank]
+    reader = Reader(encoder, by_position, padded_rows(batch_size, len(layout.domains)), with_host=True)
+    columns: dict[str, list[np.ndarray]] = {}
+    gates = _GateMeans(len(layout.domains))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for batch in prefetch(reader.batches(plan), encoder.experiment.training.prefetch_batches):
+            on_device = batch.to(runtime.device)
+            _, outputs = model(on_device)
+            gates.add(on_device.domains, outputs["gates"], torch.from_numpy(~batch.host["bad"]))
+            kept = batch.host | {
+                "domain": batch.domains.numpy(),
+                "labels": batch.labels.numpy(),
+                "mask": batch.label_mask.numpy(),
+                "counts": batch.id_counts.numpy(),
+                "probabilities": _probabilities(outputs["logits"].float()).cpu().numpy(),
+            }
+            for name, values in kept.items():
+                columns.setdefault(name, []).append(values)
+    model.train(was_training)
+    local = {name: np.concatenate(parts) for name, parts in columns.items()}
+    predicted = (np.isfinite(local["probabilities"]) & local["mask"]).sum()
+    counted = runtime.sum(torch.tensor([local.pop("bad").sum(), local["mask"].sum(), predicted]))
+    skipped, labelled, predicted = map(int, counted)
+    policy = encoder.experiment.bad_data
+    check_share(skipped, sum(events.rows for events in by_position.values()), policy, "the events to evaluate")
+    if labelled and not predicted:
+        raise UserError(
+            "the model",
+            f"gives no number for any of the {labelled:,} labels to evaluate",
+            "Look for values that are very large, or train again with lower learning rates.",
+        )
+    everyone = runtime.gather(local)
+    gate_means = gates.means(encoder, runtime)
+    if not runtime.is_main:
+        return {}, {}, 0
+    merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
+    merged["user"] = apart(merged["user"], merged.pop("user_known"))
+    return merged, gate_means, skipped
+
+
+def validation_auc(rows: list[dict[str, Any]]) -> float | None:
+    """One number to choose a checkpoint by: the mean AUC of all domains and tasks that have one.
+
+    Each counts by the inverse of its standard error, which falls with the root of its rarer label: a domain with a few
+    dozen positives would otherwise choose the checkpoint by chance.
+    """
+    known = [row for row in rows if row["slice"] == "all" and row["auc"] is not None]
+    if not known:
+        return None
+    weights = np.sqrt([min(row["positives"], row["rows"] - row["positives"]) for row in known])
+    return float(np.average([row["auc"] for row in known], weights=weights))
+
+
+def _rows(
+    encoder: EventEncoder, columns: dict[str, np.ndarray], popularity: PopularityCounts | None
+) -> list[dict[str, Any]]:
+    layout, experiment = encoder.layout, encoder.experiment
+    out = []
+    for d, name in enumerate(layout.domains):
+        for task in experiment.domains[name].tasks:
+            t = layout.tasks.index(task)
+            where = (columns["domain"] == d) & columns["mask"][:, t]
+            if not where.any():
+                continue
+            oracle = columns.get(f"probability/{task}")
+            out += slice_rows(
+                name,
+                task,
+                columns["labels"][where, t],
+                columns["probabilities"][where, t],
+                item_counts=columns["counts"][where, layout.entities.index("item")],
+                user_counts=columns["counts"][where, layout.entities.index("user")],
+                user_groups=columns["user"][where],
+                list_groups=columns["list"][where] if experiment.domains[name].list_column else None,
+                in_list=columns["list_known"][where],
+                oracle=oracle[where] if oracle is not None else None,
+                popularity=popularity.scores(d, t)[columns["item"][where]] if popularity else None,
+            )
+    return out
+
+
+def popularity_counts(
+    experiment: Experiment, encoder: EventEncoder, events: Mapping[str, Mapping[str, EventFiles]], runtime: Runtime
+) -> PopularityCounts:
+    """Counts the training events, each rank some of the row groups."""
+    layout = encoder.layout
+    items = encoder.statistics.tables[id_key("item")]
+    counts = PopularityCounts(items.rows, len(layout.domains), len(layout.tasks))
+    for d, name in enumerate(layout.domains):
+        files, tasks = events[name]["train"], experiment.domains[name].tasks
+        needs = needed_columns(experiment, name)
+        columns = [experiment.entities.item.id, *(task.label for task in tasks.values())]
+        for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
+            table = read_good_rows(path, group, needs, columns, experiment.bad_data)
+            keys, has_item = id_keys(table[experiment.entities.item.id])
+            rows = np.where(has_item, items.lookup(keys), 0)  # without an item they count for the domain's rate alone
+            for task_name, task in tasks.items():
+                labels = floats(table[task.label])
+                known = ~np.isnan(labels)
+                counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
+    counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()
+    return counts
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Of logits of any shape; NaN where no number came out, infinite ones included."""
+    return torch.where(logits.isfinite(), torch.sigmoid(logits), torch.nan)
+
+
+class _GateMeans:
+    """Mean gate weights per domain, summed batch by batch on the device."""
+
+    def __init__(self, domains: int):
+        self._domains = domains
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, domains: Tensor, gates: Mapping[str, Tensor], counted: Tensor) -> None:
+        counted = counted.to(domains.device)[:, None]
+        for owner, weights in gates.items():
+            # The extra column counts the rows where the owner has any aspect at all.
+            present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1)
+            present = torch.where(counted & present.isfinite().all(1, keepdim=True), present, 0)
+            zeros = torch.zeros(self._domains, present.shape[1], device=present.device)
+            self._sums[owner] = self._sums.get(owner, zeros).index_add(0, domains, present)
+
+    def means(self, encoder: EventEncoder, runtime: Runtime) -> dict[str, dict[str, dict[str, float]]]:
+        """domain -> owner -> aspect -> mean weight over the rows where the owner has an aspect."""
+        out: dict[str, dict[str, dict[str, float]]] = {}
+        for owner, sums in self._sums.items():
+            total = runtime.sum(sums).cpu()
+            aspects = owners_and_aspects(encoder.layout, encoder.experiment.model.aspects)[owner]
+            for name, row in zip(encoder.layout.domains, total.tolist(), strict=True):
+                if row[-1] > 0:
+                    out.setdefault(name, {})[owner] = {a: w / row[-1] for a, w in zip(aspects, row[:-1], strict=True)}
+        return out

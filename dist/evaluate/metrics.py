@@ -1,0 +1,247 @@
+"""Exact metrics: no bins, no samples, ties counted as what they are.
+
+Everything is NumPy over whole columns, O(n log n). Labels are 0 or 1 (any numeric or bool dtype); scores are floats.
+A score that is NaN makes a ranking metric NaN: a diverged model must not look like a ranking.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.arrow.ids import mix
+
+Array = NDArray[Any]
+CLIP = 1e-7
+RANKING_K = 10
+
+
+def auc(labels: Array, scores: Array) -> float:
+    """Area under the ROC curve: the share of (positive, negative) pairs in the right order, a tie counting one half.
+
+    Exact for any number of rows and any positive rate; a binned AUC is far off at click rates below one percent.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        scores: ``[N]`` float; higher means more likely positive.
+
+    Returns:
+        A value in [0, 1]; NaN when one class is missing.
+
+    Source: Mann and Whitney (1947); Hanley and McNeil (1982).
+    """
+    positive = np.asarray(labels) > 0
+    scores = np.asarray(scores)
+    positives, negatives = np.sort(scores[positive]), np.sort(scores[~positive])
+    # NaN sorts last.
+    if not len(positives) or not len(negatives) or np.isnan(positives[-1]) or np.isnan(negatives[-1]):
+        return math.nan
+    below = int(np.searchsorted(negatives, positives, side="left").sum(dtype=np.int64))
+    not_above = int(np.searchsorted(negatives, positives, side="right").sum(dtype=np.int64))
+    return (below + not_above) / (2 * len(positives) * len(negatives))
+
+
+def gauc(labels: Array, scores: Array, groups: Array) -> float:
+    """AUC within each group, averaged with the groups' rows as weights, over the groups that have both classes.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        scores: ``[N]`` float.
+        groups: ``[N]`` int64 or uint64, usually the user.
+
+    Returns:
+        A value in [0, 1]; NaN when no group has both classes.
+
+    Source: Zhou et al., Deep Interest Network (2018).
+    """
+    if not len(labels) or np.isnan(scores).any():
+        return math.nan
+    ties = _tie_blocks(labels, scores, groups)
+    negatives = ties.sizes - ties.positives
+    before = np.cumsum(negatives) - negatives
+    before -= np.repeat(before[ties.first], ties.blocks_of_group)
+    twice_right = np.add.reduceat(ties.positives * (2 * before + negatives), ties.first)
+    positives_of_group = np.add.reduceat(ties.positives, ties.first)
+    pairs = positives_of_group * (ties.rows_of_group - positives_of_group)
+    both = pairs > 0
+    if not both.any():
+        return math.nan
+    return float(np.average(twice_right[both] / (2 * pairs[both]), weights=ties.rows_of_group[both]))
+
+
+def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K) -> float:
+    """Normalised discounted cumulative gain of the first ``k`` places, averaged over the groups with a positive.
+
+    Gains are 0 and 1, the discount of place r (from 1) is 1 / log2(r + 1). Rows with equal scores share the mean
+    discount of the places they fill together: the expectation over all orders of a tie, so neither the order of the
+    rows nor a constant score is rewarded.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        scores: ``[N]`` float.
+        groups: ``[N]`` int64 or uint64, usually the result list.
+        k: places that count, at least 1.
+
+    Returns:
+        A value in [0, 1]; NaN when no group has a positive.
+
+    Source: Järvelin and Kekäläinen (2002); ties after McSherry and Najork (2008).
+    """
+    if not len(labels) or np.isnan(scores).any():
+        return math.nan
+    ties = _tie_blocks(labels, scores, groups)
+    discount = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))))
+    # Blocks are in rising order of score: a block's first place is what is left above it in its group.
+    last = np.repeat(ties.rows_of_group, ties.blocks_of_group) - ties.starts
+    share = discount[np.minimum(last, k)] - discount[np.minimum(last - ties.sizes, k)]
+    gained = np.add.reduceat(ties.positives / ties.sizes * share, ties.first)
+    positives_of_group = np.add.reduceat(ties.positives, ties.first)
+    some = positives_of_group > 0
+    if not some.any():
+        return math.nan
+    return float(np.mean(gained[some] / discount[np.minimum(positives_of_group[some], k)]))
+
+
+def apart(groups: Array, known: Array) -> Array:
+    """Groups in which each row that names none is one of its own: all who are not logged in are not one user.
+
+    Such a group has one class, so `gauc` does not count it. `ndcg_at_k` would: give it the rows that name a list alone.
+
+    Args:
+        groups: ``[N]`` uint64 keys.
+        known: ``[N]`` bool, whether the row names one.
+    """
+    return np.where(known, groups, mix(np.arange(len(groups), dtype=np.uint64) | np.uint64(1 << 63)))
+
+
+def logloss(labels: Array, probabilities: Array) -> float:
+    """Mean binary cross entropy in nats, probabilities clipped to [1e-7, 1 - 1e-7]; NaN without rows.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        probabilities: ``[N]`` float in [0, 1].
+    """
+    if not len(labels):
+        return math.nan
+    # float64 first: in float32, 1 - 1e-7 has almost no digits left.
+    likelihood = np.clip(np.asarray(probabilities, dtype=np.float64), CLIP, 1 - CLIP)
+    np.subtract(1, likelihood, out=likelihood, where=np.asarray(labels) <= 0)
+    np.log(likelihood, out=likelihood)
+    return -float(likelihood.mean())
+
+
+def normalized_entropy(labels: Array, probabilities: Array) -> float:
+    """Log loss divided by the entropy of the base rate: 1 is no better than always saying the base rate, 0 is perfect.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        probabilities: ``[N]`` float in [0, 1].
+
+    Returns:
+        NaN when one class is missing.
+
+    Source: He et al., Practical Lessons from Predicting Clicks on Ads at Facebook (2014).
+    """
+    rate = _mean(np.asarray(labels) > 0)
+    if not 0 < rate < 1:
+        return math.nan
+    return logloss(labels, probabilities) / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+
+
+def calibration(labels: Array, probabilities: Array) -> float:
+    """Mean probability over positive rate: 1 is calibrated, above 1 promises too much; NaN without a positive.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        probabilities: ``[N]`` float in [0, 1].
+    """
+    rate = _mean(np.asarray(labels) > 0)
+    return _mean(np.asarray(probabilities)) / rate if rate > 0 else math.nan
+
+
+def metric_row(
+    labels: Array,
+    probabilities: Array,
+    user_groups: Array | None = None,
+    list_groups: Array | None = None,
+    in_list: Array | slice = slice(None),
+) -> dict[str, Any]:
+    """Every metric of one set of predictions, ready for JSON: None where a metric is not defined.
+
+    Args:
+        labels: ``[N]`` 0 or 1.
+        probabilities: ``[N]`` float in [0, 1].
+        user_groups: ``[N]`` int64 or uint64, the user of each row, for ``gauc``; of `apart` where some have none.
+        list_groups: ``[N]`` int64 or uint64, the result list of each row, for ``ndcg@10``.
+        in_list: ``[N]`` bool, rows that are in a list; the others have no part in ``ndcg@10``.
+
+    Returns:
+        rows, positives, auc, gauc, logloss, ne, calibration, ndcg@10.
+    """
+    ndcg = None
+    if list_groups is not None:
+        ndcg = defined(ndcg_at_k(labels[in_list], probabilities[in_list], list_groups[in_list]))
+    return {
+        "rows": len(labels),
+        "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
+        "auc": defined(auc(labels, probabilities)),
+        "gauc": None if user_groups is None else defined(gauc(labels, probabilities, user_groups)),
+        "logloss": defined(logloss(labels, probabilities)),
+        "ne": defined(normalized_entropy(labels, probabilities)),
+        "calibration": defined(calibration(labels, probabilities)),
+        "ndcg@10": ndcg,
+    }
+
+
+class _TieBlocks(NamedTuple):
+    """Runs of rows with equal group and score, in rising order of both.
+
+    Attributes:
+        sizes: ``[blocks]`` int64 rows of each block.
+        positives: ``[blocks]`` int64 positives among them.
+        starts: ``[blocks]`` int64 rows of the same group before the block.
+        first: ``[groups]`` int64 the first block of each group.
+        blocks_of_group: ``[groups]`` int64.
+        rows_of_group: ``[groups]`` int64.
+    """
+
+    sizes: Array
+    positives: Array
+    starts: Array
+    first: Array
+    blocks_of_group: Array
+    rows_of_group: Array
+
+
+def _tie_blocks(labels: Array, scores: Array, groups: Array) -> _TieBlocks:
+    # Any order within a tie will do, so the first sort may be the fast unstable one; twice as fast as lexsort.
+    by_score = np.argsort(scores)
+    order = by_score[np.argsort(groups[by_score], kind="stable")]
+    rows = len(order)
+    column = groups[order]
+    new_group = np.ones(rows, dtype=bool)
+    np.not_equal(column[1:], column[:-1], out=new_group[1:])
+    column = scores[order]
+    new_block = new_group.copy()
+    new_block[1:] |= column[1:] != column[:-1]
+    block_at, group_at = np.flatnonzero(new_block), np.flatnonzero(new_group)
+    first = np.flatnonzero(new_group[block_at])
+    blocks_of_group = np.diff(first, append=len(block_at))
+    return _TieBlocks(
+        sizes=np.diff(block_at, append=rows),
+        positives=np.add.reduceat(labels[order] > 0, block_at, dtype=np.int64),
+        starts=block_at - np.repeat(group_at, blocks_of_group),
+        first=first,
+        blocks_of_group=blocks_of_group,
+        rows_of_group=np.diff(group_at, append=rows),
+    )
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean(dtype=np.float64)) if len(values) else math.nan
+
+
+def defined(value: float) -> float | None:
+    """The value, None where it is not a finite number: JSON has no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Starting from a pretrained run: whether it fits, what is carried over, what is frozen."""

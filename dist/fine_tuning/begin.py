@@ -1,0 +1,155 @@
+"""What a fine-tuning begins with: a pretrained run's weights, in a model with other domains, features and more ids."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
+from torch.distributed.checkpoint.planner import LoadPlan
+from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+from torchrec.distributed import DistributedModelParallel
+
+from ...data.batch.row_encoder import EventEncoder
+from ...data.schema.layout import id_key
+from ...data.vocabulary.vocabulary import Vocabulary
+from ...model.foundation.transfer import parameter_axes, shapes_only, transferred
+from ..ranks.runtime import Runtime
+from ..run.checkpoint_folder import checked_best
+from ..run.checkpoint_reader import read_tensors, saved_tensors
+from ..run.run_folder import order_of_lookups
+from .freezing import freeze_known_rows
+from .pretrained import Pretrained
+
+_DENSE = "model.dense."
+_FEW = 50  # rows with a text and an id that was seen often: with fewer, no map is fitted
+_OFTEN = 5
+_MOST = 100_000  # rows a map is fitted on
+_RIDGE = 0.1
+
+
+def begin_from(
+    base: Pretrained, sharded: DistributedModelParallel, encoder: EventEncoder, runtime: Runtime
+) -> list[str]:
+    """Gives a model that holds its initial values those of a pretrained run, as far as both have the same.
+
+    Tables keep their rows; new ids begin with what a linear map of their text says, fitted on the known ids, and without a
+    text with their initial values. In the dense part names decide (`model.transfer`).
+
+    Args:
+        base: the pretrained run; its best checkpoint is used, from any number of ranks.
+        sharded: the model to fine-tune.
+        encoder: of its experiment, with statistics that extend those of ``base``.
+        runtime: the process group.
+
+    Returns:
+        What was done, a line each.
+
+    Raises:
+        UserError: the run has no checkpoint, or a damaged one.
+    """
+    checkpoint = checked_best(base.run, runtime)
+    saved = saved_tensors(checkpoint)
+    model = sharded.state_dict()
+    tables = {name: value for name, value in model.items() if f"model.{name}" in saved and "embedding_bags." in name}
+    dense = {name.removeprefix(_DENSE): torch.empty(of.size) for name, of in saved.items() if name.startswith(_DENSE)}
+    read = {"model": tables | {f"dense.{name}": value for name, value in dense.items()}}
+    read_tensors(checkpoint, read, _GrownTables())
+    told = _transfer(base, dense, model, encoder)
+    for entity in encoder.text_vectors:
+        told += _begin_with_text(entity, base, tables, encoder, runtime)
+    if "L0" in encoder.experiment.training.freeze:
+        freeze_known_rows(base, sharded, encoder.layout)
+    return told
+
+
+class _GrownTables(DefaultLoadPlanner):
+    """Reads tables into larger ones, whose first rows they are; each rank reads the rows it holds."""
+
+    def create_local_plan(self) -> LoadPlan:
+        assert self.metadata is not None
+        items = []
+        for name, value in self.state_dict.items():
+            saved = self.metadata.state_dict_metadata[name]
+            items += create_read_items_for_chunk_list(name, saved, _chunks(value))  # type: ignore[arg-type]
+        return LoadPlan(items)
+
+
+def _chunks(value: Any) -> list[ChunkStorageMetadata]:
+    """Where in the whole tensor this rank's parts of it are."""
+    if not hasattr(value, "local_shards"):
+        return [ChunkStorageMetadata(torch.Size([0] * value.dim()), value.size())]
+    parts = [part.metadata for part in value.local_shards()]
+    return [ChunkStorageMetadata(torch.Size(of.shard_offsets), torch.Size(of.shard_sizes)) for of in parts]
+
+
+def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], encoder: EventEncoder) -> list[str]:
+    """Puts the dense part's values in place."""
+    experiment = encoder.experiment
+    axes = [
+        parameter_axes(shapes_only(layout, of.model), lookups)
+        for layout, of, lookups in (
+            (base.layout, base.experiment, order_of_lookups(base.run)),
+            (encoder.layout, experiment, None),
+        )
+    ]
+    mixtures = base.mixtures(encoder.layout, encoder.statistics)
+    anew = []
+    for name, after in axes[1].items():
+        if name not in old:
+            anew.append(name)
+            continue
+        value = transferred(old[name], axes[0][name], after, mixtures)
+        model[f"dense.{name}"].detach().copy_(value)
+    told = [f"{len(axes[1]) - len(anew)} of {len(axes[1])} dense parameters from {base.run}"]
+    told += [f"new, with initial values: {', '.join(anew)}"] if anew else []
+    for name, parts in mixtures.items():
+        most = sorted(parts.items(), key=lambda part: -part[1])[:3]
+        told.append(f"domain {name} begins as " + " + ".join(f"{weight:.2f} {other}" for other, weight in most))
+    return told
+
+
+def _begin_with_text(
+    entity: str, base: Pretrained, tables: dict[str, Any], encoder: EventEncoder, runtime: Runtime
+) -> list[str]:
+    """Gives new ids what a ridge regression says of their text, fitted on ids that were seen often."""
+    table = id_key(entity)
+    known, now = base.statistics.tables.get(table), encoder.statistics.tables[table]
+    if not isinstance(known, Vocabulary) or not isinstance(now, Vocabulary) or now.rows == known.rows:
+        return []
+    text_of_row = np.concatenate([[-1], encoder.text_rows(entity, now.keys)])
+    often = (known.counts >= _OFTEN) & (text_of_row[: known.rows] >= 0)
+    seen = np.flatnonzero(often)[:_MOST]  # the most frequent come first
+    new = known.rows + np.flatnonzero(text_of_row[known.rows :] >= 0)
+    found = f"{table}: {known.rows - 1:,} ids kept, {now.rows - known.rows:,} new"
+    if len(seen) < _FEW or not len(new):
+        return [found]
+    texts = encoder.text_vectors[entity]
+
+    def features(rows: np.ndarray) -> Tensor:
+        vectors = texts[torch.from_numpy(text_of_row[rows])].double()
+        return torch.cat([vectors, torch.ones(len(rows), 1, dtype=torch.float64)], 1)
+
+    shards = tables[f"embeddings.embedding_bags.{table}.weight"].local_shards()
+    width = encoder.experiment.model.embedding_dim
+    size = texts.shape[1] + 1
+    sums = torch.zeros(size, size + width, dtype=torch.float64)  # x xᵀ and x yᵀ, each rank over the cells it holds
+    for part in shards:
+        (row, column), (rows, columns) = part.metadata.shard_offsets, part.metadata.shard_sizes
+        here = seen[(seen >= row) & (seen < row + rows)]
+        x = features(here)
+        if column == 0:
+            sums[:, :size] += x.T @ x
+        y = part.tensor[torch.from_numpy(here - row).to(part.tensor.device)].double().cpu()
+        sums[:, size + column : size + column + columns] += x.T @ y
+    sums = runtime.sum(sums)
+    ridge = torch.full((size,), _RIDGE * float(sums[:, :size].diagonal()[:-1].mean()), dtype=torch.float64)
+    ridge[-1] = 0  # of the constant
+    weights = torch.linalg.solve(sums[:, :size] + ridge.diag(), sums[:, size:])
+    for part in shards:
+        (row, column), (rows, columns) = part.metadata.shard_offsets, part.metadata.shard_sizes
+        here = new[(new >= row) & (new < row + rows)]
+        values = features(here) @ weights[:, column : column + columns]
+        part.tensor[torch.from_numpy(here - row).to(part.tensor.device)] = values.to(part.tensor)
+    return [f"{found}, {len(new):,} of them from their texts"]

@@ -1,0 +1,70 @@
+"""What the items of each domain are about, to find the domains that are most like a new one."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...data.arrow.ids import id_keys
+from ...data.batch.row_encoder import EventEncoder
+from ...data.events.bad_rows import read_good_rows
+from ...data.events.event_files import EventFiles
+from ...data.schema.column_needs import needed_columns
+
+_ROWS = 8192  # of a domain that are looked at
+_SHARPNESS = 10.0  # of the softmax over cosines: 0.1 more is e times the weight
+
+
+def domain_profiles(encoder: EventEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
+    """Domain -> the mean text vector of the items in its first training rows, over those that have a text.
+
+    A domain without such a row has no profile.
+
+    Args:
+        encoder: of the experiment.
+        train: domain -> its training files.
+    """
+    if "item" not in encoder.text_vectors:
+        return {}
+    experiment, item = encoder.experiment, encoder.experiment.entities.item.id
+    vectors, found = encoder.text_vectors["item"], {}
+    for name, files in train.items():
+        total, rows, worded = np.zeros(vectors.shape[1]), 0, 0
+        needs = needed_columns(experiment, name)
+        for path, group in files.row_groups:
+            if rows >= _ROWS:
+                break
+            table = read_good_rows(path, group, needs, [item], experiment.bad_data)
+            at = encoder.text_rows("item", *id_keys(table[item]))[: _ROWS - rows]
+            total += vectors[at[at >= 0]].double().sum(0).numpy()
+            rows, worded = rows + len(at), worded + int((at >= 0).sum())
+        if worded:
+            found[name] = (total / worded).tolist()
+    return found
+
+
+def mixture(
+    name: str, search: bool, profiles: Mapping[str, list[float]], known: Mapping[str, bool]
+) -> dict[str, float]:
+    """How much of each known domain a new one is: a softmax over the cosines of their profiles, among those of its kind.
+
+    Args:
+        name: of the new domain.
+        search: whether it is a search domain.
+        profiles: domain -> profile, as far as there are any.
+        known: known domain -> whether it is a search domain.
+
+    Returns:
+        Known domain -> weight; they sum to 1. Without profiles all of its kind weigh the same, and without any of its
+        kind all of them.
+    """
+    alike = [domain for domain, searches in known.items() if searches == search] or list(known)
+    if name not in profiles or any(domain not in profiles for domain in alike):
+        return dict.fromkeys(alike, 1 / len(alike))
+    centre = np.mean([profiles[domain] for domain in known if domain in profiles], axis=0)
+    cosines = np.array([_cosine(profiles[name] - centre, profiles[domain] - centre) for domain in alike])
+    weights = np.exp(_SHARPNESS * (cosines - cosines.max()))
+    return dict(zip(alike, (weights / weights.sum()).tolist(), strict=True))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))

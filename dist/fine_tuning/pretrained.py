@@ -1,0 +1,78 @@
+"""The run that a fine-tuning begins with: whether it fits, checked before any work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...data.config.experiment import Experiment
+from ...data.errors import UserError
+from ...data.schema.layout import Layout
+from ...data.storage.mirror import mirrored
+from ...data.vocabulary.statistics import Statistics
+from ..run.checkpoint_folder import best
+from ..run.new_run import differences
+from ..run.run_folder import fetch_run, id_types_of, open_run
+from .domain_profiles import mixture
+
+# What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
+_MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text", "next_item"}
+# Of `text`: where vectors are and how fast they are made is no matter, what they mean is.
+_TEXT = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A run to begin with: its folder, experiment, statistics and layout."""
+
+    run: Path
+    experiment: Experiment
+    statistics: Statistics
+    layout: Layout
+
+    def mixtures(self, layout: Layout, statistics: Statistics) -> dict[str, dict[str, float]]:
+        """New domain -> domain of this run -> how much of it the new one begins as."""
+        known = dict(zip(self.layout.domains, self.layout.search, strict=True))
+        profiles = statistics.profiles | self.statistics.profiles
+        return {
+            name: mixture(name, search, profiles, known)
+            for name, search in zip(layout.domains, layout.search, strict=True)
+            if name not in known
+        }
+
+
+def pretrained(experiment: Experiment) -> Pretrained:
+    """The run that an experiment's ``init_from`` names.
+
+    Raises:
+        UserError: it is no run, has no checkpoint, or is one of another model or text encoder: the differences are listed.
+    """
+    assert experiment.init_from is not None
+    run = mirrored(experiment.init_from, "read")
+    base, statistics = open_run(run)
+    best(run)
+    changed = list(differences(_meaning(base), _meaning(experiment)))
+    if changed:
+        raise UserError(
+            f"init_from: {run}",
+            f"is a run of another model ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})",
+            "Give both experiments the same `model` and `text`; dropout, alignment, next_item and weights of losses may differ.",
+        )
+    return Pretrained(run, base, statistics, statistics.layout(base))
+
+
+def _meaning(experiment: Experiment) -> dict[str, Any]:
+    model = {name: value for name, value in experiment.model.model_dump().items() if name not in _MAY_CHANGE}
+    del model["history"]["dropout"]
+    text = {name: getattr(experiment.text, name) for name in _TEXT}
+    return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
+
+
+def held_id_types(run: Path, experiment: Experiment) -> dict[str, str]:
+    """What ids must be where a training goes on in ``run``, or begins with another run.
+
+    Raises:
+        UserError: the run to begin with is none.
+    """
+    fetch_run(run)
+    held = id_types_of(run)
+    return held or (pretrained(experiment).statistics.id_types if experiment.init_from is not None else {})

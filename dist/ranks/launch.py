@@ -1,0 +1,91 @@
+"""Whether this process is a rank, whose, and what there is to know before ranks are started on this machine."""
+
+import os
+import signal
+import sys
+
+from ...data.errors import UserError
+from .environment import launched
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What schedulers send some time before they kill: Kubernetes and Slurm the first; Slurm the second, with --signal=USR1@SECONDS."""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as a shell says it."""
+
+TRY_AGAIN = 75
+"""Exit status of what was asked to stop and goes on when it is run again; EX_TEMPFAIL of sysexits.h."""
+
+PREPARED, STORE = "FOUNDRANK_PREPARED", "FOUNDRANK_STORE"
+"""Variables of the ranks that `local_ranks.spawn` starts: what they work on was checked; the file in which they meet."""
+
+
+def tell_interrupted() -> None:
+    print("interrupted: run the same command again, it goes on", file=sys.stderr, flush=True)
+
+
+def prepared() -> bool:
+    """Whether the process that started this one as a rank has just checked what it will work on."""
+    return PREPARED in os.environ
+
+
+def store_file() -> str | None:
+    """The file in which the ranks of this machine meet, where this process is one that foundrank has started."""
+    return os.environ.get(STORE)
+
+
+def preload(module: str, processes: int | None) -> None:
+    """Has ranks' imports begin, in a process that `spawn` forks the ranks from; meanwhile this one can check and count.
+
+    Args:
+        module: what a rank will import.
+        processes: how many ranks were asked for, if any were.
+    """
+    if launched() or processes is None or processes == 1 or not forks():
+        return
+    from multiprocessing import forkserver, resource_tracker, set_forkserver_preload
+
+    set_threads(processes)
+    # Not the command line's own module: where it is the main one, every rank runs it once more.
+    set_forkserver_preload(["foundrank.dist.cli.quiet", "foundrank.dist.cli.jobs", module])
+    resource_tracker.ensure_running()  # which unblocks signals
+    # Ctrl-C reaches it too, and Python would tell a traceback of its imports. This process heeds it, then; and so do ranks.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def forks() -> bool:
+    """Whether ranks can be forked: what the libraries of GPUs begin does not survive that, nor what macOS's own do."""
+    return sys.platform == "linux" and not any(os.path.exists(driver) for driver in ("/dev/nvidiactl", "/dev/kfd"))
+
+
+def set_threads(processes: int) -> None:
+    if not os.environ.get("OMP_NUM_THREADS", "")[:1].isdigit():  # else each rank would take all cores
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+
+
+def check_gpus(processes: int) -> None:
+    """Makes sure that each of some ranks on this machine has a GPU of its own, where it has any.
+
+    Raises:
+        UserError: more ranks than GPUs.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus and processes > gpus:
+        raise UserError(
+            "the number of processes",
+            f"is {processes} on a machine with {gpus} GPU(s), and each takes one of its own",
+            f"Start {gpus} (-p {gpus}, --nproc_per_node {gpus}), or set CUDA_VISIBLE_DEVICES='' to use CPUs.",
+        )
+
+
+def default_processes() -> int:
+    """One process per GPU, or one where there is none."""
+    import torch  # slow to import, and the command line answers --help without it
+
+    return max(1, torch.cuda.device_count())

@@ -1,0 +1,125 @@
+"""Ranks of this machine: started, watched, ended together.
+
+They meet in a file of a folder that only this user can enter, and talk through the loopback interface. torch's own launcher has a
+key-value store for that which listens on all interfaces and unpickles what anyone writes into it.
+"""
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any, NoReturn
+
+from .environment import number
+from .launch import INTERRUPTED, PREPARED, SIGNALS, STORE, TRY_AGAIN, forks, set_threads
+from .temporary_folder import private_folder
+
+_HEEDED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *SIGNALS)
+
+
+class _Asked(BaseException):
+    """A signal to this process."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+def spawn(work: Callable[[Sequence[str]], None], arguments: Sequence[str], processes: int) -> int:
+    """Runs ``work(arguments)`` as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
+
+    Standard output and errors of all ranks come through; when one fails the others are ended. A signal is passed on to the
+    ranks, which have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds to end, 30 if it is not set.
+
+    Raises:
+        UserError: that is no number.
+    """
+    patience = number("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 30)
+    set_threads(processes)
+    context: Any = get_context("forkserver" if forks() else "spawn")
+    store = private_folder() / "store"
+    ranks: list[BaseProcess] = []
+    try:
+        with _signals_raise():
+            for rank in range(processes):
+                ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work, list(arguments))))
+                ranks[-1].start()
+            return _status(ranks)
+    except _Asked as asked:
+        _end(ranks, asked.number, patience)
+        # Every command goes on when it is run again; of other signals it is as a shell says it.
+        return TRY_AGAIN if asked.number in SIGNALS else 128 + asked.number
+    finally:
+        _end(ranks, signal.SIGTERM, patience)
+
+
+def _status(ranks: Sequence[BaseProcess]) -> int:
+    """Waits until all have ended, or one has failed."""
+    waiting = {process.sentinel: rank for rank, process in enumerate(ranks)}
+    while waiting:
+        for sentinel in wait(list(waiting)):
+            rank = waiting.pop(sentinel)  # type: ignore[call-overload]
+            ranks[rank].join()
+            status = ranks[rank].exitcode
+            if status == -signal.SIGINT:  # Ctrl-C reaches all processes of a terminal, a rank perhaps first
+                return INTERRUPTED
+            if status is not None and status < 0:
+                print(f"rank {rank} was ended by signal {-status}", file=sys.stderr)
+                return 1
+            if status:
+                return status
+    return 0
+
+
+def _end(ranks: Sequence[BaseProcess], asked: int, patience: int) -> None:
+    """Ends those that are still there: asked at first, then not any more."""
+    for rank in ranks:
+        if rank.pid is not None and rank.is_alive():
+            os.kill(rank.pid, asked)
+    deadline = time.monotonic() + patience
+    for rank in ranks:
+        if rank.pid is not None:
+            rank.join(max(0.0, deadline - time.monotonic()))
+            if rank.is_alive():
+                rank.kill()
+                rank.join()
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    def ask(number: int, _: object) -> NoReturn:
+        raise _Asked(number)
+
+    # What is ignored, as under nohup, stays so.
+    heeded = [one for one in _HEEDED if signal.getsignal(one) != signal.SIG_IGN]
+    before: dict[signal.Signals, Any] = {one: signal.signal(one, ask) for one in heeded}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _begin(rank: int, ranks: int, store: str, work: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """What a rank begins with."""
+    threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `preload` has it blocked where this was forked from
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store, PREPARED: "1"})
+    gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
+    work(arguments)
+
+
+def _end_with_launcher() -> None:
+    """A launcher that is killed takes its ranks along."""
+    launcher = parent_process()
+    assert launcher is not None
+    launcher.join()
+    os._exit(1)

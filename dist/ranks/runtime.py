@@ -1,0 +1,228 @@
+"""The process group: who we are among R ranks, and on which device."""
+
+import ctypes
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import torch
+import torch.distributed as torch_dist
+
+from ...data.errors import UserError
+from .environment import launched, of_machine
+from .launch import check_gpus, store_file
+
+_T = TypeVar("_T")
+_TIMEOUT = timedelta(minutes=30)
+_MALLOC_OPTIONS = {  # malloc.h
+    -1: 2**31 - 1,  # bytes free at the end of the heap that are given back
+    -2: 64 * 2**20,  # bytes asked for at once
+    -3: 32 * 2**20,  # bytes of a block that is kept out of the heap
+    -8: 1,  # heaps: what one thread frees another can use
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One rank of ``world_size``, on ``device``; ``group`` is the one its collectives use, None for that of all work."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    group: Any = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the one that writes and prints."""
+        return self.rank == 0
+
+    def apart(self) -> "Runtime":
+        """The same rank with a group of its own on the hosts, for collectives beside the others. A collective itself."""
+        return replace(self, group=torch_dist.new_group(backend="gloo"))
+
+    def on_main(self, work: Callable[[], _T]) -> _T:
+        """Rank 0's result of ``work``, on every rank. If it fails there, every rank raises the same UserError, or a RuntimeError."""
+        outcome: list[Any] = [None]
+        failure: Exception | None = None
+        if self.is_main:
+            try:
+                outcome = [(work(), None)]
+            except Exception as error:
+                failure = error
+                user = isinstance(error, UserError)
+                outcome = [(None, (error.where, error.what, error.remedy) if user else repr(error))]
+        if self.world_size > 1:
+            torch_dist.broadcast_object_list(outcome, src=0, group=self.group)
+        if failure is not None:
+            raise failure
+        result, told = outcome[0]
+        if told is not None:
+            raise UserError(*told) if isinstance(told, tuple) else RuntimeError(f"rank 0 failed: {told}")
+        return result
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, on every rank."""
+        values = values.clone()
+        torch_dist.all_reduce(values, group=self.group)
+        return values
+
+    def least(self, values: torch.Tensor) -> torch.Tensor:
+        """The smallest over ranks, on every rank."""
+        values = values.clone()
+        torch_dist.all_reduce(values, torch_dist.ReduceOp.MIN, self.group)
+        return values
+
+    def gather(self, value: _T) -> list[_T]:
+        """Every rank's value, in rank order, on rank 0; an empty list elsewhere."""
+        values: list[Any] = [None] * self.world_size if self.is_main else []
+        torch_dist.gather_object(value, values if self.is_main else None, dst=0, group=self.group)
+        return values
+
+    def barrier(self) -> None:
+        """Waits for every rank."""
+        if self.world_size > 1:
+            torch_dist.barrier(self.group)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Gives the process its threads back, after work that used one alone."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether gloo would listen for this machine alone, were ``host`` its name."""
+    try:
+        first = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror:
+        return True
+    return ip_address(first[4][0]).is_loopback
+
+
+def _check_own_name() -> None:
+    """Makes sure that ranks on other machines can reach this one: gloo listens at the address of the machine's own name.
+
+    On the machine of rank 0 nothing is said: seen from there, all ranks may be on one machine.
+
+    Raises:
+        UserError: it is a loopback address, and rank 0 is on another machine.
+    """
+    name, environment = socket.gethostname(), os.environ
+    if "GLOO_SOCKET_IFNAME" in environment or (environment.get("GROUP_WORLD_SIZE") or "1") == "1":
+        return
+    if _is_loopback(name) and not _is_loopback(environment.get("MASTER_ADDR", name)):
+        raise UserError(
+            f"host '{name}'",
+            "has a name that leads to itself alone (127.0.1.1, say), where ranks on other machines cannot reach it",
+            "Set GLOO_SOCKET_IFNAME on every machine to the network interface between them (see `ip route`), "
+            "e.g. --env GLOO_SOCKET_IFNAME=eth0, or mend /etc/hosts.",
+        )
+
+
+def _join(backend: str) -> None:
+    """Joins the process group that a launcher describes.
+
+    torchrun's agents hand the same key-value store to every generation of ranks, and in it the addresses of ranks that are
+    no more: one that reads such an address before its new owner has written connects to nothing (torch 2.13). A prefix for
+    each restart keeps generations apart where one agent counts the restarts. Several count differently, so they must not share.
+
+    Raises:
+        UserError: other machines cannot reach this one, or several agents share a store and are to restart ranks.
+    """
+    environment = os.environ
+    if (file := store_file()) is not None:
+        rank, ranks = of_machine()
+        store = torch_dist.FileStore(file, ranks)  # type: ignore[attr-defined]
+        torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_TIMEOUT)
+        return
+    _check_own_name()
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        torch_dist.init_process_group(backend, timeout=_TIMEOUT)
+        return
+    if environment["GROUP_WORLD_SIZE"] != "1" and environment["TORCHELASTIC_MAX_RESTARTS"] != "0":
+        raise UserError(
+            "torchrun --max-restarts",
+            f"is {environment['TORCHELASTIC_MAX_RESTARTS']} on several nodes that share a store, where restarts get stuck",
+            "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment on every node.",
+        )
+    rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    store = torch_dist.TCPStore(  # type: ignore[attr-defined]
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size, is_master=False, timeout=_TIMEOUT
+    )
+    of_restart = torch_dist.PrefixStore(f"restart {environment['TORCHELASTIC_RESTART_COUNT']}", store)  # type: ignore[attr-defined]
+    torch_dist.init_process_group(backend, store=of_restart, rank=rank, world_size=world_size, timeout=_TIMEOUT)
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep what is freed for what is asked for next.
+
+    It otherwise gives the blocks of every batch back to the system, which has to zero them again: on virtual machines, whose
+    page faults are slow, a tenth of scoring.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        for option, size in _MALLOC_OPTIONS.items():
+            set_option(option, size)
+
+
+def _add_up_in_one_order() -> None:
+    """Has GPUs give the same sums every time, FBGEMM's of gradients included; what cannot is told once and goes on."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _stay_on_this_machine() -> None:
+    """Has gloo and NCCL listen at the loopback interface alone: ranks of one machine need no other."""
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    if loopback in (name for _, name in socket.if_nameindex()):
+        os.environ.update({"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback})
+
+
+@contextmanager
+def start() -> Iterator[Runtime]:
+    """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
+
+    NCCL with a GPU per rank where there is one, else gloo.
+
+    Raises:
+        UserError: fewer GPUs than ranks, or a launcher that would get stuck.
+    """
+    # Arrow's own allocator asks for huge pages and gives them back at once: zeroing them took a third of reading.
+    pa.set_memory_pool(pa.system_memory_pool())
+    _keep_freed_memory()
+    cuda = torch.cuda.is_available()
+    local, ranks = of_machine()
+    check_gpus(ranks)
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+        _add_up_in_one_order()
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    if not launched() or os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        _stay_on_this_machine()
+    if launched():
+        _join(backend)
+    else:
+        # TorchRec reads these even when it is alone.
+        os.environ.update({"LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"})
+        torch_dist.init_process_group(backend, store=torch_dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    failed = True
+    try:
+        yield Runtime(torch_dist.get_rank(), torch_dist.get_world_size(), device)
+        failed = False
+    finally:
+        # A failed rank keeps its connections until it has told why: the others fail when they close.
+        if not (failed and launched()):
+            torch_dist.destroy_process_group()

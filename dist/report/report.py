@@ -1,0 +1,306 @@
+"""The report of a run: one HTML file that shows what was learnt, how well, and how it ran."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...data.errors import UserError
+from ...data.storage.mirror import publish
+from ..evaluate.slices import summary
+from ..run.checkpoint_folder import best, complete, identity
+from ..run.run_documents import Evaluation, RunInfo, Validation
+from ..run.run_folder import (
+    EVALUATION,
+    EXPERIMENT,
+    METRICS,
+    REPORT,
+    RUN_INFO,
+    VALIDATION,
+    read_json,
+    read_metrics,
+    write_text,
+)
+from . import page as html
+from . import plots as plots
+from .figure import FEW
+
+Row = Mapping[str, Any]
+COLUMNS = (
+    "rows",
+    "positives",
+    "auc",
+    "oracle_auc",
+    "popularity_auc",
+    "gauc",
+    "ndcg@10",
+    "logloss",
+    "ne",
+    "calibration",
+)
+HEADERS = ("rows", "positives", "AUC", "oracle", "popularity", "GAUC", "NDCG@10", "log loss", "NE", "calibration")
+COUNTS = ("rows", "positives")
+OF_TASKS = ("auc", "cold", "gates", "numbers")
+RANKED = {
+    "hr@5": "HR@5",
+    "hr@10": "HR@10",
+    "hr@20": "HR@20",
+    "ndcg@10": "NDCG@10",
+    "mrr@10": "MRR@10",
+    "popularity_hr@10": "HR@10 of popularity",
+    "popularity_ndcg@10": "NDCG@10 of popularity",
+}
+
+
+def write_report(run: Path) -> Path:
+    """Writes ``run/report.html`` from what the run's folder holds; parts it lacks are named as missing.
+
+    The file stands alone: figures and styles are inside it, and it fetches nothing.
+
+    Args:
+        run: the run's folder, with any of experiment.yaml, run.json, metrics.jsonl, validation.json, evaluation.json.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        UserError: there is no such folder, or one of the JSON or YAML files cannot be read.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise UserError(run, "no such run folder", "Give the folder that `foundrank train` wrote.")
+    raw, experiment = _read_experiment(run / EXPERIMENT)
+    facts = read_json(run / RUN_INFO, RunInfo, {})
+    metrics, unreadable = read_metrics(run / METRICS)
+    validation = read_json(run / VALIDATION, Validation, {})
+    evaluation = read_json(run / EVALUATION, Evaluation, {})
+    rows, found = evaluation.get("rows", []), evaluation.get("next_item", [])
+    name = str(experiment.get("name") or run.resolve().name)
+
+    sections = {"next": ("The next item", _next_item(found))} if found else {}
+    sections |= {
+        "auc": ("AUC per domain", _bounds(rows)),
+        "cold": ("Warm and cold", _warm_and_cold(rows)),
+        "gates": ("What each domain listens to", _gates(evaluation.get("gates") or {})),
+        "training": ("Training", _training(metrics, unreadable)),
+        "validation": ("Validation", _validation(validation.get("rows", []), validation.get("next_item", []))),
+        "speed": ("Speed", _speed(metrics)),
+        "numbers": ("Every number", _numbers(rows, _cold_domains(experiment))),
+        "tables": ("Embedding tables", _tables(facts.get("tables") or {}, facts.get("plan"))),
+        "experiment": (
+            "Experiment",
+            [html.fold(EXPERIMENT, raw) if raw else html.absent(f"No {EXPERIMENT}.")],
+        ),
+    }
+    if found and not rows:  # a model without tasks has nothing to say there
+        sections = {anchor: part for anchor, part in sections.items() if anchor not in OF_TASKS}
+    links = "".join(f'<a href="#{anchor}">{html.text(title)}</a>' for anchor, (title, _) in sections.items())
+    body = [f"<header>\n<h1>{html.text(name)}</h1>"]
+    body += [
+        _headline(rows, found, str(evaluation.get("split", "test"))),
+        _of_another(run, evaluation.get("checkpoint")),
+        _facts(facts, metrics),
+        f"<nav>{links}</nav>\n</header>",
+    ]
+    body += [html.section(anchor, title, *parts) for anchor, (title, parts) in sections.items()]
+    report = run / REPORT
+    write_text(report, html.page(f"{name}: foundrank report", body))
+    publish(report)
+    return report
+
+
+def _of_another(run: Path, measured: str | None) -> str:
+    """Says so, if the evaluation is not of the checkpoint that is the run's best now."""
+    if measured is None or not complete(run) or identity(best(run)) == measured:
+        return ""
+    return html.paragraph("Measured on another checkpoint than the run's best now: `foundrank evaluate` measures that.")
+
+
+def _headline(rows: Sequence[Row], found: Sequence[Row], split: str) -> str:
+    cards = []
+    for row in found:
+        if row["slice"] == "all":
+            title = f'<span class="faint">next item in {html.text(row["domain"])} · HR@10</span><b>{html.number(row["hr@10"])}</b>'
+            items = [
+                ("NDCG@10", row["ndcg@10"]),
+                ("MRR@10", row["mrr@10"]),
+                ("HR@10 of popularity", row["popularity_hr@10"]),
+            ]
+            body = "".join(f"<dt>{name}</dt><dd>{html.number(value)}</dd>" for name, value in items)
+            cards.append(f'<div class="card">{title}<dl>{body}</dl></div>')
+    for task, slices in summary(rows).items():
+        if "all" not in slices:
+            continue
+        mean = slices["all"]
+        lines = [("oracle", mean["oracle_auc"]), ("popularity", mean["popularity_auc"])]
+        lines += [("cold items", slices["cold_items"]["auc"])] if "cold_items" in slices else []
+        items = [(name, html.number(value)) for name, value in lines if value is not None]
+        oracle, popularity = mean["oracle_auc"], mean["popularity_auc"]
+        if oracle is not None and popularity is not None and oracle > popularity:
+            share = (mean["auc"] - popularity) / (oracle - popularity)
+            items.append(("share of the way from popularity to oracle", f"{100 * share:.0f} %"))
+        over = "one domain" if mean["domains"] == 1 else f"mean of {mean['domains']} domains"
+        title = f'<span class="faint">{html.text(task)} · AUC, {over}</span><b>{html.number(mean["auc"])}</b>'
+        body = "".join(f"<dt>{html.text(k)}</dt><dd>{html.text(v)}</dd>" for k, v in items)
+        cards.append(f'<div class="card">{title}<dl>{body}</dl></div>')
+    if not cards:
+        return html.absent("Not evaluated yet: `foundrank evaluate` adds the metrics.")
+    return html.paragraph(f"Measured on the {split} split.", "faint") + f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> str:
+    items = []
+    if facts.get("rows") is not None:
+        items.append(("rows trained on", html.count(facts["rows"])))
+    if metrics:
+        items.append(("steps", html.count(metrics[-1]["step"])))
+    if facts.get("parameters") is not None:
+        items.append(("parameters", html.count(facts["parameters"])))
+    if facts.get("world_size") is not None:
+        items.append(("ranks", html.count(facts["world_size"])))
+    if facts.get("seconds") is not None:
+        items.append(("training time", html.duration(facts["seconds"])))
+    return html.listing(items, "facts") if items else ""
+
+
+def _next_item(rows: Sequence[Row]) -> list[str]:
+    groups: dict[str, list[list[str]]] = {}
+    for row in rows:
+        cells = [row["slice"].replace("_", " "), html.count(row["rows"]), *(html.number(row[k]) for k in RANKED)]
+        groups.setdefault(row["domain"], []).append(cells)
+    header = ("domain", "slice", "rows", *RANKED.values())
+    words = f"Where each row's item ranks among all {html.count(rows[0]['items'])} items, past ones left out; nothing is sampled."
+    return [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
+
+
+def _bounds(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return [html.absent("Not evaluated yet.")]
+    words = "The number is the model's AUC."
+    if any(row.get("popularity_auc") is not None for row in rows):
+        words += " Popularity ranks by the item's own positive rate in training."
+    if any(row.get("oracle_auc") is not None for row in rows):
+        words += " The oracle ranks by the true probability, known in a simulation: no model can be expected above it."
+    return [html.figure(plots.auc_against_bounds(rows), words)]
+
+
+def _warm_and_cold(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return [html.absent("Not evaluated yet.")]
+    if all(row["slice"] == "all" or row["auc"] is None for row in rows):
+        return [html.absent("No slice of the rows has an AUC.")]
+    words = (
+        "Cold items and cold users were never seen in training: their id says nothing, so text and features have to. "
+        f"Hollow: fewer than {FEW} positives, a rough estimate."
+    )
+    by_count = "Grey: each domain. Items that training hardly saw lean on their text and features."
+    return [html.figure(plots.warm_and_cold(rows), words), html.figure(plots.auc_by_count(rows), by_count)]
+
+
+def _numbers(rows: Sequence[Row], cold: set[str]) -> list[str]:
+    if not rows:
+        return [html.absent("Not evaluated yet.")]
+    parts = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        groups: dict[str, list[list[str]]] = {}
+        for row in rows:
+            if row["task"] == task:
+                cells = [html.count(row.get(k)) if k in COUNTS else html.number(row.get(k)) for k in COLUMNS]
+                groups.setdefault(row["domain"], []).append([row["slice"].replace("_", " "), *cells])
+        tags = ["cold" if domain in cold else "" for domain in groups]
+        parts.append(f"<h3>{html.text(task)}</h3>")
+        label = f"Metrics of task {task}"
+        parts.append(html.grouped_table(label, ("domain", "slice", *HEADERS), list(groups.items()), tags))
+    words = (
+        "GAUC: AUC within each user, weighted by rows. NE: log loss over that of the base rate, below 1 is better than it. "
+        "Calibration: mean prediction over positive rate, 1 is right. A dash: not defined or not known."
+    )
+    return [*parts, html.paragraph(words, "faint")]
+
+
+def _gates(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    if not gates:
+        return [html.absent("No gate weights: not evaluated yet, or the model has no gate.")]
+    owners = list(dict.fromkeys(owner for per_owner in gates.values() for owner in per_owner))
+    aspects = dict.fromkeys(a for per_owner in gates.values() for weights in per_owner.values() for a in weights)
+    key = "".join(f'<span><i class="key {_aspect_class(a)}"></i>{html.text(a)}</span>' for a in aspects)
+    head = "".join(f'<th scope="col" class="word">{html.text(name)}</th>' for name in ("domain", *owners))
+    lines = []
+    for domain, per_owner in gates.items():
+        cells = "".join(_gate_cell(per_owner.get(owner)) for owner in owners)
+        lines.append(f'<tr class="line"><th scope="row">{html.text(domain)}</th>{cells}</tr>')
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    words = "Mean weight the gate gives to each aspect, per entity; they sum to 1."
+    return [html.paragraph(words), f'<p class="faint keys">{key}</p>', html.scroll(table, "Gate weights per domain")]
+
+
+def _gate_cell(weights: Mapping[str, float] | None) -> str:
+    if not weights:
+        return '<td class="gate"><span>–</span></td>'
+    bars = "".join(f'<i class="{_aspect_class(a)}" style="flex:{max(w, 0.0):.4f} 1 0"></i>' for a, w in weights.items())
+    words = " · ".join(f"{a} {w:.2f}" for a, w in weights.items())
+    return f'<td class="gate"><div class="bar" aria-hidden="true">{bars}</div><span>{html.text(words)}</span></td>'
+
+
+def _aspect_class(aspect: str) -> str:
+    return f"a-{aspect}" if aspect in ("id", "text", "sparse") else "a-other"
+
+
+def _training(metrics: Sequence[Row], unreadable: int) -> list[str]:
+    if not metrics:
+        return [html.absent("No training step logged yet.")]
+    parts = [html.figure(plots.total_loss(metrics), "Logged values, and their moving mean.")]
+    if any(row.get("losses") for row in metrics):
+        words = "Each panel has its own scale; the first steps may lie above it."
+        parts.append(html.figure(plots.domain_losses(metrics), words))
+    if unreadable:
+        words = f"Lines of {METRICS} that could not be read and are left out: {unreadable}."
+        parts.append(html.paragraph(words, "faint"))
+    return parts
+
+
+def _validation(rows: Sequence[Row], found: Sequence[Row]) -> list[str]:
+    parts = []
+    if any(row.get("auc") is not None and row.get("slice", "all") == "all" for row in rows):
+        parts.append(
+            html.figure(plots.validation_curves(rows), "AUC on the validation split. Dashed: the mean over domains.")
+        )
+    if found:
+        curves = plots.validation_curves([{**row, "task": "next item"} for row in found], "ndcg@10", "NDCG@10")
+        parts.append(html.figure(curves, "NDCG@10 of the next item on the validation split."))
+    return parts or [html.absent("Not evaluated on a validation split.")]
+
+
+def _speed(metrics: Sequence[Row]) -> list[str]:
+    if not metrics:
+        return [html.absent("No training step logged yet.")]
+    words = "Time spent waiting for data is time the model stood still."
+    return [html.figure(plots.speed(metrics), words)]
+
+
+def _tables(tables: Mapping[str, Mapping[str, int]], plan: str | None) -> list[str]:
+    if not tables:
+        return [html.absent("Not recorded.")]
+    lines = sorted(((name, t["rows"], t["dim"]) for name, t in tables.items()), key=lambda t: -t[1] * t[2])
+    rows = [[name, html.count(n), html.count(dim), html.count(n * dim)] for name, n, dim in lines]
+    if len(rows) > 1:
+        rows.append(["all", html.count(sum(t[1] for t in lines)), "", html.count(sum(t[1] * t[2] for t in lines))])
+    parts = [html.table("Embedding tables", ("table", "rows", "width", "weights"), rows)]
+    return [*parts, html.fold("Sharding plan", plan)] if plan else parts
+
+
+def _cold_domains(experiment: Mapping[str, Any]) -> set[str]:
+    domains = experiment.get("domains") or {}
+    return {name for name, domain in domains.items() if domain.get("cold")}
+
+
+def _read_experiment(path: Path) -> tuple[str, Mapping[str, Any]]:
+    if not path.is_file():
+        return "", {}
+    try:
+        raw = path.read_bytes().decode()
+        parsed = yaml.safe_load(raw)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(path, f"not valid YAML: {' '.join(str(error).split())}", "Correct it, or remove it.") from error
+    return raw, parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,83 @@
+"""Tables in a terminal: their look, and metrics in them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..evaluate.slices import summary
+
+# Of these, the mean over domains says something: the mean of two calibrations, one high, one low, does not.
+AVERAGED = ("gauc", "ndcg@10")
+_LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+
+
+def empty_table(title: str | Text, words: Sequence[str], numbers: Sequence[str] = ()) -> Table:
+    """A table without rows: columns of words, the first of which is never broken, then columns of numbers."""
+    table = Table(*words, title=title, **_LOOK)
+    table.columns[0].no_wrap = True
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def print_evaluation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Prints one table per task: a line per domain on all its rows, and a line of means over domains.
+
+    Fits in 100 columns and needs no colour. A dash stands for what is not defined or not known.
+
+    Args:
+        rows: as `metrics.slice_rows` gives them.
+        console: where to print.
+    """
+    means = summary(rows)
+    for task in dict.fromkeys(row["task"] for row in rows):
+        every = [row for row in rows if row["task"] == task and row["slice"] == "all"]
+        cold = {r["domain"]: r["auc"] for r in rows if r["task"] == task and r["slice"] == "cold_items"}
+        table = Table(title=Text(task, style="bold"), **_LOOK)
+        table.add_column("domain", overflow="fold", min_width=15)
+        for name in ("rows", "AUC", "oracle", "popular", "cold AUC", "GAUC", "NDCG@10", "calib."):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in every:
+            values = [row["auc"], row.get("oracle_auc"), row.get("popularity_auc"), cold.get(row["domain"])]
+            values += [row["gauc"], row["ndcg@10"]]
+            table.add_row(
+                Text(row["domain"]), f"{row['rows']:,}", *map(_number, values), _number(row["calibration"], 3)
+            )
+        if len(every) > 1:
+            mean, mean_cold = (means.get(task, {}).get(part, {}) for part in ("all", "cold_items"))
+            values = [*(mean.get(key) for key in ("auc", "oracle_auc", "popularity_auc")), mean_cold.get("auc")]
+            values += [_mean([row[key] for row in every]) for key in AVERAGED]
+            table.add_section()
+            table.add_row("mean", f"{sum(row['rows'] for row in every):,}", *map(_number, values), "", style="bold")
+        console.print(table)
+
+
+def print_next_item(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Prints where the next item was found among all items: a line per domain and slice, popularity beside the model.
+
+    Args:
+        rows: as `retrieval.next_item_rows` gives them.
+        console: where to print.
+    """
+    numbers = ("rows", "HR@5", "HR@10", "HR@20", "NDCG@10", "MRR@10", "popular HR@10")
+    table = empty_table(Text(f"next item, of {rows[0]['items']:,}", style="bold"), ("domain", "items"), numbers)
+    for row in rows:
+        values = [row[name] for name in ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "popularity_hr@10")]
+        table.add_row(
+            Text(row["domain"]), row["slice"].removesuffix("_items"), f"{row['rows']:,}", *map(_number, values)
+        )
+    console.print(table)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Over the domains that have it: a list metric exists only where there are lists."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,306 @@
+"""Checkpoints: torch.distributed.checkpoint, written beside the training, complete only with their COMMITTED marker."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.planner import WriteItem
+from torchrec.distributed import DistributedModelParallel
+
+from ...data.errors import UserError
+from ...data.storage.mirror import origin, publish, shown
+from ...model.foundation.foundation import Dense
+from ...model.foundation.transfer import parameter_axes, transferred
+from ..ranks.runtime import Runtime
+from .checkpoint_folder import (
+    STATE,
+    checksum,
+    complete,
+    damaged,
+    delete_old,
+    folder_of,
+    remember_best,
+    remove_local,
+    remove_published,
+    set_aside,
+)
+from .checkpoint_reader import read_plain, read_tensors, saved_tensors
+from .finite import not_finite
+from .old_runs import FORMAT
+from .run_documents import State
+from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, sync, write_json
+
+_DENSE = "dense_optimizer.pt"
+_GOES_ON = "run again, the training goes on from the newest checkpoint."
+
+
+class DenseOptimizer(Protocol):
+    """What is kept and restored of the dense part's optimizer; the tables' one is fused into the model."""
+
+    def dense_state(self) -> dict[str, Any]:
+        """Its state, tensors and plain values."""
+        ...
+
+    def load_dense_state(self, state: dict[str, Any]) -> None:
+        """Restores what `dense_state` gave."""
+        ...
+
+
+class Checkpoints:
+    """Writes the checkpoints of a training, one at a time, while the training goes on."""
+
+    def __init__(self, run: Path, keep: int, runtime: Runtime):
+        """A collective: every rank makes one.
+
+        Args:
+            run: the run folder.
+            keep: newest checkpoints kept, the best one besides.
+            runtime: the process group.
+        """
+        self._run, self._keep, self._runtime = run, keep, runtime.apart()
+        for left in (run / CHECKPOINTS).glob(".step_*.tmp"):  # never a link: `check_new_or_same` has seen to it
+            shutil.rmtree(left, ignore_errors=True)
+        runtime.barrier()
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer, state: dict[str, Any]) -> None:
+        """Copies what is to be saved to the host's memory, and has it written and committed in a thread.
+
+        Args:
+            sharded: the model; its tables and its fused optimizer's state are written by the ranks that hold them.
+            optimizer: its dense state is written by rank 0.
+            state: JSON values; ``step`` names the checkpoint. A ``validation`` above all earlier ones makes it the best.
+
+        Raises:
+            UserError: the checkpoint before could not be written.
+        """
+        self.wait()
+        tensors = _tensors(sharded, sharded.fused_optimizer.state_dict())
+        snapshot = _Snapshot(tensors, self._runtime.is_main)
+        dense = _copied(optimizer.dense_state()) if self._runtime.is_main else {}
+        self._writing = self._thread.submit(self._write, tensors, snapshot, dense, state)
+
+    def check(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer) -> None:
+        """Looks at what the last update has left, before it is validated or saved: a loss is from before it. A collective.
+
+        Raises:
+            UserError: a weight, or what the optimizer keeps of one, is NaN or infinite.
+        """
+        tensors = _tensors(sharded, sharded.fused_optimizer.state_dict()) | {"optimizer": optimizer.dense_state()}
+        if (name := not_finite(tensors)) is not None:
+            self.wait()  # for the one before, which is good
+            raise UserError(
+                self._run,
+                f"an update has left values that are NaN or infinite ({name}); they are not saved",
+                f"Lower training.learning_rate or training.sparse_learning_rate; {_GOES_ON}",
+            )
+
+    def wait(self) -> None:
+        """Waits until what is being written is committed.
+
+        Raises:
+            UserError: it could not be written; earlier checkpoints are as they were.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(
+        self, tensors: dict[str, Any], snapshot: "_Snapshot", dense: dict[str, Any], state: dict[str, Any]
+    ) -> None:
+        runtime = self._runtime
+        folder = folder_of(self._run, state["step"])
+        temporary = folder.with_name(f".{folder.name}.tmp")
+
+        def commit(sums: dict[str, str]) -> None:
+            torch.save(dense, temporary / _DENSE)
+            write_json(temporary / STATE, state | {"format": FORMAT})
+            sums |= {name: checksum(temporary / name) for name in (_DENSE, STATE)}
+            for file in temporary.iterdir():
+                sync(file)
+            for name in (_DENSE, STATE):
+                publish(temporary / name, folder / name)
+            remove_local(folder)
+            os.replace(temporary, folder)
+            sync(folder.parent)
+            write_json(folder / COMMITTED, {"sha256": sums})
+            remember_best(self._run, state)
+            publish_run(self._run)
+            delete_old(self._run, self._keep)
+
+        def begin() -> None:
+            shutil.rmtree(temporary, ignore_errors=True)
+            remove_published(folder)
+
+        try:
+            runtime.on_main(begin)
+            state_dict_saver.save(tensors, checkpoint_id=temporary, planner=snapshot, process_group=runtime.group)
+            mine = [*temporary.glob(f"__{runtime.rank}_*"), *([temporary / ".metadata"] if runtime.is_main else [])]
+            parts = runtime.gather(_published(mine, folder))
+            runtime.on_main(lambda: commit(_together(parts)))
+            if origin(folder) is not None:  # other machines have written into folders of their own
+                shutil.rmtree(temporary, ignore_errors=True)
+        except (UserError, CheckpointException, OSError, RuntimeError) as error:
+            if runtime.is_main:
+                shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, UserError):
+                raise UserError(error.where, error.what, f"{error.remedy} Then {_GOES_ON}") from error
+            raise UserError(
+                folder,
+                f"cannot be written ({_reason(error)})",
+                f"Free some space or mend the disk; {_GOES_ON}",
+            ) from error
+
+
+def _published(files: list[Path], folder: Path) -> dict[str, str] | UserError:
+    """The checksums of a rank's files, when all are where the checkpoint will be; or why one is not."""
+    try:
+        for path in files:
+            publish(path, folder / path.name)
+    except UserError as error:
+        return error
+    return {path.name: checksum(path) for path in files}
+
+
+def _together(parts: list[dict[str, str] | UserError]) -> dict[str, str]:
+    """The checksums of all ranks' files; raises what kept a rank from writing one."""
+    sums: dict[str, str] = {}
+    for part in parts:
+        if isinstance(part, UserError):
+            raise part
+        sums |= part
+    return sums
+
+
+class _Snapshot(DefaultSavePlanner):
+    """Saves tensors as they were when it was made, however they change before they are written."""
+
+    def __init__(self, tensors: dict[str, Any], is_main: bool):
+        super().__init__()
+        self.set_up_planner(tensors, is_coordinator=is_main)
+        resolve = super().resolve_data
+        self._held = {item.index: _copied(resolve(item)) for item in self.create_local_plan().items}
+
+    def resolve_data(self, write_item: WriteItem) -> Any:
+        return self._held[write_item.index]
+
+
+def _copied(value: Any) -> Any:
+    """Tensors on the host, in memory of their own, in whatever dicts and lists they are."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in the words of the rank where it did."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
+def load_newest(
+    run: Path, sharded: DistributedModelParallel, optimizer: DenseOptimizer, runtime: Runtime
+) -> dict[str, Any] | None:
+    """Restores the newest checkpoint that is as it was written; its ``state``, or None where there is no checkpoint.
+
+    A damaged one is told of and set aside: it is no longer a complete one.
+
+    Raises:
+        UserError: there are checkpoints, and all are damaged.
+    """
+    steps = runtime.on_main(lambda: sorted(complete(run), reverse=True))
+    for step in steps:
+        folder = folder_of(run, step)
+        bad = damaged(folder, runtime)
+        if bad is None:
+            return load(folder, sharded, optimizer)
+        if runtime.is_main:
+            print(f"{shown(bad)} is damaged; going back to the checkpoint before", file=sys.stderr)
+            set_aside(folder)
+    if steps:
+        raise UserError(
+            run, "all its checkpoints are damaged", "Restore one, or train into another folder with --run-dir."
+        )
+    return None
+
+
+def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimizer | None = None) -> dict[str, Any]:
+    """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
+    sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
+    tensors = _tensors(sharded, sparse)
+    moments = _take_moments_of_another_plan(tensors, folder)
+    read_tensors(folder, tensors)
+    state = read_json(folder / STATE, State)
+    if "format" not in state and (order := order_of_lookups(folder.parents[1])) is not None:
+        _put_in_order(tensors["model"], sharded, order)
+    sharded.load_state_dict(tensors["model"])
+    if optimizer is not None:
+        for moment in moments:
+            moment.put_back()
+        sharded.fused_optimizer.load_state_dict(sparse)
+        optimizer.load_dense_state(read_plain(folder / _DENSE))
+    return state
+
+
+@dataclass
+class _Moment:
+    """A row-wise moment whose saved size is not the one this plan needs.
+
+    Each column shard of a table has a moment per row of its own, and a state dict lays these end to end: ``[shards x
+    rows]``. Another number of column shards gets their mean, which is the moment over all columns.
+    """
+
+    states: dict[str, Any]
+    name: str
+    rows: int
+    planned: Any
+
+    def put_back(self) -> None:
+        mean = self.states[self.name].view(-1, self.rows).mean(0)
+        for part in self.planned.local_shards():
+            start = part.metadata.shard_offsets[0]
+            at = torch.arange(start, start + part.metadata.shard_sizes[0]) % self.rows
+            part.tensor.copy_(mean[at])
+        self.states[self.name] = self.planned
+
+
+def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[_Moment]:
+    """Puts tensors of the saved size in the place of those that are planned with another size."""
+    saved = saved_tensors(folder)
+    out = []
+    for parameter, states in tensors.get("sparse_optimizer", {}).items():
+        for name, planned in list(states.items()):
+            if (kept := saved.get(f"sparse_optimizer.{parameter}.{name}")) is None:
+                continue  # told when it is read
+            size = kept.size
+            if size != planned.size():
+                out.append(_Moment(states, name, tensors["model"][parameter].size(0), planned))
+                states[name] = torch.empty(size)
+    return out
+
+
+def _put_in_order(model: dict[str, Any], sharded: DistributedModelParallel, order: Sequence[str]) -> None:
+    """Weights of an older version that were trained for lookups in another order, as this one needs them."""
+    dense = next(module for module in sharded.modules() if isinstance(module, Dense))
+    new, old = parameter_axes(dense), parameter_axes(dense, order)
+    for name in new:
+        model[f"dense.{name}"].copy_(transferred(model[f"dense.{name}"], old[name], new[name], {}))
+
+
+def _tensors(sharded: DistributedModelParallel, sparse: dict[str, Any]) -> dict[str, Any]:
+    """What torch.distributed.checkpoint writes and reads; SGD has no state, and an empty dict would be a missing key."""
+    states = {parameter: states for parameter, states in sparse["state"].items() if states}
+    return {"model": sharded.state_dict()} | ({"sparse_optimizer": states} if states else {})

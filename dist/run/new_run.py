@@ -1,0 +1,207 @@
+"""The run that a training makes, or goes on in: whether it may, and what it notes of what it began with."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ...data.config.experiment import Experiment
+from ...data.config.load import dump_experiment, load_experiment
+from ...data.config.locations import locations
+from ...data.errors import UserError
+from ...data.events.event_files import EventFiles
+from ...data.storage.file_identity import changed_content, identities, same_content
+from ...data.storage.globs import would_name
+from ...data.storage.local_writes import refuse_links
+from ...data.storage.mirror import mirrored, origin
+from ...data.storage.new_folder import check_can_be_made, is_free, new_folder
+from ...data.storage.storage import check_writable, join
+from ...data.vocabulary.statistics import Statistics
+from .checkpoint_folder import best, complete, identity
+from .joined import joined
+from .moved_runs import settled
+from .old_runs import FORMAT
+from .run_documents import Events, RunInfo
+from .run_folder import (
+    BEFORE_ONE,
+    EVENTS,
+    EXPERIMENT,
+    RUN_INFO,
+    VOCABULARY,
+    fetch_run,
+    order_of_lookups,
+    publish_run,
+    read_json,
+    write_json,
+)
+
+
+def create_run(
+    run: Path,
+    experiment: Experiment,
+    statistics: Statistics,
+    train: Mapping[str, EventFiles],
+    base: Path | None = None,
+) -> None:
+    """Makes the folder of a new run, whole or not at all.
+
+    Args:
+        run: its folder.
+        experiment: the experiment.
+        statistics: of its training events.
+        train: domain -> its training files.
+        base: folder of the checkpoint that it begins with; None where it begins with none.
+    """
+    begun: dict[str, Any] = {"format": FORMAT, "joined": joined(experiment)}
+    begun |= {"base": identity(base)} if base is not None else {}
+    begun |= {"folder": str(run.resolve())} if origin(run) is None else {}
+    try:
+        with new_folder(run, last=EXPERIMENT, left=BEFORE_ONE) as folder:
+            statistics.save(folder / VOCABULARY)
+            (folder / EVENTS).write_text(json.dumps(_described(train), indent=1), encoding="utf-8")
+            (folder / RUN_INFO).write_text(json.dumps(begun), encoding="utf-8")
+            (folder / EXPERIMENT).write_text(dump_experiment(experiment), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            run, f"cannot be made ({error.strerror})", "Choose a run folder on a disk you can write to."
+        ) from error
+    publish_run(run)
+
+
+def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
+    """Makes sure that the training events are those a run began with: its place in an epoch is a place among them.
+
+    Raises:
+        UserError: a file is new, gone, or another; the first that differs is named.
+    """
+    then = read_json(run / EVENTS, Events, {})
+    now = _described(train, then)
+    for name, files in now.items():
+        noted = then.get(name, [])
+        if all("checksum" in file for file in noted) and same_content(noted, files):  # wherever they are by now
+            continue
+        old, new = ({file["file"]: file for file in of_run} for of_run in (noted, files))
+        for file in sorted(old.keys() | new.keys()):
+            if file not in old or file not in new or not _same(old[file], new[file]):
+                changed = "is new" if file not in old else "is gone" if file not in new else "has changed"
+                raise UserError(
+                    file,
+                    f"{changed} since the training in '{run}' began, so it cannot go on",
+                    "Bring back the events as they were, or train into another folder with --run-dir.",
+                )
+
+
+def check_same_beside(run: Path, experiment: Experiment) -> None:
+    """Makes sure that catalogs, text vectors and the checkpoint to begin with are those a run began with; what it does not say
+    of them, as a run of an older version, is taken to be the same.
+
+    Raises:
+        UserError: one has changed.
+    """
+    info = read_json(run / RUN_INFO, RunInfo, {})
+    remedy = "Bring it back as it was, or train into another folder with --run-dir."
+    then = info.get("joined")
+    if then is not None and (file := changed_content(then, joined(experiment, then))) is not None:
+        raise UserError(file, f"has changed since the training in '{run}' began, so it cannot go on", remedy)
+    # After its first checkpoint a run needs the other one only to know what is frozen.
+    if experiment.init_from is None or "base" not in info or (complete(run) and not experiment.training.freeze):
+        return
+    base = mirrored(experiment.init_from, "read")
+    fetch_run(base)
+    if identity(best(base)) != info["base"]:
+        where = f"init_from: {experiment.init_from}"
+        what = f"has another best checkpoint than when the training in '{run}' began, so it cannot go on"
+        raise UserError(where, what, remedy)
+
+
+def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a file is the one that was noted; of runs that an older version began there is no checksum."""
+    return all(new.get(name) == value for name, value in old.items() if name != "stat")
+
+
+def _described(
+    train: Mapping[str, EventFiles], before: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
+) -> dict[str, list[dict[str, Any]]]:
+    """Domain -> its files, what they are, rows of each row group, and what is wrong with those set aside."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for name, events in train.items():
+        noted = before.get(name, [])
+        used = zip(identities(events.files, noted), events.group_rows, strict=True)
+        out[name] = [file | {"rows": list(rows)} for file, rows in used]
+        aside = zip(identities([file for file, _ in events.set_aside], noted), events.set_aside, strict=True)
+        out[name] += [file | {"set_aside": why} for file, (_, why) in aside]
+    return out
+
+
+def check_new_or_same(run: Path, experiment: Experiment) -> bool:
+    """Whether ``run`` already holds this very experiment; False if it is free to use.
+
+    Raises:
+        UserError: the folder holds something else, or another experiment: the differences are listed.
+    """
+    fetch_run(run)
+    if (uri := origin(run)) is not None:
+        check_writable(uri)
+    if run.exists() and not run.is_dir():
+        raise UserError(run, "is a file", "Give a folder for the run.")
+    check_can_be_made(run, run, "Choose another folder with --run-dir.")
+    _check_apart(run, experiment)
+    if is_free(run, BEFORE_ONE):
+        return False
+    if not (run / EXPERIMENT).is_file():
+        raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
+    refuse_links(run, files=True)
+    given = set(locations(experiment))
+    made_in = read_json(run / RUN_INFO, RunInfo, {}).get("folder")
+    old = settled(load_experiment(run / EXPERIMENT), made_in, run, given.__contains__)
+    if old != experiment:
+        changed = list(differences(old.model_dump(), experiment.model_dump()))
+        shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
+        raise UserError(
+            run,
+            f"holds a run of another experiment ({shown})",
+            "Choose another folder with --run-dir, or undo the change.",
+        )
+    return True
+
+
+def _check_apart(run: Path, experiment: Experiment) -> None:
+    """Makes sure that no vocabulary of the run is taken for the data it is trained on.
+
+    Raises:
+        UserError: a pattern of events or of a catalog would name it.
+    """
+    vocabulary = join(origin(run) or str(run.absolute()), VOCABULARY, "user.parquet")
+    patterns = [pattern for domain in experiment.domains.values() for pattern in domain.events.model_dump().values()]
+    patterns += [entity.catalog.path for entity in experiment.entities.present().values() if entity.catalog is not None]
+    for pattern in patterns:
+        if pattern is not None and would_name(pattern, vocabulary):
+            raise UserError(run, f"is in a folder that is read as data: '{pattern}'", "Choose another with --run-dir.")
+
+
+def keep_format(run: Path) -> None:
+    """Notes that a training that goes on is one of today's.
+
+    Raises:
+        UserError: it cannot go on: an older version's optimizer has an order of its own.
+    """
+    info = read_json(run / RUN_INFO, RunInfo, {})
+    if info.get("format") == FORMAT:
+        return
+    if order_of_lookups(run) is not None:
+        raise UserError(
+            run,
+            "was trained by an older version with gate: none on several ranks, and cannot go on",
+            "Begin another run with init_from, which takes its lookups by name, as evaluate and score do.",
+        )
+    write_json(run / RUN_INFO, info | {"format": FORMAT})
+
+
+def differences(old: Any, new: Any, at: str = "") -> Iterable[str]:
+    """Each value that is not the same in two nested dicts, with its dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+    elif old != new:
+        yield f"{at}: {old!r} there, {new!r} here"

@@ -1,0 +1,184 @@
+"""What the JSON documents of a run must hold to be used."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from ...data.storage.file_identity import FileIdentity
+from ...data.storage.json_documents import Shape
+
+Count = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\x00]+$")]
+Number = float | None
+
+
+class Best(Shape):
+    """``best.json``."""
+
+    step: Count
+    validation: float
+
+
+class Committed(Shape):
+    """``COMMITTED`` of a checkpoint."""
+
+    sha256: dict[FileName, Digest]
+
+
+class Place(Shape):
+    """A place in the training."""
+
+    epoch: Count
+    taken: list[tuple[Annotated[int, Field(ge=1)], Count]]
+
+
+class State(Shape):
+    """``state.json`` of a checkpoint."""
+
+    step: Count
+    position: Place = Field(default_factory=lambda: Place(epoch=0, taken=[]))
+    validation: Number = None
+
+
+class TableSize(Shape):
+    """Of an embedding table."""
+
+    rows: Count
+    dim: Count
+
+
+class RunInfo(Shape):
+    """``run.json``."""
+
+    format: Count = 1
+    joined: list[FileIdentity] | None = None
+    base: Digest | None = None
+    folder: Annotated[str, Field(pattern=r"^/[^\x00]*$")] | None = None
+    plan: str | None = None
+    tables: dict[str, TableSize] = Field(default_factory=dict)
+    rows: Count | None = None
+    parameters: Count | None = None
+    world_size: Count | None = None
+    seconds: Number = None
+
+
+class EventFile(FileIdentity):
+    """One file of the training events."""
+
+    rows: list[Count] = Field(default_factory=list)
+
+
+Events = dict[str, list[EventFile]]
+"""``events.json``: domain -> its files."""
+
+
+class MetricRow(Shape):
+    """A domain, task and slice of an evaluation."""
+
+    domain: str
+    task: str
+    slice: str
+    rows: Count
+    positives: Count
+    auc: Number
+    gauc: Number = None
+    logloss: Number = None
+    ne: Number = None
+    calibration: Number = None
+    ndcg_10: Number = Field(None, alias="ndcg@10")
+    oracle_auc: Number = None
+    popularity_auc: Number = None
+
+
+class FoundRow(Shape):
+    """A domain and slice of an evaluation of the next item."""
+
+    domain: str
+    slice: str
+    rows: Count
+    items: Count
+    hr_5: Number = Field(alias="hr@5")
+    hr_10: Number = Field(alias="hr@10")
+    hr_20: Number = Field(alias="hr@20")
+    ndcg_10: Number = Field(alias="ndcg@10")
+    mrr_10: Number = Field(alias="mrr@10")
+    popularity_hr_10: Number = Field(alias="popularity_hr@10")
+    popularity_ndcg_10: Number = Field(alias="popularity_ndcg@10")
+
+
+class Evaluation(Shape):
+    """``evaluation.json``."""
+
+    rows: list[MetricRow] = Field(default_factory=list)
+    next_item: list[FoundRow] = Field(default_factory=list)
+    gates: dict[str, dict[str, dict[str, float]]] | None = None
+    split: str = "test"
+    checkpoint: Digest | None = None
+
+
+class ValidatedRow(MetricRow):
+    """The same, after an epoch."""
+
+    step: Count = 0
+    epoch: Count
+
+
+class ValidatedFoundRow(FoundRow):
+    """The same, after an epoch."""
+
+    step: Count = 0
+    epoch: Count
+
+
+class Validation(Shape):
+    """``validation.json``."""
+
+    rows: list[ValidatedRow] = Field(default_factory=list)
+    next_item: list[ValidatedFoundRow] = Field(default_factory=list)
+
+
+class Sign(Shape):
+    """A rank's sign of life."""
+
+    doing: str
+    seconds: float
+
+
+class StudyResult(Shape):
+    """Of one training of a study."""
+
+    validation_auc: Number
+    rate: float
+
+
+class JobOf(Shape):
+    """``_job.json`` of a folder of scores or recommendations."""
+
+    input: list[FileIdentity] = Field(default_factory=list)
+    catalogs_and_texts: list[FileIdentity] = Field(default_factory=list)
+
+
+class Step(Shape):
+    """A line of ``metrics.jsonl``."""
+
+    step: Count
+    loss: Number = None
+    losses: dict[str, Number] | None = None
+    next_item: Number = None
+    alignment: Number = None
+    samples_per_s: Number = None
+    data_wait_share: Number = None
+    step_ms: dict[str, Number] | None = None
+    memory_mb: Number = None
+    lr: Number = None
+    gradient_norm: Number = None
+
+
+def is_step(line: Any) -> bool:
+    """Whether a JSON value is a line of ``metrics.jsonl``."""
+    try:
+        Step.model_validate(line)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""The run folder: everything one job writes, and reading it back."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ...data.config.experiment import Experiment
+from ...data.config.load import load_experiment
+from ...data.errors import UserError
+from ...data.storage.json_documents import read_document
+from ...data.storage.local_writes import refuse_links, replace_file
+from ...data.storage.mirror import fetch, files_in, origin, publish_changed
+from ...data.storage.storage import check_writable, names
+from ...data.vocabulary.statistics import STATISTICS, Statistics
+from .moved_runs import is_there, settled
+from .old_runs import FORMAT, check_meaning, lookup_order
+from .run_documents import RunInfo, is_step
+
+EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
+VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
+CHECKPOINTS, COMMITTED, BEST = "checkpoints", "COMMITTED", "best.json"
+BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO}  # what a folder may hold, if a job died while it made a run of it
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never a part. One process at a time."""
+    # One name, so that the next write takes what a killed one left.
+    replace_file(path, text.encode(), path.with_name(f".{path.name}.tmp"))
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would survive the machine's power going out."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of a JSON value."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def read_json(path: Path, shape: Any = dict[str, Any], default: Any = None) -> Any:
+    """The JSON value of a run's file, of a shape as in `run_documents`; ``default`` where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_document(path, shape, "Restore it, or remove it and run the command that wrote it again.", default)
+
+
+def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The logged steps in order, and how many lines could not be read.
+
+    A job that was killed may leave half a line, and one that resumed logs the steps after its checkpoint again: the
+    last word on a step counts.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    unreadable = 0
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if row is not None and is_step(row):
+            steps[row["step"]] = row
+        else:
+            unreadable += 1
+    return [steps[step] for step in sorted(steps)], unreadable
+
+
+def fetch_run(run: Path) -> None:
+    """Makes a mirror of a run what the run is, but for the checkpoints' own files, which are fetched when one is used.
+
+    Raises:
+        UserError: what it stands for holds something else than a run.
+        StorageError: the object store cannot be reached or refuses.
+    """
+    uri = origin(run)
+    if uri is None:
+        return
+    there = names(uri)
+    if EXPERIMENT not in there:
+        shutil.rmtree(run, ignore_errors=True)
+        if there - BEFORE_ONE:  # a job that died while it made the run leaves these
+            raise UserError(uri, "is not empty and holds no run", "Give a run's folder, or a new one.")
+        return
+    fetch(run, lambda name: "/" not in name or name.startswith(f"{VOCABULARY}/") or name.endswith(f"/{COMMITTED}"))
+    for folder in (run / CHECKPOINTS).glob("step_*"):
+        if not (folder / COMMITTED).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_run(run: Path) -> None:
+    """Writes what a training has changed in a mirror to where the run is; its experiment, and what tells of a checkpoint, last.
+
+    Not the evaluation, which another job may have written there, nor the checkpoints' own files, which `Checkpoints` writes.
+    """
+
+    def order(name: str) -> tuple[bool, bool]:
+        return name in (EXPERIMENT, BEST), name.endswith(f"/{COMMITTED}")
+
+    ours = [n for n in files_in(run) if n != EVALUATION and (not n.startswith(f"{CHECKPOINTS}/") or order(n)[1])]
+    publish_changed(run, sorted(ours, key=order))
+
+
+def check_open_to_write(run: Path) -> None:
+    """Finds out before the work whether a run's folder takes what is measured.
+
+    Raises:
+        UserError: it is another user's, or on a disk that cannot be written.
+    """
+    if (uri := origin(run)) is not None:
+        check_writable(uri)
+    elif not os.access(run, os.W_OK | os.X_OK):
+        raise UserError(
+            run,
+            "may be read and not written, and results go into it",
+            "Copy the run into a folder of yours, and give that.",
+        )
+
+
+def open_experiment(run: Path) -> Experiment:
+    """The experiment of an existing run, without its vocabularies.
+
+    Raises:
+        UserError: there is no complete run in the folder, or one whose weights do not mean today what they did.
+    """
+    fetch_run(run)
+    refuse_links(run)
+    for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
+        if not (run / needed).is_file():
+            raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
+    experiment = settled(load_experiment(run / EXPERIMENT), made_as(run)[0].get("folder"), run, is_there)
+    check_meaning(run, *made_as(run), experiment)
+    return experiment
+
+
+def made_as(run: Path) -> tuple[dict[str, Any], list[Path]]:
+    """What ``run.json`` says, and the complete checkpoints."""
+    return read_json(run / RUN_INFO, RunInfo, {}), sorted(
+        marker.parent for marker in (run / CHECKPOINTS).glob(f"*/{COMMITTED}")
+    )
+
+
+def order_of_lookups(run: Path) -> list[str] | None:
+    """`old_runs.lookup_order` of a run.
+
+    Raises:
+        UserError: as that says.
+    """
+    info, checkpoints = made_as(run)
+    if info.get("format") == FORMAT:
+        return None
+    experiment = load_experiment(run / EXPERIMENT)
+    layout = Statistics.load(run / VOCABULARY).layout(experiment)
+    return lookup_order(run, info, checkpoints, experiment, layout)
+
+
+def open_run(run: Path) -> tuple[Experiment, Statistics]:
+    """The experiment and the statistics of an existing run.
+
+    Raises:
+        UserError: as of `open_experiment`.
+    """
+    experiment = open_experiment(run)
+    order_of_lookups(run)
+    statistics = Statistics.load(run / VOCABULARY)
+    statistics.check_fits(experiment, run / VOCABULARY)
+    return experiment, statistics
+
+
+def id_types_of(run: Path) -> dict[str, str]:
+    """Embedding table -> ``string`` or ``integer``, what its ids are in a run; empty where there is no run yet."""
+    return read_json(run / VOCABULARY / STATISTICS, dict[str, Any], {}).get("id_types", {})

@@ -1,0 +1,229 @@
+"""The K items that suit each user best, of all there are: Parquet in, Parquet out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from ...data.arrow.column_types import SCALAR_ID, is_string
+from ...data.arrow.ids import id_keys
+from ...data.arrow.values import ragged_keys
+from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.rows import Rows
+from ...data.catalogs.catalog import read_catalog
+from ...data.catalogs.catalog_files import catalog_key_type, known_id_types
+from ...data.config.experiment import Experiment
+from ...data.config.settings import BadDataConfig
+from ...data.errors import UserError
+from ...data.events.event_files import check_columns, iterate_group, list_events, open_parquet
+from ...data.schema.column_needs import ColumnNeed, history_needs, needed_columns
+from ...data.schema.layout import id_key, padded_rows
+from ...data.storage.file_systems import Location
+from ...data.storage.globs import parquet_below
+from ...data.vocabulary.vocabulary import KeyIndex
+from ..ranks.runtime import Runtime
+from ..retrieval.retrieval import Retriever
+from ..retrieval.search import Approximate, Exact, Search, faiss_module, recall
+from ..run.checkpoint_folder import best, identity
+from ..run.finite import usable
+from ..run.run_folder import id_types_of, open_experiment
+from .kept_columns import check_names_apart, common_types
+from .score import model_of
+from .work_list import Part, planned_parts, succeed, unfinished, write_part
+
+_ROWS = 1024  # users at a time
+_COMPARED = 256  # users whose approximate search is compared with an exact one
+_WHOLE = 1 << 30  # longer than any history
+
+
+@dataclass(frozen=True)
+class RecommendJob:
+    """What is to be recommended to whom.
+
+    Attributes:
+        run: the run folder whose best checkpoint recommends; it has learned ``model.next_item``.
+        source: a Parquet file, a folder of them, or a glob, with the user's id and history, and what the experiment names beside
+            it; or a URI of such.
+        out: folder of the recommendations, or its URI.
+        k: items per user.
+        repeat: whether past items are recommended too; they are where the run's ``model.next_item.repeat`` says so.
+        approximate: searches through FAISS, which may miss some of the best.
+    """
+
+    run: Path
+    source: str
+    out: Location
+    k: int = 100
+    repeat: bool = False
+    approximate: bool = False
+    policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
+
+
+def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
+    """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
+
+    Raises:
+        UserError: no run, one without a next-item objective, no input, input that lacks a column, an output folder that
+            cannot be made or holds something else, or FAISS is asked for and not there.
+    """
+    if job.approximate:
+        faiss_module()
+    experiment = open_experiment(job.run)
+    checkpoint = best(job.run)
+    if experiment.model.next_item is None:
+        raise UserError(
+            job.run,
+            "has not learned to find the next item",
+            "Train with model.next_item; `foundrank score` scores pairs that you name.",
+        )
+    files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
+    types = known_id_types(experiment, id_types_of(job.run))
+    files = check_columns(files, _needs(experiment), job.policy, types)
+    if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
+        raise UserError(
+            f"{job.run}: entities.item",
+            "has ids that are strings and no catalog, so their names are not known any more",
+            "Train with a catalog that has one row per item.",
+        )
+    passed_on = {experiment.entities.user.id: "entities.user.id"}
+    check_names_apart(passed_on, ("items", "scores"))
+    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
+    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims)
+
+
+def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
+    """Writes the best items of every user, those first that score highest.
+
+    Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
+    ``k``. An item of which nothing is known, neither id nor text nor a named feature, is never recommended; a catalog's new items are.
+
+    Returns:
+        Rows in the input; of an approximate search, which share of the best items it found for this rank's first users; and
+        how many of the users now looked at, and how many items, came out as no number: these get nothing and are not recommended.
+
+    Raises:
+        UserError: as `plan_recommendations`, or a damaged checkpoint.
+    """
+    parts = runtime.on_main(lambda: plan_recommendations(job, True))
+    todo = runtime.on_main(lambda: unfinished(parts, job.out))
+    encoder, model, replicated = model_of(job.run, runtime)
+    work = _Recommender(model, encoder, runtime, job)
+    for turn in range(0, len(todo), runtime.world_size):
+        together = todo[turn : turn + runtime.world_size]
+        rows = 0
+        if runtime.rank < len(together):
+            part = together[runtime.rank]
+            rows = part.rows
+            write_part(part, work.part(part), 0)
+        if not replicated:  # a lookup needs all ranks: those with fewer rows keep the others company
+            work.idle(max(part.rows for part in together), rows)
+    runtime.barrier()
+    runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
+    return (
+        sum(part.rows for part in parts),
+        work.recall,
+        int(runtime.sum(torch.tensor(work.overflowed))),
+        work.items_overflowed,
+    )
+
+
+class _Recommender:
+    def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, job: RecommendJob):
+        self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
+        self._retriever = Retriever(model, encoder, runtime)
+        self.items_overflowed = self._retriever.overflowed
+        objective = encoder.experiment.model.next_item
+        self._repeat = job.repeat or (objective is not None and objective.repeat)
+        self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
+        self._needs = _needs(encoder.experiment)
+        self._ids, self._search, self._exact = self._named()
+        self.recall: float | None = None
+        self.overflowed = 0
+
+    def part(self, part: Part) -> pa.Table:
+        """The recommendations of one part, a thousand users at a time."""
+        names = [need.name for need in self._needs]
+        done = [self._table(t) for t in iterate_group(part.file, part.group, names, _ROWS)]
+        if not done:
+            return self._table(open_parquet(part.file).schema_arrow.empty_table().select(names))
+        return pa.concat_tables(done)
+
+    def idle(self, most: int, rows: int) -> None:
+        """Looks nothing up, as often as the rank with ``most`` rows still looks up when this one is done with its own."""
+        for _ in range(-(-most // _ROWS) - -(-rows // _ROWS)):
+            self._users(None)
+
+    def _users(self, table: pa.Table | None) -> Tensor:
+        rows = self._encoder.no_rows() if table is None else self._encode(table)
+        batch = self._encoder.assemble([rows], self._padded)
+        with torch.no_grad():
+            _, outputs = self._model(batch.to(self._runtime.device))
+        return outputs["user"].float()
+
+    def _encode(self, table: pa.Table) -> Rows:
+        experiment, domain = self._encoder.experiment, self._encoder.layout.domains[0]  # in any, the user is the same
+        needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
+        for lacking in needs - set(table.column_names):
+            table = table.append_column(lacking, pa.nulls(table.num_rows))
+        return self._encoder.encode(domain, table, "the users", with_labels=False)
+
+    def _named(self) -> tuple[pa.Array, Search, Exact | None]:
+        """All items' ids, the search among those that are known and have one, and what to compare it with."""
+        retriever = self._retriever
+        ids, nameless = _item_ids(self._encoder, retriever.items.keys)
+        hidden = retriever.unknown | nameless.to(retriever.unknown.device)
+        exact = Exact(retriever.vectors, hidden)
+        return (ids, Approximate(retriever.vectors, hidden), exact) if self._job.approximate else (ids, exact, None)
+
+    def _table(self, table: pa.Table) -> pa.Table:
+        user, history = (need.name for need in self._needs[:2])
+        gone = torch.zeros(2, 0, dtype=torch.int64)
+        if not self._repeat:
+            keys, offsets = ragged_keys(table[history], _WHOLE)
+            place = self._retriever.place_of_keys(keys)
+            row = np.repeat(np.arange(table.num_rows), np.diff(offsets))
+            gone = torch.from_numpy(np.stack([row, place])[:, place >= 0].astype(np.int64))
+        users = self._users(table)
+        fine = usable(users)
+        self.overflowed += int((~fine).sum())
+        users = torch.where(fine[:, None], users, 0)
+        top, at = self._search.best(users, self._job.k, (gone[0], gone[1]))
+        if self._exact is not None and self.recall is None and len(users):
+            few = gone[:, gone[0] < _COMPARED]
+            self.recall = recall(at[:_COMPARED], self._exact.best(users[:_COMPARED], self._job.k, (few[0], few[1])))
+        there = (top > float("-inf")) & fine.cpu()[:, None]
+        offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())
+        items, values = self._ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())
+        lists = {"items": pa.ListArray.from_arrays(offsets, items), "scores": pa.ListArray.from_arrays(offsets, values)}
+        return pa.table({user: table[user], **lists})
+
+
+def _needs(experiment: Experiment) -> list[ColumnNeed]:
+    user = experiment.entities.user
+    assert user.history is not None  # a next-item objective needs one
+    return [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
+
+
+def _item_ids(encoder: EventEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:
+    """Ids ``[C]`` of items, in the catalog's own type, and ``[C]`` bool, True for one whose id nobody knows: a string that
+    is in no catalog. Without a catalog integers are int64, or uint64 where training's were. An integer that the catalog's type is too narrow for makes all
+    of them int64."""
+    entity = encoder.experiment.entities.item
+    if entity.catalog is None:  # then ids are no strings: `plan_recommendations` has seen to it
+        unsigned = id_key("item") in encoder.statistics.unsigned
+        return pa.array(keys if unsigned else keys.view(np.int64)), torch.zeros(len(keys), dtype=torch.bool)
+    ids = read_catalog("item", entity, [])[entity.catalog.key].combine_chunks()
+    kind = catalog_key_type("item", entity)
+    if is_string(kind):
+        at = KeyIndex(id_keys(ids)[0]).lookup(keys)
+        return ids.cast(kind).take(pa.array(np.maximum(at, 0))), torch.from_numpy(at < 0)
+    # Without a sign where the catalog has none: 64 bits are an id of 2**63 or more there, elsewhere a negative one.
+    numbers = pa.array(keys if pa.types.is_unsigned_integer(kind) else keys.view(np.int64))
+    known = torch.zeros(len(keys), dtype=torch.bool)
+    try:
+        return numbers.cast(kind), known
+    except pa.ArrowInvalid:  # an item of the events alone
+        return numbers, known

@@ -1,0 +1,289 @@
+"""What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ...data.arrow.column_types import ANYTHING, NAME
+from ...data.catalogs.catalog_files import known_id_types
+from ...data.config.experiment import Experiment
+from ...data.config.settings import BadDataConfig
+from ...data.errors import UserError, nearest
+from ...data.events.event_files import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
+from ...data.schema.bad_values import check_share
+from ...data.schema.column_needs import ColumnNeed, needed_columns
+from ...data.storage import storage
+from ...data.storage.file_identity import identities, same_content
+from ...data.storage.file_systems import Location, is_uri
+from ...data.storage.globs import parquet_below, would_name
+from ...data.storage.json_documents import parse_document
+from ...data.storage.new_folder import check_can_be_made
+from ..run.checkpoint_folder import best, identity
+from ..run.joined import joined
+from ..run.run_documents import JobOf
+from ..run.run_folder import id_types_of, open_experiment
+from .kept_columns import check_names_apart, common_types
+
+DOMAIN, SUCCESS = "domain", "_SUCCESS"
+_JOB = "_job.json"
+_BAD_ROWS = b"foundrank.bad_rows"
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What is to be scored.
+
+    Attributes:
+        run: the run folder whose best checkpoint scores.
+        source: a Parquet file, a folder of them, or a glob; or a URI of such.
+        out: folder of the scores, or its URI.
+        domain: the domain of all rows; None if the input has a column ``domain``.
+        keep: further input columns to pass through.
+        policy: for bad data.
+        like: domains of the run whose predictions are averaged where the run does not know ``domain``.
+    """
+
+    run: Path
+    source: str
+    out: Location
+    domain: str | None = None
+    keep: Sequence[str] = ()
+    policy: BadDataConfig = field(default_factory=BadDataConfig)
+    like: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row group of the input, and the file its scores go to.
+
+    Attributes:
+        file: of the input.
+        group: its position in that file.
+        rows: in it.
+        out: where the scores go.
+        types: those of passed on columns that have several types in the input's files: what they have in all parts.
+    """
+
+    file: str
+    group: int
+    rows: int
+    out: str
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+
+def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
+    """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
+
+    Returns:
+        The parts, and the files they are of.
+
+    Raises:
+        UserError: no run, an unknown domain or column, no input, input that lacks a column, or an output folder that
+            cannot be made or holds something else.
+    """
+    experiment = open_experiment(job.run)
+    checkpoint = best(job.run)
+    if not any(domain.tasks for domain in experiment.domains.values()):
+        raise UserError(
+            job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
+        )
+    _check_domain(job, experiment)
+    files = list_events(parquet_below(job.source), "the input to score", job.policy)
+    schema = open_parquet(files.files[0]).schema_arrow
+    if job.domain is None and DOMAIN not in schema.names:
+        raise UserError(
+            files.files[0],
+            "has no column 'domain'",
+            f"Add one, or say --domain with one of: {', '.join(experiment.domains)}.",
+        )
+    for name in job.keep:
+        if name not in schema.names:
+            raise UserError("--keep", f"'{name}' is no column of {files.files[0]}", nearest(name, schema.names))
+    if job.domain is None:
+        files = check_columns(files, [ColumnNeed(DOMAIN, NAME, "a job without --domain")], job.policy)
+    named = job.like or ([job.domain] if job.domain else _domains_named(files, experiment.domains, job.policy))
+    needs = [
+        # Rows of a domain that is like others may lack what is those domains' own.
+        replace(need, optional=bool(job.like) and need.field.startswith("domains."))
+        for name in experiment.domains
+        if name in named
+        for need in needed_columns(experiment, name, with_labels=False)
+    ]
+    ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
+    needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
+    needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
+    types = known_id_types(experiment, id_types_of(job.run))
+    files = check_columns(files, list(dict.fromkeys(needs)), job.policy, types)
+    passed_on = {name: "--keep" for name in job.keep} | dict(ids)
+    own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
+    # Without --domain the column of that name is the same here and there.
+    check_names_apart(passed_on, sorted(own - ({DOMAIN} if job.domain is None else set())))
+    claimed = {
+        "checkpoint": identity(checkpoint),
+        "domain": job.domain,
+        "keep": list(job.keep),
+        "like": list(job.like),
+    }
+    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims), files
+
+
+def planned_parts(
+    source: str,
+    out: Location,
+    job: dict[str, Any],
+    files: EventFiles,
+    experiment: Experiment,
+    types: Mapping[str, pa.DataType],
+    claims: bool,
+) -> list[Part]:
+    """The parts of a job, whose output folder is free or this job's already.
+
+    Args:
+        source: of the input.
+        out: the folder.
+        job: what else it depends on.
+        files: the input's.
+        experiment: the run's, whose catalogs and text vectors are joined to the input.
+        types: of columns that are passed on, as of `Part`.
+        claims: whether the folder is made this job's now.
+
+    Raises:
+        UserError: the folder cannot be made, holds something else, or what is written there would be read as input.
+    """
+    out = storage.resolved(str(out), Path.cwd())
+    if would_name(parquet_below(source), storage.join(out, "part-00000-00000.parquet")):
+        raise UserError(
+            out, f"is part of the input '{source}', which the output would then be too", "Choose a folder elsewhere."
+        )
+    held = _held(out)
+    noted = {name: held.get(name, []) for name in ("input", "catalogs_and_texts")}
+    read = {
+        "input": identities(files.files, noted["input"]),
+        "catalogs_and_texts": joined(experiment, noted["catalogs_and_texts"]),
+    }
+    changed = [name for name in job if held.get(name) != job[name]]
+    changed += [name for name in read if not same_content(noted[name], read[name])]
+    if changed and any(name == SUCCESS or name.startswith("part-") for name in storage.names(out)):
+        what = f"holds the scores of another job ({', '.join(changed)} differ)"
+        raise UserError(out, what, "Give an empty folder, or delete that one.")
+    if claims:
+        _claim(out, job | read)
+    elif not is_uri(out):
+        check_can_be_made(Path(out), out, "Choose a folder you can write to.")
+    return [
+        Part(file, g, rows, storage.join(out, f"part-{f:05d}-{g:05d}.parquet"), types)
+        for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
+        for g, rows in enumerate(groups)
+    ]
+
+
+def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
+    for name in job.like:
+        if name not in experiment.domains:
+            raise UserError("--like", f"'{name}' is no domain of this run", nearest(name, experiment.domains))
+    if job.like and (job.domain is None or job.domain in experiment.domains):
+        known = (
+            "says nothing of a domain"
+            if job.domain is None
+            else f"says what '{job.domain}' is like, which the run knows"
+        )
+        raise UserError("--like", known, "Name a new domain with --domain, or leave --like away.")
+    if job.domain is not None and job.domain not in experiment.domains and not job.like:
+        raise UserError(
+            "--domain",
+            f"'{job.domain}' is no domain of this run",
+            f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
+        )
+
+
+def unfinished(parts: Sequence[Part], out: Location) -> list[Part]:
+    """Those that are not there yet; a job that has any is no success."""
+    there = storage.names(out)
+    todo = [part for part in parts if PurePosixPath(part.out).name not in there]
+    if todo:
+        storage.remove(storage.join(out, SUCCESS))
+    return todo
+
+
+def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
+    """Writes the scores of a part, whole or not at all, with the number of its bad rows in the file's metadata."""
+    if bad_rows:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _BAD_ROWS: str(bad_rows)})
+    for name, kind in part.types.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+    content = pa.BufferOutputStream()
+    # Scores hardly repeat: without a dictionary of them a part is smaller, and written in half the time.
+    nested = any(pa.types.is_nested(kind) for kind in table.schema.types)  # whose columns have other names in a file
+    repeating = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
+    pq.write_table(table, content, compression="zstd", use_dictionary=nested or repeating)
+    storage.write(part.out, content.getvalue())
+
+
+def succeed(source: str, out: Location, policy: BadDataConfig, parts: Sequence[Part]) -> int:
+    """Writes ``_SUCCESS``; the number of bad rows in all parts.
+
+    Raises:
+        UserError: there are more of them than the policy allows.
+    """
+    bad = 0
+    if policy.skips:
+        bad = sum(_bad_rows(part) for part in parts)
+        check_share(bad, sum(part.rows for part in parts), policy, source)
+    storage.write(storage.join(out, SUCCESS), b"")
+    return bad
+
+
+def _bad_rows(part: Part) -> int:
+    return int((storage.parquet_file(part.out).schema_arrow.metadata or {}).get(_BAD_ROWS, 0))
+
+
+def _held(out: str) -> dict[str, Any]:
+    """The job whose folder it is; empty where it is nobody's."""
+    written = storage.read(storage.join(out, _JOB))
+    if written is None and storage.names(out):
+        raise UserError(out, "is not empty and holds no scoring job", "Give an empty folder, or delete that one.")
+    remedy = "Give an empty folder, or delete that one."
+    return parse_document(written, storage.join(out, _JOB), JobOf, remedy) if written is not None else {}
+
+
+def _claim(out: str, job: dict[str, Any]) -> None:
+    """Makes the output folder this job's: parts of another job must not be mistaken for its own."""
+    try:
+        storage.write(storage.join(out, _JOB), json.dumps(job, indent=1).encode())
+    except OSError as error:
+        raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
+    for stray in storage.names(out):
+        if stray.startswith(".") and ".tmp-" in stray:
+            storage.remove(storage.join(out, stray))
+
+
+def _domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
+    """Which domains the input's ``domain`` column names.
+
+    Raises:
+        UserError: a row's is none of the run's.
+    """
+    named: set[str] = set()
+    known = pa.array(list(domains), pa.string())
+    for file, group in files.row_groups:
+        try:
+            values = read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())
+        except Unreadable:
+            if policy.skips:
+                continue  # counted when it is its turn
+            raise
+        at = pc.index_in(values, known)
+        if at.null_count:
+            row = pc.index(pc.is_null(at), True).as_py()
+            what = f"'{values[row].as_py()}' is no domain of this run"
+            where = f"{file}: row group {group}, row {row}"
+            raise UserError(where, what, nearest(str(values[row].as_py()), known.to_pylist()))
+        named |= {known[number].as_py() for number in pc.unique(at).to_pylist()}
+    return named

@@ -1,0 +1,179 @@
+"""Who holds which part of which table: TorchRec's planner, for ranks that are here or for ranks of a cluster that is not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fbgemm_gpu.split_embedding_configs import EmbOptimType
+from torch import nn
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
+from torchrec.distributed.planner.enumerators import EmbeddingEnumerator
+from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
+from torchrec.distributed.planner.types import (
+    HardwareConfig,
+    KernelConfig,
+    PlannerError,
+    ShardingOption,
+    TopologyFactory,
+    TrainerConfig,
+)
+from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
+
+from ...data.config.experiment import Experiment
+from ...data.config.settings import TrainingConfig
+from ...data.errors import UserError
+from ...data.schema.layout import Layout
+
+RESERVED_SHARE = 0.25
+"""Of each device's memory, what the planner keeps for the dense part, activations and batches."""
+
+_OPTIMIZERS = {
+    "rowwise_adagrad": EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+    "adam": EmbOptimType.ADAM,
+    "sgd": EmbOptimType.EXACT_SGD,
+}
+_SHARDING = (ShardingType.TABLE_WISE.value, ShardingType.COLUMN_WISE.value, ShardingType.ROW_WISE.value)
+_BETWEEN_HOSTS = (
+    ShardingType.TABLE_ROW_WISE.value,
+    ShardingType.TABLE_COLUMN_WISE.value,
+    ShardingType.GRID_SHARD.value,
+)
+REPLICATED = ShardingType.DATA_PARALLEL.value
+_EVERY = (*_SHARDING, *_BETWEEN_HOSTS, REPLICATED)
+"""Every table on every rank: for predicting only. A replicated table has no fused optimizer, so training would not move it."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """R ranks, and what each has.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        count: R.
+        per_host: on one host.
+        host_bytes: memory of the host, for each rank.
+        device_bytes: memory of its GPU; None on CPUs.
+        bandwidths: TorchRec's names of bandwidths -> bytes per millisecond; what is absent is TorchRec's own guess.
+    """
+
+    device: str
+    count: int
+    per_host: int
+    host_bytes: int
+    device_bytes: int | None = None
+    bandwidths: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that tables may lie in, for each rank."""
+        return self.host_bytes if self.device_bytes is None else self.device_bytes
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A plan of the tables.
+
+    Attributes:
+        sharding: what DistributedModelParallel takes.
+        options: the same, with the planner's estimates for every shard.
+    """
+
+    sharding: ShardingPlan
+    options: Sequence[ShardingOption]
+
+
+class TableSharder(EmbeddingBagCollectionSharder):
+    """TorchRec offers no row-wise sharding on CPU of its own accord, though it works there."""
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:
+        return list(_EVERY) if compute_device_type == "cpu" else super().sharding_types(compute_device_type)
+
+
+class _InOrder(EmbeddingEnumerator):
+    """TorchRec takes kinds of sharding out of a set of strings, so which of two that it thinks equal comes first, and is chosen,
+    would change from process to process with Python's hashes."""
+
+    def _filter_sharding_types(self, name: str, allowed_sharding_types: list[str], sharder_key: str = "") -> list[str]:
+        return sorted(super()._filter_sharding_types(name, allowed_sharding_types, sharder_key), key=_EVERY.index)
+
+
+def table_sharder(training: TrainingConfig) -> TableSharder:
+    """The sharder of tables that are trained like this, their optimizer fused into the backward pass."""
+    return TableSharder(
+        fused_params={
+            "optimizer": _OPTIMIZERS[training.sparse_optimizer],
+            "learning_rate": training.sparse_learning_rate,
+            "eps": 1e-8,
+        }
+    )
+
+
+def plan_tables(
+    model: nn.Module, layout: Layout, experiment: Experiment, ranks: Ranks, sharder: ModuleSharder
+) -> TablePlan:
+    """The plan of the tables for some ranks, as ``training.sharding`` asks for it. Only sizes are looked at.
+
+    Raises:
+        UserError: no plan fits, or the experiment asks for a kind of sharding the tables are too small for.
+    """
+    kind = experiment.training.sharding
+    # Between processes on CPUs, a whole table on one rank moves the least data; the planner knows GPUs' networks only. Where
+    # there is one rank it may choose to sort ids by the rank that has them.
+    whole = kind == "auto" and (ranks.device == "cpu" or ranks.count == 1) and len(layout.tables) >= ranks.count
+    if whole and (plan := plan_of_kinds(model, layout, experiment, ranks, sharder, [ShardingType.TABLE_WISE.value])):
+        return plan
+    plan = plan_of_kinds(model, layout, experiment, ranks, sharder, None if kind == "auto" else [kind])
+    if plan is None:
+        rows = sum(layout.tables.values())
+        size = rows * experiment.model.embedding_dim * 4 / 2**30
+        raise UserError(
+            "the sharding plan",
+            f"{len(layout.tables)} tables with {rows:,} rows ({size:.1f} GiB) do not fit {ranks.count} rank(s) "
+            f"of {ranks.bytes / 2**30:.1f} GiB with sharding: {kind}",
+            "Use more ranks, sharding: row_wise or auto, a smaller embedding_dim, a higher min_count, or hash with fewer buckets; "
+            "`foundrank plan` says how many ranks it takes.",
+        )
+    return plan
+
+
+def plan_of_kinds(
+    model: nn.Module,
+    layout: Layout,
+    experiment: Experiment,
+    ranks: Ranks,
+    sharder: ModuleSharder,
+    kinds: list[str] | None,
+) -> TablePlan | None:
+    """The planner's choice among some kinds of sharding (None: all), or None if there is none that fits."""
+    on_cpu = ranks.device == "cpu"
+    constraints = {
+        table: ParameterConstraints(
+            sharding_types=kinds or [*_SHARDING, *(() if on_cpu else _BETWEEN_HOSTS)],
+            # Not the kernels that keep a table in the host's memory: a table that does not fit the devices is to be told.
+            compute_kernels=["dense" if kinds == [REPLICATED] else "fused"],
+            min_partition=experiment.model.embedding_dim // 2 if kinds == [ShardingType.COLUMN_WISE.value] else None,
+            pooling_factors=[1.0] * sum(of == table for of in layout.table_of.values()),
+        )
+        for table in layout.tables
+    }
+    topology, batch_size = _topology(ranks), experiment.training.batch_size
+    planner = EmbeddingShardingPlanner(
+        topology=topology,
+        batch_size=batch_size,
+        enumerator=_InOrder(topology, batch_size, constraints),
+        constraints=constraints,
+        storage_reservation=FixedPercentageStorageReservation(RESERVED_SHARE),
+    )
+    try:
+        sharding = planner.plan(model, [sharder])
+    except PlannerError:
+        return None
+    return TablePlan(sharding, planner._best_plan or [])
+
+
+def _topology(ranks: Ranks) -> Topology:
+    return TopologyFactory.create_topology(
+        TrainerConfig(world_size=ranks.count, local_world_size=ranks.per_host),
+        HardwareConfig(hbm_cap_bytes=ranks.device_bytes, ddr_cap_bytes=ranks.host_bytes, **ranks.bandwidths),
+        KernelConfig(compute_device=ranks.device),
+    )

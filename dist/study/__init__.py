@@ -1,0 +1,1 @@
+"""The cold-start study: many arms of the model over seeds, compared with intervals."""

@@ -1,0 +1,68 @@
+"""The study's data: data sets imported or simulated, cut to size, and the new domain in fractions."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from ...data.config.load import load_experiment
+from ...data.errors import UserError
+from ...data.sources.importers import IMPORTERS
+from ...data.sources.simulate import simulate
+from ...data.storage.globs import expand_glob
+from .arms import FRACTIONS, DataSet
+
+_GROUP = 10_000
+_ROWS_SIMULATED = 300_000
+
+
+def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -> Path:
+    """Makes a data set's experiment, once; its file.
+
+    Every domain's training events become one file of at most ``data.rows`` rows, drawn at random; those of the new domain one
+    more for each fraction, each a part of the next larger.
+
+    Args:
+        data: which.
+        source: folder with all sources; only the simulated one needs none.
+        folder: where the study keeps its data.
+        full: keeps all rows.
+
+    Raises:
+        UserError: its source is not there.
+    """
+    made = folder / data.name
+    path = made / "study.yaml"
+    if path.exists():
+        return path
+    if not made.exists():
+        if data.source is None:
+            simulate(made, 2 * _ROWS_SIMULATED if full else _ROWS_SIMULATED, 2026)
+        elif source is None or not (source / data.source).is_dir():
+            raise UserError(f"--data {source}", f"has no folder '{data.source}'", "Give the folder with the data sets.")
+        else:
+            IMPORTERS[data.name](source / data.source, made, 2026)
+    experiment = load_experiment(made)
+    raw = yaml.safe_load((made / "experiment.yaml").read_text(encoding="utf-8"))
+    for name, domain in experiment.domains.items():
+        of_train = {f"{fraction:.0%}": fraction for fraction in (FRACTIONS if name == data.cold else (1.0,))}
+        for split, parts in (("train", of_train), ("validation", {"validation": 1.0}), ("test", {"test": 1.0})):
+            rows = pa.concat_tables([pq.read_table(file) for file in expand_glob(getattr(domain.events, split))])
+            order = np.random.default_rng(0).permutation(len(rows))[: len(rows) if full else data.rows]
+            for part, fraction in parts.items():
+                kept = np.sort(order[: max(1, round(fraction * len(order)))])
+                out = made / "events" / name / f"study-{part}" / "part.parquet"
+                out.parent.mkdir(parents=True, exist_ok=True)
+                pq.write_table(rows.take(pa.array(kept)), out, row_group_size=_GROUP)
+        raw["domains"][name]["events"] |= {
+            "train": f"events/{name}/study-100%/part.parquet",
+            "validation": f"events/{name}/study-validation/part.parquet",
+            "test": f"events/{name}/study-test/part.parquet",
+        }
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    os.replace(unfinished, path)
+    return path

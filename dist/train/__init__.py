@@ -1,0 +1,1 @@
+"""Training: the loop, what prepares it, its optimizer, and what watches it."""

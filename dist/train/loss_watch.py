@@ -1,0 +1,70 @@
+"""Stopping a training whose loss is no longer a number, before it is saved."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ...data.epoch.order import RankPlan
+from ...data.errors import UserError
+from ...data.events.event_files import EventFiles
+from ...data.storage.local_writes import open_new
+from ...data.storage.mirror import publish
+from ..ranks.runtime import Runtime
+
+BAD_ROWS = "bad_rows.rank{}.parquet"
+_NEVER = 2**62
+
+
+class LossWatch:
+    """Remembers the first step with a loss that is not finite, on the device, so that no step waits for it."""
+
+    def __init__(self, run: Path, files: Mapping[int, EventFiles], runtime: Runtime):
+        """Args: the run folder, position of a domain -> its files, the process group."""
+        self._run, self._files, self._runtime = run, files, runtime
+        self._first = torch.tensor(_NEVER, device=runtime.device)
+        (run / BAD_ROWS.format(runtime.rank)).unlink(missing_ok=True)
+
+    def step(self, at: int, outputs: Mapping[str, torch.Tensor]) -> None:
+        """Takes note of step ``at`` of a plan, its outputs as of `Dense.forward`."""
+        fine = torch.isfinite(outputs["losses"]).all() & torch.isfinite(outputs["alignment"])
+        fine &= torch.isfinite(outputs["next_item"]).all()
+        self._first = torch.where(fine, self._first, self._first.clamp(max=at))
+
+    def check(self, plan: RankPlan) -> None:
+        """On every rank, before what was learned is kept.
+
+        Args:
+            plan: of this rank; the steps noted are its own.
+
+        Raises:
+            UserError: a loss was not finite. Ranks where it was so first have written the rows of that batch.
+        """
+        mine = self._first.cpu()
+        at = int(self._runtime.least(mine))
+        if at == _NEVER:
+            return
+        if mine == at:
+            written = self._run / BAD_ROWS.format(self._runtime.rank)
+            with open_new(written) as file:
+                pq.write_table(self._rows(plan, at), file)
+            publish(written)
+        self._runtime.barrier()
+        found = sorted(path.name for path in self._run.glob(BAD_ROWS.format("*")))
+        raise UserError(
+            self._run,
+            f"the loss is not a number any more; the rows of the batch where that began are in {', '.join(found)}",
+            "Look at these rows, or lower training.learning_rate or training.sparse_learning_rate; run again, the training "
+            "goes on from the newest checkpoint, which is from before.",
+        )
+
+    def _rows(self, plan: RankPlan, at: int) -> pa.Table:
+        places = plan.locations(at)
+        columns = {
+            "file": [self._files[domain].files[file] for domain, file, _, _ in places],
+            "row_group": [group for _, _, group, _ in places],
+            "row": [row for _, _, _, row in places],
+        }
+        return pa.table(columns)

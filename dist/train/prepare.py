@@ -1,0 +1,116 @@
+"""What a training does before there are ranks: it finds mistakes, counts the events and makes the run folder.
+
+Imports little, so that the process that launches the ranks need not wait for TorchRec.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ...data.batch.row_encoder import EventEncoder
+from ...data.config.experiment import Experiment
+from ...data.config.settings import TrainingConfig
+from ...data.errors import UserError
+from ...data.events.bad_rows import find_bad_rows
+from ...data.events.check_events import check_events
+from ...data.events.event_files import EventFiles
+from ...data.schema.column_needs import needed_columns
+from ...data.storage.mirror import shown
+from ...data.vocabulary.statistics import SKIPPED, Statistics, count
+from ...model.layers.precision import has_bf16
+from ..fine_tuning.domain_profiles import domain_profiles
+from ..fine_tuning.pretrained import held_id_types, pretrained
+from ..ranks.launch import prepared
+from ..run.checkpoint_folder import best
+from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
+from ..run.run_folder import VOCABULARY
+
+Events = dict[str, dict[str, EventFiles]]
+"""Domain -> split -> files."""
+
+
+def prepare(experiment: Experiment, run: Path) -> Events:
+    """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again.
+
+    Raises:
+        UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_optimizer(experiment.training, device.type)
+    events = check_events(experiment, values=not prepared(), held=held_id_types(run, experiment))
+    train = {name: of_domain["train"] for name, of_domain in events.items()}
+    if check_new_or_same(run, experiment):
+        check_same_events(run, train)
+        check_same_beside(run, experiment)
+        keep_format(run)
+        return events
+    before = pretrained(experiment) if experiment.init_from is not None else None
+    statistics = count(experiment, train)
+    check_labels(experiment, statistics, before.experiment if before is not None else None)
+    if before is not None:
+        statistics = before.statistics.extended(statistics)
+    if experiment.bad_data.skips:  # of the training events they have just been counted
+        for name, of_domain in events.items():
+            if "validation" in of_domain:
+                needs = needed_columns(experiment, name)
+                find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
+    encoder = EventEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
+    statistics = replace(statistics, profiles=domain_profiles(encoder, train))
+    create_run(run, experiment, statistics, train, best(before.run) if before is not None else None)
+    if experiment.training.precision == "bf16" and not has_bf16(device):
+        print(
+            "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
+        )
+    for name, of_domain in events.items():
+        for split, files in of_domain.items():
+            tell_set_aside(f"{name}, {split}", files)
+    if rows := sum(statistics.skipped.rows.values()):
+        print(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
+    return events
+
+
+def check_labels(experiment: Experiment, statistics: Statistics, before: Experiment | None = None) -> None:
+    """Tells of domains that have no label of a task, and refuses a task that has none in any domain.
+
+    Args:
+        experiment: the experiment.
+        statistics: of its training events.
+        before: of the run that a fine-tuning begins with; what it has learnt of a task needs no labels here.
+
+    Raises:
+        UserError: nobody can learn a task, as its labels in training are all null, or in bad rows.
+    """
+    known = {task for domain in before.domains.values() for task in domain.tasks} if before is not None else set()
+    labelled = {task for tasks in statistics.labels.values() for task, (labels, _) in tasks.items() if labels}
+    for name, tasks in statistics.labels.items():
+        for task, (labels, _) in tasks.items():
+            column = experiment.domains[name].tasks[task].label
+            if not labels and task not in labelled and (task not in known or not labelled):
+                raise UserError(
+                    f"domains.{name}.tasks.{task}",
+                    f"has no label to learn from: column '{column}' holds none in the training events of any domain",
+                    "Write 0 or 1 where the outcome is known, or remove the task.",
+                )
+            if not labels:
+                print(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")
+
+
+def tell_set_aside(where: str, files: EventFiles) -> None:
+    """Says which files are left out, and why."""
+    for _, why in files.set_aside:
+        print(f"{where}: left out {why}")
+
+
+def check_optimizer(training: TrainingConfig, device: str) -> None:
+    """Refuses a sparse optimizer that FBGEMM cannot fuse on a kind of device, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: Adam without a GPU.
+    """
+    if training.sparse_optimizer == "adam" and device == "cpu":
+        raise UserError(
+            "training.sparse_optimizer",
+            "'adam' runs on GPUs only, and there is none",
+            "Use rowwise_adagrad or sgd here.",
+        )

@@ -1,0 +1,219 @@
+"""Training: one loop."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from ...data.batch.batch import Batch
+from ...data.batch.row_encoder import EventEncoder
+from ...data.config.experiment import Experiment
+from ...data.epoch.order import Position, epoch_chunks, resume, rows_in
+from ...data.epoch.reader import Reader
+from ...data.prefetch import prefetch
+from ...data.schema.layout import padded_rows
+from ...data.storage.mirror import shown
+from ..evaluate.evaluate import evaluate, validation_auc
+from ..fine_tuning.begin import begin_from
+from ..fine_tuning.freezing import learning_parts
+from ..fine_tuning.pretrained import pretrained
+from ..ranks.cores import keep_to_own_cores
+from ..ranks.preemption import Preemption
+from ..ranks.runtime import Runtime
+from ..retrieval.retrieval import draw_candidates, mean_ndcg, next_item_rows
+from ..run.checkpoints import Checkpoints, load_newest
+from ..run.old_runs import FORMAT
+from ..run.run_documents import RunInfo, Validation
+from ..run.run_folder import RUN_INFO, VALIDATION, open_run, publish_run, read_json, write_json
+from ..sharding.shard import shard
+from .loss_watch import LossWatch
+from .optimizer import Optimizer
+from .prepare import Events, prepare
+from .step_times import Startup, StepTimes
+from .trace import Trace
+from .training_log import TrainingLog
+from .watchdog import Watchdog
+
+# The reader's thread may keep the interpreter that long while the step waits for it; Python's own 5 ms cost 5 % of the rate.
+SWITCH_SECONDS = 0.0002
+
+
+def train(
+    experiment: Experiment, run: Path, runtime: Runtime, preemption: Preemption, profiled: bool = False
+) -> int | None:
+    """Trains an experiment into a run folder, or goes on from its newest checkpoint.
+
+    Everything that can be known to be wrong is checked before the folder is made.
+
+    Args:
+        experiment: the experiment.
+        run: the run folder.
+        runtime: the process group.
+        preemption: says when to stop.
+        profiled: writes what a few steps do, as a Chrome trace per rank.
+
+    Returns:
+        The step after which it was asked to stop, with a checkpoint; None when the training is finished.
+
+    Raises:
+        UserError: bad data, a run folder that holds something else, or tables that do not fit.
+    """
+    startup, started = Startup(), time.perf_counter()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    events = runtime.on_main(lambda: prepare(experiment, run))
+    keep_to_own_cores(runtime.device)
+    startup.done("checks")
+    _, statistics = open_run(run)
+    encoder = EventEncoder(experiment, statistics)
+    startup.done("vocabularies and catalogs")
+    layout, training = encoder.layout, experiment.training
+    base = pretrained(experiment) if training.freeze else None
+    learning = learning_parts(base, layout, experiment) if base is not None else {}
+    sharded = shard(layout, experiment, runtime, learning)
+    times = StepTimes(sharded, runtime.device)
+    optimizer = Optimizer(sharded, training, times.mark, learning)
+    position, step = Position(), 0
+    if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
+        position, step = Position.from_dict(state.get("position", Position().as_dict())), state["step"]
+    elif experiment.init_from is not None:
+        told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
+        if runtime.is_main:
+            print(shown("\n".join(told)))
+    startup.done("model and tables")
+
+    files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
+    weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
+    reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains)))
+    draw = draw_candidates(encoder, runtime.rank)
+    pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
+    log = TrainingLog(run, experiment, runtime, layout, times)
+    log.start(step)
+    checkpoints = Checkpoints(run, training.keep_checkpoints, runtime)
+    watch, watchdog = LossWatch(run, files, runtime), Watchdog(run, runtime, training.stall_seconds)
+    trace = Trace(run, runtime) if profiled else None
+    preemption.listen()
+
+    for epoch in range(position.epoch, training.epochs):
+        if step == training.max_steps:
+            break
+        chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
+        here = position if epoch == position.epoch else Position(epoch)
+        plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
+        plan = plans[runtime.rank]
+        done = 1 - sum(sum(p.rows) for p in plans) / max(rows_in(chunks), 1)
+        read = reader.batches(plan, first, draw(epoch))
+        if runtime.device.type == "cuda":
+            read = map(Batch.pin_memory, read)  # so that copies to the GPU go on beside its work
+        batches = log.timed(watchdog.reading(prefetch(read, training.prefetch_batches)))
+        for at in range(first, plan.steps):
+            if step == training.max_steps:
+                break
+            progress = (epoch + done + (1 - done) * at / plan.steps) / training.epochs
+            optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
+            step += 1
+            watchdog.step(step)
+            _seed(experiment.seed, step, runtime.rank)
+            outputs = pipeline.progress(batches)
+            startup.step()
+            inside = at + 1 < plan.steps  # an epoch's last step has a checkpoint of its own
+            stopped = inside and preemption.check()
+            saved = stopped or (inside and step % training.checkpoint_every == 0)
+            watch.step(at, outputs)
+            if saved or step % training.log_every == 0:
+                watch.check(plan)
+            log.step(step, epoch, progress, outputs, optimizer)
+            if trace is not None:
+                trace.step()
+            if saved:
+                watchdog.pause()  # a slow disk is no stall
+                checkpoints.check(sharded, optimizer)
+                state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
+                checkpoints.save(sharded, optimizer, state)
+            if stopped:
+                checkpoints.wait()
+                log.finish(stopped=True)
+                watchdog.stop()
+                return step
+        watchdog.pause()
+        pipeline.detach()
+        watch.check(plan)
+        checkpoints.check(sharded, optimizer)
+        log.pause()
+        state = {"step": step, "position": Position(epoch + 1).as_dict()}
+        if training.keep_best:
+            state["validation"] = _validate(sharded, encoder, events, run, state, runtime)
+        checkpoints.save(sharded, optimizer, state)
+        log.epoch(epoch, state.get("validation"))
+        log.resume()
+    checkpoints.wait()
+    watchdog.stop()
+    log.finish()
+    if trace is not None:
+        trace.finish()
+    if runtime.is_main:
+        info = read_json(run / RUN_INFO, RunInfo, {}) | {"format": FORMAT}
+        info |= _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
+        info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
+        write_json(run / RUN_INFO, info)
+        publish_run(run)
+    return None
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """What is random in a step depends on these three alone, so a resumed training draws what it would have drawn."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
+
+
+def _validate(
+    sharded: DistributedModelParallel,
+    encoder: EventEncoder,
+    events: Events,
+    run: Path,
+    state: dict[str, Any],
+    runtime: Runtime,
+) -> float | None:
+    """What checkpoints are chosen by, on rank 0: the mean validation AUC, or, without tasks, NDCG@10 of the next item.
+
+    Its parts are added to ``validation.json``. None elsewhere, and without a validation split.
+    """
+    files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
+    rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
+    found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
+    if overflowed := sum(row["overflowed"] for row in [*rows, *found] if row["slice"] == "all"):
+        print(
+            f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric",
+            file=sys.stderr,
+        )
+    if runtime.is_main and (rows or found):
+        old = read_json(run / VALIDATION, Validation, {})
+        stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
+        added = {"rows": rows, "next_item": found}
+        kept = {name: [row for row in old.get(name, []) if row.get("step", 0) < state["step"]] for name in added}
+        write_json(run / VALIDATION, {name: kept[name] + [stamp | row for row in added[name]] for name in added})
+    return validation_auc(rows) if encoder.layout.tasks else mean_ndcg(found)
+
+
+def _run_info(
+    sharded: DistributedModelParallel, encoder: EventEncoder, runtime: Runtime, step: int, seconds: float
+) -> dict[str, Any]:
+    dim = encoder.experiment.model.embedding_dim
+    tables = {name: {"rows": rows, "dim": dim} for name, rows in encoder.layout.tables.items()}
+    cells = sum(rows * dim for rows in encoder.layout.tables.values())
+    dense = sum(p.numel() for name, p in sharded.named_parameters() if "embedding_bags" not in name)
+    return {
+        "parameters": cells + dense,
+        "dense_parameters": dense,
+        "tables": tables,
+        "rows": sum(encoder.statistics.rows.values()),
+        "labels": encoder.statistics.labels,
+        "world_size": runtime.world_size,
+        "device": str(runtime.device),
+        "steps": step,
+        "seconds": seconds,
+        "plan": str(sharded.plan),
+    }

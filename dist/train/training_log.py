@@ -1,0 +1,174 @@
+"""What a training run tells while it goes: a progress bar, metrics.jsonl and TensorBoard."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from ...data.batch.batch import Batch
+from ...data.config.experiment import Experiment
+from ...data.schema.layout import Layout
+from ..console import console
+from ..evaluate.metrics import defined
+from ..ranks.runtime import Runtime
+from ..run.run_folder import METRICS, read_metrics, write_text
+from .optimizer import Optimizer
+from .step_times import PARTS, StepTimes, memory_mb
+
+
+class TrainingLog:
+    """Collects on every rank, writes on rank 0. Losses stay on the device between two lines, so no step waits for them."""
+
+    def __init__(self, run: Path, experiment: Experiment, runtime: Runtime, layout: Layout, times: StepTimes):
+        self._run, self._experiment, self._runtime, self._layout = run, experiment, runtime, layout
+        self._times = times
+        self._console = console(stderr=True)
+        self._progress: Progress | None = None
+        self._writer: SummaryWriter | None = None
+        self._reset()
+
+    def start(self, step: int) -> None:
+        """Opens the files; lines of steps after ``step``, left by an interrupted run, are dropped."""
+        if not self._runtime.is_main:
+            return
+        path = self._run / METRICS
+        lines, _ = read_metrics(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
+        self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1)
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=self._console)
+            self._task = self._progress.add_task("training", total=1.0, text="")
+            self._progress.start()
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; the time spent waiting for each counts as data wait."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            self._times.mark("exchange")
+            batch = next(iterator, None)
+            self._times.mark("data")
+            self._waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def step(self, step: int, epoch: int, progress: float, outputs: dict[str, Any], optimizer: Optimizer) -> None:
+        """Takes note of one step; every ``log_every`` steps all ranks sum theirs and rank 0 writes a line."""
+        self._rows += len(outputs["logits"])
+        self._losses = outputs["losses"] + self._losses
+        self._counts = outputs["counts"] + self._counts
+        self._alignment = outputs["alignment"] + self._alignment
+        self._next_item = outputs["next_item"] + self._next_item
+        self._steps += 1
+        if step % self._experiment.training.log_every == 0:
+            self._write(step, epoch, progress, optimizer)
+
+    def pause(self) -> None:
+        """What follows, until the next step, is no training: it counts neither as time nor as rows."""
+        self._paused = time.perf_counter()
+
+    def resume(self) -> None:
+        """Training goes on."""
+        self._since += time.perf_counter() - self._paused
+        self._times.restart()
+
+    def epoch(self, epoch: int, validation: float | None) -> None:
+        """Says that an epoch is over, and what its checkpoint is chosen by."""
+        if self._runtime.is_main:
+            said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
+            metric = "AUC" if self._layout.tasks else "NDCG@10"
+            if validation is not None:
+                said += f": validation {metric} {validation:.4f}"
+            self._console.print(said, highlight=False)
+
+    def finish(self, stopped: bool = False) -> None:
+        """Closes the bar and the files; a bar that was not stopped is full."""
+        if self._progress is not None:
+            if not stopped:
+                self._progress.update(self._task, completed=1.0)
+            self._progress.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _reset(self) -> None:
+        self._losses: Any = 0.0
+        self._counts: Any = 0.0
+        self._alignment: Any = 0.0
+        self._next_item: Any = 0.0
+        self._steps = 0
+        self._rows, self._waited, self._since = 0, 0.0, time.perf_counter()
+        self._times.restart()
+
+    def _write(self, step: int, epoch: int, progress: float, optimizer: Optimizer) -> None:
+        seconds = time.perf_counter() - self._since
+        ranks = self._runtime.world_size
+        each = (self._losses, self._counts, self._next_item, self._alignment)
+        flat = torch.cat([values.flatten() for values in each]).double()
+        host = [self._rows, self._waited, memory_mb(self._runtime.device), *self._times.seconds()]
+        total = self._runtime.sum(torch.cat([flat.cpu(), torch.tensor(host, dtype=torch.float64)]))
+        size = self._losses.numel()
+        losses, counts = total[:size].view_as(self._losses), total[size : 2 * size].view_as(self._losses)
+        found, to_find, alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
+        line: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch + 1,
+            "rows": round(rows),
+            "loss": (losses.sum() / counts.sum().clamp(min=1)).item() if size else found / max(to_find, 1),
+            "losses": self._per_task(losses, counts),
+            "next_item": found / to_find if to_find else None,
+            "alignment": alignment / (self._steps * ranks),
+            "samples_per_s": rows / seconds,
+            "data_wait_share": min(waited / ranks / seconds, 1.0),
+            "step_ms": {
+                part: 1000 * of_part / (self._steps * ranks) for part, of_part in zip(PARTS, parts, strict=True)
+            },
+            "memory_mb": memory / ranks,
+            "lr": self._experiment.training.learning_rate * optimizer.share,
+            "sparse_lr": self._experiment.training.sparse_learning_rate * optimizer.share,
+            "gradient_norm": defined(float(optimizer.gradient_norm)),
+        }
+        if self._runtime.is_main:
+            with (self._run / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            self._show(line, progress)
+        self._reset()
+
+    def _per_task(self, losses: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:
+        """``domain/task`` -> mean loss, of those that had labels."""
+        out = {}
+        for d, domain in enumerate(self._layout.domains):
+            for t, task in enumerate(self._layout.tasks):
+                if counts[d, t] > 0 and self._layout.task_weights[d][t] > 0:
+                    out[f"{domain}/{task}"] = (losses[d, t] / counts[d, t]).item()
+        return out
+
+    def _show(self, line: dict[str, Any], progress: float) -> None:
+        assert self._writer is not None
+        for name in ("loss", "alignment", "samples_per_s", "data_wait_share", "memory_mb", "lr", "gradient_norm"):
+            if line[name] is not None:
+                self._writer.add_scalar(name, line[name], line["step"])
+        for name, value in line["step_ms"].items():
+            self._writer.add_scalar(f"step_ms/{name}", value, line["step"])
+        if line["next_item"] is not None:
+            self._writer.add_scalar("loss/next_item", line["next_item"], line["step"])
+        for name, value in line["losses"].items():
+            self._writer.add_scalar(f"loss/{name}", value, line["step"])
+        parts = "  ".join(f"{part} {ms:.0f}" for part, ms in line["step_ms"].items())
+        said = f"step {line['step']}  loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  ms: {parts}  {line['memory_mb']:,.0f} MB"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=progress, text=said)
+        elif (line["step"] // self._experiment.training.log_every) % 10 == 1:
+            self._console.print(f"{progress:4.0%}  {said}", highlight=False)

@@ -1,0 +1,121 @@
+"""Ending a training that no longer moves, with a word on what each rank was doing."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from ...data.errors import UserError
+from ..ranks.runtime import Runtime
+from ..run.run_documents import Sign
+from ..run.run_folder import read_json, write_json
+
+_SIGN = ".alive.rank{}.json"
+_STACKS = "stalled.rank{}.txt"
+_EVERY = 5.0  # seconds between signs of life, at most
+_GRACE = 2.0  # seconds rank 0 has to speak before the launcher is told by another rank's end
+
+_T = TypeVar("_T")
+
+
+class Watchdog:
+    """A thread that shows in the run folder what its rank does, and ends the process when that is the same for too long.
+
+    Collectives end by themselves only after half an hour, and say which connection was silent, not why.
+    """
+
+    def __init__(self, run: Path, runtime: Runtime, limit: float):
+        """Args: the run folder, the process group, seconds without a step after which a training has stalled."""
+        self._run, self._runtime, self._limit = run, runtime, limit
+        self._every = min(_EVERY, limit / 4)
+        self._doing, self._since = "", time.monotonic()
+        self._step = 0
+        self._paused = True
+        self._stopped = threading.Event()
+        if runtime.is_main:
+            for old in (
+                *run.glob(_SIGN.format("*")),
+                *run.glob(f".{_SIGN.format('*')}.tmp"),
+                *run.glob(_STACKS.format("*")),
+            ):
+                old.unlink(missing_ok=True)  # of an earlier start, perhaps on more ranks
+        runtime.barrier()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+        self._thread.start()
+
+    def step(self, step: int) -> None:
+        """Says that this rank works on a step from now on."""
+        self._paused = False
+        self._step = step
+        self._do(f"works on step {step}")
+
+    def reading(self, items: Iterator[_T]) -> Iterator[_T]:
+        """The same items; waiting for one is told apart from the rest of a step."""
+        while True:
+            self._do(f"waits in step {self._step} for rows of its reader")
+            item = next(items, None)
+            self._do(f"works on step {self._step}")
+            if item is None:
+                return
+            yield item
+
+    def pause(self) -> None:
+        """What follows, until the next step, may take as long as it takes."""
+        self._paused = True
+
+    def stop(self) -> None:
+        """The training is over."""
+        self._stopped.set()
+        self._thread.join()
+        self._sign(self._runtime.rank).unlink(missing_ok=True)
+
+    def _do(self, what: str) -> None:
+        self._doing, self._since = what, time.monotonic()
+
+    def _sign(self, rank: int) -> Path:
+        return self._run / _SIGN.format(rank)
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(self._every):
+            doing, seconds = self._doing, time.monotonic() - self._since
+            try:
+                write_json(self._sign(self._runtime.rank), {"doing": doing, "seconds": seconds})
+            except OSError:
+                continue  # a full disk is the checkpoint's business
+            if seconds > self._limit and not self._paused:
+                self._end()
+
+    def _end(self) -> None:
+        with (self._run / _STACKS.format(self._runtime.rank)).open("w", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file)
+        if not self._runtime.is_main:
+            time.sleep(_GRACE)
+        print(self._told(), file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def _told(self) -> str:
+        """Every rank's last sign of life; their ages are by the clock of the folder's disk."""
+        now = self._sign(self._runtime.rank).stat().st_mtime
+        lines = [
+            f"error: no step in {self._limit:g} s, so the training was ended; run again, it goes on from its newest checkpoint"
+        ]
+        for rank in range(self._runtime.world_size):
+            try:
+                told = read_json(self._sign(rank), Sign)
+                silent = now - self._sign(rank).stat().st_mtime
+            except (OSError, UserError):
+                told = None
+            if told is None:
+                lines.append(f"  rank {rank} has never shown itself")
+                continue
+            if silent > 3 * self._every:
+                lines.append(f"  rank {rank} has not been heard of for {silent:.0f} s; it was then: {told['doing']}")
+            else:
+                lines.append(f"  rank {rank} {told['doing']}, for {told['seconds']:.0f} s")
+        return "\n".join(
+            [*lines, f"  where this rank's threads were: {self._run / _STACKS.format(self._runtime.rank)}"]
+        )

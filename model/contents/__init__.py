@@ -1,0 +1,1 @@
+"""Frozen encoders of contents: the language model that turns texts into vectors."""

@@ -1,0 +1,169 @@
+"""The S&R Multi-Domain Foundation, after the description of the paper (CIKM 2023, arXiv 2309.08939)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchrec import KeyedTensor
+
+from ...data.batch.batch import Batch
+from ...data.config.settings import ModelConfig
+from ...data.schema.layout import Layout
+from ..heads.heads import make_head
+from ..history.encoders import History
+from ..layers.domain_adaptive import DomainAdaptiveLayer
+from ..layers.precision import chosen_precision
+from ..layers.relu_networks import EVERY
+from ..layers.stacked import to_rows
+from ..losses.alignment import ALIGNMENTS
+from ..representation.embedding_tables import make_embeddings
+from ..representation.representation import ItemsOnly, Owners, SideBySide
+from ..tasks.multitask_loss import multitask_loss
+
+
+class Foundation(nn.Module):
+    """Tables, and everything else.
+
+    ``forward`` is two calls and no more: TorchRec's pipeline traces it, and takes ``dense`` as one opaque step.
+
+    Args:
+        layout: what a batch holds.
+        config: widths and variants.
+        batch_size: nominal rows per rank and step; the loss is a sum divided by it.
+        precision: ``fp32``, or ``bf16`` to autocast the dense part (gates, towers, losses and alignment stay float32), or
+            ``auto`` for what is faster on the batch's device.
+
+    Attributes:
+        embeddings: the tables, on the meta device until sharded or materialised.
+        dense: all other parameters. Each of them gets a gradient in every backward, zero where a batch has nothing
+            for it, B = 0 included, so data-parallel training need not look for unused ones.
+    """
+
+    def __init__(self, layout: Layout, config: ModelConfig, batch_size: int, precision: str = "fp32"):
+        super().__init__()
+        self.embeddings = make_embeddings(layout, config.embedding_dim)
+        self.dense = Dense(layout, config, batch_size, precision)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        """The loss (float32 scalar) and the outputs described in `Dense.forward`."""
+        pooled = self.embeddings(batch.sparse)
+        return self.dense(pooled, batch)
+
+
+class Dense(nn.Module):
+    """From pooled lookups to the loss: encode, fuse, adapt, mix, predict. Arguments as in `Foundation`."""
+
+    task_weights: Tensor
+    no_domain: Tensor
+    domain_embedding: nn.Parameter
+    represent: Any  # Owners, SideBySide or ItemsOnly
+
+    def __init__(self, layout: Layout, config: ModelConfig, batch_size: int, precision: str):
+        super().__init__()
+        self.layout = layout
+        self.batch_size = batch_size
+        self.precision = precision
+        self.history = History(layout, config, batch_size) if layout.past else None
+        self.adaptive: DomainAdaptiveLayer | None = None
+        self.ranks, self.shared_head = bool(layout.tasks), config.shared_head
+        if self.ranks:
+            self._make_ranking(layout, config)
+        else:
+            self.represent = ItemsOnly(layout, config)
+            self.register_buffer("no_domain", torch.zeros(config.width), persistent=False)
+
+    def _make_ranking(self, layout: Layout, config: ModelConfig) -> None:
+        domains = len(layout.domains)
+        self.represent = (SideBySide if config.gate == "none" else Owners)(layout, config)
+        self.domain_embedding = nn.Parameter(torch.randn(domains, config.width) * 0.1)
+        width, learned = self.represent.size, self.represent.learned
+        if config.domain_width:
+            self.adaptive = DomainAdaptiveLayer(domains, width, config.domain_width, config.width)
+            width, learned = config.domain_width, EVERY
+            self.norm = nn.LayerNorm(width)
+        self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
+        self.id_from_text = config.id_from_text
+        self.head = make_head(
+            config.head,
+            size=width,
+            domains=1 if config.shared_head else domains,
+            tasks=len(layout.tasks),
+            experts=config.experts,
+            widths=config.expert_widths,
+            tower_widths=config.tower_widths,
+            dropout=config.dropout,
+            learned=learned,
+        )
+        self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
+
+    def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        """The loss and what else is worth knowing.
+
+        Args:
+            pooled: key -> ``[P, embedding_dim]``, P >= B; rows B and beyond are padding.
+            batch: B rows.
+
+        Returns:
+            The loss, a float32 scalar: multi-task loss + alpha x alignment + the weighted error of ids predicted from texts + the
+            weighted next-item loss; and, detached and float32,
+            ``logits [B, T]``, ``losses`` and ``counts`` ``[domains, T]`` (sums of unweighted losses, labels),
+            ``alignment`` (scalar, before alpha), ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``, and
+            ``next_item [2]`` (sum of its losses, and how many). Where there is a next-item objective and the model is not in
+            training, that is zeros, and there are ``user [B, D]`` and ``candidates [M, D]``: whose product scores
+            the candidates. Losses and alignment are zeros where the model is not in training and gradients are off.
+        """
+        batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
+        device = batch.dense.device
+        bf16 = chosen_precision(self.precision, device) == "bf16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            if self.history is None:
+                return self._rank(pooled, batch, None)
+            encoder, anywhere = self.represent.encoder, self.domain_embedding.mean(0) if self.ranks else self.no_domain
+            items, candidates = self.history.items(pooled, batch, encoder, anywhere)
+            assert batch.past is not None
+            sequence = self.history.in_domains(items, batch.past)
+            encode = partial(self.history.encoder, sequence)
+            loss, outputs = self._rank(pooled, batch, encode) if self.ranks else self._no_tasks(batch)
+            if self.history.objective is None:
+                return loss, outputs
+            if not self.training:
+                return loss, outputs | {"user": encode().float(), "candidates": candidates}
+            to_find = torch.cat([items.items, self.history.items.own(pooled, batch, encoder, anywhere)])
+            found, told = self.history.objective(self.history.encoder, sequence, to_find, candidates, batch)
+        return loss + found, outputs | {"next_item": told}
+
+    def _no_tasks(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        nothing = batch.dense.new_zeros(len(self.layout.domains), 0)
+        outputs = {"logits": batch.labels, "losses": nothing, "counts": nothing, "gates": {}}
+        zero = batch.dense.new_zeros(())
+        return zero, outputs | {"alignment": zero, "next_item": batch.dense.new_zeros(2)}
+
+    def _rank(
+        self, pooled: KeyedTensor, batch: Batch, history: Callable[[Tensor], Tensor] | None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        lengths = batch.domain_lengths
+        domains = to_rows(self.domain_embedding, lengths)
+        x, gates, off = self.represent(pooled, batch, domains, history)
+        z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
+        seen = z if self.adaptive is None else F.relu(self.norm(z))
+        logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
+        if self.training or torch.is_grad_enabled():
+            loss, losses, counts = multitask_loss(logits, batch, self.task_weights, self.batch_size)
+            with torch.autocast(z.device.type, enabled=False):
+                alignment = self.align(z.float(), lengths)
+        else:  # one who predicts asks for no loss
+            loss = alignment = logits.new_zeros(())
+            losses = counts = torch.zeros_like(self.task_weights)
+        outputs = {
+            "logits": logits.detach(),
+            "losses": losses,
+            "counts": counts,
+            "alignment": alignment.detach(),
+            "gates": {owner: weights.detach() for owner, weights in gates.items()},
+            "next_item": loss.new_zeros(2),
+        }
+        return loss + self.alignment_weight * alignment + self.id_from_text * off / self.batch_size, outputs

@@ -1,0 +1,1 @@
+"""The user's past items as a sequence: its encoders, and the next-item objective."""

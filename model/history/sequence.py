@@ -1,0 +1,184 @@
+"""The past items of a batch as one packed sequence per row, and the seam for what encodes them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ...data.batch.past_items import Past
+
+_SHORT = 8  # rows up to this length are padded together
+
+
+@dataclass
+class Sequence:
+    """N past items of B rows, row after row and oldest first: no padding, so work goes into items only.
+
+    Attributes:
+        items: ``[N, D]``.
+        lengths: ``[B]`` int64.
+        row: ``[N]`` int64, the row of each item.
+        back: ``[N]`` int64, places before the newest of its row, which is 0.
+        longest: T, of ``lengths``; on the host.
+        ages: ``[N]`` int64 seconds before the row's event; zeros where times have no part.
+        attention: ``[N, D]`` the items and ``[B, D]`` the rows' own, as attention alone sees them; None: as all else does.
+    """
+
+    items: Tensor
+    lengths: Tensor
+    row: Tensor
+    back: Tensor
+    longest: int
+    ages: Tensor
+    attention: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, past: Past, items: Tensor, width: int) -> "Sequence":
+        """Args: the batch's past, vectors ``[N, D]`` of its items, and L, the columns ``past.at`` counts."""
+        row = past.at // width
+        return cls(
+            items,
+            past.lengths,
+            row,
+            (row + 1) * width - 1 - past.at,
+            past.longest,
+            past.ages,
+        )
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    @cached_property
+    def groups(self) -> "list[RowGroup]":
+        """All rows, as groups to be padded each to its own longest.
+
+        On CPUs rows of about the same length go together, as work within attention grows with the square of the longest. On
+        GPUs all are one group: how long the groups are would have to be waited for.
+        """
+        if self.items.device.type != "cpu" or self.longest <= _SHORT:
+            return [self.one_group]
+        groups, bound, taken = [], _SHORT, torch.zeros_like(self.lengths, dtype=torch.bool)
+        while not taken.all():
+            mine = (self.lengths <= bound) & ~taken
+            taken, bound = taken | mine, 2 * bound
+            if not mine.any():
+                continue
+            lengths = self.lengths[mine]
+            longest = max(1, int(lengths.max()))
+            at = mine[self.row].nonzero()[:, 0]
+            row_in_group = mine.cumsum(0) - 1
+            groups.append(RowGroup(lengths, row_in_group[self.row[at]] * longest + self._since_oldest[at], longest, at))
+        return groups
+
+    @property
+    def one_group(self) -> "RowGroup":
+        """All rows, padded to the longest of all."""
+        return RowGroup(self.lengths, self.row * self.longest + self._since_oldest, self.longest)
+
+    @property
+    def _since_oldest(self) -> Tensor:
+        return self.lengths[self.row] - 1 - self.back
+
+    def over_groups(self, values: Tensor, attend: "Callable[[RowGroup, Tensor], Tensor]") -> Tensor:
+        """``[N, C]`` -> ``[N, D]``: what ``attend`` makes of the padded rows of each group, ``[R, T, C]`` -> ``[R, T, D]``."""
+        parts = [group.packed(attend(group, group.padded(values))) for group in self.groups]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts).index_select(0, self._in_groups)
+
+    @cached_property
+    def _in_groups(self) -> Tensor:
+        """``[N]``: where each item is when the groups follow each other."""
+        order = torch.cat([group.at for group in self.groups if group.at is not None])
+        return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)))
+
+    def newest(self, values: Tensor) -> Tensor:
+        """``[N, D]`` -> ``[B, D]``: each row's last; zeros for a row without any."""
+        behind = torch.cat([values, values.new_zeros(1, values.shape[1])])
+        last = self.lengths.cumsum(0) - 1
+        return behind.index_select(0, torch.where(self.lengths > 0, last, len(values)))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """``[N, D]`` -> ``[B, D]``: each row's mean; zeros for a row without any."""
+        sums = values.new_zeros(self.rows, values.shape[1]).index_add(0, self.row, values)
+        return sums / self.lengths.clamp_min(1).unsqueeze(1)
+
+    def with_one_more(self, last: Tensor) -> "Sequence":
+        """With ``last [D]`` as the newest of every row."""
+        rows = torch.arange(self.rows, device=self.row.device)
+        at = torch.cat([torch.arange(len(self.row), device=self.row.device) + self.row, self.lengths.cumsum(0) + rows])
+        order = torch.empty_like(at).index_copy(0, at, torch.arange(len(at), device=at.device))
+        return Sequence(
+            torch.cat([self.items, last.to(self.items.dtype).expand(self.rows, -1)])[order],
+            self.lengths + 1,
+            torch.cat([self.row, rows])[order],
+            torch.cat([self.back + 1, torch.zeros_like(rows)])[order],
+            self.longest + 1,
+            torch.cat([self.ages, torch.zeros_like(rows)])[order],
+        )
+
+
+@dataclass
+class RowGroup:
+    """R rows of a sequence, to be padded to the longest of them.
+
+    Attributes:
+        lengths: ``[R]`` int64.
+        place: ``[n]`` int64 place of each of their items in ``[R * T]``, its row's oldest in the first column.
+        longest: T.
+        at: ``[n]`` int64, which of the sequence's items they are; None: all, in their order.
+        intervals: ``[R, T, T]`` int64 buckets of the times between places, which all layers share; None until a layer asks.
+    """
+
+    lengths: Tensor
+    place: Tensor
+    longest: int
+    at: Tensor | None = None
+    intervals: Tensor | None = None
+
+    def padded(self, values: Tensor) -> Tensor:
+        """``[N, ...]`` -> ``[R, T, ...]`` with zeros behind each row's items."""
+        mine = values if self.at is None else values.index_select(0, self.at)
+        rows, shape = len(self.lengths), values.shape[1:]
+        # In place: a copy of the zeros would be as large as what is padded.
+        return (
+            mine.new_zeros(rows * self.longest, *shape)
+            .index_copy_(0, self.place, mine)
+            .view(rows, self.longest, *shape)
+        )
+
+    def packed(self, values: Tensor) -> Tensor:
+        """``[R, T, ...]`` -> ``[n, ...]``."""
+        return values.flatten(0, 1).index_select(0, self.place)
+
+
+@dataclass
+class ToFind:
+    """What an encoder learns to find.
+
+    Attributes:
+        states: ``[S, D]``.
+        target: ``[S]`` int64, what each is to find: a position among the N past items and the B rows' own behind them; -1 for nothing.
+        beside: what else is learned, summed over rows, given candidates ``[M, D]``, ``[B]`` 0 or 1 for rows that count, and the
+            scale of scores; None: nothing.
+    """
+
+    states: Tensor
+    target: Tensor
+    beside: Callable[[Tensor, Tensor, float], Tensor] | None = None
+
+
+def split_heads(values: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``[R, T, 3 D]`` -> queries, keys and values of H heads, ``[R, H, T, D / H]`` each."""
+    rows, longest, width = values.shape
+    queries, keys, of_keys = values.view(rows, longest, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
+    return queries, keys, of_keys
+
+
+def join_heads(attended: Tensor) -> Tensor:
+    """``[R, H, T, D / H]`` -> ``[R, T, D]``."""
+    return attended.transpose(1, 2).flatten(2)

@@ -1,0 +1,1 @@
+"""Layers that several parts use: domain-adaptive ones, networks side by side, products grouped by domain, dropout."""

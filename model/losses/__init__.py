@@ -1,0 +1,1 @@
+"""Losses beside the tasks' own: alignment between the distributions of domains."""

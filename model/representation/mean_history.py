@@ -1,0 +1,29 @@
+"""The user's past items as their mean, per aspect, in the same space an item's aspect has."""
+
+from torch import Tensor
+
+from ...data.batch.batch import Batch
+from ...data.schema.layout import HISTORY, Layout
+
+
+def history_aspects(
+    layout: Layout, batch: Batch, pooled: Tensor, non_empty: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The mean of the past items, per aspect, before projection.
+
+    A mean commutes with the linear projections of the item, so the encoder can pass it through those.
+
+    Args:
+        layout: what the batch holds.
+        batch: B rows.
+        pooled: ``[B, embedding_dim]``, the mean-pooled lookup of the history.
+        non_empty: ``[B]`` bool, whether the row has a history.
+
+    Returns:
+        aspect -> (vectors ``[B, embedding_dim]`` or ``[B, D_text]``, present ``[B]`` bool).
+    """
+    aspects = {"id": (pooled, non_empty)}
+    if HISTORY in layout.text_of:
+        name = layout.text_of[HISTORY]
+        aspects["text"] = (batch.vectors[name], batch.vector_present[name])
+    return aspects

@@ -1,0 +1,255 @@
+"""User, query, item, history and context: from lookups and vectors to one vector each."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...data.batch.batch import Batch
+from ...data.config.settings import ASPECTS
+from ...data.errors import UserError
+from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
+from .gates import make_gate
+from .lookups import lengths
+from .mean_history import history_aspects
+from .sparse_aspect import PooledFeatures, SparseAspect, aspect_projection
+
+Aspects = dict[str, tuple[Tensor, Tensor]]
+
+
+def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool = False) -> dict[str, tuple[str, ...]]:
+    """Owner (entity, ``history`` or ``context``) -> its aspects, in a fixed order; owners without any are left out.
+
+    Args:
+        layout: what the batch holds.
+        wanted: the experiment's ``model.aspects``.
+        items_only: the item alone, as `Encoder.items` needs it.
+
+    Raises:
+        UserError: nothing of what is wanted is in the data.
+    """
+    wanted = set(wanted)
+    pooled = [HISTORY] if layout.history and not layout.past else []
+    owners = ("item",) if items_only else (*layout.entities, *pooled, CONTEXT)
+    found = {}
+    for owner in owners:
+        sparse = (layout.sparse_of, layout.dense_of, layout.vectors_of)
+        has = {
+            "id": owner != CONTEXT,
+            "text": owner in layout.text_of,
+            "sparse": any(of.get(owner) for of in sparse),
+        }
+        if items_only:
+            has["sparse"] = bool(layout.past_features or layout.past_dense)
+        if aspects := tuple(a for a in ASPECTS if a in wanted and has[a]):
+            found[owner] = aspects
+    if not found:
+        raise UserError(
+            "experiment: model.aspects",
+            f"no entity has any of {sorted(wanted)}",
+            "Add an aspect, or give the entities texts or features.",
+        )
+    return found
+
+
+class Encoder(nn.Module):
+    """One vector per owner: its aspects projected to width D, then fused by a gate.
+
+    The history is a mean of items, so it goes through the item's projections and lands in the item's space.
+
+    Args:
+        layout: what the batch holds.
+        aspects: aspects in use, of ``id``, ``text``, ``sparse``.
+        embedding_dim: width of the lookups.
+        width: D.
+        gate: ``mean``, ``mean_gate``, ``cls_gate`` or ``domain_gate``.
+        id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
+            A row keeps an id that is all it has.
+        id_from_text: whether entities with both aspects have an `IdFromText`.
+        items_only: for items one by one alone, as of `items`.
+
+    Attributes:
+        owners: owner -> its aspects, the columns of its gate weights.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        aspects: Iterable[str],
+        embedding_dim: int,
+        width: int,
+        gate: str,
+        id_dropout: float,
+        id_from_text: bool,
+        items_only: bool = False,
+    ):
+        super().__init__()
+        self.layout, self.width = layout, width
+        self.id_dropout = id_dropout
+        self.owners = owners_and_aspects(layout, aspects, items_only)
+        projected = {o: a for o, a in self.owners.items() if o not in (HISTORY, CONTEXT)}
+        self.id_projections = nn.ModuleDict(
+            {o: aspect_projection(embedding_dim, width) for o, a in projected.items() if "id" in a}
+        )
+        self.text_projections = nn.ModuleDict(
+            {
+                o: aspect_projection(layout.vectors[layout.text_of[o]], width)
+                for o, a in projected.items()
+                if "text" in a
+            }
+        )
+        # What nothing learns must not be there to begin a ranking model with.
+        of_features = _past_features_only(layout) if items_only else layout
+        self.sparse_aspects = nn.ModuleDict(
+            {o: SparseAspect(of_features, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
+        )
+        self.gates = nn.ModuleDict({o: make_gate(gate, width, len(a)) for o, a in self.owners.items()})
+        both = [o for o, a in projected.items() if {"id", "text"} <= set(a)] if id_from_text else []
+        self.ids_from_text = nn.ModuleDict({o: IdFromText(width) for o in both})
+        if "query" in self.owners:
+            self.no_query = nn.Parameter(torch.randn(width) * 0.1)
+
+    def forward(
+        self, pooled: Mapping[str, Tensor], batch: Batch, domains: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Fused vectors, gate weights, and what the ids predicted from texts are off by.
+
+        Args:
+            pooled: key -> ``[B, embedding_dim]``.
+            batch: B rows, vectors float32.
+            domains: ``[B, D]``, the embedding of each row's domain.
+
+        Returns:
+            owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; and the sum over rows of `IdFromText`'s errors, a scalar.
+        """
+        non_empty = lengths(batch, self.layout)[:, : batch.rows] > 0
+        fused, weights, off = {}, {}, domains.new_zeros(())
+        for owner, names in self.owners.items():
+            found = self._aspects(owner, batch, pooled, non_empty)
+            aspects = torch.stack([found[name][0].float() for name in names], 1)
+            present = torch.stack([found[name][1] for name in names], 1)
+            if self.training and self.id_dropout and owner in self.layout.entities and names[0] == "id":
+                present = _hide_ids(present, self.id_dropout)
+            seen = self._counts(owner, batch)
+            # The gate must not know of an id that is hidden.
+            counts = seen * present[:, 0] if names[0] == "id" else seen
+            with torch.autocast(aspects.device.type, enabled=False):
+                if owner in self.ids_from_text:
+                    aspects, present, error = self.ids_from_text[owner](aspects, present, seen)
+                    off = off + error
+                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, counts)
+            if owner == "query":
+                # A query never seen before is still a query: only a row that names none and has nothing of one is without.
+                absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
+                fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
+        return fused, weights, off
+
+    def items(
+        self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, described: PooledFeatures, domain: Tensor
+    ) -> Tensor:
+        """Vectors of items that are not the rows' own: their aspects, fused by the item's gate as of no domain in particular.
+
+        Args:
+            ids: ``[N, embedding_dim]`` lookups.
+            counts: ``[N]`` float32, how often each was seen in training; the id of one never seen has no part.
+            texts: ``[U, D_text]`` float32.
+            text_at: ``[N]`` int64, which of them an item has; -1: none.
+            described: their features.
+            domain: ``[D]``, in place of a row's domain.
+
+        Returns:
+            ``[N, D]`` float32; zeros for an item that has none of them.
+        """
+        names = self.owners["item"]
+        nothing = torch.zeros(len(ids), self.width, device=ids.device)
+        found = dict.fromkeys(names, (nothing, torch.zeros_like(counts, dtype=torch.bool)))
+        if "id" in names:
+            found["id"] = (self._project("item", "id", ids), counts > 0)
+        if "text" in names:
+            # A row of zeros behind the texts is what -1 means.
+            projected = F.pad(self._project("item", "text", texts), (0, 0, 0, 1))
+            found["text"] = (projected[text_at], text_at >= 0)
+        if "sparse" in names and (described.lookups or described.dense.shape[1]):
+            aspect = self.sparse_aspects["item"]
+            assert isinstance(aspect, SparseAspect)
+            found["sparse"] = (aspect.of_items(described.lookups, described.dense), described.present)
+        aspects = torch.stack([found[name][0].float() for name in names], 1)
+        present = torch.stack([found[name][1] for name in names], 1)
+        if self.training and self.id_dropout and names[0] == "id":
+            present = _hide_ids(present, self.id_dropout)
+        seen = counts * present[:, 0] if names[0] == "id" else counts
+        with torch.autocast(aspects.device.type, enabled=False):
+            if "item" in self.ids_from_text:
+                aspects, present, _ = self.ids_from_text["item"](aspects, present, counts)
+            return self.gates["item"](aspects, present, domain.expand(len(ids), -1), seen)[0]
+
+    def _counts(self, owner: str, batch: Batch) -> Tensor:
+        """``[B]`` how often the owner's id was seen in training; 0 where it has none."""
+        if owner not in self.layout.entities:
+            return torch.zeros_like(batch.domains, dtype=torch.float32)
+        return batch.id_counts[:, self.layout.entities.index(owner)].clamp_min(0)
+
+    def _aspects(self, owner: str, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor) -> Aspects:
+        """Aspect -> (``[B, D]``, present ``[B]`` bool) of one owner."""
+        layout, names = self.layout, self.owners[owner]
+        if owner == HISTORY:
+            past = history_aspects(layout, batch, pooled[HISTORY], non_empty[layout.keys.index(HISTORY)])
+            found = {name: past[name] for name in names}
+            return {name: (self._project("item", name, x), present) for name, (x, present) in found.items()}
+        found = {}
+        if owner == CONTEXT:
+            exists = torch.ones_like(batch.domains, dtype=torch.bool)
+        else:
+            counts = batch.id_counts[:, layout.entities.index(owner)]
+            exists = counts >= 0
+            if "id" in names:
+                found["id"] = (self._project(owner, "id", pooled[id_key(owner)]), counts > 0)
+        if "text" in names:
+            name = layout.text_of[owner]
+            found["text"] = (self._project(owner, "text", batch.vectors[name]), batch.vector_present[name])
+        if "sparse" in names:
+            found["sparse"] = self.sparse_aspects[owner](batch, pooled, non_empty, exists)
+        return found
+
+    def _project(self, entity: str, aspect: str, vectors: Tensor) -> Tensor:
+        projections = self.id_projections if aspect == "id" else self.text_projections
+        return projections[entity](vectors)
+
+
+class IdFromText(nn.Module):
+    """Predicts an entity's id aspect from its text, and puts the prediction where there is no id to look up.
+
+    Beyond the paper; the idea of a warm-up that generates embeddings for new ids is that of Pan et al. (2019). The loss
+    moves the prediction alone, not what is predicted; id dropout lets the rest of the model learn to use it.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.predict = nn.Sequential(nn.Linear(width, width), nn.ReLU(), aspect_projection(width, width))
+
+    def forward(self, aspects: Tensor, present: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args: ``[B, A, D]`` with id and text first, ``[B, A]`` bool, ``[B]``. Returns both, and the summed error of the rows
+        whose id was seen: mean squared difference, a scalar."""
+        has_text, seen = present[:, 1], counts > 0
+        predicted = self.predict(aspects[:, 1])
+        errors = (predicted - aspects[:, 0].detach()).square().mean(1)
+        stands_in = has_text & ~present[:, 0]
+        ids = torch.where(stands_in[:, None], predicted, aspects[:, 0])
+        aspects = torch.cat([ids[:, None], aspects[:, 1:]], 1)
+        present = torch.cat([(present[:, 0] | stands_in)[:, None], present[:, 1:]], 1)
+        return aspects, present, (errors * (has_text & seen)).sum()
+
+
+def _past_features_only(layout: Layout) -> Layout:
+    """With no features but those that past items have."""
+    return replace(
+        layout, sparse_of={"item": layout.past_features}, dense_of={"item": layout.past_dense}, vectors_of={}
+    )
+
+
+def _hide_ids(present: Tensor, share: float) -> Tensor:
+    """``present [B, A]`` with column 0 cleared in a random ``share`` of the rows that have another aspect."""
+    hidden = (torch.rand(present.shape[0], device=present.device) < share) & present[:, 1:].any(1)
+    return torch.cat([(present[:, 0] & ~hidden)[:, None], present[:, 1:]], 1)

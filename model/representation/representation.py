@@ -1,0 +1,120 @@
+"""From lookups, numbers and vectors to one input per row, for the domain-adaptive layer and the head.
+
+Where there is no domain-adaptive layer, which tells the domains apart, the row's domain embedding is part of the input.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchrec import KeyedTensor
+
+from ...data.batch.batch import Batch
+from ...data.config.settings import ModelConfig
+from ...data.schema.layout import HISTORY, Layout
+from ..layers.grouped import as_autocast
+from ..layers.relu_networks import EVERY
+from .interaction import cosine_partners, product_partners, text_cosines
+from .lookups import looked_up
+from .owner_vectors import Encoder
+
+Represented = tuple[Tensor, dict[str, Tensor], Tensor]
+
+
+class Owners(nn.Module):
+    """One vector per owner, its aspects fused by a gate; products with the item's, and text similarities.
+
+    Attributes:
+        inputs: name and width of each part of what it gives, in order.
+        size: I, their sum.
+        learned: its columns that depend on parameters.
+    """
+
+    learned = EVERY
+
+    def __init__(self, layout: Layout, config: ModelConfig):
+        super().__init__()
+        self.layout = layout
+        self.encoder = _encoder(layout, config)
+        owners = dict(self.encoder.owners)
+        if layout.past:
+            owners[HISTORY] = ()
+        self.products = product_partners(owners) if config.interaction else ()
+        self.cosines = cosine_partners(layout, owners) if config.interaction else ()
+        self.with_domain = config.domain_width == 0
+        self.inputs = [(owner, config.width) for owner in owners]
+        self.inputs += [(f"item x {partner}", config.width) for partner in self.products]
+        self.inputs += [(f"cosine of item and {partner}", 1) for partner in self.cosines]
+        self.inputs += [("domain", config.width)] * self.with_domain
+        self.size = sum(size for _, size in self.inputs)
+
+    def forward(
+        self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: Callable[[Tensor], Tensor] | None = None
+    ) -> Represented:
+        """``[B, I]``; the gates: owner -> ``[B, A]``; and the summed error of ids predicted from texts, a scalar.
+
+        ``pooled`` as in `Dense`, ``domains`` ``[B, D]``; ``history`` gives that owner's vectors, knowing the items at hand ``[B, D]``.
+        """
+        fused, gates, off = self.encoder(looked_up(pooled, batch, self.layout), batch, domains)
+        if history is not None:
+            fused[HISTORY] = history(fused["item"])
+        parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
+        if self.cosines:
+            parts.append(text_cosines(self.layout, batch, self.cosines))
+        if self.with_domain:
+            parts.append(domains)
+        return torch.cat(parts, 1), gates, off
+
+
+class ItemsOnly(nn.Module):
+    """Items one by one, for a model without tasks: there is nothing to represent a whole row for."""
+
+    def __init__(self, layout: Layout, config: ModelConfig):
+        super().__init__()
+        self.encoder = _encoder(layout, config, items_only=True)
+        self.inputs: list[tuple[str, int]] = []
+
+
+def _encoder(layout: Layout, config: ModelConfig, items_only: bool = False) -> Encoder:
+    with_ids_from_text = config.id_from_text > 0
+    return Encoder(
+        layout,
+        config.aspects,
+        config.embedding_dim,
+        config.width,
+        config.gate,
+        config.id_dropout,
+        with_ids_from_text and not items_only,
+        items_only,
+    )
+
+
+class SideBySide(nn.Module):
+    """Everything a row has, concatenated: lookups, numbers, vectors. What is missing is zeros.
+
+    The input of plain multi-task models; ``model.aspects`` and ``model.interaction`` have no part in it.
+
+    Attributes:
+        inputs: name and width of each part of what it gives, in order.
+        size: I, their sum.
+        learned: its columns that depend on parameters; numbers and vectors do not.
+    """
+
+    def __init__(self, layout: Layout, config: ModelConfig):
+        super().__init__()
+        self.layout, self.vectors = layout, tuple(layout.vectors)
+        self.with_domain = config.domain_width == 0
+        self.lookups = [key for table in layout.tables for key in layout.keys if layout.table_of[key] == table]
+        self.inputs = [(key, config.embedding_dim) for key in self.lookups] + [(name, 1) for name in layout.dense]
+        self.inputs += [*layout.vectors.items()] + [("domain", config.width)] * self.with_domain
+        self.size = sum(size for _, size in self.inputs)
+        of_tables = len(self.lookups) * config.embedding_dim
+        self.learned = (slice(0, of_tables), slice(self.size - config.width * self.with_domain, self.size))
+
+    def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: None = None) -> Represented:
+        """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
+        found = looked_up(pooled, batch, self.layout)
+        parts = [*(found[key] for key in self.lookups), batch.dense, *(batch.vectors[name] for name in self.vectors)]
+        if self.with_domain:
+            parts.append(domains)
+        return torch.cat(as_autocast(*parts), 1), {}, domains.new_zeros(())  # narrowed first: half as much to copy

@@ -1,0 +1,240 @@
+import datetime
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundrank.data.batch.assemble import assemble
+from foundrank.data.batch.past_items import NONE, ItemCounts, Items, drawn
+from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.load import load_experiment
+from foundrank.data.errors import UserError
+from foundrank.data.schema.column_needs import needed_columns
+from foundrank.data.schema.layout import Layout, make_layout
+from tests.tiny_world import SCHEMAS, encoder_of, experiment_dict, random_events, write_world
+from tests.unit.data.batch.test_assemble import COUNTS, TEXTS, random_rows, row_lists
+
+PAST, CANDIDATES, SPARE = 4, 2, 1
+CATALOG = 6  # items listed there
+
+
+def layout_of(model: dict) -> Layout:
+    raw = experiment_dict()
+    raw["entities"]["user"]["history"]["max_length"] = PAST
+    raw["training"] = {"batch_size": 5}
+    raw["model"] = model
+    names = ["id_user", "id_item", "id_query"]
+    names += [f"feature_{n}" for n in ("segment", "brand", "tags", "intent", "hour", "matched", "slot")]
+    return make_layout(Experiment.model_validate(raw), dict.fromkeys(names, 50), {"item": 4})
+
+
+@pytest.fixture(scope="module")
+def layout() -> Layout:
+    return layout_of({"history": {"encoder": "sasrec"}, "next_item": {"negatives": 9}})  # 9 of 5 + 3 bags: two keys
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> EventEncoder:
+    """The encoder of the tiny world, for a model that takes past items one by one."""
+    folder = tmp_path_factory.mktemp("sequences")
+    write_world(folder, random_events(1, {"find": 40, "home": 40, "new": 10}))
+    return encoder_of(load_experiment(folder, ["model.history.encoder=sasrec", "model.next_item.negatives=5"]))
+
+
+def rows_with_past(layout: Layout, domain: int, lengths: list[int], seed: int):
+    """Random rows whose past items have ids (0: never seen) and texts (-1: none)."""
+    random = np.random.default_rng((seed, domain))
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    rows = random_rows(layout, domain, len(lengths), seed)
+    past = random.integers(0, 50, offsets[-1]), offsets
+    texts = random.integers(-1, len(TEXTS), offsets[-1]), offsets
+    ages = random.integers(0, 10**9, offsets[-1]), offsets
+    domains = random.integers(-1, len(layout.domains), offsets[-1]), offsets
+    listed = random.integers(-1, CATALOG, offsets[-1]), offsets
+    known = {"text": texts, "ages": ages, "domains": domains, "catalog": listed}
+    return replace(rows, lists=rows.lists | {"history": past}, history=known)
+
+
+def some_items(count: int, seed: int = 0) -> Items:
+    random = np.random.default_rng(seed)
+    rows = random.integers(1, 50, count)
+    texts = random.integers(-1, len(TEXTS), count)
+    listed = random.integers(-1, CATALOG, count)
+    return Items(rows.astype(np.uint64), rows, COUNTS.by_row[rows].astype(np.float32), texts, listed)
+
+
+def test_past_items_and_candidates_have_keys_of_the_item_table(layout):
+    assert layout.past == PAST
+    assert layout.candidates == CANDIDATES
+    assert layout.keys[-6:] == ("past_0", "past_1", "past_2", "past_3", "candidate_0", "candidate_1")
+    assert {layout.table_of[key] for key in layout.keys[-6:]} == {"id_item"}
+    assert "history" not in layout.keys
+    assert layout.history
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.lists(st.integers(0, PAST), max_size=4), min_size=2, max_size=2), st.integers(0, 9), st.integers(0, 99)
+)
+def test_every_past_item_is_where_its_row_and_its_place_say(layout, lengths, candidates, seed):
+    parts = [rows_with_past(layout, d, of_domain, seed) for d, of_domain in enumerate(lengths)]
+    rows, items = sum(map(len, lengths)), some_items(candidates, seed)
+    batch = assemble(parts, layout, {"item": TEXTS}, rows + 8, COUNTS, items)
+    past = batch.past
+    assert past is not None
+
+    wanted = [row for part in parts for row in row_lists(part.lists["history"])]
+    texts = [row for part in parts for row in row_lists(part.history["text"])]
+    bags = {key: [bag.tolist() for bag in jagged.to_dense()] for key, jagged in batch.sparse.to_dict().items()}
+    for back in range(PAST):
+        expected = [[row[-1 - back]] if back < len(row) else [] for row in wanted]
+        assert bags[f"past_{back}"] == expected + [[]] * 8
+    assert [bag for k in range(CANDIDATES) for bag in bags[f"candidate_{k}"]][:candidates] == [[r] for r in items.rows]
+    assert sum(len(bag) for k in range(CANDIDATES) for bag in bags[f"candidate_{k}"]) == candidates
+
+    assert past.ages.tolist() == [age for part in parts for row in row_lists(part.history["ages"]) for age in row]
+    assert past.domains.tolist() == [d for part in parts for row in row_lists(part.history["domains"]) for d in row]
+    assert past.lengths.tolist() == [len(row) for row in wanted]
+    assert past.longest == max([1, *map(len, wanted)])
+    assert past.rows.tolist() == [item for row in wanted for item in row]
+    assert past.at.tolist() == [b * PAST + PAST - len(row) + j for b, row in enumerate(wanted) for j in range(len(row))]
+    assert past.counts.tolist() == COUNTS.by_row[past.rows.numpy()].tolist()
+    for at, row in ((past.text_at, [t for of_row in texts for t in of_row]), (past.candidate_text_at, items.text_rows)):
+        assert [None if a < 0 else past.texts[a].tolist() for a in at] == [
+            None if t < 0 else TEXTS[t].tolist() for t in row
+        ]
+    own = np.concatenate([part.singles[:, layout.keys.index("id_item")] for part in parts])
+    assert past.item_rows.tolist() == np.maximum(own, 0).tolist()
+    # The mean of the texts is of those there are.
+    there = [[t for t in row if t >= 0] for row in texts]
+    for vector, row in zip(batch.vectors["text_history"].float(), there, strict=True):
+        expected = TEXTS[row].float().mean(0) if row else torch.zeros(4)
+        torch.testing.assert_close(vector, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_table_for_attention_is_asked_for_the_same_items():
+    layout = layout_of({"history": {"encoder": "din", "decoupled": True}})
+    assert layout.tables["attention_item"] == layout.tables["id_item"]
+    keys = [*(f"attention_{back}" for back in range(PAST)), "attention_own"]
+    assert list(layout.keys[-5:]) == keys
+    assert {layout.table_of[key] for key in keys} == {"attention_item"}
+    parts = [rows_with_past(layout, 0, [3, 0, 4], 1), rows_with_past(layout, 1, [1], 2)]
+    batch = assemble(parts, layout, {"item": TEXTS}, 4 + 8, COUNTS)
+    bags = {key: [bag.tolist() for bag in jagged.to_dense()] for key, jagged in batch.sparse.to_dict().items()}
+    for mine, theirs in zip(keys, [*(f"past_{back}" for back in range(PAST)), "id_item"], strict=True):
+        assert bags[mine] == bags[theirs]
+    assert any(bags["attention_own"])
+
+
+def test_draws_depend_on_key_and_step_alone_and_are_even(layout):
+    items = some_items(30)
+    items = items.take(np.unique(items.rows, return_index=True)[1])
+    first, again, other = (drawn(items, layout, 500, False, key) for key in ((1, 2), (1, 2), (1, 3)))
+    assert len(first(0)) == layout.candidates * 500
+    np.testing.assert_array_equal(first(4).rows, again(4).rows)
+    assert (first(4).rows != first(5).rows).any()
+    assert (first(4).rows != other(4).rows).any()
+    shares = np.bincount(first(0).rows, minlength=50)[items.rows] / 1000
+    assert abs(shares * len(items) - 1).max() < 0.6
+    every = drawn(items, layout, 500, True, (1, 2))
+    np.testing.assert_array_equal(every(7).rows, items.rows)
+    assert len(drawn(NONE, layout, 500, False, (1,))(0)) == 0
+
+
+def test_counts_are_of_the_items_seen():
+    counts = ItemCounts.of(np.array([0, 3, 0, 2]))
+    assert (counts.items, counts.events) == (2, 5)
+
+
+def test_items_are_those_of_the_vocabulary_and_then_new_ones_of_the_catalog(sequences: EventEncoder):
+    every, trained = sequences.items(trained=False), sequences.items(trained=True)
+    table = sequences.statistics.tables["id_item"]
+    assert len(np.unique(every.keys)) == len(every)
+    assert every.rows[: table.rows - 1].tolist() == list(range(1, table.rows))
+    assert (every.rows[table.rows - 1 :] == 0).all()
+    assert trained.rows.tolist() == list(range(1, table.rows))
+    assert (trained.counts > 0).all()
+    np.testing.assert_array_equal(every.text_rows, sequences.text_rows("item", every.keys))
+
+
+def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: EventEncoder):
+    row = dict.fromkeys(SCHEMAS["home"].names) | {"history": [1, 999, 2]}
+    rows = sequences.encode("home", pa.Table.from_pylist([row], schema=SCHEMAS["home"]), "here")
+    found = sequences.statistics.tables["id_item"].lookup(np.array([1, 999, 2], np.uint64)).tolist()
+    assert found[1] == 0
+    assert found[0] > 0
+    assert rows.lists["history"][0].tolist() == found
+    assert len(rows.history["text"][0]) == 3
+    assert "keys" not in rows.history
+    rows = sequences.encode("home", pa.Table.from_pylist([row], schema=SCHEMAS["home"]), "here", with_host=True)
+    batch = sequences.assemble([rows], 8)
+    assert batch.past is not None
+    assert batch.past.keys.tolist() == [1, 999, 2]
+
+
+def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
+    changes = ["entities.user.history.times=when", "model.history.encoder=din", "entities.user.history.time=now"]
+    experiment = load_experiment(tmp_path, changes)
+    assert {"when", "now"}.isdisjoint(need.name for need in needed_columns(experiment, "home"))
+    experiment = load_experiment(tmp_path, [*changes, "model.history.time_bias=true"])
+    needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
+    assert (needs["when"], needs["now"]) == ("list of times", "time")
+    encoder = EventEncoder(experiment, encoder_of(load_experiment(tmp_path, changes)).statistics)
+    home = SCHEMAS["home"].append(pa.field("when", pa.list_(pa.timestamp("ms")))).append(pa.field("now", pa.date32()))
+    day = datetime.date(2026, 1, 2)
+    row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "now": day}
+    row["when"] = [datetime.datetime(2026, 1, 1, hour) for hour in (1, 2, 3, 4, 5)]
+    rows = encoder.encode("home", pa.Table.from_pylist([row, row | {"history": None, "when": []}], schema=home), "here")
+    assert row_lists(rows.history["ages"]) == [[21 * 3600, 20 * 3600, 19 * 3600], []]  # the last three that have an id
+    assert row_lists(rows.take(np.array([1, 0])).history["ages"]) == [[], [21 * 3600, 20 * 3600, 19 * 3600]]
+    with pytest.raises(UserError, match="here: column 'when', row 0: has not as many times"):
+        encoder.encode("home", pa.Table.from_pylist([row | {"when": row["when"][1:]}], schema=home), "here")
+    assert len(encoder.no_rows()) == 0
+
+
+def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
+    told = "entities.user.history.domains=where"
+    assert "where" not in {need.name for need in needed_columns(load_experiment(tmp_path, [told]), "home")}
+    experiment = load_experiment(tmp_path, [told, "model.history.encoder=sasrec"])
+    needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
+    assert needs["where"] == "list of names"
+    untold = encoder_of(load_experiment(tmp_path, ["model.history.encoder=sasrec"]))
+    assert not untold.layout.past_domains
+    encoder = EventEncoder(experiment, untold.statistics)
+    assert encoder.layout.past_domains
+    home = SCHEMAS["home"].append(pa.field("where", pa.list_(pa.string())))
+    row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "where": ["new", "home", "find", "gone", None]}
+    rows = encoder.encode("home", pa.Table.from_pylist([row], schema=home), "here")
+    assert row_lists(rows.history["domains"]) == [[0, -1, -1]]  # the last three that have an id
+    batch = encoder.assemble([rows], 8)
+    assert batch.past is not None
+    assert batch.past.domains.tolist() == [0, -1, -1]
+    assert len(encoder.no_rows()) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("model.history.time_bias=true", "needs to know when past items were"),
+        ("model.history.features=[brnd]", "Did you mean 'brand'"),
+        ("model.history.features=[image]", "'image' is no categorical, list or dense feature from the item catalog"),
+        ("model.history.features=[rank]", "'rank' is no categorical"),
+        (
+            "model={aspects: [id, text], history: {encoder: din, features: [brand]}}",
+            "no part without the sparse aspect",
+        ),
+        ("model.history={encoder: mean, features: [brand]}", "features is for encoders of sequences"),
+        ("model.history={encoder: mean, time_bias: true}", "time_bias is for encoders of sequences"),
+    ],
+)
+def test_options_that_the_data_cannot_serve_are_refused(change, words, tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 5, "home": 5, "new": 5}))
+    with pytest.raises(UserError, match=words):
+        load_experiment(tmp_path, ["model.history.encoder=din", change])

@@ -1,0 +1,119 @@
+"""Every shipped experiment is one a user can start from."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rich.console import Console
+
+from foundrank.data.config.load import load_experiment
+from foundrank.data.events.check_events import check_events
+from foundrank.data.schema.layout import make_layout
+from foundrank.dist.capacity.describe import describe
+from foundrank.model.foundation.foundation import Foundation
+
+ROOT = Path(__file__).parents[4]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+def test_there_are_examples():
+    encoders = {f"history_{name}.yaml" for name in ("din", "sasrec", "bert4rec", "hstu")}
+    assert {"minimal.yaml", "movietweetings.yaml"} | encoders <= {path.name for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_parses_and_makes_a_model(path):
+    experiment = load_experiment(path)
+    texts = {name: 384 for name, entity in experiment.entities.present().items() if entity.text}
+    tables = dict.fromkeys(make_layout(experiment, {}, texts).table_of.values(), 100)
+    layout = make_layout(experiment, tables, texts)
+    with torch.device("meta"):
+        model = Foundation(layout, experiment.model, experiment.training.batch_size)
+    owners = model.dense.represent.encoder.owners
+    assert owners["item"][:2] == ("id", "text")
+    if path.stem.startswith("history_"):
+        assert experiment.model.history.encoder == path.stem.removeprefix("history_")
+        assert model.dense.history.encoder is not None
+    else:
+        assert {*experiment.entities.present(), "history"} <= set(owners)
+
+
+def times(rows: list[dict]) -> list:
+    return [row["timestamp"] for row in rows]
+
+
+def write(table: dict, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(table), path)
+
+
+def test_the_minimal_example_runs_on_the_columns_the_readme_lists(tmp_path):
+    shutil.copy(ROOT / "examples/minimal.yaml", tmp_path / "experiment.yaml")
+    for split in ("train", "validation", "test"):
+        events = {
+            "user_id": ["a", "b", None],
+            "item_id": [1, 2, 3],
+            "history": pa.array([[2, 3], None, []], pa.list_(pa.int64())),
+            "device": ["phone", None, "desk"],
+            "clicked": [1, 0, 0],
+            "bought": [True, None, None],
+        }
+        write(events, tmp_path / f"events/home/{split}/part.parquet")
+        events |= {"query": ["red shoe", "hat", None], "sort_order": [0, 1, 0], "request_id": [7, 7, 8]}
+        del events["bought"]
+        write(events, tmp_path / f"events/search/{split}/part.parquet")
+    items = {
+        "item_id": [1, 2],
+        "brand": ["x", None],
+        "title": ["shoe", "hat"],
+        "category": [5, 6],
+        "price": [9.5, None],
+    }
+    write(items, tmp_path / "items.parquet")
+    write({"query": ["red shoe", "hat"]}, tmp_path / "queries.parquet")
+    out = io.StringIO()
+    describe(load_experiment(tmp_path), Console(file=out, width=200))
+    said = out.getvalue()
+    assert "{brand} {title}" in said
+    assert "feature_sort_order" in said
+    assert "item: no text vectors yet" in said
+
+
+def test_movietweetings_is_prepared_as_its_example_expects(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    ratings = {
+        "user_id": rng.integers(0, 5, 400),
+        "movie_id": rng.integers(0, 40, 400),
+        "rating": rng.integers(1, 11, 400),
+        "timestamp": pa.array(rng.integers(0, 300, 400) * 1_000_000, pa.timestamp("us")),  # some at one moment
+    }
+    write(ratings, source / "ratings.parquet")
+    films = {"movie_id": np.arange(40), "title": ["t"] * 40, "genres": ["A|B"] * 40, "year": np.full(40, 2000)}
+    write(films, source / "movies.parquet")
+    script = [sys.executable, ROOT / "examples/prepare_movietweetings.py", source, out]
+    subprocess.run(script, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    shutil.copy(ROOT / "examples/movietweetings.yaml", out / "experiment.yaml")
+    events = check_events(load_experiment(out))["films"]
+    assert [events[split].rows for split in ("train", "validation", "test")] == pytest.approx([320, 40, 40], abs=4)
+
+    parts = [pq.read_table(out / f"events/{split}/part-0.parquet").to_pylist() for split in events]
+    rows = [row for part in parts for row in part]
+    assert all(max(times(earlier)) < min(times(later)) for earlier, later in pairwise(parts))
+    liked = sorted((r["timestamp"], r["user_id"], r["movie_id"]) for r in rows if r["rating"] >= 8)
+    for row in rows:
+        past = [film for time, user, film in liked if user == row["user_id"] and time < row["timestamp"]]
+        moments = {time for time, user, _ in liked if user == row["user_id"] and time < row["timestamp"]}
+        assert row["liked"] == int(row["rating"] >= 8)
+        assert len(row["history"]) == min(len(past), 30)
+        if len(moments) == len(past):  # films liked at one moment may come in any order
+            assert row["history"] == past[-30:]

@@ -1,0 +1,240 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundrank.data.arrow.ids import hash_rows, id_keys
+from foundrank.data.config.experiment import Encoding
+from foundrank.data.config.load import load_experiment
+from foundrank.data.errors import UserError
+from foundrank.data.vocabulary.key_counts import KeyCounts
+from foundrank.data.vocabulary.statistics import Statistics, count
+from foundrank.data.vocabulary.vocabulary import HashedIds, Vocabulary
+from tests.tiny_world import catalogs, random_events, train_files, write_world
+
+CATALOG_SEED = 6  # items 6 and 7 and user u5 have a value of every feature
+
+
+def key_of(value) -> int:
+    return int(id_keys(pa.array([value]))[0][0])
+
+
+def counts_of(table: Vocabulary, values) -> dict:
+    """Value -> its count, of the values that have a row of their own."""
+    rows = {v: int(table.lookup(np.array([key_of(v)], np.uint64))[0]) for v in values}
+    return {v: int(table.counts[row]) for v, row in rows.items() if row}
+
+
+def column(rows, name) -> list:
+    return [row[name] for row in rows if row[name] is not None]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Events over several files and row groups, and what brute force finds in them."""
+    folder = tmp_path_factory.mktemp("world")
+    events = random_events(3, {"find": 45, "home": 40, "new": 25})
+    for row in (row for of_domain in events.values() for row in of_domain):
+        row["item"] = None if row["item"] in (6, 7) else row["item"]
+        row["user"] = None if row["user"] == "u5" else row["user"]
+    events["find"][9]["item"] = 7  # in the catalog and seen once; item 6 and user u5 are in their catalogs only
+    experiment = write_world(folder, events, seed=CATALOG_SEED, files=3, group=4)
+    return experiment, events, count(experiment, train_files(experiment))
+
+
+def test_ids_are_counted_over_all_domains(world):
+    _, events, statistics = world
+    rows = [row for of_domain in events.values() for row in of_domain]
+    users, items = Counter(column(rows, "user")), Counter(column(rows, "item"))
+    assert counts_of(statistics.tables["id_user"], users) == users
+    assert statistics.tables["id_user"].rows == len(users) + 1
+    frequent = {v: n for v, n in items.items() if n >= 2}  # min_count: 2
+    assert counts_of(statistics.tables["id_item"], items) == frequent
+    assert statistics.tables["id_item"].rows == len(frequent) + 1
+
+
+def test_hashed_ids_are_counted_per_bucket(world):
+    _, events, statistics = world
+    expected = np.zeros(8, np.int64)
+    for query in column(events["find"], "query"):
+        expected[hash_rows(np.array([key_of(query)], np.uint64), 7)[0]] += 1
+    assert isinstance(statistics.tables["id_query"], HashedIds)
+    assert statistics.tables["id_query"].counts.tolist() == expected.tolist()
+    expected = np.zeros(6, np.int64)
+    for value in (v for row in column(events["find"], "matched") for v in row if v is not None):
+        expected[hash_rows(np.array([key_of(value)], np.uint64), 5)[0]] += 1
+    assert statistics.tables["feature_matched"].counts.tolist() == expected.tolist()
+
+
+def test_event_features(world):
+    _, events, statistics = world
+    rows = [row for of_domain in events.values() for row in of_domain]
+    hours = Counter(column(rows, "hour"))
+    assert counts_of(statistics.tables["feature_hour"], hours) == hours
+    slots = Counter(column(events["find"] + events["home"], "slot"))
+    assert counts_of(statistics.tables["feature_slot"], slots) == slots
+    intents = Counter(column(events["find"], "intent"))
+    assert counts_of(statistics.tables["feature_intent"], intents) == intents
+
+
+def test_catalog_features_count_as_often_as_events_show_them(world):
+    _, events, statistics = world
+    rows = [row for of_domain in events.values() for row in of_domain]
+    shown = Counter(column(rows, "item"))
+    brands, tags = Counter(), Counter()
+    for item in catalogs(CATALOG_SEED)["items"]:
+        times = shown[item["item_id"]]
+        brands[item["brand"]] += times
+        for tag in [t for t in item["tags"] or [] if t is not None][-2:]:
+            tags[tag] += times
+    del brands[None]
+    assert counts_of(statistics.tables["feature_brand"], brands) == {v: n for v, n in brands.items() if n}
+    assert counts_of(statistics.tables["feature_tags"], tags) == {v: n for v, n in tags.items() if n}
+
+
+def test_dense_means_and_deviations(world):
+    _, events, statistics = world
+    rows = [row for of_domain in events.values() for row in of_domain]
+    shown = {kind: set(column(rows, kind)) for kind in ("user", "item")}
+    of = catalogs(CATALOG_SEED)
+    expected = {
+        "rank": column(events["find"], "rank"),
+        "clicks": [math.log1p(v) for v in column(rows, "clicks")],
+        "age": column([u for u in of["users"] if u["user_id"] in shown["user"]], "age"),
+        "price": [math.log1p(v) for v in column([i for i in of["items"] if i["item_id"] in shown["item"]], "price")],
+    }
+    assert set(statistics.dense) == set(expected)
+    for name, values in expected.items():
+        assert statistics.dense[name] == pytest.approx((np.mean(values), np.std(values)))
+
+
+def test_labels_and_rows(world):
+    _, events, statistics = world
+    assert statistics.rows == {name: len(rows) for name, rows in events.items()}
+    for name, tasks in {"find": ("click", "buy"), "home": ("click",), "new": ("like", "click")}.items():
+        labels = {task: column(events[name], task) for task in tasks}
+        assert statistics.labels[name] == {task: [len(values), sum(values)] for task, values in labels.items()}
+
+
+def test_text_sizes_and_layout(world, tmp_path):
+    experiment, _, statistics = world
+    assert statistics.text_sizes == {"item": 4}
+    layout = statistics.layout(experiment)
+    assert layout.vectors["text_item"] == layout.vectors["text_history"] == 4
+    assert dict(layout.tables) == {name: table.rows for name, table in statistics.tables.items()}
+
+
+def test_saved_statistics_are_the_same(world, tmp_path):
+    experiment, _, statistics = world
+    statistics.save(tmp_path / "statistics")
+    loaded = Statistics.load(tmp_path / "statistics")
+    assert loaded.layout(experiment) == statistics.layout(experiment)
+    assert (loaded.dense, loaded.labels, loaded.rows) == (statistics.dense, statistics.labels, statistics.rows)
+    keys = id_keys(pa.array(list(range(-3, 12))))[0]
+    for name, table in statistics.tables.items():
+        assert type(loaded.tables[name]) is type(table)
+        assert loaded.tables[name].counts.tolist() == table.counts.tolist()
+        assert loaded.tables[name].lookup(keys).tolist() == table.lookup(keys).tolist()
+
+
+def test_progress_counts_every_row(world):
+    experiment, events, _ = world
+    told: list[int] = []
+    count(experiment, train_files(experiment), told.append)
+    assert sum(told) == sum(map(len, events.values()))
+
+
+def test_a_feature_nobody_has_still_has_its_table(tmp_path):
+    events = random_events(0, {"find": 3, "home": 3, "new": 3})
+    for row in events["find"]:
+        row |= {"query": None, "intent": None, "rank": None}
+    for row in events["find"] + events["home"]:
+        row["slot"] = None
+    experiment = write_world(tmp_path, events)
+    statistics = count(experiment, {name: train_files(experiment)[name] for name in ("find", "home")})
+    assert statistics.tables["feature_intent"].rows == statistics.tables["feature_slot"].rows == 1
+    assert statistics.tables["id_query"].rows == 8
+    assert statistics.dense["rank"] == (0.0, 1.0)
+
+
+def test_without_the_text_aspect_no_text_store_is_needed(tmp_path):
+    write_world(tmp_path, random_events(0, {"find": 3, "home": 3, "new": 3}))
+    experiment = load_experiment(tmp_path, ["model.aspects=[id, sparse]", "text.store=absent"])
+    assert count(experiment, train_files(experiment)).text_sizes == {}
+
+
+@pytest.mark.parametrize(("far", "spread"), [(0.0, 3.0), (1e8, 3.0), (-1.7e12, 1e6)])
+def test_deviations_are_exact_far_from_zero(tmp_path, far, spread):
+    events = random_events(0, {"find": 40, "home": 3, "new": 3})
+    values = far + np.random.default_rng(0).normal(size=40) * spread
+    for row, value in zip(events["find"], values, strict=True):
+        row["rank"] = value
+    experiment = write_world(tmp_path, events, group=7)
+    mean, deviation = count(experiment, train_files(experiment)).dense["rank"]
+    assert mean == pytest.approx(values.mean(), rel=1e-12)
+    assert deviation == pytest.approx(values.std(), rel=1e-6)
+
+
+def test_a_constant_feature_is_not_blown_up(tmp_path):
+    events = random_events(0, {"find": 9, "home": 3, "new": 3})
+    for row in events["find"]:
+        row["rank"] = 1e6 + 0.1
+    experiment = write_world(tmp_path, events, group=2)
+    mean, deviation = count(experiment, train_files(experiment)).dense["rank"]
+    assert (mean, deviation) == (pytest.approx(1e6 + 0.1), 1.0)
+
+
+PARTS = st.lists(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5), st.booleans()), max_size=8), max_size=6)
+
+
+@settings(max_examples=40)
+@given(PARTS, st.booleans(), st.booleans(), st.booleans())
+def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
+    counts = KeyCounts(Encoding(encoding="hash", buckets=7) if hashed else Encoding(min_count=2))
+    expected: Counter[int] = Counter()
+    for part in parts:
+        part = [(key + (key % 2 << 40), weight, kept) for key, weight, kept in part]  # small keys and large ones
+        keys, weights, valid = (np.array([row[i] for row in part]) for i in range(3))
+        counts.add(keys.astype(np.uint64), valid.astype(bool), weights if weighted else None)
+        if merge_often and not hashed:
+            counts._merge()
+            if counts._small_keys:
+                counts._count_small()
+        for key, weight, kept in part:
+            expected[key] += (weight if weighted else 1) * kept
+    table = counts.table()
+    if hashed:
+        buckets = np.zeros(8, np.int64)
+        for key, n in expected.items():
+            buckets[hash_rows(np.array([key], np.uint64), 7)[0]] += n
+        assert table.counts.tolist() == buckets.tolist()
+    else:
+        kept = {k: n for k, n in expected.items() if n >= 2}
+        assert dict(zip(table._keys.tolist(), table.counts[1:].tolist(), strict=True)) == kept
+
+
+@pytest.mark.parametrize("large", [0, 2**40])
+def test_pending_counts_are_merged_before_they_outgrow_memory(large):
+    counts = KeyCounts(Encoding())
+    for start in range(0, 4_000_000, 400_000):
+        keys = np.arange(start // 2, start // 2 + 400_000, dtype=np.uint64)  # each key comes twice
+        counts.add(keys + np.uint64(large), np.ones(len(keys), bool))
+        assert sum(len(keys) for keys, _ in counts._parts) <= 3 * 2_000_000
+        assert len(counts._parts) <= 4
+        assert sum(map(len, counts._small_keys)) <= 1_000_000
+    table = counts.table()
+    assert table.rows == 2_200_001
+    assert table.counts.sum() == 4_000_000
+    assert Counter(table.counts.tolist()) == {0: 1, 1: 400_000, 2: 1_800_000}
+
+
+def test_a_bad_value_is_named(tmp_path):
+    events = random_events(0, {"find": 9, "home": 3, "new": 3})
+    events["find"][7]["clicks"] = -1
+    experiment = write_world(tmp_path, events, group=4)
+    with pytest.raises(UserError, match=r"part-000.parquet: column 'clicks', row group 1, row 3: the value is -1"):
+        count(experiment, train_files(experiment))

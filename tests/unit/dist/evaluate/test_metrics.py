@@ -1,0 +1,209 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
+
+from foundrank.dist.evaluate.metrics import auc, calibration, gauc, logloss, metric_row, ndcg_at_k, normalized_entropy
+from foundrank.dist.evaluate.slices import slice_rows, summary
+
+
+@st.composite
+def predictions(draw):
+    """Few distinct scores and groups, so that ties and one-class groups are common."""
+    size = draw(st.integers(1, 40))
+    labels = draw(st.lists(st.integers(0, 1), min_size=size, max_size=size))
+    scores = draw(st.lists(st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75, 1.0]), min_size=size, max_size=size))
+    groups = draw(st.lists(st.sampled_from([0, 3, 2**63 + 1, 2**64 - 1]), min_size=size, max_size=size))
+    return np.array(labels, np.float32), np.array(scores, np.float32), np.array(groups, np.uint64)
+
+
+def auc_by_pairs(labels, scores):
+    positives, negatives = scores[labels > 0], scores[labels <= 0]
+    if not len(positives) or not len(negatives):
+        return math.nan
+    won = sum(1.0 if p > n else 0.5 if p == n else 0.0 for p in positives for n in negatives)
+    return won / (len(positives) * len(negatives))
+
+
+def groups_of(labels, scores, groups):
+    return [(labels[groups == g], scores[groups == g]) for g in np.unique(groups)]
+
+
+@given(predictions())
+def test_auc_counts_every_pair(data):
+    labels, scores, _ = data
+    assert auc(labels, scores) == pytest.approx(auc_by_pairs(labels, scores), nan_ok=True)
+
+
+@given(predictions())
+def test_gauc_is_the_loop_over_groups(data):
+    labels, scores, groups = data
+    parts = [(len(y), auc_by_pairs(y, s)) for y, s in groups_of(labels, scores, groups)]
+    parts = [(n, value) for n, value in parts if not math.isnan(value)]
+    expected = sum(n * v for n, v in parts) / sum(n for n, _ in parts) if parts else math.nan
+    assert gauc(labels, scores, groups) == pytest.approx(expected, nan_ok=True)
+
+
+@given(predictions(), st.integers(1, 12))
+def test_ndcg_averages_over_the_orders_of_ties(data, k):
+    """scikit-learn's NDCG gives a tie the mean gain of its block as well."""
+    labels, scores, groups = data
+    values = []
+    for y, s in groups_of(labels, scores, groups):
+        if y.any():  # scikit-learn wants two documents: one that is last and worth nothing changes no value
+            values.append(ndcg_score([np.append(y, 0)], [np.append(s, -1)], k=k))
+    expected = np.mean(values) if values else math.nan
+    assert ndcg_at_k(labels, scores, groups, k) == pytest.approx(expected, nan_ok=True)
+
+
+@given(predictions(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_nothing(data, random):
+    labels, scores, groups = data
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    row = metric_row(labels, scores, groups, groups)
+    shuffled = metric_row(labels[order], scores[order], groups[order], groups[order])
+    assert row == pytest.approx(shuffled, nan_ok=True)
+
+
+def test_ndcg_by_hand():
+    labels = np.array([0, 1, 1, 0, 0])
+    scores = np.array([0.9, 0.5, 0.5, 0.5, 0.1])
+    groups = np.zeros(5, np.int64)
+    # The three rows of the tie fill places 2 to 4, two of three positive.
+    places = [1 / math.log2(place + 1) for place in range(1, 6)]
+    expected = 2 / 3 * sum(places[1:4]) / sum(places[:2])
+    assert ndcg_at_k(labels, scores, groups) == pytest.approx(expected)
+
+
+def test_gauc_weighs_by_rows_and_skips_groups_of_one_class():
+    labels = np.array([1, 0, 0, 1, 1, 1])
+    scores = np.array([0.9, 0.1, 0.8, 0.2, 0.7, 0.6])
+    groups = np.array([1, 1, 2, 2, 2, 3])  # AUC 1 on two rows, 0 on three, none on one
+    assert gauc(labels, scores, groups) == pytest.approx(2 / 5)
+
+
+def test_auc_is_exact_at_a_low_click_rate():
+    """Nearly all scores of such a model share one of 200 bins: a binned AUC is far too low."""
+    random = np.random.default_rng(0)
+    logits = random.normal(-7.0, 1.0, 1_000_000)
+    labels = (random.random(len(logits)) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    assert 0.001 < labels.mean() < 0.002
+    exact = roc_auc_score(labels, probabilities)
+    assert 0.74 < exact < 0.78
+    assert roc_auc_score(labels, np.floor(200 * probabilities)) < exact - 0.1
+    assert auc(labels, probabilities) == pytest.approx(exact, abs=1e-12)
+    # Any rising transformation keeps the ranking, however close together it pushes the scores.
+    assert auc(labels, probabilities.astype(np.float64) ** 4) == pytest.approx(exact, abs=1e-12)
+
+
+def test_logloss_entropy_and_calibration():
+    random = np.random.default_rng(1)
+    probabilities = random.uniform(0.01, 0.3, 5000).astype(np.float32)
+    labels = (random.random(5000) < 0.1).astype(np.float32)
+    assert logloss(labels, probabilities) == pytest.approx(log_loss(labels, probabilities.astype(float)))
+    rate = labels.mean(dtype=np.float64)
+    base = np.full(5000, rate)
+    assert normalized_entropy(labels, base) == pytest.approx(1)
+    assert normalized_entropy(labels, probabilities) == pytest.approx(
+        log_loss(labels, probabilities.astype(float)) / log_loss(labels, base)
+    )
+    assert calibration(labels, base) == pytest.approx(1)
+    assert calibration(labels, 2 * base) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logloss_clips_certainty(dtype):
+    wrong = logloss(np.array([1, 0]), np.array([0, 1], dtype))
+    assert wrong == pytest.approx(-math.log(1e-7), rel=1e-6)
+    assert logloss(np.array([1, 0]), np.array([1, 0], dtype)) == pytest.approx(1e-7, rel=1e-3)
+
+
+@pytest.mark.parametrize("labels", [[], [0, 0], [1, 1]])
+def test_undefined_metrics_are_none_in_json(labels):
+    labels = np.array(labels, np.float32)
+    groups = np.zeros(len(labels), np.int64)
+    row = metric_row(labels, np.full(len(labels), 0.5, np.float32), groups, groups)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert row["auc"] is None
+    assert row["gauc"] is None
+    assert row["ne"] is None
+    assert (row["calibration"] is None) == (row["ndcg@10"] is None) == (not labels.any())
+
+
+def test_a_diverged_model_has_no_ranking():
+    labels = np.array([0, 1, 0, 1])
+    scores = np.array([0.1, np.nan, 0.3, 0.4])
+    row = metric_row(labels, scores, np.zeros(4, np.int64), np.zeros(4, np.int64))
+    assert [row[key] for key in ("auc", "gauc", "logloss", "ne", "calibration", "ndcg@10")] == [None] * 6
+    assert math.isnan(auc(labels, np.array([np.nan, 0.1, 0.2, 0.3])))
+
+
+def test_slices_hold_their_own_rows():
+    labels = np.array([1, 0, 1, 0, 1, 0])
+    probabilities = np.array([0.9, 0.1, 0.2, 0.8, 0.6, 0.5])
+    rows = slice_rows(
+        "shop",
+        "click",
+        labels,
+        probabilities,
+        item_counts=np.array([5, 1, 0, 0, -1, -1]),
+        user_counts=np.array([3, 3, 3, 3, 3, -1]),
+        user_groups=np.array([1, 1, 1, 1, 2, 2]),
+        oracle=np.array([0.9, 0.1, 0.9, 0.1, 0.9, 0.1]),
+        popularity=np.array([0.7, 0.3, 0.4, 0.4, 0.4, 0.4]),
+    )
+    by_slice = {row["slice"]: row for row in rows}
+    seen = {name: by_slice.pop(name) for name in [*by_slice] if name.startswith("items_seen")}
+    assert {name: row["rows"] for name, row in seen.items()} == {"items_seen_1_to_4": 1, "items_seen_5_to_19": 1}
+    assert list(by_slice) == ["all", "warm_items", "cold_items"]  # nobody is a cold user: no such row
+    assert {(row["domain"], row["task"]) for row in rows} == {("shop", "click")}
+    assert [by_slice[s]["rows"] for s in by_slice] == [6, 2, 2]
+    assert [by_slice[s]["auc"] for s in by_slice] == pytest.approx([6 / 9, 1, 0])
+    assert [by_slice[s]["oracle_auc"] for s in by_slice] == [1, 1, 1]
+    assert [by_slice[s]["popularity_auc"] for s in by_slice] == pytest.approx([7 / 9, 1, 0.5])
+    assert by_slice["cold_items"]["gauc"] == 0
+    assert by_slice["all"]["ndcg@10"] is None
+    json.dumps(rows, allow_nan=False)
+
+
+def test_unknown_oracle_and_popularity_are_none():
+    labels = np.array([1, 0])
+    rows = slice_rows("a", "b", labels, labels, item_counts=np.zeros(2), user_counts=np.zeros(2))
+    assert [row["slice"] for row in rows] == ["all", "cold_items", "cold_users"]
+    assert all(row["oracle_auc"] is None and row["popularity_auc"] is None for row in rows)
+
+
+def row(domain, auc_value, oracle=None, popularity=None, task="click", part="all"):
+    return {
+        "domain": domain,
+        "task": task,
+        "slice": part,
+        "auc": auc_value,
+        "oracle_auc": oracle,
+        "popularity_auc": popularity,
+    }
+
+
+def test_summary_compares_means_over_the_same_domains():
+    rows = [
+        row("a", 0.6, oracle=0.8, popularity=0.5),
+        row("b", 0.8, oracle=None, popularity=0.6),
+        row("c", None, oracle=None, popularity=None),  # one class only
+        row("a", 0.55, oracle=0.7, popularity=0.5, part="cold_items"),
+        row("a", 0.1, part="warm_items"),
+        row("a", 0.9, oracle=0.95, task="buy"),
+    ]
+    found = summary(rows)
+    assert found["click"]["all"] == pytest.approx(
+        {"domains": 2, "auc": 0.7, "oracle_auc": None, "popularity_auc": 0.55}
+    )
+    assert found["click"]["cold_items"] == {"domains": 1, "auc": 0.55, "oracle_auc": 0.7, "popularity_auc": 0.5}
+    assert set(found["click"]) == {"all", "cold_items"}
+    assert found["buy"] == {"all": {"domains": 1, "auc": 0.9, "oracle_auc": 0.95, "popularity_auc": None}}
+    assert summary([]) == {}

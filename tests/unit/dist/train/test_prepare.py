@@ -1,0 +1,37 @@
+"""What a training says of labels before it begins."""
+
+import pytest
+
+from foundrank.data.errors import UserError
+from foundrank.data.vocabulary.statistics import count
+from foundrank.dist.train.prepare import check_labels
+from tests.tiny_world import random_events, train_files, write_world
+
+
+def counted(tmp_path, **nulls):
+    """The experiment and its statistics, with the labels of some tasks null in some domains."""
+    events = random_events(1, {"find": 20, "home": 20, "new": 20})
+    for domain, labels in nulls.items():
+        for row in events[domain]:
+            row.update(dict.fromkeys(labels))
+    experiment = write_world(tmp_path, events)
+    return experiment, count(experiment, train_files(experiment))
+
+
+def test_a_domain_without_a_label_of_a_task_is_told(tmp_path, capsys):
+    check_labels(*counted(tmp_path, home=["click"]))
+    assert capsys.readouterr().out.startswith("domains.home.tasks.click: column 'click' holds no label")
+
+
+def test_a_task_without_a_label_in_any_domain_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"domains.find.tasks.buy.*holds none in the training events of any"):
+        check_labels(*counted(tmp_path, find=["buy"]))
+
+
+def test_what_a_pretrained_run_has_learnt_needs_no_labels_but_something_does(tmp_path):
+    experiment, statistics = counted(tmp_path / "some", find=["buy"])
+    check_labels(experiment, statistics, experiment)
+    none = {"find": ["buy", "click"], "home": ["click"], "new": ["like", "click"]}
+    experiment, statistics = counted(tmp_path / "none", **none)
+    with pytest.raises(UserError, match=r"domains.find.tasks.click"):
+        check_labels(experiment, statistics, experiment)

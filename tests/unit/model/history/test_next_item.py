@@ -1,0 +1,182 @@
+"""The losses of the next-item objective, and what is to be found."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foundrank.data.batch.batch import Batch
+from foundrank.data.batch.past_items import Past
+from foundrank.data.config.settings import NextItemConfig
+from foundrank.model.history.catalog_softmax import cross_entropy_among_all
+from foundrank.model.history.next_item import NextItem
+from foundrank.model.history.sequence import Sequence, ToFind
+from foundrank.model.history.transformer import following, own
+
+WIDTH, ROWS, BATCH = 4, 12, 16  # rows of the item table, the unknown one included
+
+
+class Shown:
+    """An encoder whose states are given."""
+
+    def __init__(self, states: Tensor):
+        self.states = states
+
+    def to_find(self, sequence: Sequence, every: bool) -> ToFind:
+        if every:
+            return ToFind(self.states, following(sequence))
+        return ToFind(sequence.newest(self.states), own(sequence))
+
+
+@pytest.fixture
+def world() -> SimpleNamespace:
+    """Rows of 3, 0 and 2 past items; vectors of all items of the table."""
+    g = torch.Generator().manual_seed(1)
+    table = torch.randn(ROWS, WIDTH, generator=g)
+    rows, own_rows, candidates = torch.tensor([3, 5, 3, 7, 9]), torch.tensor([2, 4, 5]), torch.tensor([1, 5, 8, 2, 8])
+    counts = torch.arange(ROWS).float()
+    lengths = torch.tensor([3, 0, 2])
+    none = torch.full_like(rows, -1)
+    past = Past(
+        rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows, chosen=torch.ones(3, dtype=torch.bool),
+        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), domains=none, dense=torch.zeros(len(rows) + len(candidates), 0), described=torch.zeros(len(rows) + len(candidates), dtype=torch.bool), texts=torch.zeros(0, 0),
+        longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
+    )  # fmt: skip
+    sequence = Sequence(
+        table[rows], lengths, torch.tensor([0, 0, 0, 2, 2]), torch.tensor([2, 1, 0, 1, 0]), 3, past.ages
+    )
+    nothing: Any = None
+    batch = Batch(
+        sparse=nothing, dense=torch.zeros(3, 0), vectors={}, vector_present={}, id_counts=counts[own_rows, None],
+        labels=torch.zeros(3, 1), label_mask=torch.zeros(3, 1, dtype=torch.bool), domains=torch.zeros(3).long(),
+        domain_lengths=[3], past=past,
+    )  # fmt: skip
+    states = torch.randn(5, WIDTH, generator=g)
+    return SimpleNamespace(
+        table=table,
+        past=past,
+        sequence=sequence,
+        own=table[own_rows],
+        batch=batch,
+        history=Shown(states),
+        states=states,
+    )
+
+
+def loss_of(world: SimpleNamespace, candidates: Tensor | None = None, **config: Any) -> tuple[float, list[float]]:
+    """The loss, and the sum and count it tells."""
+    past = world.past
+    if candidates is not None:
+        past = replace(past, candidates=candidates, candidate_counts=candidates.float())
+    world.batch.past = past
+    objective = NextItem(NextItemConfig.model_validate(config), BATCH, WIDTH, ROWS)
+    vectors = world.table[past.candidates]
+    items = torch.cat([world.sequence.items, world.own])
+    loss, told = objective(world.history, world.sequence, items, vectors, world.batch)
+    return loss.item(), told.tolist()
+
+
+FOUND = [5, 3, 2, 9, 5]  # what follows each of the five past items
+
+
+def test_all_positions_against_all_items_is_the_cross_entropy_of_the_whole_catalog(world):
+    scores = world.states @ world.table[1:].T / WIDTH**0.5
+    expected = F.cross_entropy(scores, torch.tensor(FOUND) - 1, reduction="sum").item()
+    every = torch.arange(1, ROWS)
+    loss, told = loss_of(world, every, loss="softmax", positions="all", weight=0.5)
+    assert told == [pytest.approx(expected), 5]
+    assert loss == pytest.approx(0.5 * expected / BATCH)
+    # Sampled, with every item drawn once, it is the same: what is to be found is not its own negative.
+    assert loss_of(world, every, positions="all")[0] == pytest.approx(expected / BATCH)
+    assert loss_of(world, every.flip(0), loss="softmax", positions="all")[1][0] == pytest.approx(expected)
+
+
+def test_the_last_position_alone_finds_the_rows_own_item(world):
+    scores = world.states[[2, 4]] @ world.table[1:].T / WIDTH**0.5
+    expected = F.cross_entropy(scores, torch.tensor([2, 5]) - 1, reduction="sum").item()
+    _, told = loss_of(world, torch.arange(1, ROWS), loss="softmax")
+    assert told == [pytest.approx(expected), 2]  # the row without a past has no state
+
+
+def test_rows_that_were_not_chosen_have_nothing_to_find(world):
+    world.batch.past.chosen = torch.tensor([False, False, True])
+    assert loss_of(world)[1][1] == 1
+    assert loss_of(world, positions="all")[1][1] == 4  # past items were chosen by having become past
+
+
+def test_an_item_of_which_nothing_is_known_is_not_to_be_found(world):
+    world.own[2] = 0
+    assert loss_of(world)[1][1] == 1
+
+
+def test_sampled_softmax_leaves_out_drawn_items_that_are_to_be_found(world):
+    expected = 0.0
+    for state, found in zip(world.states, FOUND, strict=True):
+        negatives = [row for row in world.past.candidates.tolist() if row != found]
+        scores = world.table[[found, *negatives]] @ state / WIDTH**0.5
+        expected -= scores.log_softmax(0)[0].item()
+    assert loss_of(world, positions="all")[1][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_items_of_the_batch_weigh_less_the_more_often_they_are_there(world):
+    torch.manual_seed(3)
+    some = torch.randperm(5)[:3].tolist()
+    torch.manual_seed(3)
+    got = loss_of(world, positions="all", in_batch=3)[1][0]
+    drawn, events, items = world.past.candidates.tolist(), world.past.trained_events, ROWS - 1
+    rows = [*drawn, *(FOUND[at] for at in some)]
+    seen = [len(drawn) / items + 3 * row / events for row in rows]  # a row's count is its number here
+    weights = torch.tensor([len(rows) / items / s for s in seen])
+    expected = 0.0
+    for state, found in zip(world.states, FOUND, strict=True):
+        others = torch.tensor([row != found for row in rows])
+        negative = (weights * (world.table[rows] @ state / WIDTH**0.5).exp())[others].sum()
+        positive = (world.table[found] @ state / WIDTH**0.5).exp()
+        expected -= (positive / (positive + negative)).log().item()
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_gbce_is_the_loss_of_gsasrec(world):
+    calibration, drawn = 0.75, world.past.candidates.tolist()
+    rate = len(drawn) / (ROWS - 2)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    expected = 0.0
+    for state, found in zip(world.states, FOUND, strict=True):
+        score = (world.table[found] @ state / WIDTH**0.5).sigmoid()
+        expected -= beta * score.log().item()
+        for row in drawn:
+            if row != found:
+                expected -= (1 - (world.table[row] @ state / WIDTH**0.5).sigmoid()).log().item()
+    assert loss_of(world, loss="gbce", positions="all")[1][0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("cells", [1, 40, 1000])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_cross_entropy_block_by_block_is_that_of_all_scores_at_once(cells: int, kind: torch.dtype, smoothing: float):
+    g = torch.Generator().manual_seed(4)
+    states = torch.randn(7, 5, generator=g).to(kind).requires_grad_()
+    items = torch.randn(11, 5, generator=g).requires_grad_()
+    place, weights = torch.randint(0, 11, (7,), generator=g), torch.rand(7, generator=g)
+    total = cross_entropy_among_all(states, items, place, weights, smoothing, cells)
+    (3 * total).backward()
+    got = [states.grad, items.grad]
+    states.grad = items.grad = None
+    wanted = F.cross_entropy((states @ items.to(kind).T).float(), place, reduction="none", label_smoothing=smoothing)
+    (3 * (wanted * weights).sum()).backward()
+    close = {"rtol": 1e-5, "atol": 1e-6} if kind == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(total, (wanted * weights).sum(), **close)
+    for mine, theirs in zip(got, (states.grad, items.grad), strict=True):
+        torch.testing.assert_close(mine, theirs, **close)
+
+
+def test_without_states_there_is_no_loss():
+    states, items = torch.zeros(0, 5, requires_grad=True), torch.ones(3, 5, requires_grad=True)
+    total = cross_entropy_among_all(states, items, torch.zeros(0).long(), torch.zeros(0), 0.1)
+    total.backward()
+    assert total == 0
+    assert not items.grad.any()
