@@ -15,7 +15,7 @@ import typer
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import Rows, concatenate
 from foundrank.data.config.experiment import SPLITS, Experiment
 from foundrank.data.config.load import load_experiment
@@ -89,7 +89,7 @@ def run_trees(
                     f"domains.{name}.events", f"has no {split} split", "The comparison needs all three: add one."
                 )
     statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     rows = {
         name: [read_rows(encoder, name, of_domain[split]) for split in SPLITS] for name, of_domain in events.items()
     }
@@ -107,7 +107,7 @@ def run_trees(
     return out, predictions
 
 
-def read_rows(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
+def read_rows(encoder: RowEncoder, domain: str, files: EventFiles) -> Rows:
     """Every row of one split of a domain, with what metrics need."""
     columns = [need.name for need in needed_columns(encoder.experiment, domain)]
     parts = [
@@ -120,7 +120,7 @@ def read_rows(encoder: EventEncoder, domain: str, files: EventFiles) -> Rows:
 def _domain_trees(
     name: str,
     splits: list[Rows],
-    encoder: EventEncoder,
+    encoder: RowEncoder,
     profile: ItemProfile,
     seed: int,
     max_rows: int,

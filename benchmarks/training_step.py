@@ -24,7 +24,7 @@ from torchrec import KeyedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from foundrank.data.batch.batch import Batch
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.epoch.order import RankPlan, deal, epoch_chunks
@@ -43,10 +43,10 @@ from foundrank.dist.train.train import SWITCH_SECONDS
 from foundrank.model.foundation.foundation import Dense
 
 
-def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, EventEncoder, RankPlan]:
+def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, RowEncoder, RankPlan]:
     """A reader of the training events, its encoder, and what this rank reads in the first epoch."""
     _, statistics = open_run(run)
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     names, training = encoder.layout.domains, experiment.training
     files = {names.index(name): of_domain["train"] for name, of_domain in check_events(experiment).items()}
     chunks = epoch_chunks(files, dict.fromkeys(files, 1.0), experiment.seed, 0, training.shuffle_rows)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from foundrank.data.arrow.values import Ragged
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import Rows
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.schema.layout import HISTORY, Layout, feature_key, id_key
@@ -51,7 +51,7 @@ def item_profile(experiment: Experiment, layout: Layout, train: Sequence[Rows]) 
     return ItemProfile(of_key)
 
 
-def shared_columns(rows: Rows, training: NDArray, encoder: EventEncoder, profile: ItemProfile) -> Columns:
+def shared_columns(rows: Rows, training: NDArray, encoder: RowEncoder, profile: ItemProfile) -> Columns:
     """Columns that are the same for every task.
 
     Dense features, how often each id was seen in training in any domain, list lengths, how often the history holds the
@@ -164,7 +164,7 @@ def _history_crosses(rows: Rows, layout: Layout, profile: ItemProfile) -> Column
     return columns
 
 
-def _text_columns(rows: Rows, training: NDArray, encoder: EventEncoder) -> Columns:
+def _text_columns(rows: Rows, training: NDArray, encoder: RowEncoder) -> Columns:
     layout = encoder.layout
     columns: Columns = {}
     unit: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.store_writer import write_text_store
@@ -228,7 +228,7 @@ def train_files(experiment: Experiment) -> dict[str, EventFiles]:
     return {name: splits["train"] for name, splits in check_events(experiment, ["train"]).items()}
 
 
-def encoder_of(experiment: Experiment, domains: Iterable[str] | None = None) -> EventEncoder:
+def encoder_of(experiment: Experiment, domains: Iterable[str] | None = None) -> RowEncoder:
     """The encoder, with statistics counted from all training events."""
     files = train_files(experiment)
-    return EventEncoder(experiment, count(experiment, {n: files[n] for n in domains or files}))
+    return RowEncoder(experiment, count(experiment, {n: files[n] for n in domains or files}))

@@ -34,7 +34,7 @@ class _Catalog:
     columns: FeatureColumns
 
 
-class EventEncoder:
+class RowEncoder:
     """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the text stores."""
 
     def __init__(self, experiment: Experiment, statistics: Statistics):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..batch.batch import Batch
 from ..batch.past_items import NONE, Draw
-from ..batch.row_encoder import EventEncoder
+from ..batch.row_encoder import RowEncoder
 from ..batch.rows import Rows, concatenate
 from ..events.bad_rows import read_events
 from ..events.event_files import EventFiles, open_parquet
@@ -45,7 +45,7 @@ class Reader:
     of others that were used later. A rank keeps only the rows it will use.
     """
 
-    def __init__(self, encoder: EventEncoder, files: Mapping[int, EventFiles], padded: int, with_host: bool = False):
+    def __init__(self, encoder: RowEncoder, files: Mapping[int, EventFiles], padded: int, with_host: bool = False):
         """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`."""
         self._encoder, self._files, self._padded, self._with_host = encoder, files, padded, with_host
         self._names = encoder.layout.domains

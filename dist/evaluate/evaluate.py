@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...data.arrow.ids import id_keys
 from ...data.arrow.values import floats
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.epoch.order import deal, ordered_chunks
 from ...data.epoch.reader import Reader
@@ -48,7 +48,7 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
     splits = ("train", split)
     events = runtime.on_main(lambda: check_events(experiment, splits, held=statistics.id_types))
     checkpoint = checked_best(run, runtime)
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)
     state = load(checkpoint, sharded)
     files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
@@ -74,7 +74,7 @@ def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
 
 def evaluate(
     model: nn.Module,
-    encoder: EventEncoder,
+    encoder: RowEncoder,
     files: Mapping[str, EventFiles],
     runtime: Runtime,
     popularity: PopularityCounts | None = None,
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def predict(
-    model: nn.Module, encoder: EventEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], int]:
     """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
 
@@ -172,7 +172,7 @@ def validation_auc(rows: list[dict[str, Any]]) -> float | None:
 
 
 def _rows(
-    encoder: EventEncoder, columns: dict[str, np.ndarray], popularity: PopularityCounts | None
+    encoder: RowEncoder, columns: dict[str, np.ndarray], popularity: PopularityCounts | None
 ) -> list[dict[str, Any]]:
     layout, experiment = encoder.layout, encoder.experiment
     out = []
@@ -200,7 +200,7 @@ def _rows(
 
 
 def popularity_counts(
-    experiment: Experiment, encoder: EventEncoder, events: Mapping[str, Mapping[str, EventFiles]], runtime: Runtime
+    experiment: Experiment, encoder: RowEncoder, events: Mapping[str, Mapping[str, EventFiles]], runtime: Runtime
 ) -> PopularityCounts:
     """Counts the training events, each rank some of the row groups."""
     layout = encoder.layout
@@ -243,7 +243,7 @@ class _GateMeans:
             zeros = torch.zeros(self._domains, present.shape[1], device=present.device)
             self._sums[owner] = self._sums.get(owner, zeros).index_add(0, domains, present)
 
-    def means(self, encoder: EventEncoder, runtime: Runtime) -> dict[str, dict[str, dict[str, float]]]:
+    def means(self, encoder: RowEncoder, runtime: Runtime) -> dict[str, dict[str, dict[str, float]]]:
         """domain -> owner -> aspect -> mean weight over the rows where the owner has an aspect."""
         out: dict[str, dict[str, dict[str, float]]] = {}
         for owner, sums in self._sums.items():

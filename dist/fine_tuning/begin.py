@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torchrec.distributed import DistributedModelParallel
 
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.schema.layout import id_key
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.transfer import parameter_axes, shapes_only, transferred
@@ -29,9 +29,7 @@ _MOST = 100_000  # rows a map is fitted on
 _RIDGE = 0.1
 
 
-def begin_from(
-    base: Pretrained, sharded: DistributedModelParallel, encoder: EventEncoder, runtime: Runtime
-) -> list[str]:
+def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime) -> list[str]:
     """Gives a model that holds its initial values those of a pretrained run, as far as both have the same.
 
     Tables keep their rows; new ids begin with what a linear map of their text says, fitted on the known ids, and without a
@@ -84,7 +82,7 @@ def _chunks(value: Any) -> list[ChunkStorageMetadata]:
     return [ChunkStorageMetadata(torch.Size(of.shard_offsets), torch.Size(of.shard_sizes)) for of in parts]
 
 
-def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], encoder: EventEncoder) -> list[str]:
+def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], encoder: RowEncoder) -> list[str]:
     """Puts the dense part's values in place."""
     experiment = encoder.experiment
     axes = [
@@ -111,7 +109,7 @@ def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], e
 
 
 def _begin_with_text(
-    entity: str, base: Pretrained, tables: dict[str, Any], encoder: EventEncoder, runtime: Runtime
+    entity: str, base: Pretrained, tables: dict[str, Any], encoder: RowEncoder, runtime: Runtime
 ) -> list[str]:
     """Gives new ids what a ridge regression says of their text, fitted on ids that were seen often."""
     table = id_key(entity)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...data.arrow.ids import id_keys
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
@@ -14,7 +14,7 @@ _ROWS = 8192  # of a domain that are looked at
 _SHARPNESS = 10.0  # of the softmax over cosines: 0.1 more is e times the weight
 
 
-def domain_profiles(encoder: EventEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
+def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
     """Domain -> the mean text vector of the items in its first training rows, over those that have a text.
 
     A domain without such a row has no profile.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
 from ...data.batch.past_items import NONE, Draw, Items, drawn
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.epoch.order import deal, ordered_chunks
 from ...data.epoch.reader import Reader
 from ...data.events.event_files import EventFiles
@@ -24,7 +24,7 @@ from .search import CELLS
 CUTOFFS = (5, 10, 20)
 
 
-def draw_candidates(encoder: EventEncoder, rank: int) -> Callable[[int], Draw]:
+def draw_candidates(encoder: RowEncoder, rank: int) -> Callable[[int], Draw]:
     """Epoch -> what draws its steps' candidates; seed, epoch, rank and step decide."""
     objective, training = encoder.experiment.model.next_item, encoder.experiment.training
     if objective is None:
@@ -34,7 +34,7 @@ def draw_candidates(encoder: EventEncoder, rank: int) -> Callable[[int], Draw]:
     return lambda epoch: drawn(items, encoder.layout, padded, everything, (encoder.experiment.seed, epoch, rank))
 
 
-def item_vectors(model: nn.Module, encoder: EventEncoder, items: Items, runtime: Runtime) -> Tensor:
+def item_vectors(model: nn.Module, encoder: RowEncoder, items: Items, runtime: Runtime) -> Tensor:
     """``[C, D]`` float32 on every rank, each rank having computed its part; zeros for an item of which nothing is known.
 
     Args:
@@ -65,7 +65,7 @@ class Retriever:
         overflowed: how many items no number came out of.
     """
 
-    def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime):
+    def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime):
         """Computes the vectors of all items there are; on every rank, the model not in training."""
         self.items = encoder.items(trained=False)
         self.vectors = item_vectors(model, encoder, self.items, runtime)
@@ -94,7 +94,7 @@ class Retriever:
 
 def next_item_rows(
     model: nn.Module,
-    encoder: EventEncoder,
+    encoder: RowEncoder,
     files: Mapping[str, EventFiles],
     runtime: Runtime,
 ) -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ def next_item_rows(
 
 
 def user_vectors(
-    model: nn.Module, encoder: EventEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
 ) -> Iterator[tuple[Tensor, Batch]]:
     """Vectors ``[B, D]`` of this rank's batches, on the device, and the batches, on the host. The model is not in training."""
     layout, batch_size = encoder.layout, encoder.experiment.training.batch_size

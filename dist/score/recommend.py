@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...data.arrow.column_types import SCALAR_ID, is_string
 from ...data.arrow.ids import id_keys
 from ...data.arrow.values import ragged_keys
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.batch.rows import Rows
 from ...data.catalogs.catalog import read_catalog
 from ...data.catalogs.catalog_files import catalog_key_type, known_id_types
@@ -131,7 +131,7 @@ def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, i
 
 
 class _Recommender:
-    def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, job: RecommendJob):
+    def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: RecommendJob):
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = Retriever(model, encoder, runtime)
         self.items_overflowed = self._retriever.overflowed
@@ -207,7 +207,7 @@ def _needs(experiment: Experiment) -> list[ColumnNeed]:
     return [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
 
 
-def _item_ids(encoder: EventEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:
+def _item_ids(encoder: RowEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:
     """Ids ``[C]`` of items, in the catalog's own type, and ``[C]`` bool, True for one whose id nobody knows: a string that
     is in no catalog. Without a catalog integers are int64, or uint64 where training's were. An integer that the catalog's type is too narrow for makes all
     of them int64."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ...data.arrow.column_types import plain_table
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.batch.rows import Rows
 from ...data.errors import UserError, nearest
 from ...data.events.event_files import Unreadable, iterate_group, open_parquet
@@ -66,7 +66,7 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
     return rows, rate, bad, int(runtime.sum(torch.tensor(overflowed)))
 
 
-def model_of(run: Path, runtime: Runtime) -> tuple[EventEncoder, nn.Module, bool]:
+def model_of(run: Path, runtime: Runtime) -> tuple[RowEncoder, nn.Module, bool]:
     """A run's encoder, its model with the best checkpoint, and whether tables are on every rank, so that lookups need no other.
 
     Raises:
@@ -74,7 +74,7 @@ def model_of(run: Path, runtime: Runtime) -> tuple[EventEncoder, nn.Module, bool
     """
     experiment, statistics = open_run(run)
     checkpoint = checked_best(run, runtime)
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     replicated = replicate(encoder.layout, experiment, runtime)
     model = replicated or shard(encoder.layout, experiment, runtime)
     load(checkpoint, model)
@@ -83,7 +83,7 @@ def model_of(run: Path, runtime: Runtime) -> tuple[EventEncoder, nn.Module, bool
 
 
 class _Scorer:
-    def __init__(self, model: nn.Module, encoder: EventEncoder, runtime: Runtime, job: ScoringJob):
+    def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: ScoringJob):
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
@@ -195,7 +195,7 @@ class _Scorer:
         return self._output(table, np.zeros(0, np.int64), no_scores, np.zeros(0, bool))
 
 
-def _alike(encoder: EventEncoder) -> list[list[int]]:
+def _alike(encoder: RowEncoder) -> list[list[int]]:
     """Domains whose rows are encoded alike, so that they can be encoded together."""
     groups: dict[str, list[int]] = {}
     for position, name in enumerate(encoder.layout.domains):

@@ -169,7 +169,7 @@ def _run(task: Task) -> Task:
 
 def _predictions(run: Path, experiment_file: Path, runtime: Any) -> dict[str, np.ndarray]:
     """The run's probabilities for the test rows of its domains, with what metrics need."""
-    from ...data.batch.row_encoder import EventEncoder
+    from ...data.batch.row_encoder import RowEncoder
     from ...data.events.check_events import check_events
     from ..evaluate.evaluate import predict
     from ..run.checkpoint_folder import best
@@ -178,7 +178,7 @@ def _predictions(run: Path, experiment_file: Path, runtime: Any) -> dict[str, np
     from ..sharding.shard import shard
 
     experiment, statistics = open_run(run)
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)
     load(best(run), sharded)
     files = {name: splits["test"] for name, splits in check_events(experiment, ["test"]).items() if "test" in splits}

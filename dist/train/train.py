@@ -11,7 +11,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from ...data.batch.batch import Batch
-from ...data.batch.row_encoder import EventEncoder
+from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.epoch.order import Position, epoch_chunks, resume, rows_in
 from ...data.epoch.reader import Reader
@@ -69,7 +69,7 @@ def train(
     keep_to_own_cores(runtime.device)
     startup.done("checks")
     _, statistics = open_run(run)
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
     base = pretrained(experiment) if training.freeze else None
@@ -171,7 +171,7 @@ def _seed(seed: int, step: int, rank: int) -> None:
 
 def _validate(
     sharded: DistributedModelParallel,
-    encoder: EventEncoder,
+    encoder: RowEncoder,
     events: Events,
     run: Path,
     state: dict[str, Any],
@@ -199,7 +199,7 @@ def _validate(
 
 
 def _run_info(
-    sharded: DistributedModelParallel, encoder: EventEncoder, runtime: Runtime, step: int, seconds: float
+    sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime, step: int, seconds: float
 ) -> dict[str, Any]:
     dim = encoder.experiment.model.embedding_dim
     tables = {name: {"rows": rows, "dim": dim} for name, rows in encoder.layout.tables.items()}

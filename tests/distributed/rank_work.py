@@ -12,7 +12,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from foundrank.data.batch.batch import Batch
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.epoch.order import deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
@@ -30,12 +30,12 @@ Piece = tuple[tuple[int, ...], np.ndarray]
 """Offset in the whole tensor, and values."""
 
 
-def make_encoder(experiment: Experiment) -> EventEncoder:
+def make_encoder(experiment: Experiment) -> RowEncoder:
     events = check_events(experiment)
-    return EventEncoder(experiment, count(experiment, {name: splits["train"] for name, splits in events.items()}))
+    return RowEncoder(experiment, count(experiment, {name: splits["train"] for name, splits in events.items()}))
 
 
-def batches_of(encoder: EventEncoder, rank: int, world_size: int) -> Iterator[Batch]:
+def batches_of(encoder: RowEncoder, rank: int, world_size: int) -> Iterator[Batch]:
     """A rank's batches of the first epoch."""
     experiment, layout = encoder.experiment, encoder.layout
     events = check_events(experiment)

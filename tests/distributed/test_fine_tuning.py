@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
@@ -48,7 +48,7 @@ def begin(runtime: Runtime, experiment: Experiment) -> tuple[Weights, Weights, l
     base = pretrained(experiment)
     events = check_events(experiment, ["train"])
     counted = count(experiment, {name: splits["train"] for name, splits in events.items()})
-    encoder = EventEncoder(experiment, base.statistics.extended(counted))
+    encoder = RowEncoder(experiment, base.statistics.extended(counted))
     sharded = shard(encoder.layout, experiment, runtime)
     before = tables_of(sharded), dense_of(sharded)
     told = fine_tuning.begin_from(base, sharded, encoder, runtime)
@@ -88,7 +88,7 @@ def ridge(experiment: Experiment, known: Statistics, entity: str, table: np.ndar
     events = check_events(experiment, ["train"])
     counted = count(experiment, {name: splits["train"] for name, splits in events.items()})
     statistics = known.extended(counted)
-    encoder = EventEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics)
     ids, before = statistics.tables[f"id_{entity}"], known.tables[f"id_{entity}"]
     at = encoder.text_rows(entity, ids.keys)
     texts, worded = encoder.text_vectors[entity].float().numpy()[at], at >= 0

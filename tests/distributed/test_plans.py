@@ -10,7 +10,7 @@ import pytest
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.load import load_experiment
 from foundrank.data.events.check_events import check_events
 from foundrank.dist.evaluate.evaluate import predict
@@ -122,7 +122,7 @@ def predictions(runtime: Runtime, run: Path, kinds: dict[str, str], ways: Sequen
     files = {name: of["test"] for name, of in check_events(experiment, ("train", "test")).items()}
     out = {}
     for way in ways:
-        encoder = EventEncoder(experiment, statistics)
+        encoder = RowEncoder(experiment, statistics)
         if way == "score":
             _, model, _ = model_of(run, runtime)
         else:

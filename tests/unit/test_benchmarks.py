@@ -17,7 +17,7 @@ from benchmarks.comparison_table import (
 )
 from benchmarks.target_encoding import FOLDS, NOT_TRAINING, STRENGTH, TargetEncoding, make_folds
 from benchmarks.tree_features import item_profile, matrix, shared_columns, target_columns
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.store_writer import write_text_store
@@ -46,7 +46,7 @@ def world(tmp_path_factory):
         write_text_store(store, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, name))
     events = check_events(experiment)
     statistics = count(experiment, {name: splits["train"] for name, splits in events.items()})
-    return experiment, EventEncoder(experiment, statistics), events
+    return experiment, RowEncoder(experiment, statistics), events
 
 
 def read(world, domain, split):

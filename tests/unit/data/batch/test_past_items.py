@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foundrank.data.batch.assemble import assemble
 from foundrank.data.batch.past_items import NONE, ItemCounts, Items, drawn
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
@@ -39,7 +39,7 @@ def layout() -> Layout:
 
 
 @pytest.fixture(scope="module")
-def sequences(tmp_path_factory: pytest.TempPathFactory) -> EventEncoder:
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> RowEncoder:
     """The encoder of the tiny world, for a model that takes past items one by one."""
     folder = tmp_path_factory.mktemp("sequences")
     write_world(folder, random_events(1, {"find": 40, "home": 40, "new": 10}))
@@ -151,7 +151,7 @@ def test_counts_are_of_the_items_seen():
     assert (counts.items, counts.events) == (2, 5)
 
 
-def test_items_are_those_of_the_vocabulary_and_then_new_ones_of_the_catalog(sequences: EventEncoder):
+def test_items_are_those_of_the_vocabulary_and_then_new_ones_of_the_catalog(sequences: RowEncoder):
     every, trained = sequences.items(trained=False), sequences.items(trained=True)
     table = sequences.statistics.tables["id_item"]
     assert len(np.unique(every.keys)) == len(every)
@@ -162,7 +162,7 @@ def test_items_are_those_of_the_vocabulary_and_then_new_ones_of_the_catalog(sequ
     np.testing.assert_array_equal(every.text_rows, sequences.text_rows("item", every.keys))
 
 
-def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: EventEncoder):
+def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: RowEncoder):
     row = dict.fromkeys(SCHEMAS["home"].names) | {"history": [1, 999, 2]}
     rows = sequences.encode("home", pa.Table.from_pylist([row], schema=SCHEMAS["home"]), "here")
     found = sequences.statistics.tables["id_item"].lookup(np.array([1, 999, 2], np.uint64)).tolist()
@@ -185,7 +185,7 @@ def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
     experiment = load_experiment(tmp_path, [*changes, "model.history.time_bias=true"])
     needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
     assert (needs["when"], needs["now"]) == ("list of times", "time")
-    encoder = EventEncoder(experiment, encoder_of(load_experiment(tmp_path, changes)).statistics)
+    encoder = RowEncoder(experiment, encoder_of(load_experiment(tmp_path, changes)).statistics)
     home = SCHEMAS["home"].append(pa.field("when", pa.list_(pa.timestamp("ms")))).append(pa.field("now", pa.date32()))
     day = datetime.date(2026, 1, 2)
     row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "now": day}
@@ -207,7 +207,7 @@ def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
     assert needs["where"] == "list of names"
     untold = encoder_of(load_experiment(tmp_path, ["model.history.encoder=sasrec"]))
     assert not untold.layout.past_domains
-    encoder = EventEncoder(experiment, untold.statistics)
+    encoder = RowEncoder(experiment, untold.statistics)
     assert encoder.layout.past_domains
     home = SCHEMAS["home"].append(pa.field("where", pa.list_(pa.string())))
     row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "where": ["new", "home", "find", "gone", None]}

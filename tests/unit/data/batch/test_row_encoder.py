@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.arrow.ids import hash_rows, id_keys
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
@@ -144,7 +144,7 @@ class Reference:
         return out
 
 
-def encode(encoder: EventEncoder, domain: str, rows, **options):
+def encode(encoder: RowEncoder, domain: str, rows, **options):
     schema = SCHEMAS[domain]
     table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows], schema=schema)
     return encoder.encode(domain, table, "events", **options)
@@ -327,11 +327,11 @@ def test_a_changed_catalog_or_template_is_refused(tmp_path):
     experiment = write_world(tmp_path, random_events(0, COUNTS))
     statistics = count(experiment, train_files(experiment))
     with pytest.raises(UserError, match="template"):
-        EventEncoder(load_experiment(tmp_path, ['entities.item.text="{title}!"']), statistics)
+        RowEncoder(load_experiment(tmp_path, ['entities.item.text="{title}!"']), statistics)
     items = pq.read_table(tmp_path / "items.parquet")
     pq.write_table(items.slice(1), tmp_path / "items.parquet")
     with pytest.raises(UserError, match=r"items.parquet has changed"):
-        EventEncoder(experiment, statistics)
+        RowEncoder(experiment, statistics)
 
 
 def test_one_column_may_serve_twice(tmp_path):

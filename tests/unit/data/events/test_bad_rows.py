@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
@@ -105,7 +105,7 @@ def world(tmp_path) -> Experiment:
 def read_all(experiment: Experiment, statistics: Statistics | None = None) -> dict[str, np.ndarray]:
     """Columns of every training row, read in file order."""
     files = train_files(experiment)
-    encoder = EventEncoder(experiment, statistics or count(experiment, files))
+    encoder = RowEncoder(experiment, statistics or count(experiment, files))
     by_position = {encoder.layout.domains.index(name): events for name, events in files.items()}
     reader = Reader(encoder, by_position, 1024, with_host=True)
     (batch,) = list(reader.batches(deal(ordered_chunks(by_position), 1, 1000)[0]))
@@ -278,7 +278,7 @@ def test_bad_values_of_a_catalog_are_missing_ones(world, tmp_path):
     with pytest.raises(UserError, match="2 of 8 rows are bad: column 'price' has no finite number"):
         read_catalog_features("item", as_skipping(world, max_share=0.2).entities.item)
     with pytest.raises(UserError, match="the value is nan"):
-        EventEncoder(world, count(world, train_files(world)))
+        RowEncoder(world, count(world, train_files(world)))
 
 
 def test_a_catalog_takes_the_policy_of_its_experiment_unless_it_has_one(world, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from foundrank.data.batch.row_encoder import EventEncoder
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.load import load_experiment
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.history.past_items import PastItems
@@ -23,13 +23,13 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> EventEncoder:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> RowEncoder:
     folder = tmp_path_factory.mktemp("features")
     write_world(folder, random_events(1, {"find": 40, "home": 60, "new": 10}))
     return encoder_of(load_experiment(folder, [SETTINGS]))
 
 
-def model_of(encoder: EventEncoder) -> Foundation:
+def model_of(encoder: RowEncoder) -> Foundation:
     torch.manual_seed(1)
     model = Foundation(encoder.layout, encoder.experiment.model, 8)
     materialise(model, 1)
@@ -38,7 +38,7 @@ def model_of(encoder: EventEncoder) -> Foundation:
     return model.eval()
 
 
-def vectors(encoder: EventEncoder, model: Foundation, items: list[int]) -> tuple[torch.Tensor, ...]:
+def vectors(encoder: RowEncoder, model: Foundation, items: list[int]) -> tuple[torch.Tensor, ...]:
     """Of the same items: as past ones, as candidates, and as the rows' own. Rows have one past item each."""
     rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [item], "item": item} for item in items]
     encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")
@@ -54,7 +54,7 @@ def vectors(encoder: EventEncoder, model: Foundation, items: list[int]) -> tuple
     return sequence.items, candidates, own
 
 
-def test_an_item_is_the_same_in_the_past_among_candidates_and_at_hand(encoder: EventEncoder):
+def test_an_item_is_the_same_in_the_past_among_candidates_and_at_hand(encoder: RowEncoder):
     model = model_of(encoder)
     items = [3, 2, 0, 5, 1]
     past, candidates, own = vectors(encoder, model, items)
@@ -64,7 +64,7 @@ def test_an_item_is_the_same_in_the_past_among_candidates_and_at_hand(encoder: E
 
 
 @pytest.mark.parametrize("table", ["feature_brand", "feature_tags"])
-def test_features_are_looked_up_in_the_tables_of_the_item(encoder: EventEncoder, table: str):
+def test_features_are_looked_up_in_the_tables_of_the_item(encoder: RowEncoder, table: str):
     model = model_of(encoder)
     before = vectors(encoder, model, list(range(6)))
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_features_are_looked_up_in_the_tables_of_the_item(encoder: EventEncoder,
     assert moved[0] == moved[1] == moved[2]
 
 
-def test_no_rows_and_no_candidates_are_nothing(encoder: EventEncoder):
+def test_no_rows_and_no_candidates_are_nothing(encoder: RowEncoder):
     for of_each in vectors(encoder, model_of(encoder), []):
         assert of_each.shape == (0, 8)
 
@@ -93,7 +93,7 @@ def test_a_new_item_is_known_by_its_features_alone(tmp_path: Path):
     torch.testing.assert_close(past, candidates)
 
 
-def test_without_features_named_there_are_no_lookups_for_them(encoder: EventEncoder):
+def test_without_features_named_there_are_no_lookups_for_them(encoder: RowEncoder):
     layout = replace(encoder.layout, past_features=(), past_dense=())
     assert len(PastItems(layout)._keys) == layout.past + layout.candidates
     assert len(PastItems(encoder.layout)._keys) == 3 * (layout.past + layout.candidates)
@@ -118,7 +118,7 @@ def test_all_that_a_model_without_tasks_has_of_features_learns(tmp_path: Path):
     assert (aspect.projection[0].weight.grad != 0).any(0).all()
 
 
-def test_what_is_found_is_the_same_wherever_the_past_was(encoder: EventEncoder):
+def test_what_is_found_is_the_same_wherever_the_past_was(encoder: RowEncoder):
     layout = replace(encoder.layout, past_domains=True)
     torch.manual_seed(1)
     model = Foundation(layout, encoder.experiment.model, 8)
