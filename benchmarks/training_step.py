@@ -27,7 +27,7 @@ from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.epoch.order import RankPlan, deal, epoch_chunks
+from foundrank.data.epoch.order import RankOrder, deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import read_group
@@ -43,7 +43,7 @@ from foundrank.dist.train.train import SWITCH_SECONDS
 from foundrank.model.foundation.foundation import Dense
 
 
-def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, RowEncoder, RankPlan]:
+def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, RowEncoder, RankOrder]:
     """A reader of the training events, its encoder, and what this rank reads in the first epoch."""
     _, statistics = open_run(run)
     encoder = RowEncoder(experiment, statistics)

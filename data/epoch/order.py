@@ -96,7 +96,7 @@ class Position:
 
 
 @dataclass
-class RankPlan:
+class RankOrder:
     """What one rank reads: per domain its chunks in order, spread over ``steps`` steps."""
 
     chunks: list[list[Chunk]]
@@ -151,7 +151,7 @@ def ordered_chunks(files: Mapping[int, EventFiles]) -> list[list[Chunk]]:
     return [[Chunk(d, (), (block,), 0, block.rows) for block in blocks_of(events)] for d, events in files.items()]
 
 
-def deal(chunks: list[list[Chunk]], ranks: int, batch_size: int) -> list[RankPlan]:
+def deal(chunks: list[list[Chunk]], ranks: int, batch_size: int) -> list[RankOrder]:
     """Deals chunks to ranks: each domain's rows evenly, cutting a chunk where it must.
 
     All ranks get the same number of steps, none more than ``batch_size + domains`` rows a step.
@@ -166,19 +166,19 @@ def deal(chunks: list[list[Chunk]], ranks: int, batch_size: int) -> list[RankPla
             shares[rank].append(_drop(domain_chunks, bounds[rank], bounds[rank + 1]))
     most = max(sum(chunk.rows for part in share for chunk in part) for share in shares)
     steps = -(-most // batch_size)
-    return [RankPlan(share, steps) for share in shares]
+    return [RankOrder(share, steps) for share in shares]
 
 
 def resume(
     chunks: list[list[Chunk]], position: Position, ranks: int, batch_size: int
-) -> tuple[list[RankPlan], int, Position]:
+) -> tuple[list[RankOrder], int, Position]:
     """Deals what is left of an epoch.
 
-    On the number of ranks that worked last, the plan is the one they had, and begins where they stopped: the same batches
+    On the number of ranks that worked last, the order is the one they had, and begins where they stopped: the same batches
     as if nothing had happened. On another number, the rows left are dealt anew.
 
     Returns:
-        Every rank's plan, the step to begin with, and the position at step 0 of these plans.
+        Every rank's order, the step to begin with, and the position at step 0 of these orders.
     """
     taken = position.taken
     first = 0
@@ -186,7 +186,7 @@ def resume(
         *earlier, (_, first) = taken
         taken = tuple(earlier)
     for past_ranks, steps in taken:
-        rests = [plan.rest(min(steps, plan.steps)) for plan in deal(chunks, past_ranks, batch_size)]
+        rests = [order.rest(min(steps, order.steps)) for order in deal(chunks, past_ranks, batch_size)]
         chunks = [[chunk for rest in rests for chunk in rest[domain]] for domain in range(len(chunks))]
     return deal(chunks, ranks, batch_size), first, Position(position.epoch, taken)
 

@@ -1,4 +1,4 @@
-"""Reading a rank's part of the events, in the order the plan gives, a few batches ahead of the model."""
+"""Reading a rank's part of the events, in its order, a few batches ahead of the model."""
 
 import os
 from collections import Counter, OrderedDict, defaultdict
@@ -17,7 +17,7 @@ from ..events.bad_rows import read_events
 from ..events.event_files import EventFiles, open_parquet
 from ..schema.bad_values import BadValue, rows_of
 from ..schema.column_needs import needed_columns
-from .order import Block, Chunk, RankPlan
+from .order import Block, Chunk, RankOrder
 
 _CACHE_SHARE = 1 / 8  # of the machine's memory, for all its ranks together
 _COMPACT_SHARE = 3 / 4  # a row group of which a rank needs less is cut down to that
@@ -39,9 +39,9 @@ class _Held:
 
 
 class Reader:
-    """Turns a plan into batches.
+    """Turns an order into batches.
 
-    Encoded row groups are kept in memory until the plan has no more use for them, or an eighth of the machine's memory is full
+    Encoded row groups are kept in memory until the order has no more use for them, or an eighth of the machine's memory is full
     of others that were used later. A rank keeps only the rows it will use.
     """
 
@@ -56,22 +56,22 @@ class Reader:
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
         self._empty = {d: self._read_empty(d) for d in files}
 
-    def batches(self, plan: RankPlan, first_step: int = 0, draw: Draw = lambda step: NONE) -> Iterator[Batch]:
-        """The batches of steps ``first_step`` and later, with the candidates drawn for each. One plan at a time.
+    def batches(self, order: RankOrder, first_step: int = 0, draw: Draw = lambda step: NONE) -> Iterator[Batch]:
+        """The batches of steps ``first_step`` and later, with the candidates drawn for each. One order at a time.
 
         A batch may be empty where a rank has too few rows.
         """
-        domains, rest = list(self._files), plan.rest(first_step)
-        before = plan.taken(first_step)
+        domains, rest = list(self._files), order.rest(first_step)
+        before = order.taken(first_step)
         streams = {d: _Stream(self._read_chunk, chunks) for d, chunks in zip(domains, rest, strict=True)}
-        self._cache.clear()  # of a plan that was left half-way, cut down to what that had in use
+        self._cache.clear()  # of an order that was left half-way, cut down to what that had in use
         self._cached = 0
         self._left.clear()
         for chunk in (chunk for chunks in rest for chunk in chunks):
             for block in chunk.blocks:
                 self._left[chunk.domain, block.file, block.group][block] += 1
-        for step in range(first_step, plan.steps):
-            after = plan.taken(step + 1)
+        for step in range(first_step, order.steps):
+            after = order.taken(step + 1)
             parts = [streams[d].take(b - a) for d, a, b in zip(domains, before, after, strict=True) if b > a]
             parts = parts or [self._empty[domains[0]]]
             yield self._encoder.assemble(parts, self._padded, draw(step))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ...data.epoch.order import RankPlan
+from ...data.epoch.order import RankOrder
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.storage.local_writes import open_new
@@ -33,7 +33,7 @@ class LossWatch:
         fine &= torch.isfinite(outputs["next_item"]).all()
         self._first = torch.where(fine, self._first, self._first.clamp(max=at))
 
-    def check(self, plan: RankPlan) -> None:
+    def check(self, plan: RankOrder) -> None:
         """On every rank, before what was learned is kept.
 
         Args:
@@ -60,7 +60,7 @@ class LossWatch:
             "goes on from the newest checkpoint, which is from before.",
         )
 
-    def _rows(self, plan: RankPlan, at: int) -> pa.Table:
+    def _rows(self, plan: RankOrder, at: int) -> pa.Table:
         places = plan.locations(at)
         columns = {
             "file": [self._files[domain].files[file] for domain, file, _, _ in places],
