@@ -5,7 +5,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from .settings import BadDataConfig, ModelConfig, Positive, Strict, TextConfig, TrainingConfig
+from ..strict import Positive, Strict
+from .settings import BadDataConfig, ModelConfig, TextConfig, TrainingConfig
 
 EntityName = Literal["user", "query", "item"]
 ENTITIES: tuple[str, ...] = get_args(EntityName)

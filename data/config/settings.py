@@ -1,31 +1,14 @@
 """How an experiment is run: its text encoder, its model, its training. What it is about is in `experiment`."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
+
+from ..strict import MOST, Positive, Share, Strict
 
 Aspect = Literal["id", "text", "sparse"]
 ASPECTS: tuple[str, ...] = get_args(Aspect)
 Level = Literal["L0", "L1", "L2", "L3"]
-MOST = 1 << 40
-"""No number of rows, steps or widths is larger."""
-Positive = Annotated[int, Field(ge=1, le=MOST)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
-            raise ValueError("Input should be a number, not true or false")
-        return value
-
-
-def _is_number(annotation: Any) -> bool:
-    return annotation in (int, float) or any(_is_number(part) for part in get_args(annotation))
 
 
 class BadDataConfig(Strict):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...data.config.experiment import Experiment
-from ...data.config.settings import MOST
+from ...data.strict import MOST
 
 _HEAD = """\
 # The experiment file
