@@ -1,6 +1,7 @@
 """What ``foundrank COMMAND`` can do: its commands and their options."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +18,27 @@ from .options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
 from .plan import plan
 
 app = typer.Typer(
-    help="One model for all your search and recommendation domains, trained on TorchRec.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"foundrank {version('foundrank')}")
+        raise typer.Exit
+
+
+@app.callback()
+def foundrank(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One model for all your search and recommendation domains, trained on TorchRec."""
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The shape of the source: who imports whom, how long a file is, and what is never called or committed."""
 
 import ast
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ MAY_IMPORT = {
     "dist": {"data", "model", "dist"},
     "torchx_components": {"torchx_components"},
 }
+API = ROOT / "dist/api"  # the package's root: `import foundrank`
 SOURCES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 FOLDERS = sorted({path.parent for path in SOURCES})
 MAX_LINES = 320
@@ -81,7 +83,9 @@ def test_unit_tests_mirror_the_folders():
 
 def test_every_folder_is_installed():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert set(packages) == {"foundrank." + ".".join(folder.relative_to(ROOT).parts) for folder in FOLDERS}
+    folders = {"foundrank." + ".".join(folder.relative_to(ROOT).parts) for folder in FOLDERS if folder != API}
+    assert set(packages) == {"foundrank", *folders}
+    assert len(packages) == len(set(packages))
 
 
 def test_every_folder_has_sources():
@@ -99,6 +103,22 @@ def test_imports_go_one_way(path):
 def test_the_real_folders_are_not_imported_by_their_own_names(path):
     # `import data` works from the repository root only, and would load a second copy of the module.
     assert not {name for name in imported(path) if name.split(".")[0] in MAY_IMPORT}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent == API], ids=ids)
+def test_the_root_imports_absolutely(path):
+    # A relative import would name a module by where its file lies, and load it a second time.
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert not [node for node in imports if node.level]
+
+
+def test_nothing_imports_the_root():
+    assert not [path for path in SOURCES if path.parent != API and imported(path) & {"foundrank", "foundrank.dist.api"}]
+
+
+def test_the_root_is_loaded_under_one_name():
+    with pytest.raises(ImportError, match="import foundrank"):
+        importlib.import_module("foundrank.dist.api")
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(ROOT / "model")], ids=ids)
