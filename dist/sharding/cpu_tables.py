@@ -32,6 +32,16 @@ _FLAGS = "-O3 -march=native -std=c++17 -fno-math-errno -fassociative-math -fno-s
 _SUM = 0  # FBGEMM's number for it
 _FLOAT32 = 0  # FBGEMM's number for it
 _LOOKUPS_PER_THREAD = 16384
+_UNSAID = {
+    "output_dtype": _FLOAT32,
+    "B_offsets": None,
+    "vbe_output_offsets_feature_rank": None,
+    "vbe_B_offsets_rank_per_feature": None,
+    "max_B": -1,
+    "max_B_feature_rank": -1,
+    "vbe_output_size": -1,
+}
+"""The last arguments of `POOLED_OF_COPIES` but one, and what they are where they say nothing."""
 USUAL = {
     name: torch.library.get_kernel(f"fbgemm::{name}", "CPU").call_boxed for name in (POOLED, POOLED_OF_COPIES, UPDATE)
 }
@@ -100,12 +110,11 @@ def pooled_of_copies(
     """FBGEMM's operator `POOLED_OF_COPIES`: as `pooled`, of tables that every rank has. Where gradients are wanted it stays FBGEMM's.
 
     Its arguments, in FBGEMM's order: weights, their starts, dims, their sum and the largest of them, cumulated_rows, their bits,
-    ids, offsets, pooling, weights of lookups, and which features learn; then what is refused here if it says anything (type of
-    the result, batches of several sizes).
+    ids, offsets, pooling, weights of lookups, and which features learn; then those of `_UNSAID`, and whether widths differ.
     """
     weights, starts, dims, total_dim, _, cumulated_rows, _, ids, offsets, pooling, of_lookups, _, *others = arguments
-    said = [value for value in (*others, *named.values()) if value not in (None, _FLOAT32, -1, True)]
-    if torch.is_grad_enabled() or said:
+    said = dict(zip(_UNSAID, others, strict=False)) | named
+    if torch.is_grad_enabled() or any(said.get(name, unsaid) != unsaid for name, unsaid in _UNSAID.items()):
         return usual(keyset, *arguments, **named)
 
     def all_of_it(*_: Any) -> Tensor:

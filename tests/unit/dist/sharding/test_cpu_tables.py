@@ -157,6 +157,35 @@ def test_decay_is_left_to_fbgemm(kernels):
     assert len(asked) == 1
 
 
+def of_copies(kernels, usual, tables, *more, **named):
+    largest = int(tables.dims.diff().max())
+    told = (tables.weights, tables.starts, tables.dims, int(tables.dims[-1]), largest, tables.cumulated_rows, 62)
+    lookups = (tables.ids, tables.offsets, tables.pooling, None, None)
+    with torch.no_grad():
+        return cpu_tables.pooled_of_copies(kernels, usual, KEYS, *told, *lookups, *more, **named)
+
+
+@pytest.mark.parametrize(
+    "more", [(), (0,), (0, None, None, None, -1, -1, -1, True), (0, None, None, None, -1, -1, -1, False)]
+)
+def test_tables_that_every_rank_has(kernels, more):
+    tables = Tables(0, [9, 20], [16, 16], [1, 1], 5, 3)
+    torch.testing.assert_close(of_copies(kernels, never, tables, *more), tables.pool(USUAL[POOLED]))
+
+
+@pytest.mark.parametrize("named", [{}, {"output_dtype": 1}, {"output_dtype": 5}, {"max_B": 1}, {"vbe_output_size": 0}])
+@pytest.mark.parametrize("more", [(), (1,), (0, torch.tensor([0]))])
+def test_what_copies_are_asked_for_is_not_taken_for_nothing(kernels, more, named):
+    """FBGEMM's number for half precision is 1, which is also True."""
+    if not more and not named:
+        return
+    tables, asked = Tables(0, [9, 20], [16, 16], [1, 1], 5, 3), []
+    of_copies(kernels, lambda *a, **k: asked.append((a, k)), tables, *more, **named)
+    ((arguments, kept),) = asked
+    assert arguments[13:] == more
+    assert kept == named
+
+
 def test_compiled_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load_kernels()
