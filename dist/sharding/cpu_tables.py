@@ -22,6 +22,7 @@ import fbgemm_gpu  # noqa: F401  registers the operators
 import torch
 from torch import Tensor
 
+from ...model.layers.fast import SWITCH, fast_tables
 from .kernel_cache import library
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -66,6 +67,8 @@ def use_own_kernels() -> str | None:
     Returns:
         Why that cannot be done, if so.
     """
+    if not fast_tables():
+        return f"{SWITCH} says so"
     try:
         kernels = load_kernels()
     except (OSError, subprocess.SubprocessError) as error:

@@ -16,9 +16,9 @@ from ...data.schema.layout import Layout
 from ..heads.heads import make_head
 from ..history.encoders import History
 from ..layers.domain_adaptive import DomainAdaptiveLayer
+from ..layers.domain_rows import to_rows
+from ..layers.forms import EVERY
 from ..layers.precision import chosen_precision
-from ..layers.relu_networks import EVERY
-from ..layers.stacked import to_rows
 from ..losses.alignment import ALIGNMENTS
 from ..representation.embedding_tables import make_embeddings
 from ..representation.representation import ItemsOnly, Owners, SideBySide

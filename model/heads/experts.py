@@ -1,17 +1,13 @@
 """Feed-forward blocks of the heads: stacked experts, experts of one domain, and (domain, task) gates and towers."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..layers.domain_adaptive import he_uniform, per_domain
 from ..layers.dropout import Dropout
-from ..layers.grouped import as_autocast, grouped_linear
-from ..layers.relu_networks import EVERY, Columns, relu_networks
-from ..layers.stacked import mixtures, of_own_domain
+from ..layers.forms import EVERY, Columns, as_autocast, grouped_linear, mixtures, relu_networks, tower_logits
 
 
 class Experts(nn.Module):
@@ -66,29 +62,7 @@ class ExpertGates(nn.Module):
         scores = grouped_linear(z, self.weight.flatten(1, 2), self.bias.flatten(1), domain_lengths)
         # Rows last: a softmax over a few values that lie side by side is slow.
         gates = scores.float().T.reshape(tasks, count, -1).softmax(1).to(experts[0].dtype)
-        return mixtures(gates, experts) if z.is_cuda else list(_Mixtures.apply(gates, *experts))
-
-
-class _Mixtures(torch.autograd.Function):
-    """Sums of E experts' ``[B, H]`` weighted by gates ``[T, E, B]``: T times ``[B, H]``.
-
-    Not one product: a tiny one per row would spend its time on starting thousands of them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gates: Tensor, *experts: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(gates, *experts)
-        return tuple(_weighted_sum(of_task, experts) for of_task in gates.unsqueeze(3))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        gates, *experts = ctx.saved_tensors
-        of_gates = torch.empty_like(gates)
-        for of_task, gradient in zip(of_gates, gradients, strict=True):
-            for out, expert in zip(of_task, experts, strict=True):
-                torch.sum(gradient * expert, 1, out=out)
-        return of_gates, *(_weighted_sum(weights, gradients) for weights in gates.unsqueeze(3).unbind(1))
+        return mixtures(gates, experts)
 
 
 class Towers(nn.Module):
@@ -113,18 +87,4 @@ class Towers(nn.Module):
         """Each task's ``[B, H]`` -> logits ``[B, T]`` float32."""
         weights, biases = as_autocast(*self.hidden_weights), as_autocast(*self.hidden_biases)
         hidden = relu_networks(as_autocast(*xs), weights, biases, domain_lengths, self.dropout)
-        with torch.autocast(hidden[0].device.type, enabled=False):
-            if hidden[0].is_cuda:
-                every = torch.bmm(torch.stack(hidden).float(), self.weight.permute(1, 2, 0)) + self.bias.T[:, None]
-                return of_own_domain(every.permute(1, 2, 0), domain_lengths)
-            of_tasks = zip(hidden, self.weight.split(1, 1), self.bias.split(1, 1), strict=True)
-            return torch.cat([grouped_linear(x.float(), w, b, domain_lengths) for x, w, b in of_tasks], 1)
-
-
-def _weighted_sum(weights: Iterable[Tensor], vectors: Iterable[Tensor]) -> Tensor:
-    """Sum of ``[B, 1]`` times ``[B, H]``."""
-    (weight, vector), *others = zip(weights, vectors, strict=True)
-    total = weight * vector
-    for weight, vector in others:
-        total.addcmul_(weight, vector)
-    return total
+        return tower_logits(hidden, self.weight, self.bias, domain_lengths)

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from ..layers.domain_adaptive import he_uniform
 from ..layers.dropout import Dropout
-from ..layers.grouped import grouped_linear
-from ..layers.relu_networks import EVERY, Columns
+from ..layers.forms import EVERY, Columns, grouped_linear
 from .experts import DomainExpert, ExpertGates, Experts, Towers
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...data.batch.past_items import Past
+from ..layers.fast import fast_on_cpu
 
 _SHORT = 8  # rows up to this length are padded together
 
@@ -59,7 +60,7 @@ class Sequence:
         On CPUs rows of about the same length go together, as work within attention grows with the square of the longest. On
         GPUs all are one group: how long the groups are would have to be waited for.
         """
-        if self.items.device.type != "cpu" or self.longest <= _SHORT:
+        if not fast_on_cpu(self.items) or self.longest <= _SHORT:
             return [self.one_group]
         groups, bound, taken = [], _SHORT, torch.zeros_like(self.lengths, dtype=torch.bool)
         while not taken.all():

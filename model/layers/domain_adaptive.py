@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .grouped import grouped_linear
+from .forms import grouped_linear
 
 
 def he_uniform(*shape: int) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .fast import fast_on_cpu
+
 
 class Dropout(nn.Module):
     """Dropout (Srivastava et al., 2014). On a CPU four 16-bit draws share one random int64.
@@ -23,7 +25,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.share:
             return x
-        if x.device.type != "cpu":
+        if not fast_on_cpu(x):
             return nn.functional.dropout(x, self.share)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.share * 65536) - 32768

@@ -14,7 +14,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..layers.stacked import domain_members, domain_sums
+from ..layers.domain_rows import domain_members, domain_sums
 
 MIN_ROWS = 2
 MMD_ROWS = 64

@@ -12,8 +12,7 @@ from torchrec import KeyedTensor
 from ...data.batch.batch import Batch
 from ...data.config.settings import ModelConfig
 from ...data.schema.layout import HISTORY, Layout
-from ..layers.grouped import as_autocast
-from ..layers.relu_networks import EVERY
+from ..layers.forms import EVERY, as_autocast
 from .interaction import cosine_partners, product_partners, text_cosines
 from .lookups import looked_up
 from .owner_vectors import Encoder

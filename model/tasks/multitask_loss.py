@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...data.batch.batch import Batch
-from ..layers.stacked import domain_sums
+from ..layers.domain_rows import domain_sums
 
 
 def multitask_loss(

@@ -211,14 +211,16 @@ print(bags(torch.arange(8.0), torch.tensor([0]), dims, 4, torch.tensor([0, 2]), 
 """
 
 
-@pytest.mark.parametrize("compiler", ["c++", "no-such-compiler", "false"])
-def test_in_the_place_of_fbgemms(compiler):
-    """Without a compiler, or with one that fails, FBGEMM's kernels stay."""
-    environment = os.environ | {"CXX": compiler}
+@pytest.mark.parametrize(
+    ("compiler", "plain"), [("c++", ""), ("no-such-compiler", ""), ("false", ""), ("c++", "tables")]
+)
+def test_in_the_place_of_fbgemms(compiler, plain):
+    """Without a compiler, with one that fails, or switched off, FBGEMM's kernels stay."""
+    environment = os.environ | {"CXX": compiler, "FOUNDRANK_PLAIN": plain}
     done = subprocess.run([sys.executable, "-c", JOB], capture_output=True, text=True, env=environment, check=True)
     said, result = done.stdout.splitlines()
     assert result == "[[4.0, 6.0, 8.0, 10.0]]"
-    assert (said == "None") == (compiler == "c++")
+    assert said == "FOUNDRANK_PLAIN says so" if plain else (said == "None") == (compiler == "c++")
     assert compiler == "c++" or compiler in said
     assert "Overriding" not in done.stderr
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foundrank.model.foundation.foundation import Foundation
-from foundrank.model.layers.relu_networks import EVERY
+from foundrank.model.layers.forms import EVERY
 from foundrank.model.representation.embedding_tables import materialise
 
 HEADS = ["mmoe", "ple", "star", "shared_bottom"]

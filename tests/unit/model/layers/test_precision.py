@@ -3,8 +3,8 @@ import torch
 
 from foundrank.model.layers import precision
 from foundrank.model.layers.dropout import Dropout
+from foundrank.model.layers.forms import relu_networks
 from foundrank.model.layers.precision import chosen_precision, fuses, has_bf16
-from foundrank.model.layers.relu_networks import relu_networks
 
 CPU = torch.device("cpu")
 

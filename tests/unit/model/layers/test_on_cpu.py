@@ -1,11 +1,13 @@
+"""Networks in their form for CPUs give what the plain ones do."""
+
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from foundrank.model.heads.experts import ExpertGates
+from foundrank.model.layers import plain
 from foundrank.model.layers.dropout import Dropout
-from foundrank.model.layers.relu_networks import relu_networks
+from foundrank.model.layers.forms import relu_networks
 
 E, SIZE, WIDTHS = 3, 6, (8, 5, 4)
 ROWS = 7
@@ -21,18 +23,6 @@ def _parameters(dtype=torch.float32, domains=1) -> tuple[list[Tensor], list[Tens
 
 def _inputs(count: int, rows: int = ROWS, dtype=torch.float32) -> list[Tensor]:
     return [torch.randn(rows, SIZE, dtype=dtype).requires_grad_() for _ in range(count)]
-
-
-def _layer_by_layer(inputs, weights, biases, lengths, dropout) -> list[Tensor]:
-    outputs = []
-    for number in range(E):
-        x = inputs[number % len(inputs)]
-        for weight, bias in zip(weights, biases, strict=True):
-            parts = enumerate(x.split(lengths))
-            x = torch.cat([F.linear(rows, weight[domain, number], bias[domain, number]) for domain, rows in parts])
-            x = dropout(F.relu(x))
-        outputs.append(x)
-    return outputs
 
 
 def _gradients(outputs: list[Tensor], *of) -> tuple[Tensor, ...]:
@@ -51,7 +41,7 @@ def test_what_they_give_and_all_gradients_are_those_of_layers_one_by_one(lengths
     torch.manual_seed(2)
     found = relu_networks(inputs, weights, biases, lengths, dropout)
     torch.manual_seed(2)
-    wanted = _layer_by_layer(inputs, weights, biases, lengths, dropout)
+    wanted = plain.relu_networks(inputs, weights, biases, lengths, dropout)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(
         _gradients(found, inputs, weights, biases), _gradients(wanted, inputs, weights, biases), rtol=1e-5, atol=1e-5
@@ -66,7 +56,7 @@ def test_in_bfloat16_they_are_near_what_they_are_in_float32(lengths, count):
     narrow = [[x.detach().bfloat16().requires_grad_() for x in xs] for xs in (inputs, weights, biases)]
     # From the values that bfloat16 has: a rounded weight may put a unit on the other side of 0.
     inputs, weights, biases = [[x.detach().float().requires_grad_() for x in xs] for xs in narrow]
-    wanted = _layer_by_layer(inputs, weights, biases, lengths, dropout)
+    wanted = plain.relu_networks(inputs, weights, biases, lengths, dropout)
     found = relu_networks(*narrow, lengths, dropout)
     for ours, theirs in zip(
         (*found, *_gradients(found, *narrow)),
@@ -108,7 +98,7 @@ def test_inputs_that_are_data_get_no_gradient():
 def test_what_is_frozen_gets_no_gradient_and_changes_no_other(lengths):
     torch.manual_seed(0)
     inputs, (weights, biases), dropout = _inputs(1), _parameters(domains=len(lengths)), Dropout(0.0)
-    wanted = _gradients(_layer_by_layer(inputs, weights, biases, lengths, dropout), inputs, weights[1:], biases[:1])
+    wanted = _gradients(plain.relu_networks(inputs, weights, biases, lengths, dropout), inputs, weights[1:], biases[:1])
     for frozen in (weights[0], *biases[1:]):
         frozen.requires_grad_(False)
     found = _gradients(relu_networks(inputs, weights, biases, lengths, dropout), inputs, weights[1:], biases[:1])

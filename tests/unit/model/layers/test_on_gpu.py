@@ -4,10 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foundrank.model.layers import stacked
+from foundrank.model.layers import forms, on_gpu, plain
 from foundrank.model.layers.dropout import Dropout
-from foundrank.model.layers.grouped import grouped_linear
-from foundrank.model.layers.relu_networks import relu_networks
+from foundrank.model.layers.forms import relu_networks
 
 CASES = [  # domains' rows, networks, whether they see the same
     ([50], 3, True),
@@ -40,39 +39,25 @@ def with_gradients(layers, inputs, weights, biases, lengths):
 @pytest.mark.parametrize(("lengths", "networks", "shared"), CASES)
 def test_networks_side_by_side(lengths, networks, shared):
     given = tensors(lengths, networks, shared, torch.float32)
-    wanted = with_gradients(relu_networks, *given, lengths)
-    found = with_gradients(stacked.stacked_relu_networks, *given, lengths)
+    wanted = with_gradients(plain.relu_networks, *given, lengths)
+    found = with_gradients(on_gpu.relu_networks, *given, lengths)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_per_domain():
     (x,), (weight, _), (bias, _) = tensors([10, 0, 25, 15], 1, True, torch.float32)
-    wanted = grouped_linear(x, weight[:, 0], bias[:, 0], [10, 0, 25, 15])
-    torch.testing.assert_close(stacked.grouped_product(x, weight[:, 0], bias[:, 0], [10, 0, 25, 15]), wanted)
+    wanted = plain.grouped_linear(x, weight[:, 0], bias[:, 0], [10, 0, 25, 15])
+    torch.testing.assert_close(on_gpu.grouped_linear(x, weight[:, 0], bias[:, 0], [10, 0, 25, 15]), wanted)
 
 
-def test_what_belongs_to_a_row_s_domain():
-    x = torch.randn(5, 3, 2)
-    found = stacked.of_own_domain(x, [2, 0, 3])
-    assert torch.equal(found, torch.cat([x[:2, 0], x[2:, 2]]))
-    assert stacked.domain_members([2, 0, 3], x.device).int().sum(0).tolist() == [2, 0, 3]
-
-
-def test_rows_get_what_their_domain_has_to_the_bit():
-    values = torch.randn(3, 4, requires_grad=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rows = stacked.to_rows(values, [2, 0, 3])
-    assert torch.equal(rows, values[[0, 0, 2, 2, 2]])
-    (gradient,) = torch.autograd.grad((rows * torch.arange(5.0)[:, None]).sum(), values)
-    assert torch.equal(gradient, torch.tensor([1.0, 0, 9])[:, None].expand(3, 4))
-    assert torch.equal(stacked.domain_sums(torch.ones(5, 2), [2, 0, 3]), torch.tensor([[2.0], [0], [3]]).expand(3, 2))
-
-
-def test_mixtures_are_weighted_sums():
+def test_mixtures_and_logits():
     gates, experts = torch.rand(2, 3, 5), list(torch.randn(3, 5, 4).unbind())
-    for weights, mixture in zip(gates, stacked.mixtures(gates, experts), strict=True):
-        torch.testing.assert_close(mixture, sum(w[:, None] * e for w, e in zip(weights, experts, strict=True)))
+    torch.testing.assert_close(on_gpu.mixtures(gates, experts), plain.mixtures(gates, experts))
+    xs, weight, bias = list(torch.randn(2, 5, 4).unbind()), torch.randn(3, 2, 4), torch.randn(3, 2)
+    torch.testing.assert_close(
+        on_gpu.tower_logits(xs, weight, bias, [2, 0, 3]), forms.tower_logits(xs, weight, bias, [2, 0, 3])
+    )
 
 
 @pytest.mark.gpu
@@ -80,7 +65,7 @@ def test_mixtures_are_weighted_sums():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("lengths", "networks", "shared"), CASES)
 def test_networks_on_a_gpu(lengths, networks, shared, dtype):
-    wanted = with_gradients(relu_networks, *tensors(lengths, networks, shared, dtype), lengths)
+    wanted = with_gradients(plain.relu_networks, *tensors(lengths, networks, shared, dtype), lengths)
     found = with_gradients(relu_networks, *tensors(lengths, networks, shared, dtype, "cuda"), lengths)
     for one, other in zip(found, wanted, strict=True):
         error = (one.detach().float().cpu() - other.float()).norm() / other.float().norm().clamp_min(1e-6)
@@ -89,11 +74,11 @@ def test_networks_on_a_gpu(lengths, networks, shared, dtype):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_takes_the_stacked_way(monkeypatch):
+def test_a_gpu_takes_its_own_form(monkeypatch):
     def none(*arguments):
         raise AssertionError
 
-    monkeypatch.setattr("foundrank.model.layers.relu_networks.products", none)
+    monkeypatch.setattr(plain, "relu_networks", none)
     inputs, weights, biases = tensors([30, 20], 2, True, torch.bfloat16, "cuda")
     [out, _] = relu_networks(inputs, weights, biases, [30, 20], Dropout(0.0))
     assert out.isfinite().all()
