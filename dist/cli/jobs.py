@@ -1,18 +1,35 @@
-"""The commands that run on several ranks: ``foundrank embed``, ``train``, ``evaluate`` and ``score``."""
+"""The commands whose work ranks do: ``foundrank embed``, ``train``, ``evaluate``, ``score`` and ``recommend``.
 
-import sys
+Each resolves its job in one process; the function that follows it is what every rank does with that job.
+"""
+
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from ...data.config.load import load_experiment
-from ...data.errors import UserError
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
-from ..ranks.environment import check_launcher, launched
-from ..ranks.launch import TRY_AGAIN, check_gpus, default_processes, preload, store_file
+from ..ranks.environment import check_launcher
+from ..ranks.job import count_of, on_ranks
+from ..ranks.launch import TRY_AGAIN, preload, store_file
 from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, RunPath, names
+
+# What works is imported where it does: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ...data.config.experiment import Experiment
+    from ..evaluate.prepare import EvaluationJob
+    from ..ranks.runtime import Runtime
+    from ..score.recommend import RecommendJob
+    from ..score.work_list import Part, ScoringJob
+    from ..train.prepare import TrainingJob
+
+
+class _Embedding(NamedTuple):
+    experiment: "Experiment"
+    named: str
+    rebuild: bool
 
 
 def embed(
@@ -25,21 +42,25 @@ def embed(
     processes: Processes = None,
 ) -> None:
     """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
-    _begin("foundrank.dist.embed.embed", check, processes)
-    loaded = load_experiment(experiment, set_ or [])
+    _begin("embed.embed", check, processes)
+
+    def resolve() -> _Embedding:
+        return _Embedding(load_experiment(experiment, set_ or []), experiment, rebuild)
+
     if check:
         from ..capacity.preflight import check_embedding
 
-        return _passed(check_embedding(loaded))
-    if _spawned(processes):
-        return
-    from ..embed.embed import embed as write
-    from ..ranks.runtime import start
+        return _passed(check_embedding(resolve().experiment))
+    _end(on_ranks(resolve, _embed, processes))
 
-    with start() as runtime:
-        write(loaded, runtime, rebuild=rebuild)
-        if runtime.is_main:
-            print(f"next: foundrank train {experiment}")
+
+def _embed(job: _Embedding, runtime: "Runtime") -> int:
+    from ..embed.embed import embed as work
+
+    work(job.experiment, runtime, rebuild=job.rebuild)
+    if runtime.is_main:
+        print(f"next: foundrank train {job.named}")
+    return 0
 
 
 def train(
@@ -60,38 +81,43 @@ def train(
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
-    _begin("foundrank.dist.train.train", check, processes)
-    loaded = load_experiment(experiment, set_ or [])
-    run = run or str(Path("runs") / loaded.name)
-    folder = mirrored(run, "work")
+    _begin("train.train", check, processes)
     if check:
         from ..capacity.cluster import read_cluster
         from ..capacity.preflight import check_training, ranks_here
 
-        here = ranks_here(_count(processes)) if cluster is None else None
+        loaded = load_experiment(experiment, set_ or [])
+        here = ranks_here(count_of(processes)) if cluster is None else None
+        folder = mirrored(run or _usual(loaded), "work")
         return _passed(check_training(loaded, folder, here or read_cluster(cluster).ranks))
-    if not launched():
-        from ..train.prepare import prepare
 
-        _count(processes)
-        prepare(loaded, folder)  # in this process first: a mistake is told once, and no rank is started for it
-    if _spawned(processes):
-        return
+    def resolve() -> "TrainingJob":
+        loaded = load_experiment(experiment, set_ or [])
+        from ..train.prepare import prepare  # torch, which a mistake in the file need not wait for
+
+        return prepare(loaded, run or _usual(loaded), profile)
+
+    _end(on_ranks(resolve, _train, processes))
+
+
+def _usual(experiment: "Experiment") -> str:
+    return str(Path("runs") / experiment.name)
+
+
+def _train(job: "TrainingJob", runtime: "Runtime") -> int:
     from ..ranks.preemption import Preemption
-    from ..ranks.runtime import start
     from ..train.train import train as work
 
-    with start() as runtime, Preemption(runtime) as preemption:
-        stopped_after = work(loaded, folder, runtime, preemption, profile)
+    with Preemption(runtime) as preemption:
+        stopped_after = work(job, runtime, preemption)
         if runtime.is_main and stopped_after is not None:
             print(f"stopped after step {stopped_after}, as asked to; the same command again goes on from there")
         elif runtime.is_main:
             from ..report.report import write_report  # matplotlib comes with it, which the first step need not wait for
 
-            print(f"wrote {run}; report: {shown(write_report(folder))}\nnext: foundrank evaluate {run}")
+            print(f"wrote {job.run}; report: {shown(write_report(job.folder))}\nnext: foundrank evaluate {job.run}")
         runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
-    if stopped_after is not None:
-        raise typer.Exit(TRY_AGAIN)
+    return 0 if stopped_after is None else TRY_AGAIN
 
 
 def evaluate(
@@ -101,49 +127,37 @@ def evaluate(
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
-    _begin("foundrank.dist.evaluate.evaluate", check, processes)
-    from ..run.checkpoint_folder import best
-    from ..run.run_folder import check_open_to_write, id_types_of, open_experiment
+    _begin("evaluate.evaluate", check, processes)
 
-    folder = mirrored(run, "read")
-    experiment = open_experiment(folder)
-    best(folder)
-    check_open_to_write(folder)
-    if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
-        raise UserError(
-            run,
-            f"no domain has a '{split}' split",
-            "Choose train, validation or test, whichever the experiment's events name.",
-        )
+    def resolve() -> "EvaluationJob":
+        from ..evaluate.prepare import prepare_evaluation
+
+        return prepare_evaluation(run, split)
+
     if check:
-        from ...data.events.check_events import check_events
+        rows = sum(of_domain[split].rows for of_domain in resolve().events.values() if split in of_domain)
+        return _passed([f"{rows:,} rows of the {split} split"])
+    _end(on_ranks(resolve, _evaluate, processes))
 
-        files = [
-            splits[split]
-            for splits in check_events(experiment, [split], held=id_types_of(folder)).values()
-            if split in splits
-        ]
-        return _passed([f"{sum(of_domain.rows for of_domain in files):,} rows of the {split} split"])
-    if _spawned(processes):
-        return
+
+def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
     from ..evaluate.evaluate import evaluate_run
-    from ..ranks.runtime import start
-    from ..report.terminal_tables import print_evaluation, print_next_item
 
-    with start() as runtime:
-        result = evaluate_run(folder, split, runtime)
-        if runtime.is_main:
-            print_evaluation(result["rows"], console())
-            if result.get("next_item"):
-                print_next_item(result["next_item"], console())
-            if result["skipped"]:
-                print(f"{result['skipped']:,} bad rows are in no metric")
-            measured = [*result["rows"], *result.get("next_item", [])]
-            if overflowed := sum(row["overflowed"] for row in measured if row["slice"] == "all"):
-                print(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
-            from ..report.report import write_report
+    result = evaluate_run(job, runtime)
+    if runtime.is_main:
+        from ..report.report import write_report
+        from ..report.terminal_tables import print_evaluation, print_next_item
 
-            print(f"report: {shown(write_report(folder))}")
+        print_evaluation(result["rows"], console())
+        if result.get("next_item"):
+            print_next_item(result["next_item"], console())
+        if result["skipped"]:
+            print(f"{result['skipped']:,} bad rows are in no metric")
+        measured = [*result["rows"], *result.get("next_item", [])]
+        if overflowed := sum(row["overflowed"] for row in measured if row["slice"] == "all"):
+            print(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
+        print(f"report: {shown(write_report(job.folder))}")
+    return 0
 
 
 def score(
@@ -169,37 +183,41 @@ def score(
     processes: Processes = None,
 ) -> None:
     """Score Parquet into Parquet with a run's best checkpoint."""
-    _begin("foundrank.dist.score.score", check, processes)
-    from ..run.run_folder import open_experiment
-    from ..score.work_list import ScoringJob, plan_parts
-    from ..train.prepare import tell_set_aside
+    _begin("score.score", check, processes)
 
-    folder = mirrored(run, "read")
-    policy = open_experiment(folder).bad_data
-    policy = policy.model_copy(update={"policy": bad_data or policy.policy})
-    job = ScoringJob(folder, source, out, domain, names(keep), policy, names(like))
-    if not launched():
-        parts, aside = plan_parts(job, False)  # in this process first: a mistake is told once
+    def resolve() -> "tuple[ScoringJob, list[Part]]":
+        from ..run.run_folder import open_experiment
+        from ..score.work_list import ScoringJob, plan_parts
+        from ..train.prepare import tell_set_aside
+
+        policy = open_experiment(mirrored(run, "read")).bad_data
+        policy = policy.model_copy(update={"policy": bad_data or policy.policy})
+        job = ScoringJob(run, source, out, domain, names(keep), policy, names(like))
+        parts, aside = plan_parts(job, claims=not check)
         tell_set_aside("score", aside)
-        if check:
-            return _passed([f"{len(parts):,} part(s) to score into {out}"])
-    if _spawned(processes):
-        return
-    from ..ranks.runtime import start
+        return job, parts
+
+    if check:
+        return _passed([f"{len(resolve()[1]):,} part(s) to score into {out}"])
+    _end(on_ranks(resolve, _score, processes))
+
+
+def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
     from ..score.score import score as work
 
-    with start() as runtime:
-        rows, rate, bad, overflowed = work(job, runtime)
-        if runtime.is_main:
-            print(f"scored {rows:,} rows into {out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
-            if like:
-                print(f"zero-shot: the run has not seen '{domain}'; these are mean logits over {', '.join(job.like)}")
-            if bad:
-                print(f"{bad:,} of them were bad: they have no score")
-            if overflowed:
-                print(
-                    f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
-                )
+    job, parts = planned
+    rows, rate, bad, overflowed = work(job, parts, runtime)
+    if runtime.is_main:
+        print(f"scored {rows:,} rows into {job.out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
+        if job.like:
+            print(f"zero-shot: the run has not seen '{job.domain}'; these are mean logits over {', '.join(job.like)}")
+        if bad:
+            print(f"{bad:,} of them were bad: they have no score")
+        if overflowed:
+            print(
+                f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
+            )
+    return 0
 
 
 def recommend(
@@ -219,62 +237,44 @@ def recommend(
     processes: Processes = None,
 ) -> None:
     """Write the items that suit each user best, of all there are, with a run that has learned model.next_item."""
-    _begin("foundrank.dist.score.recommend", check, processes)
-    from ..score.recommend import RecommendJob, plan_recommendations
+    _begin("score.recommend", check, processes)
+
+    def resolve() -> "tuple[RecommendJob, list[Part]]":
+        from ..score.recommend import RecommendJob, plan_recommendations
+
+        job = RecommendJob(run, users, out, k, repeat, approximate)
+        return job, plan_recommendations(job, claims=not check)
+
+    if check:
+        return _passed([f"{sum(part.rows for part in resolve()[1]):,} users to recommend to, into {out}"])
+    _end(on_ranks(resolve, _recommend, processes))
+
+
+def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -> int:
     from ..score.recommend import recommend as work
 
-    job = RecommendJob(mirrored(run, "read"), users, out, k, repeat, approximate)
-    if not launched():
-        parts = plan_recommendations(job, False)  # in this process first: a mistake is told once
-        if check:
-            return _passed([f"{sum(part.rows for part in parts):,} users to recommend to, into {out}"])
-    if _spawned(processes):
-        return
-    from ..ranks.runtime import start
-
-    with start() as runtime:
-        rows, recall, users_overflowed, items_overflowed = work(job, runtime)
-        if runtime.is_main:
-            found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
-            print(f"wrote the best {k} items of {rows:,} users into {out}{found}")
-            if users_overflowed or items_overflowed:
-                print(
-                    f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
-                )
+    job, parts = planned
+    rows, recall, users_overflowed, items_overflowed = work(job, parts, runtime)
+    if runtime.is_main:
+        found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
+        print(f"wrote the best {job.k} items of {rows:,} users into {job.out}{found}")
+        if users_overflowed or items_overflowed:
+            print(
+                f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
+            )
+    return 0
 
 
 def _begin(module: str, check: bool, processes: int | None) -> None:
     check_launcher(own_store=store_file() is not None)
     if not check:
-        preload(module, processes)
+        preload(["foundrank.dist.cli.quiet", "foundrank.dist.cli.jobs", f"foundrank.dist.{module}"], processes)
 
 
 def _passed(told: list[str]) -> None:
     print("\n".join([*told, "checks passed"]))
 
 
-def _count(processes: int | None) -> int:
-    """How many ranks were asked for, or are usual here.
-
-    Raises:
-        UserError: more than there are GPUs.
-    """
-    count = processes or default_processes()
-    check_gpus(count)
-    return count
-
-
-def _spawned(processes: int | None) -> bool:
-    """Runs this very command on several ranks, if it should; True when that has been done."""
-    if launched():
-        return False
-    from ..ranks.local_ranks import spawn
-    from .main import run_rank
-
-    count = _count(processes)
-    if count == 1:
-        return False
-    code = spawn(run_rank, sys.argv[1:], count)
-    if code:
-        raise typer.Exit(code)
-    return True
+def _end(status: int) -> None:
+    if status:
+        raise typer.Exit(status)

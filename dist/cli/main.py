@@ -5,7 +5,6 @@ Everything else is imported once Ctrl-C is heeded: the libraries take a second o
 
 import os
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -18,9 +17,9 @@ def main() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
     from ...data.errors import UserError
     from ..console import visible_output
+    from ..ranks.ending import end, end_failed, end_on_interrupt
     from ..ranks.temporary_folder import private_folder
     from .app import app
-    from .ending import end, end_failed, end_on_interrupt
 
     end_on_interrupt()
     if not launched():
@@ -33,23 +32,6 @@ def main() -> None:
             end_failed(error)
         except SystemExit as done:
             end(done)
-
-
-def run_rank(arguments: Sequence[str]) -> None:
-    """``foundrank ARGUMENTS`` as one of several ranks, in a process made for it; a failure ends the process."""
-    from ..console import visible_output
-    from .app import app
-    from .ending import end, end_failed, end_on_interrupt
-
-    end_on_interrupt()
-    with visible_output():
-        try:
-            app(list(arguments))
-        except Exception as error:
-            end_failed(error)
-        except SystemExit as done:
-            if done.code:
-                end(done)
 
 
 def _interrupted_early(*_: object) -> NoReturn:

@@ -1,7 +1,6 @@
 """Evaluation: exact metrics per domain, task and slice, over all ranks."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from ...data.epoch.order import deal, ordered_chunks
 from ...data.epoch.reader import Reader
 from ...data.errors import UserError
 from ...data.events.bad_rows import read_good_rows
-from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
 from ...data.prefetch import prefetch
 from ...data.schema.bad_values import check_share
@@ -28,25 +26,25 @@ from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import next_item_rows
 from ..run.checkpoint_folder import checked_best, identity
 from ..run.checkpoints import load
-from ..run.run_folder import EVALUATION, open_run, write_json
+from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
 from .metrics import apart
 from .popularity import PopularityCounts
+from .prepare import EvaluationJob
 from .slices import slice_rows
 
 
-def evaluate_run(run: Path, split: str, runtime: Runtime) -> dict[str, Any]:
+def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
     """Evaluates a run's best checkpoint on a split and writes ``evaluation.json``.
 
     Returns:
         On rank 0 what was written; elsewhere an empty dict.
 
     Raises:
-        UserError: no run, no checkpoint or a damaged one, or bad events.
+        UserError: a damaged checkpoint, or bad events.
     """
-    experiment, statistics = open_run(run)
-    splits = ("train", split)
-    events = runtime.on_main(lambda: check_events(experiment, splits, held=statistics.id_types))
+    experiment, run, split, events = job.experiment, job.folder, job.split, job.events
+    statistics = open_statistics(run, experiment)
     checkpoint = checked_best(run, runtime)
     encoder = RowEncoder(experiment, statistics)
     sharded = shard(encoder.layout, experiment, runtime)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 from ...data.errors import UserError
 from .environment import launched
@@ -16,17 +17,12 @@ INTERRUPTED = 128 + signal.SIGINT
 TRY_AGAIN = 75
 """Exit status of what was asked to stop and goes on when it is run again; EX_TEMPFAIL of sysexits.h."""
 
-PREPARED, STORE = "FOUNDRANK_PREPARED", "FOUNDRANK_STORE"
-"""Variables of the ranks that `local_ranks.spawn` starts: what they work on was checked; the file in which they meet."""
+STORE = "FOUNDRANK_STORE"
+"""Variable of the ranks that `local_ranks.spawn` starts: the file in which they meet."""
 
 
 def tell_interrupted() -> None:
     print("interrupted: run the same command again, it goes on", file=sys.stderr, flush=True)
-
-
-def prepared() -> bool:
-    """Whether the process that started this one as a rank has just checked what it will work on."""
-    return PREPARED in os.environ
 
 
 def store_file() -> str | None:
@@ -34,11 +30,11 @@ def store_file() -> str | None:
     return os.environ.get(STORE)
 
 
-def preload(module: str, processes: int | None) -> None:
+def preload(modules: Sequence[str], processes: int | None) -> None:
     """Has ranks' imports begin, in a process that `spawn` forks the ranks from; meanwhile this one can check and count.
 
     Args:
-        module: what a rank will import.
+        modules: what a rank will import.
         processes: how many ranks were asked for, if any were.
     """
     if launched() or processes is None or processes == 1 or not forks():
@@ -46,8 +42,7 @@ def preload(module: str, processes: int | None) -> None:
     from multiprocessing import forkserver, resource_tracker, set_forkserver_preload
 
     set_threads(processes)
-    # Not the command line's own module: where it is the main one, every rank runs it once more.
-    set_forkserver_preload(["foundrank.dist.cli.quiet", "foundrank.dist.cli.jobs", module])
+    set_forkserver_preload(list(modules))
     resource_tracker.ensure_running()  # which unblocks signals
     # Ctrl-C reaches it too, and Python would tell a traceback of its imports. This process heeds it, then; and so do ranks.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
 from .environment import number
-from .launch import INTERRUPTED, PREPARED, SIGNALS, STORE, TRY_AGAIN, forks, set_threads
+from .launch import INTERRUPTED, SIGNALS, STORE, TRY_AGAIN, forks, set_threads
 from .temporary_folder import private_folder
 
 _HEEDED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *SIGNALS)
@@ -31,8 +31,8 @@ class _Asked(BaseException):
         self.number = number
 
 
-def spawn(work: Callable[[Sequence[str]], None], arguments: Sequence[str], processes: int) -> int:
-    """Runs ``work(arguments)`` as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
+def spawn(work: Callable[[], None], processes: int) -> int:
+    """Runs ``work()``, which can be pickled, as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
 
     Standard output and errors of all ranks come through; when one fails the others are ended. A signal is passed on to the
     ranks, which have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds to end, 30 if it is not set.
@@ -48,7 +48,7 @@ def spawn(work: Callable[[Sequence[str]], None], arguments: Sequence[str], proce
     try:
         with _signals_raise():
             for rank in range(processes):
-                ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work, list(arguments))))
+                ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work)))
                 ranks[-1].start()
             return _status(ranks)
     except _Asked as asked:
@@ -106,15 +106,15 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _begin(rank: int, ranks: int, store: str, work: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+def _begin(rank: int, ranks: int, store: str, work: Callable[[], None]) -> None:
     """What a rank begins with."""
     threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # `preload` has it blocked where this was forked from
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-    os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store, PREPARED: "1"})
+    os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store})
     gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
-    work(arguments)
+    work()
 
 
 def _end_with_launcher() -> None:

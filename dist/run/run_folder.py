@@ -169,10 +169,24 @@ def open_run(run: Path) -> tuple[Experiment, Statistics]:
         UserError: as of `open_experiment`.
     """
     experiment = open_experiment(run)
+    return experiment, _statistics(run, experiment)
+
+
+def open_statistics(run: Path, experiment: Experiment) -> Statistics:
+    """The statistics of a run whose experiment is known.
+
+    Raises:
+        UserError: they are damaged, or not this experiment's.
+    """
+    fetch_run(run)
+    return _statistics(run, experiment)
+
+
+def _statistics(run: Path, experiment: Experiment) -> Statistics:
     order_of_lookups(run)
     statistics = Statistics.load(run / VOCABULARY)
     statistics.check_fits(experiment, run / VOCABULARY)
-    return experiment, statistics
+    return statistics
 
 
 def id_types_of(run: Path) -> dict[str, str]:

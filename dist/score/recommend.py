@@ -23,6 +23,7 @@ from ...data.schema.column_needs import ColumnNeed, history_needs, needed_column
 from ...data.schema.layout import id_key, padded_rows
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below
+from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import KeyIndex
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import Retriever
@@ -44,7 +45,7 @@ class RecommendJob:
     """What is to be recommended to whom.
 
     Attributes:
-        run: the run folder whose best checkpoint recommends; it has learned ``model.next_item``.
+        run: the run folder whose best checkpoint recommends, or its URI; it has learned ``model.next_item``.
         source: a Parquet file, a folder of them, or a glob, with the user's id and history, and what the experiment names beside
             it; or a URI of such.
         out: folder of the recommendations, or its URI.
@@ -53,13 +54,18 @@ class RecommendJob:
         approximate: searches through FAISS, which may miss some of the best.
     """
 
-    run: Path
+    run: Location
     source: str
     out: Location
     k: int = 100
     repeat: bool = False
     approximate: bool = False
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine has the run folder."""
+        return mirrored(self.run, "read")
 
 
 def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
@@ -71,8 +77,8 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
     """
     if job.approximate:
         faiss_module()
-    experiment = open_experiment(job.run)
-    checkpoint = best(job.run)
+    experiment = open_experiment(job.folder)
+    checkpoint = best(job.folder)
     if experiment.model.next_item is None:
         raise UserError(
             job.run,
@@ -80,7 +86,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
         )
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
-    types = known_id_types(experiment, id_types_of(job.run))
+    types = known_id_types(experiment, id_types_of(job.folder))
     files = check_columns(files, _needs(experiment), job.policy, types)
     if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
         raise UserError(
@@ -94,8 +100,8 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
     return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims)
 
 
-def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
-    """Writes the best items of every user, those first that score highest.
+def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[int, float | None, int, int]:
+    """Writes the best items of every user, those first that score highest; ``parts`` are of `plan_recommendations`.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
     ``k``. An item of which nothing is known, neither id nor text nor a named feature, is never recommended; a catalog's new items are.
@@ -105,11 +111,10 @@ def recommend(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, i
         how many of the users now looked at, and how many items, came out as no number: these get nothing and are not recommended.
 
     Raises:
-        UserError: as `plan_recommendations`, or a damaged checkpoint.
+        UserError: a damaged checkpoint, or bad input.
     """
-    parts = runtime.on_main(lambda: plan_recommendations(job, True))
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
-    encoder, model, replicated = model_of(job.run, runtime)
+    encoder, model, replicated = model_of(job.folder, runtime)
     work = _Recommender(model, encoder, runtime, job)
     for turn in range(0, len(todo), runtime.world_size):
         together = todo[turn : turn + runtime.world_size]

@@ -24,13 +24,13 @@ from ..run.checkpoint_folder import checked_best
 from ..run.checkpoints import load
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
-from .work_list import DOMAIN, Part, ScoringJob, plan_parts, succeed, unfinished, write_part
+from .work_list import DOMAIN, Part, ScoringJob, succeed, unfinished, write_part
 
 _ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
 
-def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
-    """Scores every row of a job's input with its run's best checkpoint.
+def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, float, int, int]:
+    """Scores every row of a job's input with its run's best checkpoint; ``parts`` are of `plan_parts`.
 
     Each row group becomes one part, written beside its final name and renamed when whole; ``_SUCCESS`` comes last.
     Parts already there are kept, so a job that was stopped is finished by running it again. A part holds ids and ``keep``
@@ -42,11 +42,10 @@ def score(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
         those scored just now how many came out as no number.
 
     Raises:
-        UserError: no run, a damaged checkpoint, bad input, an unknown domain, or an output folder that holds something else.
+        UserError: a damaged checkpoint, or bad input.
     """
-    parts = runtime.on_main(lambda: plan_parts(job, True)[0])
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
-    encoder, model, replicated = model_of(job.run, runtime)
+    encoder, model, replicated = model_of(job.folder, runtime)
     scorer = _Scorer(model, encoder, runtime, job)
     rows, bad, overflowed = sum(part.rows for part in parts), 0, 0
     started = time.perf_counter()

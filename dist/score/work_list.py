@@ -23,6 +23,7 @@ from ...data.storage.file_identity import identities, same_content
 from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.globs import parquet_below, would_name
 from ...data.storage.json_documents import parse_document
+from ...data.storage.mirror import mirrored
 from ...data.storage.new_folder import check_can_be_made
 from ..run.checkpoint_folder import best, identity
 from ..run.joined import joined
@@ -40,7 +41,7 @@ class ScoringJob:
     """What is to be scored.
 
     Attributes:
-        run: the run folder whose best checkpoint scores.
+        run: the run folder whose best checkpoint scores, or its URI.
         source: a Parquet file, a folder of them, or a glob; or a URI of such.
         out: folder of the scores, or its URI.
         domain: the domain of all rows; None if the input has a column ``domain``.
@@ -49,13 +50,18 @@ class ScoringJob:
         like: domains of the run whose predictions are averaged where the run does not know ``domain``.
     """
 
-    run: Path
+    run: Location
     source: str
     out: Location
     domain: str | None = None
     keep: Sequence[str] = ()
     policy: BadDataConfig = field(default_factory=BadDataConfig)
     like: Sequence[str] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine has the run folder."""
+        return mirrored(self.run, "read")
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
         UserError: no run, an unknown domain or column, no input, input that lacks a column, or an output folder that
             cannot be made or holds something else.
     """
-    experiment = open_experiment(job.run)
-    checkpoint = best(job.run)
+    experiment = open_experiment(job.folder)
+    checkpoint = best(job.folder)
     if not any(domain.tasks for domain in experiment.domains.values()):
         raise UserError(
             job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
@@ -118,7 +124,7 @@ def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
     ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
     needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
     needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
-    types = known_id_types(experiment, id_types_of(job.run))
+    types = known_id_types(experiment, id_types_of(job.folder))
     files = check_columns(files, list(dict.fromkeys(needs)), job.policy, types)
     passed_on = {name: "--keep" for name in job.keep} | dict(ids)
     own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}

@@ -141,6 +141,7 @@ def _run(task: Task) -> Task:
     from ..ranks.preemption import Preemption
     from ..ranks.runtime import start
     from ..run.checkpoint_folder import best
+    from ..train.prepare import prepare
     from ..train.train import train
 
     if not _joined:
@@ -156,7 +157,7 @@ def _run(task: Task) -> Task:
     experiment = experiment.model_copy(update={"training": training.model_copy(update=rates)})
     run = task.folder / "run"
     with Preemption(runtime) as preemption:
-        train(experiment, run, runtime, preemption)
+        train(prepare(experiment, run), runtime, preemption)
     columns = _predictions(run, task.experiment, runtime)
     np.savez(task.folder / PREDICTIONS, **columns)  # type: ignore[arg-type]
     chosen = best(run).name

@@ -3,7 +3,8 @@
 Imports little, so that the process that launches the ranks need not wait for TorchRec.
 """
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,12 @@ from ...data.events.bad_rows import find_bad_rows
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
-from ...data.storage.mirror import shown
+from ...data.storage.file_systems import Location
+from ...data.storage.mirror import mirrored, shown
 from ...data.vocabulary.statistics import SKIPPED, Statistics, count
 from ...model.layers.precision import has_bf16
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import held_id_types, pretrained
-from ..ranks.launch import prepared
 from ..run.checkpoint_folder import best
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import VOCABULARY
@@ -30,15 +31,52 @@ Events = dict[str, dict[str, EventFiles]]
 """Domain -> split -> files."""
 
 
-def prepare(experiment: Experiment, run: Path) -> Events:
-    """Checks the events, counts them and makes the run folder; on rank 0 only. A run being resumed is not counted again.
+@dataclass(frozen=True)
+class TrainingJob:
+    """What ranks train: resolved and checked before they begin.
+
+    Attributes:
+        experiment: the experiment.
+        run: the run folder, which is there, or its URI.
+        events: domain -> split -> files.
+        profiled: whether a Chrome trace of a few steps is written for each rank.
+        began: when its preparation began, in seconds since 1970.
+        seconds: how long that took.
+    """
+
+    experiment: Experiment
+    run: Location
+    events: Events
+    profiled: bool = False
+    began: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine has the run folder."""
+        return mirrored(self.run, "work")
+
+
+def prepare(experiment: Experiment, run: Location, profiled: bool = False) -> TrainingJob:
+    """Checks the events, counts them and makes the run folder; in one process. A run being resumed is not counted again.
+
+    Args:
+        experiment: the experiment.
+        run: the run folder, or its URI.
+        profiled: as of `TrainingJob`.
 
     Raises:
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
+    began = time.time()
+    events = _prepared(experiment, mirrored(run, "work"))
+    return TrainingJob(experiment, run, events, profiled, began, time.time() - began)
+
+
+def _prepared(experiment: Experiment, run: Path) -> Events:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
-    events = check_events(experiment, values=not prepared(), held=held_id_types(run, experiment))
+    events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     if check_new_or_same(run, experiment):
         check_same_events(run, train)

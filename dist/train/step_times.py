@@ -63,8 +63,11 @@ class Startup:
         first_step_at: when the first step was done, in seconds since 1970.
     """
 
-    def __init__(self):
-        self.seconds = {"process and imports": time.time() - psutil.Process().create_time()}
+    def __init__(self, began: float, checks: float):
+        """Args: when the checks began, in seconds since 1970, and how long they took, in this process or before it was started."""
+        started = psutil.Process().create_time()
+        own = time.time() - started - (checks if started < began else 0.0)
+        self.seconds = {"process and imports": own, "checks": checks}
         self.first_step_at: float | None = None
         self._last = time.perf_counter()
 

@@ -12,7 +12,6 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from ...data.batch.batch import Batch
 from ...data.batch.row_encoder import RowEncoder
-from ...data.config.experiment import Experiment
 from ...data.epoch.order import Position, epoch_chunks, resume, rows_in
 from ...data.epoch.reader import Reader
 from ...data.prefetch import prefetch
@@ -29,11 +28,11 @@ from ..retrieval.retrieval import draw_candidates, mean_ndcg, next_item_rows
 from ..run.checkpoints import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
 from ..run.run_documents import RunInfo, Validation
-from ..run.run_folder import RUN_INFO, VALIDATION, open_run, publish_run, read_json, write_json
+from ..run.run_folder import RUN_INFO, VALIDATION, open_statistics, publish_run, read_json, write_json
 from ..sharding.shard import shard
 from .loss_watch import LossWatch
 from .optimizer import Optimizer
-from .prepare import Events, prepare
+from .prepare import Events, TrainingJob
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
@@ -43,32 +42,25 @@ from .watchdog import Watchdog
 SWITCH_SECONDS = 0.0002
 
 
-def train(
-    experiment: Experiment, run: Path, runtime: Runtime, preemption: Preemption, profiled: bool = False
-) -> int | None:
+def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | None:
     """Trains an experiment into a run folder, or goes on from its newest checkpoint.
 
-    Everything that can be known to be wrong is checked before the folder is made.
-
     Args:
-        experiment: the experiment.
-        run: the run folder.
+        job: what `prepare` made of the experiment and the run folder.
         runtime: the process group.
         preemption: says when to stop.
-        profiled: writes what a few steps do, as a Chrome trace per rank.
 
     Returns:
         The step after which it was asked to stop, with a checkpoint; None when the training is finished.
 
     Raises:
-        UserError: bad data, a run folder that holds something else, or tables that do not fit.
+        UserError: bad data, or tables that do not fit.
     """
-    startup, started = Startup(), time.perf_counter()
+    startup, started = Startup(job.began, job.seconds), time.perf_counter()
     sys.setswitchinterval(SWITCH_SECONDS)
-    events = runtime.on_main(lambda: prepare(experiment, run))
+    experiment, run, events = job.experiment, job.folder, job.events
     keep_to_own_cores(runtime.device)
-    startup.done("checks")
-    _, statistics = open_run(run)
+    statistics = open_statistics(run, experiment)
     encoder = RowEncoder(experiment, statistics)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
@@ -95,7 +87,7 @@ def train(
     log.start(step)
     checkpoints = Checkpoints(run, training.keep_checkpoints, runtime)
     watch, watchdog = LossWatch(run, files, runtime), Watchdog(run, runtime, training.stall_seconds)
-    trace = Trace(run, runtime) if profiled else None
+    trace = Trace(run, runtime) if job.profiled else None
     preemption.listen()
 
     for epoch in range(position.epoch, training.epochs):

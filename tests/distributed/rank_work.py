@@ -19,11 +19,17 @@ from foundrank.data.epoch.reader import Reader
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import padded_rows
 from foundrank.data.vocabulary.statistics import count
+from foundrank.dist.evaluate.evaluate import evaluate_run
+from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import draw_candidates
+from foundrank.dist.score.recommend import RecommendJob, plan_recommendations, recommend
+from foundrank.dist.score.score import score
+from foundrank.dist.score.work_list import ScoringJob, plan_parts
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
+from foundrank.dist.train.prepare import prepare
 from foundrank.dist.train.train import train
 
 Piece = tuple[tuple[int, ...], np.ndarray]
@@ -61,7 +67,7 @@ class Trained:
 def train_run(runtime: Runtime, experiment: Experiment, run: Path) -> None:
     """A whole training, as the command does it."""
     with Preemption(runtime) as preemption:
-        train(experiment, run, runtime, preemption)
+        train(runtime.on_main(lambda: prepare(experiment, run)), runtime, preemption)
 
 
 def train_steps(runtime: Runtime, experiment: Experiment, steps: int) -> Trained:
@@ -127,3 +133,18 @@ def whole(parts: list[dict[str, list[Piece]]]) -> dict[str, np.ndarray]:
             out[name][tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))] = values
         assert not np.isnan(out[name]).any(), name
     return out
+
+
+def evaluate_test(run: Path, runtime: Runtime) -> dict[str, Any]:
+    """Evaluates a run on its test split."""
+    return evaluate_run(runtime.on_main(lambda: prepare_evaluation(run, "test")), runtime)
+
+
+def run_scoring(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
+    """Plans a scoring job and does it."""
+    return score(job, runtime.on_main(lambda: plan_parts(job, claims=True)[0]), runtime)
+
+
+def run_recommending(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
+    """Plans a job of recommendations and does it."""
+    return recommend(job, runtime.on_main(lambda: plan_recommendations(job, claims=True)), runtime)

@@ -13,19 +13,17 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.settings import BadDataConfig
 from foundrank.data.errors import UserError
-from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.fine_tuning.begin import begin_from
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run.checkpoints import Checkpoints, load_newest
-from foundrank.dist.score.recommend import RecommendJob, recommend
-from foundrank.dist.score.score import score
+from foundrank.dist.score.recommend import RecommendJob
 from foundrank.dist.score.work_list import ScoringJob
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
 
 from .harness import run_ranks
-from .rank_work import make_encoder, train_run
+from .rank_work import evaluate_test, make_encoder, run_recommending, run_scoring, train_run
 
 HUGE = 9e29  # a number that may be in the data, and that no product survives
 ROWS = 120
@@ -75,7 +73,7 @@ def run(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def scored(runtime: Runtime, run: Path, source: Path, out: Path) -> tuple[int, int]:
-    rows, _, _, overflowed = score(ScoringJob(run, str(source), str(out), "home"), runtime)
+    rows, _, _, overflowed = run_scoring(ScoringJob(run, str(source), str(out), "home"), runtime)
     return rows, overflowed
 
 
@@ -92,7 +90,7 @@ def test_a_row_too_large_to_predict_has_no_score_and_is_counted(experiment, run,
 
 
 def evaluated(runtime: Runtime, run: Path) -> dict:
-    return evaluate_run(run, "test", runtime)
+    return evaluate_test(run, runtime)
 
 
 def test_an_evaluation_leaves_it_out_and_counts_it(run):
@@ -106,7 +104,7 @@ def test_an_evaluation_leaves_it_out_and_counts_it(run):
 
 
 def recommended(runtime: Runtime, run: Path, source: Path, out: Path) -> tuple[int, int]:
-    _, _, users, items = recommend(
+    _, _, users, items = run_recommending(
         RecommendJob(run, str(source), str(out), 50, repeat=True, policy=BadDataConfig()), runtime
     )
     return users, items
@@ -142,9 +140,9 @@ def refused(runtime: Runtime, experiment: Experiment, run: Path, out: Path) -> l
     again = experiment.model_copy(update={"init_from": run})
     told = []
     for work in (
-        lambda: score(ScoringJob(run, source, str(out / "scores"), "home"), runtime),
-        lambda: recommend(RecommendJob(run, source, str(out / "best")), runtime),
-        lambda: evaluate_run(run, "test", runtime),
+        lambda: run_scoring(ScoringJob(run, source, str(out / "scores"), "home"), runtime),
+        lambda: run_recommending(RecommendJob(run, source, str(out / "best")), runtime),
+        lambda: evaluate_test(run, runtime),
         lambda: load_newest(run, sharded, optimizer, runtime),
         lambda: begin_from(pretrained(again), sharded, encoder, runtime),
     ):

@@ -9,13 +9,12 @@ import pytest
 
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
-from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run.new_run import keep_format
 from foundrank.dist.run.run_folder import open_experiment, open_run
 
 from .harness import run_ranks
-from .rank_work import train_run
+from .rank_work import evaluate_test, train_run
 from .small_events import write_events
 
 MADE = Path(__file__).with_name("old_runs")
@@ -66,7 +65,7 @@ def measured(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def evaluated(runtime: Runtime, run: Path) -> dict[str, Any]:
-    return evaluate_run(run, "test", runtime)
+    return evaluate_test(run, runtime)
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -13,19 +13,19 @@ from foundrank.dist.score import score as score_module
 from foundrank.dist.score.work_list import ScoringJob
 
 from .harness import run_ranks
-from .rank_work import train_run
+from .rank_work import run_scoring, train_run
 
 
 def score_as(runtime: Runtime, run: Path, source: str, out: Path, domain: str, like: list[str]) -> int:
     score_module._ROWS = 32
-    return score_module.score(ScoringJob(run, source, out, domain, like=like), runtime)[0]
+    return run_scoring(ScoringJob(run, source, out, domain, like=like), runtime)[0]
 
 
 def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: bool) -> int:
     score_module._ROWS = 32  # several calls a part, another number on each rank
     if not replicated:
         score_module.replicate = lambda *_: None
-    return score_module.score(ScoringJob(run, source, out), runtime)[0]
+    return run_scoring(ScoringJob(run, source, out), runtime)[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ import pytest
 
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.score.recommend import RecommendJob, recommend
+from foundrank.dist.score.recommend import RecommendJob
 
 from .harness import run_ranks
-from .rank_work import train_run
+from .rank_work import evaluate_test, run_recommending, train_run
 
 RAW = """
 name: ties
@@ -55,11 +54,11 @@ def run(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def recommended(runtime: Runtime, run: Path, source: str, out: Path, approximate: bool) -> None:
-    recommend(RecommendJob(run, source, str(out), 30, approximate=approximate), runtime)
+    run_recommending(RecommendJob(run, source, str(out), 30, approximate=approximate), runtime)
 
 
 def evaluated(runtime: Runtime, run: Path) -> dict:
-    return evaluate_run(run, "test", runtime)
+    return evaluate_test(run, runtime)
 
 
 @pytest.mark.parametrize("approximate", [False, True])

@@ -69,4 +69,4 @@ def test_a_user_without_a_home(monkeypatch):
 def test_how_long_ranks_have_to_end_is_checked_before_they_begin(monkeypatch):
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "soon")
     with pytest.raises(UserError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT: is 'soon'"):
-        spawn(print, ["schema"], 2)
+        spawn(print, 2)

@@ -16,9 +16,9 @@ import psutil
 from ...data.errors import UserError
 from ...data.storage.mirror import shown
 from ..console import console
-from ..ranks.environment import launched
-from ..ranks.launch import INTERRUPTED, SIGNALS, tell_interrupted
-from ..ranks.temporary_folder import remove_private_folder
+from .environment import launched
+from .launch import INTERRUPTED, SIGNALS, tell_interrupted
+from .temporary_folder import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}

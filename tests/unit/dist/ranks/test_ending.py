@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from foundrank.data.errors import UserError
-from foundrank.dist.cli import ending
+from foundrank.dist.ranks import ending
 
 
 class Left(Exception):

@@ -1,0 +1,73 @@
+"""From a command, or a call from Python, to the ranks that do its work: what they work on is resolved once and handed to all."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from .environment import launched
+from .launch import check_gpus, default_processes
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+Job = TypeVar("Job")
+
+
+def count_of(processes: int | None) -> int:
+    """How many ranks were asked for, or are usual here.
+
+    Raises:
+        UserError: more than there are GPUs.
+    """
+    count = processes or default_processes()
+    check_gpus(count)
+    return count
+
+
+def on_ranks(resolve: Callable[[], Job], work: "Callable[[Job, Runtime], int]", processes: int | None) -> int:
+    """Has ranks do ``work(job, runtime)`` and returns the status it ends with, that of the first rank to fail.
+
+    Where a launcher such as torchrun has started this process as one of several, rank 0 resolves the job and the others
+    are told. Else it is resolved in this process, so that a mistake is told before any other is started for it.
+
+    Args:
+        resolve: reads and checks what there is to do. Its result, a frozen one, can be pickled.
+        work: a function of a module, for new processes find it by its name.
+        processes: how many ranks there shall be on this machine, where no launcher has started them.
+
+    Raises:
+        UserError: as ``resolve`` and ``work`` do; more ranks than GPUs.
+    """
+    if launched():
+        return _with_runtime(lambda runtime: work(runtime.on_main(resolve), runtime))
+    count = count_of(processes)
+    job = resolve()
+    if count == 1:
+        return _with_runtime(lambda runtime: work(job, runtime))
+    from .local_ranks import spawn  # multiprocessing, which one process alone does without
+
+    return spawn(partial(_as_rank, work, job), count)
+
+
+def _with_runtime(work: "Callable[[Runtime], int]") -> int:
+    from .runtime import start  # torch, which --help does without
+
+    with start() as runtime:
+        return work(runtime)
+
+
+def _as_rank(work: "Callable[[Job, Runtime], int]", job: Job) -> None:
+    """One of several ranks, in a process made for it; a failure ends the process."""
+    from ..console import visible_output
+    from .ending import end, end_failed, end_on_interrupt
+
+    end_on_interrupt()
+    with visible_output():
+        try:
+            status = _with_runtime(lambda runtime: work(job, runtime))
+        except Exception as error:
+            end_failed(error)
+        except SystemExit as done:
+            end(done)
+        if status:
+            end(SystemExit(status))
