@@ -29,6 +29,7 @@ from foundrank.dist.evaluate.metrics import apart, auc
 from foundrank.dist.evaluate.popularity import popularity
 from foundrank.dist.evaluate.slices import slice_rows
 from foundrank.dist.run.run_folder import write_json
+from foundrank.model.kinds import KINDS
 
 from .target_encoding import make_folds
 from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns
@@ -242,7 +243,7 @@ def main(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a field")] = None,
 ) -> None:
     """Test gradient-boosted trees on an experiment."""
-    rows, _ = run_trees(load_experiment(experiment, set_ or []), seed, max_rows, drop)
+    rows, _ = run_trees(load_experiment(experiment, set_ or [], kinds=KINDS), seed, max_rows, drop)
     for task in dict.fromkeys(row["task"] for row in rows):
         for part in ("all", "cold_items"):
             scores = [r["auc"] for r in rows if r["task"] == task and r["slice"] == part and r["auc"] is not None]

@@ -26,6 +26,7 @@ from foundrank.data.errors import UserError, nearest
 from foundrank.dist.run.run_folder import EVALUATION, RUN_INFO, check_new_or_same, read_json, write_json
 from foundrank.dist.study.intervals import REPLICATES, TestRows
 from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.kinds import KINDS
 
 from . import baselines
 from .comparison_table import tables
@@ -49,7 +50,7 @@ def compare(
     """Train and test foundrank and trees on every seed, and write the table."""
     overrides = set_ or []
     path = prepare(experiment, source, work)
-    loaded = load_experiment(path, overrides)
+    loaded = load_experiment(path, overrides, kinds=KINDS)
     folder = work / loaded.name
     trees, runs, scores = [], [], []
     for seed in range(loaded.seed, loaded.seed + seeds):
@@ -97,7 +98,7 @@ def measure_foundrank(path: Path, overrides: list[str], processes: int, run: Pat
     Raises:
         UserError: the run folder holds another experiment.
     """
-    experiment = load_experiment(path, overrides)
+    experiment = load_experiment(path, overrides, kinds=KINDS)
     done = check_new_or_same(run, experiment) and "steps" in read_json(run / RUN_INFO, default={})
     if not done:
         arguments = [part for override in overrides for part in ("--set", override)]

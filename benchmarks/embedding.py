@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
-from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.text_store import open_text_store
 from foundrank.data.sources.completejourney import import_completejourney
 from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.kinds import KINDS
 
 from .embedding_run import cosines
 from .machine import calibration
@@ -123,7 +124,7 @@ def _completejourney(source: Path, work: Path) -> Path:
     folder = work / "completejourney"
     if not (folder / "experiment.yaml").exists():
         import_completejourney(source, folder, 2026)
-    item = load_experiment(folder).entities.item
+    item = load_experiment(folder, kinds=KINDS).entities.item
     assert item.catalog is not None
     assert item.text is not None
     return item_experiment(work / "products", item.catalog.key, item.text, Path(item.catalog.path).absolute())
@@ -147,7 +148,7 @@ def item_experiment(folder: Path, key: str, template: str, catalog: Path) -> Pat
         },
         "text": {"encoder": "minilm"},
     }
-    Experiment.model_validate(raw)
+    experiment_type(KINDS).model_validate(raw)
     path = folder / "experiment.yaml"
     path.write_text(json.dumps(raw), encoding="utf-8")
     return path

@@ -19,13 +19,14 @@ from foundrank.data.contents.text_store import open_text_store
 from foundrank.dist.embed.embed import embed
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.model.contents.text_encoder_loading import model_source
+from foundrank.model.kinds import KINDS
 
 
 def ours(path: str, out: Path) -> dict[str, float]:
     """The whole embed job."""
     import transformers  # noqa: F401  loading libraries is no part of either's time
 
-    experiment = load_experiment(path, [f"text.store={out}"])
+    experiment = load_experiment(path, [f"text.store={out}"], kinds=KINDS)
     started = time.perf_counter()
     embed(experiment, Runtime(0, 1, torch.device("cpu")), Console(quiet=True))
     figures = {"seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
@@ -37,7 +38,7 @@ def theirs(path: str, out: Path, distinct_only: bool) -> dict[str, float]:
     """``encode()`` of sentence-transformers, with its defaults."""
     from sentence_transformers import SentenceTransformer
 
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     item = experiment.entities.item
     assert item.text is not None
     assert item.catalog is not None

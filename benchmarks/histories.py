@@ -20,6 +20,7 @@ from foundrank.dist.study.document import cold_items, interval, warm_items
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.dist.study.results import Chosen, Result, difference, read_results
 from foundrank.dist.study.runs import folder, run_arms
+from foundrank.model.kinds import KINDS
 
 from .jobs import Out, Work, run_foundrank
 from .machine import calibration
@@ -48,7 +49,7 @@ def histories(
     for data in (each for each in DATA_SETS if each.name in DATA):
         path = prepare_data(data, source, work / "data", full=False)
         run_foundrank("embed", path)
-        history = load_experiment(path).entities.user.history
+        history = load_experiment(path, kinds=KINDS).entities.user.history
         arms = (*ARMS, *TIMED) if history is not None and history.times else ARMS
         run_arms(data, arms, path, work, seeds, processes)
         results = read_results(data, arms, work)

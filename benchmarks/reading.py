@@ -20,6 +20,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.dist.ranks.runtime import start
+from foundrank.model.kinds import KINDS
 
 from .training_step import open_reader
 
@@ -31,7 +32,7 @@ def reading(
     """Reads the training events both ways."""
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
-    loaded = load_experiment(experiment, [])
+    loaded = load_experiment(experiment, [], kinds=KINDS)
     reader, _, plan = open_reader(loaded, run, 0, 1)
     bare = _bare(loaded)
     usual = pa.default_memory_pool()

@@ -22,6 +22,7 @@ from torchrec import KeyedTensor
 from foundrank.data.config.load import load_experiment
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.kinds import KINDS
 from foundrank.model.representation.embedding_tables import materialise
 
 from .jobs import RANKS, Out, Repeats, Source, Work, last_line, run_ranks, spread
@@ -78,7 +79,7 @@ def counted(experiment: Path, run: Path) -> dict[str, float]:
 
     A row of a table that is looked up is read once, and once read and written again in its update.
     """
-    loaded = load_experiment(experiment, [SETTINGS])
+    loaded = load_experiment(experiment, [SETTINGS], kinds=KINDS)
     reader, encoder, plan = open_reader(loaded, run, 0, RANKS)
     [batch] = itertools.islice(reader.batches(plan), 1)
     model = Foundation(encoder.layout, loaded.model, loaded.training.batch_size, loaded.training.precision)

@@ -26,6 +26,7 @@ from foundrank.data.sources.movietweetings import import_movietweetings
 from foundrank.dist.embed.embed import embed
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.kinds import KINDS
 
 from .embedding import item_experiment
 
@@ -54,13 +55,13 @@ def text_neighbours(
     folders["amazon_beauty"] = item_experiment(work / "amazon_beauty", "item_id", "{title}", beauty.absolute())
     lines = []
     for name, path in folders.items():
-        texts, vectors, _ = embedded(load_experiment(path), None)
+        texts, vectors, _ = embedded(load_experiment(path, kinds=KINDS), None)
         for shown in np.random.default_rng(seed).choice(len(texts), SHOWN, replace=False):
             near = nearest(vectors, np.array([shown]), NEIGHBOURS)[0]
             cells = [texts[shown], *(f"{texts[n]} ({vectors[n] @ vectors[shown]:.2f})" for n in near)]
             lines.append(f"| {name} | " + " | ".join(cell.replace("|", "/")[:90] for cell in cells) + " |")
     agreements = {
-        kind: type_agreement(load_experiment(folders["completejourney"], [f"text.vectors={kind}"]), seed)
+        kind: type_agreement(load_experiment(folders["completejourney"], [f"text.vectors={kind}"], kinds=KINDS), seed)
         for kind in ("llm", "random")
     }
     write_section(out, "text neighbours", section(lines, agreements))

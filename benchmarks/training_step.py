@@ -41,6 +41,7 @@ from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.dist.train.train import SWITCH_SECONDS
 from foundrank.model.foundation.foundation import Dense
+from foundrank.model.kinds import KINDS
 
 
 def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, RowEncoder, RankOrder]:
@@ -86,7 +87,7 @@ def step_only(
     trace: Annotated[bool, typer.Option(help="print where the time of rank 0 goes")] = False,
 ) -> None:
     """Trains on the same few batches over and over."""
-    loaded = load_experiment(experiment, settings or [])
+    loaded = load_experiment(experiment, settings or [], kinds=KINDS)
     with start() as runtime:
         keep_to_own_cores(runtime.device)
         reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)

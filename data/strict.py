@@ -1,6 +1,8 @@
 """What every class of settings is made of; whoever defines a kind, defines its settings with it."""
 
-from typing import Annotated, Any, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -15,12 +17,45 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    made_by: ClassVar[tuple[Callable[..., type["Strict"]], tuple[Any, ...]] | None] = None
+    """What makes this class, and from what; None for one that stands in a module, under its name."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError("Input should be a number, not true or false")
         return value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self).made_by or (_as_it_is, (type(self),)), self.__getstate__())
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Marks a field that holds one of several kinds: ``head: Annotated[Any, Seam("heads", by="head", default="mmoe")]``.
+
+    Attributes:
+        name: which mapping of `Kinds` has them.
+        by: the setting that says which kind it is, a ``Literal`` in each kind's class.
+        default: the kind where the file names none; None where it must.
+    """
+
+    name: str
+    by: str
+    default: str | None = None
+
+
+def _restored(made_by: tuple[Callable[..., type[Strict]], tuple[Any, ...]], state: dict[Any, Any]) -> Strict:
+    make, arguments = made_by
+    cls = make(*arguments)
+    settings = cls.__new__(cls)
+    settings.__setstate__(state)
+    return settings
+
+
+def _as_it_is(cls: type[Strict]) -> type[Strict]:
+    return cls
 
 
 def _is_number(annotation: Any) -> bool:

@@ -17,6 +17,7 @@ from foundrank.data.contents.text_store import expected_manifest
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles
 from foundrank.data.vocabulary.statistics import count
+from foundrank.model.kinds import KINDS
 
 Row = dict[str, Any]
 
@@ -210,7 +211,7 @@ def write_world(
         items = items.set_column(items.column_names.index(name), name, items[name].cast(kind))
     pq.write_table(items, folder / "items.parquet")
     (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment_dict(), sort_keys=False))
-    experiment = load_experiment(folder)
+    experiment = load_experiment(folder, kinds=KINDS)
     vectors = text_vectors(rows_of["items"])
     distinct = sorted({item // 2 for item in vectors})
     write_text_store(

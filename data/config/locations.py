@@ -24,7 +24,7 @@ def with_locations(experiment: Experiment, change: Callable[[str], str]) -> Expe
     """The experiment with ``change(location)`` in place of each location."""
     raw = experiment.model_dump(mode="json", exclude_none=True)
     change_locations(raw, change)
-    return Experiment.model_validate(raw)
+    return type(experiment).model_validate(raw)
 
 
 def locations(experiment: Experiment) -> list[str]:

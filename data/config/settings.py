@@ -1,10 +1,10 @@
 """How an experiment is run: its text encoder, its model, its training. What it is about is in `experiment`."""
 
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from ..strict import MOST, Positive, Share, Strict
+from ..strict import MOST, Positive, Seam, Share, Strict
 
 Aspect = Literal["id", "text", "sparse"]
 ASPECTS: tuple[str, ...] = get_args(Aspect)
@@ -178,18 +178,10 @@ class ModelConfig(Strict):
         default="js", description="penalty on the difference between the domains' distributions"
     )
     alignment_weight: float = Field(default=0.01, ge=0, description="alpha: weight of that penalty")
-    head: Literal["mmoe", "shared_bottom", "ple", "star"] = Field(default="mmoe", description="multi-task part")
-    experts: Positive = Field(default=4, description="E: shared experts (mmoe, ple)")
-    expert_widths: tuple[Positive, ...] = Field(
-        default=(128, 64), min_length=1, description="layers of each expert, or of the shared bottom"
-    )
-    tower_widths: tuple[Positive, ...] = Field(
-        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
-    )
+    head: Annotated[Any, Seam("heads", by="head", default="mmoe")] = Field(default=None, description="multi-task part")
     shared_head: bool = Field(
         default=False, description="one head for all domains: gates and towers per task, not per (domain, task)"
     )
-    dropout: Share = Field(default=0.1, description="dropout inside experts and towers")
 
     @model_validator(mode="after")
     def _fbgemm_width(self):

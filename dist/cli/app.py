@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ...data.config.experiment import Experiment
 from ...data.config.load import load_experiment
 from ...data.errors import UserError, nearest
 from ...data.storage.mirror import mirrored, shown
@@ -85,9 +84,10 @@ def import_data(
 @app.command()
 def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     """Show what the data holds and what the model will be, per domain and table."""
+    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
     from ..capacity.describe import describe as show
 
-    show(load_experiment(experiment, set_ or []), console())
+    show(load_experiment(experiment, set_ or [], kinds=KINDS), console())
 
 
 for job in (embed, train, evaluate, score, recommend):
@@ -133,6 +133,8 @@ def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="print docs/experiment.md instead")] = False,
 ) -> None:
     """Print the JSON Schema of an experiment, for your editor."""
+    from ...data.config.kinds import experiment_type
+    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
     from .schema_docs import experiment_reference
 
-    print(experiment_reference() if markdown else json.dumps(Experiment.model_json_schema(), indent=1))
+    print(experiment_reference(KINDS) if markdown else json.dumps(experiment_type(KINDS).model_json_schema(), indent=1))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ...data.config.load import load_experiment
 from ...data.errors import UserError
+from ...model.kinds import KINDS
 from ..evaluate.slices import summary
 from ..run.run_documents import Evaluation
 from ..run.run_folder import EVALUATION, read_json
@@ -37,7 +38,7 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
     _foundrank(console, "describe", data)
     _torchx(console, data / "experiment.yaml", pretrain, processes)
     _foundrank(console, "evaluate", pretrain, "-p", processes)
-    experiment = load_experiment(data)
+    experiment = load_experiment(data, kinds=KINDS)
     cold = next(name for name, domain in experiment.domains.items() if domain.cold)
     # A path in an experiment is relative to the experiment's file.
     settings = f"init_from=../{pretrain.name}; only=[{cold}]; training.freeze=[L0, L1]"

@@ -45,7 +45,9 @@ def embed(
     _begin("embed.embed", check, processes)
 
     def resolve() -> _Embedding:
-        return _Embedding(load_experiment(experiment, set_ or []), experiment, rebuild)
+        from ...model.kinds import KINDS
+
+        return _Embedding(load_experiment(experiment, set_ or [], kinds=KINDS), experiment, rebuild)
 
     if check:
         from ..capacity.preflight import check_embedding
@@ -83,17 +85,20 @@ def train(
     """Train on one or more processes into a run folder."""
     _begin("train.train", check, processes)
     if check:
+        from ...model.kinds import KINDS
         from ..capacity.cluster import read_cluster
         from ..capacity.preflight import check_training, ranks_here
 
-        loaded = load_experiment(experiment, set_ or [])
+        loaded = load_experiment(experiment, set_ or [], kinds=KINDS)
         here = ranks_here(count_of(processes)) if cluster is None else None
         folder = mirrored(run or _usual(loaded), "work")
         return _passed(check_training(loaded, folder, here or read_cluster(cluster).ranks))
 
     def resolve() -> "TrainingJob":
-        loaded = load_experiment(experiment, set_ or [])
-        from ..train.prepare import prepare  # torch, which a mistake in the file need not wait for
+        from ...model.kinds import KINDS
+
+        loaded = load_experiment(experiment, set_ or [], kinds=KINDS)
+        from ..train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
 
         return prepare(loaded, run or _usual(loaded), profile)
 

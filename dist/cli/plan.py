@@ -30,7 +30,9 @@ def plan(
 
     Nothing of it is made: the tables have sizes only. Status 1 says that it does not fit.
     """
-    loaded = load_experiment(experiment, set_ or [])
+    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
+
+    loaded = load_experiment(experiment, set_ or [], kinds=KINDS)
     from ..capacity.cluster import read_cluster
     from ..capacity.plan import plan as show
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ...data.config.experiment import Experiment
+from ...data.config.kinds import Kinds, experiment_type
 from ...data.strict import MOST
 
 _HEAD = """\
@@ -19,17 +19,21 @@ know, and keys written twice, are errors.
 `--set section.field=value` overrides one field on the command line. `NAME` below stands for a name you choose: a
 letter, then letters, digits or `_`. A feature's name is its table's name, so a name is used once, except that several
 domains may share a feature.
+
+Where a field takes one of several kinds, the kind's name alone is short for its defaults: `head: ple` for `head: {head: ple}`. A
+setting that only other kinds have is an error.
 """
 _REF = "#/$defs/"
 
 
-def experiment_reference() -> str:
+def experiment_reference(kinds: Kinds) -> str:
     """Markdown: one section per part of the experiment, in the order of the file, one table row per field."""
-    schema = Experiment.model_json_schema()
+    schema = experiment_type(kinds).model_json_schema()
     places: dict[str, list[str]] = {}
     for name, place in _walk(schema, "Experiment", ""):
         places.setdefault(name, []).append(place)
-    parts = [_HEAD, *(_section(name, schema["$defs"].get(name, schema), at) for name, at in places.items())]
+    titles = {name: _title(name, part) for name, part in schema["$defs"].items()}
+    parts = [_HEAD, *(_section(name, schema["$defs"].get(name, schema), at, titles) for name, at in places.items())]
     return "\n".join(parts).rstrip()
 
 
@@ -51,8 +55,8 @@ def _parts(field: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield part, f".NAME{below}"
 
 
-def _section(name: str, schema: dict[str, Any], places: list[str]) -> str:
-    lines = [f"## {_title(name)}", ""]
+def _section(name: str, schema: dict[str, Any], places: list[str], titles: dict[str, str]) -> str:
+    lines = [f"## {titles.get(name, name)}", ""]
     if "description" in schema:
         lines += [_text(schema["description"]), ""]
     if places != [""]:
@@ -61,28 +65,39 @@ def _section(name: str, schema: dict[str, Any], places: list[str]) -> str:
     required = schema.get("required", [])
     for field, of_field in schema["properties"].items():
         default = "required" if field in required else _default(of_field)
-        lines.append(f"| `{field}` | {_type(of_field)} | {default} | {_text(of_field.get('description', ''))} |")
+        lines.append(
+            f"| `{field}` | {_type(of_field, titles)} | {default} | {_text(of_field.get('description', ''))} |"
+        )
     return "\n".join([*lines, ""])
 
 
-def _title(name: str) -> str:
-    """``DomainFeatureConfig`` -> ``Domain feature``."""
+def _title(name: str, schema: dict[str, Any]) -> str:
+    """``DomainFeatureConfig`` -> ``Domain feature``; of a kind, what says which it is: ``Head: mmoe``."""
+    for field, of_field in schema["properties"].items():
+        if "const" in of_field:
+            return f"{field.capitalize()}: {of_field['const']}"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Config")).capitalize()
 
 
-def _type(field: dict[str, Any]) -> str:
+def _type(field: dict[str, Any], titles: dict[str, str]) -> str:
     if "$ref" in field:
-        title = _title(field["$ref"].removeprefix(_REF))
-        return f"[{title.lower()}](#{title.lower().replace(' ', '-')})"
+        title = titles[field["$ref"].removeprefix(_REF)].lower()
+        return f"[{title}](#{title.replace(':', '').replace(' ', '-')})"
+    if "const" in field:
+        return f"`{field['const']}`"
     if "anyOf" in field:
-        return " or ".join(_type(option) for option in field["anyOf"] if option.get("type") != "null")
+        of_kinds = any("$ref" in option for option in field["anyOf"])  # beside their names, which are short for them
+        options = [option for option in field["anyOf"] if option.get("type") != "null"]
+        return " or ".join(_type(option, titles) for option in options if not (of_kinds and "enum" in option))
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     kind = field.get("type")
     if kind == "object":
-        return "mapping, `NAME` to " + " or ".join(map(_type, field["patternProperties"].values()))
+        return "mapping, `NAME` to " + " or ".join(
+            _type(values, titles) for values in field["patternProperties"].values()
+        )
     if kind == "array":
-        return f"list of {_type(field['items'])}"
+        return f"list of {_type(field['items'], titles)}"
     if kind == "string":
         return "name" if "pattern" in field else "string"
     if kind in ("integer", "number"):
@@ -104,6 +119,8 @@ def _default(field: dict[str, Any]) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, dict):  # a kind, which its first setting names
+        return f"`{next(iter(value.values()))}`"
     return f"`[{', '.join(map(str, value))}]`" if isinstance(value, list) else f"`{value}`"
 
 

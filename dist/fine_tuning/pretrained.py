@@ -15,7 +15,7 @@ from ..run.run_folder import fetch_run, id_types_of, open_run
 from .domain_profiles import mixture
 
 # What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
-_MAY_CHANGE = {"dropout", "id_dropout", "alignment", "alignment_weight", "id_from_text", "next_item"}
+_MAY_CHANGE = {"id_dropout", "alignment", "alignment_weight", "id_from_text", "next_item"}
 # Of `text`: where vectors are and how fast they are made is no matter, what they mean is.
 _TEXT = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction")
 
@@ -62,7 +62,8 @@ def pretrained(experiment: Experiment) -> Pretrained:
 
 def _meaning(experiment: Experiment) -> dict[str, Any]:
     model = {name: value for name, value in experiment.model.model_dump().items() if name not in _MAY_CHANGE}
-    del model["history"]["dropout"]
+    for part in ("history", "head"):
+        model[part].pop("dropout", None)
     text = {name: getattr(experiment.text, name) for name in _TEXT}
     return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
 

@@ -18,6 +18,7 @@ from ...data.storage.mirror import mirrored, origin
 from ...data.storage.new_folder import check_can_be_made, is_free, new_folder
 from ...data.storage.storage import check_writable, join
 from ...data.vocabulary.statistics import Statistics
+from ...model.kinds import KINDS
 from .checkpoint_folder import best, complete, identity
 from .joined import joined
 from .moved_runs import settled
@@ -154,7 +155,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     refuse_links(run, files=True)
     given = set(locations(experiment))
     made_in = read_json(run / RUN_INFO, RunInfo, {}).get("folder")
-    old = settled(load_experiment(run / EXPERIMENT), made_in, run, given.__contains__)
+    old = settled(load_experiment(run / EXPERIMENT, kinds=KINDS, of_run=True), made_in, run, given.__contains__)
     if old != experiment:
         changed = list(differences(old.model_dump(), experiment.model_dump()))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")

@@ -14,6 +14,7 @@ from ...data.storage.local_writes import refuse_links, replace_file
 from ...data.storage.mirror import fetch, files_in, origin, publish_changed
 from ...data.storage.storage import check_writable, names
 from ...data.vocabulary.statistics import STATISTICS, Statistics
+from ...model.kinds import KINDS
 from .moved_runs import is_there, settled
 from .old_runs import FORMAT, check_meaning, lookup_order
 from .run_documents import RunInfo, is_step
@@ -136,7 +137,9 @@ def open_experiment(run: Path) -> Experiment:
     for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
         if not (run / needed).is_file():
             raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
-    experiment = settled(load_experiment(run / EXPERIMENT), made_as(run)[0].get("folder"), run, is_there)
+    experiment = settled(
+        load_experiment(run / EXPERIMENT, kinds=KINDS, of_run=True), made_as(run)[0].get("folder"), run, is_there
+    )
     check_meaning(run, *made_as(run), experiment)
     return experiment
 
@@ -157,7 +160,7 @@ def order_of_lookups(run: Path) -> list[str] | None:
     info, checkpoints = made_as(run)
     if info.get("format") == FORMAT:
         return None
-    experiment = load_experiment(run / EXPERIMENT)
+    experiment = load_experiment(run / EXPERIMENT, kinds=KINDS, of_run=True)
     layout = Statistics.load(run / VOCABULARY).layout(experiment)
     return lookup_order(run, info, checkpoints, experiment, layout)
 

@@ -13,6 +13,7 @@ from ...data.errors import UserError
 from ...data.sources.importers import IMPORTERS
 from ...data.sources.simulate import simulate
 from ...data.storage.globs import expand_glob
+from ...model.kinds import KINDS
 from .arms import FRACTIONS, DataSet
 
 _GROUP = 10_000
@@ -45,7 +46,7 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
             raise UserError(f"--data {source}", f"has no folder '{data.source}'", "Give the folder with the data sets.")
         else:
             IMPORTERS[data.name](source / data.source, made, 2026)
-    experiment = load_experiment(made)
+    experiment = load_experiment(made, kinds=KINDS)
     raw = yaml.safe_load((made / "experiment.yaml").read_text(encoding="utf-8"))
     for name, domain in experiment.domains.items():
         of_train = {f"{fraction:.0%}": fraction for fraction in (FRACTIONS if name == data.cold else (1.0,))}

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...data.config.load import load_experiment
+from ...model.kinds import KINDS
 from ..evaluate.slices import SEEN
 from .arms import ABLATIONS, FRACTIONS, FROZEN, FULL, ID_ONLY, SINGLE, DataSet, arms
 from .markdown_sections import write_section
@@ -34,7 +35,7 @@ def write_study(out: Path, data_sets: Sequence[DataSet], seeds: int, full: bool,
     verdicts: Verdicts = {}
     parts = []
     for data in data_sets:
-        domains = list(load_experiment(out / "data" / data.name / "study.yaml").domains)
+        domains = list(load_experiment(out / "data" / data.name / "study.yaml", kinds=KINDS).domains)
         results = read_results(data, arms(data, domains, seeds), out)
         if FULL in results:
             parts.append(_section(data, results, verdicts, figures))

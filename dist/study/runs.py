@@ -138,6 +138,7 @@ def _leave_with(parent: int) -> None:
 def _run(task: Task) -> Task:
     """In a process of the pool: it trains one model after another."""
     from ...data.config.load import load_experiment
+    from ...model.kinds import KINDS
     from ..ranks.preemption import Preemption
     from ..ranks.runtime import start
     from ..run.checkpoint_folder import best
@@ -148,7 +149,7 @@ def _run(task: Task) -> Task:
         context = start()
         _joined.extend([context, context.__enter__()])
     runtime = _joined[1]
-    experiment = load_experiment(task.experiment, overrides(task))
+    experiment = load_experiment(task.experiment, overrides(task), kinds=KINDS)
     training = experiment.training
     rates = {
         "learning_rate": training.learning_rate * task.rate,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...data.config.load import load_experiment
 from ...data.errors import UserError, nearest
+from ...model.kinds import KINDS
 from .arms import DATA_SETS, arms
 from .datasets import prepare_data
 from .document import write_study
@@ -50,6 +51,6 @@ def run_study(
                 f"text.vectors={vectors}",
             ]
             subprocess.run(command, check=True)
-        every = arms(data, list(load_experiment(path).domains), seeds)
+        every = arms(data, list(load_experiment(path, kinds=KINDS).domains), seeds)
         if run_arms(data, every, path, out, seeds, processes) or data == chosen[-1]:
             write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)

@@ -13,7 +13,6 @@ from torchrec import KeyedTensor
 from ...data.batch.batch import Batch
 from ...data.config.settings import ModelConfig
 from ...data.schema.layout import Layout
-from ..heads.heads import make_head
 from ..history.encoders import History
 from ..layers.domain_adaptive import DomainAdaptiveLayer
 from ..layers.domain_rows import to_rows
@@ -87,17 +86,7 @@ class Dense(nn.Module):
             self.norm = nn.LayerNorm(width)
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
         self.id_from_text = config.id_from_text
-        self.head = make_head(
-            config.head,
-            size=width,
-            domains=1 if config.shared_head else domains,
-            tasks=len(layout.tasks),
-            experts=config.experts,
-            widths=config.expert_widths,
-            tower_widths=config.tower_widths,
-            dropout=config.dropout,
-            learned=learned,
-        )
+        self.head = config.head.build(width, 1 if config.shared_head else domains, len(layout.tasks), learned)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 
     def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, dict[str, Any]]:

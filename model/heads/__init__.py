@@ -1,1 +1,18 @@
-"""Multi-task heads: MMoE, PLE, STAR and a shared bottom, with their experts and towers."""
+"""Multi-task heads: MMoE, PLE, STAR and a shared bottom, with their experts and towers.
+
+Each maps ``(z [B, I], domain_lengths)`` to logits ``[B, T]`` float32, rows grouped by domain. What exists once per domain starts
+equal in all of them. What `build` takes:
+
+    size         I, width of z
+    domains      number of domains
+    tasks        T, the union of the domains' tasks
+    learned      columns of z that depend on parameters; experts make no gradients of the others
+"""
+
+from ...data.strict import Strict
+from .mmoe import MMoE
+from .ple import PLE
+from .shared_bottom import SharedBottom
+from .star import STAR
+
+HEADS: dict[str, type[Strict]] = {"mmoe": MMoE, "shared_bottom": SharedBottom, "ple": PLE, "star": STAR}

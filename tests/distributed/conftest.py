@@ -13,6 +13,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import expected_manifest, text_store_folder
 from foundrank.data.sources.simulate import simulate
+from foundrank.model.kinds import KINDS
 
 SMALL = (
     "model.embedding_dim=8", "model.width=8", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",
@@ -25,7 +26,7 @@ SMALL = (
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment file of 10,000 simulated events; each text has a random vector."""
     path = simulate(tmp_path_factory.mktemp("world") / "data", rows=10_000)
-    experiment, rng = load_experiment(path), np.random.default_rng(0)
+    experiment, rng = load_experiment(path, kinds=KINDS), np.random.default_rng(0)
     for name, entity in experiment.entities.present().items():
         assert entity.catalog is not None
         keys = pa.concat_arrays(read_catalog(name, entity, [])[entity.catalog.key].chunks)
@@ -38,4 +39,4 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small(world: Path) -> Callable[..., Experiment]:
     """The world's experiment with a tiny model without dropout, and ``key=value`` changes."""
-    return lambda *changes: load_experiment(world, [*SMALL, *changes])
+    return lambda *changes: load_experiment(world, [*SMALL, *changes], kinds=KINDS)

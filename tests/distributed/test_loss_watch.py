@@ -16,6 +16,7 @@ from foundrank.data.errors import UserError
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run.checkpoint_folder import complete
 from foundrank.dist.train.optimizer import Optimizer
+from foundrank.model.kinds import KINDS
 
 from .conftest import SMALL
 from .harness import run_ranks
@@ -52,7 +53,7 @@ def poisoned(world, tmp_path_factory) -> tuple[Path, Path, int, int]:
 def test_the_rows_of_the_first_bad_batch_are_named_and_nothing_bad_is_saved(poisoned, tmp_path, log_every):
     path, file, group, row = poisoned
     extra = ("context.extra.kind=vector", "context.extra.size=2", "training.checkpoint_every=1")
-    experiment = load_experiment(path, [*SMALL, *extra, f"training.log_every={log_every}"])
+    experiment = load_experiment(path, [*SMALL, *extra, f"training.log_every={log_every}"], kinds=KINDS)
     run = tmp_path / "run"
     told = run_ranks(train_to_the_end, 2, experiment, run)
     assert all("the loss is not a number" in what for what in told)
@@ -86,7 +87,7 @@ def ruin_the_last_step(runtime: Runtime, experiment: Experiment, run: Path, tabl
 
 @pytest.mark.parametrize("table", [False, True])
 def test_a_last_update_that_ruins_the_weights_is_not_saved(world, tmp_path, table):
-    experiment = load_experiment(world, [*SMALL, "training.max_steps=3", "training.checkpoint_every=2"])
+    experiment = load_experiment(world, [*SMALL, "training.max_steps=3", "training.checkpoint_every=2"], kinds=KINDS)
     run = tmp_path / "run"
     told = run_ranks(ruin_the_last_step, 2, experiment, run, table)
     assert all("an update has left values that are NaN or infinite" in what for what in told), told

@@ -18,6 +18,7 @@ from foundrank.dist.evaluate.evaluate import evaluate, popularity_counts, predic
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import Retriever, next_item_rows, user_vectors
 from foundrank.dist.sharding.shard import shard
+from foundrank.model.kinds import KINDS
 
 from .harness import run_ranks
 from .rank_work import make_encoder
@@ -89,7 +90,7 @@ def experiment(tmp_path: Path) -> Experiment:
         "bad_data": {"policy": "skip", "max_share": 0.5},
     }  # fmt: skip
     (tmp_path / "experiment.yaml").write_text(json.dumps(raw))
-    return load_experiment(tmp_path)
+    return load_experiment(tmp_path, kinds=KINDS)
 
 
 def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:

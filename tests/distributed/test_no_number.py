@@ -21,6 +21,7 @@ from foundrank.dist.score.recommend import RecommendJob
 from foundrank.dist.score.work_list import ScoringJob
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
+from foundrank.model.kinds import KINDS
 
 from .harness import run_ranks
 from .rank_work import evaluate_test, make_encoder, run_recommending, run_scoring, train_run
@@ -62,7 +63,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         "training": {"batch_size": 32, "epochs": 1},
     }  # fmt: skip
     (folder / "experiment.yaml").write_text(json.dumps(raw))
-    return load_experiment(folder)
+    return load_experiment(folder, kinds=KINDS)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from foundrank.dist.score.score import model_of
 from foundrank.dist.sharding import planner as planning
 from foundrank.dist.sharding import shard as sharding
 from foundrank.dist.train.optimizer import Optimizer
+from foundrank.model.kinds import KINDS
 
 from .harness import run_ranks
 from .rank_work import train_run
@@ -151,7 +152,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory):
     def run_of(variant: str) -> tuple[Path, dict[str, np.ndarray]]:
         if variant not in found:
             run = folder / f"run{len(found)}"
-            run_ranks(trained, 2, load_experiment(path, list(VARIANTS[variant])), run, MIXED)
+            run_ranks(trained, 2, load_experiment(path, list(VARIANTS[variant]), kinds=KINDS), run, MIXED)
             found[variant] = run, run_ranks(predictions, 2, run, MIXED, ("resume",))[0]
         return found[variant]
 

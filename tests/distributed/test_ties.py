@@ -11,6 +11,7 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.score.recommend import RecommendJob
+from foundrank.model.kinds import KINDS
 
 from .harness import run_ranks
 from .rank_work import evaluate_test, run_recommending, train_run
@@ -43,7 +44,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     order = random.permutation(ITEMS)
     pq.write_table(pa.table({"item": order, "kind": order % 3}), folder / "items.parquet")
     (folder / "experiment.yaml").write_text(RAW)
-    return load_experiment(folder)
+    return load_experiment(folder, kinds=KINDS)
 
 
 @pytest.fixture(scope="module")

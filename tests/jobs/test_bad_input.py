@@ -14,6 +14,7 @@ import yaml
 
 from foundrank.data.config.load import dump_experiment, load_experiment
 from foundrank.data.sources.simulate import simulate
+from foundrank.model.kinds import KINDS
 
 from .commands import Here, foundrank, settings
 
@@ -202,7 +203,7 @@ def test_ranks_tell_a_mistake_found_while_training_once(copy: Path, tmp_path: Pa
 def test_a_run_folder_with_another_experiment(copy: Path, tmp_path: Path, here: Here):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "experiment.yaml").write_text(dump_experiment(load_experiment(copy, [ID_AND_SPARSE, "seed=1"])))
+    (run / "experiment.yaml").write_text(dump_experiment(load_experiment(copy, [ID_AND_SPARSE, "seed=1"], kinds=KINDS)))
     told = here("train", copy, "--run-dir", run, "--set", ID_AND_SPARSE)
     check_told(told, [str(run), "another experiment", "seed: 1 there, 2026 here", "--run-dir"])
     assert [path.name for path in run.iterdir()] == ["experiment.yaml"]

@@ -14,6 +14,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.dist.cli.app import app
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.run.checkpoint_folder import best
+from foundrank.model.kinds import KINDS
 
 from ..s3 import Bucket, s3_bucket
 from .commands import COMMAND, Here, foundrank, without_temporaries
@@ -113,9 +114,9 @@ def test_score_writes_the_same_bytes(bucket, run_uri, run, embedded, tmp_path):
 
 def test_a_fine_tuning_finds_its_run_in_a_bucket(run_uri, run, embedded, train_arguments):
     changes = [one for one in train_arguments if "=" in one]
-    base = pretrained(load_experiment(embedded, [*changes, f"init_from={run_uri}"]))
+    base = pretrained(load_experiment(embedded, [*changes, f"init_from={run_uri}"], kinds=KINDS))
     assert best(base.run).name == best(run).name
-    local = pretrained(load_experiment(embedded, [*changes, f"init_from={run}"]))
+    local = pretrained(load_experiment(embedded, [*changes, f"init_from={run}"], kinds=KINDS))
     assert (base.layout, base.statistics.rows) == (local.layout, local.statistics.rows)
 
 

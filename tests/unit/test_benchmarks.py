@@ -30,6 +30,7 @@ from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.evaluate.metrics import auc
 from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals, weighted_auc
 from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.kinds import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def world(tmp_path_factory):
     """A small simulated experiment whose items and queries have random text vectors, and its encoder."""
     folder = tmp_path_factory.mktemp("world") / "simulated"
     simulate(folder, rows=20_000, seed=7)
-    experiment = load_experiment(folder)
+    experiment = load_experiment(folder, kinds=KINDS)
     random = np.random.default_rng(0)
     for name, entity in experiment.entities.present().items():
         keys = pq.read_table(entity.catalog.path)[entity.catalog.key].combine_chunks()

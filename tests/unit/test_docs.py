@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from foundrank.dist.cli.app import app
 from foundrank.dist.cli.schema_docs import experiment_reference
+from foundrank.model.kinds import KINDS
 from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]
@@ -42,11 +43,11 @@ def anchors(path: Path) -> set[str]:
 
 def test_the_experiment_reference_is_what_the_schema_says():
     written = (ROOT / "docs/experiment.md").read_text()
-    assert written == experiment_reference() + "\n", "run: foundrank schema --markdown > docs/experiment.md"
+    assert written == experiment_reference(KINDS) + "\n", "run: foundrank schema --markdown > docs/experiment.md"
 
 
 def test_the_reference_has_every_field_and_its_description():
-    reference = experiment_reference()
+    reference = experiment_reference(KINDS)
     for row in (
         "| `gate` | `mean`, `mean_gate`, `cls_gate`, `domain_gate`, `domain_count_gate`, `none` | `domain_gate` | how aspects are fused",
         "| `id_dropout` | number ≥ 0, &lt; 1 | ",

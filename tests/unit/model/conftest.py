@@ -9,8 +9,10 @@ from torchrec import KeyedJaggedTensor
 
 from foundrank.data.batch.batch import Batch
 from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type, with_kinds
 from foundrank.data.config.settings import ModelConfig
 from foundrank.data.schema.layout import Layout, make_layout
+from foundrank.model.kinds import KINDS
 
 TEXT, EMBEDDING = 12, 8
 
@@ -31,7 +33,7 @@ def _experiment(domains: int = 3) -> Experiment:
             "depth": {"kind": "dense"},
         },
     }
-    return Experiment.model_validate(
+    return experiment_type(KINDS).model_validate(
         {
             "name": "small",
             "entities": {
@@ -60,7 +62,7 @@ def other_layout() -> Layout:
     raw = _experiment().model_dump(mode="json", exclude_none=True)
     raw["domains"] = {"d1": raw["domains"]["d1"], "kids": raw["domains"]["d2"]}
     raw["context"] = {"weather": {"kind": "dense"}}
-    return _layout(Experiment.model_validate(raw))
+    return _layout(experiment_type(KINDS).model_validate(raw))
 
 
 def _layout(experiment: Experiment) -> Layout:
@@ -73,12 +75,11 @@ def _layout(experiment: Experiment) -> Layout:
 def config():
     """A small ``ModelConfig``, with changes; no dropout unless asked for."""
 
-    def make(**changes) -> ModelConfig:
-        small = {
-            "embedding_dim": EMBEDDING, "width": 8, "domain_width": 16, "experts": 3, "expert_widths": (16, 8),
-            "tower_widths": (4,), "dropout": 0.0, "id_dropout": 0.0,
-        }  # fmt: skip
-        return ModelConfig.model_validate(small | changes)
+    def make(head: str = "mmoe", tower_widths: tuple[int, ...] = (4,), **changes) -> ModelConfig:
+        of_head = {"head": head, "widths": (16, 8), "tower_widths": tower_widths, "dropout": 0.0}
+        of_head |= {"experts": 3} if head in ("mmoe", "ple") else {}
+        small = {"embedding_dim": EMBEDDING, "width": 8, "domain_width": 16, "head": of_head, "id_dropout": 0.0}
+        return with_kinds(ModelConfig, KINDS).model_validate(small | changes)
 
     return make
 

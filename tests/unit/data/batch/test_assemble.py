@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from foundrank.data.batch.assemble import assemble
 from foundrank.data.batch.past_items import ItemCounts
 from foundrank.data.batch.rows import Rows, concatenate
-from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.data.schema.layout import Layout, make_layout
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict
 
 
 @pytest.fixture(scope="module")
 def layout() -> Layout:
-    experiment = Experiment.model_validate(experiment_dict())
+    experiment = experiment_type(KINDS).model_validate(experiment_dict())
     names = ["id_user", "id_item", "id_query"]
     names += [f"feature_{n}" for n in ("segment", "brand", "tags", "intent", "hour", "matched", "slot")]
     return make_layout(experiment, dict.fromkeys(names, 50), {"item": 4})

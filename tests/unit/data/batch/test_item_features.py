@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from foundrank.data.batch.assemble import assemble
 from foundrank.data.batch.item_features import FeatureColumns, ItemFeatures
 from foundrank.data.config.load import load_experiment
+from foundrank.model.kinds import KINDS
 
 from ....tiny_world import SCHEMAS, encoder_of, random_events, write_world
 from .test_assemble import COUNTS, TEXTS, row_lists
@@ -64,7 +65,9 @@ def test_features_of_past_items_and_candidates_are_what_the_catalog_says(lengths
 def test_past_items_have_the_features_that_the_experiment_names(tmp_path):
     write_world(tmp_path, random_events(1, {"find": 40, "home": 40, "new": 10}))
     changes = ["model.history.encoder=sasrec", "model.next_item.negatives=5"]
-    encoder = encoder_of(load_experiment(tmp_path, [*changes, "model.history.features=[brand, tags, price]"]))
+    encoder = encoder_of(
+        load_experiment(tmp_path, [*changes, "model.history.features=[brand, tags, price]"], kinds=KINDS)
+    )
     assert encoder.layout.past_features == ("feature_brand", "feature_tags")
     assert [encoder.layout.dense[column] for column in encoder.layout.past_dense] == ["price"]
     row = dict.fromkeys(SCHEMAS["home"].names) | {"history": [3, 999, 2], "item": 2}

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from foundrank.data.batch.assemble import assemble
 from foundrank.data.batch.past_items import NONE, ItemCounts, Items, drawn
 from foundrank.data.batch.row_encoder import RowEncoder
-from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.data.schema.layout import Layout, make_layout
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import SCHEMAS, encoder_of, experiment_dict, random_events, write_world
 from tests.unit.data.batch.test_assemble import COUNTS, TEXTS, random_rows, row_lists
 
@@ -30,7 +31,7 @@ def layout_of(model: dict) -> Layout:
     raw["model"] = model
     names = ["id_user", "id_item", "id_query"]
     names += [f"feature_{n}" for n in ("segment", "brand", "tags", "intent", "hour", "matched", "slot")]
-    return make_layout(Experiment.model_validate(raw), dict.fromkeys(names, 50), {"item": 4})
+    return make_layout(experiment_type(KINDS).model_validate(raw), dict.fromkeys(names, 50), {"item": 4})
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,9 @@ def sequences(tmp_path_factory: pytest.TempPathFactory) -> RowEncoder:
     """The encoder of the tiny world, for a model that takes past items one by one."""
     folder = tmp_path_factory.mktemp("sequences")
     write_world(folder, random_events(1, {"find": 40, "home": 40, "new": 10}))
-    return encoder_of(load_experiment(folder, ["model.history.encoder=sasrec", "model.next_item.negatives=5"]))
+    return encoder_of(
+        load_experiment(folder, ["model.history.encoder=sasrec", "model.next_item.negatives=5"], kinds=KINDS)
+    )
 
 
 def rows_with_past(layout: Layout, domain: int, lengths: list[int], seed: int):
@@ -180,12 +183,12 @@ def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: RowEncod
 def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
     write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
     changes = ["entities.user.history.times=when", "model.history.encoder=din", "entities.user.history.time=now"]
-    experiment = load_experiment(tmp_path, changes)
+    experiment = load_experiment(tmp_path, changes, kinds=KINDS)
     assert {"when", "now"}.isdisjoint(need.name for need in needed_columns(experiment, "home"))
-    experiment = load_experiment(tmp_path, [*changes, "model.history.time_bias=true"])
+    experiment = load_experiment(tmp_path, [*changes, "model.history.time_bias=true"], kinds=KINDS)
     needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
     assert (needs["when"], needs["now"]) == ("list of times", "time")
-    encoder = RowEncoder(experiment, encoder_of(load_experiment(tmp_path, changes)).statistics)
+    encoder = RowEncoder(experiment, encoder_of(load_experiment(tmp_path, changes, kinds=KINDS)).statistics)
     home = SCHEMAS["home"].append(pa.field("when", pa.list_(pa.timestamp("ms")))).append(pa.field("now", pa.date32()))
     day = datetime.date(2026, 1, 2)
     row = dict.fromkeys(home.names) | {"history": [1, None, 2, 3, 4], "now": day}
@@ -201,11 +204,11 @@ def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
 def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
     write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
     told = "entities.user.history.domains=where"
-    assert "where" not in {need.name for need in needed_columns(load_experiment(tmp_path, [told]), "home")}
-    experiment = load_experiment(tmp_path, [told, "model.history.encoder=sasrec"])
+    assert "where" not in {need.name for need in needed_columns(load_experiment(tmp_path, [told], kinds=KINDS), "home")}
+    experiment = load_experiment(tmp_path, [told, "model.history.encoder=sasrec"], kinds=KINDS)
     needs = {need.name: need.holds for need in needed_columns(experiment, "home", with_labels=False)}
     assert needs["where"] == "list of names"
-    untold = encoder_of(load_experiment(tmp_path, ["model.history.encoder=sasrec"]))
+    untold = encoder_of(load_experiment(tmp_path, ["model.history.encoder=sasrec"], kinds=KINDS))
     assert not untold.layout.past_domains
     encoder = RowEncoder(experiment, untold.statistics)
     assert encoder.layout.past_domains
@@ -237,4 +240,4 @@ def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
 def test_options_that_the_data_cannot_serve_are_refused(change, words, tmp_path):
     write_world(tmp_path, random_events(1, {"find": 5, "home": 5, "new": 5}))
     with pytest.raises(UserError, match=words):
-        load_experiment(tmp_path, ["model.history.encoder=din", change])
+        load_experiment(tmp_path, ["model.history.encoder=din", change], kinds=KINDS)

@@ -18,6 +18,7 @@ from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.data.vocabulary.statistics import count
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import SCHEMAS, catalogs, encoder_of, random_events, text_vectors, train_files, write_world
 
 DOMAINS = tuple(SCHEMAS)
@@ -327,7 +328,7 @@ def test_a_changed_catalog_or_template_is_refused(tmp_path):
     experiment = write_world(tmp_path, random_events(0, COUNTS))
     statistics = count(experiment, train_files(experiment))
     with pytest.raises(UserError, match="template"):
-        RowEncoder(load_experiment(tmp_path, ['entities.item.text="{title}!"']), statistics)
+        RowEncoder(load_experiment(tmp_path, ['entities.item.text="{title}!"'], kinds=KINDS), statistics)
     items = pq.read_table(tmp_path / "items.parquet")
     pq.write_table(items.slice(1), tmp_path / "items.parquet")
     with pytest.raises(UserError, match=r"items.parquet has changed"):
@@ -337,7 +338,7 @@ def test_a_changed_catalog_or_template_is_refused(tmp_path):
 def test_one_column_may_serve_twice(tmp_path):
     write_world(tmp_path, random_events(0, COUNTS))
     again = ["domains.home.features.who={kind: categorical, column: user}"]
-    encoder = encoder_of(load_experiment(tmp_path, again))
+    encoder = encoder_of(load_experiment(tmp_path, again, kinds=KINDS))
     rows = random_events(5, {"home": 6})["home"]
     bags = bags_of(encoder.assemble([encode(encoder, "home", rows)], 6))
     known = {row["user"] for row in random_events(0, COUNTS)["home"]}

@@ -20,6 +20,7 @@ from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import make_layout
 from foundrank.dist.capacity.describe import describe
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.kinds import KINDS
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -32,7 +33,7 @@ def test_there_are_examples():
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_parses_and_makes_a_model(path):
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     texts = {name: 384 for name, entity in experiment.entities.present().items() if entity.text}
     tables = dict.fromkeys(make_layout(experiment, {}, texts).table_of.values(), 100)
     layout = make_layout(experiment, tables, texts)
@@ -81,7 +82,7 @@ def test_the_minimal_example_runs_on_the_columns_the_readme_lists(tmp_path):
     write(items, tmp_path / "items.parquet")
     write({"query": ["red shoe", "hat"]}, tmp_path / "queries.parquet")
     out = io.StringIO()
-    describe(load_experiment(tmp_path), Console(file=out, width=200))
+    describe(load_experiment(tmp_path, kinds=KINDS), Console(file=out, width=200))
     said = out.getvalue()
     assert "{brand} {title}" in said
     assert "feature_sort_order" in said
@@ -103,7 +104,7 @@ def test_movietweetings_is_prepared_as_its_example_expects(tmp_path):
     script = [sys.executable, ROOT / "examples/prepare_movietweetings.py", source, out]
     subprocess.run(script, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     shutil.copy(ROOT / "examples/movietweetings.yaml", out / "experiment.yaml")
-    events = check_events(load_experiment(out))["films"]
+    events = check_events(load_experiment(out, kinds=KINDS))["films"]
     assert [events[split].rows for split in ("train", "validation", "test")] == pytest.approx([320, 40, 40], abs=4)
 
     parts = [pq.read_table(out / f"events/{split}/part-0.parquet").to_pylist() for split in events]

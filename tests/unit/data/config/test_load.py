@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from foundrank.data.config.experiment import ENTITIES
 from foundrank.data.config.load import dump_experiment, load_experiment
 from foundrank.data.errors import UserError
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict
 
 EXAMPLES = sorted((Path(__file__).parents[4] / "examples").rglob("*.yaml"))
@@ -38,7 +39,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
 def told(folder: Path, content: dict[str, Any] | str, *overrides: str) -> str:
     """The error a bad experiment gives, without the folder's name."""
     with pytest.raises(UserError) as error:
-        load_experiment(write(folder, content), overrides)
+        load_experiment(write(folder, content), overrides, kinds=KINDS)
     return str(error.value).replace(str(folder) + "/", "")
 
 
@@ -143,7 +144,7 @@ def test_search_needs_a_query(tmp_path):
     content["domains"]["home"]["features"]["slot"]["entity"] = "query"
     assert "domains.home.features.slot: belongs to the query" in told(tmp_path, content)
     del content["domains"]["home"]["features"]["slot"]["entity"]
-    assert load_experiment(write(tmp_path, content)).entities.query is None
+    assert load_experiment(write(tmp_path, content), kinds=KINDS).entities.query is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_a_feature_name_means_one_thing(tmp_path, key, value, other):
 
 def test_domains_may_share_a_feature(tmp_path):
     shared = changed("domains.new.features", {"slot": {"kind": "categorical", "column": "place"}})
-    assert load_experiment(write(tmp_path, shared)).domains["new"].features["slot"].column == "place"
+    assert load_experiment(write(tmp_path, shared), kinds=KINDS).domains["new"].features["slot"].column == "place"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ domains:
     events: {train: two/*.parquet}
     tasks: {click: {<<: *click, weight: 3.0}}
 """
-    domains = load_experiment(write(tmp_path, text)).domains
+    domains = load_experiment(write(tmp_path, text), kinds=KINDS).domains
     assert domains["two"].kind == "recommendation"
     assert domains["two"].events.train.endswith("two/*.parquet")
     assert domains["two"].tasks["click"].label == "click"
@@ -206,12 +207,12 @@ domains:
 
 def test_missing_files(tmp_path):
     with pytest.raises(UserError, match="no such experiment file"):
-        load_experiment(tmp_path / "other.yaml")
+        load_experiment(tmp_path / "other.yaml", kinds=KINDS)
     with pytest.raises(UserError, match="no such experiment file"):
-        load_experiment(tmp_path)
+        load_experiment(tmp_path, kinds=KINDS)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UserError, match="not valid YAML"):
-        load_experiment(tmp_path / "binary.yaml")
+        load_experiment(tmp_path / "binary.yaml", kinds=KINDS)
 
 
 def test_overrides(tmp_path):
@@ -228,6 +229,7 @@ def test_overrides(tmp_path):
             "text.encoder=some/model=1",
             "training.epochs=9",
         ],
+        kinds=KINDS,
     )
     assert experiment.training.epochs == 9
     assert experiment.training.learning_rate == 0.01
@@ -265,7 +267,7 @@ def test_paths_come_back_absolute(tmp_path, monkeypatch):
     write(tmp_path / "sub", content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    experiment = load_experiment("sub")  # relative, and a folder
+    experiment = load_experiment("sub", kinds=KINDS)  # relative, and a folder
     root = tmp_path / "sub"
     catalog = experiment.entities.item.catalog
     assert catalog is not None
@@ -277,7 +279,7 @@ def test_paths_come_back_absolute(tmp_path, monkeypatch):
     assert experiment.domains["new"].events.train == str(tmp_path / "home/new.parquet")
     assert experiment.text.store == str(root / "store")
     assert experiment.text.encoder == str(root / "llm")
-    assert load_experiment(root, ["text.encoder=minilm"]).text.encoder == "minilm"
+    assert load_experiment(root, ["text.encoder=minilm"], kinds=KINDS).text.encoder == "minilm"
 
 
 @settings(max_examples=30)
@@ -291,17 +293,17 @@ def test_a_dumped_experiment_loads_equal(tmp_path_factory, gate, rate, rows, tem
     folder = tmp_path_factory.mktemp("dump")
     content = changed("entities.item.text", template)
     content |= {"model": {"gate": gate}, "training": {"learning_rate": rate, "shuffle_rows": rows}}
-    experiment = load_experiment(write(folder, content))
+    experiment = load_experiment(write(folder, content), kinds=KINDS)
     other = tmp_path_factory.mktemp("other")
-    assert load_experiment(write(other, dump_experiment(experiment))) == experiment
+    assert load_experiment(write(other, dump_experiment(experiment)), kinds=KINDS) == experiment
 
 
 @pytest.mark.skipif(not EXAMPLES, reason="no examples are shipped")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_shipped_example_loads(path, tmp_path):
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     (tmp_path / "again.yaml").write_text(dump_experiment(experiment))
-    assert load_experiment(tmp_path / "again.yaml") == experiment
+    assert load_experiment(tmp_path / "again.yaml", kinds=KINDS) == experiment
     assert set(experiment.entities.present()) <= set(ENTITIES)
 
 
@@ -309,7 +311,7 @@ def test_several_overrides_in_one_string(tmp_path):
     # TorchX takes an option once only.
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump(experiment_dict()))
-    loaded = load_experiment(path, ["training.epochs=7; model.aspects=[id, sparse]"])
+    loaded = load_experiment(path, ["training.epochs=7; model.aspects=[id, sparse]"], kinds=KINDS)
     assert loaded.training.epochs == 7
     assert loaded.model.aspects == ("id", "sparse")
 
@@ -344,6 +346,8 @@ def test_values_that_no_setting_has(tmp_path, override, words):
 
 def test_semicolons_in_values(tmp_path):
     path = write(tmp_path, experiment_dict())
-    quoted = load_experiment(path, ["""entities.user.prompt=; entities.item.prompt='it''s; "x"'; seed=3;; """])
+    quoted = load_experiment(
+        path, ["""entities.user.prompt=; entities.item.prompt='it''s; "x"'; seed=3;; """], kinds=KINDS
+    )
     assert (quoted.entities.item.prompt, quoted.seed) == ('it\'s; "x"', 3)
-    assert load_experiment(path, ['entities.item.prompt="a\\"; b";seed=4']).seed == 4
+    assert load_experiment(path, ['entities.item.prompt="a\\"; b";seed=4'], kinds=KINDS).seed == 4

@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.data.contents.store_shards import Shard, write_shard
 from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import check_text_store, expected_manifest, open_text_store, text_store_folder
 from foundrank.data.errors import UserError
+from foundrank.model.kinds import KINDS
 
 KEYS = pa.array(["a", "b", "c"])
 ROWS = np.array([1, 0, 1])
@@ -22,7 +23,7 @@ VECTORS = np.array([[0.5, -1.0, 2.0], [0.25, 0.0, 3.0]], np.float32)
 @pytest.fixture
 def experiment(tmp_path):
     pq.write_table(pa.table({"asin": KEYS, "title": ["x", "y", "x"]}), tmp_path / "items.parquet")
-    return Experiment.model_validate(
+    return experiment_type(KINDS).model_validate(
         {
             "name": "t",
             "entities": {
@@ -195,7 +196,7 @@ def test_a_changed_catalog_is_noticed_and_a_moved_one_is_not(experiment, tmp_pat
     shutil.move(tmp_path / "items.parquet", tmp_path / "moved" / "items.parquet")
     raw = experiment.model_dump(mode="json", exclude_none=True)
     raw["entities"]["item"]["catalog"]["path"] = str(tmp_path / "moved" / "items.parquet")
-    moved = Experiment.model_validate(raw)
+    moved = experiment_type(KINDS).model_validate(raw)
     check_text_store(store, moved, "item")
     pq.write_table(pa.table({"asin": KEYS, "title": ["x", "y", "z"]}), tmp_path / "moved" / "items.parquet")
     with pytest.raises(UserError, match=r"has changed since.*foundrank embed EXP"):

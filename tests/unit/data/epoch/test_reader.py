@@ -18,6 +18,7 @@ from foundrank.data.epoch import reader as reader_module
 from foundrank.data.epoch.order import Block, Position, deal, epoch_chunks, ordered_chunks, resume
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.prefetch import prefetch
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import SCHEMAS, encoder_of, random_events, train_files, write_world
 
 DOMAINS = tuple(SCHEMAS)
@@ -169,7 +170,7 @@ def test_a_domain_left_out_of_a_split_is_left_out(worlds):
 def test_one_column_may_serve_twice(tmp_path):
     write_world(tmp_path, random_events(0, {"find": 9, "home": 9, "new": 9}))
     again = ["domains.home.features.who={kind: categorical, column: user}", "domains.new.tasks.tap={label: click}"]
-    experiment = load_experiment(tmp_path, again)
+    experiment = load_experiment(tmp_path, again, kinds=KINDS)
     encoder = encoder_of(experiment)
     files = {encoder.layout.domains.index(name): events for name, events in train_files(experiment).items()}
     (plan,) = deal(ordered_chunks(files), 1, 50)

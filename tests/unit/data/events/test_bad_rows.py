@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.settings import BadDataConfig
 from foundrank.data.contents.distinct_texts import survey_texts
@@ -25,6 +26,7 @@ from foundrank.data.events.event_files import _open_local
 from foundrank.data.schema.bad_values import without_bad_values
 from foundrank.data.schema.column_needs import ColumnNeed, needed_columns
 from foundrank.data.vocabulary.statistics import Statistics, count
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 
 SKIP = BadDataConfig(policy="skip", max_share=0.5)
@@ -49,7 +51,13 @@ BAD = {
     "v": [[], [1.0], [1.0, 2.0, 3.0], [1.0, math.nan], [math.inf, 0.0], [None, 1.0], [0.0, -1e300]],
     "click": [2.0, -1.0, 0.5, math.inf],
 }
-KINDS = {"x": pa.float64(), "log": pa.float32(), "v": pa.list_(pa.float64()), "click": pa.float32(), "id": pa.int64()}
+COLUMN_TYPES = {
+    "x": pa.float64(),
+    "log": pa.float32(),
+    "v": pa.list_(pa.float64()),
+    "click": pa.float32(),
+    "id": pa.int64(),
+}
 
 
 def as_skipping(experiment: Experiment, **policy: object) -> Experiment:
@@ -59,7 +67,7 @@ def as_skipping(experiment: Experiment, **policy: object) -> Experiment:
     for entity in raw["entities"].values():
         if "catalog" in entity:
             entity["catalog"]["bad_data"] = raw["bad_data"]
-    return Experiment.model_validate(raw)
+    return experiment_type(KINDS).model_validate(raw)
 
 
 @settings(max_examples=80)
@@ -73,7 +81,7 @@ def test_bad_values_and_the_labels_of_their_rows_become_missing(data, rows, cut)
         ]
         for name in GOOD
     }
-    table = pa.table({name: pa.array(values, KINDS[name]) for name, values in columns.items()}).slice(cut)
+    table = pa.table({name: pa.array(values, COLUMN_TYPES[name]) for name, values in columns.items()}).slice(cut)
     left, found = without_bad_values(table, NEEDS)
     wanted = {(i - cut, name) for name, flags in is_bad.items() for i, bad in enumerate(flags) if bad and i >= cut}
     assert {(bad.row, bad.column) for bad in found} == wanted
@@ -83,7 +91,7 @@ def test_bad_values_and_the_labels_of_their_rows_become_missing(data, rows, cut)
         if name == "click":
             spoilt = [any((i - cut, other) in wanted for other in BAD) for i in range(cut, rows)]
         assert left[name].to_pylist() == [None if bad else v for bad, v in zip(spoilt, values[cut:], strict=True)]
-        assert left[name].type == KINDS[name]
+        assert left[name].type == COLUMN_TYPES[name]
 
 
 def spoil(path: Path, column: str, row: int, value: object, group: int = 3) -> None:
@@ -282,7 +290,9 @@ def test_bad_values_of_a_catalog_are_missing_ones(world, tmp_path):
 
 
 def test_a_catalog_takes_the_policy_of_its_experiment_unless_it_has_one(world, tmp_path):
-    loaded = load_experiment(tmp_path, ["bad_data.policy=skip", "entities.user.catalog.bad_data.max_share=0.3"])
+    loaded = load_experiment(
+        tmp_path, ["bad_data.policy=skip", "entities.user.catalog.bad_data.max_share=0.3"], kinds=KINDS
+    )
     assert loaded.entities.item.catalog is not None
     assert loaded.entities.user.catalog is not None
     assert loaded.entities.item.catalog.policy == BadDataConfig(policy="skip")

@@ -9,6 +9,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import read_group
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import SCHEMAS, random_events, write_world
 
 ROWS = {"find": 12, "home": 10, "new": 8}
@@ -230,7 +231,7 @@ def test_dictionaries_and_widths_of_one_kind_agree(world, tmp_path):
 
 def test_one_column_may_serve_twice(world, tmp_path):
     again = ["domains.home.features.who={kind: categorical, column: user}", "domains.home.tasks.tap.label=click"]
-    assert check_events(load_experiment(tmp_path, again))["home"]["train"].rows == ROWS["home"]
+    assert check_events(load_experiment(tmp_path, again, kinds=KINDS))["home"]["train"].rows == ROWS["home"]
 
 
 def test_ids_of_a_run_are_of_its_types(world):

@@ -18,6 +18,7 @@ from foundrank.data.sources.amazon_search import import_amazon_search
 from foundrank.data.sources.completejourney import import_completejourney
 from foundrank.data.sources.completejourney_experiment import DOMAINS
 from foundrank.data.sources.movietweetings import import_movietweetings
+from foundrank.model.kinds import KINDS
 from tests.importer_sources import SOURCES
 
 SPLITS = ("train", "validation", "test")
@@ -72,7 +73,7 @@ def lists_of(rows: list[dict]) -> list[list[dict]]:
 @pytest.mark.parametrize("name", IMPORTERS)
 def test_experiment_loads_and_its_events_fit(made, name):
     _, out, _ = made[name]
-    experiment = load_experiment(out)
+    experiment = load_experiment(out, kinds=KINDS)
     events = check_events(experiment)
     assert experiment.name == name
     assert all(files[split].rows for files in events.values() for split in SPLITS)
@@ -369,7 +370,7 @@ def test_real_data(name, positives, tmp_path):
     if not (root / FOLDERS[name]).is_dir():
         pytest.skip(f"no {FOLDERS[name]} in {root}; set FOUNDRANK_DATA")
     out = IMPORTERS[name](root / FOLDERS[name], tmp_path / "out")
-    events = check_events(load_experiment(out))
+    events = check_events(load_experiment(out, kinds=KINDS))
     label = "liked" if name == "movietweetings" else "purchase"
     columns = [ITEM[name], label]
     tables = {

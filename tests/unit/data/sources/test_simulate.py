@@ -11,6 +11,7 @@ import pytest
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.data.sources.simulate import simulate
+from foundrank.model.kinds import KINDS
 
 ROWS = 20_000
 SPLITS = ("train", "validation", "test")
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def experiment(folder):
-    return load_experiment(folder / "experiment.yaml")
+    return load_experiment(folder / "experiment.yaml", kinds=KINDS)
 
 
 @pytest.fixture(scope="module")

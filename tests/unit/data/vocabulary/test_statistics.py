@@ -14,6 +14,7 @@ from foundrank.data.errors import UserError
 from foundrank.data.vocabulary.key_counts import KeyCounts
 from foundrank.data.vocabulary.statistics import Statistics, count
 from foundrank.data.vocabulary.vocabulary import HashedIds, Vocabulary
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import catalogs, random_events, train_files, write_world
 
 CATALOG_SEED = 6  # items 6 and 7 and user u5 have a value of every feature
@@ -163,7 +164,7 @@ def test_a_feature_nobody_has_still_has_its_table(tmp_path):
 
 def test_without_the_text_aspect_no_text_store_is_needed(tmp_path):
     write_world(tmp_path, random_events(0, {"find": 3, "home": 3, "new": 3}))
-    experiment = load_experiment(tmp_path, ["model.aspects=[id, sparse]", "text.store=absent"])
+    experiment = load_experiment(tmp_path, ["model.aspects=[id, sparse]", "text.store=absent"], kinds=KINDS)
     assert count(experiment, train_files(experiment)).text_sizes == {}
 
 

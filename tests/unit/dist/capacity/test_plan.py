@@ -12,6 +12,7 @@ from foundrank.dist.capacity.plan import fit, planned_layout, smallest, step_ms
 from foundrank.dist.cli.app import app
 from foundrank.dist.sharding import planner as planning
 from foundrank.dist.sharding.planner import Ranks
+from foundrank.model.kinds import KINDS
 
 YAML = """
 name: big
@@ -35,7 +36,7 @@ def path(tmp_path):
 
 
 def test_ten_billion_rows_are_planned_without_a_table(path):
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     layout = planned_layout(experiment, ROWS, None)
     cluster = read_cluster("device=h100,world_size=96")
     planned = fit(layout, experiment, cluster)
@@ -48,7 +49,7 @@ def test_ten_billion_rows_are_planned_without_a_table(path):
 
 
 def test_the_smallest_number_of_ranks_fits_and_one_host_less_does_not(path):
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     layout = planned_layout(experiment, ROWS, None)
     enough = smallest(layout, experiment, read_cluster("device=h100,world_size=8"))
     assert enough is not None
@@ -58,7 +59,7 @@ def test_the_smallest_number_of_ranks_fits_and_one_host_less_does_not(path):
 
 
 def test_a_rank_too_full_of_activations_is_told(path):
-    experiment = load_experiment(path, ["training.batch_size=100000"])
+    experiment = load_experiment(path, ["training.batch_size=100000"], kinds=KINDS)
     rows = ROWS | {"id_user": 1000, "id_item": 1000}
     layout = planned_layout(experiment, rows, None)
     told = fit(layout, experiment, read_cluster("device=cpu,host_memory_gib=2")).why_not
@@ -69,7 +70,7 @@ def test_a_rank_too_full_of_activations_is_told(path):
 @pytest.mark.parametrize("world_size", [1, 8, 16])
 def test_a_table_to_train_on_gpus_is_never_replicated(path, world_size):
     """Replicated tables have no fused optimizer: nothing would move them."""
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     layout = planned_layout(experiment, ROWS | {"id_user": 1000, "id_item": 500}, None)
     planned = footprint(layout, experiment, read_cluster("device=h100", world_size=world_size).ranks)
     assert "data_parallel" not in {table.kind for table in planned.tables.values()}
@@ -97,7 +98,7 @@ def test_a_cluster_file_and_what_comes_before_it(tmp_path):
 
 
 def test_rows_are_said_or_counted(path):
-    experiment = load_experiment(path)
+    experiment = load_experiment(path, kinds=KINDS)
     with pytest.raises(UserError, match=r"none/\*.parquet.*--rows feature_hour=1000000"):
         planned_layout(experiment, {}, None)
     with pytest.raises(UserError, match="Did you mean 'feature_hour'"):

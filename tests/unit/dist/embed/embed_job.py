@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 
-from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.dist.embed.embed import embed
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.model.contents.text_encoder_files import StatedSettings
+from foundrank.model.kinds import KINDS
 
 ALONE = Runtime(0, 1, torch.device("cpu"))
 
@@ -50,7 +51,7 @@ class LengthEncoder:
 def make_experiment(tmp_path, template="{title}", prompt=None, **text):
     catalog = {"path": str(tmp_path / "items*.parquet"), "key": "asin"}
     item = {"id": "item", "catalog": catalog, "text": template, "prompt": prompt}
-    return Experiment.model_validate(
+    return experiment_type(KINDS).model_validate(
         {
             "name": "t",
             "entities": {"user": {"id": "user"}, "item": item},

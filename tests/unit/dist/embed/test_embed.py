@@ -6,12 +6,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type
 from foundrank.data.contents.text_store import check_text_store, open_text_store
 from foundrank.data.errors import UserError
 from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
 from foundrank.model.contents.text_encoder_files import StatedSettings
+from foundrank.model.kinds import KINDS
 from tests.tiny_encoder import write_llama
 
 from .embed_job import ALONE, make_experiment, many, run, vectors_of, write_items
@@ -176,7 +177,7 @@ def test_an_experiment_without_texts_loads_no_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr(embed_module, "load_text_encoder", None)
     raw = make_experiment(tmp_path).model_dump(mode="json", exclude_none=True)
     del raw["entities"]["item"]["text"]
-    assert embed(Experiment.model_validate(raw), ALONE, Console(quiet=True)) == {}
+    assert embed(experiment_type(KINDS).model_validate(raw), ALONE, Console(quiet=True)) == {}
 
 
 def test_several_machines_do_not_embed_into_a_bucket(tmp_path, monkeypatch):

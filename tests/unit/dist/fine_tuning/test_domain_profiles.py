@@ -6,6 +6,7 @@ import pytest
 
 from foundrank.data.config.load import load_experiment
 from foundrank.dist.fine_tuning.domain_profiles import domain_profiles, mixture
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import Row, encoder_of, random_events, text_vectors, train_files, write_world
 
 KNOWN = {"shop_search": True, "shop_feed": False, "video_feed": False}
@@ -49,7 +50,7 @@ def test_bad_rows_are_in_no_profile(tmp_path):
     for row in events["find"][::3]:
         row["rank"] = math.nan
     write_world(tmp_path, events, files=2, group=4)
-    experiment = load_experiment(tmp_path, ["bad_data.policy=skip", "bad_data.max_share=0.5"])
+    experiment = load_experiment(tmp_path, ["bad_data.policy=skip", "bad_data.max_share=0.5"], kinds=KINDS)
     found = domain_profiles(encoder_of(experiment), train_files(experiment))
     vectors = text_vectors(pq.read_table(tmp_path / "items.parquet").to_pylist())
     good = [row for at, row in enumerate(events["find"]) if at % 3]

@@ -17,6 +17,7 @@ from foundrank.dist.study.datasets import prepare_data
 from foundrank.dist.study.document import write_study
 from foundrank.dist.study.results import difference, read_results
 from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, overrides
+from foundrank.model.kinds import KINDS
 
 DATA = DataSet("simulated", None, "events_feed", 500)
 DOMAINS = ("shop_feed", "events_feed")
@@ -31,14 +32,14 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_arm_is_an_experiment(experiment):
-    loaded = load_experiment(experiment)
+    loaded = load_experiment(experiment, kinds=KINDS)
     every = arms(DATA, list(loaded.domains), seeds=5)
     assert len({arm.name for arm in every}) == len(every)
     names = [arm.name for arm in every]
     for arm in every:
         assert arm.begins_from is None or names.index(arm.begins_from) < names.index(arm.name)
         base = Path("somewhere") if arm.begins_from else None
-        of_arm = load_experiment(experiment, overrides(Task(DATA, experiment, arm, 3, 1.0, Path(), base)))
+        of_arm = load_experiment(experiment, overrides(Task(DATA, experiment, arm, 3, 1.0, Path(), base)), kinds=KINDS)
         assert of_arm.seed == 3
         assert (of_arm.init_from is not None) == (arm.begins_from is not None)
         if arm.name == "pretrained":

@@ -4,10 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foundrank.model.heads.heads import make_head
+from foundrank.model.heads import HEADS
 from foundrank.model.layers.dropout import Dropout
 
-HEADS = ["mmoe", "ple", "star", "shared_bottom"]
 LENGTHS = [4, 0, 3]
 
 
@@ -17,17 +16,14 @@ def z() -> torch.Tensor:
     return torch.randn(7, 6)
 
 
+def _made(kind: str, **changes) -> Any:
+    settings = {"widths": (8, 5), "tower_widths": (4, 3), "dropout": 0.0} | changes
+    settings |= {"experts": 3} if "experts" in HEADS[kind].model_fields else {}
+    return HEADS[kind].model_validate(settings).build(size=6, domains=3, tasks=2)  # type: ignore[attr-defined]
+
+
 def _head(kind: str, **changes) -> Any:
-    arguments = {
-        "size": 6,
-        "domains": 3,
-        "tasks": 2,
-        "experts": 3,
-        "widths": (8, 5),
-        "tower_widths": (4, 3),
-        "dropout": 0.0,
-    }
-    head = make_head(kind, **(arguments | changes))
+    head = _made(kind, **changes)
     for parameter in head.parameters():  # as after training: nothing equal across domains
         torch.nn.init.normal_(parameter, std=0.5)
     return head
@@ -117,7 +113,7 @@ def test_a_label_teaches_only_its_own_domain_and_task(kind, z):
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_domains_start_equal(kind, z):
-    head = make_head(kind, size=6, domains=3, tasks=2, experts=3, widths=(8, 5), tower_widths=(4, 3), dropout=0.0)
+    head = _made(kind)
     row = z[:1].expand(3, 6)
     logits = head(row, [1, 1, 1])
     torch.testing.assert_close(logits[0], logits[2])

@@ -13,6 +13,7 @@ from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.load import load_experiment
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.history.past_items import PastItems
+from foundrank.model.kinds import KINDS
 from foundrank.model.representation.embedding_tables import materialise
 from tests.tiny_world import SCHEMAS, encoder_of, random_events, write_world
 
@@ -26,7 +27,7 @@ SETTINGS = (
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> RowEncoder:
     folder = tmp_path_factory.mktemp("features")
     write_world(folder, random_events(1, {"find": 40, "home": 60, "new": 10}))
-    return encoder_of(load_experiment(folder, [SETTINGS]))
+    return encoder_of(load_experiment(folder, [SETTINGS], kinds=KINDS))
 
 
 def model_of(encoder: RowEncoder) -> Foundation:
@@ -84,7 +85,7 @@ def test_no_rows_and_no_candidates_are_nothing(encoder: RowEncoder):
 def test_a_new_item_is_known_by_its_features_alone(tmp_path: Path):
     write_world(tmp_path, random_events(1, {"find": 40, "home": 60, "new": 10}))
     alone = SETTINGS.replace("[id, text, sparse]", "[sparse]").replace("tags, price", "tags")
-    encoder = encoder_of(load_experiment(tmp_path, [alone]))
+    encoder = encoder_of(load_experiment(tmp_path, [alone], kinds=KINDS))
     model = model_of(encoder)
     listed = encoder.items(trained=False)
     described = [int(key) for key, at in zip(listed.keys, listed.catalog_rows, strict=True) if at >= 0]
@@ -105,7 +106,7 @@ def test_all_that_a_model_without_tasks_has_of_features_learns(tmp_path: Path):
     raw = yaml.safe_load(path.read_text())
     raw["domains"] = {"home": raw["domains"]["home"] | {"tasks": {}}}
     path.write_text(yaml.safe_dump(raw))
-    encoder = encoder_of(load_experiment(tmp_path, [SETTINGS]))
+    encoder = encoder_of(load_experiment(tmp_path, [SETTINGS], kinds=KINDS))
     model = model_of(encoder).train()
     rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [i, 3 - i], "item": i + 1} for i in range(4)]
     encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")

@@ -1,0 +1,123 @@
+"""What one section of an experiment alone cannot know: whether its parts go together."""
+
+from pathlib import Path
+
+from ..errors import UserError, nearest
+from .experiment import Experiment
+
+
+def check_parts(experiment: Experiment, path: str | Path) -> None:
+    """What one section alone cannot know."""
+    entities = experiment.entities
+    if experiment.text.vectors == "none" and experiment.model.aspects == ("text",):
+        raise UserError(f"{path}: text.vectors", "is 'none', and model.aspects is text alone", "Add another aspect.")
+    _check_sequences(experiment, path)
+    for name in experiment.only:
+        if name not in experiment.domains:
+            raise UserError(f"{path}: only", f"'{name}' is none of the domains", nearest(name, experiment.domains))
+    if experiment.training.freeze and experiment.init_from is None:
+        raise UserError(
+            f"{path}: training.freeze",
+            "freezes what was never trained",
+            "Say with init_from which run to fine-tune, or remove `freeze`.",
+        )
+    if "L0" in experiment.training.freeze and experiment.training.sparse_optimizer != "rowwise_adagrad":
+        raise UserError(
+            f"{path}: training.freeze",
+            f"has L0, the tables, where new ids learn and known ones stay, which {experiment.training.sparse_optimizer} cannot do",
+            "Use training.sparse_optimizer rowwise_adagrad, or do not freeze L0.",
+        )
+    for name, domain in experiment.domains.items():
+        if domain.kind == "search" and entities.query is None:
+            raise UserError(
+                f"{path}: domains.{name}.kind",
+                "is 'search', but entities.query is missing",
+                "Describe the query entity, or write kind: recommendation.",
+            )
+        for feature_name, feature in domain.features.items():
+            where = f"{path}: domains.{name}.features.{feature_name}"
+            if feature.source == "catalog":
+                raise UserError(
+                    where,
+                    "has source: catalog",
+                    "A domain's own features come from its events; put catalog features under entities.",
+                )
+            if feature.entity == "query" and entities.query is None:
+                raise UserError(
+                    where,
+                    "belongs to the query, but entities.query is missing",
+                    "Describe the query entity or choose another entity.",
+                )
+    for name, feature in experiment.context.items():
+        if feature.source == "catalog":
+            raise UserError(
+                f"{path}: context.{name}",
+                "has source: catalog",
+                "Context features come from the events; put catalog features under entities.",
+            )
+    _check_shared_names(experiment, path)
+
+
+def _check_sequences(experiment: Experiment, path: str | Path) -> None:
+    """What encoders of the history and the next-item objective need."""
+    model, history = experiment.model, experiment.entities.user.history
+    if history is None and model.past:
+        raise UserError(
+            f"{path}: model.history.encoder",
+            f"is '{model.history.encoder}', but rows have no history",
+            "Describe it under entities.user.history, or leave the encoder at mean.",
+        )
+    if model.history.time_bias and history is not None and history.times is None:
+        raise UserError(
+            f"{path}: model.history.time_bias",
+            "needs to know when past items were",
+            "Name the events column with their times as entities.user.history.times.",
+        )
+    _check_past_features(experiment, path)
+    for name, domain in experiment.domains.items():
+        if not domain.tasks and model.next_item is None:
+            raise UserError(
+                f"{path}: domains.{name}.tasks",
+                "is empty, so there is nothing to learn",
+                "Name at least one label, or add model.next_item.",
+            )
+
+
+def _check_past_features(experiment: Experiment, path: str | Path) -> None:
+    """Past items have those features that the catalog knows of any item."""
+    item, field = experiment.entities.item, f"{path}: model.history.features"
+    fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and f.kind != "vector"}
+    if experiment.model.history.features and "sparse" not in experiment.model.aspects:
+        raise UserError(
+            field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
+        )
+    for name in experiment.model.history.features:
+        if name not in fit:
+            raise UserError(
+                field, f"'{name}' is no categorical, list or dense feature from the item catalog", nearest(name, fit)
+            )
+
+
+def _check_shared_names(experiment: Experiment, path: str | Path) -> None:
+    """A feature name means one table: wherever it comes back it must be the same kind of thing."""
+    seen: dict[str, tuple[str, tuple]] = {}
+    places = [(f"entities.{e}.features", c.features) for e, c in experiment.entities.present().items()]
+    places += [("context", experiment.context)]
+    places += [(f"domains.{d}.features", c.features) for d, c in experiment.domains.items()]
+    for place, features in places:
+        for name, feature in features.items():
+            in_domain = place.startswith("domains.")
+            meaning = (
+                feature.kind,
+                feature.encoding,
+                feature.size,
+                feature.transform,
+                getattr(feature, "entity", place),
+            )
+            if name in seen and (not in_domain or not seen[name][0].startswith("domains.") or seen[name][1] != meaning):
+                raise UserError(
+                    f"{path}: {place}.{name}",
+                    f"the name is already used in {seen[name][0]} for another feature",
+                    "Rename one; only domains may share a feature, with the same kind, encoding, entity and size.",
+                )
+            seen.setdefault(name, (place, meaning))

@@ -1,0 +1,50 @@
+"""A mixture of shared experts for each (domain, task)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.strict import Positive, Share, Strict
+from ..layers.forms import EVERY, Columns
+from .experts import ExpertGates, Experts, Towers
+
+
+class MMoE(Strict):
+    """E shared experts; each (domain, task) mixes them by a gate of its own (Ma et al., 2018)."""
+
+    head: Literal["mmoe"] = "mmoe"
+    experts: Positive = Field(default=4, description="E: shared experts")
+    widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers of each expert")
+    tower_widths: tuple[Positive, ...] = Field(
+        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
+    )
+    dropout: Share = Field(default=0.1, description="inside experts and towers")
+
+    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+        """The module; arguments as in `heads`."""
+        return MMoEHead(size, domains, tasks, self.experts, self.widths, self.tower_widths, self.dropout, learned)
+
+
+class MMoEHead(nn.Module):
+    """Multi-gate mixture of experts (Ma et al., 2018): shared experts, a gate and a tower per (domain, task)."""
+
+    def __init__(
+        self,
+        size: int,
+        domains: int,
+        tasks: int,
+        experts: int,
+        widths: Sequence[int],
+        tower_widths: Sequence[int],
+        dropout: float,
+        learned: Columns = EVERY,
+    ):
+        super().__init__()
+        self.experts = Experts(experts, size, widths, dropout, learned)
+        self.gates = ExpertGates(domains, tasks, experts, size)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
+
+    def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
+        return self.towers(self.gates(z, self.experts(z), domain_lengths), domain_lengths)

@@ -1,0 +1,55 @@
+"""Shared experts, and one that each domain has for itself."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.strict import Positive, Share, Strict
+from ..layers.forms import EVERY, Columns
+from .experts import DomainExpert, ExpertGates, Experts, Towers
+
+
+class PLE(Strict):
+    """As mmoe, and each domain has an expert that only its rows see (Tang et al., 2020)."""
+
+    head: Literal["ple"] = "ple"
+    experts: Positive = Field(default=4, description="E: shared experts")
+    widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers of each expert")
+    tower_widths: tuple[Positive, ...] = Field(
+        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
+    )
+    dropout: Share = Field(default=0.1, description="inside experts and towers")
+
+    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+        """The module; arguments as in `heads`."""
+        return PLEHead(size, domains, tasks, self.experts, self.widths, self.tower_widths, self.dropout, learned)
+
+
+class PLEHead(nn.Module):
+    """Progressive layered extraction (Tang et al., 2020) with one level, the groups being the domains.
+
+    A (domain, task) gate mixes the shared experts and the one expert only its domain has.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        domains: int,
+        tasks: int,
+        experts: int,
+        widths: Sequence[int],
+        tower_widths: Sequence[int],
+        dropout: float,
+        learned: Columns = EVERY,
+    ):
+        super().__init__()
+        self.experts = Experts(experts, size, widths, dropout, learned)
+        self.domain_expert = DomainExpert(domains, size, widths, dropout)
+        self.gates = ExpertGates(domains, tasks, experts + 1, size)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
+
+    def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
+        own = self.domain_expert(z, domain_lengths)
+        return self.towers(self.gates(z, [*self.experts(z), own], domain_lengths), domain_lengths)

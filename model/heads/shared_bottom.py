@@ -1,0 +1,49 @@
+"""One network for all, and a tower for each (domain, task)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.strict import Positive, Share, Strict
+from ..layers.forms import EVERY, Columns
+from .experts import Experts, Towers
+
+
+class SharedBottom(Strict):
+    """One network for all, and a tower for each (domain, task) (Caruana, 1997)."""
+
+    head: Literal["shared_bottom"] = "shared_bottom"
+    widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers of the network")
+    tower_widths: tuple[Positive, ...] = Field(
+        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
+    )
+    dropout: Share = Field(default=0.1, description="inside the network and towers")
+
+    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+        """The module; arguments as in `heads`."""
+        return SharedBottomHead(size, domains, tasks, self.widths, self.tower_widths, self.dropout, learned)
+
+
+class SharedBottomHead(nn.Module):
+    """Hard sharing (Caruana, 1997): one network for all, a tower per (domain, task)."""
+
+    def __init__(
+        self,
+        size: int,
+        domains: int,
+        tasks: int,
+        widths: Sequence[int],
+        tower_widths: Sequence[int],
+        dropout: float,
+        learned: Columns = EVERY,
+    ):
+        super().__init__()
+        self.tasks = tasks
+        self.bottom = Experts(1, size, widths, dropout, learned)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
+
+    def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
+        (h,) = self.bottom(z)
+        return self.towers([h] * self.tasks, domain_lengths)

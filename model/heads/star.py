@@ -1,0 +1,63 @@
+"""Layers that are a shared one times the domain's own."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.strict import Positive, Share, Strict
+from ..layers.domain_adaptive import he_uniform
+from ..layers.dropout import Dropout
+from ..layers.forms import EVERY, Columns, grouped_linear
+from .experts import Towers
+
+
+class STAR(Strict):
+    """Each layer's weight is a shared one times the domain's own, its biases add up (Sheng et al., 2021)."""
+
+    head: Literal["star"] = "star"
+    widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers")
+    tower_widths: tuple[Positive, ...] = Field(
+        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
+    )
+    dropout: Share = Field(default=0.1, description="inside the layers and towers")
+
+    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+        """The module; arguments as in `heads`."""
+        return STARHead(size, domains, tasks, self.widths, self.tower_widths, self.dropout)
+
+
+class STARHead(nn.Module):
+    """Star topology (Sheng et al., 2021): a layer's weight is a shared one times the domain's own, its biases add up.
+
+    Simplified: partitioned batch normalisation is a LayerNorm with a scale and a shift per domain, which needs no
+    statistics of the batch, and the auxiliary network is left out, because z has the domain embedding in it.
+    """
+
+    def __init__(
+        self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_widths: Sequence[int], dropout: float
+    ):
+        super().__init__()
+        self.tasks = tasks
+        self.dropout = Dropout(dropout)
+        self.scale = nn.Parameter(torch.ones(domains, size))
+        self.shift = nn.Parameter(torch.zeros(domains, size))
+        sizes = (size, *widths)
+        self.shared_weights = nn.ParameterList(he_uniform(o, i) for i, o in zip(sizes, widths, strict=False))
+        self.shared_biases = nn.ParameterList(torch.zeros(o) for o in widths)
+        self.domain_weights = nn.ParameterList(torch.ones(domains, o, i) for i, o in zip(sizes, widths, strict=False))
+        self.domain_biases = nn.ParameterList(torch.zeros(domains, o) for o in widths)
+        self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
+
+    def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
+        normal = F.layer_norm(z, z.shape[1:]).split(domain_lengths)
+        parts = zip(normal, self.scale.unbind(), self.shift.unbind(), strict=True)
+        x = torch.cat([rows * scale + shift for rows, scale, shift in parts])
+        layers = zip(self.shared_weights, self.domain_weights, self.shared_biases, self.domain_biases, strict=True)
+        for shared, own, shared_bias, own_bias in layers:
+            x = grouped_linear(x, shared * own, shared_bias + own_bias, domain_lengths)
+            x = self.dropout(F.relu(x))
+        return self.towers([x] * self.tasks, domain_lengths)

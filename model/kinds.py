@@ -1,0 +1,6 @@
+"""The kinds that foundrank has: what a user's own are added to, by ``KINDS.with_(...)``."""
+
+from ..data.config.kinds import Kinds
+from .heads import HEADS
+
+KINDS = Kinds(heads=HEADS)
