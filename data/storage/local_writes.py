@@ -42,6 +42,22 @@ def replace_file(path: Path, content: bytes | pa.Buffer, temporary: Path | None 
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old one or the new one, never a part. One process at a time."""
+    # One name, so that the next write takes what a killed one left.
+    replace_file(path, text.encode(), path.with_name(f".{path.name}.tmp"))
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would survive the machine's power going out."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def make_folder(path: Path) -> None:
     """Makes a new folder; its parents too.
 

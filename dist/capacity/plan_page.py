@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ...data.config.experiment import Experiment
+from ...data.storage.local_writes import write_text
 from ..report import page as html
 from ..report.figure import GREY, STYLE, WIDTH, short, svg
-from ..run.run_folder import write_text
 from .cluster import Cluster
 from .footprint import Footprint
 

@@ -11,25 +11,23 @@ from ...data.arrow.ids import id_keys
 from ...data.arrow.values import floats
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
-from ...data.epoch.order import deal, ordered_chunks
-from ...data.epoch.reader import Reader
 from ...data.errors import UserError
 from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
-from ...data.prefetch import prefetch
 from ...data.schema.bad_values import check_share
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import id_key, padded_rows
+from ...data.schema.layout import id_key
 from ...data.storage.mirror import publish
 from ...model.representation.owner_vectors import owners_and_aspects
 from ..ranks.runtime import Runtime
-from ..retrieval.retrieval import next_item_rows
 from ..run.checkpoint_folder import checked_best, identity
 from ..run.checkpoints import load
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
 from .metrics import apart
+from .next_item import next_item_rows
 from .popularity import PopularityCounts
+from .predictions import predictions
 from .prepare import EvaluationJob
 from .slices import slice_rows
 
@@ -110,37 +108,31 @@ def predict(
         UserError: as `evaluate`.
     """
     layout = encoder.layout
-    by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
-    if not by_position:
+    rows = sum(events.rows for events in files.values())
+    if not rows:
         return {}, {}, 0
-    batch_size = encoder.experiment.training.batch_size
-    plan = deal(ordered_chunks(by_position), runtime.world_size, batch_size)[runtime.rank]
-    reader = Reader(encoder, by_position, padded_rows(batch_size, len(layout.domains)), with_host=True)
     columns: dict[str, list[np.ndarray]] = {}
     gates = _GateMeans(len(layout.domains))
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        for batch in prefetch(reader.batches(plan), encoder.experiment.training.prefetch_batches):
-            on_device = batch.to(runtime.device)
-            _, outputs = model(on_device)
-            gates.add(on_device.domains, outputs["gates"], torch.from_numpy(~batch.host["bad"]))
-            kept = batch.host | {
-                "domain": batch.domains.numpy(),
-                "labels": batch.labels.numpy(),
-                "mask": batch.label_mask.numpy(),
-                "counts": batch.id_counts.numpy(),
-                "probabilities": _probabilities(outputs["logits"].float()).cpu().numpy(),
-            }
-            for name, values in kept.items():
-                columns.setdefault(name, []).append(values)
+    for outputs, batch in predictions(model, encoder, files, runtime):
+        gates.add(batch.domains, outputs["gates"], torch.from_numpy(~batch.host["bad"]))
+        kept = batch.host | {
+            "domain": batch.domains.numpy(),
+            "labels": batch.labels.numpy(),
+            "mask": batch.label_mask.numpy(),
+            "counts": batch.id_counts.numpy(),
+            "probabilities": _probabilities(outputs["logits"].float()).cpu().numpy(),
+        }
+        for name, values in kept.items():
+            columns.setdefault(name, []).append(values)
     model.train(was_training)
     local = {name: np.concatenate(parts) for name, parts in columns.items()}
     predicted = (np.isfinite(local["probabilities"]) & local["mask"]).sum()
     counted = runtime.sum(torch.tensor([local.pop("bad").sum(), local["mask"].sum(), predicted]))
     skipped, labelled, predicted = map(int, counted)
     policy = encoder.experiment.bad_data
-    check_share(skipped, sum(events.rows for events in by_position.values()), policy, "the events to evaluate")
+    check_share(skipped, rows, policy, "the events to evaluate")
     if labelled and not predicted:
         raise UserError(
             "the model",
@@ -233,11 +225,11 @@ class _GateMeans:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, domains: Tensor, gates: Mapping[str, Tensor], counted: Tensor) -> None:
-        counted = counted.to(domains.device)[:, None]
         for owner, weights in gates.items():
+            domains, counted = domains.to(weights.device), counted.to(weights.device)
             # The extra column counts the rows where the owner has any aspect at all.
             present = torch.cat([weights.float(), (weights.sum(1, keepdim=True) > 0).float()], 1)
-            present = torch.where(counted & present.isfinite().all(1, keepdim=True), present, 0)
+            present = torch.where(counted[:, None] & present.isfinite().all(1, keepdim=True), present, 0)
             zeros = torch.zeros(self._domains, present.shape[1], device=present.device)
             self._sums[owner] = self._sums.get(owner, zeros).index_add(0, domains, present)
 

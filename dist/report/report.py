@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ...data.errors import UserError
+from ...data.storage.local_writes import write_text
 from ...data.storage.mirror import publish
 from ..evaluate.slices import summary
 from ..run.checkpoint_folder import best, complete, identity
@@ -20,7 +21,6 @@ from ..run.run_folder import (
     VALIDATION,
     read_json,
     read_metrics,
-    write_text,
 )
 from . import page as html
 from . import plots as plots

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.errors import UserError
+from ...data.storage.local_writes import sync
 from ...data.storage.mirror import origin, publish, shown
 from ...model.foundation.foundation import Dense
 from ...model.foundation.transfer import parameter_axes, transferred
@@ -37,7 +38,7 @@ from .checkpoint_reader import read_plain, read_tensors, saved_tensors
 from .finite import not_finite
 from .old_runs import FORMAT
 from .run_documents import State
-from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, sync, write_json
+from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, write_json
 
 _DENSE = "dense_optimizer.pt"
 _GOES_ON = "run again, the training goes on from the newest checkpoint."

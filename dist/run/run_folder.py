@@ -10,7 +10,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.load import load_experiment
 from ...data.errors import UserError
 from ...data.storage.json_documents import read_document
-from ...data.storage.local_writes import refuse_links, replace_file
+from ...data.storage.local_writes import refuse_links, write_text
 from ...data.storage.mirror import fetch, files_in, origin, publish_changed
 from ...data.storage.storage import check_writable, names
 from ...data.vocabulary.statistics import STATISTICS, Statistics
@@ -23,22 +23,6 @@ EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "voc
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
 CHECKPOINTS, COMMITTED, BEST = "checkpoints", "COMMITTED", "best.json"
 BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO}  # what a folder may hold, if a job died while it made a run of it
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part. One process at a time."""
-    # One name, so that the next write takes what a killed one left.
-    replace_file(path, text.encode(), path.with_name(f".{path.name}.tmp"))
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, would survive the machine's power going out."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:

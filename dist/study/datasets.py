@@ -1,6 +1,5 @@
 """The study's data: data sets imported or simulated, cut to size, and the new domain in fractions."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from ...data.errors import UserError
 from ...data.sources.importers import IMPORTERS
 from ...data.sources.simulate import simulate
 from ...data.storage.globs import expand_glob
+from ...data.storage.local_writes import write_text
 from ...model.kinds import KINDS
 from .arms import FRACTIONS, DataSet
 
@@ -63,7 +63,5 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
             "validation": f"events/{name}/study-validation/part.parquet",
             "test": f"events/{name}/study-test/part.parquet",
         }
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, yaml.safe_dump(raw, sort_keys=False))
     return path

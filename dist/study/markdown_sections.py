@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...data.errors import UserError
-from ..run.run_folder import write_text
+from ...data.storage.local_writes import write_text
 
 
 def write_section(path: Path, name: str, text: str, title: str = "Results") -> None:

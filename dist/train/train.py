@@ -18,13 +18,14 @@ from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...data.storage.mirror import shown
 from ..evaluate.evaluate import evaluate, validation_auc
+from ..evaluate.next_item import mean_ndcg, next_item_rows
 from ..fine_tuning.begin import begin_from
 from ..fine_tuning.freezing import learning_parts
 from ..fine_tuning.pretrained import pretrained
 from ..ranks.cores import keep_to_own_cores
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime
-from ..retrieval.retrieval import draw_candidates, mean_ndcg, next_item_rows
+from ..retrieval.retrieval import draw_candidates
 from ..run.checkpoints import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
 from ..run.run_documents import RunInfo, Validation

@@ -13,10 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 from ...data.batch.batch import Batch
 from ...data.config.experiment import Experiment
 from ...data.schema.layout import Layout
+from ...data.storage.local_writes import write_text
 from ..console import console
 from ..evaluate.metrics import defined
 from ..ranks.runtime import Runtime
-from ..run.run_folder import METRICS, read_metrics, write_text
+from ..run.run_folder import METRICS, read_metrics
 from .optimizer import Optimizer
 from .step_times import PARTS, StepTimes, memory_mb
 

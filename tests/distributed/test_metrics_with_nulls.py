@@ -15,8 +15,10 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.events.check_events import check_events
 from foundrank.dist.evaluate.evaluate import evaluate, popularity_counts, predict
+from foundrank.dist.evaluate.next_item import next_item_rows
+from foundrank.dist.evaluate.predictions import predictions
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.retrieval.retrieval import Retriever, next_item_rows, user_vectors
+from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.sharding.shard import shard
 from foundrank.model.kinds import KINDS
 
@@ -106,7 +108,7 @@ def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:
     out["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     retriever = Retriever(sharded, encoder, runtime)
     out["scores"] = np.concatenate(
-        [retriever.scores(users).numpy() for users, _ in user_vectors(sharded, encoder, files, runtime)]
+        [retriever.scores(out["user"]).numpy() for out, _ in predictions(sharded, encoder, files, runtime)]
     )
     out["items"] = retriever.items.keys.astype(np.int64).tolist()
     return out

@@ -1,0 +1,35 @@
+"""What a model says of all rows of some events, batch by batch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...data.batch.batch import Batch
+from ...data.batch.row_encoder import RowEncoder
+from ...data.epoch.order import deal, ordered_chunks
+from ...data.epoch.reader import Reader
+from ...data.events.event_files import EventFiles
+from ...data.prefetch import prefetch
+from ...data.schema.layout import padded_rows
+from ..ranks.runtime import Runtime
+
+
+def predictions(
+    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+) -> Iterator[tuple[dict[str, Any], Batch]]:
+    """The model's outputs for this rank's batches of ``files``, on the device, and the batches, on the host.
+
+    Every rank gets as many batches as the others; none where there are no rows. The model is not in training.
+    """
+    layout, training = encoder.layout, encoder.experiment.training
+    by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
+    if not by_position:
+        return
+    order = deal(ordered_chunks(by_position), runtime.world_size, training.batch_size)[runtime.rank]
+    reader = Reader(encoder, by_position, padded_rows(training.batch_size, len(layout.domains)), with_host=True)
+    for batch in prefetch(reader.batches(order), training.prefetch_batches):
+        with torch.no_grad():  # not around the yield: what the caller does is its own
+            _, outputs = model(batch.to(runtime.device))
+        yield outputs, batch
