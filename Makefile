@@ -21,8 +21,8 @@ help:
 	@echo "make lint   formatting, style and types"
 	@echo "make grid   every variant of the model under every kind of sharding plan; three minutes"
 	@echo "make cases  inputs that went wrong once, where CASES has their scripts; ten minutes"
-	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/reliability.md; and 2,000 draws of the fuzz test; an hour"
-	@echo "make bench  foundrank against popularity and trees, into docs/results.md; needs DATA"
+	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/results/reliability.md; and 2,000 draws of the fuzz test; an hour"
+	@echo "make bench  foundrank against popularity and trees, into docs/results/results.md; needs DATA"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
 venv: .venv/.installed

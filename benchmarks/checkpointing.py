@@ -1,4 +1,4 @@
-"""What checkpoints cost a training, and how soon one that was interrupted goes on, into docs/reliability.md.
+"""What checkpoints cost a training, and how soon one that was interrupted goes on, into docs/results/reliability.md.
 
     python -m benchmarks.checkpointing --repeats 5
 
@@ -30,7 +30,7 @@ def checkpointing(
     repeats: Annotated[int, typer.Option(min=1, help="rounds")] = 5,
     rows: Annotated[int, typer.Option(min=20_000, help="events of the simulated data")] = 600_000,
     work: Work = Path("runs/checkpointing"),
-    out: Out = Path("docs/reliability.md"),
+    out: Out = Path("docs/results/reliability.md"),
 ) -> None:
     """Measures and writes the section."""
     data, run = work / "data", work / "run"

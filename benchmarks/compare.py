@@ -2,7 +2,7 @@
 
     python -m benchmarks.compare simulated
     python -m benchmarks.compare completejourney --source FOLDER
-    python -m benchmarks.compare EXPERIMENT --seeds 3 --out docs/results.md
+    python -m benchmarks.compare EXPERIMENT --seeds 3 --out docs/results/results.md
 
 What is finished is kept under --work: the same command goes on where it was interrupted.
 """
@@ -40,7 +40,7 @@ NAMES = ", ".join((SIMULATED, *IMPORTED))
 def compare(
     experiment: Annotated[str, typer.Argument(help=f"experiment YAML or its folder, or one of {NAMES}")],
     seeds: Annotated[int, typer.Option(min=1, help="trainings; an interval needs two")] = 3,
-    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results.md"),
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results/results.md"),
     work: Annotated[Path, typer.Option(help="folder for data, runs and trees")] = Path("runs/compare"),
     source: Annotated[Path | None, typer.Option(help="folder of the Parquet files to import")] = None,
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks of each training")] = 2,

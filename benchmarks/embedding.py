@@ -39,7 +39,7 @@ def embedding(
     source: Annotated[Path, typer.Option(help="folder of the data sets")],
     repeats: Annotated[int, typer.Option(min=1, help="runs of each contestant")] = 5,
     work: Annotated[Path, typer.Option(help="folder for catalogs and stores")] = Path("runs/embedding"),
-    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results.md"),
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results/results.md"),
     growth: Annotated[bool, typer.Option(help="also measure memory for up to a million texts")] = True,
 ) -> None:
     """Measures and writes the section."""

@@ -1,10 +1,10 @@
-"""Time and memory of training and scoring against rows, width, ranks and domains, into docs/performance.md and a picture.
+"""Time and memory of training and scoring against rows, width, ranks and domains, into docs/results/performance.md and a picture.
 
     python -m benchmarks.growth --source FOLDER
 
 FOLDER is what the workload generator wrote with 2,000,000 rows. Larger inputs are its files over and over, linked under
 other names: rows grow, vocabularies stay. Ten times the domains are the same files, each a domain of its own. What was
-measured is kept as JSON in docs/benchmarks/, with a plot.
+measured is kept as JSON in docs/results/benchmarks/, with a plot.
 """
 
 import json
@@ -37,7 +37,7 @@ Figures = dict[str, list[dict[str, float]]]
 def growth(
     source: Source,
     work: Work = Path("runs/speed"),
-    out: Out = Path("docs/performance.md"),
+    out: Out = Path("docs/results/performance.md"),
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()

@@ -1,4 +1,4 @@
-"""Encoders of histories inside the ranking model, against the mean of past items, into docs/results.md.
+"""Encoders of histories inside the ranking model, against the mean of past items, into docs/results/results.md.
 
     python -m benchmarks.histories --source ../shared/data
 
@@ -41,7 +41,7 @@ def histories(
     source: Annotated[Path, typer.Option(help="folder with all data sets")],
     seeds: Annotated[int, typer.Option(min=1, help="of each arm")] = 3,
     work: Work = Path("runs/histories"),
-    out: Out = Path("docs/results.md"),
+    out: Out = Path("docs/results/results.md"),
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="trainings at a time")] = 2,
 ) -> None:
     """Trains what is not done, and writes the section."""

@@ -1,4 +1,4 @@
-"""Encoders of sequences on Amazon Beauty, leave one out, against all items, into docs/results.md.
+"""Encoders of sequences on Amazon Beauty, leave one out, against all items, into docs/results/results.md.
 
     python -m benchmarks.next_item --source DATA/amazon_beauty
 
@@ -54,8 +54,10 @@ def next_item(
     source: Source,
     seeds: Annotated[int, typer.Option(min=1, help="of each arm")] = 3,
     work: Work = Path("runs/next_item"),
-    out: Out = Path("docs/results.md"),
-    kept: Annotated[Path, typer.Option(help="JSON file for the figures")] = Path("docs/benchmarks/next_item.json"),
+    out: Out = Path("docs/results/results.md"),
+    kept: Annotated[Path, typer.Option(help="JSON file for the figures")] = Path(
+        "docs/results/benchmarks/next_item.json"
+    ),
 ) -> None:
     """Measures and writes the section."""
     data = work / "data"

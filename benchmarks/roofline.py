@@ -1,4 +1,4 @@
-"""What bounds the rate of a training step: work that is counted, at rates that are measured, into docs/performance.md.
+"""What bounds the rate of a training step: work that is counted, at rates that are measured, into docs/results/performance.md.
 
     python -m benchmarks.roofline --source FOLDER --repeats 7
 
@@ -104,7 +104,7 @@ def roofline(
     source: Source,
     repeats: Repeats = 7,
     work: Work = Path("runs/speed"),
-    out: Out = Path("docs/performance.md"),
+    out: Out = Path("docs/results/performance.md"),
 ) -> None:
     """Counts, measures and writes the section."""
     work = work.absolute()

@@ -1,4 +1,4 @@
-"""How fast SASRec trains here and in RecBole, on Amazon Beauty at the same sizes against all items, into docs/performance.md.
+"""How fast SASRec trains here and in RecBole, on Amazon Beauty at the same sizes against all items, into docs/results/performance.md.
 
     python -m benchmarks.sequences --source DATA/amazon_beauty --recbole PYTHON
 
@@ -33,7 +33,7 @@ def sequences(
     recbole: Annotated[Path, typer.Option(help="Python of an environment with RecBole")],
     repeats: Repeats = 7,
     work: Work = Path("runs/sequences"),
-    out: Out = Path("docs/performance.md"),
+    out: Out = Path("docs/results/performance.md"),
 ) -> None:
     """Measures and writes the section."""
     data, run = work / "data", work / "run"

@@ -1,9 +1,9 @@
-"""How fast foundrank trains, reads and scores the standard workload, beside a plain TorchRec loop, into docs/performance.md.
+"""How fast foundrank trains, reads and scores the standard workload, beside a plain TorchRec loop, into docs/results/performance.md.
 
     python -m benchmarks.speed --source FOLDER --repeats 7
 
 FOLDER is what the workload generator wrote. Every run is a job of its own, the runs of all contestants take turns, and
-rates are compared within a round. What was measured is kept as JSON in docs/benchmarks/; each kind of CPU has a section and a file
+rates are compared within a round. What was measured is kept as JSON in docs/results/benchmarks/; each kind of CPU has a section and a file
 of its own, named for its instructions. Where they have no bfloat16, all is float32.
 """
 
@@ -68,7 +68,7 @@ def speed(
     source: Source,
     repeats: Repeats = 7,
     work: Work = Path("runs/speed"),
-    out: Out = Path("docs/performance.md"),
+    out: Out = Path("docs/results/performance.md"),
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()

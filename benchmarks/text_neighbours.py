@@ -42,7 +42,7 @@ SAMPLED = 5000
 def text_neighbours(
     source: Annotated[Path, typer.Option(help="folder of the data sets")],
     work: Annotated[Path, typer.Option(help="folder for catalogs and stores")] = Path("runs/text_neighbours"),
-    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results.md"),
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results/results.md"),
     seed: Annotated[int, typer.Option(min=0, help="of the items shown and sampled")] = 2026,
 ) -> None:
     """Embeds the items of every data set and writes the section."""

@@ -30,7 +30,7 @@ def text_reading(
     rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 300_000,
     repeats: Annotated[int, typer.Option(min=1, help="trainings of each kind")] = 5,
     work: Annotated[Path, typer.Option(help="folder for data and runs")] = Path("runs/text_reading"),
-    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results.md"),
+    out: Annotated[Path, typer.Option(help="Markdown file to put the section into")] = Path("docs/results/results.md"),
 ) -> None:
     """Measures and writes the section."""
     folder = work / "data"

@@ -45,7 +45,7 @@ def embed(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
-        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -89,7 +89,7 @@ def train(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
-        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -134,7 +134,7 @@ def evaluate(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
-        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -180,7 +180,7 @@ def score(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
-        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -227,7 +227,7 @@ def recommend(
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
-        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again; it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
@@ -263,7 +263,7 @@ def study(
         image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
-        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/kubernetes.md
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again; it goes on
     """
     role = specs.Role(

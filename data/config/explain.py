@@ -12,7 +12,7 @@ from ..strict import Seam, Strict
 from .kinds import members, seam_of
 from .places import at_key, keys_of, present
 
-_FIELDS = "docs/experiment.md lists every field"
+_FIELDS = "docs/reference/experiment.md lists every field"
 
 
 def explained(error: ValidationError, root: type[Strict], file: str, old_keys: Mapping[str, str]) -> UserError:

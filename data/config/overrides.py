@@ -52,7 +52,9 @@ def apply(raw: dict[str, Any], override: str, root: type[Strict]) -> str:
     key = OLD_KEYS.get(key.strip(), key.strip())
     *parents, last = path = key.split(".")
     if len(parents) > DEEPEST:
-        raise UserError(f"--set {override}", f"has more than {DEEPEST} parts", "docs/experiment.md lists every field.")
+        raise UserError(
+            f"--set {override}", f"has more than {DEEPEST} parts", "docs/reference/experiment.md lists every field."
+        )
     new = read_yaml(value, f"--set {override}", "Quote the value, e.g. --set 'name=\"a: b\"'")
     section = _section(raw, root, parents, override)
     if (seam := seam_of(annotation_at(raw, root, path))) is not None and isinstance(new, str) and last in section:

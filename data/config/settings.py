@@ -214,7 +214,7 @@ class ModelConfig(Strict):
 
 
 class LevelRatesConfig(Strict):
-    """Factors of the learning rates, for fine-tuning; what is in a level is in docs/model.md."""
+    """Factors of the learning rates, for fine-tuning; what is in a level is in docs/explanation/model.md."""
 
     L0: float = Field(default=1.0, gt=0, description="of tables and text projections")
     L1: float = Field(default=1.0, gt=0, description="of encoders and gates")

@@ -24,7 +24,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _NEARLY = re.compile(r"(?i)(s3|gcs?|gs|abfss?|hdfs|viewfs|file|https?|fsspec\+\w+):")  # a scheme, whatever follows
 _FIRST_ATTEMPTS, _ATTEMPTS = 2, 10  # of S3: half a second to find out that nobody listens; half a minute once at work
 _CONNECT_SECONDS = 5.0
-_SAYS = "docs/object-storage.md says how."
+_SAYS = "docs/how-to/object-storage.md says how."
 _DENIED = r"ACCESS_DENIED|ACCESS_KEY_ID|SIGNATURE|TOKEN|CREDENTIALS|HTTP status 403|Forbidden|[Pp]ermission"
 # What the clients of object stores say -> what it means, and what to do.
 _TROUBLES = (

@@ -104,7 +104,7 @@ def study(
         int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
     ] = 2,
     full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
-    doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/study.md"),
+    doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/results/study.md"),
 ) -> None:
     """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
     from ..study.study import run_study
@@ -130,7 +130,7 @@ def report(run: RunPath) -> None:
 
 @app.command()
 def schema(
-    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/experiment.md instead")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print docs/reference/experiment.md instead")] = False,
 ) -> None:
     """Print the JSON Schema of an experiment, for your editor."""
     from ...data.config.kinds import experiment_type

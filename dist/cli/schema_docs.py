@@ -1,4 +1,4 @@
-"""The reference of the experiment file, docs/experiment.md, written from the schema that checks it."""
+"""The reference of the experiment file, docs/reference/experiment.md, written from the schema that checks it."""
 
 import re
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ _HEAD = """\
 
 Every field of the YAML file, written by `foundrank schema --markdown` from the schema that checks it.
 `foundrank schema` prints the same as JSON Schema, for completion in an editor. A commented file to start from is
-[examples/minimal.yaml](../examples/minimal.yaml); what the data must look like is in [data.md](data.md).
+[examples/minimal.yaml](../../examples/minimal.yaml); what the data must look like is in [data.md](data.md).
 
-Paths are relative to the file's folder, and may be URIs ([object-storage.md](object-storage.md)). Keys the schema does not
+Paths are relative to the file's folder, and may be URIs ([object-storage.md](../how-to/object-storage.md)). Keys the schema does not
 know, and keys written twice, are errors.
 `--set section.field=value` overrides one field on the command line. `NAME` below stands for a name you choose: a
 letter, then letters, digits or `_`. A feature's name is its table's name, so a name is used once, except that several

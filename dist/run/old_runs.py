@@ -20,7 +20,7 @@ FORMAT = 2
 
 _BY_ROWS = ("row_wise", "table_row_wise")
 _LINE = re.compile(r"^(\w+)\s*\|\s*(\w+)\s*\|\s*\w+\s*\|\s*\[([\d, ]*)\]\s*$", re.MULTILINE)
-_REMEDY = "Train it again; docs/advisories.md says which of its scores and evaluations were wrong."
+_REMEDY = "Train it again; docs/reference/advisories.md says which of its scores and evaluations were wrong."
 
 
 def check_meaning(run: Path, info: Mapping[str, Any], checkpoints: Sequence[Path], experiment: Experiment) -> None:

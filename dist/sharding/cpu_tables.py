@@ -1,6 +1,6 @@
 """Lookups and updates of tables on CPUs by kernels of our own, in place of FBGEMM's.
 
-FBGEMM's kernels for CPUs take four times as long on cores without AVX-512, and an eighth more with it (docs/performance.md).
+FBGEMM's kernels for CPUs take four times as long on cores without AVX-512, and an eighth more with it (docs/results/performance.md).
 The source beside this file is compiled when it is first needed, and kept in the user's cache. Without a compiler, and for
 what the kernels do not know (means, weights per lookup, half precision, other optimizers), FBGEMM's are used as before.
 """

@@ -1,4 +1,4 @@
-"""Disturbs real commands at random moments and checks that nothing is lost, into docs/reliability.md.
+"""Disturbs real commands at random moments and checks that nothing is lost, into docs/results/reliability.md.
 
     python -m tests.chaos.chaos --injections 200
 
@@ -28,7 +28,9 @@ STRIKES = 4  # faults of one job, before it is left in peace
 def chaos(
     injections: Annotated[int, typer.Option(min=1, help="at least so many faults")] = 200,
     seed: Annotated[int, typer.Option(help="of kinds and moments")] = 0,
-    out: Annotated[Path, typer.Option(help="Markdown file with the table's place in it")] = Path("docs/reliability.md"),
+    out: Annotated[Path, typer.Option(help="Markdown file with the table's place in it")] = Path(
+        "docs/results/reliability.md"
+    ),
 ) -> None:
     """Disturbs, checks, and writes the table."""
     with tempfile.TemporaryDirectory() as folder:

@@ -151,7 +151,7 @@ def test_a_bucket_that_cannot_be_used_is_named_before_any_work(
         status, said = here(*command)
         assert status == 2, command
         assert said.startswith(f"error: {where}\n  {what}"), (command, said)
-        assert "docs/object-storage.md" in said or "create it" in said
+        assert "docs/how-to/object-storage.md" in said or "create it" in said
     assert not (run.parent / "new").exists()
     assert not (run.parent / "out").exists()
 

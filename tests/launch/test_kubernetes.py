@@ -47,7 +47,7 @@ def accepted(resource):
         kubernetes_validate.validate(resource, version, strict=True)
 
 
-# Volcano's schema is in no package of PyPI, npm or Debian (docs/kubernetes.md). These are the fields that TorchX renders, in
+# Volcano's schema is in no package of PyPI, npm or Debian (docs/how-to/kubernetes.md). These are the fields that TorchX renders, in
 # our own words from what Volcano publishes: github.com/volcano-sh/volcano, config/crd/volcano/bases/batch.volcano.sh_jobs.yaml,
 # and what its admission webhook asks for, pkg/webhooks/admission/jobs/validate.
 LABEL = {"type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
@@ -322,7 +322,7 @@ def test_each_option_of_the_configuration_is_one_of_its_scheduler(scheduler):
 
 
 def test_the_document_s_example_and_configuration_work_as_they_stand(tmp_path):
-    text = (ROOT / "docs/kubernetes.md").read_text()
+    text = (ROOT / "docs/how-to/kubernetes.md").read_text()
     assert f"```json\n{(ROOT / 'examples/pod.json').read_text()}```" in text
     (tmp_path / ".torchxconfig").write_text(text.partition("```ini\n")[2].partition("```")[0])
     cfg = {}
@@ -339,7 +339,7 @@ def test_the_document_s_example_and_configuration_work_as_they_stand(tmp_path):
 
 
 def test_the_document_s_resources_are_those_that_are_registered():
-    table = (ROOT / "docs/kubernetes.md").read_text().partition("| `-h` |")[2].partition("\n\n")[0]
+    table = (ROOT / "docs/how-to/kubernetes.md").read_text().partition("| `-h` |")[2].partition("\n\n")[0]
     ours = metadata.entry_points().select(group="torchx.named_resources")
     names = [one.name for one in ours if one.value.startswith("foundrank.")]
     assert set(names) == set(re.findall(r"`(\w+_\d+)`", table))

@@ -37,7 +37,7 @@ def submit(slurm: Cluster, world: Path, folder: Path, *options: str) -> str:
     done = slurm.run("torchx", "run", "-s", "slurm", "foundrank.train", *arguments, "--", "--set", CHANGES, cwd=folder)
     submitted = re.search(r"^slurm://\w*/(\d+)$", done.stdout, re.MULTILINE)
     assert submitted, done.stderr
-    assert "['sacct'" in done.stderr  # it asks for the state then, which takes accounting; docs/launching.md
+    assert "['sacct'" in done.stderr  # it asks for the state then, which takes accounting; docs/how-to/launching.md
     return submitted[1]
 
 

@@ -20,7 +20,7 @@ from foundrank.model.kinds import KINDS
 from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -42,8 +42,10 @@ def anchors(path: Path) -> set[str]:
 
 
 def test_the_experiment_reference_is_what_the_schema_says():
-    written = (ROOT / "docs/experiment.md").read_text()
-    assert written == experiment_reference(KINDS) + "\n", "run: foundrank schema --markdown > docs/experiment.md"
+    written = (ROOT / "docs/reference/experiment.md").read_text()
+    assert written == experiment_reference(KINDS) + "\n", (
+        "run: foundrank schema --markdown > docs/reference/experiment.md"
+    )
 
 
 def test_the_reference_has_every_field_and_its_description():
@@ -62,7 +64,7 @@ def test_the_readme_shows_the_minimal_example():
     assert blocks(ROOT / "README.md", "yaml") == [(ROOT / "examples/minimal.yaml").read_text()]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
         if target.startswith("https://"):
