@@ -1,7 +1,9 @@
 """What reaches the terminal: styles and tables of our own, and of everybody else's text nothing but the text, less secrets."""
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from io import TextIOWrapper
@@ -14,6 +16,17 @@ from ..data.escaping import redacted, visible
 
 _WIDTHS = range(20, 1001)
 """Columns in which there is something to read; what COLUMNS says beyond them is nobody's terminal."""
+
+NOISY = [logging.getLogger(name) for name in ("torch.fx", "torchrec", "torch.distributed", "torch.multiprocessing")]
+"""Loggers of notes that libraries have for their own developers."""
+
+
+def silence_libraries() -> None:
+    """Keeps libraries' notes to their own developers out of a user's terminal; before they are imported, best of all."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    for logger in NOISY:
+        logger.setLevel(logging.ERROR)
 
 
 def console(stderr: bool = False, **options: Any) -> Console:

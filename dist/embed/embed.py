@@ -42,8 +42,7 @@ _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 # PyTorch keeps the last 1,024 descriptions of products for each thread, and oneDNN as many compiled kernels for all; each
 # takes 250 kB, and is made in no time. Shapes that are rare would fill them over hours.
-for _cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(_cache, "16")
+_CACHES, _CACHED = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"), "16"
 
 
 def embed(
@@ -66,6 +65,8 @@ def embed(
     Raises:
         UserError: a catalog, template or encoder is unusable, a store holds vectors of another kind, or the disk is full.
     """
+    for cache in _CACHES:
+        os.environ.setdefault(cache, _CACHED)
     console = console or our_console(stderr=True, quiet=not runtime.is_main)
     entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
     if not entities:

@@ -1,6 +1,7 @@
 """Stopping a training when a scheduler asks for it: after the same step on every rank, with a checkpoint."""
 
 import signal
+import threading
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ class Preemption:
         return self
 
     def listen(self) -> None:
-        """From now on a signal is taken note of, where it ended the process before."""
+        """From now on a signal is taken note of, where it ended the process before. Python hears of them in its main thread alone."""
+        if threading.current_thread() is not threading.main_thread():
+            return
         self._before = {one: signal.signal(one, self._take_note) for one in SIGNALS}
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from ipaddress import ip_address
+from itertools import count
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -20,6 +22,7 @@ from .environment import launched, of_machine
 from .launch import check_gpus, store_file
 
 _T = TypeVar("_T")
+_joined = count()
 _TIMEOUT = timedelta(minutes=30)
 _MALLOC_OPTIONS = {  # malloc.h
     -1: 2**31 - 1,  # bytes free at the end of the heap that are given back
@@ -70,17 +73,21 @@ class Runtime:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, on every rank."""
         values = values.clone()
-        torch_dist.all_reduce(values, group=self.group)
+        if self.world_size > 1:
+            torch_dist.all_reduce(values, group=self.group)
         return values
 
     def least(self, values: torch.Tensor) -> torch.Tensor:
         """The smallest over ranks, on every rank."""
         values = values.clone()
-        torch_dist.all_reduce(values, torch_dist.ReduceOp.MIN, self.group)
+        if self.world_size > 1:
+            torch_dist.all_reduce(values, torch_dist.ReduceOp.MIN, self.group)
         return values
 
     def gather(self, value: _T) -> list[_T]:
         """Every rank's value, in rank order, on rank 0; an empty list elsewhere."""
+        if self.world_size == 1:
+            return [value]
         values: list[Any] = [None] * self.world_size if self.is_main else []
         torch_dist.gather_object(value, values if self.is_main else None, dst=0, group=self.group)
         return values
@@ -133,6 +140,18 @@ def _check_own_name() -> None:
 def _join(backend: str) -> None:
     """Joins the process group that a launcher describes.
 
+    A script may do so several times, one job after another: what an earlier group left in the ranks' store must not be
+    taken for the next one's, so each has a prefix of its own.
+    """
+    store, rank, ranks = _store_of_ranks()
+    store = torch_dist.PrefixStore(f"job {next(_joined)}", store)  # type: ignore[attr-defined]
+    torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_TIMEOUT)
+
+
+@cache
+def _store_of_ranks() -> tuple[Any, int, int]:
+    """Where the ranks meet, and which of how many this one is; kept, for others may still need what rank 0 holds.
+
     torchrun's agents hand the same key-value store to every generation of ranks, and in it the addresses of ranks that are
     no more: one that reads such an address before its new owner has written connects to nothing (torch 2.13). A prefix for
     each restart keeps generations apart where one agent counts the restarts. Several count differently, so they must not share.
@@ -143,13 +162,10 @@ def _join(backend: str) -> None:
     environment = os.environ
     if (file := store_file()) is not None:
         rank, ranks = of_machine()
-        store = torch_dist.FileStore(file, ranks)  # type: ignore[attr-defined]
-        torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_TIMEOUT)
-        return
+        return torch_dist.FileStore(file, ranks), rank, ranks  # type: ignore[attr-defined]
     _check_own_name()
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
-        torch_dist.init_process_group(backend, timeout=_TIMEOUT)
-        return
+        return next(torch_dist.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
     if environment["GROUP_WORLD_SIZE"] != "1" and environment["TORCHELASTIC_MAX_RESTARTS"] != "0":
         raise UserError(
             "torchrun --max-restarts",
@@ -161,7 +177,7 @@ def _join(backend: str) -> None:
         environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size, is_master=False, timeout=_TIMEOUT
     )
     of_restart = torch_dist.PrefixStore(f"restart {environment['TORCHELASTIC_RESTART_COUNT']}", store)  # type: ignore[attr-defined]
-    torch_dist.init_process_group(backend, store=of_restart, rank=rank, world_size=world_size, timeout=_TIMEOUT)
+    return of_restart, rank, world_size
 
 
 def _keep_freed_memory() -> None:
@@ -191,17 +207,28 @@ def _stay_on_this_machine() -> None:
 
 
 @contextmanager
-def start() -> Iterator[Runtime]:
+def start(own_process: bool = True) -> Iterator[Runtime]:
     """Joins the process group a launcher describes, or makes one of a single process; leaves it at the end.
 
     NCCL with a GPU per rank where there is one, else gloo.
 
+    Args:
+        own_process: whether this process is the job's alone, as a command's is, so that the C library's memory is set up
+            for it. Nothing can take that back.
+
     Raises:
-        UserError: fewer GPUs than ranks, or a launcher that would get stuck.
+        UserError: fewer GPUs than ranks, a launcher that would get stuck, or a process group is there already.
     """
+    if torch_dist.is_initialized():
+        raise UserError(
+            "torch.distributed",
+            "has a process group already, and foundrank makes one of its own",
+            "Call torch.distributed.destroy_process_group() first.",
+        )
     # Arrow's own allocator asks for huge pages and gives them back at once: zeroing them took a third of reading.
     pa.set_memory_pool(pa.system_memory_pool())
-    _keep_freed_memory()
+    if own_process:
+        _keep_freed_memory()
     cuda = torch.cuda.is_available()
     local, ranks = of_machine()
     check_gpus(ranks)

@@ -103,11 +103,12 @@ def _load(source: str, config: TextConfig, device: torch.device, dtype: torch.dt
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     local = Path(source).is_dir()
     where, revision = f"text.encoder: {config.encoder}", None if local else config.revision
     options = {"trust_remote_code": config.trust_remote_code, "local_files_only": local, "revision": revision}
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without one
@@ -121,6 +122,10 @@ def _load(source: str, config: TextConfig, device: torch.device, dtype: torch.dt
     except Exception as error:  # the loaders raise whatever the repository's files and the network lead to
         what, remedy = _explain(error, local)
         raise UserError(where, what, remedy) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _explain(error: Exception, local: bool) -> tuple[str, str]:
