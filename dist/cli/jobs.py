@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ..evaluate.prepare import EvaluationJob
     from ..ranks.runtime import Runtime
     from ..score.recommend import RecommendJob
-    from ..score.work_list import Part, ScoringJob
+    from ..score.scoring_input import ScoringJob
+    from ..score.work_list import Part
     from ..train.prepare import TrainingJob
 
 
@@ -192,7 +193,8 @@ def score(
 
     def resolve() -> "tuple[ScoringJob, list[Part]]":
         from ..run.run_folder import open_experiment
-        from ..score.work_list import ScoringJob, plan_parts
+        from ..score.scoring_input import ScoringJob
+        from ..score.work_list import plan_parts
         from ..train.prepare import tell_set_aside
 
         policy = open_experiment(mirrored(run, "read")).bad_data

@@ -1,5 +1,6 @@
 """The K items that suit each user best, of all there are: Parquet in, Parquet out."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.settings import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import check_columns, iterate_group, list_events, open_parquet
-from ...data.schema.column_needs import ColumnNeed, history_needs, needed_columns
+from ...data.schema.column_needs import ColumnNeed, IdTypes, history_needs, needed_columns
 from ...data.schema.layout import id_key, padded_rows
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below
@@ -79,25 +80,43 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
         faiss_module()
     experiment = open_experiment(job.folder)
     checkpoint = best(job.folder)
+    check_retrieves(job.run, experiment)
+    files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
+    types = known_id_types(experiment, id_types_of(job.folder))
+    files = check_columns(files, user_needs(experiment), job.policy, types)
+    check_names_known(job.run, experiment, types)
+    passed_on = {experiment.entities.user.id: "entities.user.id"}
+    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
+    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims)
+
+
+def check_retrieves(run: Location, experiment: Experiment) -> None:
+    """Makes sure that a run has learned to find items for users.
+
+    Raises:
+        UserError: it has not, or the user's id has the name of a column that is written.
+    """
     if experiment.model.next_item is None:
         raise UserError(
-            job.run,
+            run,
             "has not learned to find the next item",
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
         )
-    files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
-    types = known_id_types(experiment, id_types_of(job.folder))
-    files = check_columns(files, _needs(experiment), job.policy, types)
+    check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
+
+
+def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> None:
+    """Makes sure that items can be named by their ids.
+
+    Raises:
+        UserError: these are strings, and no catalog has them.
+    """
     if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
         raise UserError(
-            f"{job.run}: entities.item",
+            f"{run}: entities.item",
             "has ids that are strings and no catalog, so their names are not known any more",
             "Train with a catalog that has one row per item.",
         )
-    passed_on = {experiment.entities.user.id: "entities.user.id"}
-    check_names_apart(passed_on, ("items", "scores"))
-    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
-    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims)
 
 
 def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[int, float | None, int, int]:
@@ -115,7 +134,7 @@ def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[i
     """
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.folder, runtime)
-    work = _Recommender(model, encoder, runtime, job)
+    work = Recommender(model, encoder, runtime, job)
     for turn in range(0, len(todo), runtime.world_size):
         together = todo[turn : turn + runtime.world_size]
         rows = 0
@@ -135,26 +154,40 @@ def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[i
     )
 
 
-class _Recommender:
+class Recommender:
+    """Finds the items that suit the users of a table best, a thousand users at a time."""
+
     def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: RecommendJob):
+        """Computes the vectors of all items.
+
+        Args: as of `model_of`; of the job what and how much is recommended counts, not where it reads and writes.
+        """
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = Retriever(model, encoder, runtime)
         self.items_overflowed = self._retriever.overflowed
         objective = encoder.experiment.model.next_item
         self._repeat = job.repeat or (objective is not None and objective.repeat)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
-        self._needs = _needs(encoder.experiment)
+        self._needs = user_needs(encoder.experiment)
         self._ids, self._search, self._exact = self._named()
         self.recall: float | None = None
         self.overflowed = 0
 
     def part(self, part: Part) -> pa.Table:
-        """The recommendations of one part, a thousand users at a time."""
+        """The recommendations of one part."""
         names = [need.name for need in self._needs]
-        done = [self._table(t) for t in iterate_group(part.file, part.group, names, _ROWS)]
-        if not done:
-            return self._table(open_parquet(part.file).schema_arrow.empty_table().select(names))
-        return pa.concat_tables(done)
+        tables = iterate_group(part.file, part.group, names, _ROWS)
+        return self._of_tables(tables, open_parquet(part.file).schema_arrow.empty_table().select(names))
+
+    def table(self, table: pa.Table) -> pa.Table:
+        """The recommendations of users in memory, in the columns of a part."""
+        table = table.select([need.name for need in self._needs])
+        pieces = (table.slice(at, _ROWS) for at in range(0, table.num_rows, _ROWS))
+        return self._of_tables(pieces, table.slice(0, 0))
+
+    def _of_tables(self, tables: Iterable[pa.Table], empty: pa.Table) -> pa.Table:
+        done = [self._table(table) for table in tables]
+        return pa.concat_tables(done) if done else self._table(empty)
 
     def idle(self, most: int, rows: int) -> None:
         """Looks nothing up, as often as the rank with ``most`` rows still looks up when this one is done with its own."""
@@ -206,7 +239,7 @@ class _Recommender:
         return pa.table({user: table[user], **lists})
 
 
-def _needs(experiment: Experiment) -> list[ColumnNeed]:
+def user_needs(experiment: Experiment) -> list[ColumnNeed]:
     user = experiment.entities.user
     assert user.history is not None  # a next-item objective needs one
     return [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]

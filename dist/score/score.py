@@ -1,7 +1,7 @@
 """Batch scoring: Parquet in, Parquet out, one part per piece of input, each finished or absent."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from ..run.checkpoint_folder import checked_best
 from ..run.checkpoints import load
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
-from .work_list import DOMAIN, Part, ScoringJob, succeed, unfinished, write_part
+from .scoring_input import DOMAIN, ScoringJob
+from .work_list import Part, succeed, unfinished, write_part
 
 _ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
@@ -46,7 +47,7 @@ def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, fl
     """
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.folder, runtime)
-    scorer = _Scorer(model, encoder, runtime, job)
+    scorer = RowScorer(model, encoder, runtime, job)
     rows, bad, overflowed = sum(part.rows for part in parts), 0, 0
     started = time.perf_counter()
     for turn in range(0, len(todo), runtime.world_size):
@@ -81,8 +82,11 @@ def model_of(run: Path, runtime: Runtime) -> tuple[RowEncoder, nn.Module, bool]:
     return encoder, model, replicated is not None
 
 
-class _Scorer:
+class RowScorer:
+    """Scores tables of rows as a job says, a few thousand rows at a time."""
+
     def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: ScoringJob):
+        """Args: as of `model_of`; of the job its domains, columns and policy count, not where it reads and writes."""
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
@@ -98,13 +102,11 @@ class _Scorer:
         columns, where = self._columns(schema.names), f"{part.file}: row group {part.group}"
         scored, row, bad_rows, overflowed = [], 0, 0, 0
         try:
-            for table in iterate_group(part.file, part.group, columns, self._rows):
-                of_rows = self._of_rows(table, where, row)
-                logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
-                scored.append(self._output(table, of_rows[0], logits, bad))
-                row += table.num_rows
-                bad_rows += int(bad.sum())
-                overflowed += int((~np.isfinite(logits).all(1) & ~bad).sum())
+            tables = iterate_group(part.file, part.group, columns, self._rows)
+            for output, bad, of_no_number in self._scored(tables, where):
+                scored.append(output)
+                row += output.num_rows
+                bad_rows, overflowed = bad_rows + bad, overflowed + of_no_number
         except Unreadable:
             if not self._job.policy.skips:
                 raise
@@ -112,6 +114,25 @@ class _Scorer:
             scored, bad_rows, overflowed = [], part.rows, 0  # nothing is known of these rows, not even their ids
         write_part(part, pa.concat_tables(scored) if scored else self._nothing(schema, columns), bad_rows)
         return bad_rows, overflowed
+
+    def score_table(self, table: pa.Table, where: str) -> tuple[pa.Table, int]:
+        """Scores a table in memory, into the columns of a part; and how many of its rows are bad. ``where`` is for errors."""
+        columns = self._columns(table.column_names)
+        table = table.select(columns)
+        pieces = (table.slice(at, self._rows) for at in range(0, table.num_rows, self._rows))
+        scored = list(self._scored(pieces, where))
+        outputs = [output for output, *_ in scored] or [self._nothing(table.schema, columns)]
+        return pa.concat_tables(outputs), sum(bad for _, bad, _ in scored)
+
+    def _scored(self, tables: Iterable[pa.Table], where: str) -> Iterator[tuple[pa.Table, int, int]]:
+        """The scores of each table, how many of its rows are bad, and of how many no number came out."""
+        row = 0
+        for table in tables:
+            of_rows = self._of_rows(table, where, row)
+            logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
+            overflowed = int((~np.isfinite(logits).all(1) & ~bad).sum())
+            yield self._output(table, of_rows[0], logits, bad), int(bad.sum()), overflowed
+            row += table.num_rows
 
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""

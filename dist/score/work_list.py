@@ -1,67 +1,46 @@
 """What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ...data.arrow.column_types import ANYTHING, NAME
+from ...data.arrow.column_types import NAME
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.settings import BadDataConfig
-from ...data.errors import UserError, nearest
-from ...data.events.event_files import EventFiles, Unreadable, check_columns, list_events, open_parquet, read_group
+from ...data.errors import UserError
+from ...data.events.event_files import EventFiles, check_columns, list_events, open_parquet
 from ...data.schema.bad_values import check_share
-from ...data.schema.column_needs import ColumnNeed, needed_columns
+from ...data.schema.column_needs import ColumnNeed
 from ...data.storage import storage
 from ...data.storage.file_identity import identities, same_content
 from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.globs import parquet_below, would_name
 from ...data.storage.json_documents import parse_document
-from ...data.storage.mirror import mirrored
 from ...data.storage.new_folder import check_can_be_made
 from ..run.checkpoint_folder import best, identity
 from ..run.joined import joined
 from ..run.run_documents import JobOf
 from ..run.run_folder import id_types_of, open_experiment
-from .kept_columns import check_names_apart, common_types
+from .kept_columns import common_types
+from .scoring_input import (
+    DOMAIN,
+    ScoringJob,
+    check_job,
+    check_names,
+    domains_named,
+    input_needs,
+    passed_on_columns,
+)
 
-DOMAIN, SUCCESS = "domain", "_SUCCESS"
+SUCCESS = "_SUCCESS"
 _JOB = "_job.json"
 _BAD_ROWS = b"foundrank.bad_rows"
-
-
-@dataclass(frozen=True)
-class ScoringJob:
-    """What is to be scored.
-
-    Attributes:
-        run: the run folder whose best checkpoint scores, or its URI.
-        source: a Parquet file, a folder of them, or a glob; or a URI of such.
-        out: folder of the scores, or its URI.
-        domain: the domain of all rows; None if the input has a column ``domain``.
-        keep: further input columns to pass through.
-        policy: for bad data.
-        like: domains of the run whose predictions are averaged where the run does not know ``domain``.
-    """
-
-    run: Location
-    source: str
-    out: Location
-    domain: str | None = None
-    keep: Sequence[str] = ()
-    policy: BadDataConfig = field(default_factory=BadDataConfig)
-    like: Sequence[str] = ()
-
-    @property
-    def folder(self) -> Path:
-        """Where this machine has the run folder."""
-        return mirrored(self.run, "read")
 
 
 @dataclass(frozen=True)
@@ -95,41 +74,15 @@ def plan_parts(job: ScoringJob, claims: bool) -> tuple[list[Part], EventFiles]:
     """
     experiment = open_experiment(job.folder)
     checkpoint = best(job.folder)
-    if not any(domain.tasks for domain in experiment.domains.values()):
-        raise UserError(
-            job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
-        )
-    _check_domain(job, experiment)
+    check_job(job, experiment)
     files = list_events(parquet_below(job.source), "the input to score", job.policy)
-    schema = open_parquet(files.files[0]).schema_arrow
-    if job.domain is None and DOMAIN not in schema.names:
-        raise UserError(
-            files.files[0],
-            "has no column 'domain'",
-            f"Add one, or say --domain with one of: {', '.join(experiment.domains)}.",
-        )
-    for name in job.keep:
-        if name not in schema.names:
-            raise UserError("--keep", f"'{name}' is no column of {files.files[0]}", nearest(name, schema.names))
+    check_names(job, experiment, files.files[0], open_parquet(files.files[0]).schema_arrow.names)
     if job.domain is None:
         files = check_columns(files, [ColumnNeed(DOMAIN, NAME, "a job without --domain")], job.policy)
-    named = job.like or ([job.domain] if job.domain else _domains_named(files, experiment.domains, job.policy))
-    needs = [
-        # Rows of a domain that is like others may lack what is those domains' own.
-        replace(need, optional=bool(job.like) and need.field.startswith("domains."))
-        for name in experiment.domains
-        if name in named
-        for need in needed_columns(experiment, name, with_labels=False)
-    ]
-    ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
-    needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
-    needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
+    named = job.like or ([job.domain] if job.domain else domains_named(files, experiment.domains, job.policy))
     types = known_id_types(experiment, id_types_of(job.folder))
-    files = check_columns(files, list(dict.fromkeys(needs)), job.policy, types)
-    passed_on = {name: "--keep" for name in job.keep} | dict(ids)
-    own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
-    # Without --domain the column of that name is the same here and there.
-    check_names_apart(passed_on, sorted(own - ({DOMAIN} if job.domain is None else set())))
+    files = check_columns(files, input_needs(job, experiment, named), job.policy, types)
+    passed_on = passed_on_columns(job, experiment)
     claimed = {
         "checkpoint": identity(checkpoint),
         "domain": job.domain,
@@ -187,25 +140,6 @@ def planned_parts(
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
         for g, rows in enumerate(groups)
     ]
-
-
-def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
-    for name in job.like:
-        if name not in experiment.domains:
-            raise UserError("--like", f"'{name}' is no domain of this run", nearest(name, experiment.domains))
-    if job.like and (job.domain is None or job.domain in experiment.domains):
-        known = (
-            "says nothing of a domain"
-            if job.domain is None
-            else f"says what '{job.domain}' is like, which the run knows"
-        )
-        raise UserError("--like", known, "Name a new domain with --domain, or leave --like away.")
-    if job.domain is not None and job.domain not in experiment.domains and not job.like:
-        raise UserError(
-            "--domain",
-            f"'{job.domain}' is no domain of this run",
-            f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
-        )
 
 
 def unfinished(parts: Sequence[Part], out: Location) -> list[Part]:
@@ -268,28 +202,3 @@ def _claim(out: str, job: dict[str, Any]) -> None:
     for stray in storage.names(out):
         if stray.startswith(".") and ".tmp-" in stray:
             storage.remove(storage.join(out, stray))
-
-
-def _domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
-    """Which domains the input's ``domain`` column names.
-
-    Raises:
-        UserError: a row's is none of the run's.
-    """
-    named: set[str] = set()
-    known = pa.array(list(domains), pa.string())
-    for file, group in files.row_groups:
-        try:
-            values = read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())
-        except Unreadable:
-            if policy.skips:
-                continue  # counted when it is its turn
-            raise
-        at = pc.index_in(values, known)
-        if at.null_count:
-            row = pc.index(pc.is_null(at), True).as_py()
-            what = f"'{values[row].as_py()}' is no domain of this run"
-            where = f"{file}: row group {group}, row {row}"
-            raise UserError(where, what, nearest(str(values[row].as_py()), known.to_pylist()))
-        named |= {known[number].as_py() for number in pc.unique(at).to_pylist()}
-    return named

@@ -26,7 +26,8 @@ from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import draw_candidates
 from foundrank.dist.score.recommend import RecommendJob, plan_recommendations, recommend
 from foundrank.dist.score.score import score
-from foundrank.dist.score.work_list import ScoringJob, plan_parts
+from foundrank.dist.score.scoring_input import ScoringJob
+from foundrank.dist.score.work_list import plan_parts
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.dist.train.prepare import prepare

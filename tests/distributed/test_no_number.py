@@ -18,7 +18,7 @@ from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run.checkpoints import Checkpoints, load_newest
 from foundrank.dist.score.recommend import RecommendJob
-from foundrank.dist.score.work_list import ScoringJob
+from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.model.kinds import KINDS

@@ -10,7 +10,7 @@ import pytest
 
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.score import score as score_module
-from foundrank.dist.score.work_list import ScoringJob
+from foundrank.dist.score.scoring_input import ScoringJob
 
 from .harness import run_ranks
 from .rank_work import run_scoring, train_run

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from foundrank.data.errors import UserError
-from foundrank.dist.score.work_list import check_names_apart, planned_parts
+from foundrank.dist.score.kept_columns import check_names_apart
+from foundrank.dist.score.work_list import planned_parts
 
 UNUSED: Any = None
 

@@ -1,0 +1,146 @@
+"""What a scoring job is given: the job, and what its input must have."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...data.arrow.column_types import ANYTHING
+from ...data.config.experiment import Experiment
+from ...data.config.settings import BadDataConfig
+from ...data.errors import UserError, nearest
+from ...data.events.event_files import EventFiles, Unreadable, read_group
+from ...data.schema.column_needs import ColumnNeed, needed_columns
+from ...data.storage.file_systems import Location
+from ...data.storage.mirror import mirrored
+from .kept_columns import check_names_apart
+
+DOMAIN = "domain"
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """What is to be scored.
+
+    Attributes:
+        run: the run folder whose best checkpoint scores, or its URI.
+        source: a Parquet file, a folder of them, or a glob; or a URI of such.
+        out: folder of the scores, or its URI.
+        domain: the domain of all rows; None if the input has a column ``domain``.
+        keep: further input columns to pass through.
+        policy: for bad data.
+        like: domains of the run whose predictions are averaged where the run does not know ``domain``.
+    """
+
+    run: Location
+    source: str
+    out: Location
+    domain: str | None = None
+    keep: Sequence[str] = ()
+    policy: BadDataConfig = field(default_factory=BadDataConfig)
+    like: Sequence[str] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine has the run folder."""
+        return mirrored(self.run, "read")
+
+
+def check_job(job: ScoringJob, experiment: Experiment) -> None:
+    """Makes sure that there is something to score, for a domain that the run knows or for one that is like some of its own.
+
+    Raises:
+        UserError: the run has no tasks, or a domain is unknown.
+    """
+    if not any(domain.tasks for domain in experiment.domains.values()):
+        raise UserError(
+            job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
+        )
+    _check_domain(job, experiment)
+
+
+def check_names(job: ScoringJob, experiment: Experiment, where: str, names: Sequence[str]) -> None:
+    """Makes sure that an input with columns of these names says each row's domain, and has what is passed on.
+
+    Raises:
+        UserError: one is missing, or has the name of a column that is written.
+    """
+    if job.domain is None and DOMAIN not in names:
+        raise UserError(
+            where,
+            "has no column 'domain'",
+            f"Add one, or say --domain with one of: {', '.join(experiment.domains)}.",
+        )
+    for name in job.keep:
+        if name not in names:
+            raise UserError("--keep", f"'{name}' is no column of {where}", nearest(name, names))
+    own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
+    # Without --domain the column of that name is the same here and there.
+    check_names_apart(passed_on_columns(job, experiment), sorted(own - ({DOMAIN} if job.domain is None else set())))
+
+
+def input_needs(job: ScoringJob, experiment: Experiment, named: Collection[str]) -> list[ColumnNeed]:
+    """What an input whose rows are of the domains ``named`` must have, and what is passed on."""
+    needs = [
+        # Rows of a domain that is like others may lack what is those domains' own.
+        replace(need, optional=bool(job.like) and need.field.startswith("domains."))
+        for name in experiment.domains
+        if name in named
+        for need in needed_columns(experiment, name, with_labels=False)
+    ]
+    ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
+    needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
+    needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
+    return list(dict.fromkeys(needs))
+
+
+def passed_on_columns(job: ScoringJob, experiment: Experiment) -> dict[str, str]:
+    """Columns that the output has too -> what asks for them."""
+    ids = {entity.id: f"entities.{name}.id" for name, entity in experiment.entities.present().items()}
+    return {name: "--keep" for name in job.keep} | ids
+
+
+def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
+    for name in job.like:
+        if name not in experiment.domains:
+            raise UserError("--like", f"'{name}' is no domain of this run", nearest(name, experiment.domains))
+    if job.like and (job.domain is None or job.domain in experiment.domains):
+        known = (
+            "says nothing of a domain"
+            if job.domain is None
+            else f"says what '{job.domain}' is like, which the run knows"
+        )
+        raise UserError("--like", known, "Name a new domain with --domain, or leave --like away.")
+    if job.domain is not None and job.domain not in experiment.domains and not job.like:
+        raise UserError(
+            "--domain",
+            f"'{job.domain}' is no domain of this run",
+            f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
+        )
+
+
+def domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
+    """Which domains the input's ``domain`` column names.
+
+    Raises:
+        UserError: a row's is none of the run's.
+    """
+    named: set[str] = set()
+    known = pa.array(list(domains), pa.string())
+    for file, group in files.row_groups:
+        try:
+            values = read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())
+        except Unreadable:
+            if policy.skips:
+                continue  # counted when it is its turn
+            raise
+        at = pc.index_in(values, known)
+        if at.null_count:
+            row = pc.index(pc.is_null(at), True).as_py()
+            what = f"'{values[row].as_py()}' is no domain of this run"
+            where = f"{file}: row group {group}, row {row}"
+            raise UserError(where, what, nearest(str(values[row].as_py()), known.to_pylist()))
+        named |= {known[number].as_py() for number in pc.unique(at).to_pylist()}
+    return named
