@@ -17,8 +17,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import Rows, concatenate
-from foundrank.data.config.experiment import SPLITS, Experiment
+from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
+from foundrank.data.config.sections.domains import SPLITS
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles, read_group

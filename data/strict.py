@@ -10,6 +10,7 @@ MOST = 1 << 40
 """No number of rows, steps or widths is larger."""
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 
 
 class Strict(BaseModel):

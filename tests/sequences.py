@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from foundrank.data.config.settings import HistoryEncoderConfig, ModelConfig, NextItemConfig
+from foundrank.data.config.sections.history_encoder import HistoryEncoderConfig
+from foundrank.data.config.sections.model import ModelConfig
+from foundrank.data.config.sections.next_item import NextItemConfig
 from foundrank.model.history.encoders import make_encoder
 from foundrank.model.history.sequence import Sequence
 

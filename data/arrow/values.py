@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from ..config.experiment import FeatureConfig
+from ..config.sections.features import FeatureConfig
 from ..errors import UserError
 from .column_types import one_array
 from .ids import id_keys, is_valid

@@ -12,7 +12,9 @@ from ..arrow.ids import id_keys
 from ..arrow.times import ragged_ages
 from ..arrow.values import floats, keep, numbers, ragged_keys, take_ragged, vector_rows
 from ..catalogs.catalog import read_catalog_features
-from ..config.experiment import EntityConfig, Experiment, FeatureConfig
+from ..config.experiment import Experiment
+from ..config.sections.entities import EntityConfig
+from ..config.sections.features import FeatureConfig
 from ..contents.text_store import check_text_store, open_text_store, text_store_folder
 from ..errors import UserError
 from ..schema.column_needs import needed_columns

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from ..arrow.column_types import plain_table
 from ..arrow.ids import id_keys
-from ..config.experiment import EntityConfig, FeatureConfig
-from ..config.settings import BadDataConfig
+from ..config.sections.bad_data import BadDataConfig
+from ..config.sections.entities import EntityConfig
+from ..config.sections.features import FeatureConfig
 from ..errors import UserError, one_line
 from ..schema.bad_values import check_share, rows_of, without_bad_values
 from ..schema.column_needs import feature_need

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..arrow.column_types import is_list
-from ..config.experiment import EntityConfig
+from ..config.sections.entities import EntityConfig
 from ..errors import UserError
 from .catalog import Piece, scan_catalog
 from .text_template import render_texts

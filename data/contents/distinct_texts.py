@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ..arrow.ids import id_keys
 from ..catalogs.catalog import read_catalog, scan_catalog
 from ..catalogs.catalog_texts import scan_texts
-from ..config.experiment import EntityConfig
+from ..config.sections.entities import EntityConfig
 from ..errors import UserError
 from .text_store import DIGEST_BYTES
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..arrow.column_types import plain_type
-from ..config.settings import BadDataConfig
+from ..config.sections.bad_data import BadDataConfig
 from ..schema.bad_values import BadValue, check_share, rows_of, without_bad_values
 from ..schema.column_needs import ColumnNeed
 from .event_files import EventFiles, Unreadable, open_parquet, read_group

@@ -12,7 +12,8 @@ import pyarrow as pa
 from ..arrow.column_types import LABEL, PROBABILITY, VECTOR, is_unsigned, one_array
 from ..arrow.values import bad_labels, bad_probabilities, vector_rows
 from ..catalogs.catalog_files import known_id_types
-from ..config.experiment import SPLITS, Experiment
+from ..config.experiment import Experiment
+from ..config.sections.domains import SPLITS
 from ..errors import UserError
 from ..schema.column_needs import ColumnNeed, needed_columns
 from ..storage.parquet_memory import check_footer

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..arrow.column_types import plain_table
-from ..config.settings import BadDataConfig
+from ..config.sections.bad_data import BadDataConfig
 from ..errors import UserError, one_line
 from ..schema.column_needs import ColumnNeed, IdTypes, SchemaCheck
 from ..storage import storage

@@ -14,7 +14,7 @@ from ..arrow.beside_history import uneven
 from ..arrow.column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, PROBABILITY, TIME, VECTOR, one_array
 from ..arrow.times import bad_times
 from ..arrow.values import bad_labels, bad_numbers, bad_probabilities, bad_vectors
-from ..config.settings import BadDataConfig
+from ..config.sections.bad_data import BadDataConfig
 from ..errors import UserError
 from .column_needs import HISTORY_FIELD, ColumnNeed
 

@@ -20,7 +20,10 @@ from ..arrow.column_types import (
     id_family,
     in_words,
 )
-from ..config.experiment import DomainConfig, EntityConfig, Experiment, FeatureConfig, HistoryConfig
+from ..config.experiment import Experiment
+from ..config.sections.domains import DomainConfig
+from ..config.sections.entities import EntityConfig, HistoryConfig
+from ..config.sections.features import FeatureConfig
 from ..errors import UserError, nearest
 from .layout import feature_key, id_key
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..config.experiment import SPLITS
+from ..config.sections.domains import SPLITS
 from ..errors import UserError
 from ..storage.new_folder import new_folder
 from .completejourney_experiment import DOMAINS, FEATURES, experiment_yaml

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..config.experiment import SPLITS
+from ..config.sections.domains import SPLITS
 from ..storage.new_folder import new_folder
 from .import_common import (
     INTEGER,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..arrow.ids import hash_rows
-from ..config.experiment import Encoding
+from ..config.sections.features import Encoding
 from .vocabulary import HashedIds, Vocabulary
 
 Table = Vocabulary | HashedIds

@@ -15,7 +15,8 @@ from ..arrow.ids import id_keys
 from ..arrow.moments import add_moments, mean_deviation
 from ..arrow.values import floats, numbers, ragged_keys
 from ..catalogs.catalog import read_catalog_features
-from ..config.experiment import Encoding, Experiment, FeatureConfig
+from ..config.experiment import Experiment
+from ..config.sections.features import Encoding, FeatureConfig
 from ..contents.text_store import open_text_store, sha256_of_file, text_store_folder
 from ..errors import UserError
 from ..events.bad_rows import Skipped, read_events

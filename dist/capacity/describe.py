@@ -9,7 +9,9 @@ from rich.table import Table
 from ...data.arrow.ids import id_keys
 from ...data.catalogs.catalog import read_catalog
 from ...data.catalogs.text_template import render_texts
-from ...data.config.experiment import SPLITS, EntityConfig, Experiment
+from ...data.config.experiment import Experiment
+from ...data.config.sections.domains import SPLITS
+from ...data.config.sections.entities import EntityConfig
 from ...data.contents.text_store import open_text_store, text_store_folder
 from ...data.errors import UserError
 from ...data.events.bad_rows import read_good_rows

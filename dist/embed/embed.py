@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...data.catalogs.catalog_texts import read_texts
-from ...data.config.experiment import EntityConfig, Experiment
+from ...data.config.experiment import Experiment
+from ...data.config.sections.entities import EntityConfig
 from ...data.contents.embed_work import shard_digests, shard_positions
 from ...data.contents.store_mirror import begin_from_published, publish_store
 from ...data.contents.store_shards import Shard, as_halves, noted, write_shard

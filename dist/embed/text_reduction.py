@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 from ...data.catalogs.catalog_texts import read_texts
-from ...data.config.experiment import EntityConfig
+from ...data.config.sections.entities import EntityConfig
 from ...data.contents.store_shards import disk_errors
 from ...data.errors import UserError
 from ...data.storage.storage import write

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...data.config.experiment import EntityConfig, Experiment
+from ...data.config.experiment import Experiment
+from ...data.config.sections.entities import EntityConfig
 from ...data.contents.distinct_texts import TextSurvey, survey_texts
 from ...data.contents.embed_work import INDEX, shard_digests, write_index, write_rows
 from ...data.contents.store_shards import Shard, disk_errors, finished, reserve, shard_checksum

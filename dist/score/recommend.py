@@ -17,7 +17,7 @@ from ...data.batch.rows import Rows
 from ...data.catalogs.catalog import read_catalog
 from ...data.catalogs.catalog_files import catalog_key_type, known_id_types
 from ...data.config.experiment import Experiment
-from ...data.config.settings import BadDataConfig
+from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import check_columns, iterate_group, list_events, open_parquet
 from ...data.schema.column_needs import ColumnNeed, IdTypes, history_needs, needed_columns

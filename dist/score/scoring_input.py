@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from ...data.arrow.column_types import ANYTHING
 from ...data.config.experiment import Experiment
-from ...data.config.settings import BadDataConfig
+from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError, nearest
 from ...data.events.event_files import EventFiles, Unreadable, read_group
 from ...data.schema.column_needs import ColumnNeed, needed_columns

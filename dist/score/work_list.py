@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ...data.arrow.column_types import NAME
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
-from ...data.config.settings import BadDataConfig
+from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, check_columns, list_events, open_parquet
 from ...data.schema.bad_values import check_share

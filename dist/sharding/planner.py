@@ -20,7 +20,7 @@ from torchrec.distributed.planner.types import (
 from torchrec.distributed.types import ModuleSharder, ShardingPlan, ShardingType
 
 from ...data.config.experiment import Experiment
-from ...data.config.settings import TrainingConfig
+from ...data.config.sections.training import TrainingConfig
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
-from ...data.config.settings import TrainingConfig
+from ...data.config.sections.training import TrainingConfig
 from ...model.foundation.levels import level_of
 from ..fine_tuning.freezing import PartlyFrozen
 

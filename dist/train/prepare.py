@@ -11,7 +11,7 @@ import torch
 
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
-from ...data.config.settings import TrainingConfig
+from ...data.config.sections.training import TrainingConfig
 from ...data.errors import UserError
 from ...data.events.bad_rows import find_bad_rows
 from ...data.events.check_events import check_events

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ...data.config.settings import TextConfig
+from ...data.config.sections.text import TextConfig
 from ...data.errors import UserError
 from ...data.storage.storage import with_home
 from ..layers.precision import chosen_precision

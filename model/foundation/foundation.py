@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
-from ...data.config.settings import ModelConfig
+from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
 from ..history.encoders import History
 from ..layers.domain_adaptive import DomainAdaptiveLayer

@@ -8,7 +8,7 @@ After the description of the S&R Multi-Domain Foundation (CIKM 2023), in this pr
     L3  towers
 """
 
-from ...data.config.settings import Level
+from ...data.config.sections.training import Level
 
 _PREFIXES: tuple[tuple[str, Level], ...] = (
     ("embeddings.", "L0"),

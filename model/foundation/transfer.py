@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...data.config.settings import ModelConfig
+from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
 from .foundation import Dense, Foundation
 

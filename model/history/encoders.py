@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...data.batch.past_items import Past
-from ...data.config.settings import ModelConfig
+from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout, id_key
 from .din import Din
 from .hstu import HstuLayer

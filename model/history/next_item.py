@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
-from ...data.config.settings import NextItemConfig
+from ...data.config.sections.next_item import NextItemConfig
 from .catalog_softmax import cross_entropy_among_all
 from .sequence import Sequence, ToFind
 

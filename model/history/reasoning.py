@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...data.config.settings import ReasoningConfig
+from ...data.config.sections.history_encoder import ReasoningConfig
 from .sequence import Sequence
 
 _SHARPER = 1.5  # by how much scores count more from step to step of the progressive kind

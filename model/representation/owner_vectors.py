@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
-from ...data.config.settings import ASPECTS
+from ...data.config.sections.model import ASPECTS
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
 from .gates import make_gate

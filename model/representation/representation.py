@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
-from ...data.config.settings import ModelConfig
+from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import HISTORY, Layout
 from ..layers.forms import EVERY, as_autocast
 from .interaction import cosine_partners, product_partners, text_cosines

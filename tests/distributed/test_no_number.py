@@ -11,7 +11,7 @@ import torch
 
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.config.settings import BadDataConfig
+from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.errors import UserError
 from foundrank.dist.fine_tuning.begin import begin_from
 from foundrank.dist.fine_tuning.pretrained import pretrained

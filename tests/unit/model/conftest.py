@@ -10,7 +10,7 @@ from torchrec import KeyedJaggedTensor
 from foundrank.data.batch.batch import Batch
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import experiment_type, with_kinds
-from foundrank.data.config.settings import ModelConfig
+from foundrank.data.config.sections.model import ModelConfig
 from foundrank.data.schema.layout import Layout, make_layout
 from foundrank.model.kinds import KINDS
 

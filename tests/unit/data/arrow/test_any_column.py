@@ -33,8 +33,9 @@ from foundrank.data.arrow.values import bad_labels, floats, numbers, ragged_keys
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.catalogs.catalog_files import check_catalog
 from foundrank.data.catalogs.catalog_texts import scan_texts
-from foundrank.data.config.experiment import EntityConfig, FeatureConfig
-from foundrank.data.config.settings import BadDataConfig
+from foundrank.data.config.sections.bad_data import BadDataConfig
+from foundrank.data.config.sections.entities import EntityConfig
+from foundrank.data.config.sections.features import FeatureConfig
 from foundrank.data.errors import UserError
 from foundrank.data.events.bad_rows import read_events
 from foundrank.data.events.event_files import check_columns, list_events

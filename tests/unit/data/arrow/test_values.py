@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from foundrank.data.arrow.ids import id_keys
 from foundrank.data.arrow.values import keep, numbers, ragged_keys, take_ragged, vector_rows
-from foundrank.data.config.experiment import FeatureConfig
+from foundrank.data.config.sections.features import FeatureConfig
 from foundrank.data.errors import UserError
 
 MODEST = settings(max_examples=40)

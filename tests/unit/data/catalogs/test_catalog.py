@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from foundrank.data.catalogs.catalog import read_catalog, scan_catalog
 from foundrank.data.catalogs.catalog_files import catalog_fingerprint, check_catalog
 from foundrank.data.catalogs.text_template import render_texts
-from foundrank.data.config.experiment import EntityConfig
+from foundrank.data.config.sections.entities import EntityConfig
 from foundrank.data.errors import UserError
 
 DATA = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[4] / "../shared/data")

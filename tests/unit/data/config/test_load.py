@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.config.experiment import ENTITIES
 from foundrank.data.config.load import dump_experiment, load_experiment
+from foundrank.data.config.sections.entities import ENTITIES
 from foundrank.data.errors import UserError
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.catalogs.catalog_texts import read_texts
-from foundrank.data.config.experiment import EntityConfig
+from foundrank.data.config.sections.entities import EntityConfig
 from foundrank.data.contents.distinct_texts import survey_texts
 from foundrank.data.errors import UserError
 

@@ -15,7 +15,7 @@ from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
-from foundrank.data.config.settings import BadDataConfig
+from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.contents.distinct_texts import survey_texts
 from foundrank.data.epoch.order import deal, ordered_chunks
 from foundrank.data.epoch.reader import Reader

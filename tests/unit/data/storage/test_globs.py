@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.config.settings import BadDataConfig
+from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.errors import UserError
 from foundrank.data.events.event_files import list_events
 from foundrank.data.storage.globs import expand_glob, parquet_below, would_name

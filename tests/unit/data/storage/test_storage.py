@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.data.config.settings import BadDataConfig
+from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.errors import UserError
 from foundrank.data.events.event_files import Unreadable, list_events, open_parquet, read_group
 from foundrank.data.storage import storage

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.arrow.ids import hash_rows, id_keys
-from foundrank.data.config.experiment import Encoding
 from foundrank.data.config.load import load_experiment
+from foundrank.data.config.sections.features import Encoding
 from foundrank.data.errors import UserError
 from foundrank.data.vocabulary.key_counts import KeyCounts
 from foundrank.data.vocabulary.statistics import Statistics, count

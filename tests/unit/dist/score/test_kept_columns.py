@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.data.config.settings import BadDataConfig
+from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.errors import UserError
 from foundrank.data.events.event_files import list_events
 from foundrank.dist.score.kept_columns import common_types

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from foundrank.data.config.settings import TextConfig
+from foundrank.data.config.sections.text import TextConfig
 from foundrank.data.errors import UserError
 from foundrank.model.contents.text_encoder_files import read_settings
 from foundrank.model.contents.text_encoder_loading import load_text_encoder

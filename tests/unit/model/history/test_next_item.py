@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.past_items import Past
-from foundrank.data.config.settings import NextItemConfig
+from foundrank.data.config.sections.next_item import NextItemConfig
 from foundrank.model.history.catalog_softmax import cross_entropy_among_all
 from foundrank.model.history.next_item import NextItem
 from foundrank.model.history.sequence import Sequence, ToFind

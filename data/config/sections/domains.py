@@ -1,0 +1,47 @@
+"""The surfaces: their logs and labels."""
+
+from typing import Literal, get_args
+
+from pydantic import Field
+
+from ...strict import Name, Strict
+from .features import DomainFeatureConfig
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[str, ...] = get_args(Split)
+
+
+class TaskConfig(Strict):
+    """One label of a domain."""
+
+    label: str = Field(description="events column holding 0, 1 or null (null: no label in this row)")
+    weight: float = Field(default=1.0, gt=0, description="weight of its loss")
+    probability: str | None = Field(
+        default=None, description="events column holding the true probability, where one is known (simulations)"
+    )
+
+
+class EventsConfig(Strict):
+    """Parquet files of one domain, by split; globs relative to the experiment file."""
+
+    train: str = Field(description="events to learn from")
+    validation: str | None = Field(default=None, description="events to choose by")
+    test: str | None = Field(default=None, description="events to report on")
+
+
+class DomainConfig(Strict):
+    """One search or recommendation surface."""
+
+    kind: Literal["search", "recommendation"] = Field(
+        description="search: every row has a query; recommendation: none has"
+    )
+    events: EventsConfig = Field(description="the domain's own logs")
+    tasks: dict[Name, TaskConfig] = Field(
+        default_factory=dict, description="labels to predict; none only where model.next_item is all there is to learn"
+    )
+    features: dict[Name, DomainFeatureConfig] = Field(default_factory=dict, description="features only this domain has")
+    list_column: str | None = Field(
+        default=None, description="events column naming the result list of a row; turns on NDCG@10"
+    )
+    cold: bool = Field(default=False, description="marks a domain with little data, for reports")
+    sampling_weight: float = Field(default=1.0, gt=0, description="times its natural share of each training batch")

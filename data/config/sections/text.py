@@ -1,0 +1,44 @@
+"""The language model that embeds texts."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ...strict import Positive, Strict
+
+
+class TextConfig(Strict):
+    """The frozen language model that embeds texts. What is absent is taken from the encoder's own files."""
+
+    vectors: Literal["llm", "random", "none"] = Field(
+        default="llm",
+        description="llm: the encoder's; random: a fixed random vector per distinct text; none: no text aspect",
+    )
+    encoder: str = Field(default="minilm", description="minilm (shipped, offline), a hub id, or a local folder")
+    revision: str | None = Field(default=None, description="hub id: its branch, tag or commit")
+    store: str = Field(default="text_store", description="folder of the text vectors, relative to the experiment file")
+    max_length: Positive | None = Field(
+        default=None, description="tokens per text, the rest is cut; the encoder's own limit, at most 512, when absent"
+    )
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        default=None,
+        description="how token vectors become one; when neither given nor in the encoder's files: last for decoders, else mean",
+    )
+    normalize: bool | None = Field(
+        default=None, description="scale each vector to length 1; true when the encoder's files do not say"
+    )
+    dimension: Positive | None = Field(default=None, description="width of the vectors, if less than the encoder's")
+    reduction: Literal["truncate", "pca"] = Field(
+        default="truncate",
+        description="to `dimension`: truncate keeps the first values (for Matryoshka-trained encoders); pca fits the texts",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of the encoder; auto: bf16 on GPUs and on CPUs with bf16 instructions"
+    )
+    batch_tokens: Positive | None = Field(
+        default=None,
+        description="tokens per forward pass, padding included; 1024 on CPUs and 32768 on GPUs when absent",
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="run code that the encoder's repository brings; only for one you trust"
+    )

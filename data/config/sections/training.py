@@ -1,0 +1,68 @@
+"""How the model is trained."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ...strict import Positive, Share, Strict
+
+Level = Literal["L0", "L1", "L2", "L3"]
+
+
+class LevelRatesConfig(Strict):
+    """Factors of the learning rates, for fine-tuning; what is in a level is in docs/explanation/model.md."""
+
+    L0: float = Field(default=1.0, gt=0, description="of tables and text projections")
+    L1: float = Field(default=1.0, gt=0, description="of encoders and gates")
+    L2: float = Field(default=1.0, gt=0, description="of domain-adaptive layer and experts")
+    L3: float = Field(default=1.0, gt=0, description="of towers")
+
+
+class TrainingConfig(Strict):
+    """How the model is trained."""
+
+    epochs: Positive = Field(default=2, description="passes over the training events")
+    max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever the epochs")
+    batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
+    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
+    sparse_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of the tables")
+    freeze: tuple[Level, ...] = Field(
+        default=(),
+        max_length=3,
+        description="levels whose pretrained parameters stay as they are, for fine-tuning; what is new in them learns",
+    )
+    level_rates: LevelRatesConfig = Field(
+        default_factory=LevelRatesConfig, description="factors of the learning rates, per level of parameters"
+    )
+    sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
+        default="rowwise_adagrad", description="fused into the tables' backward"
+    )
+    warmup_share: Share = Field(default=0.05, description="share of the steps over which learning rates rise from 0")
+    final_lr_share: float = Field(
+        default=0.05, ge=0, le=1, description="share of the peak left at the last step (cosine decay)"
+    )
+    gradient_clip: float = Field(default=1.0, gt=0, description="largest L2 norm of the dense gradient")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="fp32",
+        description="bf16: autocast the dense part; auto: bf16 on GPUs and on CPUs with bf16 instructions",
+    )
+    sharding: Literal["auto", "table_wise", "column_wise", "row_wise"] = Field(
+        default="auto", description="auto: the planner chooses per table"
+    )
+    shuffle_rows: Positive = Field(default=65_536, description="rows shuffled together; memory per rank grows with it")
+    prefetch_batches: Positive = Field(default=16, description="batches read ahead of the model")
+    log_every: Positive = Field(default=20, description="steps between lines of metrics.jsonl")
+    checkpoint_every: Positive = Field(
+        default=1000, description="steps between checkpoints; the last step always has one"
+    )
+    stall_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="without a step for so long, the training ends and says what each rank was doing",
+    )
+    keep_checkpoints: Positive = Field(default=2, description="newest checkpoints kept")
+    keep_best: bool = Field(
+        default=True,
+        description="evaluate the validation split after each epoch; the best epoch's checkpoint is kept and used",
+    )
