@@ -41,24 +41,17 @@ def write_plan(
     parts = [[name, f"{held.max() / _GIB:.3f}", f"{held.mean() / _GIB:.3f}"] for name, held in found.bytes.items()] + [
         ["all", f"{total.max() / _GIB:.3f}", f"{total.mean() / _GIB:.3f}"]
     ]
-    body = [
-        f"<h1>{html.text(experiment.name)}: plan</h1>",
-        html.listing(facts, "facts"),
-        html.section(
-            "ranks",
-            "Tables and ranks",
-            html.figure(
-                heat_map(found),
-                "Bytes (weights and optimizer) and load "
-                "(lookups, updates and exchange of a step) of each table on each rank; the last line is the sum. White: nothing there.",
-            ),
-        ),
-        html.section("memory", "Memory", html.table("GiB per rank", ["part", "fullest rank", "mean"], parts)),
-        html.section(
-            "step", "A step, at best", html.table("ms", ["part", "ms"], [[n, f"{ms:.3f}"] for n, ms in step_ms.items()])
-        ),
-    ]
-    write_text(path, html.page(f"{experiment.name}: plan", body))
+    words = (
+        "Bytes (weights and optimizer) and load (lookups, updates and exchange of a step) of each table on each rank; "
+        "the last line is the sum. White: nothing there."
+    )
+    steps = [[name, f"{ms:.3f}"] for name, ms in step_ms.items()]
+    sections = {
+        "ranks": ("Tables and ranks", html.figure(heat_map(found), words)),
+        "memory": ("Memory", html.table("GiB per rank", ["part", "fullest rank", "mean"], parts)),
+        "step": ("A step, at best", html.table("ms", ["part", "ms"], steps)),
+    }
+    write_text(path, html.page("plan.html", title=f"{experiment.name}: plan", facts=facts, sections=sections))
 
 
 def heat_map(found: Footprint) -> str:

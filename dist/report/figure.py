@@ -1,6 +1,5 @@
 """How the report's figures look: inline SVG that takes its ink, its fonts and its paper from the page around it."""
 
-import html
 import io
 import itertools
 import re
@@ -8,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from ...data.escaping import visible
@@ -77,7 +77,7 @@ def short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
 
 
-def svg(figure: Figure, label: str) -> str:
+def svg(figure: Figure, label: str) -> Markup:
     """An ``<svg>`` element for the middle of a page: no size of its own, no reference outside, ids of its own."""
     out = io.StringIO()
     figure.savefig(
@@ -91,5 +91,5 @@ def svg(figure: Figure, label: str) -> str:
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     size = re.search(r'<svg width="[^"]*" height="[^"]*"', text)
     assert size is not None
-    opening = f'<svg role="img" aria-label="{html.escape(visible(label))}"'
-    return text.replace(size.group(), opening, 1).replace(INK, "currentColor")
+    opening = f'<svg role="img" aria-label="{escape(visible(label))}"'
+    return Markup(text.replace(size.group(), opening, 1).replace(INK, "currentColor"))

@@ -95,40 +95,34 @@ def write_report(run: Path) -> Path:
     }
     if found and not rows:  # a model without tasks has nothing to say there
         sections = {anchor: part for anchor, part in sections.items() if anchor not in OF_TASKS}
-    links = "".join(f'<a href="#{anchor}">{html.text(title)}</a>' for anchor, (title, _) in sections.items())
-    body = [f"<header>\n<h1>{html.text(name)}</h1>"]
-    body += [
-        _headline(rows, found, str(evaluation.get("split", "test"))),
-        _of_another(run, evaluation.get("checkpoint")),
-        _facts(facts, metrics),
-        f"<nav>{links}</nav>\n</header>",
-    ]
-    body += [html.section(anchor, title, *parts) for anchor, (title, parts) in sections.items()]
     report = run / REPORT
-    write_text(report, html.page(f"{name}: foundrank report", body))
+    page = html.page(
+        "report.html",
+        title=f"{name}: foundrank report",
+        name=name,
+        split=evaluation.get("split", "test"),
+        cards=_cards(rows, found),
+        of_another=_of_another(run, evaluation.get("checkpoint")),
+        facts=_facts(facts, metrics),
+        sections=sections,
+    )
+    write_text(report, page)
     publish(report)
     return report
 
 
-def _of_another(run: Path, measured: str | None) -> str:
-    """Says so, if the evaluation is not of the checkpoint that is the run's best now."""
-    if measured is None or not complete(run) or identity(best(run)) == measured:
-        return ""
-    return html.paragraph("Measured on another checkpoint than the run's best now: `foundrank evaluate` measures that.")
+def _of_another(run: Path, measured: str | None) -> bool:
+    """Whether the evaluation is not of the checkpoint that is the run's best now."""
+    return measured is not None and bool(complete(run)) and identity(best(run)) != measured
 
 
-def _headline(rows: Sequence[Row], found: Sequence[Row], split: str) -> str:
+def _cards(rows: Sequence[Row], found: Sequence[Row]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """The numbers to see first: what each is, and others beside it."""
     cards = []
     for row in found:
         if row["slice"] == "all":
-            title = f'<span class="faint">next item in {html.text(row["domain"])} · HR@10</span><b>{html.number(row["hr@10"])}</b>'
-            items = [
-                ("NDCG@10", row["ndcg@10"]),
-                ("MRR@10", row["mrr@10"]),
-                ("HR@10 of popularity", row["popularity_hr@10"]),
-            ]
-            body = "".join(f"<dt>{name}</dt><dd>{html.number(value)}</dd>" for name, value in items)
-            cards.append(f'<div class="card">{title}<dl>{body}</dl></div>')
+            items = [(RANKED[key], html.number(row[key])) for key in ("ndcg@10", "mrr@10", "popularity_hr@10")]
+            cards.append((f"next item in {row['domain']} · HR@10", html.number(row["hr@10"]), items))
     for task, slices in summary(rows).items():
         if "all" not in slices:
             continue
@@ -141,15 +135,11 @@ def _headline(rows: Sequence[Row], found: Sequence[Row], split: str) -> str:
             share = (mean["auc"] - popularity) / (oracle - popularity)
             items.append(("share of the way from popularity to oracle", f"{100 * share:.0f} %"))
         over = "one domain" if mean["domains"] == 1 else f"mean of {mean['domains']} domains"
-        title = f'<span class="faint">{html.text(task)} · AUC, {over}</span><b>{html.number(mean["auc"])}</b>'
-        body = "".join(f"<dt>{html.text(k)}</dt><dd>{html.text(v)}</dd>" for k, v in items)
-        cards.append(f'<div class="card">{title}<dl>{body}</dl></div>')
-    if not cards:
-        return html.absent("Not evaluated yet: `foundrank evaluate` adds the metrics.")
-    return html.paragraph(f"Measured on the {split} split.", "faint") + f'<div class="cards">{"".join(cards)}</div>'
+        cards.append((f"{task} · AUC, {over}", html.number(mean["auc"]), items))
+    return cards
 
 
-def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> str:
+def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> list[tuple[str, str]]:
     items = []
     if facts.get("rows") is not None:
         items.append(("rows trained on", html.count(facts["rows"])))
@@ -161,7 +151,7 @@ def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> str:
         items.append(("ranks", html.count(facts["world_size"])))
     if facts.get("seconds") is not None:
         items.append(("training time", html.duration(facts["seconds"])))
-    return html.listing(items, "facts") if items else ""
+    return items
 
 
 def _next_item(rows: Sequence[Row]) -> list[str]:
@@ -209,7 +199,7 @@ def _numbers(rows: Sequence[Row], cold: set[str]) -> list[str]:
                 cells = [html.count(row.get(k)) if k in COUNTS else html.number(row.get(k)) for k in COLUMNS]
                 groups.setdefault(row["domain"], []).append([row["slice"].replace("_", " "), *cells])
         tags = ["cold" if domain in cold else "" for domain in groups]
-        parts.append(f"<h3>{html.text(task)}</h3>")
+        parts.append(html.subtitle(task))
         label = f"Metrics of task {task}"
         parts.append(html.grouped_table(label, ("domain", "slice", *HEADERS), list(groups.items()), tags))
     words = (
@@ -224,27 +214,7 @@ def _gates(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
         return [html.absent("No gate weights: not evaluated yet, or the model has no gate.")]
     owners = list(dict.fromkeys(owner for per_owner in gates.values() for owner in per_owner))
     aspects = dict.fromkeys(a for per_owner in gates.values() for weights in per_owner.values() for a in weights)
-    key = "".join(f'<span><i class="key {_aspect_class(a)}"></i>{html.text(a)}</span>' for a in aspects)
-    head = "".join(f'<th scope="col" class="word">{html.text(name)}</th>' for name in ("domain", *owners))
-    lines = []
-    for domain, per_owner in gates.items():
-        cells = "".join(_gate_cell(per_owner.get(owner)) for owner in owners)
-        lines.append(f'<tr class="line"><th scope="row">{html.text(domain)}</th>{cells}</tr>')
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    words = "Mean weight the gate gives to each aspect, per entity; they sum to 1."
-    return [html.paragraph(words), f'<p class="faint keys">{key}</p>', html.scroll(table, "Gate weights per domain")]
-
-
-def _gate_cell(weights: Mapping[str, float] | None) -> str:
-    if not weights:
-        return '<td class="gate"><span>–</span></td>'
-    bars = "".join(f'<i class="{_aspect_class(a)}" style="flex:{max(w, 0.0):.4f} 1 0"></i>' for a, w in weights.items())
-    words = " · ".join(f"{a} {w:.2f}" for a, w in weights.items())
-    return f'<td class="gate"><div class="bar" aria-hidden="true">{bars}</div><span>{html.text(words)}</span></td>'
-
-
-def _aspect_class(aspect: str) -> str:
-    return f"a-{aspect}" if aspect in ("id", "text", "sparse") else "a-other"
+    return [html.gates(gates, owners, list(aspects))]
 
 
 def _training(metrics: Sequence[Row], unreadable: int) -> list[str]:

@@ -51,6 +51,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_holds_the_package_and_nothing_else(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {"foundrank/__init__.py", "foundrank/py.typed", "foundrank/dist/sharding/cpu_tables.cpp"} <= held
+    assert "foundrank/dist/report/templates/report.html" in held
     modules = {f"foundrank/{p.relative_to(ROOT)}" for name in SOURCES[:4] for p in (ROOT / name).rglob("*.py")}
     modules = {name.replace("foundrank/dist/api/", "foundrank/") for name in modules}
     assert {name for name in held if name.endswith(".py")} == modules

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from foundrank.dist import console as module
 from foundrank.dist.console import console, visible_output
-from foundrank.dist.report.page import page, text
+from foundrank.dist.report.page import page, paragraph
 
 ODD = "\x1b]0;title\x1b\\\x1b[2J\u202ereversed[bold]"
 
@@ -68,8 +68,8 @@ def test_a_pipe_has_room(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_report_holds_no_commands():
-    assert text(ODD) == "\\x1b]0;title\\x1b\\\\x1b[2J\\u202ereversed[bold]"
-    assert "\x1b" not in page(ODD, [])
+    assert paragraph(ODD) == "<p>\\x1b]0;title\\x1b\\\\x1b[2J\\u202ereversed[bold]</p>"
+    assert "\x1b" not in page("plan.html", title=ODD, facts=[(ODD, ODD)], sections={"a": (ODD, ODD)})
 
 
 def test_no_other_console_is_made():
