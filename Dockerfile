@@ -3,7 +3,7 @@
 #   docker build --target cpu -t foundrank:cpu .
 #   docker build --target gpu -t foundrank:gpu .
 #
-# --build-arg PIP_EXTRA_INDEX_URL=... where pip's default index is not the one to take torch from (README, Installing).
+# --build-arg PIP_EXTRA_INDEX_URL=... where pip's default index is not the one to take torch from (docs/how-to/install.md).
 
 FROM python:3.11.14-slim-bookworm AS base
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]

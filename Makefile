@@ -1,4 +1,4 @@
-# make demo | test | lint | grid | cases | chaos | bench | clean. The first of them builds .venv, a CPU environment with pinned packages.
+# make demo | quick | test | lint | grid | cases | chaos | bench | docs | clean. The first of them builds .venv, a CPU environment with pinned packages.
 #
 # Where pip's default index serves torch with CUDA (plain Linux), set PIP_EXTRA_INDEX_URL to PyTorch's CPU index
 # to spare yourself a few gigabytes; everything works either way.
@@ -13,22 +13,28 @@ CASES ?= ../shared/cases
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv demo test lint grid cases chaos bench clean
+.PHONY: help venv demo quick test lint grid cases chaos bench docs clean
 
 help:
 	@echo "make demo   simulate, embed, pretrain, fine-tune, evaluate and score a small world with 2 processes"
+	@echo "make quick  lint, then the tests of data/ and model/ and of the tree's shape: the inner loop, a minute and a half"
 	@echo "make test   lint, then every test"
 	@echo "make lint   formatting, style and types"
 	@echo "make grid   every variant of the model under every kind of sharding plan; three minutes"
 	@echo "make cases  inputs that went wrong once, where CASES has their scripts; ten minutes"
 	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/results/reliability.md; and 2,000 draws of the fuzz test; an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results/results.md; needs DATA"
+	@echo "make docs   the site with the API reference, into build/site; adds requirements-docs.txt to .venv"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
 venv: .venv/.installed
 
 demo: venv
 	foundrank demo
+
+# The inner loop: what most changes break first, without a process group, a command or a training.
+quick: lint
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m "not grid and not slow" tests/unit/data tests/unit/model tests/unit/test_structure.py tests/unit/test_docs_names.py
 
 # One thread per process: the tests start several, and more threads than cores only wait for each other.
 # Two workers: one has all of tests/jobs (tests/conftest.py), the other the rest.
@@ -60,6 +66,9 @@ bench: venv
 	python -m benchmarks.compare completejourney --source $(DATA)/completejourney
 	python -m benchmarks.compare amazon-search --source $(DATA)/amazon_cellphones_search
 
+docs: venv .venv/.docs
+	mkdocs build --strict --quiet --site-dir build/site
+
 clean:
 	rm -rf build foundrank.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,4 +87,8 @@ clean:
 
 .venv/.installed: .venv/.packages pyproject.toml
 	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/.docs: .venv/.installed requirements-docs.txt
+	.venv/bin/python -m pip install --no-deps -r requirements-docs.txt
 	touch $@

@@ -71,11 +71,11 @@ def test_the_cpu_image_is_installed_as_make_does():
         assert command.replace('"', "") in recipe, command
 
 
-def test_the_gpu_image_is_installed_as_the_readme_says():
-    readme = (ROOT / "README.md").read_text()
+def test_the_gpu_image_is_installed_as_the_docs_say():
+    guide = (ROOT / "docs/how-to/install.md").read_text()
     assert len(commands("gpu")) == 2
     for command in commands("gpu"):
-        assert re.search(rf"^{re.escape(command.removeprefix('python -m '))}( |$)", readme, re.MULTILINE), command
+        assert re.search(rf"^{re.escape(command.removeprefix('python -m '))}( |$)", guide, re.MULTILINE), command
 
 
 def test_images_have_a_pinned_base_no_root_and_no_address_of_an_index():

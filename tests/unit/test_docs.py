@@ -20,7 +20,8 @@ from foundrank.model.kinds import KINDS
 from foundrank.torchx_components import jobs
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDE = ROOT / "docs/tutorials/your-data.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -60,8 +61,8 @@ def test_the_reference_has_every_field_and_its_description():
     assert "`entities.query.features.NAME`" in reference
 
 
-def test_the_readme_shows_the_minimal_example():
-    assert blocks(ROOT / "README.md", "yaml") == [(ROOT / "examples/minimal.yaml").read_text()]
+def test_the_tutorial_shows_the_minimal_example():
+    assert blocks(GUIDE, "yaml") == [(ROOT / "examples/minimal.yaml").read_text()]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -74,15 +75,6 @@ def test_links_lead_somewhere(document):
         assert file.is_relative_to(ROOT), f"{target} leaves the repository"
         assert file.exists(), f"{target} does not exist"
         assert not anchor or anchor in anchors(file), f"{target}: no such heading"
-
-
-def test_the_readme_names_every_top_level_folder():
-    tree = next(text for text in blocks(ROOT / "README.md", "") if "torchx_components/" in text)
-    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    if listing.returncode:
-        pytest.skip("not a git working tree")
-    folders = {name.split("/")[0] for name in listing.stdout.splitlines() if "/" in name and name[0] != "."}
-    assert folders - set(re.findall(r"^(\w+)/", tree, re.MULTILINE)) == set()
 
 
 @pytest.mark.parametrize("arguments", commands("foundrank"), ids=shlex.join)
@@ -101,8 +93,8 @@ def test_the_jobs_shown_are_accepted(arguments):
     assert materialize_appdef(component, [*given, "--check", "False"]).roles  # its files are not here
 
 
-def test_raw_ratings_become_events_as_the_readme_says(tmp_path):
-    (script,) = blocks(ROOT / "README.md", "python")
+def test_raw_ratings_become_events_as_the_tutorial_says(tmp_path):
+    (script,) = blocks(GUIDE, "python")
     ratings = pa.table({"rating": [9, 3, 8, 7, 10] * 4, "timestamp": np.arange(20)[::-1]})
     pq.write_table(ratings, tmp_path / "ratings.parquet")
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
