@@ -20,12 +20,12 @@ from foundrank.data.batch.rows import Rows, concatenate
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.domains import SPLITS
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles, read_group
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.data.schema.layout import id_key
-from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.evaluate.metrics import apart, auc
 from foundrank.dist.evaluate.popularity import popularity
 from foundrank.dist.evaluate.slices import slice_rows

@@ -15,7 +15,8 @@ from foundrank.data.arrow.values import Ragged
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import Rows
 from foundrank.data.config.experiment import Experiment
-from foundrank.data.schema.layout import HISTORY, Layout, feature_key, id_key
+from foundrank.data.features.feature import feature_key
+from foundrank.data.schema.layout import HISTORY, Layout, id_key
 
 from .target_encoding import TargetEncoding
 

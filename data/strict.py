@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 MOST = 1 << 40
 """No number of rows, steps or widths is larger."""
@@ -45,6 +46,16 @@ class Seam:
     name: str
     by: str
     default: str | None = None
+
+
+NO_EFFECT = "no_effect"
+
+
+def no_effect(setting: str, beside: str) -> PydanticCustomError:
+    """What a validator of a section raises for one of its settings that does nothing ``beside`` another."""
+    return PydanticCustomError(
+        NO_EFFECT, "{setting} has no effect beside {beside}", {"setting": setting, "beside": beside}
+    )
 
 
 def _restored(made_by: tuple[Callable[..., type[Strict]], tuple[Any, ...]], state: dict[Any, Any]) -> Strict:

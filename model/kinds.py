@@ -1,6 +1,7 @@
 """The kinds that foundrank has: what a user's own are added to, by ``KINDS.with_(...)``."""
 
 from ..data.config.kinds import Kinds
+from ..data.features import FEATURES
 from .heads import HEADS
 
-KINDS = Kinds(heads=HEADS)
+KINDS = Kinds(features=FEATURES, heads=HEADS)

@@ -14,9 +14,9 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import expected_manifest
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles
-from foundrank.data.vocabulary.statistics import count
 from foundrank.model.kinds import KINDS
 
 Row = dict[str, Any]

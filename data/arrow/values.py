@@ -3,15 +3,16 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
-from ..config.sections.features import FeatureConfig
 from ..errors import UserError
 from .column_types import one_array
 from .ids import id_keys, is_valid
 
 LARGEST = 1e30
 """Of dense values and those of vectors. A deviation is at least 1e-8, so standardised ones stay finite in float32."""
+
+NO_NUMBER = "no finite number that fits"
+"""What `bad_numbers` finds, for messages."""
 
 Ragged = tuple[np.ndarray, np.ndarray]
 """Values ``[total]`` and offsets ``[N + 1]`` int64."""
@@ -53,7 +54,9 @@ def keep(values: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> Ragged:
 
 def take_ragged(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Ragged:
     """Rows of a ragged array; row -1 is an empty one."""
-    import fbgemm_gpu  # noqa: F401  its operators; slow to import, and what checks and counts does without
+    # Slow to import, and what reads an experiment, checks and counts does without.
+    import fbgemm_gpu  # noqa: F401  its operators
+    import torch
 
     values = values[offsets[0] : offsets[-1]]  # of a slice, the offsets begin where it does
     lengths = np.zeros(len(offsets), np.int64)
@@ -78,25 +81,26 @@ def _positions(starts: np.ndarray, lengths: np.ndarray, new_offsets: np.ndarray)
     return np.arange(new_offsets[-1]) + np.repeat(starts - new_offsets[:-1], lengths)
 
 
-def numbers(column: pa.ChunkedArray | pa.Array, feature: FeatureConfig, where: str) -> np.ndarray:
-    """A dense column as ``[N]`` float64 after its transform; NaN where null.
+def numbers(column: pa.ChunkedArray | pa.Array, where: str, above: float | None = None) -> np.ndarray:
+    """A column of numbers as ``[N]`` float64; NaN where null.
 
     Raises:
-        UserError: a NaN, a number beyond ``LARGEST``, or (log1p) a value not above -1.
+        UserError: a NaN, a number beyond ``LARGEST``, or one that is not ``above`` that bound.
     """
     array = one_array(column)
     values = _as_floats(array)
-    if (bad := _bad_floats(values, array, feature.above)) is not None:
+    if (bad := _bad_floats(values, array, above)) is not None:
         row = int(np.argmax(bad))
         raise UserError(
             f"{where}, row {row}",
             f"the value is {values[row]}",
-            f"Write null where a value is unknown; values go up to {LARGEST:g}, and log1p takes those above -1 only.",
+            f"Write null where a value is unknown; values go up to {LARGEST:g}"
+            + ("." if above is None else f", and only those above {above:g} are taken here."),
         )
-    return np.log1p(values) if feature.transform == "log1p" else values
+    return values
 
 
-def bad_numbers(array: pa.Array, above: float | None) -> np.ndarray | None:
+def bad_numbers(array: pa.Array, above: float | None = None) -> np.ndarray | None:
     """``[N]`` bool, True for a NaN, a number beyond ``LARGEST`` and what is not ``above`` that bound; None where all are good."""
     return _bad_floats(_as_floats(array), array, above)
 

@@ -1,29 +1,13 @@
 """What the item catalog says of items that are no row's own: past ones, and candidates."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..arrow.values import Ragged, offsets_of, take_ragged
+from ..features.feature import FeatureColumns
 from ..schema.layout import Layout
-
-
-@dataclass
-class FeatureColumns:
-    """Feature columns of some rows, encoded; shared by catalogs and events.
-
-    Attributes:
-        singles: key -> table rows; -1 where missing.
-        lists: key -> ragged table rows.
-        dense: column of ``Batch.dense`` -> float32.
-        vectors: key -> vectors, and where they are present.
-    """
-
-    singles: dict[str, np.ndarray] = field(default_factory=dict)
-    lists: dict[str, Ragged] = field(default_factory=dict)
-    dense: dict[int, np.ndarray] = field(default_factory=dict)
-    vectors: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,7 +44,7 @@ class ItemFeatures:
             return None
         lists, singles = columns.lists, columns.singles
         lookups = {key: lists[key] if key in lists else _at_most_one(singles[key]) for key in layout.past_features}
-        dense = [columns.dense[column] for column in layout.past_dense]
+        dense = [columns.dense[layout.dense[column]] for column in layout.past_dense]
         return cls(lookups, np.stack(dense, 1) if dense else np.zeros((rows, 0), np.float32))
 
     def at(self, rows: np.ndarray) -> Described:

@@ -1,6 +1,6 @@
 """From an Arrow table of events to encoded rows: table rows for ids, catalogs joined, labels masked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,18 +10,18 @@ import pyarrow as pa
 from ..arrow.beside_history import ragged_domains
 from ..arrow.ids import id_keys
 from ..arrow.times import ragged_ages
-from ..arrow.values import floats, keep, numbers, ragged_keys, take_ragged, vector_rows
+from ..arrow.values import floats, keep, ragged_keys, take_ragged, vector_rows
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
-from ..config.sections.features import FeatureConfig
 from ..contents.text_store import check_text_store, open_text_store, text_store_folder
+from ..counting.statistics import Statistics
 from ..errors import UserError
+from ..features.feature import Feature, FeatureColumns
 from ..schema.column_needs import needed_columns
-from ..schema.layout import HISTORY, Layout, feature_key, id_key, text_key
-from ..vocabulary.statistics import Statistics
+from ..schema.layout import HISTORY, Layout, id_key, text_key
 from ..vocabulary.vocabulary import KeyIndex, Vocabulary
-from .item_features import FeatureColumns, ItemFeatures
+from .item_features import ItemFeatures
 from .past_items import NONE, ItemCounts, Items
 from .rows import Rows
 
@@ -221,31 +221,11 @@ class RowEncoder:
             text_rows = self.text_rows("item", keys)
             out.history["text"] = keep(text_rows, offsets, text_rows >= 0)
 
-    def _encode_features(self, features: dict[str, FeatureConfig], table: pa.Table, where: str) -> FeatureColumns:
+    def _encode_features(self, features: Mapping[str, Feature], table: pa.Table, where: str) -> FeatureColumns:
         out = FeatureColumns()
         for name, feature in features.items():
             column = feature.column_name(name)
-            at = f"{where}: column '{column}'"
-            key = feature_key(name)
-            if feature.kind == "categorical":
-                keys, valid = id_keys(table[column])
-                rows = self.statistics.tables[key].lookup(keys)
-                if not valid.all():
-                    rows[~valid] = -1
-                out.singles[key] = rows
-            elif feature.kind == "list":
-                keys, offsets = ragged_keys(table[column], feature.max_length)
-                out.lists[key] = (self.statistics.tables[key].lookup(keys), offsets)
-            elif feature.kind == "dense":
-                mean, deviation = self.statistics.dense.get(name, (0.0, 1.0))
-                values = numbers(table[column], feature, at) - mean
-                values /= deviation
-                values = values.astype(np.float32)
-                if table[column].null_count:
-                    values[np.isnan(values)] = 0
-                out.dense[self._dense_at[name]] = values
-            else:
-                out.vectors[key] = vector_rows(table[column], feature.size or 0, at)
+            out.add(feature.encode(name, table[column], f"{where}: column '{column}'", self.statistics))
         return out
 
     def _put(self, out: Rows, columns: FeatureColumns, at: np.ndarray | None) -> None:
@@ -261,8 +241,8 @@ class RowEncoder:
             out.singles[:, self._single_at[key]] = pick(values, -1)
         for key, ragged in columns.lists.items():
             out.lists[key] = ragged if at is None else take_ragged(*ragged, at)
-        for position, values in columns.dense.items():
-            out.dense[:, position] = pick(values, 0)
+        for name, values in columns.dense.items():
+            out.dense[:, self._dense_at[name]] = pick(values, 0)
         for key, (values, present) in columns.vectors.items():
             out.vectors[key], out.vector_present[key] = pick(values, np.float32(0)), pick(present, False)
 

@@ -13,10 +13,9 @@ from ..arrow.column_types import plain_table
 from ..arrow.ids import id_keys
 from ..config.sections.bad_data import BadDataConfig
 from ..config.sections.entities import EntityConfig
-from ..config.sections.features import FeatureConfig
 from ..errors import UserError, one_line
+from ..features.feature import Feature
 from ..schema.bad_values import check_share, rows_of, without_bad_values
-from ..schema.column_needs import feature_need
 from ..storage import storage
 from ..storage.file_systems import is_uri
 from ..storage.parquet_memory import READ_ERRORS, check_size
@@ -58,17 +57,17 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
     return table.combine_chunks()
 
 
-def read_catalog_features(name: str, entity: EntityConfig) -> tuple[dict[str, FeatureConfig], pa.Table]:
+def read_catalog_features(name: str, entity: EntityConfig) -> tuple[dict[str, Feature], pa.Table]:
     """The features an entity has from its catalog, and the catalog with their columns; under ``skip`` without bad values.
 
     Raises:
         UserError: as `read_catalog`, and more bad values than allowed.
     """
     assert entity.catalog is not None
-    features = {n: f for n, f in entity.features.items() if entity.comes_from_catalog(f)}
+    features: dict[str, Feature] = {n: f for n, f in entity.features.items() if entity.comes_from_catalog(f)}
     table, policy = read_catalog(name, entity, [f.column_name(n) for n, f in features.items()]), entity.catalog.policy
     if policy.skips:
-        needs = [feature_need(n, f, f"entities.{name}.features.{n}") for n, f in features.items()]
+        needs = [f.need(n, f"entities.{name}.features.{n}") for n, f in features.items()]
         table, found = without_bad_values(table, needs)
         if found:
             first = f": column '{found[0].column}' has {found[0].what}"

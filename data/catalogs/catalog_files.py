@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import ANYTHING, id_family, plain_type
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
 from ..errors import UserError, one_line
-from ..schema.column_needs import ColumnNeed, IdTypes, SchemaCheck, catalog_needs
+from ..schema.column_needs import IdTypes, SchemaCheck, catalog_needs
 from ..storage import storage
 from ..storage.file_identity import identities
 from ..storage.file_systems import told, trouble

@@ -1,8 +1,11 @@
 """What one section of an experiment alone cannot know: whether its parts go together."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, nearest
+from ..features.feature import Feature
 from .experiment import Experiment
 
 
@@ -27,6 +30,13 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
             f"has L0, the tables, where new ids learn and known ones stay, which {experiment.training.sparse_optimizer} cannot do",
             "Use training.sparse_optimizer rowwise_adagrad, or do not freeze L0.",
         )
+    for place, name, feature in _features(experiment):
+        if feature.entity is not None and not place.startswith("domains."):
+            raise UserError(
+                f"{path}: {place}.{name}.entity",
+                "says what a feature of a domain belongs to; this one belongs to where it stands",
+                "Remove it.",
+            )
     for name, domain in experiment.domains.items():
         if domain.kind == "search" and entities.query is None:
             raise UserError(
@@ -86,7 +96,7 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
 def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
-    fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and f.kind != "vector"}
+    fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and not f.inputs(n).vectors}
     if experiment.model.history.features and "sparse" not in experiment.model.aspects:
         raise UserError(
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
@@ -100,24 +110,21 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
 
 def _check_shared_names(experiment: Experiment, path: str | Path) -> None:
     """A feature name means one table: wherever it comes back it must be the same kind of thing."""
-    seen: dict[str, tuple[str, tuple]] = {}
+    seen: dict[str, tuple[str, dict[str, Any]]] = {}
+    for place, name, feature in _features(experiment):
+        in_domain, meaning = place.startswith("domains."), feature.meaning()
+        if name in seen and (not in_domain or not seen[name][0].startswith("domains.") or seen[name][1] != meaning):
+            raise UserError(
+                f"{path}: {place}.{name}",
+                f"the name is already used in {seen[name][0]} for another feature",
+                "Rename one; only domains may share a feature, with the same kind, entity and settings.",
+            )
+        seen.setdefault(name, (place, meaning))
+
+
+def _features(experiment: Experiment) -> Iterator[tuple[str, str, Feature]]:
+    """Every feature: where it is described, its name, and it."""
     places = [(f"entities.{e}.features", c.features) for e, c in experiment.entities.present().items()]
     places += [("context", experiment.context)]
     places += [(f"domains.{d}.features", c.features) for d, c in experiment.domains.items()]
-    for place, features in places:
-        for name, feature in features.items():
-            in_domain = place.startswith("domains.")
-            meaning = (
-                feature.kind,
-                feature.encoding,
-                feature.size,
-                feature.transform,
-                getattr(feature, "entity", place),
-            )
-            if name in seen and (not in_domain or not seen[name][0].startswith("domains.") or seen[name][1] != meaning):
-                raise UserError(
-                    f"{path}: {place}.{name}",
-                    f"the name is already used in {seen[name][0]} for another feature",
-                    "Rename one; only domains may share a feature, with the same kind, encoding, entity and size.",
-                )
-            seen.setdefault(name, (place, meaning))
+    yield from ((place, name, feature) for place, features in places for name, feature in features.items())

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..features.feature import Feature
 from ..strict import Name, Strict
 from .sections.bad_data import BadDataConfig
 from .sections.domains import DomainConfig
 from .sections.entities import EntitiesConfig
-from .sections.features import FeatureConfig
+from .sections.features import AnyFeature
 from .sections.model import ModelConfig
 from .sections.text import TextConfig
 from .sections.training import TrainingConfig
@@ -24,9 +25,7 @@ class Experiment(Strict):
     )
     only: tuple[Name, ...] = Field(default=(), description="the domains in use; all of them when empty")
     entities: EntitiesConfig = Field(description="user, item and, for search, query")
-    context: dict[Name, FeatureConfig] = Field(
-        default_factory=dict, description="features of the event, in every domain"
-    )
+    context: dict[Name, AnyFeature] = Field(default_factory=dict, description="features of the event, in every domain")
     domains: Annotated[dict[Name, DomainConfig], Field(min_length=1)] = Field(description="the surfaces")
     bad_data: BadDataConfig = Field(
         default_factory=BadDataConfig, description="what becomes of rows that cannot be used"
@@ -35,7 +34,7 @@ class Experiment(Strict):
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="its training")
 
-    def features(self) -> dict[str, FeatureConfig]:
+    def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""
         owners = [*self.entities.present().values(), *self.domains.values()]
         return {name: f for features in (self.context, *(o.features for o in owners)) for name, f in features.items()}

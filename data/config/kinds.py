@@ -26,6 +26,7 @@ class Kinds:
     a ``Literal`` of its name.
     """
 
+    features: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
 
     def with_(self, **additions: Mapping[str, type[Strict]]) -> "Kinds":

@@ -9,13 +9,14 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 
+from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import LABEL, PROBABILITY, VECTOR, is_unsigned, one_array
 from ..arrow.values import bad_labels, bad_probabilities, vector_rows
 from ..catalogs.catalog_files import known_id_types
 from ..config.experiment import Experiment
 from ..config.sections.domains import SPLITS
 from ..errors import UserError
-from ..schema.column_needs import ColumnNeed, needed_columns
+from ..schema.column_needs import needed_columns
 from ..storage.parquet_memory import check_footer
 from .event_files import EventFiles, check_columns, iterate_group, list_events, open_parquet, read_group
 

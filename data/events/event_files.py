@@ -7,10 +7,11 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import plain_table
 from ..config.sections.bad_data import BadDataConfig
 from ..errors import UserError, one_line
-from ..schema.column_needs import ColumnNeed, IdTypes, SchemaCheck
+from ..schema.column_needs import IdTypes, SchemaCheck
 from ..storage import storage
 from ..storage.file_systems import StorageError, is_uri, trouble
 from ..storage.globs import expand_glob, nothing_matches

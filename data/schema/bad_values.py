@@ -11,14 +11,21 @@ import numpy as np
 import pyarrow as pa
 
 from ..arrow.beside_history import uneven
+from ..arrow.column_need import BadValues, ColumnNeed
 from ..arrow.column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, PROBABILITY, TIME, VECTOR, one_array
 from ..arrow.times import bad_times
-from ..arrow.values import bad_labels, bad_numbers, bad_probabilities, bad_vectors
+from ..arrow.values import NO_NUMBER, bad_labels, bad_numbers, bad_probabilities, bad_vectors
 from ..config.sections.bad_data import BadDataConfig
 from ..errors import UserError
-from .column_needs import HISTORY_FIELD, ColumnNeed
+from .column_needs import HISTORY_FIELD
 
 _BESIDE_ITEMS = {LIST_TIME: "times", LIST_NAME: "domains"}
+_BAD = {
+    NUMBER: BadValues(bad_numbers, NO_NUMBER),
+    TIME: BadValues(bad_times, "no time"),
+    PROBABILITY: BadValues(bad_probabilities, "neither from 0 to 1 nor null"),
+    LABEL: BadValues(bad_labels, "neither 0 nor 1 nor null"),
+}
 
 
 class BadValue(NamedTuple):
@@ -36,23 +43,17 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
     beside = [need.name for need in needs if need.holds in _BESIDE_ITEMS or need.field == HISTORY_FIELD]
     for need in needs:
         array = one_array(table[need.name])
-        if need.holds == NUMBER:
-            bad, what = bad_numbers(array, need.above), "no finite number that fits"
-        elif need.holds == VECTOR:
-            bad, what = bad_vectors(array, need.size), f"no vector of {need.size} finite values"
-        elif need.holds in _BESIDE_ITEMS:
+        if need.holds in _BESIDE_ITEMS:
             assert items is not None
             bad = uneven(items, array)
             what = f"not as many {_BESIDE_ITEMS[need.holds]} as past items"
             if need.holds == LIST_TIME and (no_times := bad_times(array)) is not None:
                 bad = no_times if bad is None else bad | no_times
                 what += ", or no times"
-        elif need.holds == TIME:
-            bad, what = bad_times(array), "no time"
-        elif need.holds == PROBABILITY:
-            bad, what = bad_probabilities(array), "neither from 0 to 1 nor null"
-        elif need.holds == LABEL:
-            bad, what = bad_labels(array), "neither 0 nor 1 nor null"
+        elif need.holds == VECTOR:
+            bad, what = bad_vectors(array, need.size), f"no vector of {need.size} finite values"
+        elif (of_kind := need.bad or _BAD.get(need.holds)) is not None:
+            bad, what = of_kind.find(array), of_kind.what
         else:
             continue
         if bad is not None:

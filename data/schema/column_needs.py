@@ -1,16 +1,15 @@
 """Which columns of events and catalogs an experiment needs, and what each must hold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import (
     LABEL,
     LIST_ID,
     LIST_NAME,
     LIST_TIME,
-    NUMBER,
     PROBABILITY,
     SCALAR_ID,
     TEXT,
@@ -23,37 +22,13 @@ from ..arrow.column_types import (
 from ..config.experiment import Experiment
 from ..config.sections.domains import DomainConfig
 from ..config.sections.entities import EntityConfig, HistoryConfig
-from ..config.sections.features import FeatureConfig
 from ..errors import UserError, nearest
-from .layout import feature_key, id_key
+from .layout import id_key
 
 HISTORY_FIELD = "entities.user.history"
 
 IdTypes = dict[str, tuple[str, str]]
 """Embedding table -> ``string`` or ``integer``, what its ids are, and the first file, or run, that says so."""
-
-
-@dataclass(frozen=True)
-class ColumnNeed:
-    """One column an experiment reads.
-
-    Attributes:
-        name: of the column.
-        holds: what it must hold.
-        field: the field of the experiment that asks for it.
-        size: of a vector.
-        above: a number must be larger than this; None where any finite one will do.
-        optional: whether a file may lack it.
-        table: of ids, the embedding table that they have rows in; empty for others.
-    """
-
-    name: str
-    holds: str
-    field: str
-    size: int = 0
-    above: float | None = None
-    optional: bool = False
-    table: str = ""
 
 
 def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) -> list[ColumnNeed]:
@@ -73,12 +48,12 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
             needs.append(ColumnNeed(entity.text_vector.column, VECTOR, field, entity.text_vector.size))
         for feature_name, feature in entity.features.items():
             if not entity.comes_from_catalog(feature):
-                needs.append(feature_need(feature_name, feature, f"entities.{entity_name}.features.{feature_name}"))
+                needs.append(feature.need(feature_name, f"entities.{entity_name}.features.{feature_name}"))
     history = experiment.entities.user.history
     if history is not None:
         needs += history_needs(experiment, history)
-    needs += [feature_need(n, f, f"context.{n}") for n, f in experiment.context.items()]
-    needs += [feature_need(n, f, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
+    needs += [f.need(n, f"context.{n}") for n, f in experiment.context.items()]
+    needs += [f.need(n, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
     if with_labels:
         needs += _metric_columns(name, domain)
     return needs
@@ -107,20 +82,13 @@ def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
     return needs
 
 
-def feature_need(name: str, feature: FeatureConfig, field: str) -> ColumnNeed:
-    """What the column of a feature must hold; ``field`` is where the experiment describes it."""
-    holds = {"categorical": SCALAR_ID, "list": LIST_ID, "dense": NUMBER, "vector": VECTOR}[feature.kind]
-    table = feature_key(name) if holds in (SCALAR_ID, LIST_ID) else ""
-    return ColumnNeed(feature.column_name(name), holds, field, feature.size or 0, feature.above, table=table)
-
-
 def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
     """What the catalog of entity ``name`` must have: its key, the features that come from it, and what its texts are made of."""
     assert entity.catalog is not None
     needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key", table=id_key(name))]
     for feature_name, feature in entity.features.items():
         if entity.comes_from_catalog(feature):
-            needs.append(feature_need(feature_name, feature, f"entities.{name}.features.{feature_name}"))
+            needs.append(feature.need(feature_name, f"entities.{name}.features.{feature_name}"))
     return needs + [ColumnNeed(column, TEXT, f"entities.{name}.text") for column in dict.fromkeys(entity.text_columns)]
 
 

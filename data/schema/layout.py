@@ -19,11 +19,6 @@ def id_key(entity: str) -> str:
     return f"id_{entity}"
 
 
-def feature_key(feature: str) -> str:
-    """Name of a sparse feature, as key of the batch and as embedding table."""
-    return f"feature_{feature}"
-
-
 def past_key(back: int) -> str:
     """Key of the past item that is ``back`` places before the newest."""
     return f"past_{back}"
@@ -136,31 +131,30 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
 
     owned = [(owner, name, f) for owner, entity in entities.items() for name, f in entity.features.items()]
     owned += [(CONTEXT, name, f) for name, f in experiment.context.items()]
-    owned += [(f.entity, name, f) for domain in experiment.domains.values() for name, f in domain.features.items()]
+    owned += [
+        (f.entity or CONTEXT, name, f) for domain in experiment.domains.values() for name, f in domain.features.items()
+    ]
     seen = set()
     for owner, name, feature in owned:
         if name in seen:
             continue  # domains may share a feature
         seen.add(name)
-        if feature.kind in ("categorical", "list"):
-            key = feature_key(name)
-            (singles if feature.kind == "categorical" else lists).append(key)
-            table_of[key] = key
-            sparse_of[owner].append(key)
-        elif feature.kind == "dense":
-            dense_of[owner].append(len(dense))
-            dense.append(name)
-        else:
-            key = feature_key(name)
-            vectors[key] = feature.size or 0
-            vectors_of[owner].append(key)
+        inputs = feature.inputs(name)
+        singles += inputs.singles
+        lists += inputs.lists
+        table_of |= {key: key for key in inputs.keys}
+        sparse_of[owner] += inputs.keys
+        dense_of[owner] += range(len(dense), len(dense) + len(inputs.dense))
+        dense += inputs.dense
+        vectors |= inputs.vectors
+        vectors_of[owner] += inputs.vectors
     for name, entity in entities.items():
         size = entity.text_vector.size if entity.text_vector else text_sizes.get(name)
         if size:
             text_of[name] = text_key(name)
             vectors[text_key(name)] = size
-    of_past = experiment.model.history.features if past else ()
-    past_features = tuple(key for key in sparse_of["item"] if key in map(feature_key, of_past))
+    of_past = [entities["item"].features[name].inputs(name) for name in experiment.model.history.features if past]
+    past_features = tuple(key for key in sparse_of["item"] if any(key in inputs.keys for inputs in of_past))
     for key in past_features:
         shared_of = [past_feature_key(key, each) for each in shared]
         table_of |= dict.fromkeys(shared_of, key)
@@ -187,7 +181,9 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         past=past,
         candidates=candidates,
         past_features=past_features,
-        past_dense=tuple(column for column in dense_of["item"] if dense[column] in of_past),
+        past_dense=tuple(
+            column for column in dense_of["item"] if any(dense[column] in inputs.dense for inputs in of_past)
+        ),
         past_domains=past > 0 and user.history is not None and user.history.domains is not None,
         attention=decoupled,
         table_of=table_of,

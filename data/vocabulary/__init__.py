@@ -1,1 +1,1 @@
-"""From ids to rows of embedding tables: exact, hashed; and the counting pass with its statistics."""
+"""From ids to rows of embedding tables: exact or hashed; and the counting of ids."""

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..arrow.ids import hash_rows
-from ..config.sections.features import Encoding
 from .vocabulary import HashedIds, Vocabulary
 
 Table = Vocabulary | HashedIds
@@ -11,24 +10,36 @@ _SMALL_KEYS = 1 << 23  # keys below it are counted in an array
 _PENDING = 1_000_000
 
 
-class KeyCounts:
+class HashedCounts:
+    """Counts of hashed keys, per bucket."""
+
+    def __init__(self, buckets: int):
+        self._buckets = np.zeros(buckets + 1, np.int64)
+
+    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Counts the valid ones of ``[N]`` uint64 keys, each as often as its weight says."""
+        rows = hash_rows(keys[valid], len(self._buckets) - 1)
+        counted = np.bincount(rows, None if weights is None else weights[valid], minlength=len(self._buckets))
+        self._buckets += counted.astype(np.int64)  # weighted ones are floats, but whole, and exact up to 2**53
+
+    def table(self, min_count: int | None = None) -> HashedIds:
+        """The table; every key has a row, so ``min_count`` means nothing to it."""
+        return HashedIds(self._buckets)
+
+
+class ExactCounts:
     """Counts of keys: small ones in an array, the others sorted, merged whenever what is pending outgrows what is merged."""
 
-    def __init__(self, encoding: Encoding):
-        self._encoding = encoding
-        self._buckets = np.zeros(encoding.buckets + 1, np.int64) if encoding.encoding == "hash" else None
+    def __init__(self, min_count: int = 1):
+        self._min_count = min_count
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
         self._merged, self._pending = 0, 0
         self._small, self._small_keys, self._small_pending = np.zeros(0, np.int64), [], 0
 
     def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Counts the valid ones of ``[N]`` uint64 keys, each as often as its weight says."""
         keys = keys[valid]
         weights = None if weights is None else weights[valid]
-        if self._buckets is not None:
-            rows = hash_rows(keys, self._encoding.buckets)
-            counted = np.bincount(rows, weights, minlength=len(self._buckets))
-            self._buckets += counted.astype(np.int64)  # weighted ones are floats, but whole, and exact up to 2**53
-            return
         if weights is None and keys.max(initial=0) < _SMALL_KEYS:
             self._small_keys.append(keys)
             self._small_pending += len(keys)
@@ -53,9 +64,8 @@ class KeyCounts:
         self._parts = [_unique_counts(keys, counts)]
         self._merged, self._pending = len(self._parts[0][0]), 0
 
-    def table(self, min_count: int | None = None) -> Table:
-        if self._buckets is not None:
-            return HashedIds(self._buckets)
+    def table(self, min_count: int | None = None) -> Vocabulary:
+        """The table of the keys counted at least ``min_count`` times, else as often as the settings ask."""
         if self._small_keys:
             self._count_small()
         if self._small.any():
@@ -66,7 +76,7 @@ class KeyCounts:
             return Vocabulary(np.zeros(0, np.uint64), np.zeros(0, np.int64))
         self._merge()
         keys, counts = self._parts[0]
-        return Vocabulary.from_counts(keys, counts, min_count or self._encoding.min_count)
+        return Vocabulary.from_counts(keys, counts, min_count or self._min_count)
 
 
 def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

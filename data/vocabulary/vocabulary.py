@@ -1,6 +1,7 @@
 """From id keys to table rows."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,8 @@ class Vocabulary:
     Attributes:
         counts: ``[rows]`` int64, how often each row's id was seen in training; 0 for row 0.
     """
+
+    encoding: ClassVar = "vocab"
 
     def __init__(self, keys: np.ndarray, counts: np.ndarray):
         """Args: keys ``[N]`` uint64 of rows 1..N, counts ``[N]`` of the same rows."""
@@ -117,6 +120,8 @@ class HashedIds:
     Attributes:
         counts: ``[rows]`` int64, how often each row was hit in training.
     """
+
+    encoding: ClassVar = "hash"
 
     def __init__(self, counts: np.ndarray):
         self.counts = counts.astype(np.int64)

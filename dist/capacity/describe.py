@@ -13,6 +13,8 @@ from ...data.config.experiment import Experiment
 from ...data.config.sections.domains import SPLITS
 from ...data.config.sections.entities import EntityConfig
 from ...data.contents.text_store import open_text_store, text_store_folder
+from ...data.counting.counting_pass import count
+from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.events.bad_rows import read_good_rows
 from ...data.events.check_events import check_events
@@ -20,8 +22,7 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import id_key
 from ...data.storage.file_systems import StorageError
-from ...data.vocabulary.statistics import Statistics, count
-from ...data.vocabulary.statistics import Table as Ids
+from ...data.vocabulary.key_counts import Table as Ids
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.foundation import Foundation
 from ..report.terminal_tables import empty_table

@@ -13,7 +13,7 @@ from torchrec.distributed.planner.types import ShardingOption
 from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
 from ...data.config.experiment import Experiment
-from ...data.schema.layout import HISTORY, Layout, feature_key
+from ...data.schema.layout import HISTORY, Layout
 from ...model.foundation.foundation import Dense, Foundation
 from ...model.layers.precision import chosen_precision
 from ..sharding.planner import Ranks, plan_tables, table_sharder
@@ -158,7 +158,8 @@ def _run(dense: Dense, layout: Layout, experiment: Experiment, rows: int) -> tup
 def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     """Random rows of all domains with nothing missing and every list as long as it may be."""
     longest = {HISTORY: experiment.entities.user.history.max_length} if experiment.entities.user.history else {}
-    longest |= {feature_key(name): f.max_length for name, f in experiment.features().items() if f.kind == "list"}
+    for name, feature in experiment.features().items():
+        longest |= feature.inputs(name).lists
     items = layout.past + layout.candidates
     lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * items
     for key in layout.past_features:

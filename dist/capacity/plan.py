@@ -10,10 +10,11 @@ from rich.table import Table
 
 from ...data.config.experiment import Experiment
 from ...data.contents.text_store import open_text_store, text_store_folder
+from ...data.counting.counting_pass import count
 from ...data.errors import UserError, nearest
 from ...data.events.check_events import check_events
-from ...data.schema.layout import Layout, feature_key, id_key, make_layout
-from ...data.vocabulary.statistics import count
+from ...data.schema.layout import Layout, id_key, make_layout
+from ...data.vocabulary.encoding import Encoding
 from ..report.terminal_tables import empty_table
 from .cluster import Cluster
 from .footprint import PROCESS, Footprint, footprint
@@ -53,12 +54,13 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
     Raises:
         UserError: an unknown table, or one whose rows are neither said nor can be counted.
     """
-    encodings = {id_key(name): entity for name, entity in experiment.entities.present().items()}
-    encodings |= {feature_key(n): f for n, f in experiment.features().items() if f.kind in ("categorical", "list")}
+    encodings: dict[str, Encoding] = {id_key(name): entity for name, entity in experiment.entities.present().items()}
+    for name, feature in experiment.features().items():
+        encodings |= feature.inputs(name).encodings
     for name in rows:
         if name not in encodings:
             raise UserError(f"--rows {name}", "is no table of this experiment", nearest(name, encodings))
-    known = {name: e.buckets + 1 for name, e in encodings.items() if e.encoding == "hash"} | dict(rows)
+    known = {name: size for name, e in encodings.items() if (size := e.ids.rows()) is not None} | dict(rows)
     if unknown := [name for name in encodings if name not in known]:
         try:
             events = check_events(experiment)

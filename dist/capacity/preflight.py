@@ -10,6 +10,7 @@ import torch
 from ...data.catalogs.catalog import scan_catalog
 from ...data.config.experiment import Experiment
 from ...data.contents.text_store import check_text_store, open_text_store, text_store_folder
+from ...data.counting.counting_pass import count
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
@@ -17,7 +18,6 @@ from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.storage import check_writable
-from ...data.vocabulary.statistics import count
 from ...model.contents.text_encoder_loading import model_source
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events

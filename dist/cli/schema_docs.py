@@ -32,7 +32,7 @@ def experiment_reference(kinds: Kinds) -> str:
     places: dict[str, list[str]] = {}
     for name, place in _walk(schema, "Experiment", ""):
         places.setdefault(name, []).append(place)
-    titles = {name: _title(name, part) for name, part in schema["$defs"].items()}
+    titles = {name: _title(name, part, places[name][0]) for name, part in schema["$defs"].items()}
     parts = [_HEAD, *(_section(name, schema["$defs"].get(name, schema), at, titles) for name, at in places.items())]
     return "\n".join(parts).rstrip()
 
@@ -71,11 +71,12 @@ def _section(name: str, schema: dict[str, Any], places: list[str], titles: dict[
     return "\n".join([*lines, ""])
 
 
-def _title(name: str, schema: dict[str, Any]) -> str:
-    """``DomainFeatureConfig`` -> ``Domain feature``; of a kind, what says which it is: ``Head: mmoe``."""
-    for field, of_field in schema["properties"].items():
+def _title(name: str, schema: dict[str, Any], place: str) -> str:
+    """``TextVectorConfig`` -> ``Text vector``; of a kind, what it is a kind of: ``Head: mmoe``, ``Feature: dense``."""
+    for of_field in schema["properties"].values():
         if "const" in of_field:
-            return f"{field.capitalize()}: {of_field['const']}"
+            holder = place.removesuffix(".NAME").rpartition(".")[2]
+            return f"{holder.capitalize().removesuffix('s')}: {of_field['const']}"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Config")).capitalize()
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ...data.config.experiment import Experiment
+from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
 from ...data.storage.mirror import mirrored
-from ...data.vocabulary.statistics import Statistics
 from ..run.checkpoint_folder import best
 from ..run.new_run import differences
 from ..run.run_folder import fetch_run, id_types_of, open_run

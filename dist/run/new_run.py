@@ -9,6 +9,7 @@ from typing import Any
 from ...data.config.experiment import Experiment
 from ...data.config.load import dump_experiment, load_experiment
 from ...data.config.locations import locations
+from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.storage.file_identity import changed_content, identities, same_content
@@ -17,7 +18,6 @@ from ...data.storage.local_writes import refuse_links
 from ...data.storage.mirror import mirrored, origin
 from ...data.storage.new_folder import check_can_be_made, is_free, new_folder
 from ...data.storage.storage import check_writable, join
-from ...data.vocabulary.statistics import Statistics
 from ...model.kinds import KINDS
 from .checkpoint_folder import best, complete, identity
 from .joined import joined

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...data.config.experiment import Experiment
 from ...data.errors import UserError
-from ...data.schema.layout import Layout, feature_key, id_key
+from ...data.schema.layout import Layout, id_key
 from ...data.storage.mirror import fetch
 
 FORMAT = 2
@@ -133,4 +133,4 @@ def _tables_of_lists(experiment: Experiment) -> Iterator[str]:
         yield id_key("item")
     owners = (*entities.values(), *experiment.domains.values())
     for features in (*(owner.features for owner in owners), experiment.context):
-        yield from (feature_key(name) for name, feature in features.items() if feature.kind == "list")
+        yield from (key for name, feature in features.items() for key in feature.inputs(name).lists)

@@ -8,12 +8,12 @@ from typing import Any
 
 from ...data.config.experiment import Experiment
 from ...data.config.load import load_experiment
+from ...data.counting.statistics import STATISTICS, Statistics
 from ...data.errors import UserError
 from ...data.storage.json_documents import read_document
 from ...data.storage.local_writes import refuse_links, write_text
 from ...data.storage.mirror import fetch, files_in, origin, publish_changed
 from ...data.storage.storage import check_writable, names
-from ...data.vocabulary.statistics import STATISTICS, Statistics
 from ...model.kinds import KINDS
 from .moved_runs import is_there, settled
 from .old_runs import FORMAT, check_meaning, lookup_order

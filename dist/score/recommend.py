@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from ...data.arrow.column_need import ColumnNeed
 from ...data.arrow.column_types import SCALAR_ID, is_string
 from ...data.arrow.ids import id_keys
 from ...data.arrow.values import ragged_keys
@@ -20,7 +21,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import check_columns, iterate_group, list_events, open_parquet
-from ...data.schema.column_needs import ColumnNeed, IdTypes, history_needs, needed_columns
+from ...data.schema.column_needs import IdTypes, history_needs, needed_columns
 from ...data.schema.layout import id_key, padded_rows
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below

@@ -7,12 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...data.arrow.column_need import ColumnNeed
 from ...data.arrow.column_types import ANYTHING
 from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError, nearest
 from ...data.events.event_files import EventFiles, Unreadable, read_group
-from ...data.schema.column_needs import ColumnNeed, needed_columns
+from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored
 from .kept_columns import check_names_apart

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...data.arrow.column_need import ColumnNeed
 from ...data.arrow.column_types import NAME
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
@@ -16,7 +17,6 @@ from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, check_columns, list_events, open_parquet
 from ...data.schema.bad_values import check_share
-from ...data.schema.column_needs import ColumnNeed
 from ...data.storage import storage
 from ...data.storage.file_identity import identities, same_content
 from ...data.storage.file_systems import Location, is_uri

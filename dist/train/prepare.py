@@ -12,6 +12,8 @@ import torch
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.config.sections.training import TrainingConfig
+from ...data.counting.counting_pass import count
+from ...data.counting.statistics import SKIPPED, Statistics
 from ...data.errors import UserError
 from ...data.events.bad_rows import find_bad_rows
 from ...data.events.check_events import check_events
@@ -19,7 +21,6 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
-from ...data.vocabulary.statistics import SKIPPED, Statistics, count
 from ...model.layers.precision import has_bf16
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import held_id_types, pretrained

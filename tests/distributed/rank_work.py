@@ -14,11 +14,11 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.epoch.order import deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import padded_rows
-from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.preemption import Preemption

@@ -8,9 +8,10 @@ import pytest
 
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
+from foundrank.data.counting.counting_pass import count
+from foundrank.data.counting.statistics import Statistics
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
-from foundrank.data.vocabulary.statistics import Statistics, count
 from foundrank.dist.fine_tuning import begin as fine_tuning
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime

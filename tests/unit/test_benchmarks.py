@@ -22,11 +22,11 @@ from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import expected_manifest, text_store_folder
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import HISTORY, id_key
 from foundrank.data.sources.simulate import simulate
-from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.evaluate.metrics import auc
 from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals, weighted_auc
 from foundrank.dist.study.markdown_sections import write_section

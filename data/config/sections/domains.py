@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from ...strict import Name, Strict
-from .features import DomainFeatureConfig
+from .features import AnyFeature
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
@@ -39,7 +39,7 @@ class DomainConfig(Strict):
     tasks: dict[Name, TaskConfig] = Field(
         default_factory=dict, description="labels to predict; none only where model.next_item is all there is to learn"
     )
-    features: dict[Name, DomainFeatureConfig] = Field(default_factory=dict, description="features only this domain has")
+    features: dict[Name, AnyFeature] = Field(default_factory=dict, description="features only this domain has")
     list_column: str | None = Field(
         default=None, description="events column naming the result list of a row; turns on NDCG@10"
     )

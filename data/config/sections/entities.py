@@ -5,9 +5,11 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
+from ...features.feature import Feature
 from ...strict import Name, Positive, Strict
+from ...vocabulary.encoding import Encoding
 from .bad_data import BadDataConfig
-from .features import Encoding, FeatureConfig
+from .features import AnyFeature
 
 EntityName = Literal["user", "query", "item"]
 ENTITIES: tuple[str, ...] = get_args(EntityName)
@@ -70,7 +72,7 @@ class EntityConfig(Encoding):
     text_vector: TextVectorConfig | None = Field(
         default=None, description="text vectors held in the events, in place of `text`"
     )
-    features: dict[Name, FeatureConfig] = Field(default_factory=dict, description="the sparse aspect")
+    features: dict[Name, AnyFeature] = Field(default_factory=dict, description="the sparse aspect")
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -88,7 +90,7 @@ class EntityConfig(Encoding):
                 raise ValueError(f"feature '{name}' has source: catalog, but this entity has no catalog")
         return self
 
-    def comes_from_catalog(self, feature: FeatureConfig) -> bool:
+    def comes_from_catalog(self, feature: Feature) -> bool:
         """Whether a feature of it is read from its catalog rather than from the events."""
         return feature.source == "catalog" or (feature.source is None and self.catalog is not None)
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.arrow.beside_history import ragged_domains
+from foundrank.data.arrow.column_need import ColumnNeed
 from foundrank.data.arrow.column_types import (
     LABEL,
     LIST_ID,
@@ -33,20 +34,20 @@ from foundrank.data.arrow.values import bad_labels, floats, numbers, ragged_keys
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.catalogs.catalog_files import check_catalog
 from foundrank.data.catalogs.catalog_texts import scan_texts
+from foundrank.data.config.kinds import with_kinds
 from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.config.sections.entities import EntityConfig
-from foundrank.data.config.sections.features import FeatureConfig
 from foundrank.data.errors import UserError
 from foundrank.data.events.bad_rows import read_events
 from foundrank.data.events.event_files import check_columns, list_events
 from foundrank.data.schema.bad_values import without_bad_values
-from foundrank.data.schema.column_needs import HISTORY_FIELD, ColumnNeed
+from foundrank.data.schema.column_needs import HISTORY_FIELD
+from foundrank.model.kinds import KINDS as OF_FOUNDRANK
 
 from ....arrow_columns import array_of, drawn_columns, written
 
 ROWS, SIZE = 4, 2
 FAIL = BadDataConfig()
-DENSE = FeatureConfig.model_validate({"kind": "dense"})
 
 
 def labels(column: pa.ChunkedArray) -> np.ndarray:
@@ -64,7 +65,7 @@ def items_for(column: pa.ChunkedArray) -> pa.Array:
 READERS: dict[str, Callable[[pa.ChunkedArray], Any]] = {
     SCALAR_ID: id_keys,
     LIST_ID: lambda column: ragged_keys(column, 2),
-    NUMBER: lambda column: numbers(column, DENSE, "x"),
+    NUMBER: lambda column: numbers(column, "x"),
     LABEL: labels,
     VECTOR: lambda column: vector_rows(column, SIZE, "x"),
     TIME: lambda column: seconds(column),
@@ -159,6 +160,7 @@ def test_a_column_of_events(wanted, data, new_file):
         assert outcome(READERS[wanted], left["x"]) != "told"
 
 
+ENTITY = with_kinds(EntityConfig, OF_FOUNDRANK)
 KINDS = {"categorical": SCALAR_ID, "list": LIST_ID, "dense": NUMBER, "vector": VECTOR}
 
 
@@ -171,7 +173,7 @@ def test_a_feature_of_a_catalog(feature, data, new_file):
     array, path = array_of(kind, values), new_file()
     pq.write_table(pa.table({"id": range(ROWS), "x": array}), path)
     config = {"kind": feature} | ({"size": SIZE} if feature == "vector" else {})
-    entity = EntityConfig.model_validate(
+    entity = ENTITY.model_validate(
         {"id": "item", "catalog": {"path": str(path), "key": "id"}, "features": {"x": config}}
     )
     kind = pq.read_schema(path).field("x").type
@@ -192,7 +194,7 @@ def test_the_key_of_a_catalog(data, new_file):
     kind, values = data.draw(drawn(SCALAR_ID))
     array, path = array_of(kind, values), new_file()
     pq.write_table(pa.table({"id": array}), path)
-    entity = EntityConfig.model_validate(
+    entity = ENTITY.model_validate(
         {"id": "item", "catalog": {"path": str(path), "key": "id", "bad_data": {"policy": "skip", "max_share": 0.9}}}
     )
     kind = pq.read_schema(path).field("id").type
@@ -214,7 +216,7 @@ def test_a_text_of_a_catalog(data, new_file):
     kind, values = data.draw(drawn(TEXT))
     array, path = array_of(kind, values), new_file()
     pq.write_table(pa.table({"id": range(ROWS), "x": array}), path)
-    entity = EntityConfig.model_validate({"id": "item", "catalog": {"path": str(path), "key": "id"}, "text": "{x}"})
+    entity = ENTITY.model_validate({"id": "item", "catalog": {"path": str(path), "key": "id"}, "text": "{x}"})
     kind = pq.read_schema(path).field("x").type
     if not holds(kind, TEXT):
         with pytest.raises(UserError, match=r"column 'x': is .*; entities.item.text takes strings, numbers"):

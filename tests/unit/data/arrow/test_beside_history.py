@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundrank.data.arrow.beside_history import ragged_domains
+from foundrank.data.arrow.column_need import ColumnNeed
 from foundrank.data.arrow.column_types import LIST_ID, LIST_NAME, LIST_TIME, holds
 from foundrank.data.arrow.times import ragged_ages
 from foundrank.data.arrow.values import ragged_keys
 from foundrank.data.errors import UserError
 from foundrank.data.schema.bad_values import without_bad_values
-from foundrank.data.schema.column_needs import HISTORY_FIELD, ColumnNeed
+from foundrank.data.schema.column_needs import HISTORY_FIELD
 
 from ..batch.test_assemble import row_lists
 

@@ -10,12 +10,9 @@ from hypothesis import strategies as st
 
 from foundrank.data.arrow.ids import id_keys
 from foundrank.data.arrow.values import keep, numbers, ragged_keys, take_ragged, vector_rows
-from foundrank.data.config.sections.features import FeatureConfig
 from foundrank.data.errors import UserError
 
 MODEST = settings(max_examples=40)
-DENSE = FeatureConfig(kind="dense")
-LOG = FeatureConfig(kind="dense", transform="log1p")
 LISTS = st.lists(st.one_of(st.none(), st.lists(st.one_of(st.none(), st.integers(-3, 300)), max_size=6)), max_size=12)
 
 
@@ -86,34 +83,34 @@ def test_take_and_keep_equal_python_lists(lists, data):
     ],
 )
 def test_numbers_of_every_type(array):
-    np.testing.assert_array_equal(numbers(array, DENSE, "x"), [2, math.nan, 4])
-    np.testing.assert_allclose(numbers(array, LOG, "x"), [math.log(3), math.nan, math.log(5)])
+    np.testing.assert_array_equal(numbers(array, "x"), [2, math.nan, 4])
+    np.testing.assert_allclose(numbers(array, "x", -1.0), [2, math.nan, 4])
 
 
 def test_numbers_of_other_types():
-    np.testing.assert_array_equal(numbers(pa.array([True, None, False]), DENSE, "x"), [1, math.nan, 0])
-    assert np.isnan(numbers(pa.nulls(3), DENSE, "x")).all()
-    assert np.isnan(numbers(pa.nulls(3), LOG, "x")).all()
-    assert numbers(pa.array([], pa.int64()), LOG, "x").shape == (0,)
+    np.testing.assert_array_equal(numbers(pa.array([True, None, False]), "x"), [1, math.nan, 0])
+    assert np.isnan(numbers(pa.nulls(3), "x")).all()
+    assert np.isnan(numbers(pa.nulls(3), "x", -1.0)).all()
+    assert numbers(pa.array([], pa.int64()), "x", -1.0).shape == (0,)
     nanoseconds = [1_700_000_000_000_000_001, None]
-    np.testing.assert_allclose(numbers(pa.array(nanoseconds, pa.int64()), DENSE, "x")[0], 1.7e18)
+    np.testing.assert_allclose(numbers(pa.array(nanoseconds, pa.int64()), "x")[0], 1.7e18)
 
 
 @pytest.mark.parametrize(
-    ("values", "feature", "told"),
+    ("values", "above", "told"),
     [
-        ([1.0, None, math.nan], DENSE, "events, row 2: the value is nan"),
-        ([1.0, math.inf], DENSE, "events, row 1: the value is inf"),
-        ([None, -math.inf], LOG, "events, row 1: the value is -inf"),
-        ([0.0, -0.5, -1.0], LOG, "events, row 2: the value is -1.0"),
-        ([-2.0], LOG, "events, row 0: the value is -2.0"),
-        ([1e30, -1.1e30], DENSE, "events, row 1: the value is -1.1e+30"),
-        ([1.7e308, 0.0], LOG, "events, row 0: the value is 1.7e+308"),
+        ([1.0, None, math.nan], None, "events, row 2: the value is nan"),
+        ([1.0, math.inf], None, "events, row 1: the value is inf"),
+        ([None, -math.inf], -1.0, "events, row 1: the value is -inf"),
+        ([0.0, -0.5, -1.0], -1.0, "events, row 2: the value is -1.0"),
+        ([-2.0], -1.0, "events, row 0: the value is -2.0"),
+        ([1e30, -1.1e30], None, "events, row 1: the value is -1.1e+30"),
+        ([1.7e308, 0.0], -1.0, "events, row 0: the value is 1.7e+308"),
     ],
 )
-def test_bad_numbers_are_named_with_their_row(values, feature, told):
+def test_bad_numbers_are_named_with_their_row(values, above, told):
     with pytest.raises(UserError) as error:
-        numbers(pa.array(values, pa.float64()), feature, "events")
+        numbers(pa.array(values, pa.float64()), "events", above)
     assert str(error.value).startswith(told)
 
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.batch.assemble import assemble
-from foundrank.data.batch.item_features import FeatureColumns, ItemFeatures
+from foundrank.data.batch.item_features import ItemFeatures
 from foundrank.data.config.load import load_experiment
+from foundrank.data.features.feature import FeatureColumns
 from foundrank.model.kinds import KINDS
 
 from ....tiny_world import SCHEMAS, encoder_of, random_events, write_world
@@ -27,7 +28,7 @@ def test_features_of_past_items_and_candidates_are_what_the_catalog_says(lengths
     columns = FeatureColumns(
         singles={"feature_brand": np.array(brands)},
         lists={"feature_tags": (flat, offsets)},
-        dense={layout.dense.index("price"): np.array(prices, np.float32)},
+        dense={"price": np.array(prices, np.float32)},
     )
     features = ItemFeatures.of(layout, columns, CATALOG)
     parts = [rows_with_past(layout, d, of_domain, seed) for d, of_domain in enumerate(lengths)]

@@ -16,8 +16,8 @@ from foundrank.data.arrow.ids import hash_rows, id_keys
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
-from foundrank.data.vocabulary.statistics import count
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import SCHEMAS, catalogs, encoder_of, random_events, text_vectors, train_files, write_world
 

@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 from foundrank.data.catalogs.catalog import read_catalog, scan_catalog
 from foundrank.data.catalogs.catalog_files import catalog_fingerprint, check_catalog
 from foundrank.data.catalogs.text_template import render_texts
+from foundrank.data.config.kinds import with_kinds
 from foundrank.data.config.sections.entities import EntityConfig
 from foundrank.data.errors import UserError
+from foundrank.model.kinds import KINDS
 
 DATA = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[4] / "../shared/data")
 
 
 def entity(path, key="id", **fields) -> EntityConfig:
-    return EntityConfig.model_validate({"id": "item", "catalog": {"path": str(path), "key": key}, **fields})
+    return with_kinds(EntityConfig, KINDS).model_validate(
+        {"id": "item", "catalog": {"path": str(path), "key": key}, **fields}
+    )
 
 
 def write(path, **columns):

@@ -1,6 +1,7 @@
 """Kinds: which there are, what an experiment says of them, and a kind of one's own."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +111,22 @@ def test_what_had_no_effect_in_an_old_run_is_left_out(tmp_path):
         loaded(tmp_path, {"head": {"head": "star", "expertz": 9}, "experts": 9}, of_run=True)
 
 
+def test_what_an_old_run_says_of_features_without_effect_is_left_out(tmp_path):
+    old = experiment_dict()
+    every = {"encoding": "vocab", "buckets": 100_000, "min_count": 1, "transform": "none", "max_length": 50}
+    owners = [*old["entities"].values(), *old["domains"].values()]
+    for features in (old["context"], *(owner.get("features", {}) for owner in owners)):
+        features.update({name: every | feature for name, feature in features.items()})
+    for entity in old["entities"].values():
+        entity.update({name: entity.get(name, every[name]) for name in ("encoding", "buckets", "min_count")})
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml.safe_dump(old))
+    with pytest.raises(UserError, match="has no effect"):
+        load_experiment(path, kinds=KINDS)
+    read = load_experiment(path, kinds=KINDS, of_run=True)
+    assert read == loaded(tmp_path, {})
+
+
 def test_a_kind_of_ones_own(tmp_path):
     experiment = loaded(tmp_path, {"head": {"head": "wide", "rank": 5}}, kinds=MINE)
     assert experiment.model.head == Wide(rank=5)
@@ -117,7 +134,7 @@ def test_a_kind_of_ones_own(tmp_path):
     assert "'wide' is none of its kinds" in told(tmp_path, {"head": "wide"})
     (tmp_path / "again.yaml").write_text(dump_experiment(experiment))
     assert load_experiment(tmp_path / "again.yaml", kinds=MINE) == experiment
-    alone = Kinds(heads={"mmoe": MMoE})
+    alone = replace(KINDS, heads={"mmoe": MMoE})
     assert loaded(tmp_path, {"head": {"experts": 5}}, kinds=alone).model.head == MMoE(experts=5)
 
 

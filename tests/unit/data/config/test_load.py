@@ -104,11 +104,19 @@ def test_a_missing_field_is_named(tmp_path, key, missing):
         ("domains.find.tasks", {}, ["domains.find.tasks", "nothing to learn"]),
         ("domains.two words", {"kind": "search"}, ["domains.two words", "pattern"]),
         ("domains.find.sampling_weight", 0, ["domains.find.sampling_weight", "greater than 0"]),
-        ("entities.item.features.image.size", None, ["entities.item.features.image", "vector needs `size`"]),
-        ("entities.item.features.brand.size", 3, ["entities.item.features.brand", "only a vector has one"]),
+        ("entities.item.features.image.size", None, ["entities.item.features.image.size", "required and missing"]),
+        (
+            "entities.item.features.brand.size",
+            3,
+            ["entities.item.features.brand.size", "has no effect", "choose kind: vector"],
+        ),
         ("entities.query.features.intent.source", "catalog", ["entities.query", "'intent'", "no catalog"]),
         ("domains.find.features.slot.source", "catalog", ["domains.find.features.slot", "has source: catalog"]),
         ("context.hour.source", "catalog", ["context.hour", "has source: catalog"]),
+        ("context.hour.entity", "user", ["context.hour.entity", "belongs to where it stands"]),
+        ("context.hour.transform", "log1p", ["context.hour.transform", "has no effect", "choose kind: dense"]),
+        ("entities.item.buckets", 5, ["entities.item.buckets", "has no effect beside encoding: vocab"]),
+        ("entities.query.min_count", 5, ["entities.query.min_count", "has no effect beside encoding: hash"]),
     ],
 )
 def test_a_bad_value_is_named_with_its_place(tmp_path, key, value, words):

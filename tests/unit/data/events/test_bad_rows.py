@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundrank.data.arrow.column_need import ColumnNeed
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.config.experiment import Experiment
@@ -17,15 +18,17 @@ from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.contents.distinct_texts import survey_texts
+from foundrank.data.counting.counting_pass import count
+from foundrank.data.counting.statistics import Statistics
 from foundrank.data.epoch.order import deal, ordered_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.errors import UserError
 from foundrank.data.events.bad_rows import read_events
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import _open_local
+from foundrank.data.features.dense import Dense
 from foundrank.data.schema.bad_values import without_bad_values
-from foundrank.data.schema.column_needs import ColumnNeed, needed_columns
-from foundrank.data.vocabulary.statistics import Statistics, count
+from foundrank.data.schema.column_needs import needed_columns
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 
@@ -33,7 +36,7 @@ SKIP = BadDataConfig(policy="skip", max_share=0.5)
 ROWS = {"find": 40, "home": 30, "new": 20}
 NEEDS = [
     ColumnNeed("x", "number", "x"),
-    ColumnNeed("log", "number", "log", above=-1.0),
+    Dense(kind="dense", transform="log1p").need("log", "log"),
     ColumnNeed("v", "vector", "v", 2),
     ColumnNeed("click", "label", "click"),
     ColumnNeed("id", "id", "id"),

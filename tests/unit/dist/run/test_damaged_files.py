@@ -15,8 +15,8 @@ from torch.distributed.checkpoint import state_dict_saver
 
 from foundrank.data.contents.store_writer import held_shards, write_text_store
 from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
-from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.report.report import write_report
 from foundrank.dist.run.checkpoint_folder import best, checksum
 from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved_tensors

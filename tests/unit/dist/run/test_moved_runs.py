@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from foundrank.data.config.locations import locations
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
-from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.run.new_run import check_new_or_same, check_same_events, create_run
 from foundrank.dist.run.run_folder import open_experiment
 from tests.tiny_world import random_events, train_files, write_world

@@ -2,8 +2,8 @@
 
 import pytest
 
+from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
-from foundrank.data.vocabulary.statistics import count
 from foundrank.dist.train.prepare import check_labels
 from tests.tiny_world import random_events, train_files, write_world
 

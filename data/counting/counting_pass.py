@@ -1,0 +1,124 @@
+"""The counting pass: one reading of the training events, and one of the catalogs."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from ..arrow.column_types import VECTOR
+from ..arrow.ids import id_keys
+from ..arrow.values import floats, ragged_keys
+from ..catalogs.catalog import read_catalog_features
+from ..config.experiment import Experiment
+from ..contents.text_store import open_text_store, text_store_folder
+from ..events.bad_rows import Skipped, read_events
+from ..events.check_events import id_types, unsigned_ids
+from ..events.event_files import EventFiles
+from ..features.counts import Counts
+from ..features.feature import Feature
+from ..prefetch import prefetch
+from ..schema.bad_values import BadValue, refuse_beside, rows_of
+from ..schema.column_needs import needed_columns
+from ..schema.layout import id_key
+from .statistics import Statistics
+
+
+def count(
+    experiment: Experiment,
+    train: Mapping[str, EventFiles],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Statistics:
+    """Reads the training events once, one row group at a time.
+
+    Memory grows with the number of distinct ids, not with the number of rows.
+
+    Args:
+        experiment: the experiment.
+        train: domain -> its training files.
+        progress: called with the number of rows just counted.
+
+    Raises:
+        UserError: a bad catalog, a bad dense value, or more bad rows than `bad_data` allows.
+    """
+    skipped = Skipped()
+    counts = Counts()
+    entities = experiment.entities.present()
+    labels = {name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train}
+    features = {name: _event_features(experiment, name) for name in train}
+    # Ahead of the counting, which takes as long as decoding.
+    for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):
+        if bad:
+            skipped.add(name, path, group, bad)
+            skipped.check(name, train[name].rows, experiment.bad_data)
+            table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
+        for entity_name, entity in entities.items():
+            if entity.id in table.column_names:
+                counts.ids(id_key(entity_name), entity).add(*id_keys(table[entity.id]))
+        if (objective := experiment.model.next_item) is not None and objective.positions == "all":
+            # Past items are then learned from as the row's own is.
+            history = experiment.entities.user.history
+            assert history is not None  # `load` has seen to it
+            keys, _ = ragged_keys(table[history.column], history.max_length)
+            counts.ids(id_key("item"), experiment.entities.item).add(keys, np.ones(len(keys), bool))
+        for feature_name, feature in features[name].items():
+            if (column := feature.column_name(feature_name)) in table.column_names:
+                where = f"{path}: column '{column}', row group {group}"
+                feature.count(feature_name, table[column], where, counts, None)
+        for task_name, task in experiment.domains[name].tasks.items():
+            values = floats(table[task.label])
+            labels[name][task_name][0] += int((~np.isnan(values)).sum())
+            labels[name][task_name][1] += int(np.nansum(values))
+        progress(table.num_rows)
+    for entity_name, entity in entities.items():
+        counts.ids(id_key(entity_name), entity)  # an entity no event names still has its (empty) table
+    _count_catalogs(experiment, counts)
+    for name, feature in (
+        (n, f) for domain in experiment.domains for n, f in _event_features(experiment, domain).items()
+    ):
+        for key, encoding in feature.inputs(name).encodings.items():
+            counts.ids(key, encoding)
+    sizes = {
+        name: open_text_store(text_store_folder(experiment, name)).size
+        for name in experiment.entities.with_text()
+        if "text" in experiment.model.aspects
+    }
+    rows = {name: files.rows for name, files in train.items()}
+    types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
+    return Statistics(counts.tables(), counts.dense(), labels, rows, sizes, skipped, id_types=types, unsigned=unsigned)
+
+
+def _read_all(
+    experiment: Experiment, train: Mapping[str, EventFiles]
+) -> Iterator[tuple[str, str, int, pa.Table, list[BadValue]]]:
+    """Domain, file, row group, its rows and what is bad in them; without vectors, unless bad ones are to be counted."""
+    policy = experiment.bad_data
+    for name, files in train.items():
+        needs = [need for need in needed_columns(experiment, name) if policy.skips or need.holds != VECTOR]
+        for path, group in files.row_groups:
+            table, bad = read_events(path, group, needs, policy)
+            if not policy.skips:
+                refuse_beside(table, needs, f"{path}: row group {group}")
+            yield name, path, group, table, bad
+
+
+def _event_features(experiment: Experiment, domain: str) -> dict[str, Feature]:
+    features: dict[str, Feature] = {}
+    for name, entity in experiment.entities.present().items():
+        if name == "query" and experiment.domains[domain].kind == "recommendation":
+            continue
+        features |= {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
+    return features | experiment.context | experiment.domains[domain].features
+
+
+def _count_catalogs(experiment: Experiment, counts: Counts) -> None:
+    """Counts catalog features as often as training events show them, so that rare means rare in training."""
+    for entity_name, entity in experiment.entities.present().items():
+        if entity.catalog is None:
+            continue
+        features, catalog = read_catalog_features(entity_name, entity)
+        # Every id counts here, also those too rare for a row of their own: a common brand may have only rare items.
+        id_table = counts.ids(id_key(entity_name), entity).table(min_count=1)
+        weights = id_table.counts[id_table.lookup(id_keys(catalog[entity.catalog.key])[0])]
+        for name, feature in features.items():
+            column = feature.column_name(name)
+            feature.count(name, catalog[column], f"{entity.catalog.path}: column '{column}'", counts, weights)

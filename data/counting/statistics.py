@@ -1,0 +1,163 @@
+"""What the counting pass gives: vocabularies, counts, means and deviations, and what keeps them in a run."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..config.experiment import Experiment
+from ..contents.text_store import sha256_of_file
+from ..errors import UserError
+from ..events.bad_rows import Skipped
+from ..schema.layout import Layout, id_key, make_layout
+from ..storage.json_documents import Shape, read_document, sum_of
+from ..vocabulary.encoding import ENCODINGS
+from ..vocabulary.key_counts import Table
+from ..vocabulary.vocabulary import HashedIds
+
+STATISTICS, SKIPPED = "statistics.json", "skipped_rows.parquet"
+REMEDY = "Restore the run from a copy, or train it again."
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Document(Shape):
+    """``statistics.json``."""
+
+    tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash"]]
+    dense: dict[str, tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(gt=0)]]]
+    labels: dict[str, dict[str, tuple[_Count, _Count]]]
+    rows: dict[str, _Count]
+    text_sizes: dict[str, Annotated[int, Field(ge=1)]]
+    skipped: dict[str, _Count]
+    profiles: dict[str, list[float]]
+    id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
+    unsigned: list[str] = Field(default_factory=list)
+    sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
+
+
+@dataclass
+class Statistics:
+    """What training must know of the data before its first step.
+
+    Attributes:
+        tables: embedding table -> its ids.
+        dense: dense feature -> (mean, deviation) after its transform.
+        labels: domain -> task -> [labelled rows, positives] in training.
+        rows: domain -> rows in training.
+        text_sizes: entity -> width of its text vectors.
+        skipped: bad rows of training.
+        profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
+        id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
+        unsigned: embedding tables whose ids are integers of 64 bits without a sign somewhere in the training events.
+    """
+
+    tables: dict[str, Table]
+    dense: dict[str, tuple[float, float]]
+    labels: dict[str, dict[str, list[int]]]
+    rows: dict[str, int]
+    text_sizes: dict[str, int] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
+    profiles: dict[str, list[float]] = field(default_factory=dict)
+    id_types: dict[str, str] = field(default_factory=dict)
+    unsigned: list[str] = field(default_factory=list)
+
+    def extended(self, new: "Statistics") -> "Statistics":
+        """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
+        keep their means; labels, rows and what was skipped are those of the new data.
+
+        Raises:
+            UserError: an id or feature is encoded in another way than before.
+        """
+        tables = dict(new.tables)
+        for name, table in self.tables.items():
+            if name not in new.tables:
+                continue
+            if type(table) is not type(new.tables[name]) or (
+                isinstance(table, HashedIds) and table.rows != new.tables[name].rows
+            ):
+                raise UserError(
+                    f"the encoding of {name}",
+                    "is not the one of the run to fine-tune",
+                    "Give it the same `encoding` and `buckets`.",
+                )
+            tables[name] = table.extended(new.tables[name])  # type: ignore[arg-type]
+        dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
+        types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
+        unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
+        return replace(new, tables=tables, dense=dense, id_types=types, unsigned=unsigned)
+
+    def layout(self, experiment: Experiment) -> Layout:
+        """The layout of this experiment's batches."""
+        return make_layout(experiment, {name: table.rows for name, table in self.tables.items()}, self.text_sizes)
+
+    def save(self, folder: Path) -> None:
+        """Writes the vocabularies, ``statistics.json`` and, if rows were skipped, `SKIPPED` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in self.tables.items():
+            table.save(folder / f"{name}.parquet")
+        plain = {
+            "tables": {name: table.encoding for name, table in self.tables.items()},
+            "dense": self.dense,
+            "labels": self.labels,
+            "rows": self.rows,
+            "text_sizes": self.text_sizes,
+            "skipped": self.skipped.rows,
+            "profiles": self.profiles,
+            "id_types": self.id_types,
+            "unsigned": self.unsigned,
+        }
+        self.skipped.save(folder / SKIPPED)
+        sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
+        plain["sha256"] = sums | {STATISTICS: sum_of(plain)}
+        (folder / STATISTICS).write_text(json.dumps(plain, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Statistics":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        plain = read_document(folder / STATISTICS, _Document, REMEDY)
+        if plain is None:
+            raise UserError(folder / STATISTICS, "is missing", REMEDY)
+        sums = plain.pop("sha256", {})  # runs of older versions have none
+        if sums and sums.get(STATISTICS) != sum_of(plain):
+            raise UserError(folder / STATISTICS, "is damaged: it is not what was written", REMEDY)
+        for name in sums.keys() - {STATISTICS}:
+            if sha256_of_file(folder / name) != sums[name]:
+                raise UserError(folder / name, "is damaged: it is missing, or not what was written", REMEDY)
+        tables = {name: ENCODINGS[way].table.load(folder / f"{name}.parquet") for name, way in plain["tables"].items()}
+        dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
+        skipped = Skipped(plain["skipped"])
+        known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
+        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []))
+
+    def check_fits(self, experiment: Experiment, folder: Path) -> None:
+        """Makes sure that they are of an experiment's tables, features, domains and tasks.
+
+        Raises:
+            UserError: something is missing; ``folder`` is where they were read.
+        """
+        entities = experiment.entities.present()
+        owners = [owner.features for owner in (*entities.values(), *experiment.domains.values())]
+        features = [pair for some in (*owners, experiment.context) for pair in some.items()]
+        counted = {key for name, feature in features for key in feature.inputs(name).keys}
+        counted |= {id_key(name) for name in entities}
+        wanted = {
+            "tables": (counted, self.tables),
+            "labels": (set(experiment.domains), self.labels),
+            "rows": (set(experiment.domains), self.rows),
+            "text_sizes": (
+                set(experiment.entities.with_text()) if "text" in experiment.model.aspects else set(),
+                self.text_sizes,
+            ),
+        }
+        for where, (names, held) in wanted.items():
+            for name in sorted(names - held.keys()):
+                raise UserError(folder / STATISTICS, f"says nothing of '{name}' in {where}", REMEDY)
+        if len({len(profile) for profile in self.profiles.values()}) > 1:
+            raise UserError(folder / STATISTICS, "has profiles of several lengths", REMEDY)

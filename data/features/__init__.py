@@ -1,0 +1,15 @@
+"""The kinds of features: one file each, a class whose fields are that kind's settings and whose methods are all that is done with it."""
+
+from .categorical import Categorical
+from .dense import Dense
+from .feature import Feature
+from .id_list import IdList
+from .vector import Vector
+
+FEATURES: dict[str, type[Feature]] = {
+    "categorical": Categorical,
+    "list": IdList,
+    "dense": Dense,
+    "vector": Vector,
+}
+"""Name, as in ``kind: NAME`` -> the kind."""

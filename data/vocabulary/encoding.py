@@ -1,0 +1,75 @@
+"""How ids become rows of an embedding table: the settings, and what each way of doing so is."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ..strict import Positive, Strict, no_effect
+from .key_counts import ExactCounts, HashedCounts
+from .vocabulary import HashedIds, Vocabulary
+
+
+class Vocab(Strict):
+    """Exact rows, given by the counting pass."""
+
+    table: ClassVar = Vocabulary
+    min_count: Positive = 1
+
+    def counts(self) -> ExactCounts:
+        """Nothing counted yet."""
+        return ExactCounts(self.min_count)
+
+    def rows(self) -> int | None:
+        """Rows of the table, as far as they are known before any counting."""
+        return None
+
+
+class Hash(Strict):
+    """A fixed number of rows, however many ids there are."""
+
+    table: ClassVar = HashedIds
+    buckets: Positive = 100_000
+
+    def counts(self) -> HashedCounts:
+        """Nothing counted yet."""
+        return HashedCounts(self.buckets)
+
+    def rows(self) -> int | None:
+        """Rows of the table, the unknown row (never used) included."""
+        return self.buckets + 1
+
+
+ENCODINGS: dict[str, type[Vocab] | type[Hash]] = {"vocab": Vocab, "hash": Hash}
+"""Name -> a way of giving ids rows, with its settings."""
+
+
+class Encoding(Strict):
+    """How ids (int64 or string) become rows of an embedding table: a way of `ENCODINGS` and its settings, side by side."""
+
+    encoding: Literal["vocab", "hash"] = Field(
+        default="vocab",
+        description="vocab: exact rows from a counting pass over the training events; hash: fixed rows, no pass",
+    )
+    buckets: Positive | None = Field(default=None, description="hash: rows of the table; 100,000 when absent")
+    min_count: Positive | None = Field(
+        default=None, description="vocab: ids seen fewer times in training share the unknown row; 1 when absent"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_one_way(cls, raw: Any) -> Any:
+        """Refuses what only another way has; what is absent becomes the default, so that a resolved file shows it."""
+        chosen = raw.get("encoding", "vocab") if isinstance(raw, dict) else None
+        if not isinstance(chosen, str) or chosen not in ENCODINGS:
+            return raw
+        own = {name: setting.default for name, setting in ENCODINGS[chosen].model_fields.items()}
+        for name in (name for way in ENCODINGS.values() for name in way.model_fields if name not in own):
+            if raw.get(name) is not None:
+                raise no_effect(name, f"encoding: {chosen}")
+        return own | raw
+
+    @property
+    def ids(self) -> Vocab | Hash:
+        """The way, with its settings."""
+        way = ENCODINGS[self.encoding]
+        return way(**{name: getattr(self, name) for name in way.model_fields})

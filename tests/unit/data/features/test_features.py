@@ -1,0 +1,106 @@
+"""The kinds of features, each by itself: what it counts, what it makes of a column, and what it says of that."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from foundrank.data.arrow.column_types import holds
+from foundrank.data.features import FEATURES
+from foundrank.data.features.counts import Counts
+from foundrank.data.features.dense import Dense
+
+COLUMNS = {
+    "categorical": pa.array(["a", None, "b", "a"]),
+    "list": pa.array([["a", None], None, ["b", "a", "c"], []]),
+    "dense": pa.array([1.0, None, 3.0, 8.0]),
+    "vector": pa.array([[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]]),
+}
+SETTINGS = {"list": {"max_length": 2}, "vector": {"size": 2}}
+
+
+def made(kind: str, **settings):
+    return FEATURES[kind](kind=kind, **(SETTINGS.get(kind, {}) | settings))
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+@pytest.mark.parametrize("weights", [None, np.array([2, 1, 0, 3])])
+def test_a_kind_encodes_what_it_says_it_is_in_a_batch(kind, weights):
+    feature, column = made(kind), COLUMNS[kind]
+    assert holds(column.type, feature.need("f", "here").holds, feature.need("f", "here").size)
+    counts = Counts()
+    feature.count("f", column, "here", counts, weights)
+    found = feature.encode("f", column, "here", SimpleNamespace(tables=counts.tables(), dense=counts.dense()))
+    inputs = feature.inputs("f")
+    assert tuple(found.singles) == inputs.singles
+    assert tuple(found.lists) == tuple(inputs.lists)
+    assert tuple(found.dense) == inputs.dense
+    assert tuple(found.vectors) == tuple(inputs.vectors)
+    assert set(inputs.encodings) == set(inputs.keys) == set(counts.tables())
+    assert all(len(values) == 4 for values in (*found.singles.values(), *found.dense.values()))
+    for key, (_, offsets) in found.lists.items():
+        assert np.diff(offsets).max() == inputs.lists[key]
+    for name, (vectors, present) in found.vectors.items():
+        assert vectors.shape == (4, inputs.vectors[name])
+        assert present.tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [(None, {"a": 2, "b": 1}), (np.array([2, 1, 0, 3]), {"a": 5, "b": 0})]
+)
+def test_ids_are_counted_as_often_as_training_shows_them(weights, expected):
+    counts, feature = Counts(), made("categorical")
+    feature.count("f", COLUMNS["categorical"], "here", counts, weights)
+    table = counts.tables()["feature_f"]
+    rows = feature.encode("f", pa.array(["a", "b"]), "here", SimpleNamespace(tables=counts.tables(), dense={}))
+    assert table.counts[rows.singles["feature_f"]].tolist() == [*expected.values()]
+
+
+@pytest.mark.parametrize("transform", ["none", "log1p"])
+def test_a_number_is_standardised_after_its_transform(transform):
+    counts, feature = Counts(), Dense(kind="dense", transform=transform)
+    feature.count("f", COLUMNS["dense"], "here", counts, None)
+    known = [math.log1p(value) if transform == "log1p" else value for value in (1.0, 3.0, 8.0)]
+    mean, deviation = np.mean(known), np.std(known)
+    assert counts.dense()["f"] == pytest.approx((mean, deviation))
+    found = feature.encode("f", COLUMNS["dense"], "here", SimpleNamespace(tables={}, dense=counts.dense()))
+    expected = [(known[0] - mean) / deviation, 0, (known[1] - mean) / deviation, (known[2] - mean) / deviation]
+    np.testing.assert_allclose(found.dense["f"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        *(("dense", s) for s in ("buckets", "min_count", "encoding", "max_length", "size")),
+        *(("vector", s) for s in ("transform", "buckets", "max_length")),
+        *(("categorical", s) for s in ("transform", "size", "max_length")),
+        *(("list", s) for s in ("transform", "size")),
+    ],
+)
+def test_a_kind_has_its_own_settings_and_no_other(kind, setting):
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        made(kind, **{setting: 3})
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"encoding": "hash", "min_count": 2}, "min_count has no effect beside encoding: hash"),
+        ({"encoding": "vocab", "buckets": 5}, "buckets has no effect beside encoding: vocab"),
+        ({"buckets": 5}, "buckets has no effect beside encoding: vocab"),
+    ],
+)
+def test_an_encoding_has_its_own_settings_and_no_other(settings, told):
+    with pytest.raises(ValidationError, match=told):
+        made("categorical", **settings)
+
+
+def test_a_resolved_encoding_shows_the_default_of_its_own_setting():
+    assert made("categorical").model_dump(exclude_none=True, include={"encoding", "min_count", "buckets"}) == {
+        "encoding": "vocab",
+        "min_count": 1,
+    }
+    assert made("list", encoding="hash").buckets == 100_000
