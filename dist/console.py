@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.status import Status
 
 from ..data.escaping import redacted, visible
 
@@ -27,6 +28,19 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
     for logger in NOISY:
         logger.setLevel(logging.ERROR)
+
+
+@contextmanager
+def silenced_libraries() -> Iterator[None]:
+    """Within it `silence_libraries`; at its end warnings and loggers are as before."""
+    levels = [logger.level for logger in NOISY]
+    with warnings.catch_warnings():
+        silence_libraries()
+        try:
+            yield
+        finally:
+            for logger, level in zip(NOISY, levels, strict=True):
+                logger.setLevel(level)
 
 
 def console(stderr: bool = False, **options: Any) -> Console:
@@ -47,6 +61,11 @@ def console(stderr: bool = False, **options: Any) -> Console:
 
 
 class _Console(Console):
+    def status(self, *said: Any, **options: Any) -> Status:
+        """As of rich, which in a notebook could show it with widgets alone: there it is left out."""
+        silent = Console(quiet=True, force_jupyter=False)
+        return silent.status(*said, **options) if self.is_jupyter else super().status(*said, **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             if segment.control:

@@ -31,6 +31,7 @@ from ...data.storage.storage import check_writable
 from ...model.contents.text_encoder import RandomVectors, TextEncoder
 from ...model.contents.text_encoder_loading import load_text_encoder
 from ..console import console as our_console
+from ..progress_bars import progress_bars
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime, threads_kept
 from .work_list import Plan, finish, make_plan, precision_of
@@ -236,11 +237,11 @@ def _workers() -> int:
 
 
 def _progress(console: Console) -> Progress:
-    return Progress(
+    return progress_bars(
+        console,
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:,.0f} texts/s"),
         TimeRemainingColumn(),
-        console=console,
     )

@@ -14,8 +14,9 @@ from ...data.batch.batch import Batch
 from ...data.config.experiment import Experiment
 from ...data.schema.layout import Layout
 from ...data.storage.local_writes import write_text
-from ...model.tasks.metrics import defined
 from ..console import console
+from ..evaluate.metrics import defined
+from ..progress_bars import has_bars, progress_bars
 from ..ranks.runtime import Runtime
 from ..run.run_folder import METRICS, read_metrics
 from .optimizer import Optimizer
@@ -41,7 +42,7 @@ class TrainingLog:
         lines, _ = read_metrics(path)
         write_text(path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
         self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1)
-        if self._console.is_terminal:
+        if has_bars(self._console):
             columns = (
                 TextColumn("training"),
                 BarColumn(),
@@ -49,7 +50,7 @@ class TrainingLog:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
-            self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=self._console)
+            self._progress = progress_bars(self._console, *columns, TextColumn("{task.fields[text]}"))
             self._task = self._progress.add_task("training", total=1.0, text="")
             self._progress.start()
 
@@ -90,9 +91,7 @@ class TrainingLog:
         """Says that an epoch is over, and what its checkpoint is chosen by."""
         if self._runtime.is_main:
             said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
-            metric = (
-                " and ".join(dict.fromkeys(task.measures.chosen_by for task in self._layout.task_kinds)) or "NDCG@10"
-            )
+            metric = "AUC" if self._layout.tasks else "NDCG@10"
             if validation is not None:
                 said += f": validation {metric} {validation:.4f}"
             self._console.print(said, highlight=False)

@@ -1,0 +1,54 @@
+"""Progress bars of long work, in a terminal and in a notebook."""
+
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress, ProgressColumn
+
+_PAGE = '<pre style="white-space:pre;margin:0;line-height:normal">{code}</pre>'
+
+
+def has_bars(console: Console) -> bool:
+    """Whether what a console writes to can show a bar that moves."""
+    return console.is_terminal or console.is_jupyter
+
+
+def progress_bars(console: Console, *columns: ProgressColumn) -> Progress:
+    """Bars with these columns; in a notebook they are shown in the cell that waits for the work."""
+    if not console.is_jupyter:
+        return Progress(*columns, console=console)
+    bars = Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
+    bars.live = _InCell(
+        get_renderable=bars.get_renderable,
+        console=console,
+        refresh_per_second=4,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    return bars
+
+
+class _InCell(Live):
+    """Shown by IPython alone; rich's own way needs widgets."""
+
+    _shown: Any = None
+
+    def refresh(self) -> None:
+        from IPython.display import display  # where there is a notebook, there is IPython
+
+        page = Console(file=StringIO(), record=True, width=self.console.width, force_jupyter=False)
+        page.print(self.get_renderable())
+        html, text = page.export_html(inline_styles=True, code_format=_PAGE, clear=False), page.export_text()
+        shown = {"text/html": html, "text/plain": text.rstrip()}
+        if self._shown is None:
+            self._shown = display(shown, raw=True, display_id=True)
+        else:
+            self._shown.update(shown, raw=True)
+
+    def stop(self) -> None:
+        """Shows how it ended; rich leaves that to its widget."""
+        if self.is_started:
+            self.refresh()
+        super().stop()
