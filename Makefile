@@ -34,7 +34,7 @@ demo: venv
 
 # The inner loop: what most changes break first, without a process group, a command or a training.
 quick: lint
-	OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m "not grid and not data" tests/unit/data tests/unit/model tests/unit/test_structure.py tests/unit/test_docs_names.py
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m "not grid and not slow" tests/unit/data tests/unit/model tests/unit/test_structure.py tests/unit/test_docs_names.py
 
 # One thread per process: the tests start several, and more threads than cores only wait for each other.
 # Two workers: one has all of tests/jobs (tests/conftest.py), the other the rest.
@@ -85,8 +85,11 @@ clean:
 	.venv/bin/python -c 'import fbgemm_gpu, torchrec, torchx, transformers'
 	touch $@
 
+# Pyright cannot follow an editable installation of folders under other names: what it is to find as foundrank is linked.
 .venv/.installed: .venv/.packages pyproject.toml
 	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
+	rm -rf .venv/typing && mkdir -p .venv/typing/foundrank
+	ln -s $(addprefix ../../../,data model dist torchx_components $(wildcard dist/api/*.py)) .venv/typing/foundrank/
 	touch $@
 
 .venv/.docs: .venv/.installed requirements-docs.txt

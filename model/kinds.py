@@ -3,6 +3,5 @@
 from ..data.config.kinds import Kinds
 from ..data.features import FEATURES
 from .heads import HEADS
-from .tasks import TASKS
 
-KINDS = Kinds(features=FEATURES, heads=HEADS, tasks=TASKS)
+KINDS = Kinds(features=FEATURES, heads=HEADS)

@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 from ..errors import UserError, nearest
 from ..strict import Seam, Strict
 from .experiment import Experiment
-from .sections.task import Task
 
 Section = TypeVar("Section", bound=Strict)
 
@@ -29,7 +28,6 @@ class Kinds:
 
     features: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
-    tasks: Mapping[str, type[Task]] = field(default_factory=dict)
 
     def with_(self, **additions: Mapping[str, type[Strict]]) -> "Kinds":
         """These kinds and further ones: ``KINDS.with_(heads={"mine": Mine})``.
@@ -58,6 +56,12 @@ def experiment_type(kinds: Kinds) -> type[Experiment]:
         UserError: a class does not have its name as a ``Literal`` in the setting that names kinds of its seam.
     """
     return with_kinds(Experiment, kinds)
+
+
+def kinds_of(experiment: Experiment) -> Kinds:
+    """What an experiment that `load_experiment` has given could choose from."""
+    assert experiment.made_by is not None
+    return experiment.made_by[1][1]
 
 
 @cache
@@ -127,10 +131,8 @@ def _one_of(seam: Seam, kinds: Kinds) -> Any:
         # Not by the field's name: pydantic wants no validator on that field, and `Strict` has one on all.
         union = reduce(or_, (Annotated[cls, Tag(name)] for name, cls in zip(known, classes, strict=True)))
         marks = [Discriminator(_named_by(seam.by))]
-    alone = [name for name, cls in known.items() if not any(info.is_required() for info in cls.model_fields.values())]
-    names: Any = Literal[tuple(alone)]
-    taken = names | union if alone else union
-    short = BeforeValidator(partial(written_out, seam), json_schema_input_type=taken)
+    names: Any = Literal[tuple(known)]
+    short = BeforeValidator(partial(written_out, seam), json_schema_input_type=names | union)
     return Annotated[union, *marks, short, seam]
 
 

@@ -1,6 +1,7 @@
 """Reading an experiment file: YAML, ``--set`` overrides, checks, absolute paths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from .yaml_reader import MOST_BYTES, read_yaml
 
 
 def load_experiment(
-    path: str | Path, overrides: Sequence[str] = (), *, kinds: Kinds, of_run: bool = False
+    path: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, kinds: Kinds, of_run: bool = False
 ) -> Experiment:
     """Read, override, check and resolve an experiment.
 
     Args:
-        path: the YAML file, or its URI. Paths inside it are relative to its folder and come back absolute.
+        path: the YAML file, or its URI. Paths inside it are relative to its folder and come back absolute. Or what such a file
+            holds, whose paths are relative to the working folder.
         overrides: ``key=value`` strings, keys dotted (``training.epochs=1``), values read as YAML; several in one
             string are separated by ``;``.
         kinds: what it may choose from.
@@ -36,6 +38,25 @@ def load_experiment(
         UserError: the file is missing or not YAML, a key is unknown, a value has the wrong type, a setting is without effect,
             or the parts contradict each other. Nothing but this file has been read by then.
     """
+    if isinstance(path, Mapping):
+        raw, where, folder = deepcopy(dict(path)), "the experiment", str(Path.cwd())
+    else:
+        raw, where = _read(path)
+        folder = storage.parent(where)
+    root = experiment_type(kinds)
+    old_keys = take_over_old_keys(raw, root, where)
+    for override in overrides:
+        for assignment in assignments(override):
+            apply(raw, assignment, root)
+            old_keys |= take_over_old_keys(raw, root, f"--set {assignment}")
+    _check_strings(raw, f"{where}: ")
+    experiment = _parse(raw, root, where, old_keys, of_run)
+    check_parts(experiment, where)
+    return _resolve(experiment, folder)
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], str]:
+    """What a file holds, and where it is."""
     if storage.is_folder(path):
         path = storage.join(path, "experiment.yaml")
     if (text := storage.read(path, MOST_BYTES + 1)) is None:
@@ -45,16 +66,7 @@ def load_experiment(
     raw = read_yaml(text, str(path), "Correct the file at that line.")
     if not isinstance(raw, dict):
         raise UserError(path, "holds no mapping", "Start from one of examples/ or from what `foundrank import` writes.")
-    root = experiment_type(kinds)
-    old_keys = take_over_old_keys(raw, root, str(path))
-    for override in overrides:
-        for assignment in assignments(override):
-            apply(raw, assignment, root)
-            old_keys |= take_over_old_keys(raw, root, f"--set {assignment}")
-    _check_strings(raw, f"{path}: ")
-    experiment = _parse(raw, root, str(path), old_keys, of_run)
-    check_parts(experiment, path)
-    return _resolve(experiment, storage.parent(path))
+    return raw, str(path)
 
 
 def dump_experiment(experiment: Experiment) -> str:

@@ -151,11 +151,10 @@ def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
 
     result = evaluate_run(job, runtime)
     if runtime.is_main:
-        from ..evaluate.measures import measured_by
         from ..report.report import write_report
         from ..report.terminal_tables import print_evaluation, print_next_item
 
-        print_evaluation(result["rows"], measured_by(result), console())
+        print_evaluation(result["rows"], console())
         if result.get("next_item"):
             print_next_item(result["next_item"], console())
         if result["skipped"]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...data.config.experiment import Experiment
+from ...data.config.kinds import Kinds
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored
+from ...model.kinds import KINDS
 from ..run.checkpoint_folder import best
 from ..run.run_folder import check_open_to_write, id_types_of, open_experiment
 
@@ -38,14 +40,14 @@ class EvaluationJob:
         return mirrored(self.run, "read")
 
 
-def prepare_evaluation(run: Location, split: str) -> EvaluationJob:
-    """Checks a run and the events to measure it with.
+def prepare_evaluation(run: Location, split: str, kinds: Kinds = KINDS) -> EvaluationJob:
+    """Checks a run, whose experiment could choose from ``kinds``, and the events to measure it with.
 
     Raises:
         UserError: no run, one without a checkpoint or that cannot be written to, no such split, or bad events.
     """
     folder = mirrored(run, "read")
-    experiment = open_experiment(folder)
+    experiment = open_experiment(folder, kinds)
     best(folder)
     check_open_to_write(folder)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):

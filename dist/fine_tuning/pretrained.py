@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.config.experiment import Experiment
+from ...data.config.kinds import kinds_of
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
@@ -48,7 +49,7 @@ def pretrained(experiment: Experiment) -> Pretrained:
     """
     assert experiment.init_from is not None
     run = mirrored(experiment.init_from, "read")
-    base, statistics = open_run(run)
+    base, statistics = open_run(run, kinds_of(experiment))
     best(run)
     changed = list(differences(_meaning(base), _meaning(experiment)))
     if changed:

@@ -24,7 +24,12 @@ def count_of(processes: int | None) -> int:
     return count
 
 
-def on_ranks(resolve: Callable[[], Job], work: "Callable[[Job, Runtime], int]", processes: int | None) -> int:
+def on_ranks(
+    resolve: Callable[[], Job],
+    work: "Callable[[Job, Runtime], int]",
+    processes: int | None,
+    own_process: bool = True,
+) -> int:
     """Has ranks do ``work(job, runtime)`` and returns the status it ends with, that of the first rank to fail.
 
     Where a launcher such as torchrun has started this process as one of several, rank 0 resolves the job and the others
@@ -34,25 +39,26 @@ def on_ranks(resolve: Callable[[], Job], work: "Callable[[Job, Runtime], int]", 
         resolve: reads and checks what there is to do. Its result, a frozen one, can be pickled.
         work: a function of a module, for new processes find it by its name.
         processes: how many ranks there shall be on this machine, where no launcher has started them.
+        own_process: whether this process is the job's alone, as a command's is, and a notebook's is not.
 
     Raises:
         UserError: as ``resolve`` and ``work`` do; more ranks than GPUs.
     """
     if launched():
-        return _with_runtime(lambda runtime: work(runtime.on_main(resolve), runtime))
+        return _with_runtime(lambda runtime: work(runtime.on_main(resolve), runtime), own_process)
     count = count_of(processes)
     job = resolve()
     if count == 1:
-        return _with_runtime(lambda runtime: work(job, runtime))
+        return _with_runtime(lambda runtime: work(job, runtime), own_process)
     from .local_ranks import spawn  # multiprocessing, which one process alone does without
 
-    return spawn(partial(_as_rank, work, job), count)
+    return spawn(partial(_as_rank, work, job), count, own_process)
 
 
-def _with_runtime(work: "Callable[[Runtime], int]") -> int:
+def _with_runtime(work: "Callable[[Runtime], int]", own_process: bool = True) -> int:
     from .runtime import start  # torch, which --help does without
 
-    with start() as runtime:
+    with start(own_process) as runtime:
         return work(runtime)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from .environment import number
 from .launch import INTERRUPTED, SIGNALS, STORE, TRY_AGAIN, forks, set_threads
-from .temporary_folder import private_folder
+from .temporary_folder import private_folder, remove_private_folder
 
 _HEEDED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *SIGNALS)
 
@@ -31,18 +31,20 @@ class _Asked(BaseException):
         self.number = number
 
 
-def spawn(work: Callable[[], None], processes: int) -> int:
+def spawn(work: Callable[[], None], processes: int, own_process: bool = True) -> int:
     """Runs ``work()``, which can be pickled, as ``processes`` ranks and waits; the exit status of the first rank that failed, or 0.
 
     Standard output and errors of all ranks come through; when one fails the others are ended. A signal is passed on to the
     ranks, which have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds to end, 30 if it is not set.
+
+    In a process that is not foundrank's own nothing is left behind: ranks begin anew there, for a process that forks them would stay.
 
     Raises:
         UserError: that is no number.
     """
     patience = number("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 30)
     set_threads(processes)
-    context: Any = get_context("forkserver" if forks() else "spawn")
+    context: Any = get_context("forkserver" if own_process and forks() else "spawn")
     store = private_folder() / "store"
     ranks: list[BaseProcess] = []
     try:
@@ -57,6 +59,8 @@ def spawn(work: Callable[[], None], processes: int) -> int:
         return TRY_AGAIN if asked.number in SIGNALS else 128 + asked.number
     finally:
         _end(ranks, signal.SIGTERM, patience)
+        if not own_process:
+            remove_private_folder()
 
 
 def _status(ranks: Sequence[BaseProcess]) -> int:
@@ -96,8 +100,9 @@ def _signals_raise() -> Iterator[None]:
     def ask(number: int, _: object) -> NoReturn:
         raise _Asked(number)
 
-    # What is ignored, as under nohup, stays so.
-    heeded = [one for one in _HEEDED if signal.getsignal(one) != signal.SIG_IGN]
+    # What is ignored, as under nohup, stays so. Python hears of signals in its main thread alone.
+    here = threading.current_thread() is threading.main_thread()
+    heeded = [one for one in _HEEDED if here and signal.getsignal(one) != signal.SIG_IGN]
     before: dict[signal.Signals, Any] = {one: signal.signal(one, ask) for one in heeded}
     try:
         yield

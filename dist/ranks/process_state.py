@@ -2,25 +2,24 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 import torch
 
-from ..console import NOISY, silence_libraries
+from ..console import silenced_libraries
 
 
 @contextmanager
 def process_kept() -> Iterator[None]:
     """Within it a job may set what it needs; at its end the process is as before.
 
-    That is: environment, warnings and loggers, the interpreter's switch interval, which CPUs each thread runs on, Arrow's
+    That is: environment, warnings and loggers, what tells of exceptions, the interpreter's switch interval, which CPUs each thread runs on, Arrow's
     memory pool, PyTorch's threads, random numbers, determinism and current GPU. Other threads see what is set meanwhile.
     """
     environment, interval, pool = dict(os.environ), sys.getswitchinterval(), pa.default_memory_pool()
-    levels = {logger.name: logger.level for logger in NOISY}
+    excepthook = sys.excepthook  # a process group has one of its own
     cpus = _cpus_of_threads()
     threads, random = torch.get_num_threads(), torch.get_rng_state()
     determined = torch.are_deterministic_algorithms_enabled()
@@ -30,17 +29,15 @@ def process_kept() -> Iterator[None]:
     if torch.cuda.is_initialized():
         gpu, of_gpus = torch.cuda.current_device(), torch.cuda.get_rng_state_all()
     try:
-        with warnings.catch_warnings():
-            silence_libraries()
+        with silenced_libraries():
             yield
     finally:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
         sys.setswitchinterval(interval)
+        sys.excepthook = excepthook
         pa.set_memory_pool(pool)
-        for logger in NOISY:
-            logger.setLevel(levels[logger.name])
         for thread in _cpus_of_threads():
             with suppress(OSError):  # one that has just ended
                 os.sched_setaffinity(thread, cpus.get(thread, cpus[os.getpid()]))

@@ -253,3 +253,15 @@ def start(own_process: bool = True) -> Iterator[Runtime]:
         # A failed rank keeps its connections until it has told why: the others fail when they close.
         if not (failed and launched()):
             torch_dist.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[Runtime]:
+    """As `start` of a process that is not foundrank's own, with a group of this process alone, whatever has launched it.
+
+    It changes the environment: `process_kept` gives it back.
+    """
+    for name in ("RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)
+    with start(own_process=False) as runtime:
+        yield runtime

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...data.config.experiment import Experiment
+from ...data.config.kinds import kinds_of
 from ...data.config.load import dump_experiment, load_experiment
 from ...data.config.locations import locations
 from ...data.counting.statistics import Statistics
@@ -18,7 +19,6 @@ from ...data.storage.local_writes import refuse_links
 from ...data.storage.mirror import mirrored, origin
 from ...data.storage.new_folder import check_can_be_made, is_free, new_folder
 from ...data.storage.storage import check_writable, join
-from ...model.kinds import KINDS
 from .checkpoint_folder import best, complete, identity
 from .joined import joined
 from .moved_runs import settled
@@ -155,7 +155,9 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     refuse_links(run, files=True)
     given = set(locations(experiment))
     made_in = read_json(run / RUN_INFO, RunInfo, {}).get("folder")
-    old = settled(load_experiment(run / EXPERIMENT, kinds=KINDS, of_run=True), made_in, run, given.__contains__)
+    old = settled(
+        load_experiment(run / EXPERIMENT, kinds=kinds_of(experiment), of_run=True), made_in, run, given.__contains__
+    )
     if old != experiment:
         changed = list(differences(old.model_dump(), experiment.model_dump()))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")

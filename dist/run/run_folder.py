@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.config.experiment import Experiment
+from ...data.config.kinds import Kinds
 from ...data.config.load import load_experiment
 from ...data.counting.statistics import STATISTICS, Statistics
 from ...data.errors import UserError
@@ -110,8 +111,8 @@ def check_open_to_write(run: Path) -> None:
         )
 
 
-def open_experiment(run: Path) -> Experiment:
-    """The experiment of an existing run, without its vocabularies.
+def open_experiment(run: Path, kinds: Kinds = KINDS) -> Experiment:
+    """The experiment of an existing run, without its vocabularies; ``kinds`` are those it could choose from.
 
     Raises:
         UserError: there is no complete run in the folder, or one whose weights do not mean today what they did.
@@ -122,7 +123,7 @@ def open_experiment(run: Path) -> Experiment:
         if not (run / needed).is_file():
             raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
     experiment = settled(
-        load_experiment(run / EXPERIMENT, kinds=KINDS, of_run=True), made_as(run)[0].get("folder"), run, is_there
+        load_experiment(run / EXPERIMENT, kinds=kinds, of_run=True), made_as(run)[0].get("folder"), run, is_there
     )
     check_meaning(run, *made_as(run), experiment)
     return experiment
@@ -149,13 +150,13 @@ def order_of_lookups(run: Path) -> list[str] | None:
     return lookup_order(run, info, checkpoints, experiment, layout)
 
 
-def open_run(run: Path) -> tuple[Experiment, Statistics]:
+def open_run(run: Path, kinds: Kinds = KINDS) -> tuple[Experiment, Statistics]:
     """The experiment and the statistics of an existing run.
 
     Raises:
         UserError: as of `open_experiment`.
     """
-    experiment = open_experiment(run)
+    experiment = open_experiment(run, kinds)
     return experiment, _statistics(run, experiment)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
+from foundrank import load
 from foundrank.dist.run.checkpoint_folder import best
 from tests.importer_sources import amazon_beauty_source
 
@@ -83,6 +84,8 @@ def test_past_items_compete_where_they_may_come_again(run, circle, here: Here):
 def test_recommendations_are_the_next_items_and_none_of_the_past(run, circle, tmp_path, here: Here):
     users = circle / "events" / "beauty" / "test"
     told = foundrank("recommend", run, users, tmp_path / "out", "-k", 5, "-p", 2).stdout
+    from_python = load(run).recommend(pq.read_table(users), k=5)
+    assert from_python.equals(pq.read_table(tmp_path / "out", schema=from_python.schema))
     assert "best 5 items of 300 users" in told
     assert without_temporaries(tmp_path / "out")[0] == "_SUCCESS"
     given = {row["user_id"]: row for row in pq.read_table(users).to_pylist()}

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
+
+import foundrank as foundrank_module
+from foundrank.data.errors import UserError
 
 from .commands import foundrank, without_temporaries
 
@@ -54,6 +58,33 @@ def test_scores_are_those_that_were_evaluated(run, source, scores):
     rows = json.loads((run / "evaluation.json").read_text())["rows"]
     (wanted,) = (r for r in rows if (r["domain"], r["task"], r["slice"]) == (DOMAIN, "click", "all"))
     assert auc == pytest.approx(wanted["auc"], abs=1e-6)
+
+
+def test_python_gives_the_same_scores(run, source, scores):
+    scorer, asked = foundrank_module.load(run), {"domain": DOMAIN, "keep": ("click", "request")}
+    given = pq.ParquetFile(source / "a.parquet").read_row_group(1)
+    wanted = pq.read_table(scores / "part-00000-00001.parquet")
+    assert scorer.score(given, **asked).equals(wanted)  # to the bit
+    for frame in (given.to_pandas(), polars.from_arrow(given)):
+        assert scorer.score(frame, **asked).cast(wanted.schema).equals(wanted)
+    named = given.append_column("domain", pa.array([DOMAIN] * len(given)))
+    assert scorer.score(named, keep=("click", "request")).equals(wanted)
+    none = scorer.score(given.slice(0, 0), **asked)
+    assert (none.num_rows, none.column_names) == (0, wanted.column_names)
+
+
+def test_python_tells_what_is_wrong_with_rows(run, source):
+    scorer, given = foundrank_module.load(run), pq.read_table(source)
+    item = given.column_names.index("item")
+    for rows, domain, told in (
+        (given, None, "no column 'domain'"),
+        (given, "shop_fed", "Did you mean 'shop_feed'"),
+        (given.drop_columns("item"), DOMAIN, "column 'item': is missing"),
+        (given.set_column(item, "item", pa.array(range(len(given)))), DOMAIN, "holds integer ids"),
+        ([1, 2], DOMAIN, "are a list"),
+    ):
+        with pytest.raises(UserError, match=told):
+            scorer.score(rows, domain)
 
 
 def test_one_process_gives_the_scores_of_two(run, source, scores, tmp_path):

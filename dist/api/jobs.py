@@ -1,0 +1,169 @@
+"""What commands do, as functions: simulating, embedding, training and evaluating.
+
+They run in this process, alone or as one of those that torchrun has started a script as, or in processes of their own.
+Nothing they set for a process outlasts them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import Kinds, kinds_of
+from foundrank.data.errors import UserError
+from foundrank.data.storage.file_systems import Location
+from foundrank.data.storage.mirror import mirrored
+from foundrank.dist.evaluate.evaluate import evaluate_run
+from foundrank.dist.evaluate.prepare import EvaluationJob, prepare_evaluation
+from foundrank.dist.ranks.job import on_ranks
+from foundrank.dist.ranks.launch import INTERRUPTED, TRY_AGAIN
+from foundrank.dist.ranks.preemption import Preemption
+from foundrank.dist.ranks.process_state import process_kept
+from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.report.report import write_report
+from foundrank.dist.run.checkpoint_folder import complete
+from foundrank.dist.run.run_documents import Evaluation
+from foundrank.dist.run.run_folder import EVALUATION, read_json
+from foundrank.dist.train.prepare import TrainingJob, prepare
+from foundrank.dist.train.train import train as train_on_ranks
+from foundrank.experiments import load_experiment
+from foundrank.model.kinds import KINDS
+from foundrank.runs import Run, run_at
+
+_Job = TypeVar("_Job")
+
+
+def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
+    """Simulates seven search and recommendation domains with texts, cold items and known probabilities.
+
+    Args:
+        out: a new folder for events, catalogs and experiment.yaml.
+        rows: events, of all domains together.
+        seed: of everything random.
+
+    Returns:
+        The experiment file.
+
+    Raises:
+        UserError: there is something in the folder already.
+    """
+    from foundrank.data.sources.simulate import simulate as write
+
+    return write(Path(out), rows, seed)
+
+
+class _Embedding(NamedTuple):
+    experiment: Experiment
+    rebuild: bool
+
+
+def embed(
+    experiment: Experiment | str | Path | Mapping[str, Any],
+    *,
+    rebuild: bool = False,
+    kinds: Kinds = KINDS,
+    processes: int | None = None,
+) -> None:
+    """Writes the text vectors of every catalog with a frozen language model; again, it embeds what is new.
+
+    Args:
+        experiment: an experiment, its file or its dict.
+        rebuild: makes the stores anew, for another encoder or template.
+        kinds: what a file or a dict may choose from.
+        processes: how many ranks; one per GPU, or one, by default.
+
+    Raises:
+        UserError: a catalog, a template or the encoder is unusable, or a store holds vectors of another kind.
+    """
+    _on_ranks(lambda: _Embedding(_loaded(experiment, kinds), rebuild), _embed, processes)
+
+
+def _embed(job: _Embedding, runtime: Runtime) -> int:
+    from foundrank.dist.embed.embed import embed as write  # safetensors and tokenizers, which only this needs
+
+    write(job.experiment, runtime, rebuild=job.rebuild)
+    return 0
+
+
+def train(
+    experiment: Experiment | str | Path | Mapping[str, Any],
+    run_dir: Location | None = None,
+    *,
+    kinds: Kinds = KINDS,
+    processes: int | None = None,
+    profile: bool = False,
+) -> Run:
+    """Trains an experiment into a run folder; an interrupted run goes on.
+
+    Args:
+        experiment: an experiment, its file or its dict.
+        run_dir: the run folder, or its URI; ``runs/NAME`` by default.
+        kinds: what a file or a dict may choose from, e.g. ``KINDS.with_(heads={"mine": Mine})``.
+        processes: how many ranks; one per GPU, or one, by default. More than one are new processes: in a script the call
+            stands under ``if __name__ == "__main__":``, and what kinds of your own are classes of is a module.
+        profile: writes a Chrome trace of a few steps, ``trace.rankR.json``, into the run folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: bad data, a run folder that holds something else, or tables that do not fit.
+    """
+    loaded = _loaded(experiment, kinds)
+    run = run_at(run_dir or Path("runs") / loaded.name, kinds_of(loaded))
+    status = _on_ranks(lambda: prepare(loaded, run.location, profile), _train, processes)
+    return replace(run, stopped_after=max(complete(mirrored(run.location, "work")))) if status == TRY_AGAIN else run
+
+
+def _train(job: TrainingJob, runtime: Runtime) -> int:
+    with Preemption(runtime) as preemption:
+        stopped_after = train_on_ranks(job, runtime, preemption)
+        if runtime.is_main and stopped_after is None:
+            write_report(job.folder)
+        runtime.barrier()
+    return 0 if stopped_after is None else TRY_AGAIN
+
+
+def evaluate(
+    run: Run | Location, split: str = "test", *, kinds: Kinds | None = None, processes: int | None = None
+) -> dict[str, Any]:
+    """Measures a run per domain, task and slice, and writes its report.
+
+    Args:
+        run: a run, its folder or its URI.
+        split: ``train``, ``validation`` or ``test``.
+        kinds: what its experiment could choose from, where that is more than foundrank has.
+        processes: how many ranks; one per GPU, or one, by default.
+
+    Returns:
+        What ``evaluation.json`` holds: ``rows``, a dict of metrics for each domain, task and slice, and what else was measured.
+
+    Raises:
+        UserError: no run, one without a checkpoint or that cannot be written to, no such split, or bad events.
+    """
+    run = run_at(run, kinds)
+    _on_ranks(lambda: prepare_evaluation(run.location, split, run.kinds), _evaluate, processes)
+    return read_json(run.folder / EVALUATION, Evaluation)
+
+
+def _evaluate(job: EvaluationJob, runtime: Runtime) -> int:
+    evaluate_run(job, runtime)
+    if runtime.is_main:
+        write_report(job.folder)
+    runtime.barrier()
+    return 0
+
+
+def _loaded(experiment: Experiment | str | Path | Mapping[str, Any], kinds: Kinds) -> Experiment:
+    return experiment if isinstance(experiment, Experiment) else load_experiment(experiment, kinds=kinds)
+
+
+def _on_ranks(resolve: Callable[[], _Job], work: Callable[[_Job, Runtime], int], processes: int | None) -> int:
+    with process_kept():
+        status = on_ranks(resolve, work, processes, own_process=False)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if status not in (0, TRY_AGAIN):
+        raise UserError("a rank", f"ended with status {status}", "What it said of it is above, on standard error.")
+    return status

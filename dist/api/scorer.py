@@ -1,0 +1,146 @@
+"""A trained run in memory: scores for rows, and items for users."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foundrank.data.arrow.column_types import NAME
+from foundrank.data.catalogs.catalog_files import known_id_types
+from foundrank.data.config.kinds import Kinds
+from foundrank.data.errors import UserError
+from foundrank.data.schema.bad_values import check_share
+from foundrank.data.schema.column_needs import ColumnNeed, SchemaCheck
+from foundrank.data.storage.file_systems import Location
+from foundrank.dist.console import silenced_libraries
+from foundrank.dist.ranks.process_state import process_kept
+from foundrank.dist.ranks.runtime import Runtime, alone
+from foundrank.dist.retrieval.search import faiss_module
+from foundrank.dist.run.run_folder import id_types_of
+from foundrank.dist.score.recommend import Recommender, RecommendJob, check_names_known, check_retrieves, user_needs
+from foundrank.dist.score.score import RowScorer, model_of
+from foundrank.dist.score.scoring_input import DOMAIN, ScoringJob, check_job, check_names, input_needs
+from foundrank.runs import Run, run_at
+
+_ROWS, _USERS = "the rows to score", "the users to recommend to"
+
+
+def load(run: Run | Location, *, kinds: Kinds | None = None) -> "Scorer":
+    """A run's best checkpoint, in this process's memory.
+
+    Args:
+        run: a run, its folder or its URI.
+        kinds: what its experiment could choose from, where that is more than foundrank has.
+
+    Raises:
+        UserError: no run, no checkpoint or a damaged one, or tables that take more than half of the memory there is.
+    """
+    return Scorer(run_at(run, kinds))
+
+
+class Scorer:
+    """Scores rows and recommends items with a run, as ``foundrank score`` and ``foundrank recommend`` do, with the same numbers.
+
+    It belongs to one process, and to one thread at a time. Under torchrun each rank may load one of its own.
+
+    Attributes:
+        experiment: of the run.
+    """
+
+    def __init__(self, run: Run):
+        """As of `load`."""
+        self._run, folder = run.location, run.folder
+        with process_kept(), alone() as runtime:
+            self._encoder, self._model, replicated = model_of(folder, runtime, run.kinds)
+        if not replicated:
+            raise UserError(
+                self._run,
+                "has tables that take more than half of this machine's memory",
+                "Score files with `foundrank score`, on several processes or machines.",
+            )
+        self._runtime = Runtime(0, 1, runtime.device)
+        self.experiment = self._encoder.experiment
+        self._id_types = known_id_types(self.experiment, id_types_of(folder))
+        self._recommenders: dict[tuple[int, bool, bool], Recommender] = {}
+
+    def score(
+        self,
+        rows: Any,
+        domain: str | None = None,
+        *,
+        keep: Sequence[str] = (),
+        like: Sequence[str] = (),
+        bad_data: Literal["fail", "skip"] | None = None,
+    ) -> pa.Table:
+        """The probability of each task, for each row.
+
+        Args:
+            rows: a pyarrow Table, or a pandas or polars DataFrame, with the events' columns, but for labels and ``list_column``.
+            domain: of all rows; None where there is a column ``domain``.
+            keep: further columns to pass through.
+            like: for a domain that the run has never seen, those whose scores are averaged.
+            bad_data: what bad rows mean, in place of the run's ``bad_data.policy``.
+
+        Returns:
+            A row for each row, in order: its ids, what is kept, ``domain``, and ``score_TASK`` (float32), null where the domain
+            has no such task.
+
+        Raises:
+            UserError: an unknown domain, a column that is missing or has another type, or bad values.
+        """
+        table, experiment = _table(rows, _ROWS), self.experiment
+        policy = experiment.bad_data.model_copy(update={"policy": bad_data or experiment.bad_data.policy})
+        job = ScoringJob(self._run, _ROWS, "", domain, tuple(keep), policy, tuple(like))
+        check_job(job, experiment)
+        check_names(job, experiment, _ROWS, table.column_names)
+        if domain is None:
+            self._check(table, [ColumnNeed(DOMAIN, NAME, "scoring without a domain")], _ROWS)
+        named = job.like or ([domain] if domain else pc.unique(table[DOMAIN].cast(pa.string())).to_pylist())
+        self._check(table, input_needs(job, experiment, named), _ROWS)
+        with silenced_libraries():
+            scores, bad = RowScorer(self._model, self._encoder, self._runtime, job).score_table(table, _ROWS)
+        check_share(bad, table.num_rows, policy, _ROWS)
+        return scores
+
+    def recommend(self, users: Any, k: int = 100, *, repeat: bool = False, approximate: bool = False) -> pa.Table:
+        """The items that suit each user best, of all there are.
+
+        Args:
+            users: a pyarrow Table, or a pandas or polars DataFrame, with the user's id and history.
+            k: items per user.
+            repeat: recommends past items too.
+            approximate: searches through FAISS, if it is installed.
+
+        Returns:
+            A row for each row, in order: the user's id, and lists of at most ``k`` ``items`` and their ``scores`` (float32), those first that
+            score highest.
+
+        Raises:
+            UserError: the run has not learned ``model.next_item``, or a column is missing or has another type.
+        """
+        table, experiment = _table(users, _USERS), self.experiment
+        if approximate:
+            faiss_module()
+        check_retrieves(self._run, experiment)
+        self._check(table, user_needs(experiment), _USERS)
+        check_names_known(self._run, experiment, self._id_types)
+        asked = (k, repeat, approximate)
+        with silenced_libraries():
+            if asked not in self._recommenders:  # all items' vectors, which do not change
+                job = RecommendJob(self._run, _USERS, "", *asked)
+                self._recommenders[asked] = Recommender(self._model, self._encoder, self._runtime, job)
+            return self._recommenders[asked].table(table)
+
+    def _check(self, table: pa.Table, needs: Sequence[ColumnNeed], where: str) -> None:
+        SchemaCheck(needs, dict(self._id_types)).check(where, table.schema)
+
+
+def _table(rows: Any, where: str) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows
+    try:
+        return pa.table(rows)
+    except (TypeError, ValueError) as error:  # Arrow's own errors are ValueErrors
+        told = f"are a {type(rows).__name__} that cannot be made a pyarrow Table ({error})"
+        raise UserError(where, told, "Give a pyarrow Table, or a pandas or polars DataFrame.") from error

@@ -1,0 +1,104 @@
+"""foundrank from Python: in scripts, on ranks, in threads and beside event loops, and what it leaves of a process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("python_script.py")
+
+LEFT_ALONE = """
+import asyncio, logging, multiprocessing, os, signal, sys, tempfile, threading, warnings
+import foundrank
+assert not {"torch", "pyarrow", "rich", "pydantic"} & set(sys.modules), "imported with foundrank"
+
+def state():
+    import pyarrow as pa, torch
+    return {
+        "environment": dict(os.environ),
+        "interval": sys.getswitchinterval(),
+        "signals": {one: signal.getsignal(one) for one in signal.valid_signals()},
+        "warnings": list(warnings.filters),
+        "loggers": {name: logging.getLogger(name).level for name in ("", "torch", "torch.distributed", "torchrec", "transformers")},
+        "threads": {thread.name for thread in threading.enumerate()},
+        "children": multiprocessing.active_children(),
+        "pool": pa.default_memory_pool().backend_name,
+        "of torch": (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_default_dtype(),
+                     torch.is_grad_enabled(), torch.initial_seed(), torch.get_rng_state().tolist()),
+        "group": torch.distributed.is_initialized(),
+        "cpus": os.sched_getaffinity(0),
+        "folder": (os.getcwd(), tempfile.gettempdir()),
+        "streams": (sys.stdout, sys.stderr, sys.excepthook, sys.argv),
+    }
+
+def changed(before, after):
+    return {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+
+class NoTerminal:
+    def write(self, text):
+        return len(text)
+    def flush(self):
+        pass
+    def isatty(self):
+        return False
+
+before = state()
+sys.argv = [""]
+import runpy
+def work(folder):
+    sys.argv = ["", WORLD, folder, "1"]
+    runpy.run_path(SCRIPT, run_name="__main__")
+
+async def in_a_loop():
+    work(RUN)
+
+before["streams"] = (*before["streams"][:3], ["", WORLD, RUN, "1"])
+asyncio.run(in_a_loop())
+assert not changed(before, state()), changed(before, state())
+thread = threading.Thread(target=work, args=(RUN + "-in-a-thread",))
+thread.start()
+thread.join()
+before["streams"] = (*before["streams"][:3], sys.argv)
+assert not changed(before, state()), changed(before, state())
+"""
+
+
+def python(*command: object, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [str(part) for part in command],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith("[[")]
+
+
+@pytest.fixture(scope="module")
+def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the script says, in the main thread beside an event loop and then in another thread of the same process."""
+    run = str(tmp_path_factory.mktemp("python") / "run")
+    names = f"WORLD, RUN, SCRIPT = {str(world)!r}, {run!r}, {str(SCRIPT)!r}\n"
+    return python(sys.executable, "-c", names + LEFT_ALONE)
+
+
+def test_a_process_is_left_as_it_was_and_trains_twice_alike(alone):
+    first, second = map(json.loads, alone)
+    assert first == second
+    losses, measured, scores = first
+    assert len(losses) == 6
+    assert measured > 10
+    assert len(scores) == 50
+
+
+def test_ranks_of_a_script_do_what_those_of_torchrun_do(world, tmp_path, alone):
+    (spawned,) = python(sys.executable, SCRIPT, world, tmp_path / "spawned", 2)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone")
+    launched = python(*torchrun, SCRIPT, world, tmp_path / "launched", 1)
+    assert [json.loads(line) for line in launched] == [json.loads(spawned)] * 2
+    assert json.loads(spawned)[0] != json.loads(alone[0])[0]  # of two ranks, each with a batch of its own
