@@ -34,7 +34,7 @@ demo: venv
 
 # The inner loop: what most changes break first, without a process group, a command or a training.
 quick: lint
-	OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m "not grid and not slow" tests/unit/data tests/unit/model tests/unit/test_structure.py tests/unit/test_docs_names.py
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m "not grid and not data" tests/unit/data tests/unit/model tests/unit/test_structure.py tests/unit/test_docs_names.py
 
 # One thread per process: the tests start several, and more threads than cores only wait for each other.
 # Two workers: one has all of tests/jobs (tests/conftest.py), the other the rest.

@@ -26,11 +26,11 @@ from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles, read_group
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.data.schema.layout import id_key
-from foundrank.dist.evaluate.metrics import apart, auc
 from foundrank.dist.evaluate.popularity import popularity
 from foundrank.dist.evaluate.slices import slice_rows
 from foundrank.dist.run.run_folder import write_json
 from foundrank.model.kinds import KINDS
+from foundrank.model.tasks.metrics import apart, auc
 
 from .target_encoding import make_folds
 from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns
@@ -167,6 +167,7 @@ def _domain_trees(
             for row in slice_rows(
                 name,
                 task,
+                domain.tasks[task],
                 test.labels[:, at],
                 probabilities,
                 item_counts=item_counts,
@@ -174,7 +175,7 @@ def _domain_trees(
                 user_groups=users,
                 list_groups=test.host["list"] if domain.list_column else None,
                 in_list=test.host["list_known"],
-                oracle=test.host.get(f"probability/{task}"),
+                oracle=test.host.get(f"oracle/{task}"),
                 popularity=item_scores[test.host["item"]],
             )
         ]

@@ -3,5 +3,6 @@
 from ..data.config.kinds import Kinds
 from ..data.features import FEATURES
 from .heads import HEADS
+from .tasks import TASKS
 
-KINDS = Kinds(features=FEATURES, heads=HEADS)
+KINDS = Kinds(features=FEATURES, heads=HEADS, tasks=TASKS)

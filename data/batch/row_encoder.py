@@ -77,7 +77,7 @@ class RowEncoder:
             with_labels: False leaves all labels masked, for scoring.
             with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64
                 keys, with ``_known``), ``item`` (table row, 0 for none),
-                ``item_key``, ``bad`` and ``probability/<task>``.
+                ``item_key``, ``bad`` and ``oracle/<task>``.
 
         Raises:
             UserError: a bad value, with its row.
@@ -105,14 +105,16 @@ class RowEncoder:
         self._put(out, self._encode_features(event_features, table, where), None)
         self._empty_vectors(out)
         self._encode_history(out, table, where, with_host)
+        out.chosen = out.singles[:, self._single_at[id_key("item")]] >= 0
+        taken = np.full(rows, not config.tasks)
         if with_labels:
             for task_name, task in config.tasks.items():
                 at = layout.tasks.index(task_name)
                 values = floats(table[task.label])
                 present = out.label_mask[:, at] = ~np.isnan(values)
                 out.labels[:, at] = np.where(present, values, 0)
-        has_item = out.singles[:, self._single_at[id_key("item")]] >= 0
-        out.chosen = has_item & (out.labels > 0).any(1) if config.tasks else has_item
+                taken |= present & task.taken(out.labels[:, at])
+        out.chosen &= taken
         if with_host:
             self._encode_host(out, domain, table)
         return out
@@ -262,14 +264,14 @@ class RowEncoder:
         out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better
         out.host["item_key"], _ = id_keys(table[self.experiment.entities.item.id])
         out.host["item"] = np.maximum(out.singles[:, self._single_at[id_key("item")]], 0)
-        # Every batch has the same columns, whichever domains are in it: a probability a domain lacks is unknown.
+        # Every batch has the same columns, whichever domains are in it: an expectation a domain lacks is unknown.
         for of_domain in self.experiment.domains.values():
             for task_name, task in of_domain.tasks.items():
-                if task.probability:
-                    out.host.setdefault(f"probability/{task_name}", np.full(len(out), np.nan))
+                if task.oracle:
+                    out.host.setdefault(f"oracle/{task_name}", np.full(len(out), np.nan))
         for task_name, task in config.tasks.items():
-            if task.probability:
-                out.host[f"probability/{task_name}"] = floats(table[task.probability])
+            if task.oracle:
+                out.host[f"oracle/{task_name}"] = floats(table[task.oracle])
 
     def _read_catalog(self, name: str, entity: EntityConfig) -> _Catalog:
         assert entity.catalog is not None

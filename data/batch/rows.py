@@ -29,7 +29,7 @@ class Rows:
         labels: ``[N, tasks]`` float32.
         label_mask: ``[N, tasks]`` bool.
         chosen: ``[N]`` bool, whether the row's item was taken: it has one, the row is not a bad one, and where its domain has
-            tasks one of its labels is 1. A label that is not there says nothing.
+            tasks one of its labels says so, as of `Task.taken`. A label that is not there says nothing.
         host: further columns ``[N]`` for metrics.
     """
 

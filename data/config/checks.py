@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import UserError, nearest
 from ..features.feature import Feature
 from .experiment import Experiment
+from .sections.task import Task, alike
 
 
 def check_parts(experiment: Experiment, path: str | Path) -> None:
@@ -65,6 +66,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                 "has source: catalog",
                 "Context features come from the events; put catalog features under entities.",
             )
+    _check_shared_tasks(experiment, path)
     _check_shared_names(experiment, path)
 
 
@@ -106,6 +108,20 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
             raise UserError(
                 field, f"'{name}' is no categorical, list or dense feature from the item catalog", nearest(name, fit)
             )
+
+
+def _check_shared_tasks(experiment: Experiment, path: str | Path) -> None:
+    """A task's name means one column of logits: in all domains that have it it is the same, but for its columns."""
+    seen: dict[str, tuple[str, Task]] = {}
+    for name, domain in experiment.domains.items():
+        for task_name, task in domain.tasks.items():
+            first, other = seen.setdefault(task_name, (name, task))
+            if not alike(task, other):
+                raise UserError(
+                    f"{path}: domains.{name}.tasks.{task_name}",
+                    f"is not the task of that name in domains.{first}: it is of another kind, or has other settings",
+                    f"Rename one; what may differ between domains is {', '.join(sorted(task.of_domain))}.",
+                )
 
 
 def _check_shared_names(experiment: Experiment, path: str | Path) -> None:

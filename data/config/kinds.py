@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from ..errors import UserError, nearest
 from ..strict import Seam, Strict
 from .experiment import Experiment
+from .sections.task import Task
 
 Section = TypeVar("Section", bound=Strict)
 
@@ -28,6 +29,7 @@ class Kinds:
 
     features: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
+    tasks: Mapping[str, type[Task]] = field(default_factory=dict)
 
     def with_(self, **additions: Mapping[str, type[Strict]]) -> "Kinds":
         """These kinds and further ones: ``KINDS.with_(heads={"mine": Mine})``.
@@ -131,8 +133,10 @@ def _one_of(seam: Seam, kinds: Kinds) -> Any:
         # Not by the field's name: pydantic wants no validator on that field, and `Strict` has one on all.
         union = reduce(or_, (Annotated[cls, Tag(name)] for name, cls in zip(known, classes, strict=True)))
         marks = [Discriminator(_named_by(seam.by))]
-    names: Any = Literal[tuple(known)]
-    short = BeforeValidator(partial(written_out, seam), json_schema_input_type=names | union)
+    alone = [name for name, cls in known.items() if not any(info.is_required() for info in cls.model_fields.values())]
+    names: Any = Literal[tuple(alone)]
+    taken = names | union if alone else union
+    short = BeforeValidator(partial(written_out, seam), json_schema_input_type=taken)
     return Annotated[union, *marks, short, seam]
 
 

@@ -49,6 +49,8 @@ def kind_of(annotation: Any, seam: Seam, value: Any) -> type[Strict] | None:
 def keys_of(annotation: Any) -> list[str]:
     """The keys of a section, by its annotation."""
     annotation = present(annotation)
+    if (seam := seam_of(annotation)) is not None:
+        annotation = kind_of(annotation, seam, None)
     return list(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 
 

@@ -75,8 +75,8 @@ def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
     needs = []
     for task_name, task in domain.tasks.items():
         needs.append(ColumnNeed(task.label, LABEL, f"domains.{name}.tasks.{task_name}.label"))
-        if task.probability:
-            needs.append(ColumnNeed(task.probability, PROBABILITY, f"domains.{name}.tasks.{task_name}.probability"))
+        if task.oracle:
+            needs.append(ColumnNeed(task.oracle, PROBABILITY, f"domains.{name}.tasks.{task_name}.probability"))
     if domain.list_column:
         needs.append(ColumnNeed(domain.list_column, SCALAR_ID, f"domains.{name}.list_column"))
     return needs

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..config.experiment import Experiment
+from ..config.sections.task import Task
 
 HISTORY = "history"
 CONTEXT = "context"
@@ -72,6 +73,7 @@ class Layout:
         domains: domain names; ``Batch.domains`` holds positions in it.
         search: per domain, whether it is a search domain.
         tasks: names of the union of all domains' tasks; columns of ``Batch.labels``.
+        task_kinds: of each of ``tasks``, as the first domain that has it sets it.
         task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
     """
 
@@ -97,6 +99,7 @@ class Layout:
     domains: tuple[str, ...]
     search: tuple[bool, ...]
     tasks: tuple[str, ...]
+    task_kinds: tuple[Task, ...]
     task_weights: tuple[tuple[float, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -198,6 +201,7 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         domains=tuple(experiment.domains),
         search=tuple(d.kind == "search" for d in experiment.domains.values()),
         tasks=tasks,
+        task_kinds=tuple(next(d.tasks[t] for d in experiment.domains.values() if t in d.tasks) for t in tasks),
         task_weights=weights,
     )
 

@@ -63,7 +63,9 @@ def _missing_stores(experiment: Experiment) -> list[str]:
 
 def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], statistics: Statistics) -> Table:
     table = empty_table("Domains", ["domain", "kind"], [*SPLITS, "cold items", "cold users"])
-    table.add_column("positives in training")
+    tasks = [task for domain in experiment.domains.values() for task in domain.tasks.values()]
+    means = " or ".join(dict.fromkeys(task.measures.mean.title for task in tasks)) or "labels"
+    table.add_column(f"{means} in training")
     for name, domain in experiment.domains.items():
         rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
         last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
@@ -71,10 +73,11 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
             _cold_share(experiment, name, events[name][last], statistics, entity) if last else "–"
             for entity in ("item", "user")
         ]
-        rates = []
-        for task, (labelled, positives) in statistics.labels[name].items():
-            rates.append(f"{task} {positives / labelled:.1%}" if labelled else f"{task} –")
-        table.add_row(name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(rates))
+        of_tasks = []
+        for task, (labelled, total) in statistics.labels[name].items():
+            mean = format(total / labelled, domain.tasks[task].measures.mean.format) if labelled else "–"
+            of_tasks.append(f"{task} {mean}")
+        table.add_row(name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(of_tasks))
     return table
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.console import Console
 from ...data.config.load import load_experiment
 from ...data.errors import UserError
 from ...model.kinds import KINDS
+from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
 from ..run.run_documents import Evaluation
 from ..run.run_folder import EVALUATION, read_json
@@ -49,19 +49,18 @@ def run_demo(out: Path, rows: int, processes: int, console: Console) -> None:
     _show_scores(console, out / "scores")
     console.rule()
     console.print(
-        f"mean test AUC, all domains: {_told(_rows(pretrain))}\n"
-        f"{cold}: {_told(_rows(pretrain, cold))} pretrained; {_told(_rows(finetune, cold))} fine-tuned\n"
+        f"mean test AUC, all domains: {_told(pretrain)}\n"
+        f"{cold}: {_told(pretrain, cold)} pretrained; {_told(finetune, cold)} fine-tuned\n"
         f"{time.perf_counter() - started:.0f} s in all; open {pretrain / 'report.html'}",
         highlight=False,
     )
 
 
-def _rows(run: Path, domain: str | None = None) -> list[dict[str, Any]]:
-    return [row for row in read_json(run / EVALUATION, Evaluation)["rows"] if domain in (None, row["domain"])]
-
-
-def _told(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{task} {of_task['all']['auc']:.4f}" for task, of_task in summary(rows).items())
+def _told(run: Path, domain: str | None = None) -> str:
+    evaluation = read_json(run / EVALUATION, Evaluation)
+    rows = [row for row in evaluation["rows"] if domain in (None, row["domain"])]
+    means = summary(rows, measured_by(evaluation))
+    return ", ".join(f"{task} {of_task['all']['auc']:.4f}" for task, of_task in means.items())
 
 
 def _foundrank(console: Console, *arguments: object) -> None:

@@ -151,10 +151,11 @@ def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
 
     result = evaluate_run(job, runtime)
     if runtime.is_main:
+        from ..evaluate.measures import measured_by
         from ..report.report import write_report
         from ..report.terminal_tables import print_evaluation, print_next_item
 
-        print_evaluation(result["rows"], console())
+        print_evaluation(result["rows"], measured_by(result), console())
         if result.get("next_item"):
             print_next_item(result["next_item"], console())
         if result["skipped"]:

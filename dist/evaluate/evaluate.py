@@ -16,15 +16,17 @@ from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
 from ...data.schema.bad_values import check_share
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import id_key
+from ...data.schema.layout import Layout, id_key
 from ...data.storage.mirror import publish
 from ...model.representation.owner_vectors import owners_and_aspects
+from ...model.tasks.metrics import apart
+from ...model.tasks.task_columns import TaskColumns
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import checked_best, identity
 from ..run.checkpoints import load
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
-from .metrics import apart
+from .measures import measures_of
 from .next_item import next_item_rows
 from .popularity import PopularityCounts
 from .predictions import predictions
@@ -56,6 +58,7 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
         "split": split,
         "step": state["step"],
         "checkpoint": identity(checkpoint),
+        "tasks": measures_of(encoder.layout),
         "rows": rows,
         "gates": gates,
         "skipped": skipped,
@@ -82,7 +85,7 @@ def evaluate(
         encoder: of the experiment.
         files: domain -> files.
         runtime: the process group.
-        popularity: the baseline's counts, to report its AUC beside the model's.
+        popularity: the baseline's counts, to report its headline beside the model's.
 
     Returns:
         On rank 0: the metric rows, domain -> owner -> aspect -> mean gate weight, and the number of bad rows, which no
@@ -101,7 +104,7 @@ def predict(
     """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
 
     Returns:
-        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, probabilities (NaN where none came out), counts, item, probability/TASK, user
+        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, scores (NaN where no number came out), counts, item, oracle/TASK, user
         as of `metrics.apart`, list and list_known), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
 
     Raises:
@@ -112,6 +115,7 @@ def predict(
     if not rows:
         return {}, {}, 0
     columns: dict[str, list[np.ndarray]] = {}
+    tasks = TaskColumns(layout.task_kinds)
     gates = _GateMeans(len(layout.domains))
     was_training = model.training
     model.eval()
@@ -122,13 +126,13 @@ def predict(
             "labels": batch.labels.numpy(),
             "mask": batch.label_mask.numpy(),
             "counts": batch.id_counts.numpy(),
-            "probabilities": _probabilities(outputs["logits"].float()).cpu().numpy(),
+            "scores": tasks.scores(outputs["logits"].float()).cpu().numpy(),
         }
         for name, values in kept.items():
             columns.setdefault(name, []).append(values)
     model.train(was_training)
     local = {name: np.concatenate(parts) for name, parts in columns.items()}
-    predicted = (np.isfinite(local["probabilities"]) & local["mask"]).sum()
+    predicted = (np.isfinite(local["scores"]) & local["mask"]).sum()
     counted = runtime.sum(torch.tensor([local.pop("bad").sum(), local["mask"].sum(), predicted]))
     skipped, labelled, predicted = map(int, counted)
     policy = encoder.experiment.bad_data
@@ -148,17 +152,17 @@ def predict(
     return merged, gate_means, skipped
 
 
-def validation_auc(rows: list[dict[str, Any]]) -> float | None:
-    """One number to choose a checkpoint by: the mean AUC of all domains and tasks that have one.
-
-    Each counts by the inverse of its standard error, which falls with the root of its rarer label: a domain with a few
-    dozen positives would otherwise choose the checkpoint by chance.
+def validation_score(layout: Layout, rows: list[dict[str, Any]]) -> float | None:
+    """One number to choose a checkpoint by, more being better: the mean of `Task.validation` over all domains and tasks that
+    have one, each with its weight. Of binary tasks the mean AUC.
     """
-    known = [row for row in rows if row["slice"] == "all" and row["auc"] is not None]
+    tasks = dict(zip(layout.tasks, layout.task_kinds, strict=True))
+    found = [tasks[row["task"]].validation(row) for row in rows if row["slice"] == "all"]
+    known = [each for each in found if each is not None]
     if not known:
         return None
-    weights = np.sqrt([min(row["positives"], row["rows"] - row["positives"]) for row in known])
-    return float(np.average([row["auc"] for row in known], weights=weights))
+    values, weights = zip(*known, strict=True)
+    return float(np.average(values, weights=weights))
 
 
 def _rows(
@@ -167,17 +171,18 @@ def _rows(
     layout, experiment = encoder.layout, encoder.experiment
     out = []
     for d, name in enumerate(layout.domains):
-        for task in experiment.domains[name].tasks:
-            t = layout.tasks.index(task)
+        for task_name, task in experiment.domains[name].tasks.items():
+            t = layout.tasks.index(task_name)
             where = (columns["domain"] == d) & columns["mask"][:, t]
             if not where.any():
                 continue
-            oracle = columns.get(f"probability/{task}")
+            oracle = columns.get(f"oracle/{task_name}")
             out += slice_rows(
                 name,
+                task_name,
                 task,
                 columns["labels"][where, t],
-                columns["probabilities"][where, t],
+                columns["scores"][where, t],
                 item_counts=columns["counts"][where, layout.entities.index("item")],
                 user_counts=columns["counts"][where, layout.entities.index("user")],
                 user_groups=columns["user"][where],
@@ -210,11 +215,6 @@ def popularity_counts(
                 counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
     counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()
     return counts
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """Of logits of any shape; NaN where no number came out, infinite ones included."""
-    return torch.where(logits.isfinite(), torch.sigmoid(logits), torch.nan)
 
 
 class _GateMeans:

@@ -1,4 +1,4 @@
-"""The popularity baseline: an item's smoothed positive rate in training, per domain and task.
+"""The popularity baseline: an item's smoothed mean label in training (its positive rate), per domain and task.
 
 What a model has to beat. It knows nothing of the user, and nothing of an item it never saw.
 """
@@ -10,10 +10,10 @@ STRENGTH = 10.0
 
 
 class PopularityCounts:
-    """Rows and positives of each item, collected chunk by chunk.
+    """Rows of each item and the sum of their labels, collected chunk by chunk.
 
-    An item's score is ``(positives + 10 * rate) / (rows + 10)`` with ``rate`` the domain's positive rate for the task,
-    so an item never seen gets the rate itself. Row 0 stands for every unknown item and gets the rate as well.
+    An item's score is ``(sum + 10 * mean) / (rows + 10)`` with ``mean`` that of the domain's labels of the task, so an item
+    never seen gets the mean itself. Row 0 stands for every unknown item and gets the mean as well.
 
     Args:
         size: rows of the item table.
@@ -21,12 +21,12 @@ class PopularityCounts:
         n_tasks: number of tasks.
 
     Attributes:
-        counts: ``[n_domains, n_tasks, 2, size]`` int64, rows and positives. Counts of several ranks add up.
+        counts: ``[n_domains, n_tasks, 2, size]`` float64, rows and sums of labels. Counts of several ranks add up.
     """
 
     def __init__(self, size: int, n_domains: int, n_tasks: int):
         # Zeroed memory is only committed once written to: a pair of domain and task that does not exist costs nothing.
-        self.counts = np.zeros((n_domains, n_tasks, 2, size), dtype=np.int64)
+        self.counts = np.zeros((n_domains, n_tasks, 2, size))
 
     def add(self, domain: int, task: int, rows: NDArray[np.int64], labels: NDArray) -> None:
         """Counts labelled events of one domain and task.
@@ -35,26 +35,26 @@ class PopularityCounts:
             domain: position of the domain.
             task: position of the task.
             rows: ``[N]`` int64 row of each event's item in the item table.
-            labels: ``[N]`` 0 or 1.
+            labels: ``[N]``.
 
         Raises:
             ValueError: the lengths differ, or a row is outside the table.
         """
-        seen, positives = self.counts[domain, task]
+        seen, sums = self.counts[domain, task]
         if len(rows) != len(labels):
             raise ValueError(f"{len(rows)} rows with {len(labels)} labels")
         if len(rows) and (rows.min() < 0 or rows.max() >= len(seen)):
             raise ValueError(f"item rows {rows.min()} to {rows.max()} do not fit a table of {len(seen)} rows")
         np.add.at(seen, rows, 1)
-        np.add.at(positives, rows[labels > 0], 1)
+        np.add.at(sums, rows, labels)
 
     def scores(self, domain: int, task: int) -> NDArray[np.float32]:
         """``[size]`` float32 score of every item in one domain and task; all 0 when it has no events."""
-        seen, positives = self.counts[domain, task]
-        total = seen.sum(dtype=np.int64)
-        rate = positives.sum(dtype=np.int64) / total if total else 0.0
-        scores = ((positives + STRENGTH * rate) / (seen + STRENGTH)).astype(np.float32)
-        scores[0] = rate
+        seen, sums = self.counts[domain, task]
+        total = seen.sum()
+        mean = sums.sum() / total if total else 0.0
+        scores = ((sums + STRENGTH * mean) / (seen + STRENGTH)).astype(np.float32)
+        scores[0] = mean
         return scores
 
 
@@ -63,7 +63,7 @@ def popularity(rows: NDArray[np.int64], labels: NDArray, size: int) -> NDArray[n
 
     Args:
         rows: ``[N]`` int64 row of each event's item in the item table.
-        labels: ``[N]`` 0 or 1.
+        labels: ``[N]``.
         size: rows of the item table.
 
     Returns:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import Array, auc, defined, metric_row
+from ...data.config.sections.task import Array, Measures, Task
+from ...model.tasks.metrics import defined
 
 SEEN: dict[str, tuple[float, float]] = {
     "items_seen_1_to_4": (1, 5),
@@ -18,9 +19,10 @@ SEEN: dict[str, tuple[float, float]] = {
 
 def slice_rows(
     domain: str,
-    task: str,
+    name: str,
+    task: Task,
     labels: Array,
-    probabilities: Array,
+    scores: Array,
     *,
     item_counts: Array,
     user_counts: Array,
@@ -38,21 +40,22 @@ def slice_rows(
 
     Args:
         domain: its name.
-        task: its name.
-        labels: ``[N]`` 0 or 1.
-        probabilities: ``[N]`` float in [0, 1], the model's; NaN where no number came out. Such rows are in no metric.
+        name: of the task.
+        task: what it is measured by.
+        labels: ``[N]``.
+        scores: ``[N]`` float, the model's; NaN where no number came out. Such rows are in no metric.
         item_counts: ``[N]`` times the row's item was seen in training; -1: no id in this row.
         user_counts: ``[N]`` the same for its user.
         user_groups: ``[N]`` int64 or uint64, the user of each row.
         list_groups: ``[N]`` int64 or uint64, the result list of each row.
         in_list: ``[N]`` bool, whether the row is in a list; None: all are.
-        oracle: ``[N]`` the true probability, where a simulation knows it; NaN where it is missing.
+        oracle: ``[N]`` the label's true expectation, where a simulation knows it; NaN where it is missing.
         popularity: ``[N]`` the popularity baseline's score.
 
     Returns:
-        One dict per slice: domain, task, slice, the keys of `metric_row`, overflowed (rows of which no number came out), oracle_auc and popularity_auc (the AUC the
-        true probability and the baseline reach on the same rows; None where not given or not defined, as where a row of the slice
-        has no true probability).
+        One dict per slice: domain, task, slice, rows, the task's metrics, overflowed (rows of which no number came out), and the
+        headline that the true expectation and the baseline reach on the same rows, as ``oracle_auc`` and ``popularity_auc``; None
+        where not given or not defined, as where a row of the slice has no true expectation.
     """
     slices: dict[str, Array | slice] = {
         "all": slice(None),
@@ -61,8 +64,8 @@ def slice_rows(
         "cold_users": user_counts == 0,
     }
     slices |= {name: (item_counts >= least) & (item_counts < below) for name, (least, below) in SEEN.items()}
-    rows, predicted = [], np.isfinite(probabilities)
-    for name, of_slice in slices.items():
+    rows, predicted, measures = [], np.isfinite(scores), task.measures
+    for part, of_slice in slices.items():
         where = np.zeros(len(labels), bool)
         where[of_slice] = True
         overflowed = int((where & ~predicted).sum())
@@ -72,39 +75,43 @@ def slice_rows(
             continue
         user, result_list = _take(user_groups, where), _take(list_groups, where)
         listed = slice(None) if in_list is None else in_list[where]
-        row: dict[str, Any] = {"domain": domain, "task": task, "slice": name}
-        row |= metric_row(y, probabilities[where], user, result_list, listed) | {"overflowed": overflowed}
-        row["oracle_auc"] = None if oracle is None else defined(auc(y, oracle[where]))
-        row["popularity_auc"] = None if popularity is None else defined(auc(y, popularity[where]))
+        row: dict[str, Any] = {"domain": domain, "task": name, "slice": part, "rows": len(y)}
+        row |= task.metrics(y, scores[where], user, result_list, listed) | {"overflowed": overflowed}
+        row[measures.oracle] = None if oracle is None else defined(task.headline(y, oracle[where]))
+        row[measures.popularity] = None if popularity is None else defined(task.headline(y, popularity[where]))
         rows.append(row)
     return rows
 
 
-def summary(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+def summary(
+    rows: Iterable[Mapping[str, Any]], measured_by: Mapping[str, Measures]
+) -> dict[str, dict[str, dict[str, Any]]]:
     """Unweighted means over domains, for the slices ``all`` and ``cold_items`` of each task.
 
-    All three means of a slice are over the same domains, those with an AUC, so that they can be compared: oracle_auc
-    and popularity_auc are None unless every one of these domains has one.
+    All three means of a slice are over the same domains, those with a headline, so that they can be compared: the oracle's
+    and the popularity baseline's are None unless every one of these domains has one.
 
     Args:
         rows: as `slice_rows` gives them, of any number of domains and tasks.
+        measured_by: task -> what it is measured by.
 
     Returns:
-        task -> slice -> {"domains": how many, "auc", "oracle_auc", "popularity_auc"}; a slice that has an AUC in no
-        domain is left out.
+        task -> slice -> {"domains": how many, and the headlines under the names they have in ``rows``: "auc", "oracle_auc",
+        "popularity_auc"}; a slice that has a headline in no domain is left out.
     """
     found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
-        if row["slice"] in ("all", "cold_items") and row["auc"] is not None:
+        if row["slice"] in ("all", "cold_items") and row.get(measured_by[row["task"]].headline.key) is not None:
             found.setdefault(row["task"], {}).setdefault(row["slice"], []).append(row)
-    keys = ("auc", "oracle_auc", "popularity_auc")
     return {
-        task: {
-            name: {"domains": len(members)} | {key: _mean_of([m.get(key) for m in members]) for key in keys}
-            for name, members in slices.items()
-        }
+        task: {name: {"domains": len(members)} | _means(members, measured_by[task]) for name, members in slices.items()}
         for task, slices in found.items()
     }
+
+
+def _means(members: list[Mapping[str, Any]], measures: Measures) -> dict[str, Any]:
+    keys = (measures.headline.key, measures.oracle, measures.popularity)
+    return {key: _mean_of([row.get(key) for row in members]) for key in keys}
 
 
 def _take(column: Array | None, where: Array | slice) -> Array | None:

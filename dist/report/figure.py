@@ -23,7 +23,7 @@ BLUE, ORANGE, GREEN = "#1a7fc9", "#d97706", "#0f9d76"
 COLOURS = (BLUE, ORANGE, GREEN, "#c85c9b", "#6aaedd", "#b5a11c", "#8a6fd1", GREY)
 MARKERS = "osD^vPX*"
 WIDTH = 10.4  # inches
-FEW = 50  # positives below which an AUC is a rough estimate
+FEW = 50  # positives, or what else a headline rests on, below which it is a rough estimate
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "text.color": INK,

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import SEEN
 from .figure import (
     BLUE,
@@ -32,74 +33,93 @@ from .figure import (
 )
 
 _BOUNDS: dict[str, Series] = {
-    "auc": ("model", "o", BLUE),
-    "oracle_auc": ("oracle", "|", GREEN),
-    "popularity_auc": ("popularity", "D", GREY),
+    "model": ("model", "o", BLUE),
+    "oracle": ("oracle", "|", GREEN),
+    "popularity": ("popularity", "D", GREY),
 }
+By = Mapping[str, Measures]
+"""Task -> what it is measured by."""
+
+
+def _bounds(row: Row, by: By) -> dict[str, float]:
+    """Of the series of `_BOUNDS`, the headlines that a row has."""
+    measures = by[row["task"]]
+    keys = {"model": measures.headline.key, "oracle": measures.oracle, "popularity": measures.popularity}
+    return {series: row[key] for series, key in keys.items() if row.get(key) is not None}
+
+
+def _titles(by: By) -> str:
+    return " or ".join(dict.fromkeys(measures.headline.title for measures in by.values()))
 
 
 @rc_context(STYLE)
-def auc_against_bounds(rows: Sequence[Row]) -> str:
-    """Per domain and task: the model's AUC, the true probability's and the popularity baseline's."""
-    keys = _BOUNDS
+def against_bounds(rows: Sequence[Row], by: By) -> str:
+    """Per domain and task: the headline of the model, of the true expectation and of the popularity baseline."""
     points = {
-        (r["task"], r["domain"], key): (r[key], r["positives"])
+        (r["task"], r["domain"], series): (value, _support(r, by))
         for r in rows
-        for key in keys
-        if r["slice"] == "all" and r.get(key) is not None
+        if r["slice"] == "all"
+        for series, value in _bounds(r, by).items()
     }
-    return _dots(
-        rows, points, keys, "AUC of the model, the oracle and the popularity baseline per domain", number="auc"
-    )
+    label = f"{_titles(by)} of the model, the oracle and the popularity baseline per domain"
+    return _dots(rows, points, _BOUNDS, by, label, number="model")
+
+
+def _support(row: Row, by: By) -> int:
+    return row.get(by[row["task"]].support.key) or 0
 
 
 @rc_context(STYLE)
-def warm_and_cold(rows: Sequence[Row]) -> str:
-    """Per domain and task: the model's AUC on warm items, cold items and cold users."""
+def warm_and_cold(rows: Sequence[Row], by: By) -> str:
+    """Per domain and task: the model's headline on warm items, cold items and cold users."""
     keys = {
         "warm_items": ("warm items", "o", BLUE),
         "cold_items": ("cold items", "D", ORANGE),
         "cold_users": ("cold users", "^", GREEN),
     }
     points = {
-        (r["task"], r["domain"], r["slice"]): (r["auc"], r["positives"])
+        (r["task"], r["domain"], r["slice"]): (bounds["model"], _support(r, by))
         for r in rows
-        if r["slice"] in keys and r["auc"] is not None
+        if r["slice"] in keys and "model" in (bounds := _bounds(r, by))
     }
-    return _dots(rows, points, keys, "AUC on warm items, cold items and cold users per domain")
+    return _dots(rows, points, keys, by, f"{_titles(by)} on warm items, cold items and cold users per domain")
 
 
 @rc_context(STYLE)
-def auc_by_count(rows: Sequence[Row]) -> str:
-    """Per task: AUC against how often the item was seen in training, a thin line per domain and their mean."""
+def by_count(rows: Sequence[Row], by: By) -> str:
+    """Per task: the headline against how often the item was seen in training, a thin line per domain and their mean."""
     slices = {"cold_items": "never", **{name: name.removeprefix("items_seen_").replace("_", " ") for name in SEEN}}
-    found = {(r["task"], r["domain"], r["slice"]): r for r in rows if r["slice"] in slices and r["auc"] is not None}
+    bounds = {(r["task"], r["domain"], r["slice"]): _bounds(r, by) for r in rows if r["slice"] in slices}
+    found = {key: values for key, values in bounds.items() if "model" in values}
     tasks = names(rows, "task")
     columns = min(2, len(tasks))
     figure = Figure((WIDTH, math.ceil(len(tasks) / columns) * 2.6 + 0.35), layout="constrained")
     for axes, task in each_panel(figure.subplots(math.ceil(len(tasks) / columns), columns, squeeze=False), tasks):
         for domain in names(rows, "domain"):
-            line = [found.get((task, domain, part), {}).get("auc", math.nan) for part in slices]
+            line = [found.get((task, domain, part), {}).get("model", math.nan) for part in slices]
             axes.plot(line, color=GREY, alpha=0.5, linewidth=1)
         for key, (_, marker, colour) in _BOUNDS.items():
-            of_part = [[r[key] for (t, _, s), r in found.items() if (t, s) == (task, part)] for part in slices]
-            means = [np.mean(v) if v and None not in v else math.nan for v in of_part]
+            of_part = [
+                [b.get(key, math.nan) for (t, _, s), b in found.items() if (t, s) == (task, part)] for part in slices
+            ]
+            means = [np.mean(values) if values else math.nan for values in of_part]
             axes.plot(means, linewidth=1.5, **mark(marker, colour))
-        axes.set(title=task, ylabel="AUC", xlabel="times the item was seen in training")
+        axes.set(title=task, ylabel=by[task].headline.title, xlabel="times the item was seen in training")
         axes.set_xticks(range(len(slices)), list(slices.values()))
     handles = [Line2D([], [], label=f"{name}, mean of domains", **mark(*look)) for name, *look in _BOUNDS.values()]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handletextpad=0.4)
-    return svg(figure, "AUC by how often the item was seen in training")
+    return svg(figure, f"{_titles(by)} by how often the item was seen in training")
 
 
 def _dots(
     rows: Sequence[Row],
     points: Mapping[tuple[str, str, str], tuple[float, int]],
     keys: Mapping[str, Series],
+    by: By,
     label: str,
     number: str = "",
 ) -> str:
-    """A panel per task, a line per domain, a mark per key: ``points`` maps (task, domain, key) to AUC and positives.
+    """A panel per task, a line per domain, a mark per key: ``points`` maps (task, domain, key) to a headline and its support.
 
     ``number`` is the key whose values are also written out.
     """
@@ -113,12 +133,12 @@ def _dots(
             found = {key: points[task, domain, key] for key in keys if (task, domain, key) in points}
             values = [value for value, _ in found.values()]
             axes.plot(values, [place] * len(values), color=GREY, alpha=0.45, linewidth=1.5, zorder=1)
-            for key, (value, positives) in found.items():
+            for key, (value, support) in found.items():
                 _, marker, colour = keys[key]
-                axes.plot(value, place, **mark(marker, colour), fillstyle="full" if positives >= FEW else "none")
+                axes.plot(value, place, **mark(marker, colour), fillstyle="full" if support >= FEW else "none")
                 if key == number:
                     axes.annotate(f"{value:.3f}", (1.01, place), xycoords=("axes fraction", "data"), va="center")
-        axes.set(title=task, xlabel="AUC", ylim=(len(domains) - 0.5, -0.5))
+        axes.set(title=task, xlabel=by[task].headline.title, ylim=(len(domains) - 0.5, -0.5))
         axes.set_yticks(range(len(domains)), [short(d, 28) for d in domains])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
@@ -180,16 +200,16 @@ def _small_panels(
 
 
 @rc_context(STYLE)
-def validation_curves(rows: Sequence[Row], metric: str = "auc", label: str = "AUC") -> str:
-    """Per task: each domain's metric on the validation split after each epoch, and their mean."""
-    rows = [r for r in rows if r.get("slice", "all") == "all" and r.get(metric) is not None]
+def validation_curves(rows: Sequence[Row], headlines: Mapping[str, Metric]) -> str:
+    """Per task: each domain's headline on the validation split after each epoch, and their mean."""
+    rows = [r for r in rows if r.get("slice", "all") == "all" and r.get(headlines[r["task"]].key) is not None]
     domains, tasks = names(rows, "domain"), names(rows, "task")
     columns = min(2, len(tasks))
     lines = math.ceil(len(tasks) / columns)
     height = max(2.8, 0.2 * len(domains) + 1)
     figure = Figure((WIDTH, lines * height), layout="constrained")
     for axes, task in each_panel(figure.subplots(lines, columns, squeeze=False), tasks):
-        ends = []
+        metric, label, ends = headlines[task].key, headlines[task].title, []
         for place, domain in enumerate(domains):
             points = sorted((r["epoch"], r[metric]) for r in rows if r["task"] == task and r["domain"] == domain)
             if points:
@@ -205,6 +225,7 @@ def validation_curves(rows: Sequence[Row], metric: str = "auc", label: str = "AU
             axes.set_xticks(epochs, [f"{e:g}" for e in epochs])
         axes.margins(x=0.04 if len(epochs) > 1 else 1)
         _label_ends(axes, ends, gap=0.17 / (height - 0.8))
+    label = " or ".join(dict.fromkeys(headline.title for headline in headlines.values()))
     return svg(figure, f"Validation {label} per epoch, domain and task")
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import yaml
 
+from ...data.config.sections.task import ROWS, Measures, Metric
 from ...data.errors import UserError
 from ...data.storage.local_writes import write_text
 from ...data.storage.mirror import publish
+from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
 from ..run.checkpoint_folder import best, complete, identity
 from ..run.run_documents import Evaluation, RunInfo, Validation
@@ -27,20 +29,6 @@ from . import plots as plots
 from .figure import FEW
 
 Row = Mapping[str, Any]
-COLUMNS = (
-    "rows",
-    "positives",
-    "auc",
-    "oracle_auc",
-    "popularity_auc",
-    "gauc",
-    "ndcg@10",
-    "logloss",
-    "ne",
-    "calibration",
-)
-HEADERS = ("rows", "positives", "AUC", "oracle", "popularity", "GAUC", "NDCG@10", "log loss", "NE", "calibration")
-COUNTS = ("rows", "positives")
 OF_TASKS = ("auc", "cold", "gates", "numbers")
 RANKED = {
     "hr@5": "HR@5",
@@ -76,17 +64,21 @@ def write_report(run: Path) -> Path:
     validation = read_json(run / VALIDATION, Validation, {})
     evaluation = read_json(run / EVALUATION, Evaluation, {})
     rows, found = evaluation.get("rows", []), evaluation.get("next_item", [])
+    by, validated_by = measured_by(evaluation), measured_by(validation)
     name = str(experiment.get("name") or run.resolve().name)
 
     sections = {"next": ("The next item", _next_item(found))} if found else {}
     sections |= {
-        "auc": ("AUC per domain", _bounds(rows)),
-        "cold": ("Warm and cold", _warm_and_cold(rows)),
+        "auc": (f"{_titles(by or validated_by) or 'Metrics'} per domain", _bounds(rows, by)),
+        "cold": ("Warm and cold", _warm_and_cold(rows, by)),
         "gates": ("What each domain listens to", _gates(evaluation.get("gates") or {})),
         "training": ("Training", _training(metrics, unreadable)),
-        "validation": ("Validation", _validation(validation.get("rows", []), validation.get("next_item", []))),
+        "validation": (
+            "Validation",
+            _validation(validation.get("rows", []), validation.get("next_item", []), validated_by),
+        ),
         "speed": ("Speed", _speed(metrics)),
-        "numbers": ("Every number", _numbers(rows, _cold_domains(experiment))),
+        "numbers": ("Every number", _numbers(rows, by, _cold_domains(experiment))),
         "tables": ("Embedding tables", _tables(facts.get("tables") or {}, facts.get("plan"))),
         "experiment": (
             "Experiment",
@@ -101,7 +93,7 @@ def write_report(run: Path) -> Path:
         title=f"{name}: foundrank report",
         name=name,
         split=evaluation.get("split", "test"),
-        cards=_cards(rows, found),
+        cards=_cards(rows, by, found),
         of_another=_of_another(run, evaluation.get("checkpoint")),
         facts=_facts(facts, metrics),
         sections=sections,
@@ -116,26 +108,28 @@ def _of_another(run: Path, measured: str | None) -> bool:
     return measured is not None and bool(complete(run)) and identity(best(run)) != measured
 
 
-def _cards(rows: Sequence[Row], found: Sequence[Row]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+def _cards(
+    rows: Sequence[Row], by: Mapping[str, Measures], found: Sequence[Row]
+) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """The numbers to see first: what each is, and others beside it."""
     cards = []
     for row in found:
         if row["slice"] == "all":
             items = [(RANKED[key], html.number(row[key])) for key in ("ndcg@10", "mrr@10", "popularity_hr@10")]
             cards.append((f"next item in {row['domain']} · HR@10", html.number(row["hr@10"]), items))
-    for task, slices in summary(rows).items():
+    for task, slices in summary(rows, by).items():
         if "all" not in slices:
             continue
-        mean = slices["all"]
-        lines = [("oracle", mean["oracle_auc"]), ("popularity", mean["popularity_auc"])]
-        lines += [("cold items", slices["cold_items"]["auc"])] if "cold_items" in slices else []
-        items = [(name, html.number(value)) for name, value in lines if value is not None]
-        oracle, popularity = mean["oracle_auc"], mean["popularity_auc"]
-        if oracle is not None and popularity is not None and oracle > popularity:
-            share = (mean["auc"] - popularity) / (oracle - popularity)
+        mean, measures = slices["all"], by[task]
+        headline, oracle, popularity = measures.headline, mean[measures.oracle], mean[measures.popularity]
+        lines = [("oracle", oracle), ("popularity", popularity)]
+        lines += [("cold items", slices["cold_items"][headline.key])] if "cold_items" in slices else []
+        items = [(name, _shown(value, headline)) for name, value in lines if value is not None]
+        if oracle is not None and popularity is not None and measures.better(oracle, popularity):
+            share = (mean[headline.key] - popularity) / (oracle - popularity)
             items.append(("share of the way from popularity to oracle", f"{100 * share:.0f} %"))
         over = "one domain" if mean["domains"] == 1 else f"mean of {mean['domains']} domains"
-        cards.append((f"{task} · AUC, {over}", html.number(mean["auc"]), items))
+        cards.append((f"{task} · {headline.title}, {over}", _shown(mean[headline.key], headline), items))
     return cards
 
 
@@ -164,49 +158,67 @@ def _next_item(rows: Sequence[Row]) -> list[str]:
     return [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
 
 
-def _bounds(rows: Sequence[Row]) -> list[str]:
+def _bounds(rows: Sequence[Row], by: Mapping[str, Measures]) -> list[str]:
     if not rows:
         return [html.absent("Not evaluated yet.")]
-    words = "The number is the model's AUC."
-    if any(row.get("popularity_auc") is not None for row in rows):
-        words += " Popularity ranks by the item's own positive rate in training."
-    if any(row.get("oracle_auc") is not None for row in rows):
-        words += " The oracle ranks by the true probability, known in a simulation: no model can be expected above it."
-    return [html.figure(plots.auc_against_bounds(rows), words)]
+    words = [f"The number is the model's {_titles(by)}."]
+    words += [by[row["task"]].of_popularity for row in rows if row.get(by[row["task"]].popularity) is not None]
+    words += [by[row["task"]].of_oracle for row in rows if row.get(by[row["task"]].oracle) is not None]
+    return [html.figure(plots.against_bounds(rows, by), " ".join(dict.fromkeys(words)))]
 
 
-def _warm_and_cold(rows: Sequence[Row]) -> list[str]:
+def _warm_and_cold(rows: Sequence[Row], by: Mapping[str, Measures]) -> list[str]:
     if not rows:
         return [html.absent("Not evaluated yet.")]
-    if all(row["slice"] == "all" or row["auc"] is None for row in rows):
-        return [html.absent("No slice of the rows has an AUC.")]
+    if all(row["slice"] == "all" or row.get(by[row["task"]].headline.key) is None for row in rows):
+        return [html.absent(f"No slice of the rows has an {_titles(by)}.")]
+    support = " or ".join(dict.fromkeys(measures.support.title for measures in by.values()))
     words = (
         "Cold items and cold users were never seen in training: their id says nothing, so text and features have to. "
-        f"Hollow: fewer than {FEW} positives, a rough estimate."
+        f"Hollow: fewer than {FEW} {support}, a rough estimate."
     )
     by_count = "Grey: each domain. Items that training hardly saw lean on their text and features."
-    return [html.figure(plots.warm_and_cold(rows), words), html.figure(plots.auc_by_count(rows), by_count)]
+    return [html.figure(plots.warm_and_cold(rows, by), words), html.figure(plots.by_count(rows, by), by_count)]
 
 
-def _numbers(rows: Sequence[Row], cold: set[str]) -> list[str]:
+def _numbers(rows: Sequence[Row], by: Mapping[str, Measures], cold: set[str]) -> list[str]:
     if not rows:
         return [html.absent("Not evaluated yet.")]
     parts = []
     for task in dict.fromkeys(row["task"] for row in rows):
+        columns = _columns(by[task])
         groups: dict[str, list[list[str]]] = {}
         for row in rows:
             if row["task"] == task:
-                cells = [html.count(row.get(k)) if k in COUNTS else html.number(row.get(k)) for k in COLUMNS]
+                cells = [_shown(row.get(column.key), column) for column in columns]
                 groups.setdefault(row["domain"], []).append([row["slice"].replace("_", " "), *cells])
         tags = ["cold" if domain in cold else "" for domain in groups]
         parts.append(html.subtitle(task))
         label = f"Metrics of task {task}"
-        parts.append(html.grouped_table(label, ("domain", "slice", *HEADERS), list(groups.items()), tags))
-    words = (
-        "GAUC: AUC within each user, weighted by rows. NE: log loss over that of the base rate, below 1 is better than it. "
-        "Calibration: mean prediction over positive rate, 1 is right. A dash: not defined or not known."
-    )
-    return [*parts, html.paragraph(words, "faint")]
+        parts.append(
+            html.grouped_table(
+                label, ("domain", "slice", *(column.title for column in columns)), list(groups.items()), tags
+            )
+        )
+    words = [*dict.fromkeys(measures.explained for measures in by.values()), "A dash: not defined or not known."]
+    return [*parts, html.paragraph(" ".join(words), "faint")]
+
+
+def _columns(measures: Measures) -> list[Metric]:
+    """Those of the table of every number."""
+    headline = measures.headline
+    compared = {measures.oracle: "oracle", measures.popularity: "popularity"}
+    known = [headline.model_copy(update={"key": key, "title": title}) for key, title in compared.items()]
+    return [*dict.fromkeys((ROWS, measures.support, headline)), *known, *measures.others]
+
+
+def _shown(value: float | None, metric: Metric) -> str:
+    return "–" if value is None else format(value, metric.format)
+
+
+def _titles(by: Mapping[str, Measures]) -> str:
+    """The headlines that there are, in words."""
+    return " or ".join(dict.fromkeys(measures.headline.title for measures in by.values()))
 
 
 def _gates(gates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
@@ -230,14 +242,15 @@ def _training(metrics: Sequence[Row], unreadable: int) -> list[str]:
     return parts
 
 
-def _validation(rows: Sequence[Row], found: Sequence[Row]) -> list[str]:
+def _validation(rows: Sequence[Row], found: Sequence[Row], by: Mapping[str, Measures]) -> list[str]:
     parts = []
-    if any(row.get("auc") is not None and row.get("slice", "all") == "all" for row in rows):
-        parts.append(
-            html.figure(plots.validation_curves(rows), "AUC on the validation split. Dashed: the mean over domains.")
-        )
+    headlines = {task: measures.headline for task, measures in by.items()}
+    if any(row.get(headlines[row["task"]].key) is not None and row.get("slice", "all") == "all" for row in rows):
+        words = f"{_titles(by)} on the validation split. Dashed: the mean over domains."
+        parts.append(html.figure(plots.validation_curves(rows, headlines), words))
     if found:
-        curves = plots.validation_curves([{**row, "task": "next item"} for row in found], "ndcg@10", "NDCG@10")
+        headline = {"next item": Metric(key="ndcg@10", title="NDCG@10")}
+        curves = plots.validation_curves([{**row, "task": "next item"} for row in found], headline)
         parts.append(html.figure(curves, "NDCG@10 of the next item on the validation split."))
     return parts or [html.absent("Not evaluated on a validation split.")]
 

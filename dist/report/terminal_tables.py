@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import summary
 
-# Of these, the mean over domains says something: the mean of two calibrations, one high, one low, does not.
-AVERAGED = ("gauc", "ndcg@10")
 _LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
 
 
@@ -24,35 +23,39 @@ def empty_table(title: str | Text, words: Sequence[str], numbers: Sequence[str] 
     return table
 
 
-def print_evaluation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def print_evaluation(rows: Sequence[Mapping[str, Any]], measured_by: Mapping[str, Measures], console: Console) -> None:
     """Prints one table per task: a line per domain on all its rows, and a line of means over domains.
 
     Fits in 100 columns and needs no colour. A dash stands for what is not defined or not known.
 
     Args:
-        rows: as `metrics.slice_rows` gives them.
+        rows: as `slices.slice_rows` gives them.
+        measured_by: task -> what it is measured by.
         console: where to print.
     """
-    means = summary(rows)
+    means = summary(rows, measured_by)
     for task in dict.fromkeys(row["task"] for row in rows):
         every = [row for row in rows if row["task"] == task and row["slice"] == "all"]
-        cold = {r["domain"]: r["auc"] for r in rows if r["task"] == task and r["slice"] == "cold_items"}
+        measures = measured_by[task]
+        headline, others = measures.headline, [metric for metric in measures.others if metric.short]
+        compared = (headline.key, measures.oracle, measures.popularity)
+        cold = {r["domain"]: r.get(headline.key) for r in rows if r["task"] == task and r["slice"] == "cold_items"}
         table = Table(title=Text(task, style="bold"), **_LOOK)
         table.add_column("domain", overflow="fold", min_width=15)
-        for name in ("rows", "AUC", "oracle", "popular", "cold AUC", "GAUC", "NDCG@10", "calib."):
+        named = ("rows", headline.short, "oracle", "popular", f"cold {headline.short}")
+        for name in (*named, *(metric.short for metric in others)):
             table.add_column(name, justify="right", no_wrap=True)
         for row in every:
-            values = [row["auc"], row.get("oracle_auc"), row.get("popularity_auc"), cold.get(row["domain"])]
-            values += [row["gauc"], row["ndcg@10"]]
-            table.add_row(
-                Text(row["domain"]), f"{row['rows']:,}", *map(_number, values), _number(row["calibration"], 3)
-            )
+            values = [*(row.get(key) for key in compared), cold.get(row["domain"])]
+            cells = [*(_number(value, headline) for value in values), *(_number(row.get(m.key), m) for m in others)]
+            table.add_row(Text(row["domain"]), f"{row['rows']:,}", *cells)
         if len(every) > 1:
             mean, mean_cold = (means.get(task, {}).get(part, {}) for part in ("all", "cold_items"))
-            values = [*(mean.get(key) for key in ("auc", "oracle_auc", "popularity_auc")), mean_cold.get("auc")]
-            values += [_mean([row[key] for row in every]) for key in AVERAGED]
+            values = [*(mean.get(key) for key in compared), mean_cold.get(headline.key)]
+            cells = [_number(value, headline) for value in values]
+            cells += [_number(_mean([row.get(m.key) for row in every]), m) if m.averaged else "" for m in others]
             table.add_section()
-            table.add_row("mean", f"{sum(row['rows'] for row in every):,}", *map(_number, values), "", style="bold")
+            table.add_row("mean", f"{sum(row['rows'] for row in every):,}", *cells, style="bold")
         console.print(table)
 
 
@@ -68,13 +71,13 @@ def print_next_item(rows: Sequence[Mapping[str, Any]], console: Console) -> None
     for row in rows:
         values = [row[name] for name in ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "popularity_hr@10")]
         table.add_row(
-            Text(row["domain"]), row["slice"].removesuffix("_items"), f"{row['rows']:,}", *map(_number, values)
+            Text(row["domain"]), row["slice"].removesuffix("_items"), f"{row['rows']:,}", *(_number(v) for v in values)
         )
     console.print(table)
 
 
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None, of: Metric | None = None) -> str:
+    return "–" if value is None else format(value, of.short_format if of else ".4f")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -32,7 +32,7 @@ def folder_of(run: Path, step: int) -> Path:
 
 
 def best(run: Path) -> Path:
-    """The checkpoint with the best validation AUC; the newest where none was validated.
+    """The checkpoint that validated best; the newest where none was validated.
 
     Raises:
         UserError: the run has no complete checkpoint.

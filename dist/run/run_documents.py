@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from ...data.config.sections.task import Measures
 from ...data.storage.file_identity import FileIdentity
 from ...data.storage.json_documents import Shape
 
@@ -74,21 +75,13 @@ Events = dict[str, list[EventFile]]
 
 
 class MetricRow(Shape):
-    """A domain, task and slice of an evaluation."""
+    """A domain, task and slice of an evaluation, and the numbers that the task is measured by."""
 
     domain: str
     task: str
     slice: str
     rows: Count
-    positives: Count
-    auc: Number
-    gauc: Number = None
-    logloss: Number = None
-    ne: Number = None
-    calibration: Number = None
-    ndcg_10: Number = Field(None, alias="ndcg@10")
-    oracle_auc: Number = None
-    popularity_auc: Number = None
+    __pydantic_extra__: dict[str, Number]
 
 
 class FoundRow(Shape):
@@ -110,6 +103,7 @@ class FoundRow(Shape):
 class Evaluation(Shape):
     """``evaluation.json``."""
 
+    tasks: dict[str, Measures] = Field(default_factory=dict)
     rows: list[MetricRow] = Field(default_factory=list)
     next_item: list[FoundRow] = Field(default_factory=list)
     gates: dict[str, dict[str, dict[str, float]]] | None = None
@@ -134,6 +128,7 @@ class ValidatedFoundRow(FoundRow):
 class Validation(Shape):
     """``validation.json``."""
 
+    tasks: dict[str, Measures] = Field(default_factory=dict)
     rows: list[ValidatedRow] = Field(default_factory=list)
     next_item: list[ValidatedFoundRow] = Field(default_factory=list)
 

@@ -21,6 +21,7 @@ from ...data.schema.bad_values import check_share, rows_of, without_bad_values
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import padded_rows
 from ...model.kinds import KINDS
+from ...model.tasks.task_columns import TaskColumns
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import checked_best
 from ..run.checkpoints import load
@@ -37,7 +38,7 @@ def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, fl
 
     Each row group becomes one part, written beside its final name and renamed when whole; ``_SUCCESS`` comes last.
     Parts already there are kept, so a job that was stopped is finished by running it again. A part holds ids and ``keep``
-    columns as they were, ``domain``, and ``score_<task>``: float32 probability, null where the domain lacks the task,
+    columns as they were, ``domain``, and ``score_<task>``: float32 as of `Task.scores`, null where the domain lacks the task,
     under ``skip``, where the row is bad, and where its values are so large that no number comes out.
 
     Returns:
@@ -92,6 +93,7 @@ class RowScorer:
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
+        self._tasks = TaskColumns(encoder.layout.task_kinds)
         tasks, domains = encoder.layout.tasks, encoder.experiment.domains
         self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
         self._like = [self._names.index(name) for name in job.like]
@@ -132,8 +134,9 @@ class RowScorer:
         for table in tables:
             of_rows = self._of_rows(table, where, row)
             logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
-            overflowed = int((~np.isfinite(logits).all(1) & ~bad).sum())
-            yield self._output(table, of_rows[0], logits, bad), int(bad.sum()), overflowed
+            scores = self._tasks.scores(torch.from_numpy(logits)).numpy()
+            overflowed = int((np.isnan(scores).any(1) & ~bad).sum())
+            yield self._output(table, of_rows[0], scores, bad), int(bad.sum()), overflowed
             row += table.num_rows
 
     def idle(self, most: int, rows: int) -> None:
@@ -197,18 +200,16 @@ class RowScorer:
             _, outputs = self._model(batch.to(self._runtime.device))
         return outputs["logits"].float().cpu().numpy()
 
-    def _output(self, table: pa.Table, of_row: np.ndarray, logits: np.ndarray, bad: np.ndarray) -> pa.Table:
+    def _output(self, table: pa.Table, of_row: np.ndarray, scores: np.ndarray, bad: np.ndarray) -> pa.Table:
         experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks
         ids = [entity.id for entity in experiment.entities.present().values() if entity.id in table.column_names]
         columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.keep])}
         names = pa.array(self._names, pa.string()).take(pa.array(of_row))
         columns[DOMAIN] = pa.array([self._job.domain] * len(of_row), pa.string()) if self._job.like else names
-        with np.errstate(over="ignore"):  # to infinity, whose inverse is the right 0
-            probabilities = 1 / (1 + np.exp(-logits))
         for t, task in enumerate(tasks):
             has = self._has_task[self._like, t].any() if self._like else self._has_task[of_row, t]
-            none = ~has | bad | ~np.isfinite(logits[:, t])
-            columns[f"score_{task}"] = pa.array(probabilities[:, t].astype(np.float32), mask=none)
+            none = ~has | bad | np.isnan(scores[:, t])
+            columns[f"score_{task}"] = pa.array(scores[:, t].astype(np.float32), mask=none)
         return pa.table(columns)
 
     def _nothing(self, schema: pa.Schema, columns: list[str]) -> pa.Table:

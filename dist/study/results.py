@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate.metrics import auc
+from ...model.tasks.metrics import auc
 from ..run.run_documents import StudyResult
 from ..run.run_folder import read_json
 from .arms import Arm, DataSet

@@ -186,7 +186,8 @@ def _predictions(run: Path, experiment_file: Path, runtime: Any) -> dict[str, np
     files = {name: splits["test"] for name, splits in check_events(experiment, ["test"]).items() if "test" in splits}
     columns, _, _ = predict(sharded, encoder, files, runtime)
     layout = encoder.layout
-    kept = {name: columns[name] for name in ("labels", "mask", "probabilities", "user", "domain")}
+    kept = {name: columns[name] for name in ("labels", "mask", "user", "domain")}
+    kept["probabilities"] = columns["scores"]
     kept["item_counts"] = columns["counts"][:, layout.entities.index("item")]
-    kept |= {name: values for name, values in columns.items() if name.startswith("probability/")}
+    kept |= {f"probability/{task}": columns[f"oracle/{task}"] for task in layout.tasks if f"oracle/{task}" in columns}
     return kept | {"domains": np.array(layout.domains), "tasks": np.array(layout.tasks)}

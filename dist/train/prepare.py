@@ -129,7 +129,7 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
                 raise UserError(
                     f"domains.{name}.tasks.{task}",
                     f"has no label to learn from: column '{column}' holds none in the training events of any domain",
-                    "Write 0 or 1 where the outcome is known, or remove the task.",
+                    f"Write {experiment.domains[name].tasks[task].takes} where the outcome is known, or remove the task.",
                 )
             if not labels:
                 print(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")

@@ -17,7 +17,8 @@ from ...data.epoch.reader import Reader
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...data.storage.mirror import shown
-from ..evaluate.evaluate import evaluate, validation_auc
+from ..evaluate.evaluate import evaluate, validation_score
+from ..evaluate.measures import measures_of
 from ..evaluate.next_item import mean_ndcg, next_item_rows
 from ..fine_tuning.begin import begin_from
 from ..fine_tuning.freezing import learning_parts
@@ -170,7 +171,7 @@ def _validate(
     state: dict[str, Any],
     runtime: Runtime,
 ) -> float | None:
-    """What checkpoints are chosen by, on rank 0: the mean validation AUC, or, without tasks, NDCG@10 of the next item.
+    """What checkpoints are chosen by, on rank 0: `validation_score`, or, without tasks, NDCG@10 of the next item.
 
     Its parts are added to ``validation.json``. None elsewhere, and without a validation split.
     """
@@ -187,8 +188,9 @@ def _validate(
         stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
         added = {"rows": rows, "next_item": found}
         kept = {name: [row for row in old.get(name, []) if row.get("step", 0) < state["step"]] for name in added}
-        write_json(run / VALIDATION, {name: kept[name] + [stamp | row for row in added[name]] for name in added})
-    return validation_auc(rows) if encoder.layout.tasks else mean_ndcg(found)
+        every = {name: kept[name] + [stamp | row for row in added[name]] for name in added}
+        write_json(run / VALIDATION, {"tasks": measures_of(encoder.layout)} | every)
+    return validation_score(encoder.layout, rows) if encoder.layout.tasks else mean_ndcg(found)
 
 
 def _run_info(

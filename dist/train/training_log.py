@@ -14,8 +14,8 @@ from ...data.batch.batch import Batch
 from ...data.config.experiment import Experiment
 from ...data.schema.layout import Layout
 from ...data.storage.local_writes import write_text
+from ...model.tasks.metrics import defined
 from ..console import console
-from ..evaluate.metrics import defined
 from ..progress_bars import has_bars, progress_bars
 from ..ranks.runtime import Runtime
 from ..run.run_folder import METRICS, read_metrics
@@ -91,7 +91,9 @@ class TrainingLog:
         """Says that an epoch is over, and what its checkpoint is chosen by."""
         if self._runtime.is_main:
             said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
-            metric = "AUC" if self._layout.tasks else "NDCG@10"
+            metric = (
+                " and ".join(dict.fromkeys(task.measures.chosen_by for task in self._layout.task_kinds)) or "NDCG@10"
+            )
             if validation is not None:
                 said += f": validation {metric} {validation:.4f}"
             self._console.print(said, highlight=False)

@@ -22,6 +22,7 @@ from ..losses.alignment import ALIGNMENTS
 from ..representation.embedding_tables import make_embeddings
 from ..representation.representation import ItemsOnly, Owners, SideBySide
 from ..tasks.multitask_loss import multitask_loss
+from ..tasks.task_columns import TaskColumns
 
 
 class Foundation(nn.Module):
@@ -87,6 +88,7 @@ class Dense(nn.Module):
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
         self.id_from_text = config.id_from_text
         self.head = config.head.build(width, 1 if config.shared_head else domains, len(layout.tasks), learned)
+        self.tasks = TaskColumns(layout.task_kinds)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 
     def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
@@ -141,7 +143,7 @@ class Dense(nn.Module):
         seen = z if self.adaptive is None else F.relu(self.norm(z))
         logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
         if self.training or torch.is_grad_enabled():
-            loss, losses, counts = multitask_loss(logits, batch, self.task_weights, self.batch_size)
+            loss, losses, counts = multitask_loss(self.tasks, logits, batch, self.task_weights, self.batch_size)
             with torch.autocast(z.device.type, enabled=False):
                 alignment = self.align(z.float(), lengths)
         else:  # one who predicts asks for no loss

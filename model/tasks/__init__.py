@@ -1,1 +1,7 @@
-"""From logits and labels to the loss of the tasks."""
+"""Kinds of tasks, one a file: from a label and a logit to loss, score and metrics; and the loss of all tasks together."""
+
+from ...data.config.sections.task import Task
+from .binary import Binary
+
+TASKS: dict[str, type[Task]] = {"binary": Binary}
+"""``kind`` of a task in the experiment -> its class."""

@@ -1,22 +1,23 @@
 """The multi-task loss."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...data.batch.batch import Batch
 from ..layers.domain_rows import domain_sums
+from .task_columns import TaskColumns
 
 
 def multitask_loss(
-    logits: Tensor, batch: Batch, task_weights: Tensor, denominator: int
+    tasks: TaskColumns, logits: Tensor, batch: Batch, task_weights: Tensor, denominator: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted binary cross-entropy over the labels that are present.
+    """Weighted loss over the labels that are present.
 
     The sum is divided by a fixed number, not by the labels in this batch: the mean over R ranks is then exactly the
     global sum / (R x denominator), however unevenly rows and labels are dealt.
 
     Args:
+        tasks: T of them.
         logits: ``[B, T]``.
         batch: B rows.
         task_weights: ``[domains, T]`` float32.
@@ -27,7 +28,7 @@ def multitask_loss(
         ``[domains, T]`` float32.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        each = F.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="none")
+        each = tasks.losses(logits.float(), batch.labels)
         each = each.masked_fill(~batch.label_mask, 0.0)
         loss = (each * task_weights[batch.domains]).sum() / denominator
         sums = domain_sums(each.detach(), batch.domain_lengths)

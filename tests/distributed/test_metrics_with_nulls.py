@@ -103,7 +103,7 @@ def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:
     files = {name: splits["test"] for name, splits in found.items()}
     popularity = popularity_counts(experiment, encoder, found, runtime)
     columns, _, _ = predict(sharded, encoder, files, runtime)
-    out = {"probabilities": columns.get("probabilities"), "labels": columns.get("labels")}
+    out = {"predicted": columns.get("scores"), "labels": columns.get("labels")}
     out["rows"], _, out["skipped"] = evaluate(sharded, encoder, files, runtime, popularity)
     out["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     retriever = Retriever(sharded, encoder, runtime)
@@ -160,7 +160,7 @@ def test_each_metric_counts_the_rows_that_have_what_it_needs(experiment, tmp_pat
     for t, (task, label) in enumerate((("click", "clicked"), ("buy", "bought"))):
         known = [row for row in train if row[label] is not None]
         rate = np.mean([row[label] for row in known])
-        for row, probability in zip(every, found["probabilities"][:, t], strict=True):
+        for row, probability in zip(every, found["predicted"][:, t], strict=True):
             same = [other[label] for other in known if other["item"] == row["item"] and row["item"] is not None]
             row["popularity"] = (sum(same) + 10 * rate) / (len(same) + 10)
             row["score"] = float(probability)

@@ -134,8 +134,8 @@ def predictions(runtime: Runtime, run: Path, kinds: dict[str, str], ways: Sequen
                 begin_from(pretrained(experiment.model_copy(update={"init_from": str(run)})), model, encoder, runtime)
         columns, _, _ = predict(model, encoder, files, runtime)
         if columns:
-            rows = np.lexsort((columns["probabilities"][:, 0], columns["item"], columns["user"], columns["domain"]))
-            out[way] = columns["probabilities"][rows]
+            rows = np.lexsort((columns["scores"][:, 0], columns["item"], columns["user"], columns["domain"]))
+            out[way] = columns["scores"][rows]
         if encoder.layout.candidates:
             model.eval()
             out[f"{way}: items"] = item_vectors(model, encoder, encoder.items(trained=False), runtime).numpy()

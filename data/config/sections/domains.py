@@ -1,24 +1,15 @@
 """The surfaces: their logs and labels."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from ...strict import Name, Strict
+from ...strict import Name, Seam, Strict
 from .features import AnyFeature
+from .task import Task
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[str, ...] = get_args(Split)
-
-
-class TaskConfig(Strict):
-    """One label of a domain."""
-
-    label: str = Field(description="events column holding 0, 1 or null (null: no label in this row)")
-    weight: float = Field(default=1.0, gt=0, description="weight of its loss")
-    probability: str | None = Field(
-        default=None, description="events column holding the true probability, where one is known (simulations)"
-    )
 
 
 class EventsConfig(Strict):
@@ -36,7 +27,7 @@ class DomainConfig(Strict):
         description="search: every row has a query; recommendation: none has"
     )
     events: EventsConfig = Field(description="the domain's own logs")
-    tasks: dict[Name, TaskConfig] = Field(
+    tasks: dict[Name, Annotated[Task, Seam("tasks", by="kind", default="binary")]] = Field(
         default_factory=dict, description="labels to predict; none only where model.next_item is all there is to learn"
     )
     features: dict[Name, AnyFeature] = Field(default_factory=dict, description="features only this domain has")

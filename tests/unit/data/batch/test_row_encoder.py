@@ -285,14 +285,14 @@ def test_host_columns_are_the_same_in_every_batch(world):
     _, events, encoder, reference = world
     rows = {name: events[name][:4] for name in DOMAINS}
     parts = {name: encode(encoder, name, rows[name], with_host=True) for name in DOMAINS}
-    names = {"user", "user_known", "list", "list_known", "item", "item_key", "bad", "probability/click"}
+    names = {"user", "user_known", "list", "list_known", "item", "item_key", "bad", "oracle/click"}
     for chosen in (["find"], ["home"], ["new", "home"], ["find", "new"], ["new", "find", "home"]):
         batch = encoder.assemble([parts[name] for name in chosen], 16)
         ordered = [(name, row) for name in DOMAINS if name in chosen for row in rows[name]]
         assert set(batch.host) == names
         truth = [row["truth"] if name == "find" else None for name, row in ordered]
         wanted = [math.nan if p is None else p for p in truth]
-        np.testing.assert_array_equal(batch.host["probability/click"], wanted)
+        np.testing.assert_array_equal(batch.host["oracle/click"], wanted)
         assert batch.host["list"].tolist() == [row["row"] for _, row in ordered]
         keys = [0 if row["user"] is None else key_of(row["user"]) for _, row in ordered]
         assert batch.host["user"].tolist() == keys

@@ -4,6 +4,7 @@ from typing import Any
 from rich.console import Console
 
 from foundrank.dist.report.terminal_tables import print_evaluation
+from foundrank.model.tasks.binary import MEASURES
 
 
 def row(domain, task="click", part="all", **more: Any):
@@ -15,7 +16,7 @@ def row(domain, task="click", part="all", **more: Any):
 
 def printed(rows):
     out = io.StringIO()
-    print_evaluation(rows, Console(file=out, width=100, no_color=True))
+    print_evaluation(rows, {row["task"]: MEASURES for row in rows}, Console(file=out, width=100, no_color=True))
     return [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
 
 

@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
+from foundrank.model.tasks.binary import Binary
 from foundrank.model.tasks.multitask_loss import multitask_loss
+from foundrank.model.tasks.task_columns import TaskColumns
 
 
 @pytest.fixture
@@ -15,6 +17,7 @@ def batch(layout, make_batch):
 
 
 WEIGHTS = torch.tensor([[1.0, 2.0], [3.0, 0.0], [1.0, 0.0]])
+TASKS = TaskColumns([Binary(label="click"), Binary(label="buy")])
 LOGITS = torch.tensor([[0.5, -1.0], [2.0, 9.0], [-0.3, 9.0]])
 
 
@@ -24,7 +27,7 @@ def _bce(logit: float, label: float) -> float:
 
 
 def test_loss_by_hand(batch):
-    loss, sums, counts = multitask_loss(LOGITS, batch, WEIGHTS, denominator=10)
+    loss, sums, counts = multitask_loss(TASKS, LOGITS, batch, WEIGHTS, denominator=10)
     first, buy, second, third = _bce(0.5, 1), _bce(-1, 0), _bce(2, 0), _bce(-0.3, 1)
     assert loss.item() == pytest.approx((first + 2 * buy + second + 3 * third) / 10)
     torch.testing.assert_close(sums, torch.tensor([[first + second, buy], [third, 0], [0, 0]]))
@@ -33,14 +36,14 @@ def test_loss_by_hand(batch):
 
 def test_labels_that_are_not_there_give_no_gradient(batch):
     logits = LOGITS.clone().requires_grad_()
-    multitask_loss(logits, batch, WEIGHTS, denominator=10)[0].backward()
+    multitask_loss(TASKS, logits, batch, WEIGHTS, denominator=10)[0].backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad.ne(0), batch.label_mask)
 
 
 def test_float32_whatever_comes_in(batch):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        results = multitask_loss(LOGITS.bfloat16(), batch, WEIGHTS, denominator=10)
+        results = multitask_loss(TASKS, LOGITS.bfloat16(), batch, WEIGHTS, denominator=10)
     assert all(r.dtype == torch.float32 for r in results)
 
 
@@ -52,5 +55,5 @@ def test_parts_of_a_batch_add_up(layout, make_batch):
         part = make_batch(layout, [0, 0, 0])
         part.labels, part.label_mask, part.domains = whole.labels[rows], whole.label_mask[rows], whole.domains[rows]
         part.domain_lengths = part.domains.bincount(minlength=3).tolist()
-        parts += multitask_loss(logits[rows], part, weights, 12)[0]
-    torch.testing.assert_close(parts, multitask_loss(logits, whole, weights, 12)[0])
+        parts += multitask_loss(TASKS, logits[rows], part, weights, 12)[0]
+    torch.testing.assert_close(parts, multitask_loss(TASKS, logits, whole, weights, 12)[0])

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
-from foundrank.dist.evaluate.metrics import auc, calibration, gauc, logloss, metric_row, ndcg_at_k, normalized_entropy
-from foundrank.dist.evaluate.slices import slice_rows, summary
+from foundrank.model.tasks.binary import Binary
+from foundrank.model.tasks.metrics import auc, calibration, gauc, logloss, ndcg_at_k, normalized_entropy
+
+CLICK = Binary(label="click")
 
 
 @st.composite
@@ -65,8 +67,8 @@ def test_the_order_of_rows_changes_nothing(data, random):
     labels, scores, groups = data
     order = list(range(len(labels)))
     random.shuffle(order)
-    row = metric_row(labels, scores, groups, groups)
-    shuffled = metric_row(labels[order], scores[order], groups[order], groups[order])
+    row = CLICK.metrics(labels, scores, groups, groups)
+    shuffled = CLICK.metrics(labels[order], scores[order], groups[order], groups[order])
     assert row == pytest.approx(shuffled, nan_ok=True)
 
 
@@ -128,7 +130,7 @@ def test_logloss_clips_certainty(dtype):
 def test_undefined_metrics_are_none_in_json(labels):
     labels = np.array(labels, np.float32)
     groups = np.zeros(len(labels), np.int64)
-    row = metric_row(labels, np.full(len(labels), 0.5, np.float32), groups, groups)
+    row = CLICK.metrics(labels, np.full(len(labels), 0.5, np.float32), groups, groups)
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert row["auc"] is None
     assert row["gauc"] is None
@@ -139,71 +141,6 @@ def test_undefined_metrics_are_none_in_json(labels):
 def test_a_diverged_model_has_no_ranking():
     labels = np.array([0, 1, 0, 1])
     scores = np.array([0.1, np.nan, 0.3, 0.4])
-    row = metric_row(labels, scores, np.zeros(4, np.int64), np.zeros(4, np.int64))
+    row = CLICK.metrics(labels, scores, np.zeros(4, np.int64), np.zeros(4, np.int64))
     assert [row[key] for key in ("auc", "gauc", "logloss", "ne", "calibration", "ndcg@10")] == [None] * 6
     assert math.isnan(auc(labels, np.array([np.nan, 0.1, 0.2, 0.3])))
-
-
-def test_slices_hold_their_own_rows():
-    labels = np.array([1, 0, 1, 0, 1, 0])
-    probabilities = np.array([0.9, 0.1, 0.2, 0.8, 0.6, 0.5])
-    rows = slice_rows(
-        "shop",
-        "click",
-        labels,
-        probabilities,
-        item_counts=np.array([5, 1, 0, 0, -1, -1]),
-        user_counts=np.array([3, 3, 3, 3, 3, -1]),
-        user_groups=np.array([1, 1, 1, 1, 2, 2]),
-        oracle=np.array([0.9, 0.1, 0.9, 0.1, 0.9, 0.1]),
-        popularity=np.array([0.7, 0.3, 0.4, 0.4, 0.4, 0.4]),
-    )
-    by_slice = {row["slice"]: row for row in rows}
-    seen = {name: by_slice.pop(name) for name in [*by_slice] if name.startswith("items_seen")}
-    assert {name: row["rows"] for name, row in seen.items()} == {"items_seen_1_to_4": 1, "items_seen_5_to_19": 1}
-    assert list(by_slice) == ["all", "warm_items", "cold_items"]  # nobody is a cold user: no such row
-    assert {(row["domain"], row["task"]) for row in rows} == {("shop", "click")}
-    assert [by_slice[s]["rows"] for s in by_slice] == [6, 2, 2]
-    assert [by_slice[s]["auc"] for s in by_slice] == pytest.approx([6 / 9, 1, 0])
-    assert [by_slice[s]["oracle_auc"] for s in by_slice] == [1, 1, 1]
-    assert [by_slice[s]["popularity_auc"] for s in by_slice] == pytest.approx([7 / 9, 1, 0.5])
-    assert by_slice["cold_items"]["gauc"] == 0
-    assert by_slice["all"]["ndcg@10"] is None
-    json.dumps(rows, allow_nan=False)
-
-
-def test_unknown_oracle_and_popularity_are_none():
-    labels = np.array([1, 0])
-    rows = slice_rows("a", "b", labels, labels, item_counts=np.zeros(2), user_counts=np.zeros(2))
-    assert [row["slice"] for row in rows] == ["all", "cold_items", "cold_users"]
-    assert all(row["oracle_auc"] is None and row["popularity_auc"] is None for row in rows)
-
-
-def row(domain, auc_value, oracle=None, popularity=None, task="click", part="all"):
-    return {
-        "domain": domain,
-        "task": task,
-        "slice": part,
-        "auc": auc_value,
-        "oracle_auc": oracle,
-        "popularity_auc": popularity,
-    }
-
-
-def test_summary_compares_means_over_the_same_domains():
-    rows = [
-        row("a", 0.6, oracle=0.8, popularity=0.5),
-        row("b", 0.8, oracle=None, popularity=0.6),
-        row("c", None, oracle=None, popularity=None),  # one class only
-        row("a", 0.55, oracle=0.7, popularity=0.5, part="cold_items"),
-        row("a", 0.1, part="warm_items"),
-        row("a", 0.9, oracle=0.95, task="buy"),
-    ]
-    found = summary(rows)
-    assert found["click"]["all"] == pytest.approx(
-        {"domains": 2, "auc": 0.7, "oracle_auc": None, "popularity_auc": 0.55}
-    )
-    assert found["click"]["cold_items"] == {"domains": 1, "auc": 0.55, "oracle_auc": 0.7, "popularity_auc": 0.5}
-    assert set(found["click"]) == {"all", "cold_items"}
-    assert found["buy"] == {"all": {"domains": 1, "auc": 0.9, "oracle_auc": 0.95, "popularity_auc": None}}
-    assert summary([]) == {}

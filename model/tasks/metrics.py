@@ -1,18 +1,17 @@
-"""Exact metrics: no bins, no samples, ties counted as what they are.
+"""Exact metrics of predictions: no bins, no samples, ties counted as what they are.
 
 Everything is NumPy over whole columns, O(n log n). Labels are 0 or 1 (any numeric or bool dtype); scores are floats.
 A score that is NaN makes a ranking metric NaN: a diverged model must not look like a ranking.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...data.arrow.ids import mix
+from ...data.config.sections.task import Array
 
-Array = NDArray[Any]
 CLIP = 1e-7
 RANKING_K = 10
 
@@ -158,40 +157,6 @@ def calibration(labels: Array, probabilities: Array) -> float:
     """
     rate = _mean(np.asarray(labels) > 0)
     return _mean(np.asarray(probabilities)) / rate if rate > 0 else math.nan
-
-
-def metric_row(
-    labels: Array,
-    probabilities: Array,
-    user_groups: Array | None = None,
-    list_groups: Array | None = None,
-    in_list: Array | slice = slice(None),
-) -> dict[str, Any]:
-    """Every metric of one set of predictions, ready for JSON: None where a metric is not defined.
-
-    Args:
-        labels: ``[N]`` 0 or 1.
-        probabilities: ``[N]`` float in [0, 1].
-        user_groups: ``[N]`` int64 or uint64, the user of each row, for ``gauc``; of `apart` where some have none.
-        list_groups: ``[N]`` int64 or uint64, the result list of each row, for ``ndcg@10``.
-        in_list: ``[N]`` bool, rows that are in a list; the others have no part in ``ndcg@10``.
-
-    Returns:
-        rows, positives, auc, gauc, logloss, ne, calibration, ndcg@10.
-    """
-    ndcg = None
-    if list_groups is not None:
-        ndcg = defined(ndcg_at_k(labels[in_list], probabilities[in_list], list_groups[in_list]))
-    return {
-        "rows": len(labels),
-        "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
-        "auc": defined(auc(labels, probabilities)),
-        "gauc": None if user_groups is None else defined(gauc(labels, probabilities, user_groups)),
-        "logloss": defined(logloss(labels, probabilities)),
-        "ne": defined(normalized_entropy(labels, probabilities)),
-        "calibration": defined(calibration(labels, probabilities)),
-        "ndcg@10": ndcg,
-    }
 
 
 class _TieBlocks(NamedTuple):

@@ -1,0 +1,173 @@
+"""What a task is: one label of a domain, and all that depends on its kind. The kinds themselves are in `model/tasks`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ...strict import Strict
+
+if TYPE_CHECKING:
+    from torch import Tensor  # slow to import, and who reads an experiment file does without
+
+Array = NDArray[Any]
+Format = Annotated[str, Field(pattern=r"^,?\.\d[f%]$")]
+
+
+class Metric(Strict):
+    """One number of an evaluation, and how it is shown.
+
+    Attributes:
+        key: what it is called in ``evaluation.json``.
+        title: over its column in the report.
+        format: of its values there, as `format` takes it.
+        short: over its column in the terminal's table; empty: it is not in that table.
+        short_format: of its values there.
+        averaged: whether its mean over domains says something: that of two calibrations, one high, one low, does not.
+    """
+
+    key: str
+    title: str
+    format: Format = ".4f"
+    short: str = ""
+    short_format: Format = ".4f"
+    averaged: bool = True
+
+
+COUNT = ",.0f"
+ROWS = Metric(key="rows", title="rows", format=COUNT)
+
+
+class Measures(Strict):
+    """What a kind of task is measured by, and how it is shown.
+
+    Attributes:
+        headline: the number that is shown first, and that the oracle's and the popularity baseline's is compared with.
+        higher_is_better: whether more of it is better.
+        others: further numbers, in the order in which tables have them.
+        support: how many rows the headline rests on; where there are few of them, it is a rough estimate.
+        mean: what the mean of the labels is called.
+        chosen_by: what `Task.validation` is called.
+        of_popularity: what the popularity baseline does, in a sentence.
+        of_oracle: what the oracle knows, in a sentence.
+        explained: what the other numbers mean, in a few sentences.
+    """
+
+    headline: Metric
+    higher_is_better: bool
+    others: tuple[Metric, ...]
+    support: Metric
+    mean: Metric
+    chosen_by: str
+    of_popularity: str
+    of_oracle: str
+    explained: str
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether the first of two headlines is better than the second."""
+        return first > second if self.higher_is_better else first < second
+
+    @property
+    def oracle(self) -> str:
+        """What the oracle's headline is called in ``evaluation.json``."""
+        return f"oracle_{self.headline.key}"
+
+    @property
+    def popularity(self) -> str:
+        """What the popularity baseline's headline is called in ``evaluation.json``."""
+        return f"popularity_{self.headline.key}"
+
+
+class Task(Strict, ABC):
+    """One label of a domain. A subclass is a kind of task; its further fields are the kind's settings.
+
+    A label is one number per row, and a score estimates it: on the label's scale, so that the mean label of an item (the
+    popularity baseline) is a score, too. A task that several domains have is the same in all of them, but for the settings
+    in ``of_domain``.
+
+    Attributes:
+        label: the events column.
+        weight: of the loss.
+        of_domain: settings that may differ between domains.
+        takes: the labels there are, for messages: ``0 or 1``.
+    """
+
+    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight"})
+    takes: ClassVar[str]
+
+    label: str
+    weight: float
+
+    @property
+    @abstractmethod
+    def oracle(self) -> str | None:
+        """Events column of the label's true expectation, where a simulation knows it."""
+
+    @abstractmethod
+    def taken(self, labels: Array) -> NDArray[np.bool_]:
+        """Whether labels ``[N]`` say that the row's item was taken, which makes it one for the next-item objective to find."""
+
+    @abstractmethod
+    def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        """Loss of each label, before any weight.
+
+        Args:
+            logits: ``[B, T]`` float32, of T tasks that are alike.
+            labels: ``[B, T]`` float32; 0 where a row has none, and what comes out there, a finite number, is not used.
+
+        Returns:
+            ``[B, T]`` float32.
+        """
+
+    @abstractmethod
+    def scores(self, logits: "Tensor") -> "Tensor":
+        """What is predicted, on the label's scale, of logits of any shape and dtype; those may be infinite or NaN."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> Measures:
+        """What it is measured by."""
+
+    @abstractmethod
+    def metrics(
+        self,
+        labels: Array,
+        scores: Array,
+        users: Array | None = None,
+        lists: Array | None = None,
+        in_list: Array | slice = slice(None),
+    ) -> dict[str, Any]:
+        """Every number of some rows, ready for JSON: None where one is not defined.
+
+        Args:
+            labels: ``[N]``.
+            scores: ``[N]`` float, all finite.
+            users: ``[N]`` int64 or uint64, the user of each row.
+            lists: ``[N]`` int64 or uint64, the result list of each row.
+            in_list: ``[N]`` bool, whether the row is in a list.
+
+        Returns:
+            Those that ``measures`` names, but for ``rows``.
+        """
+
+    @abstractmethod
+    def headline(self, labels: Array, scores: Array) -> float:
+        """The headline alone; NaN where it is not defined."""
+
+    @abstractmethod
+    def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
+        """What a checkpoint is chosen by, of the metrics of a domain's rows: a number, and how much it counts.
+
+        The number has no unit and more of it is better, so that it may be averaged with those of other kinds; it counts by
+        the inverse of its standard error. None where it is not defined.
+        """
+
+
+def alike(first: Task, second: Task) -> bool:
+    """Whether two tasks are the same, but for what may differ between domains."""
+    return type(first) is type(second) and all(
+        getattr(first, name) == getattr(second, name) for name in type(first).model_fields.keys() - first.of_domain
+    )

@@ -1,0 +1,106 @@
+"""Binary labels: did it happen or not. Logistic regression on the logit, measured by how well it ranks and is calibrated."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ...data.config.sections.task import COUNT, Array, Measures, Metric, Task
+from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy
+
+MEASURES = Measures(
+    headline=Metric(key="auc", title="AUC", short="AUC"),
+    higher_is_better=True,
+    others=(
+        Metric(key="gauc", title="GAUC", short="GAUC"),
+        Metric(key=f"ndcg@{RANKING_K}", title=f"NDCG@{RANKING_K}", short=f"NDCG@{RANKING_K}"),
+        Metric(key="logloss", title="log loss"),
+        Metric(key="ne", title="NE"),
+        Metric(key="calibration", title="calibration", short="calib.", short_format=".3f", averaged=False),
+    ),
+    support=Metric(key="positives", title="positives", format=COUNT),
+    mean=Metric(key="rate", title="positives", format=".1%"),
+    chosen_by="AUC",
+    of_popularity="Popularity ranks by the item's own positive rate in training.",
+    of_oracle=("The oracle ranks by the true probability, known in a simulation: no model can be expected above it."),
+    explained=(
+        "GAUC: AUC within each user, weighted by rows. NE: log loss over that of the base rate, below 1 is better than it. "
+        "Calibration: mean prediction over positive rate, 1 is right."
+    ),
+)
+
+
+class Binary(Task):
+    """A label that is 0 or 1. Its score is the probability of 1."""
+
+    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "probability"})
+    takes: ClassVar[str] = "0 or 1"
+
+    kind: Literal["binary"] = Field(default="binary", description="a label that is 0 or 1; scores are probabilities")
+    label: str = Field(description="events column holding 0, 1 or null (null: no label in this row)")
+    weight: float = Field(default=1.0, gt=0, description="weight of its loss")
+    probability: str | None = Field(
+        default=None, description="events column holding the true probability, where one is known (simulations)"
+    )
+
+    @property
+    def oracle(self) -> str | None:
+        """The true probability."""
+        return self.probability
+
+    def taken(self, labels: Array) -> NDArray[np.bool_]:
+        """Where the label is 1."""
+        return labels > 0
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy in nats."""
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities: the sigmoid."""
+        return torch.sigmoid(logits)
+
+    @property
+    def measures(self) -> Measures:
+        """The area under the ROC curve first."""
+        return MEASURES
+
+    def metrics(
+        self,
+        labels: Array,
+        scores: Array,
+        users: Array | None = None,
+        lists: Array | None = None,
+        in_list: Array | slice = slice(None),
+    ) -> dict[str, Any]:
+        """positives, auc, gauc (within ``users``), logloss, ne, calibration, ndcg@10 (within ``lists``)."""
+        ndcg = None
+        if lists is not None:
+            ndcg = defined(ndcg_at_k(labels[in_list], scores[in_list], lists[in_list]))
+        return {
+            "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
+            "auc": defined(auc(labels, scores)),
+            "gauc": None if users is None else defined(gauc(labels, scores, users)),
+            "logloss": defined(logloss(labels, scores)),
+            "ne": defined(normalized_entropy(labels, scores)),
+            "calibration": defined(calibration(labels, scores)),
+            f"ndcg@{RANKING_K}": ndcg,
+        }
+
+    def headline(self, labels: Array, scores: Array) -> float:
+        """AUC."""
+        return auc(labels, scores)
+
+    def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
+        """AUC. Its standard error falls with the root of the rarer label: a domain with a few dozen positives would
+        otherwise choose the checkpoint by chance.
+        """
+        if row["auc"] is None:
+            return None
+        return row["auc"], math.sqrt(min(row["positives"], row["rows"] - row["positives"]))
