@@ -35,7 +35,7 @@ from ..run.finite import usable
 from ..run.run_folder import id_types_of, open_experiment
 from .kept_columns import check_names_apart, common_types
 from .score import model_of
-from .work_list import Part, planned_parts, succeed, unfinished, write_part
+from .work_list import Part, in_turns, planned_parts, succeed, unfinished, write_part
 
 _ROWS = 1024  # users at a time
 _COMPARED = 256  # users whose approximate search is compared with an exact one
@@ -136,16 +136,7 @@ def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[i
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.folder, runtime)
     work = Recommender(model, encoder, runtime, job)
-    for turn in range(0, len(todo), runtime.world_size):
-        together = todo[turn : turn + runtime.world_size]
-        rows = 0
-        if runtime.rank < len(together):
-            part = together[runtime.rank]
-            rows = part.rows
-            write_part(part, work.part(part), 0)
-        if not replicated:  # a lookup needs all ranks: those with fewer rows keep the others company
-            work.idle(max(part.rows for part in together), rows)
-    runtime.barrier()
+    in_turns(todo, runtime, replicated, lambda part: write_part(part, work.part(part), 0), work.idle)
     runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
     return (
         sum(part.rows for part in parts),

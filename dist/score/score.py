@@ -28,7 +28,7 @@ from ..run.checkpoints import load
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
 from .scoring_input import DOMAIN, ScoringJob
-from .work_list import Part, succeed, unfinished, write_part
+from .work_list import Part, in_turns, succeed, unfinished, write_part
 
 _ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
@@ -51,22 +51,18 @@ def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, fl
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
     encoder, model, replicated = model_of(job.folder, runtime)
     scorer = RowScorer(model, encoder, runtime, job)
-    rows, bad, overflowed = sum(part.rows for part in parts), 0, 0
+    rows = sum(part.rows for part in parts)
+    counts = np.zeros(2, np.int64)  # bad rows, and those of which no number came out
+
+    def do(part: Part) -> None:
+        counts[:] += scorer.score(part)
+        check_share(int(counts[0]), rows, job.policy, job.source, f", the last of them in {part.file}")
+
     started = time.perf_counter()
-    for turn in range(0, len(todo), runtime.world_size):
-        together = todo[turn : turn + runtime.world_size]
-        if runtime.rank < len(together):
-            of_part = scorer.score(together[runtime.rank])
-            bad, overflowed = bad + of_part[0], overflowed + of_part[1]
-            check_share(bad, rows, job.policy, job.source, f", the last of them in {together[runtime.rank].file}")
-        if not replicated:  # a lookup needs all ranks: those with fewer rows keep the others company
-            scorer.idle(
-                max(part.rows for part in together), together[runtime.rank].rows if runtime.rank < len(together) else 0
-            )
-    runtime.barrier()
+    in_turns(todo, runtime, replicated, do, scorer.idle)
     rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
     bad = runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
-    return rows, rate, bad, int(runtime.sum(torch.tensor(overflowed)))
+    return rows, rate, bad, int(runtime.sum(torch.tensor(counts[1])))
 
 
 def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEncoder, nn.Module, bool]:

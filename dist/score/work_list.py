@@ -1,7 +1,7 @@
 """What a scoring job reads, and which part of it goes to which file: checked before any work starts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.globs import parquet_below, would_name
 from ...data.storage.json_documents import parse_document
 from ...data.storage.new_folder import check_can_be_made
+from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import best, identity
 from ..run.joined import joined
 from ..run.run_documents import JobOf
@@ -149,6 +150,29 @@ def unfinished(parts: Sequence[Part], out: Location) -> list[Part]:
     if todo:
         storage.remove(storage.join(out, SUCCESS))
     return todo
+
+
+def in_turns(
+    todo: Sequence[Part], runtime: Runtime, alone: bool, do: Callable[[Part], None], idle: Callable[[int, int], None]
+) -> None:
+    """Does all parts, each rank one at a time.
+
+    Args:
+        todo: the parts, the same on every rank.
+        runtime: the process group.
+        alone: whether a rank looks rows up without the others; if not, those with fewer rows keep the others company.
+        do: does a part.
+        idle: given the most rows that a rank now has and how many this one has had, looks nothing up in the meantime.
+    """
+    for turn in range(0, len(todo), runtime.world_size):
+        together = todo[turn : turn + runtime.world_size]
+        rows = 0
+        if runtime.rank < len(together):
+            rows = together[runtime.rank].rows
+            do(together[runtime.rank])
+        if not alone:
+            idle(max(part.rows for part in together), rows)
+    runtime.barrier()
 
 
 def write_part(part: Part, table: pa.Table, bad_rows: int) -> None:
