@@ -12,12 +12,12 @@ import yaml
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import expected_manifest
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles
 from foundrank.model.kinds import KINDS
+from tests.text_store import write_text_store
 
 Row = dict[str, Any]
 

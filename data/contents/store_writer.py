@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ..errors import UserError
-from ..storage.local_writes import make_folder, refuse_links
-from .embed_work import INDEX, write_index, write_rows
-from .store_shards import HALF_BYTES, Shard, as_halves, disk_errors, finished, reserve, write_shard
+from ..storage.local_writes import refuse_links
+from .embed_work import INDEX
+from .store_shards import HALF_BYTES, Shard, disk_errors
 from .text_store import (
     DIGEST_BYTES,
     DIGESTS,
-    FORMAT,
     VECTORS,
     WORK,
     Written,
@@ -117,44 +115,6 @@ def tidy(folder: Path, manifest: dict[str, Any]) -> None:
         for path in folder.glob(pattern):
             if path.name != manifest["index"]:
                 path.unlink(missing_ok=True)
-
-
-def write_text_store(
-    folder: str | Path, keys: pa.Array, row_of_key: np.ndarray, vectors: np.ndarray, manifest: dict[str, Any]
-) -> None:
-    """Writes a whole store from vectors that are there already, in place of an older one.
-
-    Args:
-        folder: the entity's folder.
-        keys: ``[K]`` int64 or string.
-        row_of_key: ``[K]`` integers in ``[0, N)``.
-        vectors: ``[N, D]`` floats, stored as float16.
-        manifest: as from `expected_manifest`.
-
-    Raises:
-        UserError: a vector is not finite in float16, or the disk refuses.
-    """
-    folder = Path(folder)
-    halves = as_halves(vectors, str(folder))
-    rows = np.arange(len(halves), dtype=np.int64)
-    # Digests of no text: `foundrank embed` will not add to this store.
-    digests = np.zeros((len(halves), DIGEST_BYTES), np.uint8)
-    digests[:, :8] = rows[:, None].view(np.uint8)
-    shard, new = Shard(0, len(halves)), folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    try:
-        make_folder(new)
-        (new / WORK).mkdir()
-        reserve(new, *halves.shape)
-        write_shard(new, shard, halves, digests, 0)
-        write_rows(new, [(digests, rows)])
-        write_index(new, [pa.table({"key": keys, "row": np.asarray(row_of_key)})], len(halves))
-        note = finished(new, shard, digests, halves.shape[1])
-        assert note is not None
-        held = {"format": FORMAT, "made_with": {"vectors": "given"}} | manifest
-        commit(new, len(halves), len(keys), [note], halves.shape[1], held)
-        swap(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def swap(new: Path, folder: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from foundrank.data.catalogs.catalog import read_catalog
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import expected_manifest, text_store_folder
 from foundrank.data.sources.simulate import simulate
 from foundrank.model.kinds import KINDS
+from tests.text_store import write_text_store
 
 SMALL = (
     "model.embedding_dim=8", "model.width=8", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",

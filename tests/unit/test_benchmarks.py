@@ -20,7 +20,6 @@ from benchmarks.tree_features import item_profile, matrix, shared_columns, targe
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import expected_manifest, text_store_folder
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
@@ -31,6 +30,7 @@ from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals,
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.metrics import auc
+from tests.text_store import write_text_store
 
 
 @pytest.fixture(scope="module")

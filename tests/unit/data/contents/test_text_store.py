@@ -10,10 +10,10 @@ import torch
 
 from foundrank.data.config.kinds import experiment_type
 from foundrank.data.contents.store_shards import Shard, write_shard
-from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import check_text_store, expected_manifest, open_text_store, text_store_folder
 from foundrank.data.errors import UserError
 from foundrank.model.kinds import KINDS
+from tests.text_store import write_text_store
 
 KEYS = pa.array(["a", "b", "c"])
 ROWS = np.array([1, 0, 1])

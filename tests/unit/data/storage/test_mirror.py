@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from foundrank.data.contents.store_mirror import begin_from_published, publish_store
-from foundrank.data.contents.store_writer import write_text_store
 from foundrank.data.contents.text_store import FORMAT, TextStore, open_text_store
 from foundrank.data.errors import UserError
 from foundrank.data.storage import storage
@@ -24,6 +23,7 @@ from foundrank.data.storage.mirror import (
     remove_original,
     shown,
 )
+from tests.text_store import write_text_store
 
 pytestmark = pytest.mark.usefixtures("cache")
 

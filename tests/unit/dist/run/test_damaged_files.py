@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint import state_dict_saver
 
-from foundrank.data.contents.store_writer import held_shards, write_text_store
+from foundrank.data.contents.store_writer import held_shards
 from foundrank.data.contents.text_store import open_text_store
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
@@ -23,6 +23,7 @@ from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved
 from foundrank.dist.run.new_run import create_run
 from foundrank.dist.run.run_documents import Committed, Events, State
 from foundrank.dist.run.run_folder import open_run, read_json, write_json
+from tests.text_store import write_text_store
 
 from ....tiny_world import random_events, train_files, write_world
 
