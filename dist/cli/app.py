@@ -9,6 +9,7 @@ import typer
 
 from ...data.config.load import load_experiment
 from ...data.errors import UserError, nearest
+from ...data.sources.importers import IMPORTERS
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
 from . import quiet  # noqa: F401
@@ -67,14 +68,12 @@ def simulate(
 
 @app.command("import")
 def import_data(
-    name: Annotated[str, typer.Argument(help="completejourney, movietweetings, amazon-search or amazon-beauty")],
+    name: Annotated[str, typer.Argument(help=f"one of {', '.join(IMPORTERS)}")],
     source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files", **LOCAL)],
     out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
     seed: Seed = 2026,
 ) -> None:
     """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
-    from ...data.sources.importers import IMPORTERS
-
     if name not in IMPORTERS:
         raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, IMPORTERS))
     path = IMPORTERS[name](source, out, seed)
