@@ -184,7 +184,7 @@ class RowEncoder:
         elif not isinstance(table, Vocabulary):
             raise UserError(
                 "experiment: entities.item",
-                "has encoding hash and no catalog, so nobody knows which items there are",
+                "has encoding hash and no catalog, so the set of items is unknown",
                 "Give it a catalog with one row per item, or encoding: vocab.",
             )
         rows = table.lookup(keys).astype(np.int64)

@@ -18,7 +18,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
     _check_sequences(experiment, path)
     for name in experiment.only:
         if name not in experiment.domains:
-            raise UserError(f"{path}: only", f"'{name}' is none of the domains", nearest(name, experiment.domains))
+            raise UserError(f"{path}: only", f"'{name}' is not one of the domains", nearest(name, experiment.domains))
     if experiment.training.freeze and experiment.init_from is None:
         raise UserError(
             f"{path}: training.freeze",
@@ -106,7 +106,7 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     for name in experiment.model.history.features:
         if name not in fit:
             raise UserError(
-                field, f"'{name}' is no categorical, list or dense feature from the item catalog", nearest(name, fit)
+                field, f"'{name}' is not a categorical, list or dense feature from the item catalog", nearest(name, fit)
             )
 
 

@@ -21,15 +21,13 @@ class Experiment(Strict):
     name: Name = Field(description="a short name, used in folders and reports")
     seed: int = Field(default=2026, ge=0, lt=2**63, description="of initial weights and of the order of rows")
     init_from: str | None = Field(
-        default=None, description="run folder to fine-tune: its tables and weights are what training begins with"
+        default=None, description="run folder to fine-tune: training starts from its tables and weights"
     )
-    only: tuple[Name, ...] = Field(default=(), description="the domains in use; all of them when empty")
+    only: tuple[Name, ...] = Field(default=(), description="domains to use; all when empty")
     entities: EntitiesConfig = Field(description="user, item and, for search, query")
     context: dict[Name, AnyFeature] = Field(default_factory=dict, description="features of the event, in every domain")
     domains: Annotated[dict[Name, DomainConfig], Field(min_length=1)] = Field(description="the surfaces")
-    bad_data: BadDataConfig = Field(
-        default_factory=BadDataConfig, description="what becomes of rows that cannot be used"
-    )
+    bad_data: BadDataConfig = Field(default_factory=BadDataConfig, description="what happens to unusable rows")
     text: TextConfig = Field(default_factory=TextConfig, description="the language model behind `text` templates")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="its training")

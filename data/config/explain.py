@@ -43,7 +43,7 @@ def explained(error: ValidationError, root: type[Strict], file: str, old_keys: M
         seam = place.seam
         assert seam is not None
         tag = first.get("ctx", {}).get("tag")
-        return UserError(f"{where}.{seam.by}", f"'{tag}' is none of its kinds{more}", nearest(str(tag), place.kinds))
+        return UserError(f"{where}.{seam.by}", f"'{tag}' is not one of its kinds{more}", nearest(str(tag), place.kinds))
     if kind == "union_tag_not_found":
         seam = place.seam
         assert seam is not None

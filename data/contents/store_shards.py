@@ -42,7 +42,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         remedy = "Free some space" if full else "Choose a folder you can write to with text.store"
         what = "the disk is full" if full else f"cannot be written ({error.strerror})"
         raise UserError(
-            folder, what, f"{remedy}; run the command again, what is done is kept and the store is as it was."
+            folder, what, f"{remedy}; run the command again, what is done is kept and the store is unchanged."
         ) from error
 
 
@@ -65,7 +65,7 @@ def reserve(folder: Path, rows: int, dimension: int) -> None:
                     raise UserError(
                         folder,
                         f"the disk is full: {wanted - had:,} bytes are needed, {free:,} are free",
-                        "Free some space or choose another text.store; the store is as it was.",
+                        "Free some space or choose another text.store; the store is unchanged.",
                     ) from error
                 raise
 

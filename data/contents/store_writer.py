@@ -70,7 +70,9 @@ def read_digests(folder: Path, manifest: dict[str, Any] | None) -> Iterator[np.n
             yield np.frombuffer(content, np.uint8, whole * DIGEST_BYTES).reshape(-1, DIGEST_BYTES)
     if checksum.hexdigest() != manifest["texts_sha256"]:
         raise UserError(
-            folder, "the text store's list of texts is damaged", "Run `foundrank embed EXP --rebuild` to make it anew."
+            folder,
+            "the text store's list of texts is damaged",
+            "Run `foundrank embed EXP --rebuild` to build it again.",
         )
 
 

@@ -18,7 +18,7 @@ class Vector(Feature):
     """A vector, as it is; zeros where it is missing."""
 
     kind: Literal["vector"] = Field(description="list<float> or fixed_size_list<float>")
-    size: Positive = Field(description="its length")
+    size: Positive = Field(description="its number of values")
 
     def need(self, name: str, field: str) -> ColumnNeed:
         return ColumnNeed(self.column_name(name), VECTOR, field, self.size)

@@ -59,7 +59,7 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
         encodings |= feature.inputs(name).encodings
     for name in rows:
         if name not in encodings:
-            raise UserError(f"--rows {name}", "is no table of this experiment", nearest(name, encodings))
+            raise UserError(f"--rows {name}", "is not a table of this experiment", nearest(name, encodings))
     known = {name: size for name, e in encodings.items() if (size := e.ids.rows()) is not None} | dict(rows)
     if unknown := [name for name in encodings if name not in known]:
         try:

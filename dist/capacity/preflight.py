@@ -75,7 +75,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
         raise UserError(
             f"{ranks.count} rank(s) of {ranks.bytes / 2**30:.1f} GiB",
             f"are too small: {why}",
-            "Use more ranks or more memory, a smaller training.batch_size or model.embedding_dim; `foundrank plan` reckons.",
+            "Use more ranks or more memory, a smaller training.batch_size or model.embedding_dim; `foundrank plan` estimates what it takes.",
         )
     rows, least = sum(files.rows for files in train.values()), "" if whole else "at least "
     tables = sum(layout.tables.values())

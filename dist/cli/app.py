@@ -47,7 +47,7 @@ def demo(
     rows: Annotated[int, typer.Option(min=20_000, help="events to simulate")] = 600_000,
     processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="ranks")] = 2,
 ) -> None:
-    """Simulate a platform, embed its texts, pretrain, fine-tune a new domain, evaluate, score, and write reports."""
+    """Run the whole path on simulated data: embed, pretrain, fine-tune for a new domain, evaluate, score."""
     from .demo import run_demo
 
     run_demo(out, rows, processes, console())
@@ -75,14 +75,14 @@ def import_data(
 ) -> None:
     """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
     if name not in IMPORTERS:
-        raise UserError("foundrank import", f"'{name}' is no data set it knows", nearest(name, IMPORTERS))
+        raise UserError("foundrank import", f"'{name}' is not a known data set", nearest(name, IMPORTERS))
     path = IMPORTERS[name](source, out, seed)
     print(f"wrote {path}\nnext: foundrank embed {path}")
 
 
 @app.command()
 def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
-    """Show what the data holds and what the model will be, per domain and table."""
+    """Show rows, rates and tables of the data and the model, per domain."""
     from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
     from ..capacity.describe import describe as show
 
@@ -95,17 +95,17 @@ for job in (embed, train, evaluate, score, recommend):
 
 @app.command()
 def study(
-    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again, the study goes on", **LOCAL)],
+    out: Annotated[Path, typer.Argument(help="folder for data and runs; run again to resume the study", **LOCAL)],
     data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders", **LOCAL)] = None,
     only: Annotated[str, typer.Option(help="data sets, comma-separated  [default: all]")] = "",
-    seeds: Annotated[int, typer.Option(min=2, help="of the headline comparisons; ablations have three")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="seeds of the headline comparisons; ablations have three")] = 5,
     processes: Annotated[
         int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
     ] = 2,
     full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
     doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/results/study.md"),
 ) -> None:
-    """Compare arms of the model on new items and a new domain, over seeds, with intervals; hours."""
+    """Compare variants of the model on new items and a new domain, over seeds, with intervals; takes hours."""
     from ..study.study import run_study
 
     run_study(out, data, names(only), seeds, processes, full, doc)

@@ -36,13 +36,13 @@ class _Embedding(NamedTuple):
 def embed(
     experiment: ExperimentPath,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="make the stores anew, for another encoder or template")
+        bool, typer.Option("--rebuild", help="build the stores again, for another encoder or template")
     ] = False,
     set_: Overrides = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
-    """Write the text vectors of every catalog with a frozen language model; run again, it embeds what is new."""
+    """Embed the texts of every catalog with a frozen language model; run again, it embeds only new texts."""
     _begin("embed.embed", check, processes)
 
     def resolve() -> _Embedding:
@@ -70,7 +70,7 @@ def train(
     experiment: ExperimentPath,
     run: Annotated[
         str | None,
-        typer.Option("--run-dir", help="run folder  [default: runs/NAME]; an interrupted run goes on", **LOCATION),
+        typer.Option("--run-dir", help="run folder; an interrupted run resumes  [default: runs/NAME]", **LOCATION),
     ] = None,
     set_: Overrides = None,
     profile: Annotated[
@@ -79,7 +79,8 @@ def train(
     ] = False,
     check: Check = False,
     cluster: Annotated[
-        str | None, typer.Option(help="with --check: the ranks it will have, as for `foundrank plan`  [default: here]")
+        str | None,
+        typer.Option(help="with --check: the cluster it will run on, as for `foundrank plan`  [default: this machine]"),
     ] = None,
     processes: Processes = None,
 ) -> None:
@@ -117,7 +118,7 @@ def _train(job: "TrainingJob", runtime: "Runtime") -> int:
     with Preemption(runtime) as preemption:
         stopped_after = work(job, runtime, preemption)
         if runtime.is_main and stopped_after is not None:
-            print(f"stopped after step {stopped_after}, as asked to; the same command again goes on from there")
+            print(f"stopped after step {stopped_after}, as requested; run the same command again to resume")
         elif runtime.is_main:
             from ..report.report import write_report  # matplotlib comes with it, which the first step need not wait for
 
@@ -184,12 +185,13 @@ def score(
         ),
     ] = "",
     bad_data: Annotated[
-        Literal["fail", "skip"] | None, typer.Option(help="what bad rows mean  [default: the run's bad_data.policy]")
+        Literal["fail", "skip"] | None,
+        typer.Option(help="what to do about bad rows  [default: the run's bad_data.policy]"),
     ] = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
-    """Score Parquet into Parquet with a run's best checkpoint."""
+    """Score Parquet files with a run's best checkpoint."""
     _begin("score.score", check, processes)
 
     def resolve() -> "tuple[ScoringJob, list[Part]]":
@@ -238,13 +240,11 @@ def recommend(
     ],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
     repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
-    approximate: Annotated[
-        bool, typer.Option("--approximate", help="search through FAISS, if it is installed")
-    ] = False,
+    approximate: Annotated[bool, typer.Option("--approximate", help="search with FAISS, if it is installed")] = False,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
-    """Write the items that suit each user best, of all there are, with a run that has learned model.next_item."""
+    """Recommend the best items of the whole catalog to each user, with a run trained on model.next_item."""
     _begin("score.recommend", check, processes)
 
     def resolve() -> "tuple[RecommendJob, list[Part]]":

@@ -29,14 +29,14 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="override a field, e.g. --set training.epochs=1; repeatable, or several in one: 'a=1; b=2'",
+        help="override a field, e.g. --set training.epochs=1; repeatable, or several at once: 'a=1; b=2'",
     ),
 ]
 Processes = Annotated[
     int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
 ]
-Check = Annotated[bool, typer.Option("--check", help="find what would go wrong, in seconds, and stop")]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="of everything random")]
+Check = Annotated[bool, typer.Option("--check", help="look for whatever would make the job fail, in seconds, and stop")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="seed of everything random")]
 
 
 def names(text: str) -> list[str]:

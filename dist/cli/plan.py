@@ -17,18 +17,18 @@ def plan(
     device: Annotated[str | None, typer.Option(help="cpu, a100-80, h100 or h200  [default: cpu]")] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(help="a YAML file or KEY=VALUE,KEY=VALUE with what differs from the device's preset"),
+        typer.Option(help="a YAML file or KEY=VALUE,KEY=VALUE: differences from the device's preset"),
     ] = None,
     rows: Annotated[
-        str, typer.Option(help="rows of tables that are not to be counted, e.g. id_item=1e9,feature_brand=50000")
+        str, typer.Option(help="rows of tables, in place of counting them, e.g. id_item=1e9,feature_brand=50000")
     ] = "",
     text_size: Annotated[int | None, typer.Option(min=1, help="width of text vectors not yet embedded")] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for tables and a heat map", **LOCAL)] = None,
     set_: Overrides = None,
 ) -> None:
-    """Plan a training on a cluster you do not have: tables per rank, memory, time of a step, ranks it takes.
+    """Plan a training on a cluster you do not have: tables per rank, memory, step time, ranks needed.
 
-    Nothing of it is made: the tables have sizes only. Status 1 says that it does not fit.
+    No table is allocated. Exit status 1 means that the training does not fit.
     """
     from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
 

@@ -95,7 +95,7 @@ def make_plan(
         raise UserError(
             folder,
             f"its vectors were made differently ({'; '.join(changed)})",
-            "Vectors of two kinds are never mixed: add --rebuild to make all of them anew, or undo the change.",
+            "Vectors of two kinds are never mixed: add --rebuild to embed all of them again, or undo the change.",
         )
     dimension, held_rows = made_with["dimension"], sum(shard.rows for shard, _ in held)
     damaged = [shard for shard, note in held if shard_checksum(target, shard, dimension) != note.vectors]

@@ -140,7 +140,7 @@ def predict(
     if labelled and not predicted:
         raise UserError(
             "the model",
-            f"gives no number for any of the {labelled:,} labels to evaluate",
+            f"gives no finite score for any of the {labelled:,} labels to evaluate",
             "Look for values that are very large, or train again with lower learning rates.",
         )
     everyone = runtime.gather(local)

@@ -22,7 +22,7 @@ from .temporary_folder import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
-_MORE_ROOM = "Free some space, or write to another disk; run again, it goes on."
+_MORE_ROOM = "Free some space, or write to another disk; run again to resume."
 _WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
 
 

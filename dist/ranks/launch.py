@@ -22,7 +22,7 @@ STORE = "FOUNDRANK_STORE"
 
 
 def tell_interrupted() -> None:
-    print("interrupted: run the same command again, it goes on", file=sys.stderr, flush=True)
+    print("interrupted: run the same command again to resume", file=sys.stderr, flush=True)
 
 
 def store_file() -> str | None:

@@ -112,7 +112,7 @@ def faiss_module() -> Any:
         raise UserError(
             "--approximate",
             "needs FAISS, which is not installed",
-            "pip install faiss-cpu, or leave --approximate away.",
+            "pip install faiss-cpu, or leave out --approximate.",
         ) from None
     return faiss
 

@@ -98,7 +98,7 @@ class _Reader(FileSystemReader):
             raise
         except Exception as error:  # of a damaged pickle, almost anything
             told = str(error).splitlines() or [type(error).__name__]
-            raise UserError(path, f"is damaged, or nothing that foundrank wrote: {told[0]}", _REMEDY) from error
+            raise UserError(path, f"is damaged, or was not written by foundrank: {told[0]}", _REMEDY) from error
         metadata.storage_meta = StorageMeta(load_id=self.load_id)
         return metadata
 

@@ -41,7 +41,7 @@ from .run_documents import State
 from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, write_json
 
 _DENSE = "dense_optimizer.pt"
-_GOES_ON = "run again, the training goes on from the newest checkpoint."
+_GOES_ON = "run again to resume from the newest checkpoint."
 
 
 class DenseOptimizer(Protocol):

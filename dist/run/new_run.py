@@ -88,7 +88,7 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
                 changed = "is new" if file not in old else "is gone" if file not in new else "has changed"
                 raise UserError(
                     file,
-                    f"{changed} since the training in '{run}' began, so it cannot go on",
+                    f"{changed} since the training in '{run}' began, so it cannot resume",
                     "Bring back the events as they were, or train into another folder with --run-dir.",
                 )
 
@@ -104,7 +104,7 @@ def check_same_beside(run: Path, experiment: Experiment) -> None:
     remedy = "Bring it back as it was, or train into another folder with --run-dir."
     then = info.get("joined")
     if then is not None and (file := changed_content(then, joined(experiment, then))) is not None:
-        raise UserError(file, f"has changed since the training in '{run}' began, so it cannot go on", remedy)
+        raise UserError(file, f"has changed since the training in '{run}' began, so it cannot resume", remedy)
     # After its first checkpoint a run needs the other one only to know what is frozen.
     if experiment.init_from is None or "base" not in info or (complete(run) and not experiment.training.freeze):
         return
@@ -112,7 +112,7 @@ def check_same_beside(run: Path, experiment: Experiment) -> None:
     fetch_run(base)
     if identity(best(base)) != info["base"]:
         where = f"init_from: {experiment.init_from}"
-        what = f"has another best checkpoint than when the training in '{run}' began, so it cannot go on"
+        what = f"has another best checkpoint than when the training in '{run}' began, so it cannot resume"
         raise UserError(where, what, remedy)
 
 

@@ -106,7 +106,7 @@ def check_open_to_write(run: Path) -> None:
     elif not os.access(run, os.W_OK | os.X_OK):
         raise UserError(
             run,
-            "may be read and not written, and results go into it",
+            "is read-only, and results are written into it",
             "Copy the run into a folder of yours, and give that.",
         )
 
@@ -121,7 +121,9 @@ def open_experiment(run: Path, kinds: Kinds = KINDS) -> Experiment:
     refuse_links(run)
     for needed in (EXPERIMENT, f"{VOCABULARY}/statistics.json"):
         if not (run / needed).is_file():
-            raise UserError(run, f"holds no {needed}, so it is no run", "Give the folder that `foundrank train` wrote.")
+            raise UserError(
+                run, f"has no {needed}, so it is not a run", "Give the folder that `foundrank train` wrote."
+            )
     experiment = settled(
         load_experiment(run / EXPERIMENT, kinds=kinds, of_run=True), made_as(run)[0].get("folder"), run, is_there
     )

@@ -100,7 +100,7 @@ def check_retrieves(run: Location, experiment: Experiment) -> None:
     if experiment.model.next_item is None:
         raise UserError(
             run,
-            "has not learned to find the next item",
+            "was not trained to predict the next item",
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
         )
     check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
@@ -115,7 +115,7 @@ def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> 
     if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
         raise UserError(
             f"{run}: entities.item",
-            "has ids that are strings and no catalog, so their names are not known any more",
+            "has ids that are strings and no catalog, so their names are no longer known",
             "Train with a catalog that has one row per item.",
         )
 

@@ -234,5 +234,7 @@ def _domains(table: pa.Table, domain: str | None, names: Sequence[str], where: s
         row = int(np.argmax(found.is_null().to_numpy(zero_copy_only=False)))
         value = given.cast(pa.binary())[row].as_py()  # it may not be UTF-8
         value = "null" if value is None else value.decode(errors="replace")
-        raise UserError(f"{where}, row {first_row + row}", f"'{value}' is no domain of this run", nearest(value, names))
+        raise UserError(
+            f"{where}, row {first_row + row}", f"'{value}' is not a domain of this run", nearest(value, names)
+        )
     return found.to_numpy()

@@ -76,7 +76,7 @@ def check_names(job: ScoringJob, experiment: Experiment, where: str, names: Sequ
         )
     for name in job.keep:
         if name not in names:
-            raise UserError("--keep", f"'{name}' is no column of {where}", nearest(name, names))
+            raise UserError("--keep", f"'{name}' is not a column of {where}", nearest(name, names))
     own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
     # Without --domain the column of that name is the same here and there.
     check_names_apart(passed_on_columns(job, experiment), sorted(own - ({DOMAIN} if job.domain is None else set())))
@@ -106,18 +106,18 @@ def passed_on_columns(job: ScoringJob, experiment: Experiment) -> dict[str, str]
 def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
     for name in job.like:
         if name not in experiment.domains:
-            raise UserError("--like", f"'{name}' is no domain of this run", nearest(name, experiment.domains))
+            raise UserError("--like", f"'{name}' is not a domain of this run", nearest(name, experiment.domains))
     if job.like and (job.domain is None or job.domain in experiment.domains):
         known = (
             "says nothing of a domain"
             if job.domain is None
             else f"says what '{job.domain}' is like, which the run knows"
         )
-        raise UserError("--like", known, "Name a new domain with --domain, or leave --like away.")
+        raise UserError("--like", known, "Name a new domain with --domain, or leave out --like.")
     if job.domain is not None and job.domain not in experiment.domains and not job.like:
         raise UserError(
             "--domain",
-            f"'{job.domain}' is no domain of this run",
+            f"'{job.domain}' is not a domain of this run",
             f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
         )
 
@@ -140,7 +140,7 @@ def domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConf
         at = pc.index_in(values, known)
         if at.null_count:
             row = pc.index(pc.is_null(at), True).as_py()
-            what = f"'{values[row].as_py()}' is no domain of this run"
+            what = f"'{values[row].as_py()}' is not a domain of this run"
             where = f"{file}: row group {group}, row {row}"
             raise UserError(where, what, nearest(str(values[row].as_py()), known.to_pylist()))
         named |= {known[number].as_py() for number in pc.unique(at).to_pylist()}

@@ -36,7 +36,7 @@ def run_study(
     known = {data.name: data for data in DATA_SETS}
     for name in names:
         if name not in known:
-            raise UserError("--only", f"'{name}' is no data set of the study", nearest(name, known))
+            raise UserError("--only", f"'{name}' is not a data set of the study", nearest(name, known))
     chosen = [known[name] for name in names or known]
     for data in chosen:
         path = prepare_data(data, source, out / "data", full)

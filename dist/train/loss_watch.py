@@ -55,9 +55,9 @@ class LossWatch:
         found = sorted(path.name for path in self._run.glob(BAD_ROWS.format("*")))
         raise UserError(
             self._run,
-            f"the loss is not a number any more; the rows of the batch where that began are in {', '.join(found)}",
-            "Look at these rows, or lower training.learning_rate or training.sparse_learning_rate; run again, the training "
-            "goes on from the newest checkpoint, which is from before.",
+            f"the loss is no longer a number; the rows of the first such batch are in {', '.join(found)}",
+            "Look at these rows, or lower training.learning_rate or training.sparse_learning_rate; run again, and the training "
+            "resumes from the newest checkpoint, which is from before.",
         )
 
     def _rows(self, plan: RankOrder, at: int) -> pa.Table:

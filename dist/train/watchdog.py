@@ -101,7 +101,7 @@ class Watchdog:
         """Every rank's last sign of life; their ages are by the clock of the folder's disk."""
         now = self._sign(self._runtime.rank).stat().st_mtime
         lines = [
-            f"error: no step in {self._limit:g} s, so the training was ended; run again, it goes on from its newest checkpoint"
+            f"error: no step in {self._limit:g} s, so the training was ended; run again to resume from the newest checkpoint"
         ]
         for rank in range(self._runtime.world_size):
             try:

@@ -105,7 +105,7 @@ def test_a_checkpoint_that_is_not_all_in_the_bucket_does_not_count(bucket, told)
     for of_rank in told:
         for name, said in zip(REFUSED, of_rank, strict=True):
             assert f"{name}: access is denied" in said
-            assert "the training goes on from the newest checkpoint" in said
+            assert "resume from the newest checkpoint" in said
 
 
 def steps_loaded_uri(runtime: Runtime, experiment: Experiment, uri: str, damaged: str = "") -> int:

@@ -150,7 +150,7 @@ TRAIN_MISTAKES: dict[str, tuple[Change, list[str], list[str]]] = {
     "vector of the wrong length in the events": (
         lambda w: short_vector_in_events(w, row_groups=1), [], [TRAIN, "'image'", "row ", "3 values", "says 4"],
     ),
-    "init_from that is no run": (nothing, ["--set", "init_from=catalogs"], ["catalogs", "holds no experiment.yaml"]),
+    "init_from that is no run": (nothing, ["--set", "init_from=catalogs"], ["catalogs", "has no experiment.yaml"]),
     "freezing without init_from": (
         nothing, ["--set", "training.freeze=[L0]"], ["training.freeze", "never trained", "init_from"],
     ),
@@ -307,7 +307,7 @@ def test_a_run_without_a_checkpoint(run: Path, embedded: Path, tmp_path: Path, h
         check_told(here(*command), [str(bare), "no complete checkpoint", "foundrank train"])
     assert not out.exists()
     for command in (["evaluate", tmp_path], ["report", tmp_path], ["score", tmp_path, source, out]):
-        check_told(here(*command), [str(tmp_path), "it is no run", "foundrank train"])
+        check_told(here(*command), [str(tmp_path), "it is not a run", "foundrank train"])
 
 
 def test_evaluate_of_an_unknown_split(run: Path, here: Here):

@@ -89,7 +89,7 @@ def test_ctrl_c_ends_every_process(world: Path, tmp_path: Path, processes: int):
     os.killpg(launcher.pid, signal.SIGINT)
     _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
-    assert errors.endswith("interrupted: run the same command again, it goes on\n")
+    assert errors.endswith("interrupted: run the same command again to resume\n")
     assert "Traceback" not in errors, errors
     assert "signal" not in errors
     assert not still_there(all_of_it)
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_what_is_still_importing(world: Path, tmp_path: Path, proces
     (tmp_path / "tmp").mkdir()
     told = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"), "IMPORTED": imported}
     launcher = training(world, tmp_path / "run", processes, **told)
-    assert launcher.communicate(timeout=60) == ("", "interrupted: run the same command again, it goes on\n")
+    assert launcher.communicate(timeout=60) == ("", "interrupted: run the same command again to resume\n")
     assert launcher.returncode == 130
     assert not list((tmp_path / "tmp").iterdir())
 

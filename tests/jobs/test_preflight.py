@@ -60,7 +60,7 @@ TRAINING = {
     "a catalog that has changed": (more_items, ["{world}"], ["has changed since its texts were embedded"]),
     "a run folder that is a file": (nothing, ["{world}", "--run-dir", "{world}/experiment.yaml"], ["is a file"]),
     "a run of another experiment": (nothing, ["{world}", "--run-dir", "{run}"], ["another experiment", "--run-dir"]),
-    "no run to fine-tune": (nothing, ["{world}", "--set", "init_from=gone"], ["gone", "it is no run"]),
+    "no run to fine-tune": (nothing, ["{world}", "--set", "init_from=gone"], ["gone", "it is not a run"]),
     "an optimizer for GPUs": (nothing, ["{world}", "--set", "training.sparse_optimizer=adam"], ["runs on GPUs only"]),
     "tables that do not fit": (
         nothing,
@@ -112,7 +112,7 @@ def test_what_is_right_passes_and_leaves_nothing(copy: Path, run: Path, here: He
 OTHERS = {
     "an encoder that is none": (["embed", "{world}", "--set", "text.encoder={world}/catalogs"], ["no config.json"]),
     "a split nobody has": (["evaluate", "{run}", "--split", "tset"], ["no domain has a 'tset' split"]),
-    "no run to evaluate": (["evaluate", "{world}"], ["it is no run"]),
+    "no run to evaluate": (["evaluate", "{world}"], ["it is not a run"]),
     "nothing to score": (["score", "{run}", "{world}/none/*.parquet", "{world}/scores"], ["none/*.parquet"]),
     "a domain nobody knows": (
         ["score", "{run}", "{world}/events/events_feed/test", "{world}/scores", "--domain", "evnts_feed"],

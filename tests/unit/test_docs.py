@@ -54,7 +54,7 @@ def test_the_reference_has_every_field_and_its_description():
     for row in (
         "| `gate` | `mean`, `mean_gate`, `cls_gate`, `domain_gate`, `domain_count_gate`, `none` | `domain_gate` | how aspects are fused",
         "| `id_dropout` | number ≥ 0, &lt; 1 | ",
-        "| `tasks` | mapping, `NAME` to [task: binary](#task-binary) | empty | labels to predict; none only where model.next_item is all there is to learn |",
+        "| `tasks` | mapping, `NAME` to [task: binary](#task-binary) | empty | labels to predict; may be empty only if model.next_item is the only objective |",
         "| `aspects` | list of `id`, `text`, `sparse` | `[id, text, sparse]` | views of each entity in use |",
     ):
         assert row in reference

@@ -11,10 +11,11 @@ class BadDataConfig(Strict):
     """What becomes of rows, files and catalog rows that cannot be used."""
 
     policy: Literal["fail", "skip"] = Field(
-        default="fail", description="fail: stop at the first one and name it; skip: go on without them, and count them"
+        default="fail",
+        description="fail: stop at the first bad row and name it; skip: leave bad rows out and count them",
     )
     max_share: Share = Field(
-        default=0.01, description="skip: largest share of a split or a catalog that may be bad; more stops the job"
+        default=0.01, description="skip: largest share of bad rows in a split or a catalog; beyond it the job stops"
     )
 
     @property

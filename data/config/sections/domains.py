@@ -28,11 +28,14 @@ class DomainConfig(Strict):
     )
     events: EventsConfig = Field(description="the domain's own logs")
     tasks: dict[Name, Annotated[Task, Seam("tasks", by="kind", default="binary")]] = Field(
-        default_factory=dict, description="labels to predict; none only where model.next_item is all there is to learn"
+        default_factory=dict,
+        description="labels to predict; may be empty only if model.next_item is the only objective",
     )
     features: dict[Name, AnyFeature] = Field(default_factory=dict, description="features only this domain has")
     list_column: str | None = Field(
         default=None, description="events column naming the result list of a row; turns on NDCG@10"
     )
     cold: bool = Field(default=False, description="marks a domain with little data, for reports")
-    sampling_weight: float = Field(default=1.0, gt=0, description="times its natural share of each training batch")
+    sampling_weight: float = Field(
+        default=1.0, gt=0, description="multiple of its natural share of each training batch"
+    )

@@ -34,12 +34,12 @@ class HistoryConfig(Strict):
     """The user's past items."""
 
     column: str = Field(
-        default="history", description="events column: list of item ids, oldest first, the present event excluded"
+        default="history", description="events column: list of item ids, oldest first, without the current event"
     )
     max_length: Positive = Field(default=30, description="ids kept, the newest ones")
     domains: str | None = Field(
         default=None,
-        description="events column: list of the names of these items' domains, for encoders of sequences; others count as unknown",
+        description="events column: list of the domain names of these items, for sequence encoders; other names count as unknown",
     )
     times: str | None = Field(
         default=None,
@@ -54,7 +54,7 @@ class TextVectorConfig(Strict):
     """A text vector that is already a column of the events."""
 
     column: str = Field(description="events column: list<float> or fixed_size_list<float>")
-    size: Positive = Field(description="its length")
+    size: Positive = Field(description="its number of values")
 
 
 class EntityConfig(Encoding):
@@ -111,7 +111,7 @@ class EntitiesConfig(Strict):
 
     user: UserConfig = Field(description="who asks or looks")
     item: EntityConfig = Field(description="what is shown")
-    query: EntityConfig | None = Field(default=None, description="what was asked, in search domains")
+    query: EntityConfig | None = Field(default=None, description="the words searched for, in search domains")
 
     def present(self) -> dict[str, EntityConfig]:
         """The entities this experiment has, by name, in the fixed order user, query, item."""

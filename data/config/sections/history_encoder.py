@@ -13,7 +13,7 @@ class ReasoningConfig(Strict):
     steps: Positive = Field(default=2, description="passes")
     learning: Literal["ensemble", "progressive"] = Field(
         default="ensemble",
-        description="ensemble: all steps learn alike, their mean is used; progressive: later ones count more, the last is used",
+        description="ensemble: all steps count alike, their mean is used; progressive: later steps count more, the last is used",
     )
 
 
@@ -22,20 +22,20 @@ class HistoryEncoderConfig(Strict):
 
     encoder: Literal["mean", "din", "sasrec", "bert4rec", "hstu"] = Field(
         default="mean",
-        description="mean: of all; din: weighed by the item at hand; sasrec, hstu: causal self-attention; bert4rec: of both directions",
+        description="mean: of all; din: weighted by the candidate item; sasrec, hstu: causal self-attention; bert4rec: bidirectional self-attention",
     )
     layers: Positive = Field(default=2, description="sasrec, bert4rec, hstu: blocks of attention")
     heads: Positive = Field(default=2, description="sasrec, bert4rec, hstu: heads of each; divides model.width")
-    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on what goes in")
+    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on their input")
     features: tuple[str, ...] = Field(
         default=(),
-        description="categorical, list and dense features from the item catalog that past items and candidates have too; each costs as many lookups as ids do",
+        description="categorical, list and dense features of the item catalog for past items and candidates; each costs as many lookups as the ids",
     )
     decoupled: bool = Field(default=False, description="din: ids have a second table, for attention alone (DARE)")
     reasoning: ReasoningConfig | None = Field(
-        default=None, description="sasrec, hstu: latent steps behind the newest item (ReaRec); absent: none"
+        default=None, description="sasrec, hstu: latent steps after the newest item (ReaRec); absent: none"
     )
     time_bias: bool = Field(
         default=False,
-        description="attention also knows how long ago a past item was; needs entities.user.history.times",
+        description="attention also sees how long ago a past item was; needs entities.user.history.times",
     )

@@ -26,18 +26,19 @@ class ModelConfig(Strict):
     )
     interaction: bool = Field(default=True, description="add elementwise products of item with user, query and history")
     id_dropout: Share = Field(
-        default=0.1, description="share of training rows whose id aspect is hidden, so the others learn to stand alone"
+        default=0.1,
+        description="share of training rows whose id aspect is hidden, so that the other aspects learn to do without it",
     )
     id_from_text: float = Field(
         default=0.0,
         ge=0,
-        description="weight of a loss that predicts the id aspect from the text; what it predicts then stands in for an id never seen or hidden; 0: none of this",
+        description="weight of a loss that predicts the id aspect from the text; the prediction stands in for an unseen or hidden id; 0: off",
     )
     history: HistoryEncoderConfig = Field(
         default_factory=HistoryEncoderConfig, description="how the user's past items become one vector"
     )
     next_item: NextItemConfig | None = Field(
-        default=None, description="learn also, or only, to find the item that comes next; absent: not"
+        default=None, description="train on predicting the next item, alone or beside the tasks; absent: off"
     )
     domain_width: int = Field(
         default=128, ge=0, le=MOST, description="width of the domain-adaptive layer's output; 0: no such layer"

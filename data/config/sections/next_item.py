@@ -10,36 +10,35 @@ from ...strict import MOST, Positive, Share, Strict
 class NextItemConfig(Strict):
     """The next-item objective: from the past, find the item that comes next among all items."""
 
-    weight: float = Field(default=1.0, gt=0, description="of its loss, beside the tasks'")
+    weight: float = Field(default=1.0, gt=0, description="weight of its loss, relative to the tasks'")
     loss: Literal["sampled_softmax", "softmax", "gbce"] = Field(
         default="sampled_softmax",
-        description="against sampled items; against all of them, for small catalogs; or gSASRec's binary loss",
+        description="softmax: against all items, for small catalogs; sampled_softmax: against sampled ones; gbce: gSASRec's binary loss",
     )
     positions: Literal["all", "last"] = Field(
         default="last",
-        description="last: the row's own item is what is to be found; all: and each past one from those before it (one row per user)",
+        description="last: the row's own item is the target; all: also each past item, given those before it (one row per user)",
     )
     negatives: Positive = Field(
         default=1024,
-        description="items drawn per rank and step, evenly over those of training; rounded up to whole batches",
+        description="items sampled uniformly per rank and step, of those in training; rounded up to whole batches",
     )
     in_batch: int = Field(
         default=0,
         ge=0,
         le=MOST,
-        description="items to be found by other rows that are negatives too, at most so many per rank and step",
+        description="targets of other rows used as further negatives: the maximum per rank and step",
     )
-    mask_share: Share = Field(
-        default=0.2, description="bert4rec: share of past items hidden in training, and to be found"
-    )
+    mask_share: Share = Field(default=0.2, description="bert4rec: share of past items masked in training, as targets")
     label_smoothing: Share = Field(
-        default=0.0, description="softmax: share of each target that is spread evenly over all items; for thin data"
+        default=0.0,
+        description="softmax: label smoothing, the share of each target spread evenly over all items; for sparse data",
     )
     repeat: bool = Field(
-        default=False, description="a past item may come again, so measures and recommendations do not leave it out"
+        default=False, description="items may recur, so metrics and recommendations include past items"
     )
     calibration: float = Field(
-        default=0.75, ge=0, le=1, description="gbce: t, how far its scores are corrected for sampling"
+        default=0.75, ge=0, le=1, description="gbce: t, how far scores are corrected for sampling"
     )
 
     @model_validator(mode="after")

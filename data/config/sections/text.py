@@ -18,14 +18,15 @@ class TextConfig(Strict):
     revision: str | None = Field(default=None, description="hub id: its branch, tag or commit")
     store: str = Field(default="text_store", description="folder of the text vectors, relative to the experiment file")
     max_length: Positive | None = Field(
-        default=None, description="tokens per text, the rest is cut; the encoder's own limit, at most 512, when absent"
+        default=None,
+        description="tokens per text, longer ones are truncated; the encoder's own limit, at most 512, when absent",
     )
     pooling: Literal["mean", "cls", "last"] | None = Field(
         default=None,
         description="how token vectors become one; when neither given nor in the encoder's files: last for decoders, else mean",
     )
     normalize: bool | None = Field(
-        default=None, description="scale each vector to length 1; true when the encoder's files do not say"
+        default=None, description="normalise each vector to length 1; true unless the encoder's files say otherwise"
     )
     dimension: Positive | None = Field(default=None, description="width of the vectors, if less than the encoder's")
     reduction: Literal["truncate", "pca"] = Field(
@@ -40,5 +41,5 @@ class TextConfig(Strict):
         description="tokens per forward pass, padding included; 1024 on CPUs and 32768 on GPUs when absent",
     )
     trust_remote_code: bool = Field(
-        default=False, description="run code that the encoder's repository brings; only for one you trust"
+        default=False, description="run code from the encoder's repository; only if you trust it"
     )

@@ -22,7 +22,7 @@ class TrainingConfig(Strict):
     """How the model is trained."""
 
     epochs: Positive = Field(default=2, description="passes over the training events")
-    max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever the epochs")
+    max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever `epochs` says")
     batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
     weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
@@ -30,7 +30,7 @@ class TrainingConfig(Strict):
     freeze: tuple[Level, ...] = Field(
         default=(),
         max_length=3,
-        description="levels whose pretrained parameters stay as they are, for fine-tuning; what is new in them learns",
+        description="fine-tuning: levels whose pretrained parameters are kept fixed; new parameters in them still learn",
     )
     level_rates: LevelRatesConfig = Field(
         default_factory=LevelRatesConfig, description="factors of the learning rates, per level of parameters"
@@ -59,7 +59,7 @@ class TrainingConfig(Strict):
     stall_seconds: float = Field(
         default=600,
         gt=0,
-        description="without a step for so long, the training ends and says what each rank was doing",
+        description="after this time without a step, the training ends and says what each rank was doing",
     )
     keep_checkpoints: Positive = Field(default=2, description="newest checkpoints kept")
     keep_best: bool = Field(

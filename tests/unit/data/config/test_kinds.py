@@ -79,8 +79,8 @@ def test_overrides_of_kinds(tmp_path, model, overrides, head):
 @pytest.mark.parametrize(
     ("model", "overrides", "message"),
     [
-        ({"head": "pel"}, [], "model.head.head: 'pel' is none of its kinds. Did you mean 'ple'?"),
-        ({"head": {"head": 3}}, [], "model.head.head: '3' is none of its kinds. Known: mmoe, ple"),
+        ({"head": "pel"}, [], "model.head.head: 'pel' is not one of its kinds. Did you mean 'ple'?"),
+        ({"head": {"head": 3}}, [], "model.head.head: '3' is not one of its kinds. Known: mmoe, ple"),
         ({"head": [1]}, [], "model.head.head: 'head' is required and missing. Add it: mmoe, shared_bottom, ple, star."),
         ({"head": {"expert": 3}}, [], "model.head.expert: unknown key 'expert'. Did you mean 'experts'?"),
         ({"head": {"experts": 0}}, [], "model.head.experts: Input should be greater"),
@@ -131,7 +131,7 @@ def test_a_kind_of_ones_own(tmp_path):
     experiment = loaded(tmp_path, {"head": {"head": "wide", "rank": 5}}, kinds=MINE)
     assert experiment.model.head == Wide(rank=5)
     assert "Did you mean 'wide'?" in told(tmp_path, {"head": "wides"}, kinds=MINE)
-    assert "'wide' is none of its kinds" in told(tmp_path, {"head": "wide"})
+    assert "'wide' is not one of its kinds" in told(tmp_path, {"head": "wide"})
     (tmp_path / "again.yaml").write_text(dump_experiment(experiment))
     assert load_experiment(tmp_path / "again.yaml", kinds=MINE) == experiment
     alone = replace(KINDS, heads={"mmoe": MMoE})

@@ -48,7 +48,7 @@ def test_no_code_of_its_runs(folder: Path, tmp_path: Path):
         Call(eval, f"__import__('os').mkdir({str(tmp_path / 'ran')!r})"),
     ):
         (folder / ".metadata").write_bytes(pickle.dumps({"inside": [call]}))
-        with pytest.raises(UserError, match=r"\.metadata: is damaged, or nothing that foundrank wrote: it names"):
+        with pytest.raises(UserError, match=r"\.metadata: is damaged, or was not written by foundrank: it names"):
             saved_tensors(folder)
         with pytest.raises(UserError, match=r"it names"):
             read_tensors(folder, tensors())
