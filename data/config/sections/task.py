@@ -58,7 +58,7 @@ class Measures(Strict):
 
     headline: Metric
     higher_is_better: bool
-    others: tuple[Metric, ...]
+    others: list[Metric]  # a tuple could not be read back: strictly, JSON has lists alone
     support: Metric
     mean: Metric
     chosen_by: str
