@@ -14,7 +14,8 @@ from torchrec.distributed import DistributedModelParallel
 from ...data.batch.row_encoder import RowEncoder
 from ...data.schema.layout import id_key
 from ...data.vocabulary.vocabulary import Vocabulary
-from ...model.foundation.transfer import parameter_axes, shapes_only, transferred
+from ...model.foundation.transfer import axes_with_lookups_in_order, shapes_only, transferred
+from ...model.layers.axes import axes_of
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import checked_best
 from ..run.checkpoint_reader import read_tensors, saved_tensors
@@ -85,22 +86,19 @@ def _chunks(value: Any) -> list[ChunkStorageMetadata]:
 def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], encoder: RowEncoder) -> list[str]:
     """Puts the dense part's values in place."""
     experiment = encoder.experiment
-    axes = [
-        parameter_axes(shapes_only(layout, of.model), lookups)
-        for layout, of, lookups in (
-            (base.layout, base.experiment, order_of_lookups(base.run)),
-            (encoder.layout, experiment, None),
-        )
-    ]
+    before = axes_with_lookups_in_order(
+        shapes_only(base.layout, base.experiment.model), order_of_lookups(base.run) or ()
+    )
+    every = axes_of(shapes_only(encoder.layout, experiment.model))
     mixtures = base.mixtures(encoder.layout, encoder.statistics)
     anew = []
-    for name, after in axes[1].items():
+    for name, after in every.items():
         if name not in old:
             anew.append(name)
             continue
-        value = transferred(old[name], axes[0][name], after, mixtures)
+        value = transferred(old[name], before[name], after, mixtures)
         model[f"dense.{name}"].detach().copy_(value)
-    told = [f"{len(axes[1]) - len(anew)} of {len(axes[1])} dense parameters from {base.run}"]
+    told = [f"{len(every) - len(anew)} of {len(every)} dense parameters from {base.run}"]
     told += [f"new, with initial values: {', '.join(anew)}"] if anew else []
     for name, parts in mixtures.items():
         most = sorted(parts.items(), key=lambda part: -part[1])[:3]

@@ -9,8 +9,8 @@ from torchrec.distributed import DistributedModelParallel
 
 from ...data.config.experiment import Experiment
 from ...data.schema.layout import Layout
-from ...model.foundation.levels import level_of
-from ...model.foundation.transfer import new_positions, parameter_axes, shapes_only
+from ...model.foundation.transfer import new_positions, shapes_only
+from ...model.layers.axes import axes_of, levels_of
 from .pretrained import Pretrained
 
 # Row-wise Adagrad divides a row's gradients by the root of this: what is left of them is below the last digit of any weight.
@@ -29,10 +29,10 @@ def learning_parts(base: Pretrained, layout: Layout, experiment: Experiment) -> 
         Parameter -> bool of its shape: positions that the pretrained model has not, such as a new domain's or a new feature's.
     """
     new = shapes_only(layout, experiment.model)
-    before, after = parameter_axes(shapes_only(base.layout, base.experiment.model)), parameter_axes(new)
-    out = {}
+    before, after = axes_of(shapes_only(base.layout, base.experiment.model)), axes_of(new)
+    levels, out = levels_of(new), {}
     for name, parameter in new.named_parameters():
-        if level_of(f"dense.{name}") in experiment.training.freeze:
+        if levels[name] in experiment.training.freeze:
             out[f"dense.{name}"] = new_positions(parameter.shape, before.get(name), after[name])
     return out
 

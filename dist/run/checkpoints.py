@@ -19,8 +19,9 @@ from torchrec.distributed import DistributedModelParallel
 from ...data.errors import UserError
 from ...data.storage.local_writes import sync
 from ...data.storage.mirror import origin, publish, shown
-from ...model.foundation.foundation import Dense
-from ...model.foundation.transfer import parameter_axes, transferred
+from ...model.foundation.foundation import dense_part
+from ...model.foundation.transfer import axes_with_lookups_in_order, transferred
+from ...model.layers.axes import axes_of
 from ..ranks.runtime import Runtime
 from .checkpoint_folder import (
     STATE,
@@ -295,8 +296,8 @@ def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list
 
 def _put_in_order(model: dict[str, Any], sharded: DistributedModelParallel, order: Sequence[str]) -> None:
     """Weights of an older version that were trained for lookups in another order, as this one needs them."""
-    dense = next(module for module in sharded.modules() if isinstance(module, Dense))
-    new, old = parameter_axes(dense), parameter_axes(dense, order)
+    dense = dense_part(sharded)
+    new, old = axes_of(dense), axes_with_lookups_in_order(dense, order)
     for name in new:
         model[f"dense.{name}"].copy_(transferred(model[f"dense.{name}"], old[name], new[name], {}))
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.config.sections.training import TrainingConfig
-from ...model.foundation.levels import level_of
+from ...model.foundation.foundation import dense_part
+from ...model.layers.axes import levels_of
 from ..fine_tuning.freezing import PartlyFrozen
 
 
@@ -41,17 +42,19 @@ class Optimizer:
         """
         self._training, self._mark = training, mark
         rates = training.level_rates.model_dump()
-        # By name, not by absence from the fused optimizer, which knows this rank's tables only.
-        dense = [(name, p) for name, p in sharded.named_parameters() if "embedding_bags." not in name]
-        self._dense = [p for _, p in dense if p.requires_grad]
-        groups = {level: [p for name, p in dense if p.requires_grad and level_of(name) == level] for level in rates}
+        # Asked of the part, not by absence from the fused optimizer, which knows this rank's tables only.
+        part = dense_part(sharded)
+        parameters, levels = dict(part.named_parameters()), levels_of(part)
+        learned = {name: p for name, p in parameters.items() if p.requires_grad}
+        self._dense = [*learned.values()]
+        groups = {level: [p for name, p in learned.items() if levels[name] == level] for level in rates}
         self._adamw = torch.optim.AdamW(
             [{"params": of_level, "rate": rates[level]} for level, of_level in groups.items() if of_level],
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
             fused=True,
         )
-        self._partly = PartlyFrozen(dict(dense), learning)
+        self._partly = PartlyFrozen({f"dense.{name}": p for name, p in parameters.items()}, learning)
         self._table_rate = rates["L0"]
         self._fused = sharded.fused_optimizer
         self.gradient_norm = torch.zeros(())

@@ -14,6 +14,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
 from ..history.encoders import History
+from ..layers.axes import Axis, at_level, declare, input_axis, layer_norm, named
 from ..layers.domain_adaptive import DomainAdaptiveLayer
 from ..layers.domain_rows import to_rows
 from ..layers.forms import EVERY
@@ -27,6 +28,14 @@ from ..tasks.task_columns import TaskColumns
 
 class Foundation(nn.Module):
     """Tables, and everything else.
+
+    Its parameters have levels, from what all domains share to what each has for itself. After the description of the S&R
+    Multi-Domain Foundation (CIKM 2023), in this project's reading:
+
+        L0  embedding tables and text projections
+        L1  row and history encoders and gates: id projections, sparse aspects, ids from texts, the vector of no query
+        L2  domain embeddings, domain-adaptive layer, experts and the gates over them
+        L3  towers
 
     ``forward`` is two calls and no more: TorchRec's pipeline traces it, and takes ``dense`` as one opaque step.
 
@@ -45,8 +54,8 @@ class Foundation(nn.Module):
 
     def __init__(self, layout: Layout, config: ModelConfig, batch_size: int, precision: str = "fp32"):
         super().__init__()
-        self.embeddings = make_embeddings(layout, config.embedding_dim)
-        self.dense = Dense(layout, config, batch_size, precision)
+        self.embeddings = at_level("L0", make_embeddings(layout, config.embedding_dim))
+        self.dense = at_level("L2", Dense(layout, config, batch_size, precision))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
         """The loss (float32 scalar) and the outputs described in `Dense.forward`."""
@@ -54,8 +63,17 @@ class Foundation(nn.Module):
         return self.dense(pooled, batch)
 
 
+def dense_part(model: nn.Module) -> "Dense":
+    """The dense part of a model, sharded or not."""
+    return next(module for module in model.modules() if isinstance(module, Dense))
+
+
 class Dense(nn.Module):
-    """From pooled lookups to the loss: encode, fuse, adapt, mix, predict. Arguments as in `Foundation`."""
+    """From pooled lookups to the loss: encode, fuse, adapt, mix, predict. Arguments as in `Foundation`.
+
+    Attributes:
+        inputs: the axis of what represents a row.
+    """
 
     task_weights: Tensor
     no_domain: Tensor
@@ -73,21 +91,24 @@ class Dense(nn.Module):
         if self.ranks:
             self._make_ranking(layout, config)
         else:
-            self.represent = ItemsOnly(layout, config)
+            self.represent = at_level("L1", ItemsOnly(layout, config))
             self.register_buffer("no_domain", torch.zeros(config.width), persistent=False)
 
     def _make_ranking(self, layout: Layout, config: ModelConfig) -> None:
-        domains = len(layout.domains)
-        self.represent = (SideBySide if config.gate == "none" else Owners)(layout, config)
-        self.domain_embedding = nn.Parameter(torch.randn(domains, config.width) * 0.1)
-        width, learned = self.represent.size, self.represent.learned
+        domains, tasks = named("domain", layout.domains), named("task", layout.tasks)
+        self.represent = at_level("L1", (SideBySide if config.gate == "none" else Owners)(layout, config))
+        self.domain_embedding = nn.Parameter(torch.randn(domains.size, config.width) * 0.1)
+        declare(self, {"domain_embedding": (domains, "width")})
+        self.inputs = seen = input_axis(self.represent.inputs)
+        learned = self.represent.learned
         if config.domain_width:
-            self.adaptive = DomainAdaptiveLayer(domains, width, config.domain_width, config.width)
-            width, learned = config.domain_width, EVERY
-            self.norm = nn.LayerNorm(width)
+            self.adaptive = DomainAdaptiveLayer(domains, seen, config.domain_width, config.width)
+            seen, learned = Axis("in", config.domain_width), EVERY
+            self.norm = layer_norm(config.domain_width)
         self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
         self.id_from_text = config.id_from_text
-        self.head = config.head.build(width, 1 if config.shared_head else domains, len(layout.tasks), learned)
+        of_head = Axis("domain", 1) if config.shared_head else domains
+        self.head = config.head.build(seen, of_head, tasks, learned)
         self.tasks = TaskColumns(layout.task_kinds)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 

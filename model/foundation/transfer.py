@@ -1,35 +1,21 @@
 """Weights of one model in another whose domains, tasks, features or aspects differ.
 
-Every parameter's axes carry names: domains, tasks, the parts of an input. What both models have is copied by name, and each
-kind of axis says what becomes of a name that is new: a task gets the mean of the known ones, a domain a mixture of
-them, and a new input starts with weights of zero, so that what the model computed before does not change.
+Every parameter's axes are declared (`layers.axes`). What both models have is copied by name, and the kind of an axis says
+what becomes of a name that is new: a task or an aspect gets the mean of the known ones, a domain a mixture of them, and
+anything else, such as a new input, starts with zeros, so that what the model computed before does not change.
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
+from ..layers.axes import Axes, axes_of, input_axis
 from .foundation import Dense, Foundation
 
-Fill = Literal["zero", "mean", "mixture"]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Names of the positions of an axis, and what a new one gets."""
-
-    names: tuple[str, ...]
-    fill: Fill
-
-
-Axes = tuple[Axis | None, ...]
-"""Per axis of a parameter its names; None where positions have none, and both models must have as many."""
+_MEANS = ("task", "aspect")  # kinds of axes whose new positions begin as the mean of the known ones
 
 
 def shapes_only(layout: Layout, config: ModelConfig) -> Dense:
@@ -38,64 +24,19 @@ def shapes_only(layout: Layout, config: ModelConfig) -> Dense:
         return Foundation(layout, config, 1).dense
 
 
-def parameter_axes(dense: Dense, lookups: Sequence[str] | None = None) -> dict[str, Axes]:
-    """The axes of every parameter of a model's dense part.
+def axes_with_lookups_in_order(dense: Dense, first: Sequence[str]) -> dict[str, Axes]:
+    """The axes of the parameters of an old run with ``gate: none``, whose lookups were in another order.
 
     Args:
-        dense: the part.
-        lookups: with ``gate: none``, the order of keys that its first layer was trained for, where that is another one.
+        dense: today's model of that run.
+        first: keys that came first in what represents a row.
     """
-    domains, tasks = Axis(dense.layout.domains, "mixture"), Axis(dense.layout.tasks, "mean")
-    inputs = _input_axis(_in_order(dense.represent.inputs, lookups or ()))
-    seen = inputs if dense.adaptive is None else None  # by the head
-    of_head = None if dense.shared_head else domains
-    rules: list[tuple[str, Axes]] = [
-        (r"(history\.)?domain_embedding", (domains, None)),
-        (r"adaptive\.shared", (None, inputs)),
-        (r"adaptive\.own", (domains, None, inputs)),
-        (r"adaptive\.bias", (domains, None)),
-        (r"head\.(experts|bottom)\.weights\.0", (None, None, seen)),
-        (r"head\.domain_expert\.weights\.0", (of_head, None, seen)),
-        (r"head\.domain_expert\.weights\..*", (of_head, None, None)),
-        (r"head\.domain_expert\.biases\..*", (of_head, None)),
-        (r"head\.gates\.weight", (of_head, tasks, None, seen)),
-        (r"head\.gates\.bias", (of_head, tasks, None)),
-        (r"head\.(scale|shift)", (of_head, seen)),
-        (r"head\.shared_weights\.0", (None, seen)),
-        (r"head\.domain_weights\.0", (of_head, None, seen)),
-        (r"head\.domain_weights\..*", (of_head, None, None)),
-        (r"head\.domain_biases\..*", (of_head, None)),
-        (r"head\.towers\.hidden_weights\..*", (of_head, tasks, None, None)),
-        (r"head\.towers\.(hidden_biases\..*|weight)", (of_head, tasks, None)),
-        (r"head\.towers\.bias", (of_head, tasks)),
-    ]
-    for name, parameter in dense.named_parameters():
-        if re.fullmatch(r"history\.encoder\..*(positions|distances)", name):
-            # Counted from the newest, which both models have; what is further back than the old one looked starts with zeros.
-            back = Axis(tuple(str(place) for place in range(len(parameter))), "zero")
-            rules.append((re.escape(name), (back, *[None] * (parameter.dim() - 1))))
-    if (encoder := getattr(dense.represent, "encoder", None)) is not None:
-        for owner, aspects in encoder.owners.items():
-            gate = rf"represent\.encoder\.gates\.{owner}\."
-            rules += [(gate + r"(bias|count_weight|score\.bias)", (Axis(aspects, "mean"),))]
-            rules += [(gate + r"score\.weight", (Axis(aspects, "mean"), None))]
-        for owner, aspect in encoder.sparse_aspects.items():
-            name = rf"represent\.encoder\.sparse_aspects\.{owner}\.projection\.0\.weight"
-            rules.append((name, (None, _input_axis(aspect.inputs))))
+    sizes = dict(dense.represent.inputs)
+    others = [(name, size) for name, size in dense.represent.inputs if name not in first]
+    then = input_axis([*((name, sizes[name]) for name in first), *others])
     return {
-        name: next((axes for pattern, axes in rules if re.fullmatch(pattern, name)), (None,) * parameter.dim())
-        for name, parameter in dense.named_parameters()
+        name: tuple(then if axis == dense.inputs else axis for axis in axes) for name, axes in axes_of(dense).items()
     }
-
-
-def _in_order(inputs: Sequence[tuple[str, int]], first: Sequence[str]) -> list[tuple[str, int]]:
-    """The inputs, those named first in front."""
-    sizes = dict(inputs)
-    return [*((name, sizes[name]) for name in first), *((name, size) for name, size in inputs if name not in first)]
-
-
-def _input_axis(inputs: Sequence[tuple[str, int]]) -> Axis:
-    return Axis(tuple(f"{name}.{i}" for name, size in inputs for i in range(size)), "zero")
 
 
 def transferred(value: Tensor, old: Axes, new: Axes, mixtures: Mapping[str, Mapping[str, float]]) -> Tensor:
@@ -107,10 +48,8 @@ def transferred(value: Tensor, old: Axes, new: Axes, mixtures: Mapping[str, Mapp
         new: its axes in the other model.
         mixtures: new domain -> old domain -> its weight; these sum to 1.
     """
-    for number, (before, after) in enumerate(zip(old, new, strict=True)):
-        if before is None or after is None or before.names == after.names:
-            continue
-        matrix = _matrix(before, after, mixtures).to(value)
+    for number, kind, before, after in _other_names(old, new):
+        matrix = _matrix(kind, before, after, mixtures).to(value)
         value = (value.movedim(number, -1) @ matrix.T).movedim(-1, number)
     return value.contiguous()
 
@@ -129,25 +68,32 @@ def new_positions(shape: Sequence[int], old: Axes | None, new: Axes) -> Tensor:
     if old is None:
         return torch.ones(tuple(shape), dtype=torch.bool)
     found = torch.zeros(tuple(shape), dtype=torch.bool)
-    for number, (before, after) in enumerate(zip(old, new, strict=True)):
-        if before is not None and after is not None:
-            known = set(before.names)
-            found |= torch.tensor([name not in known for name in after.names]).view(
-                -1, *[1] * (len(shape) - number - 1)
-            )
+    for number, _, before, after in _other_names(old, new):
+        is_new = torch.tensor([name not in before for name in after])
+        found |= is_new.view(-1, *[1] * (len(shape) - number - 1))
     return found
 
 
-def _matrix(before: Axis, after: Axis, mixtures: Mapping[str, Mapping[str, float]]) -> Tensor:
+def _other_names(old: Axes, new: Axes) -> Iterator[tuple[int, str, dict[str, int], tuple[str, ...]]]:
+    """Of axes whose names differ: which it is, its kind, where each old name stood, and the new names."""
+    for number, (before, after) in enumerate(zip(old, new, strict=True)):
+        if isinstance(before, str) or isinstance(after, str) or before.names is None or after.names is None:
+            continue
+        if before.names != after.names:
+            yield number, after.kind, {name: place for place, name in enumerate(before.names)}, after.names
+
+
+def _matrix(
+    kind: str, before: Mapping[str, int], after: Sequence[str], mixtures: Mapping[str, Mapping[str, float]]
+) -> Tensor:
     """``[new, old]``: what each new position takes of each old one."""
-    at = {name: i for i, name in enumerate(before.names)}
-    matrix = torch.zeros(len(after.names), len(before.names))
-    for row, name in zip(matrix, after.names, strict=True):
-        if name in at:
-            row[at[name]] = 1
-        elif after.fill == "mean":
-            row[:] = 1 / len(before.names)
-        elif after.fill == "mixture":
+    matrix = torch.zeros(len(after), len(before))
+    for row, name in zip(matrix, after, strict=True):
+        if name in before:
+            row[before[name]] = 1
+        elif kind in _MEANS:
+            row[:] = 1 / len(before)
+        elif kind == "domain":
             for other, weight in mixtures[name].items():
-                row[at[other]] = weight
+                row[before[other]] = weight
     return matrix

@@ -3,9 +3,9 @@
 Each maps ``(z [B, I], domain_lengths)`` to logits ``[B, T]`` float32, rows grouped by domain. What exists once per domain starts
 equal in all of them. What `build` takes:
 
-    size         I, width of z
-    domains      number of domains
-    tasks        T, the union of the domains' tasks
+    inputs       the axis of z, I its size
+    domains      the axis of the domains
+    tasks        the axis of the T tasks, the union of the domains'
     learned      columns of z that depend on parameters; experts make no gradients of the others
 """
 

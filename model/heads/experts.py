@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..layers.axes import Axis, at_level, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform, per_domain
 from ..layers.dropout import Dropout
 from ..layers.forms import EVERY, Columns, as_autocast, grouped_linear, mixtures, relu_networks, tower_logits
@@ -16,13 +17,15 @@ class Experts(nn.Module):
     ``learned``: columns of what they see that depend on parameters.
     """
 
-    def __init__(self, experts: int, size: int, widths: Sequence[int], dropout: float, learned: Columns = EVERY):
+    def __init__(self, experts: int, inputs: Axis, widths: Sequence[int], dropout: float, learned: Columns = EVERY):
         super().__init__()
         self.learned = learned
         self.dropout = Dropout(dropout)
-        sizes = (size, *widths)
+        sizes = (inputs.size, *widths)
         self.weights = nn.ParameterList(he_uniform(experts, o, i) for i, o in zip(sizes, widths, strict=False))
         self.biases = nn.ParameterList(torch.zeros(experts, o) for o in widths)
+        declare_layers(self.weights, "expert", "out", "in", inputs=inputs)
+        declare_layers(self.biases, "expert", "out")
 
     def forward(self, z: Tensor) -> list[Tensor]:
         """``[B, I]`` -> each expert's ``[B, H]``."""
@@ -33,14 +36,16 @@ class Experts(nn.Module):
 class DomainExpert(nn.Module):
     """One feed-forward network per domain, seen by that domain's rows only."""
 
-    def __init__(self, domains: int, size: int, widths: Sequence[int], dropout: float):
+    def __init__(self, domains: Axis, inputs: Axis, widths: Sequence[int], dropout: float):
         super().__init__()
         self.dropout = Dropout(dropout)
-        sizes = (size, *widths)
+        sizes = (inputs.size, *widths)
         self.weights = nn.ParameterList(
-            per_domain(domains, he_uniform(o, i)) for i, o in zip(sizes, widths, strict=False)
+            per_domain(domains.size, he_uniform(o, i)) for i, o in zip(sizes, widths, strict=False)
         )
-        self.biases = nn.ParameterList(torch.zeros(domains, o) for o in widths)
+        self.biases = nn.ParameterList(torch.zeros(domains.size, o) for o in widths)
+        declare_layers(self.weights, domains, "out", "in", inputs=inputs)
+        declare_layers(self.biases, domains, "out")
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         """``[B, I]`` -> ``[B, H]``."""
@@ -51,10 +56,12 @@ class DomainExpert(nn.Module):
 class ExpertGates(nn.Module):
     """A softmax over the experts for every (domain, task), and the mixture it makes."""
 
-    def __init__(self, domains: int, tasks: int, experts: int, size: int):
+    def __init__(self, domains: Axis, tasks: Axis, experts: int, inputs: Axis):
         super().__init__()
-        self.weight = per_domain(domains, torch.empty(tasks, experts, size).uniform_(-1, 1) * size**-0.5)
-        self.bias = nn.Parameter(torch.zeros(domains, tasks, experts))
+        size = inputs.size
+        self.weight = per_domain(domains.size, torch.empty(tasks.size, experts, size).uniform_(-1, 1) * size**-0.5)
+        self.bias = nn.Parameter(torch.zeros(domains.size, tasks.size, experts))
+        declare(self, {"weight": (domains, tasks, "expert", inputs), "bias": (domains, tasks, "expert")})
 
     def forward(self, z: Tensor, experts: Sequence[Tensor], domain_lengths: list[int]) -> list[Tensor]:
         """``z [B, I]``, E experts' ``[B, H]`` -> each task's ``[B, H]``."""
@@ -72,16 +79,20 @@ class Towers(nn.Module):
     The logit is float32 even under autocast: in bfloat16 many scores would tie.
     """
 
-    def __init__(self, domains: int, tasks: int, size: int, widths: Sequence[int], dropout: float):
+    def __init__(self, domains: Axis, tasks: Axis, size: int, widths: Sequence[int], dropout: float):
         super().__init__()
         self.dropout = Dropout(dropout)
         sizes = (size, *widths)
         self.hidden_weights = nn.ParameterList(
-            per_domain(domains, he_uniform(tasks, o, i)) for i, o in zip(sizes, widths, strict=False)
+            per_domain(domains.size, he_uniform(tasks.size, o, i)) for i, o in zip(sizes, widths, strict=False)
         )
-        self.hidden_biases = nn.ParameterList(torch.zeros(domains, tasks, o) for o in widths)
-        self.weight = per_domain(domains, torch.empty(tasks, widths[-1]).uniform_(-1, 1) * widths[-1] ** -0.5)
-        self.bias = nn.Parameter(torch.zeros(domains, tasks))
+        self.hidden_biases = nn.ParameterList(torch.zeros(domains.size, tasks.size, o) for o in widths)
+        last = torch.empty(tasks.size, widths[-1]).uniform_(-1, 1) * widths[-1] ** -0.5
+        self.weight = per_domain(domains.size, last)
+        self.bias = nn.Parameter(torch.zeros(domains.size, tasks.size))
+        declare_layers(self.hidden_weights, domains, tasks, "out", "in")
+        declare_layers(self.hidden_biases, domains, tasks, "out")
+        declare(at_level("L3", self), {"weight": (domains, tasks, "in"), "bias": (domains, tasks)})
 
     def forward(self, xs: Sequence[Tensor], domain_lengths: list[int]) -> Tensor:
         """Each task's ``[B, H]`` -> logits ``[B, T]`` float32."""

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...data.strict import Positive, Share, Strict
+from ..layers.axes import Axis
 from ..layers.forms import EVERY, Columns
 from .experts import ExpertGates, Experts, Towers
 
@@ -22,9 +23,9 @@ class MMoE(Strict):
     )
     dropout: Share = Field(default=0.1, description="inside experts and towers")
 
-    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+    def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:
         """The module; arguments as in `heads`."""
-        return MMoEHead(size, domains, tasks, self.experts, self.widths, self.tower_widths, self.dropout, learned)
+        return MMoEHead(inputs, domains, tasks, self.experts, self.widths, self.tower_widths, self.dropout, learned)
 
 
 class MMoEHead(nn.Module):
@@ -32,9 +33,9 @@ class MMoEHead(nn.Module):
 
     def __init__(
         self,
-        size: int,
-        domains: int,
-        tasks: int,
+        inputs: Axis,
+        domains: Axis,
+        tasks: Axis,
         experts: int,
         widths: Sequence[int],
         tower_widths: Sequence[int],
@@ -42,8 +43,8 @@ class MMoEHead(nn.Module):
         learned: Columns = EVERY,
     ):
         super().__init__()
-        self.experts = Experts(experts, size, widths, dropout, learned)
-        self.gates = ExpertGates(domains, tasks, experts, size)
+        self.experts = Experts(experts, inputs, widths, dropout, learned)
+        self.gates = ExpertGates(domains, tasks, experts, inputs)
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:

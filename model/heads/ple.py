@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...data.strict import Positive, Share, Strict
+from ..layers.axes import Axis
 from ..layers.forms import EVERY, Columns
 from .experts import DomainExpert, ExpertGates, Experts, Towers
 
@@ -22,9 +23,9 @@ class PLE(Strict):
     )
     dropout: Share = Field(default=0.1, description="inside experts and towers")
 
-    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+    def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:
         """The module; arguments as in `heads`."""
-        return PLEHead(size, domains, tasks, self.experts, self.widths, self.tower_widths, self.dropout, learned)
+        return PLEHead(inputs, domains, tasks, self.experts, self.widths, self.tower_widths, self.dropout, learned)
 
 
 class PLEHead(nn.Module):
@@ -35,9 +36,9 @@ class PLEHead(nn.Module):
 
     def __init__(
         self,
-        size: int,
-        domains: int,
-        tasks: int,
+        inputs: Axis,
+        domains: Axis,
+        tasks: Axis,
         experts: int,
         widths: Sequence[int],
         tower_widths: Sequence[int],
@@ -45,9 +46,9 @@ class PLEHead(nn.Module):
         learned: Columns = EVERY,
     ):
         super().__init__()
-        self.experts = Experts(experts, size, widths, dropout, learned)
-        self.domain_expert = DomainExpert(domains, size, widths, dropout)
-        self.gates = ExpertGates(domains, tasks, experts + 1, size)
+        self.experts = Experts(experts, inputs, widths, dropout, learned)
+        self.domain_expert = DomainExpert(domains, inputs, widths, dropout)
+        self.gates = ExpertGates(domains, tasks, experts + 1, inputs)
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:

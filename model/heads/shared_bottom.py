@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...data.strict import Positive, Share, Strict
+from ..layers.axes import Axis
 from ..layers.forms import EVERY, Columns
 from .experts import Experts, Towers
 
@@ -21,9 +22,9 @@ class SharedBottom(Strict):
     )
     dropout: Share = Field(default=0.1, description="inside the network and towers")
 
-    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+    def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:
         """The module; arguments as in `heads`."""
-        return SharedBottomHead(size, domains, tasks, self.widths, self.tower_widths, self.dropout, learned)
+        return SharedBottomHead(inputs, domains, tasks, self.widths, self.tower_widths, self.dropout, learned)
 
 
 class SharedBottomHead(nn.Module):
@@ -31,17 +32,17 @@ class SharedBottomHead(nn.Module):
 
     def __init__(
         self,
-        size: int,
-        domains: int,
-        tasks: int,
+        inputs: Axis,
+        domains: Axis,
+        tasks: Axis,
         widths: Sequence[int],
         tower_widths: Sequence[int],
         dropout: float,
         learned: Columns = EVERY,
     ):
         super().__init__()
-        self.tasks = tasks
-        self.bottom = Experts(1, size, widths, dropout, learned)
+        self.tasks = tasks.size
+        self.bottom = Experts(1, inputs, widths, dropout, learned)
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:

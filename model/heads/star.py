@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ...data.strict import Positive, Share, Strict
+from ..layers.axes import Axis, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform
 from ..layers.dropout import Dropout
 from ..layers.forms import EVERY, Columns, grouped_linear
@@ -25,9 +26,9 @@ class STAR(Strict):
     )
     dropout: Share = Field(default=0.1, description="inside the layers and towers")
 
-    def build(self, size: int, domains: int, tasks: int, learned: Columns = EVERY) -> nn.Module:
+    def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:
         """The module; arguments as in `heads`."""
-        return STARHead(size, domains, tasks, self.widths, self.tower_widths, self.dropout)
+        return STARHead(inputs, domains, tasks, self.widths, self.tower_widths, self.dropout)
 
 
 class STARHead(nn.Module):
@@ -38,18 +39,31 @@ class STARHead(nn.Module):
     """
 
     def __init__(
-        self, size: int, domains: int, tasks: int, widths: Sequence[int], tower_widths: Sequence[int], dropout: float
+        self,
+        inputs: Axis,
+        domains: Axis,
+        tasks: Axis,
+        widths: Sequence[int],
+        tower_widths: Sequence[int],
+        dropout: float,
     ):
         super().__init__()
-        self.tasks = tasks
+        self.tasks = tasks.size
         self.dropout = Dropout(dropout)
-        self.scale = nn.Parameter(torch.ones(domains, size))
-        self.shift = nn.Parameter(torch.zeros(domains, size))
-        sizes = (size, *widths)
+        sizes = (inputs.size, *widths)
+        self.scale = nn.Parameter(torch.ones(domains.size, inputs.size))
+        self.shift = nn.Parameter(torch.zeros(domains.size, inputs.size))
         self.shared_weights = nn.ParameterList(he_uniform(o, i) for i, o in zip(sizes, widths, strict=False))
         self.shared_biases = nn.ParameterList(torch.zeros(o) for o in widths)
-        self.domain_weights = nn.ParameterList(torch.ones(domains, o, i) for i, o in zip(sizes, widths, strict=False))
-        self.domain_biases = nn.ParameterList(torch.zeros(domains, o) for o in widths)
+        self.domain_weights = nn.ParameterList(
+            torch.ones(domains.size, o, i) for i, o in zip(sizes, widths, strict=False)
+        )
+        self.domain_biases = nn.ParameterList(torch.zeros(domains.size, o) for o in widths)
+        declare(self, {"scale": (domains, inputs), "shift": (domains, inputs)})
+        declare_layers(self.shared_weights, "out", "in", inputs=inputs)
+        declare_layers(self.shared_biases, "out")
+        declare_layers(self.domain_weights, domains, "out", "in", inputs=inputs)
+        declare_layers(self.domain_biases, domains, "out")
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:

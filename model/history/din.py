@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..layers.axes import declare, linear
 from .sequence import Sequence
 from .time_bias import BUCKETS, bucket
 
@@ -20,8 +21,9 @@ class Din(nn.Module):
 
     def __init__(self, width: int, time_bias: bool = False):
         super().__init__()
-        self.look, self.weigh = nn.Linear(4 * width, width), nn.Sequential(nn.SiLU(), nn.Linear(width, 1))
+        self.look, self.weigh = linear(4 * width, width), nn.Sequential(nn.SiLU(), linear(width, 1))
         self.time_bias = nn.Parameter(torch.randn(BUCKETS, width) * 0.02) if time_bias else None
+        declare(self, {"time_bias": ("bucket", "out")})
 
     def forward(self, sequence: Sequence, candidate: Tensor) -> Tensor:
         """``candidate [B, D]`` -> ``[B, D]``; zeros for a row without past items."""

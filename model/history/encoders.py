@@ -13,6 +13,7 @@ from torch import nn
 from ...data.batch.past_items import Past
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout, id_key
+from ..layers.axes import at_level, declare, named
 from .din import Din
 from .hstu import HstuLayer
 from .next_item import NextItem
@@ -38,7 +39,8 @@ class History(nn.Module):
         self.domain_embedding: nn.Parameter | None = None
         if layout.past_domains:
             self.domain_embedding = nn.Parameter(torch.randn(len(layout.domains), config.width) * 0.1)
-        self.encoder = make_encoder(config, layout.past)
+            declare(self, {"domain_embedding": (named("domain", layout.domains), "width")})
+        self.encoder = at_level("L1", make_encoder(config, layout.past))
         self.objective: NextItem | None = None
         if config.next_item is not None:
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.tables[id_key("item")])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.axes import declare, layer_norm, linear, named
 from .sequence import RowGroup, Sequence, join_heads, split_heads
 from .time_bias import TimeBias
 
@@ -17,9 +18,10 @@ class HstuLayer(nn.Module):
         super().__init__()
         self.time_bias = TimeBias(heads, causal=True) if time_bias else None
         self.heads, self.past = heads, past
-        self.norm, self.attended_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.inputs, self.outputs = nn.Linear(width, 4 * width), nn.Linear(width, width)
+        self.norm, self.attended_norm = layer_norm(width), layer_norm(width)
+        self.inputs, self.outputs = linear(width, 4 * width), linear(width, width)
         self.distances = nn.Parameter(torch.randn(past) * 0.02)
+        declare(self, {"distances": (named("distance", map(str, range(past))),)})
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, sequence: Sequence, x: Tensor) -> Tensor:

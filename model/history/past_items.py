@@ -11,7 +11,7 @@ from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
 from ...data.schema.layout import Layout, attention_key, candidate_key, id_key, past_feature_key, past_key
 from ..representation.lookups import lengths, list_lengths
-from ..representation.owner_vectors import Encoder
+from ..representation.owner_vectors import OwnerVectors
 from ..representation.sparse_aspect import PooledFeatures
 from .sequence import Sequence
 
@@ -57,7 +57,9 @@ class PastItems(nn.Module):
                 found[number] = found[number] / many.clamp_min(1)[:, None]
         return found
 
-    def forward(self, pooled: KeyedTensor, batch: Batch, encoder: Encoder, domain: Tensor) -> tuple[Sequence, Tensor]:
+    def forward(
+        self, pooled: KeyedTensor, batch: Batch, encoder: OwnerVectors, domain: Tensor
+    ) -> tuple[Sequence, Tensor]:
         """The past items of B rows, and M candidates.
 
         Args:
@@ -88,7 +90,7 @@ class PastItems(nn.Module):
         return sequence, candidates
 
     def own(
-        self, pooled: KeyedTensor, batch: Batch, encoder: Encoder, domain: Tensor, key: str = id_key("item")
+        self, pooled: KeyedTensor, batch: Batch, encoder: OwnerVectors, domain: Tensor, key: str = id_key("item")
     ) -> Tensor:
         """``[B, D]``: the rows' own items, in the same space, their ids looked up under ``key``; else as `forward`."""
         rows, layout = batch.rows, self.layout

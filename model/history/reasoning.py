@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.config.sections.history_encoder import ReasoningConfig
+from ..layers.axes import declare
 from .sequence import Sequence
 
 _SHARPER = 1.5  # by how much scores count more from step to step of the progressive kind
@@ -31,6 +32,7 @@ class Reasoning(nn.Module):
         super().__init__()
         self.config = config
         self.steps = nn.Parameter(torch.randn(config.steps, width) * 0.1)
+        declare(self, {"steps": ("step", "width")})
 
     def think(
         self, sequence: Sequence, states: Tensor, through: Callable[[Sequence], Tensor], noise: float = 0.0

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..layers.axes import declare
 from .sequence import RowGroup
 
 BUCKETS = 64  # two for each doubling: from a second to a century
@@ -23,6 +24,7 @@ class TimeBias(nn.Module):
         super().__init__()
         self.causal = causal
         self.biases = nn.Parameter(torch.randn(BUCKETS, heads) * 0.02)
+        declare(self, {"biases": ("bucket", "head")})
 
     def forward(self, group: RowGroup, ages: Tensor) -> Tensor:
         """``[R, H, T, T]``: of each place for each item, from ages ``[N]``."""

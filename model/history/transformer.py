@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.axes import declare, layer_norm, linear, named
 from .reasoning import NOISE, Reasoning
 from .sequence import RowGroup, Sequence, ToFind, join_heads, split_heads
 from .time_bias import TimeBias
@@ -25,9 +26,9 @@ class Block(nn.Module):
         super().__init__()
         self.time_bias = TimeBias(heads, causal) if time_bias else None
         self.heads, self.causal = heads, causal
-        self.norm, self.forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.inputs, self.outputs = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm, self.forward_norm = layer_norm(width), layer_norm(width)
+        self.inputs, self.outputs = linear(width, 3 * width), linear(width, width)
+        self.wide, self.narrow = linear(width, 4 * width), linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
         nn.init.eye_(self.inputs.weight.data[2 * width :])
         nn.init.eye_(self.outputs.weight.data)
@@ -66,8 +67,10 @@ class Stack(nn.Module):
     def __init__(self, width: int, positions: int, blocks: Iterable[nn.Module], dropout: float):
         super().__init__()
         self.positions = nn.Parameter(torch.randn(positions, width) * 0.1)
+        # Counted from the newest, which every model has: one that looks further back has more of them.
+        declare(self, {"positions": (named("position", map(str, range(positions))), "width")})
         self.blocks = nn.ModuleList(blocks)
-        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
+        self.norm, self.dropout = layer_norm(width), nn.Dropout(dropout)
 
     def forward(self, sequence: Sequence) -> Tensor:
         """``[N, D]``: what each item says, seen together with those that it may see."""
@@ -136,6 +139,7 @@ class Bert4Rec(nn.Module):
         super().__init__()
         self.stack = stack
         self.mask = nn.Parameter(torch.randn(width) * 0.1)
+        declare(self, {"mask": ("width",)})
         self.mask_share = mask_share
 
     def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:

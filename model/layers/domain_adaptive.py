@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .axes import Axis, declare, linear
 from .forms import grouped_linear
 
 
@@ -26,12 +27,14 @@ class DomainAdaptiveLayer(nn.Module):
     of staying near where its own matrix started, and weight decay pulls it back to them.
     """
 
-    def __init__(self, domains: int, size: int, width: int, embedding_width: int):
+    def __init__(self, domains: Axis, inputs: Axis, width: int, embedding_width: int):
         super().__init__()
+        size = inputs.size
         self.shared = nn.Parameter(torch.empty(width, size).uniform_(-1, 1) * (3 / size) ** 0.5)
-        self.own = nn.Parameter(torch.zeros(domains, width, size))
-        self.bias = nn.Parameter(torch.zeros(domains, width))
-        self.embedding_projection = nn.Linear(embedding_width, width, bias=False)
+        self.own = nn.Parameter(torch.zeros(domains.size, width, size))
+        self.bias = nn.Parameter(torch.zeros(domains.size, width))
+        self.embedding_projection = linear(embedding_width, width, bias=False)
+        declare(self, {"shared": ("out", inputs), "own": (domains, "out", inputs), "bias": (domains, "out")})
 
     def forward(self, x: Tensor, domain_embedding: Tensor, domain_lengths: list[int]) -> Tensor:
         """``x [B, I]``, ``domain_embedding [domains, D]`` -> z ``[B, O]``."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 
 from ...data.schema.layout import Layout
+from ..layers.axes import declare
 
 _BLOCK_CELLS = 1 << 16  # cells hashed at a time: temporaries of half a megabyte, which a core's cache holds
 _LOW_BITS = {shift: (1 << (64 - shift)) - 1 for shift in (27, 30, 31, 41)}
@@ -34,7 +35,10 @@ def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | s
         )
         for table, rows in layout.tables.items()
     ]
-    return EmbeddingBagCollection(tables=configs, device=torch.device(device))
+    tables = EmbeddingBagCollection(tables=configs, device=torch.device(device))
+    for bag in tables.embedding_bags.values():
+        declare(bag, {"weight": ("id", "width")})
+    return tables
 
 
 def _left_as_it_is(table: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ softmax over its present aspects; a missing aspect has weight exactly 0, and a r
 import torch
 from torch import Tensor, nn
 
+from ..layers.axes import Axis, declare, linear
+
 
 def masked_softmax(scores: Tensor, present: Tensor) -> Tensor:
     """Softmax over the last axis among ``present``; 0 elsewhere, and all 0 where nothing is present.
@@ -45,9 +47,9 @@ class UniformGate(nn.Module):
 class MeanGate(nn.Module):
     """`mean_gate`: the mean of the present aspects decides, through one linear layer."""
 
-    def __init__(self, width: int, aspects: int):
+    def __init__(self, width: int, aspects: Axis):
         super().__init__()
-        self.score = nn.Linear(width, aspects)
+        self.score = linear(width, aspects)
 
     def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         uniform = present / present.sum(1, keepdim=True).clamp_min(1)
@@ -61,7 +63,8 @@ class ClsGate(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.cls = nn.Parameter(torch.randn(width) * 0.1)
-        self.key = nn.Linear(width, width, bias=False)
+        self.key = linear(width, width, bias=False)
+        declare(self, {"cls": ("width",)})
 
     def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         # (cᵀ K) h_a: one vector for the whole batch instead of a key per row and aspect.
@@ -76,10 +79,11 @@ class DomainGate(nn.Module):
     W is the entity's own; the bias b_a, which the paper's description does not have, lets a whole aspect weigh more.
     """
 
-    def __init__(self, width: int, aspects: int):
+    def __init__(self, width: int, aspects: Axis):
         super().__init__()
-        self.key = nn.Linear(width, width, bias=False)
-        self.bias = nn.Parameter(torch.zeros(aspects))
+        self.key = linear(width, width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(aspects.size))
+        declare(self, {"bias": (aspects,)})
 
     def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         weights = masked_softmax(self.scores(aspects, domains), present)
@@ -98,9 +102,10 @@ class DomainCountGate(DomainGate):
     and its count; c_a starts at zero, where it is the domain gate.
     """
 
-    def __init__(self, width: int, aspects: int):
+    def __init__(self, width: int, aspects: Axis):
         super().__init__(width, aspects)
-        self.count_weight = nn.Parameter(torch.zeros(aspects))
+        self.count_weight = nn.Parameter(torch.zeros(aspects.size))
+        declare(self, {"count_weight": (aspects,)})
 
     def forward(self, aspects: Tensor, present: Tensor, domains: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         scores = self.scores(aspects, domains) + torch.log1p(counts).unsqueeze(1) * self.count_weight
@@ -108,9 +113,9 @@ class DomainCountGate(DomainGate):
         return fuse(aspects, weights), weights
 
 
-def make_gate(kind: str, width: int, aspects: int) -> nn.Module:
+def make_gate(kind: str, width: int, aspects: Axis) -> nn.Module:
     """The gate called ``kind`` in the experiment, for ``aspects`` vectors of ``width``; one aspect needs no choosing."""
-    if kind == "mean" or aspects == 1:
+    if kind == "mean" or aspects.size == 1:
         return UniformGate()
     if kind == "mean_gate":
         return MeanGate(width, aspects)

@@ -11,6 +11,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ASPECTS
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
+from ..layers.axes import at_level, declare, linear, named
 from .gates import make_gate
 from .lookups import lengths
 from .mean_history import history_aspects
@@ -25,7 +26,7 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
     Args:
         layout: what the batch holds.
         wanted: the experiment's ``model.aspects``.
-        items_only: the item alone, as `Encoder.items` needs it.
+        items_only: the item alone, as `OwnerVectors.items` needs it.
 
     Raises:
         UserError: nothing of what is wanted is in the data.
@@ -54,7 +55,7 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
     return found
 
 
-class Encoder(nn.Module):
+class OwnerVectors(nn.Module):
     """One vector per owner: its aspects projected to width D, then fused by a gate.
 
     The history is a mean of items, so it goes through the item's projections and lands in the item's space.
@@ -100,16 +101,18 @@ class Encoder(nn.Module):
                 if "text" in a
             }
         )
+        at_level("L0", self.text_projections)
         # What nothing learns must not be there to begin a ranking model with.
         of_features = _past_features_only(layout) if items_only else layout
         self.sparse_aspects = nn.ModuleDict(
             {o: SparseAspect(of_features, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
         )
-        self.gates = nn.ModuleDict({o: make_gate(gate, width, len(a)) for o, a in self.owners.items()})
+        self.gates = nn.ModuleDict({o: make_gate(gate, width, named("aspect", a)) for o, a in self.owners.items()})
         both = [o for o, a in projected.items() if {"id", "text"} <= set(a)] if id_from_text else []
         self.ids_from_text = nn.ModuleDict({o: IdFromText(width) for o in both})
         if "query" in self.owners:
             self.no_query = nn.Parameter(torch.randn(width) * 0.1)
+            declare(self, {"no_query": ("width",)})
 
     def forward(
         self, pooled: Mapping[str, Tensor], batch: Batch, domains: Tensor
@@ -227,7 +230,7 @@ class IdFromText(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.predict = nn.Sequential(nn.Linear(width, width), nn.ReLU(), aspect_projection(width, width))
+        self.predict = nn.Sequential(linear(width, width), nn.ReLU(), aspect_projection(width, width))
 
     def forward(self, aspects: Tensor, present: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Args: ``[B, A, D]`` with id and text first, ``[B, A]`` bool, ``[B]``. Returns both, and the summed error of the rows

@@ -15,7 +15,7 @@ from ...data.schema.layout import HISTORY, Layout
 from ..layers.forms import EVERY, as_autocast
 from .interaction import cosine_partners, product_partners, text_cosines
 from .lookups import looked_up
-from .owner_vectors import Encoder
+from .owner_vectors import OwnerVectors
 
 Represented = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -34,7 +34,7 @@ class Owners(nn.Module):
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
         self.layout = layout
-        self.encoder = _encoder(layout, config)
+        self.encoder = _owner_vectors(layout, config)
         owners = dict(self.encoder.owners)
         if layout.past:
             owners[HISTORY] = ()
@@ -70,13 +70,13 @@ class ItemsOnly(nn.Module):
 
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
-        self.encoder = _encoder(layout, config, items_only=True)
+        self.encoder = _owner_vectors(layout, config, items_only=True)
         self.inputs: list[tuple[str, int]] = []
 
 
-def _encoder(layout: Layout, config: ModelConfig, items_only: bool = False) -> Encoder:
+def _owner_vectors(layout: Layout, config: ModelConfig, items_only: bool = False) -> OwnerVectors:
     with_ids_from_text = config.id_from_text > 0
-    return Encoder(
+    return OwnerVectors(
         layout,
         config.aspects,
         config.embedding_dim,

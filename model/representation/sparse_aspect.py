@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
 from ...data.schema.layout import Layout
+from ..layers.axes import Axis, input_axis, layer_norm, linear
 
 
 class SparseAspect(nn.Module):
@@ -36,11 +37,11 @@ class SparseAspect(nn.Module):
         self.embedding_dim = embedding_dim
         # No bias: a missing vector is zeros and adds nothing.
         self.vector_projections = nn.ModuleDict(
-            {v: nn.Linear(layout.vectors[v], embedding_dim, bias=False) for v in self.vectors}
+            {v: linear(layout.vectors[v], embedding_dim, bias=False) for v in self.vectors}
         )
         self.inputs = [(name, embedding_dim) for name in (*self.keys, *self.vectors)]
         self.inputs += [(layout.dense[column], 1) for column in columns]
-        self.projection = aspect_projection(sum(size for _, size in self.inputs), width)
+        self.projection = aspect_projection(input_axis(self.inputs), width)
 
     def forward(
         self, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor, exists: Tensor
@@ -99,6 +100,6 @@ class PooledFeatures:
         return PooledFeatures({key: of[:n] for key, of in self.lookups.items()}, self.dense[:n], self.present[:n])
 
 
-def aspect_projection(size: int, width: int) -> nn.Sequential:
-    """``[B, size]`` -> ``[B, width]``, normalised so that the aspects of an entity are of one scale."""
-    return nn.Sequential(nn.Linear(size, width), nn.LayerNorm(width))
+def aspect_projection(inputs: Axis | int, width: int) -> nn.Sequential:
+    """``[B, I]`` -> ``[B, width]``, normalised so that the aspects of an entity are of one scale."""
+    return nn.Sequential(linear(inputs, width), layer_norm(width))

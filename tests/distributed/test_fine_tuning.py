@@ -19,7 +19,8 @@ from foundrank.dist.run.checkpoint_folder import best
 from foundrank.dist.run.checkpoints import load
 from foundrank.dist.run.run_folder import open_run
 from foundrank.dist.sharding.shard import shard
-from foundrank.model.foundation.levels import level_of
+from foundrank.model.foundation.transfer import shapes_only
+from foundrank.model.layers.axes import levels_of
 
 from .harness import run_ranks
 from .rank_work import dense_of, tables_of, train_run, whole
@@ -118,9 +119,11 @@ def test_frozen_levels_stay_and_what_is_new_in_them_learns(base, small, tmp_path
         if not np.array_equal(rows[old:], learnt[name][old:]):
             learning.add(name)
     assert {"id_item", "feature_discount"} <= learning
+    layout = open_run(tmp_path / "run")[1].layout(experiment)
+    levels = levels_of(shapes_only(layout, experiment.model))
     changed = {level: set() for level in ("L0", "L1", "L2", "L3")}
     for name, value in dense.items():
-        changed[level_of(name)] |= {name} if not np.array_equal(value, begun[name]) else set()
+        changed[levels[name.removeprefix("dense.")]] |= {name} if not np.array_equal(value, begun[name]) else set()
     assert not changed["L0"]
     assert changed["L2"]
     assert changed["L3"]

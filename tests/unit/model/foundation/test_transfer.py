@@ -7,7 +7,8 @@ from torchrec import KeyedJaggedTensor
 from foundrank.data.batch.batch import Batch
 from foundrank.data.schema.layout import Layout
 from foundrank.model.foundation.foundation import Foundation
-from foundrank.model.foundation.transfer import Axis, new_positions, parameter_axes, transferred
+from foundrank.model.foundation.transfer import new_positions, transferred
+from foundrank.model.layers.axes import Axis, axes_of, named
 
 VARIANTS = [
     {},
@@ -39,7 +40,7 @@ def filled(layout: Layout, config, seed: int) -> Foundation:
 
 
 def pretrained_into(old: Foundation, new: Foundation, mixtures) -> None:
-    axes, values = [parameter_axes(model.dense) for model in (old, new)], dict(old.dense.named_parameters())
+    axes, values = [axes_of(model.dense) for model in (old, new)], dict(old.dense.named_parameters())
     with torch.no_grad():
         for name, parameter in new.dense.named_parameters():
             parameter.copy_(transferred(values[name], axes[0][name], axes[1][name], mixtures))
@@ -93,8 +94,8 @@ def test_a_known_domain_is_predicted_as_before_and_a_new_one_as_what_it_is_mixed
 
 def test_a_new_domain_is_a_mixture_and_a_new_task_a_mean(layout, other_layout, config):
     old = filled(layout, config(), 0)
-    axes, values = parameter_axes(old.dense), dict(old.dense.named_parameters())
-    there = parameter_axes(filled(other_layout, config(), 1).dense)
+    axes, values = axes_of(old.dense), dict(old.dense.named_parameters())
+    there = axes_of(filled(other_layout, config(), 1).dense)
     mixtures = {"kids": {"d0": 0.25, "d2": 0.75}}
     found = transferred(values["domain_embedding"], axes["domain_embedding"], there["domain_embedding"], mixtures)
     d0, d1, d2 = values["domain_embedding"]
@@ -113,17 +114,14 @@ def test_a_new_domain_is_a_mixture_and_a_new_task_a_mean(layout, other_layout, c
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_the_same_layout_gets_the_same_weights(changes, layout, config):
     old = filled(layout, config(**changes), 0)
-    axes = parameter_axes(old.dense)
+    axes = axes_of(old.dense)
     for name, value in old.dense.named_parameters():
         assert transferred(value, axes[name], axes[name], {}).equal(value)
-        assert len(axes[name]) == value.dim()
-        assert all(axis is None or len(axis.names) == size for axis, size in zip(axes[name], value.shape, strict=True))
 
 
 def test_positions_are_new_where_any_axis_has_a_new_name():
-    domains = [Axis(names, "mixture") for names in (("a", "b"), ("b", "c"))]
-    inputs = [Axis(names, "zero") for names in (("x",), ("x", "y"))]
-    old, new = (domains[0], None, inputs[0]), (domains[1], None, inputs[1])
+    domains, inputs = [named("domain", names) for names in ("ab", "bc")], [named("in", names) for names in ("x", "xy")]
+    old, new = (domains[0], "out", inputs[0]), (domains[1], "out", inputs[1])
     assert new_positions((2, 1, 2), old, new).tolist() == [[[False, True]], [[True, True]]]
     assert new_positions((2,), None, (domains[1],)).all()
-    assert not new_positions((3, 4), (None, None), (None, None)).any()
+    assert not new_positions((3, 4), ("out", Axis("in", 4)), ("out", Axis("in", 4))).any()

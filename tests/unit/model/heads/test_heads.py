@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from foundrank.model.heads import HEADS
+from foundrank.model.layers.axes import Axis
 from foundrank.model.layers.dropout import Dropout
 
 LENGTHS = [4, 0, 3]
@@ -19,7 +20,8 @@ def z() -> torch.Tensor:
 def _made(kind: str, **changes) -> Any:
     settings = {"widths": (8, 5), "tower_widths": (4, 3), "dropout": 0.0} | changes
     settings |= {"experts": 3} if "experts" in HEADS[kind].model_fields else {}
-    return HEADS[kind].model_validate(settings).build(size=6, domains=3, tasks=2)  # type: ignore[attr-defined]
+    axes = Axis("in", 6), Axis("domain", 3), Axis("task", 2)
+    return HEADS[kind].model_validate(settings).build(*axes)  # type: ignore[attr-defined]
 
 
 def _head(kind: str, **changes) -> Any:

@@ -7,9 +7,9 @@ import torch
 
 from foundrank.data.batch.past_items import Past
 from foundrank.model.foundation.foundation import Foundation
-from foundrank.model.foundation.levels import level_of
-from foundrank.model.foundation.transfer import parameter_axes, transferred
+from foundrank.model.foundation.transfer import transferred
 from foundrank.model.history.encoders import History
+from foundrank.model.layers.axes import axes_of, levels_of
 from tests.sequences import WIDTH, sequence_of, some
 
 
@@ -64,16 +64,18 @@ def test_without_a_column_of_domains_items_are_the_same_wherever_they_were(layou
     assert seen is sequence
 
 
-def test_domains_are_what_differs_between_domains_and_not_what_they_share():
-    assert level_of("dense.history.domain_embedding") == "L2"
-    assert level_of("dense.history.encoder.stack.positions") == "L1"
+def test_domains_are_what_differs_between_domains_and_not_what_they_share(layout, config):
+    options = config(history={"encoder": "sasrec"})
+    levels = levels_of(Foundation(replace(layout, past=6, past_domains=True), options, 4))
+    assert levels["dense.history.domain_embedding"] == "L2"
+    assert levels["dense.history.encoder.stack.positions"] == "L1"
 
 
 def test_what_a_domain_adds_goes_over_by_name(layout, other_layout, config):
     options = config(history={"encoder": "sasrec"})
     old, new = (Foundation(replace(of, past=6, past_domains=True), options, 4).dense for of in (layout, other_layout))
     name = "history.domain_embedding"
-    axes = [parameter_axes(dense)[name] for dense in (old, new)]
+    axes = [axes_of(dense)[name] for dense in (old, new)]
     value = dict(old.named_parameters())[name]
     found = transferred(value, *axes, {"kids": {"d0": 0.25, "d2": 0.75}})
     torch.testing.assert_close(found, torch.stack([value[1], 0.25 * value[0] + 0.75 * value[2]]))

@@ -6,6 +6,7 @@ import torch
 from foundrank.data.errors import UserError
 from foundrank.model.heads.experts import ExpertGates, Experts, Towers
 from foundrank.model.layers import on_cpu
+from foundrank.model.layers.axes import Axis
 from foundrank.model.layers.dropout import Dropout
 from foundrank.model.layers.fast import SWITCH, fast_on_cpu, fast_tables
 from foundrank.model.layers.forms import grouped_linear
@@ -66,9 +67,10 @@ def test_lengths_that_do_not_match_are_refused():
 class Head(torch.nn.Module):
     def __init__(self, domains, dropout):
         super().__init__()
-        self.experts = Experts(3, 6, (8, 5), dropout)
-        self.gates = ExpertGates(domains, 2, 3, 6)
-        self.towers = Towers(domains, 2, 5, (4,), dropout)
+        of_domains, tasks = Axis("domain", domains), Axis("task", 2)
+        self.experts = Experts(3, Axis("in", 6), (8, 5), dropout)
+        self.gates = ExpertGates(of_domains, tasks, 3, Axis("in", 6))
+        self.towers = Towers(of_domains, tasks, 5, (4,), dropout)
 
     def forward(self, z, lengths):
         return self.towers(self.gates(z, self.experts(z), lengths), lengths)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from foundrank.model.heads.experts import ExpertGates
 from foundrank.model.layers import plain
+from foundrank.model.layers.axes import Axis
 from foundrank.model.layers.dropout import Dropout
 from foundrank.model.layers.forms import relu_networks
 
@@ -107,7 +108,7 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(lengths):
 
 def test_gradients_of_mixtures_are_right():
     torch.manual_seed(0)
-    gates = ExpertGates(domains=2, tasks=2, experts=E, size=SIZE).double()
+    gates = ExpertGates(Axis("domain", 2), Axis("task", 2), E, Axis("in", SIZE)).double()
     z = torch.randn(5, SIZE, dtype=torch.float64, requires_grad=True)
     # The gates themselves are float32 at their softmax: steps of this size are told from its rounding.
     experts = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(E)]

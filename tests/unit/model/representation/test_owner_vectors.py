@@ -5,7 +5,7 @@ import torch
 
 from foundrank.data.errors import UserError
 from foundrank.model.representation.interaction import cosine_partners, text_cosines
-from foundrank.model.representation.owner_vectors import Encoder, owners_and_aspects
+from foundrank.model.representation.owner_vectors import OwnerVectors, owners_and_aspects
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def encode(layout):
             "id_dropout": 0.0,
             "id_from_text": False,
         }
-        encoder = Encoder(layout, **(arguments | changes)).train(training)
+        encoder = OwnerVectors(layout, **(arguments | changes)).train(training)
         pooled = {key: torch.randn(batch.rows, 8) for key in layout.keys} if pooled is None else pooled
         batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
         fused, weights, encoder.off = encoder(pooled, batch, torch.randn(batch.rows, 6))
