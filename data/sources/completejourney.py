@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from ..config.sections.domains import SPLITS
 from ..errors import UserError
 from ..storage.new_folder import new_folder
+from .completejourney_catalogs import household_catalog, product_catalog
 from .completejourney_experiment import DOMAINS, FEATURES, experiment_yaml
 from .import_common import (
     INTEGER,
@@ -53,19 +54,6 @@ NULLS = {column for columns in FILES.values() for column, kind in columns.items(
 
 NEGATIVES = 4
 DAY = 86_400_000_000  # microseconds
-
-# The catalog's abbreviations that a language model would not know.
-ABBREVIATIONS = {
-    "bg": "bag", "bkd": "baked", "bn": "bean", "brkfst": "breakfast", "btl": "bottle", "btr": "butter",
-    "cleang": "cleaning", "crbntd": "carbonated", "crystl": "crystal", "dnr": "dinner", "dnrs": "dinners",
-    "drnk": "drink", "drnks": "drinks", "drsng": "dressing", "drug gm": "drug and general merchandise", "fd": "food",
-    "flvrd": "flavored", "frz": "frozen", "frzn": "frozen", "gds": "goods", "incl": "including", "misc": "miscellaneous",
-    "mneral": "mineral", "mx": "mix", "mxs": "mixes", "pckgd": "packaged", "pk": "pack", "pkg": "package",
-    "pkld": "pickled", "pnt": "peanut", "pwdr": "powder", "refrgratd": "refrigerated", "refrig": "refrigerated",
-    "sald": "salad", "sft": "soft", "sgl": "single", "sndwch": "sandwich", "sngl": "single", "sply": "supplies",
-    "sprd": "spread", "srv": "serve", "tiss": "tissue", "trsh": "trash", "veg": "vegetable", "whl": "whole",
-    "whlsm": "wholesome", "wtr": "water",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,8 +127,10 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
             for part, split in enumerate(SPLITS):
                 inside = (log.domain[at] == number) & (log.split[at] == part)
                 write_events(folder, domain, split, events.select(columns).filter(pa.array(inside)))
-        write_table(folder / "catalogs" / "products.parquet", _product_catalog(products, log))
-        write_table(folder / "catalogs" / "households.parquet", _household_catalog(source["demographics"], households))
+        known = (log.split == 0) & np.isfinite(log.price)
+        described = product_catalog(products, log.product[known], log.price[known])
+        write_table(folder / "catalogs" / "products.parquet", described)
+        write_table(folder / "catalogs" / "households.parquet", household_catalog(source["demographics"], households))
         (folder / "experiment.yaml").write_text(experiment_yaml(seed), encoding="utf-8")
     return out / "experiment.yaml"
 
@@ -293,23 +283,3 @@ def _coupons(source: dict[str, pa.Table], products: pa.Table, households: pa.Arr
     starts, ends = _microseconds(campaigns["start_date"]), _microseconds(campaigns["end_date"]) + DAY
     running = (log.time[:, None] >= starts) & (log.time[:, None] < ends)
     return pa.array(((sent[log.household] & running)[at] & covers[product]).any(axis=1).astype(np.int8))
-
-
-def _product_catalog(products: pa.Table, log: _Log) -> pa.Table:
-    """The product table with a readable ``description`` and the ``shelf_price`` in dollars; null where unknown."""
-    known = (log.split == 0) & np.isfinite(log.price)
-    count = np.bincount(log.product[known], minlength=len(products))
-    total = np.bincount(log.product[known], log.price[known], minlength=len(products))
-    price = pa.array(total / np.maximum(count, 1), pa.float32(), mask=count == 0)
-    parts = [products[name].cast(pa.string()) for name in ("department", "product_category", "product_type")]
-    raw = pc.binary_join_element_wise(*parts, " ", null_handling="skip").dictionary_encode().combine_chunks()
-    texts = pc.utf8_lower(raw.dictionary)
-    for short, long in ABBREVIATIONS.items():
-        texts = pc.replace_substring_regex(texts, rf"\b{short}\b", long)
-    return products.append_column("description", texts.take(raw.indices)).append_column("shelf_price", price)
-
-
-def _household_catalog(demographics: pa.Table, households: pa.Array) -> pa.Table:
-    """All households; nulls where the chain knows no more than the number."""
-    rows = pc.index_in(households, value_set=demographics["household_id"].combine_chunks())
-    return demographics.take(rows).set_column(0, "household_id", households)

@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,8 +34,9 @@ from .checkpoint_folder import (
     remove_published,
     set_aside,
 )
-from .checkpoint_reader import read_plain, read_tensors, saved_tensors
+from .checkpoint_reader import read_plain, read_tensors
 from .finite import not_finite
+from .moments import take_moments_of_another_plan
 from .old_runs import FORMAT
 from .run_documents import State
 from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, write_json
@@ -243,7 +243,7 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
     """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
     sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
     tensors = _tensors(sharded, sparse)
-    moments = _take_moments_of_another_plan(tensors, folder)
+    moments = take_moments_of_another_plan(tensors, folder)
     read_tensors(folder, tensors)
     state = read_json(folder / STATE, State)
     if "format" not in state and (order := order_of_lookups(folder.parents[1])) is not None:
@@ -255,43 +255,6 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
         sharded.fused_optimizer.load_state_dict(sparse)
         optimizer.load_dense_state(read_plain(folder / _DENSE))
     return state
-
-
-@dataclass
-class _Moment:
-    """A row-wise moment whose saved size is not the one this plan needs.
-
-    Each column shard of a table has a moment per row of its own, and a state dict lays these end to end: ``[shards x
-    rows]``. Another number of column shards gets their mean, which is the moment over all columns.
-    """
-
-    states: dict[str, Any]
-    name: str
-    rows: int
-    planned: Any
-
-    def put_back(self) -> None:
-        mean = self.states[self.name].view(-1, self.rows).mean(0)
-        for part in self.planned.local_shards():
-            start = part.metadata.shard_offsets[0]
-            at = torch.arange(start, start + part.metadata.shard_sizes[0]) % self.rows
-            part.tensor.copy_(mean[at])
-        self.states[self.name] = self.planned
-
-
-def _take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[_Moment]:
-    """Puts tensors of the saved size in the place of those that are planned with another size."""
-    saved = saved_tensors(folder)
-    out = []
-    for parameter, states in tensors.get("sparse_optimizer", {}).items():
-        for name, planned in list(states.items()):
-            if (kept := saved.get(f"sparse_optimizer.{parameter}.{name}")) is None:
-                continue  # told when it is read
-            size = kept.size
-            if size != planned.size():
-                out.append(_Moment(states, name, tensors["model"][parameter].size(0), planned))
-                states[name] = torch.empty(size)
-    return out
 
 
 def _put_in_order(model: dict[str, Any], sharded: DistributedModelParallel, order: Sequence[str]) -> None:

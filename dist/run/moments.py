@@ -1,0 +1,46 @@
+"""The tables' row-wise moments, as a checkpoint of another plan has them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .checkpoint_reader import saved_tensors
+
+
+@dataclass
+class Moment:
+    """A row-wise moment whose saved size is not the one this plan needs.
+
+    Each column shard of a table has a moment per row of its own, and a state dict lays these end to end: ``[shards x
+    rows]``. Another number of column shards gets their mean, which is the moment over all columns.
+    """
+
+    states: dict[str, Any]
+    name: str
+    rows: int
+    planned: Any
+
+    def put_back(self) -> None:
+        mean = self.states[self.name].view(-1, self.rows).mean(0)
+        for part in self.planned.local_shards():
+            start = part.metadata.shard_offsets[0]
+            at = torch.arange(start, start + part.metadata.shard_sizes[0]) % self.rows
+            part.tensor.copy_(mean[at])
+        self.states[self.name] = self.planned
+
+
+def take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[Moment]:
+    """Puts tensors of the saved size in the place of those that are planned with another size."""
+    saved = saved_tensors(folder)
+    out = []
+    for parameter, states in tensors.get("sparse_optimizer", {}).items():
+        for name, planned in list(states.items()):
+            if (kept := saved.get(f"sparse_optimizer.{parameter}.{name}")) is None:
+                continue  # told when it is read
+            size = kept.size
+            if size != planned.size():
+                out.append(Moment(states, name, tensors["model"][parameter].size(0), planned))
+                states[name] = torch.empty(size)
+    return out
