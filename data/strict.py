@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 MOST = 1 << 40
 """No number of rows, steps or widths is larger."""
@@ -29,6 +28,13 @@ class Strict(BaseModel):
             raise ValueError("Input should be a number, not true or false")
         return value
 
+    def without_effect(self) -> dict[str, str]:
+        """Settings that change nothing beside the values of others, and what would have to be for them to: ``{"negatives": "loss:
+        gbce"}``. Keys are dotted where they are in a part of this section. What a user sets of them is refused, but where data is
+        described: a model need not use all there is.
+        """
+        return {}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self).made_by or (_as_it_is, (type(self),)), self.__getstate__())
 
@@ -46,16 +52,6 @@ class Seam:
     name: str
     by: str
     default: str | None = None
-
-
-NO_EFFECT = "no_effect"
-
-
-def no_effect(setting: str, beside: str) -> PydanticCustomError:
-    """What a validator of a section raises for one of its settings that does nothing ``beside`` another."""
-    return PydanticCustomError(
-        NO_EFFECT, "{setting} has no effect beside {beside}", {"setting": setting, "beside": beside}
-    )
 
 
 def _restored(made_by: tuple[Callable[..., type[Strict]], tuple[Any, ...]], state: dict[Any, Any]) -> Strict:

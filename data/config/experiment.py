@@ -14,6 +14,11 @@ from .sections.model import ModelConfig
 from .sections.text import TextConfig
 from .sections.training import TrainingConfig
 
+_OF_TASKS = (
+    *(f"model.{name}" for name in ("head", "shared_head", "domain_width", "interaction", "id_from_text")),
+    *("model.alignment", "model.alignment_weight", "training.level_rates.L2", "training.level_rates.L3"),
+)
+
 
 class Experiment(Strict):
     """One foundrank experiment."""
@@ -31,6 +36,20 @@ class Experiment(Strict):
     text: TextConfig = Field(default_factory=TextConfig, description="the language model behind `text` templates")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="its training")
+
+    def without_effect(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        texts = self.entities.with_text()
+        if not texts:
+            of_texts = [name for name in TextConfig.model_fields if name not in ("vectors", "store")]
+            found |= dict.fromkeys((f"text.{name}" for name in of_texts), "an entity with a `text`")
+        if self.text.vectors != "llm":
+            found |= {f"entities.{name}.prompt": "text.vectors: llm" for name in texts}
+        if not any(domain.tasks for domain in self.domains.values()):
+            found |= dict.fromkeys(_OF_TASKS, "a task")
+        if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):
+            found["training.keep_best"] = "a domain with events.validation"
+        return found
 
     def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""

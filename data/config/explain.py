@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UserError, nearest
-from ..strict import NO_EFFECT, Seam, Strict
+from ..strict import Seam, Strict
 from .kinds import members, seam_of
 from .places import at_key, keys_of, present
 
@@ -35,10 +35,6 @@ def explained(error: ValidationError, root: type[Strict], file: str, old_keys: M
             what = f"has no effect: {place.chosen} has no such setting{more}"
             return UserError(where, what, f"Remove it, or choose {' or '.join(place.others)}.")
         return UserError(where, f"unknown key '{last}'{more}", nearest(last, place.beside))
-    if kind == NO_EFFECT:
-        of_it = first.get("ctx", {})
-        what = f"has no effect beside {of_it['beside']}{more}"
-        return UserError(f"{where}.{of_it['setting']}", what, f"Remove it, or change {of_it['beside']}.")
     if kind == "union_tag_invalid":
         seam = place.seam
         assert seam is not None
@@ -58,16 +54,10 @@ def explained(error: ValidationError, root: type[Strict], file: str, old_keys: M
     return UserError(where, f"{first['msg'].removeprefix('Value error, ')}{shown}{more}", remedy)
 
 
-def without_effect(error: ValidationError, root: type[Strict]) -> list[list[str]]:
-    """The places of settings that only other kinds have than the ones chosen, or that do nothing beside others."""
-    found = []
-    for each in error.errors():
-        place = _place(root, each["loc"])
-        if each["type"] == NO_EFFECT:
-            found.append([*place.path, each.get("ctx", {})["setting"]])
-        elif each["type"] == "extra_forbidden" and place.others:
-            found.append(place.path)
-    return found
+def of_other_kinds(error: ValidationError, root: type[Strict]) -> list[str]:
+    """The keys of settings that only other kinds have than the ones chosen."""
+    places = [_place(root, each["loc"]) for each in error.errors() if each["type"] == "extra_forbidden"]
+    return [place.key for place in places if place.others]
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from ..errors import UserError
 from ..storage import storage
 from ..storage.file_systems import is_uri, refuse_secrets
 from .checks import check_parts
+from .effects import remove, without_effect
 from .experiment import Experiment
-from .explain import explained, without_effect
 from .kinds import Kinds, experiment_type
 from .locations import change_locations
-from .old_keys import take_over_old_keys
-from .overrides import apply, assignments
+from .overrides import assignments
+from .written import Written
 from .yaml_reader import MOST_BYTES, read_yaml
 
 
-def load_experiment(
-    path: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, kinds: Kinds, of_run: bool = False
-) -> Experiment:
+def load_experiment(path: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, kinds: Kinds) -> Experiment:
     """Read, override, check and resolve an experiment.
+
+    In a run's folder, what had no effect is left out, for trainings of older versions wrote that too. Elsewhere it is refused.
 
     Args:
         path: the YAML file, or its URI. Paths inside it are relative to its folder and come back absolute. Or what such a file
@@ -32,7 +31,6 @@ def load_experiment(
         overrides: ``key=value`` strings, keys dotted (``training.epochs=1``), values read as YAML; several in one
             string are separated by ``;``.
         kinds: what it may choose from.
-        of_run: a training wrote it. Those of older versions wrote settings without effect too, which are left out then.
 
     Raises:
         UserError: the file is missing or not YAML, a key is unknown, a value has the wrong type, a setting is without effect,
@@ -43,14 +41,12 @@ def load_experiment(
     else:
         raw, where = _read(path)
         folder = storage.parent(where)
-    root = experiment_type(kinds)
-    old_keys = take_over_old_keys(raw, root, where)
+    written = Written(raw, experiment_type(kinds), where, folder)
     for override in overrides:
         for assignment in assignments(override):
-            apply(raw, assignment, root)
-            old_keys |= take_over_old_keys(raw, root, f"--set {assignment}")
+            written.set(assignment)
     _check_strings(raw, f"{where}: ")
-    experiment = _parse(raw, root, where, old_keys, of_run)
+    experiment = written.experiment()
     check_parts(experiment, where)
     return _resolve(experiment, folder)
 
@@ -71,9 +67,10 @@ def _read(path: str | Path) -> tuple[dict[str, Any], str]:
 
 def dump_experiment(experiment: Experiment) -> str:
     """The resolved experiment as YAML that `load_experiment` reads back to an equal object."""
-    return yaml.safe_dump(
-        experiment.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True
-    )
+    raw = experiment.model_dump(mode="json", exclude_none=True)
+    for key in without_effect(experiment):
+        remove(raw, key)
+    return yaml.safe_dump(raw, sort_keys=False, width=120, allow_unicode=True)
 
 
 def _check_strings(value: Any, at: str) -> None:
@@ -84,23 +81,6 @@ def _check_strings(value: Any, at: str) -> None:
             raise UserError(at.rstrip("."), "holds a character that no file's name or text has", "Remove it.")
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         _check_strings(inner, f"{at}{key}.")
-
-
-def _parse(
-    raw: dict[str, Any], root: type[Experiment], path: str, old_keys: dict[str, str], of_run: bool
-) -> Experiment:
-    try:
-        return root.model_validate(raw)
-    except ValidationError as error:
-        surplus = without_effect(error, root) if of_run else []
-        if not surplus:
-            raise explained(error, root, path, old_keys) from error
-    for *parents, last in surplus:
-        section = raw
-        for part in parents:
-            section = section[part]
-        del section[last]
-    return _parse(raw, root, path, old_keys, of_run)
 
 
 def _resolve(experiment: Experiment, root: str) -> Experiment:

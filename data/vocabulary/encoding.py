@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..strict import Positive, Strict, no_effect
+from ..strict import Positive, Strict
 from .key_counts import ExactCounts, HashedCounts
 from .vocabulary import HashedIds, Vocabulary
 
@@ -57,16 +57,18 @@ class Encoding(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings_of_one_way(cls, raw: Any) -> Any:
-        """Refuses what only another way has; what is absent becomes the default, so that a resolved file shows it."""
+    def _defaults_of_the_way(cls, raw: Any) -> Any:
+        """What is absent becomes the default, so that a resolved file shows it."""
         chosen = raw.get("encoding", "vocab") if isinstance(raw, dict) else None
         if not isinstance(chosen, str) or chosen not in ENCODINGS:
             return raw
-        own = {name: setting.default for name, setting in ENCODINGS[chosen].model_fields.items()}
-        for name in (name for way in ENCODINGS.values() for name in way.model_fields if name not in own):
-            if raw.get(name) is not None:
-                raise no_effect(name, f"encoding: {chosen}")
-        return own | raw
+        return {name: setting.default for name, setting in ENCODINGS[chosen].model_fields.items()} | raw
+
+    def without_effect(self) -> dict[str, str]:
+        own = ENCODINGS[self.encoding].model_fields
+        return {
+            key: f"encoding: {name}" for name, way in ENCODINGS.items() for key in way.model_fields if key not in own
+        }
 
     @property
     def ids(self) -> Vocab | Hash:

@@ -21,7 +21,9 @@ letter, then letters, digits or `_`. A feature's name is its table's name, so a 
 domains may share a feature.
 
 Where a field takes one of several kinds, the kind's name alone is short for its defaults: `head: ple` for `head: {head: ple}`. A
-setting that only other kinds have is an error.
+setting that has no effect is an error: one that only other kinds have, or one that another value switches off, as `alignment: none`
+does with `alignment_weight`. What describes the data may stay unused. A `--set` that switches something off needs no more: what the
+file says of it is left out.
 """
 _REF = "#/$defs/"
 

@@ -155,9 +155,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     refuse_links(run, files=True)
     given = set(locations(experiment))
     made_in = read_json(run / RUN_INFO, RunInfo, {}).get("folder")
-    old = settled(
-        load_experiment(run / EXPERIMENT, kinds=kinds_of(experiment), of_run=True), made_in, run, given.__contains__
-    )
+    old = settled(load_experiment(run / EXPERIMENT, kinds=kinds_of(experiment)), made_in, run, given.__contains__)
     if old != experiment:
         changed = list(differences(old.model_dump(), experiment.model_dump()))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")

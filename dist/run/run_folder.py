@@ -124,9 +124,7 @@ def open_experiment(run: Path, kinds: Kinds = KINDS) -> Experiment:
             raise UserError(
                 run, f"has no {needed}, so it is not a run", "Give the folder that `foundrank train` wrote."
             )
-    experiment = settled(
-        load_experiment(run / EXPERIMENT, kinds=kinds, of_run=True), made_as(run)[0].get("folder"), run, is_there
-    )
+    experiment = settled(load_experiment(run / EXPERIMENT, kinds=kinds), made_as(run)[0].get("folder"), run, is_there)
     check_meaning(run, *made_as(run), experiment)
     return experiment
 
@@ -147,7 +145,7 @@ def order_of_lookups(run: Path) -> list[str] | None:
     info, checkpoints = made_as(run)
     if info.get("format") == FORMAT:
         return None
-    experiment = load_experiment(run / EXPERIMENT, kinds=KINDS, of_run=True)
+    experiment = load_experiment(run / EXPERIMENT, kinds=KINDS)
     layout = Statistics.load(run / VOCABULARY).layout(experiment)
     return lookup_order(run, info, checkpoints, experiment, layout)
 

@@ -136,7 +136,7 @@ def test_a_fine_tuning_begins_with_what_the_run_was(old_run, old_events, tmp_pat
         "training.sparse_learning_rate=1e-12",
         "training.epochs=1",
     ]
-    experiment = load_experiment(run / "experiment.yaml", changes, kinds=KINDS, of_run=True)
+    experiment = load_experiment(run / "experiment.yaml", changes, kinds=KINDS)
     run_ranks(train_run, 3, experiment, tmp_path / "fine")
     found = measured(run_ranks(evaluated, 2, tmp_path / "fine")[0]["rows"])
     assert found == pytest.approx(wanted, abs=2e-5)

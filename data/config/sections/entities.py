@@ -49,6 +49,9 @@ class HistoryConfig(Strict):
         default=None, description="events column: time of the event itself; that of the newest past item when absent"
     )
 
+    def without_effect(self) -> dict[str, str]:
+        return {"time": "times"} if self.times is None else {}
+
 
 class TextVectorConfig(Strict):
     """A text vector that is already a column of the events."""

@@ -76,6 +76,22 @@ class ModelConfig(Strict):
             raise ValueError(f"gate: none has no vectors of past items, which history.encoder {encoder} needs")
         return self
 
+    def without_effect(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if self.alignment == "none":
+            found["alignment_weight"] = "alignment: js or mmd"
+        if self.id_from_text and not {"id", "text"} <= set(self.aspects):
+            found["id_from_text"] = "the aspects id and text"
+        if self.id_dropout and ("id" not in self.aspects or len(self.aspects) == 1):
+            found["id_dropout"] = "the aspect id and another"
+        objective = self.next_item
+        if objective is not None and (objective.positions != "all" or self.history.encoder != "bert4rec"):
+            found["next_item.mask_share"] = "history.encoder: bert4rec and positions: all"
+        if self.gate == "none":  # everything side by side, whatever its aspect
+            given = {name for name in ("interaction", "id_dropout", "id_from_text") if getattr(self, name)}
+            found |= dict.fromkeys(given, "another gate than none")
+        return found
+
     @property
     def past(self) -> bool:
         """Whether each past item is looked up by itself."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ...strict import MOST, Positive, Share, Strict
 
@@ -41,12 +41,11 @@ class NextItemConfig(Strict):
         default=0.75, ge=0, le=1, description="gbce: t, how far scores are corrected for sampling"
     )
 
-    @model_validator(mode="after")
-    def _all_are_there(self):
-        if self.loss == "softmax" and self.in_batch:
-            raise ValueError("in_batch adds to negatives that are drawn; loss: softmax has all items, so leave it 0")
-        if self.loss != "softmax" and self.label_smoothing:
-            raise ValueError(
-                f"label_smoothing is spread over all items, which only loss: softmax has; it is {self.loss}"
-            )
-        return self
+    def without_effect(self) -> dict[str, str]:
+        drawn = "loss: sampled_softmax or gbce"
+        return {
+            **({"negatives": drawn} if self.loss == "softmax" else {}),
+            **({"in_batch": drawn} if self.loss == "softmax" and self.in_batch else {}),
+            **({"label_smoothing": "loss: softmax"} if self.loss != "softmax" and self.label_smoothing else {}),
+            **({"calibration": "loss: gbce"} if self.loss != "gbce" else {}),
+        }

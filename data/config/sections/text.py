@@ -43,3 +43,17 @@ class TextConfig(Strict):
     trust_remote_code: bool = Field(
         default=False, description="run code from the encoder's repository; only if you trust it"
     )
+
+    def without_effect(self) -> dict[str, str]:
+        # A location describes data. And it is not taken for another one only because it was left out.
+        settings = [name for name in type(self).model_fields if name not in ("vectors", "store")]
+        if self.vectors == "none":
+            return dict.fromkeys(settings, "vectors: llm")
+        if self.vectors == "random":
+            return dict.fromkeys((name for name in settings if name != "dimension"), "vectors: llm")
+        local = self.encoder == "minilm" or self.encoder.startswith(("/", "./", "../", "~"))
+        return {
+            **({"reduction": "a dimension"} if self.dimension is None else {}),
+            **({"revision": "an encoder from a hub"} if local else {}),
+            **({"trust_remote_code": "another encoder"} if self.encoder == "minilm" and self.trust_remote_code else {}),
+        }

@@ -29,10 +29,10 @@ class Wide(Strict):
 MINE = KINDS.with_(heads={"wide": Wide})
 
 
-def loaded(folder: Path, model: Any, *overrides: str, kinds: Kinds = KINDS, **options) -> Experiment:
+def loaded(folder: Path, model: Any, *overrides: str, kinds: Kinds = KINDS) -> Experiment:
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(experiment_dict() | {"model": model}))
-    return load_experiment(path, overrides, kinds=kinds, **options)
+    return load_experiment(path, overrides, kinds=kinds)
 
 
 def told(folder: Path, model: Any, *overrides: str, kinds: Kinds = KINDS) -> str:
@@ -103,12 +103,16 @@ def test_what_is_wrong_is_told_by_the_keys_of_the_file(tmp_path, model, override
 
 def test_what_had_no_effect_in_an_old_run_is_left_out(tmp_path):
     old = {"head": "star", "experts": 9, "expert_widths": [6], "tower_widths": [4], "dropout": 0.2}
-    experiment = loaded(tmp_path, old, of_run=True)
+    (tmp_path / "vocabulary").mkdir()
+    (tmp_path / "vocabulary" / "statistics.json").touch()
+    experiment = loaded(tmp_path, old)
     assert experiment.model.head == STAR(widths=(6,), tower_widths=(4,), dropout=0.2)
     (tmp_path / "again.yaml").write_text(dump_experiment(experiment))
     assert load_experiment(tmp_path / "again.yaml", kinds=KINDS) == experiment
     with pytest.raises(UserError, match=r"model.head.expertz: unknown key"):
-        loaded(tmp_path, {"head": {"head": "star", "expertz": 9}, "experts": 9}, of_run=True)
+        loaded(tmp_path, {"head": {"head": "star", "expertz": 9}, "experts": 9})
+    with pytest.raises(UserError, match=r"model.head.experts: has no effect: head: star"):
+        loaded(tmp_path, old, "model.head.experts=3")
 
 
 def test_what_an_old_run_says_of_features_without_effect_is_left_out(tmp_path):
@@ -123,7 +127,9 @@ def test_what_an_old_run_says_of_features_without_effect_is_left_out(tmp_path):
     path.write_text(yaml.safe_dump(old))
     with pytest.raises(UserError, match="has no effect"):
         load_experiment(path, kinds=KINDS)
-    read = load_experiment(path, kinds=KINDS, of_run=True)
+    (tmp_path / "vocabulary").mkdir()
+    (tmp_path / "vocabulary" / "statistics.json").touch()
+    read = load_experiment(path, kinds=KINDS)
     assert read == loaded(tmp_path, {})
 
 

@@ -18,7 +18,7 @@ from foundrank.model.representation.embedding_tables import materialise
 from tests.tiny_world import SCHEMAS, encoder_of, random_events, write_world
 
 SETTINGS = (
-    "model={embedding_dim: 8, width: 8, dropout: 0, id_dropout: 0, aspects: [id, text, sparse], "
+    "model={embedding_dim: 8, width: 8, id_dropout: 0, aspects: [id, text, sparse], "
     "history: {encoder: sasrec, dropout: 0, features: [brand, tags, price]}, next_item: {negatives: 5}}"
 )
 

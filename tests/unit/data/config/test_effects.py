@@ -1,0 +1,162 @@
+"""Settings that change nothing are refused: every setting is in the table, or it always changes something."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.kinds import experiment_type, seam_of
+from foundrank.data.config.load import dump_experiment, load_experiment
+from foundrank.data.config.places import at_key, keys_of, present
+from foundrank.data.errors import UserError
+from foundrank.model.kinds import KINDS
+from tests.tiny_world import experiment_dict
+
+SASREC = {"model.history.encoder": "sasrec", "model.next_item": {}}
+NO_TEXT = {"entities.item.text": None}
+NO_TASKS = SASREC | {f"domains.{name}.tasks": None for name in ("find", "home", "new")}
+GATELESS = {"model.gate": "none"}
+NO_VECTORS, RANDOM = {"text.vectors": "none"}, {"text.vectors": "random"}
+OF_ENCODER = {
+    "encoder": "minilm", "revision": "main", "max_length": 9, "pooling": "cls", "normalize": True, "dimension": 4,
+    "reduction": "pca", "precision": "fp32", "batch_tokens": 99, "trust_remote_code": True,
+}  # fmt: skip
+_MASKED = "history.encoder: bert4rec and positions: all"
+FINE = {
+    "revision": {"text.encoder": "some/encoder"},
+    "trust_remote_code": {"text.encoder": "./mine"},
+    "reduction": {"text.dimension": 4},
+}
+VALIDATED = {"domains.home.events.validation": "v/*.parquet"}
+
+# Key, its value, what makes it useless, what it needs as the error says it, and what makes it useful.
+USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
+    *((f"text.{key}", value, NO_VECTORS, "vectors: llm", FINE.get(key, {})) for key, value in OF_ENCODER.items()),
+    *((f"text.{key}", OF_ENCODER[key], RANDOM, "vectors: llm", FINE.get(key, {})) for key in OF_ENCODER if key != "dimension"),
+    *((f"text.{key}", value, NO_TEXT, "an entity with a `text`", FINE.get(key, {})) for key, value in OF_ENCODER.items()),
+    ("text.reduction", "pca", {}, "a dimension", {"text.dimension": 4}),
+    ("text.revision", "main", {"text.encoder": "minilm"}, "an encoder from a hub", {"text.encoder": "some/encoder"}),
+    ("text.revision", "main", {"text.encoder": "./mine"}, "an encoder from a hub", {"text.encoder": "some/encoder"}),
+    ("text.trust_remote_code", True, {}, "another encoder", {"text.encoder": "./mine"}),
+    ("entities.item.prompt", "item: ", NO_VECTORS, "text.vectors: llm", {}),
+    ("entities.item.prompt", "item: ", RANDOM, "text.vectors: llm", {}),
+    ("entities.user.history.time", "at", {}, "times", {"entities.user.history.times": "when"}),
+    ("model.alignment_weight", 0.1, {"model.alignment": "none"}, "alignment: js or mmd", {"model.alignment": "mmd"}),
+    ("model.id_from_text", 0.1, {"model.aspects": ["id", "sparse"]}, "the aspects id and text", {"model.aspects": ["id", "text"]}),
+    ("model.id_dropout", 0.1, {"model.aspects": ["id"]}, "the aspect id and another", {"model.aspects": ["id", "text"]}),
+    ("model.id_dropout", 0.1, {"model.aspects": ["text", "sparse"]}, "the aspect id and another", {}),
+    ("model.id_dropout", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),
+    ("model.id_from_text", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),
+    ("model.interaction", True, GATELESS, "another gate than none", {"model.gate": "mean"}),
+    *((f"model.{key}", value, NO_TASKS, "a task", SASREC) for key, value in {
+        "head": "ple", "shared_head": True, "domain_width": 8, "interaction": False, "id_from_text": 0.1, "alignment": "mmd",
+        "alignment_weight": 0.1,
+    }.items()),
+    ("training.level_rates.L2", 0.1, NO_TASKS, "a task", SASREC),
+    ("training.level_rates.L3", 0.1, NO_TASKS, "a task", SASREC),
+    ("model.next_item.negatives", 9, SASREC | {"model.next_item.loss": "softmax"}, "loss: sampled_softmax or gbce", SASREC),
+    ("model.next_item.in_batch", 9, SASREC | {"model.next_item.loss": "softmax"}, "loss: sampled_softmax or gbce", SASREC),
+    ("model.next_item.label_smoothing", 0.1, SASREC, "loss: softmax", SASREC | {"model.next_item.loss": "softmax"}),
+    ("model.next_item.calibration", 0.5, SASREC, "loss: gbce", SASREC | {"model.next_item.loss": "gbce"}),
+    ("model.next_item.mask_share", 0.5, SASREC | {"model.next_item.positions": "all"}, _MASKED,
+     {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
+    ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
+     {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
+    ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
+]  # fmt: skip
+
+# What describes the data may stay unused, and these change something whatever the others are.
+ALWAYS = {
+    "": "name seed init_from only entities context domains bad_data text model training",
+    "bad_data": "policy max_share",  # max_share too: `foundrank score --bad-data skip` heeds it whatever the policy
+    "text": "vectors store",
+    "model": "aspects embedding_dim width gate history next_item",
+    "model.next_item": "weight loss positions repeat",
+    "training": "epochs max_steps batch_size learning_rate weight_decay sparse_learning_rate freeze level_rates sparse_optimizer "
+    "warmup_share final_lr_share gradient_clip precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
+    "stall_seconds keep_checkpoints",
+    "training.level_rates": "L0 L1",
+    "entities.item": "prompt",
+}
+
+
+def changed(*changes: dict[str, Any]) -> dict[str, Any]:
+    """The tiny experiment with values at dotted keys; None removes one."""
+    plain = experiment_dict()
+    for key, value in {key: value for change in changes for key, value in change.items()}.items():
+        at: Any = plain
+        *parents, last = key.split(".")
+        for part in parents:
+            at = at.setdefault(part, {})
+        if value is None:
+            at.pop(last, None)
+        else:
+            at[last] = deepcopy(value)
+    return plain
+
+
+def loaded(folder: Path, content: dict[str, Any], *overrides: str) -> Experiment:
+    path = folder / "experiment.yaml"
+    path.write_text(json.dumps(content))  # which YAML is, and quicker
+    return load_experiment(path, overrides, kinds=KINDS)
+
+
+def _ids(case) -> str:
+    return f"{case[0]} without {case[3]}"
+
+
+@pytest.mark.parametrize("case", USELESS, ids=_ids)
+def test_what_has_no_effect_is_refused(tmp_path, case):
+    key, value, useless, need, useful = case
+    told = f"experiment.yaml: {key}: has no effect without {need}. Remove it, or change that."
+    with pytest.raises(UserError) as error:
+        loaded(tmp_path, changed(useless, {key: value}))
+    assert str(error.value).replace(f"{tmp_path}/", "") == told
+    # So it is where only --set says it. But where --set makes it so, the file's is left out.
+    with pytest.raises(UserError) as error:
+        loaded(tmp_path, changed(useless), f"{key}={json.dumps(value)}")
+    assert str(error.value).replace(f"{tmp_path}/", "") == told
+    plain = loaded(tmp_path, changed(useless))
+    (tmp_path / "again.yaml").write_text(dump_experiment(plain))
+    assert load_experiment(tmp_path / "again.yaml", kinds=KINDS) == plain
+    loaded(tmp_path, changed(useful, {key: value}))
+    (tmp_path / "vocabulary").mkdir()
+    (tmp_path / "vocabulary" / "statistics.json").touch()
+    assert (
+        loaded(tmp_path, changed(useless, {key: value})) == plain
+    )  # it is a run's, which older versions may have made
+
+
+def test_a_set_leaves_out_what_it_makes_useless(tmp_path):
+    content = changed({"model.alignment_weight": 0.5, "text.encoder": "some/encoder", "text.revision": "v2"})
+    experiment = loaded(tmp_path, content, "model.alignment=none; text.vectors=none")
+    assert experiment == loaded(tmp_path, changed({"model.alignment": "none", "text.vectors": "none"}))
+    with pytest.raises(UserError, match=r"model.alignment_weight: has no effect"):
+        loaded(tmp_path, content, "model.alignment=none; model.alignment_weight=0.1")
+    with pytest.raises(UserError, match=r"model.alignment_weight: has no effect"):
+        loaded(tmp_path, content, "model={alignment: none, alignment_weight: 0.1}")
+    content["model"]["alignment"] = "none"  # useless in the file alone
+    with pytest.raises(UserError, match=r"model.alignment_weight: has no effect"):
+        loaded(tmp_path, content, "seed=3")
+
+
+def _settings(annotation: Any, at: str = "") -> Iterator[str]:
+    """Every setting of a section that is not one of several kinds: what a kind has no use for, its class does not have."""
+    for key in keys_of(annotation):
+        inner = present(at_key(annotation, key))
+        yield f"{at}{key}"
+        if seam_of(inner) is None:
+            yield from _settings(inner, f"{at}{key}.")
+
+
+def test_every_setting_is_in_the_table_or_always_has_an_effect():
+    known = {f"{section}.{key}".lstrip(".") for section, keys in ALWAYS.items() for key in keys.split()}
+    known |= {key for key, *_ in USELESS}
+    of_data = ("entities.", "domains.", "context.")
+    found = {key for key in _settings(experiment_type(KINDS)) if not key.startswith(of_data)}
+    assert not {key for key in found - known if not key.startswith("model.history.")}
+    assert {key for key in known if not key.startswith(of_data)} <= found
