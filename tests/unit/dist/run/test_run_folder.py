@@ -23,7 +23,7 @@ def test_what_a_job_left_while_it_made_the_run_is_no_run(bucket):
     write(run, "experiment.yaml", "metrics.jsonl")  # of a run that is no longer in the bucket
     fetch_run(run)
     assert not run.exists()
-    with pytest.raises(UserError, match=r"holds no experiment\.yaml, so it is not a run"):
+    with pytest.raises(UserError, match=r"has no experiment\.yaml, so it is not a run"):
         open_experiment(mirrored(f"{bucket.uri}/begun", "read"))
 
 
