@@ -1,43 +1,50 @@
 """Stopping a training whose loss is no longer a number, before it is saved."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ...data.batch.batch import Batch
 from ...data.epoch.order import RankOrder
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.storage.local_writes import open_new
 from ...data.storage.mirror import publish
 from ..ranks.runtime import Runtime
+from .observers import Observer, Step
 
 BAD_ROWS = "bad_rows.rank{}.parquet"
 _NEVER = 2**62
 
 
-class LossWatch:
+class LossWatch(Observer):
     """Remembers the first step with a loss that is not finite, on the device, so that no step waits for it."""
 
-    def __init__(self, run: Path, files: Mapping[int, EventFiles], runtime: Runtime):
-        """Args: the run folder, position of a domain -> its files, the process group."""
-        self._run, self._files, self._runtime = run, files, runtime
+    def __init__(self, run: Path, files: Mapping[int, EventFiles], runtime: Runtime, every: int):
+        """Args: the run folder, position of a domain -> its files, the process group, and every how many steps it looks."""
+        self._run, self._files, self._runtime, self._every = run, files, runtime, every
         self._first = torch.tensor(_NEVER, device=runtime.device)
         (run / BAD_ROWS.format(runtime.rank)).unlink(missing_ok=True)
 
-    def step(self, at: int, outputs: Mapping[str, torch.Tensor]) -> None:
-        """Takes note of step ``at`` of a plan, its outputs as of `Dense.forward`."""
+    def reading(self, order: RankOrder, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Takes note of this rank's order, whose rows it may have to name."""
+        self._order = order
+        return batches
+
+    def after_step(self, step: Step) -> None:
+        """Takes note of whether the step's losses are numbers."""
+        outputs = step.outputs
         fine = torch.isfinite(outputs["losses"]).all() & torch.isfinite(outputs["alignment"])
         fine &= torch.isfinite(outputs["next_item"]).all()
-        self._first = torch.where(fine, self._first, self._first.clamp(max=at))
+        self._first = torch.where(fine, self._first, self._first.clamp(max=step.at))
+        if step.number % self._every == 0:
+            self.before_saving()
 
-    def check(self, plan: RankOrder) -> None:
+    def before_saving(self) -> None:
         """On every rank, before what was learned is kept.
-
-        Args:
-            plan: of this rank; the steps noted are its own.
 
         Raises:
             UserError: a loss was not finite. Ranks where it was so first have written the rows of that batch.
@@ -49,7 +56,7 @@ class LossWatch:
         if mine == at:
             written = self._run / BAD_ROWS.format(self._runtime.rank)
             with open_new(written) as file:
-                pq.write_table(self._rows(plan, at), file)
+                pq.write_table(self._rows(at), file)
             publish(written)
         self._runtime.barrier()
         found = sorted(path.name for path in self._run.glob(BAD_ROWS.format("*")))
@@ -60,8 +67,8 @@ class LossWatch:
             "resumes from the newest checkpoint, which is from before.",
         )
 
-    def _rows(self, plan: RankOrder, at: int) -> pa.Table:
-        places = plan.locations(at)
+    def _rows(self, at: int) -> pa.Table:
+        places = self._order.locations(at)
         columns = {
             "file": [self._files[domain].files[file] for domain, file, _, _ in places],
             "row_group": [group for _, _, group, _ in places],

@@ -7,6 +7,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from .observers import Observer, Step
+
 PARTS: tuple[str, ...] = ("data", "exchange", "forward", "backward", "optimizer")
 """Waiting for a batch; sending ids to the ranks that hold their rows; lookups and network up to the loss; gradients, the
 tables' updates and the sums over ranks; the dense part's update."""
@@ -55,7 +57,7 @@ class StepTimes:
             outputs[0].register_hook(lambda gradient: self.mark("exchange"))
 
 
-class Startup:
+class Startup(Observer):
     """Seconds from the start of this process to its first step, part by part.
 
     Attributes:
@@ -76,7 +78,7 @@ class Startup:
         now = time.perf_counter()
         self.seconds[part], self._last = now - self._last, now
 
-    def step(self) -> None:
+    def after_step(self, step: Step) -> None:
         """Takes note of the first step."""
         if self.first_step_at is None:
             self.done("first batch and step")

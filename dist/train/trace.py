@@ -6,11 +6,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from ..ranks.runtime import Runtime
+from .observers import Observer, Step
 
 _SKIPPED, _WARM_UP, _TRACED = 10, 2, 5  # steps
 
 
-class Trace:
+class Trace(Observer):
     """Traces steps 13 to 17 of this process and writes ``trace.rankR.json`` into the run folder."""
 
     def __init__(self, run: Path, runtime: Runtime):
@@ -24,11 +25,11 @@ class Trace:
         )
         self._profile.start()
 
-    def step(self) -> None:
+    def after_step(self, step: Step) -> None:
         """Takes note that a step is over."""
         self._profile.step()
 
-    def finish(self) -> None:
+    def finish(self, stopped: bool) -> None:
         """Ends tracing; a run of fewer steps has what it did so far."""
         self._profile.stop()
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,6 @@ from ...data.epoch.reader import Reader
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...data.storage.mirror import shown
-from ..evaluate.evaluate import evaluate, validation_score
-from ..evaluate.measures import measures_of
-from ..evaluate.next_item import mean_ndcg, next_item_rows
 from ..fine_tuning.begin import begin_from
 from ..fine_tuning.freezing import learning_parts
 from ..fine_tuning.pretrained import pretrained
@@ -29,15 +26,17 @@ from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import draw_candidates
 from ..run.checkpoints import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
-from ..run.run_documents import RunInfo, Validation
-from ..run.run_folder import RUN_INFO, VALIDATION, open_statistics, publish_run, read_json, write_json
+from ..run.run_documents import RunInfo
+from ..run.run_folder import RUN_INFO, open_statistics, publish_run, read_json, write_json
 from ..sharding.shard import shard
 from .loss_watch import LossWatch
+from .observers import Observer, Step
 from .optimizer import Optimizer
-from .prepare import Events, TrainingJob
+from .prepare import TrainingJob
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
+from .validation import validate
 from .watchdog import Watchdog
 
 # The reader's thread may keep the interpreter that long while the step waits for it; Python's own 5 ms cost 5 % of the rate.
@@ -85,11 +84,16 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains)))
     draw = draw_candidates(encoder, runtime.rank)
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
-    log = TrainingLog(run, experiment, runtime, layout, times)
+    log = TrainingLog(run, experiment, runtime, layout, times, optimizer)
     log.start(step)
     checkpoints = Checkpoints(run, training.keep_checkpoints, runtime)
-    watch, watchdog = LossWatch(run, files, runtime), Watchdog(run, runtime, training.stall_seconds)
-    trace = Trace(run, runtime) if job.profiled else None
+    observers = [
+        startup,
+        Watchdog(run, runtime, training.stall_seconds),
+        LossWatch(run, files, runtime, training.log_every),
+        log,
+        *([Trace(run, runtime)] if job.profiled else []),
+    ]
     preemption.listen()
 
     for epoch in range(position.epoch, training.epochs):
@@ -97,58 +101,48 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
             break
         chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
         here = position if epoch == position.epoch else Position(epoch)
-        plans, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
-        plan = plans[runtime.rank]
-        done = 1 - sum(sum(p.rows) for p in plans) / max(rows_in(chunks), 1)
-        read = reader.batches(plan, first, draw(epoch))
+        orders, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
+        order = orders[runtime.rank]
+        done = 1 - sum(sum(each.rows) for each in orders) / max(rows_in(chunks), 1)
+        batches = reader.batches(order, first, draw(epoch))
         if runtime.device.type == "cuda":
-            read = map(Batch.pin_memory, read)  # so that copies to the GPU go on beside its work
-        batches = log.timed(watchdog.reading(prefetch(read, training.prefetch_batches)))
-        for at in range(first, plan.steps):
+            batches = map(Batch.pin_memory, batches)  # so that copies to the GPU go on beside its work
+        batches = prefetch(batches, training.prefetch_batches)
+        for one in observers:
+            batches = one.reading(order, batches)
+        for at in range(first, order.steps):
             if step == training.max_steps:
                 break
-            progress = (epoch + done + (1 - done) * at / plan.steps) / training.epochs
+            progress = (epoch + done + (1 - done) * at / order.steps) / training.epochs
             optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
             step += 1
-            watchdog.step(step)
+            for one in observers:
+                one.before_step(step)
             _seed(experiment.seed, step, runtime.rank)
             outputs = pipeline.progress(batches)
-            startup.step()
-            inside = at + 1 < plan.steps  # an epoch's last step has a checkpoint of its own
+            for one in observers:
+                one.after_step(Step(step, epoch, at, progress, outputs))
+            inside = at + 1 < order.steps  # an epoch's last step has a checkpoint of its own
             stopped = inside and preemption.check()
-            saved = stopped or (inside and step % training.checkpoint_every == 0)
-            watch.step(at, outputs)
-            if saved or step % training.log_every == 0:
-                watch.check(plan)
-            log.step(step, epoch, progress, outputs, optimizer)
-            if trace is not None:
-                trace.step()
-            if saved:
-                watchdog.pause()  # a slow disk is no stall
-                checkpoints.check(sharded, optimizer)
+            if stopped or (inside and step % training.checkpoint_every == 0):
                 state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
+                _check(observers, checkpoints, sharded, optimizer)
                 checkpoints.save(sharded, optimizer, state)
             if stopped:
-                checkpoints.wait()
-                log.finish(stopped=True)
-                watchdog.stop()
+                _finish(observers, checkpoints, stopped)
                 return step
-        watchdog.pause()
         pipeline.detach()
-        watch.check(plan)
-        checkpoints.check(sharded, optimizer)
-        log.pause()
+        _check(observers, checkpoints, sharded, optimizer)
+        for one in observers:
+            one.pause()
         state = {"step": step, "position": Position(epoch + 1).as_dict()}
         if training.keep_best:
-            state["validation"] = _validate(sharded, encoder, events, run, state, runtime)
+            state["validation"] = validate(sharded, encoder, events, run, state, runtime)
         checkpoints.save(sharded, optimizer, state)
         log.epoch(epoch, state.get("validation"))
-        log.resume()
-    checkpoints.wait()
-    watchdog.stop()
-    log.finish()
-    if trace is not None:
-        trace.finish()
+        for one in observers:
+            one.resume()
+    _finish(observers, checkpoints, stopped=False)
     if runtime.is_main:
         info = read_json(run / RUN_INFO, RunInfo, {}) | {"format": FORMAT}
         info |= _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
@@ -158,39 +152,24 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     return None
 
 
+def _check(
+    observers: Sequence[Observer], checkpoints: Checkpoints, sharded: DistributedModelParallel, optimizer: Optimizer
+) -> None:
+    """Whether what was learnt may be kept."""
+    for one in observers:
+        one.before_saving()
+    checkpoints.check(sharded, optimizer)
+
+
+def _finish(observers: Sequence[Observer], checkpoints: Checkpoints, stopped: bool) -> None:
+    checkpoints.wait()
+    for one in observers:
+        one.finish(stopped)
+
+
 def _seed(seed: int, step: int, rank: int) -> None:
     """What is random in a step depends on these three alone, so a resumed training draws what it would have drawn."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
-
-
-def _validate(
-    sharded: DistributedModelParallel,
-    encoder: RowEncoder,
-    events: Events,
-    run: Path,
-    state: dict[str, Any],
-    runtime: Runtime,
-) -> float | None:
-    """What checkpoints are chosen by, on rank 0: `validation_score`, or, without tasks, NDCG@10 of the next item.
-
-    Its parts are added to ``validation.json``. None elsewhere, and without a validation split.
-    """
-    files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
-    rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
-    found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
-    if overflowed := sum(row["overflowed"] for row in [*rows, *found] if row["slice"] == "all"):
-        print(
-            f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric",
-            file=sys.stderr,
-        )
-    if runtime.is_main and (rows or found):
-        old = read_json(run / VALIDATION, Validation, {})
-        stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
-        added = {"rows": rows, "next_item": found}
-        kept = {name: [row for row in old.get(name, []) if row.get("step", 0) < state["step"]] for name in added}
-        every = {name: kept[name] + [stamp | row for row in added[name]] for name in added}
-        write_json(run / VALIDATION, {"tasks": measures_of(encoder.layout)} | every)
-    return validation_score(encoder.layout, rows) if encoder.layout.tasks else mean_ndcg(found)
 
 
 def _run_info(

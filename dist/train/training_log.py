@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ...data.batch.batch import Batch
 from ...data.config.experiment import Experiment
+from ...data.epoch.order import RankOrder
 from ...data.schema.layout import Layout
 from ...data.storage.local_writes import write_text
 from ...model.tasks.metrics import defined
@@ -19,16 +20,25 @@ from ..console import console
 from ..progress_bars import has_bars, progress_bars
 from ..ranks.runtime import Runtime
 from ..run.run_folder import METRICS, read_metrics
+from .observers import Observer, Step
 from .optimizer import Optimizer
 from .step_times import PARTS, StepTimes, memory_mb
 
 
-class TrainingLog:
+class TrainingLog(Observer):
     """Collects on every rank, writes on rank 0. Losses stay on the device between two lines, so no step waits for them."""
 
-    def __init__(self, run: Path, experiment: Experiment, runtime: Runtime, layout: Layout, times: StepTimes):
+    def __init__(
+        self,
+        run: Path,
+        experiment: Experiment,
+        runtime: Runtime,
+        layout: Layout,
+        times: StepTimes,
+        optimizer: Optimizer,
+    ):
         self._run, self._experiment, self._runtime, self._layout = run, experiment, runtime, layout
-        self._times = times
+        self._times, self._optimizer = times, optimizer
         self._console = console(stderr=True)
         self._progress: Progress | None = None
         self._writer: SummaryWriter | None = None
@@ -54,29 +64,29 @@ class TrainingLog:
             self._task = self._progress.add_task("training", total=1.0, text="")
             self._progress.start()
 
-    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def reading(self, order: RankOrder, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; the time spent waiting for each counts as data wait."""
-        iterator = iter(batches)
         while True:
             asked = time.perf_counter()
             self._times.mark("exchange")
-            batch = next(iterator, None)
+            batch = next(batches, None)
             self._times.mark("data")
             self._waited += time.perf_counter() - asked
             if batch is None:
                 return
             yield batch
 
-    def step(self, step: int, epoch: int, progress: float, outputs: dict[str, Any], optimizer: Optimizer) -> None:
+    def after_step(self, step: Step) -> None:
         """Takes note of one step; every ``log_every`` steps all ranks sum theirs and rank 0 writes a line."""
+        outputs = step.outputs
         self._rows += len(outputs["logits"])
         self._losses = outputs["losses"] + self._losses
         self._counts = outputs["counts"] + self._counts
         self._alignment = outputs["alignment"] + self._alignment
         self._next_item = outputs["next_item"] + self._next_item
         self._steps += 1
-        if step % self._experiment.training.log_every == 0:
-            self._write(step, epoch, progress, optimizer)
+        if step.number % self._experiment.training.log_every == 0:
+            self._write(step)
 
     def pause(self) -> None:
         """What follows, until the next step, is no training: it counts neither as time nor as rows."""
@@ -98,7 +108,7 @@ class TrainingLog:
                 said += f": validation {metric} {validation:.4f}"
             self._console.print(said, highlight=False)
 
-    def finish(self, stopped: bool = False) -> None:
+    def finish(self, stopped: bool) -> None:
         """Closes the bar and the files; a bar that was not stopped is full."""
         if self._progress is not None:
             if not stopped:
@@ -116,7 +126,7 @@ class TrainingLog:
         self._rows, self._waited, self._since = 0, 0.0, time.perf_counter()
         self._times.restart()
 
-    def _write(self, step: int, epoch: int, progress: float, optimizer: Optimizer) -> None:
+    def _write(self, step: Step) -> None:
         seconds = time.perf_counter() - self._since
         ranks = self._runtime.world_size
         each = (self._losses, self._counts, self._next_item, self._alignment)
@@ -127,8 +137,8 @@ class TrainingLog:
         losses, counts = total[:size].view_as(self._losses), total[size : 2 * size].view_as(self._losses)
         found, to_find, alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
         line: dict[str, Any] = {
-            "step": step,
-            "epoch": epoch + 1,
+            "step": step.number,
+            "epoch": step.epoch + 1,
             "rows": round(rows),
             "loss": (losses.sum() / counts.sum().clamp(min=1)).item() if size else found / max(to_find, 1),
             "losses": self._per_task(losses, counts),
@@ -140,14 +150,14 @@ class TrainingLog:
                 part: 1000 * of_part / (self._steps * ranks) for part, of_part in zip(PARTS, parts, strict=True)
             },
             "memory_mb": memory / ranks,
-            "lr": self._experiment.training.learning_rate * optimizer.share,
-            "sparse_lr": self._experiment.training.sparse_learning_rate * optimizer.share,
-            "gradient_norm": defined(float(optimizer.gradient_norm)),
+            "lr": self._experiment.training.learning_rate * self._optimizer.share,
+            "sparse_lr": self._experiment.training.sparse_learning_rate * self._optimizer.share,
+            "gradient_norm": defined(float(self._optimizer.gradient_norm)),
         }
         if self._runtime.is_main:
             with (self._run / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            self._show(line, progress)
+            self._show(line, step.progress)
         self._reset()
 
     def _per_task(self, losses: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:

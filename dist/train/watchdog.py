@@ -7,22 +7,22 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
+from ...data.batch.batch import Batch
+from ...data.epoch.order import RankOrder
 from ...data.errors import UserError
 from ..ranks.runtime import Runtime
 from ..run.run_documents import Sign
 from ..run.run_folder import read_json, write_json
+from .observers import Observer
 
 _SIGN = ".alive.rank{}.json"
 _STACKS = "stalled.rank{}.txt"
 _EVERY = 5.0  # seconds between signs of life, at most
 _GRACE = 2.0  # seconds rank 0 has to speak before the launcher is told by another rank's end
 
-_T = TypeVar("_T")
 
-
-class Watchdog:
+class Watchdog(Observer):
     """A thread that shows in the run folder what its rank does, and ends the process when that is the same for too long.
 
     Collectives end by themselves only after half an hour, and say which connection was silent, not why.
@@ -47,27 +47,27 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
         self._thread.start()
 
-    def step(self, step: int) -> None:
+    def before_step(self, number: int) -> None:
         """Says that this rank works on a step from now on."""
         self._paused = False
-        self._step = step
-        self._do(f"works on step {step}")
+        self._step = number
+        self._do(f"works on step {number}")
 
-    def reading(self, items: Iterator[_T]) -> Iterator[_T]:
-        """The same items; waiting for one is told apart from the rest of a step."""
+    def reading(self, order: RankOrder, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; waiting for one is told apart from the rest of a step."""
         while True:
             self._do(f"waits in step {self._step} for rows of its reader")
-            item = next(items, None)
+            batch = next(batches, None)
             self._do(f"works on step {self._step}")
-            if item is None:
+            if batch is None:
                 return
-            yield item
+            yield batch
 
-    def pause(self) -> None:
-        """What follows, until the next step, may take as long as it takes."""
+    def before_saving(self) -> None:
+        """What follows, until the next step, may take as long as it takes: a slow disk is no stall."""
         self._paused = True
 
-    def stop(self) -> None:
+    def finish(self, stopped: bool) -> None:
         """The training is over."""
         self._stopped.set()
         self._thread.join()

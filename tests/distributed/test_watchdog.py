@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.train.watchdog import Watchdog
 
 from .harness import run_ranks
+
+ORDER: Any = None  # which it does not look at
 
 
 def one_rank_waits_for_rows(runtime: Runtime, run: Path) -> None:
@@ -21,21 +24,21 @@ def one_rank_waits_for_rows(runtime: Runtime, run: Path) -> None:
 
     sys.stderr = (run / f"said.rank{runtime.rank}").open("w")
     watchdog = Watchdog(run, runtime, limit=1.0)
-    batches = watchdog.reading(slow())
+    batches = watchdog.reading(ORDER, slow())
     for step in (1, 2):
-        watchdog.step(step)
+        watchdog.before_step(step)
         next(batches)
         runtime.barrier()
 
 
 def some_steps(runtime: Runtime, run: Path) -> int:
     watchdog = Watchdog(run, runtime, limit=0.8)
-    for step, _ in enumerate(watchdog.reading(iter(range(4))), 1):
-        watchdog.step(step)
+    for step, _ in enumerate(watchdog.reading(ORDER, iter(range(4))), 1):
+        watchdog.before_step(step)
         time.sleep(0.3)
-    watchdog.pause()
+    watchdog.before_saving()
     time.sleep(1.5)  # a validation may take longer than a step
-    watchdog.stop()
+    watchdog.finish(stopped=False)
     return runtime.rank
 
 

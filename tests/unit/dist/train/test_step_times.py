@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from foundrank.dist.train import step_times
+from foundrank.dist.train.observers import Step
 from foundrank.dist.train.step_times import PARTS, Startup, StepTimes
 
 
@@ -65,9 +66,9 @@ def test_the_first_step_ends_the_start_up(monkeypatch):
     monkeypatch.setattr(step_times, "time", Clock())
     startup = Startup(0.0, 0.25)  # long before this process was there
     startup.done("tables")
-    startup.step()
+    startup.after_step(Step(1, 0, 0, 0.0, None))
     first = dict(startup.seconds), startup.first_step_at
-    startup.step()
+    startup.after_step(Step(1, 0, 0, 0.0, None))
     assert (startup.seconds, startup.first_step_at) == first
     assert list(startup.seconds) == ["process and imports", "checks", "tables", "first batch and step"]
     assert startup.seconds["first batch and step"] == 1.0
