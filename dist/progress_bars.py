@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress, ProgressColumn
 
+_COLUMNS = 160
 _PAGE = '<pre style="white-space:pre;margin:0;line-height:normal">{code}</pre>'
 
 
@@ -19,14 +20,10 @@ def progress_bars(console: Console, *columns: ProgressColumn) -> Progress:
     """Bars with these columns; in a notebook they are shown in the cell that waits for the work."""
     if not console.is_jupyter:
         return Progress(*columns, console=console)
-    bars = Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
-    bars.live = _InCell(
-        get_renderable=bars.get_renderable,
-        console=console,
-        refresh_per_second=4,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
+    bars = Progress(*columns, console=console)
+    # It writes to no console: rich's would show an empty line when it ends.
+    silent = Console(quiet=True, force_jupyter=False)
+    bars.live = _InCell(get_renderable=bars.get_renderable, console=silent, refresh_per_second=4)
     return bars
 
 
@@ -38,7 +35,7 @@ class _InCell(Live):
     def refresh(self) -> None:
         from IPython.display import display  # where there is a notebook, there is IPython
 
-        page = Console(file=StringIO(), record=True, width=self.console.width, force_jupyter=False)
+        page = Console(file=StringIO(), record=True, width=_COLUMNS, force_jupyter=False)
         page.print(self.get_renderable())
         html, text = page.export_html(inline_styles=True, code_format=_PAGE, clear=False), page.export_text()
         shown = {"text/html": html, "text/plain": text.rstrip()}

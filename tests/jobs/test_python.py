@@ -5,8 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
+
+import foundrank
+from foundrank.model.heads.mmoe import MMoE
+
+from .python_script import TINY
 
 SCRIPT = Path(__file__).with_name("python_script.py")
 
@@ -94,6 +102,36 @@ def test_a_process_is_left_as_it_was_and_trains_twice_alike(alone):
     assert len(losses) == 6
     assert measured > 10
     assert len(scores) == 50
+
+
+class Mine(MMoE):
+    """A head of one's own, with another name."""
+
+    head: Literal["mine"] = "mine"
+
+
+def test_a_head_of_ones_own_goes_with_the_experiment_and_its_run(world, tmp_path):
+    kinds, changes = foundrank.KINDS.with_(heads={"mine": Mine}), dict(TINY)
+    changes["model"] = changes["model"] | {"head": "mine"}
+    experiment = foundrank.load_experiment(world, kinds=kinds, **changes)
+    run = foundrank.train(experiment, tmp_path / "run")
+    assert isinstance(run.experiment.model.head, Mine)
+    rows = pq.read_table(world / "events/shop_feed/test").slice(0, 9)
+    scores = foundrank.load(tmp_path / "run", kinds=kinds).score(rows, "shop_feed")
+    assert foundrank.load(run).score(rows, "shop_feed").equals(scores)
+    with pytest.raises(foundrank.UserError, match="mine"):
+        foundrank.load(tmp_path / "run")
+
+
+def test_an_experiment_may_be_a_dict(world):
+    raw = yaml.safe_load((world / "experiment.yaml").read_text())
+    for domain in raw["domains"].values():
+        domain["events"] = {split: str(world / pattern) for split, pattern in domain["events"].items()}
+    given = foundrank.load_experiment(raw, training={"epochs": 7}, text={"vectors": "none", "encoder": "a; b"})
+    assert (given.training.epochs, given.text.vectors, given.text.encoder) == (7, "none", "a; b")
+    assert given.domains == foundrank.load_experiment(world).domains
+    with pytest.raises(foundrank.UserError, match=r"training\.epoch"):
+        foundrank.load_experiment(raw, training={"epoch": 7})
 
 
 def test_ranks_of_a_script_do_what_those_of_torchrun_do(world, tmp_path, alone):

@@ -14,6 +14,7 @@ import pytest
 from torchx.specs.builders import materialize_appdef
 from typer.main import get_command
 
+import foundrank
 from foundrank.dist.cli.app import app
 from foundrank.dist.cli.schema_docs import experiment_reference
 from foundrank.model.kinds import KINDS
@@ -22,6 +23,7 @@ from foundrank.torchx_components import jobs
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDE = ROOT / "docs/tutorials/your-data.md"
+CALLED = re.compile(r"\bfoundrank\.([A-Za-z_]+)\b(?!\.)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -83,6 +85,11 @@ def test_the_commands_shown_are_accepted(arguments):
         arguments = arguments[: arguments.index(">")]
     command = get_command(app).commands[arguments[0]]  # type: ignore[attr-defined]
     command.make_context(arguments[0], list(arguments[1:]))
+
+
+def test_what_documents_call_from_python_is_there():
+    used = {name for path in DOCUMENTS for text in blocks(path, "python") for name in CALLED.findall(text)}
+    assert {"train", "load", "load_experiment"} <= used <= set(foundrank.__all__)
 
 
 @pytest.mark.parametrize("arguments", commands("torchx"), ids=shlex.join)
