@@ -48,7 +48,7 @@ def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
     Raises:
         UserError: there is something in the folder already.
     """
-    from foundrank.data.sources.simulate import simulate as write
+    from foundrank.data.sources.simulate import simulate as write  # for start-up time: nothing else here needs it
 
     return write(Path(out), rows, seed)
 

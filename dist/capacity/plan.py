@@ -207,7 +207,7 @@ def plan(
             highlight=False,
         )
     if report is not None and tried.footprint is not None:
-        from .plan_page import write_plan
+        from .plan_page import write_plan  # Jinja comes with it, which a plan in the terminal starts without
 
         write_plan(report, experiment, tried.cluster, tried.footprint, step_ms(tried))
         console.print(f"report: {report}", highlight=False)

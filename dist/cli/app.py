@@ -17,6 +17,8 @@ from .jobs import embed, evaluate, recommend, score, train
 from .options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
 from .plan import plan
 
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

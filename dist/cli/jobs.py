@@ -16,7 +16,7 @@ from ..ranks.job import count_of, on_ranks
 from ..ranks.launch import TRY_AGAIN, preload, store_file
 from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, RunPath, names
 
-# What works is imported where it does: --help and mistakes are answered before torch and TorchRec are there.
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
     from ...data.config.experiment import Experiment
     from ..evaluate.prepare import EvaluationJob

@@ -15,6 +15,7 @@ def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
     signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted_early)
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
+    # For start-up time, as above: Ctrl-C is heeded by now.
     from ...data.errors import UserError
     from ..console import visible_output
     from ..ranks.ending import end, end_failed, end_on_interrupt

@@ -10,6 +10,8 @@ from ...data.errors import UserError
 from ..console import console
 from .options import LOCAL, ExperimentPath, Overrides, names
 
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+
 
 def plan(
     experiment: ExperimentPath,

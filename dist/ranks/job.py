@@ -64,6 +64,7 @@ def _with_runtime(work: "Callable[[Runtime], int]", own_process: bool = True) ->
 
 def _as_rank(work: "Callable[[Job, Runtime], int]", job: Job) -> None:
     """One of several ranks, in a process made for it; a failure ends the process."""
+    # For start-up time: only a rank needs them.
     from ..console import visible_output
     from .ending import end, end_failed, end_on_interrupt
 

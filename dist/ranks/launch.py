@@ -39,6 +39,7 @@ def preload(modules: Sequence[str], processes: int | None) -> None:
     """
     if launched() or processes is None or processes == 1 or not forks():
         return
+    # For start-up time: one process alone does without.
     from multiprocessing import forkserver, resource_tracker, set_forkserver_preload
 
     set_threads(processes)
@@ -68,7 +69,7 @@ def check_gpus(processes: int) -> None:
     Raises:
         UserError: more ranks than GPUs.
     """
-    import torch
+    import torch  # slow to import, and --help does without it
 
     gpus = torch.cuda.device_count()
     if gpus and processes > gpus:

@@ -107,7 +107,7 @@ def faiss_module() -> Any:
         UserError: it is not installed.
     """
     try:
-        import faiss
+        import faiss  # slow to import, and an extra that only --approximate needs
     except ImportError:
         raise UserError(
             "--approximate",

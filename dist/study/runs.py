@@ -17,6 +17,8 @@ from ..run.run_documents import Best, StudyResult
 from ..run.run_folder import BEST, read_json, write_json
 from .arms import PRETRAINED, RATES, Arm, DataSet
 
+# Imported where it is used, for start-up time: what deals out the trainings needs no torch, and its processes import it once each.
+
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 _FIRST_SEED = 1
 

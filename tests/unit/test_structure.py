@@ -149,6 +149,27 @@ def test_nothing_runs_text_or_unpickles(path):
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords)
 
 
+def late_imports(path: Path) -> list[int]:
+    """Lines of imports within functions that nothing beside them, and no comment of the whole file, gives a reason for."""
+    text = path.read_text()
+    lines = ["", *text.splitlines()]
+    if "# Imported where it is used" in text:
+        return []
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = {n.lineno for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)}
+
+    def explained(line: int) -> bool:
+        above = lines[line - 1].strip()
+        return "#" in lines[line] or above.startswith("#") or (line - 1 in found and explained(line - 1))
+
+    return sorted(line for line in found if not explained(line))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_what_is_imported_late_says_why(path):
+    assert not late_imports(path)
+
+
 def test_no_data_is_committed():
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:
