@@ -93,9 +93,9 @@ class TextStore:
 
 
 def text_store_folder(experiment: Experiment, entity: str) -> Path:
-    """Where an entity's text vectors are, or are fetched to; random ones lie beside the language model's."""
+    """Where an entity's text vectors are, or are fetched to; those of other encoders lie beside the language model's."""
     return mirrored(experiment.text.store, "read") / (
-        entity if experiment.text.vectors != "random" else f"{entity}-random"
+        entity if experiment.text.vectors == "llm" else f"{entity}-{experiment.text.vectors}"
     )
 
 

@@ -28,15 +28,14 @@ from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.storage import check_writable
-from ...model.contents.text_encoder import RandomVectors, TextEncoder
-from ...model.contents.text_encoder_loading import load_text_encoder
+from ...model.contents import ENCODERS
+from ...model.contents.content_encoder import ContentEncoder
 from ..console import console as our_console
 from ..progress_bars import progress_bars
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime, threads_kept
 from .work_list import Plan, finish, make_plan, precision_of
 
-RANDOM_SIZE = 384  # of random vectors whose width nobody chose: that of the default encoder
 _MOST_WORKERS = 8
 _READ_TOGETHER = 1 << 14  # texts
 _SHOW_EVERY = 0.2  # seconds
@@ -77,14 +76,14 @@ def embed(
     if is_uri(uri):
         experiment = experiment.model_copy(update={"text": experiment.text.model_copy(update={"store": str(store)})})
     runtime.on_main(lambda: _check_store(uri, store, runtime))
-    encoders: dict[str | None, TextEncoder | RandomVectors] = {}
+    encoders: dict[str | None, ContentEncoder] = {}
     folders = {}
     for name, config in entities.items():
         runtime.on_main(lambda n=name: begin_from_published(text_store_folder(experiment, n)))
         precision = runtime.on_main(lambda n=name: precision_of(experiment, n, rebuild))
         if precision not in encoders:
             with console.status("loading the text encoder"):
-                encoders[precision] = _encoder(experiment, precision)
+                encoders[precision] = ENCODERS[experiment.text.vectors](experiment.text, precision)
         folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, console, rebuild)
     return folders
 
@@ -102,17 +101,11 @@ def _check_store(location: str, store: Path, runtime: Runtime) -> None:
         check_writable(location)
 
 
-def _encoder(experiment: Experiment, precision: str | None) -> TextEncoder | RandomVectors:
-    if experiment.text.vectors == "random":
-        return RandomVectors(experiment.text.dimension or RANDOM_SIZE)
-    return load_text_encoder(experiment.text, precision)
-
-
 def _embed_entity(
     experiment: Experiment,
     name: str,
     config: EntityConfig,
-    encoder: TextEncoder | RandomVectors,
+    encoder: ContentEncoder,
     runtime: Runtime,
     console: Console,
     rebuild: bool,
@@ -140,7 +133,7 @@ def _encode(
     plan: Plan,
     name: str,
     config: EntityConfig,
-    encoder: TextEncoder | RandomVectors,
+    encoder: ContentEncoder,
     runtime: Runtime,
     console: Console,
 ) -> None:

@@ -12,7 +12,7 @@ from ...data.config.sections.entities import EntityConfig
 from ...data.contents.store_shards import disk_errors
 from ...data.errors import UserError
 from ...data.storage.storage import write
-from ...model.contents.text_encoder import RandomVectors, TextEncoder
+from ...model.contents.content_encoder import ContentEncoder
 from ..ranks.runtime import threads_kept
 
 SAMPLE = 20_000  # texts that PCA is fitted on
@@ -43,7 +43,7 @@ def reduction(kind: str | None, dimension: int, pca: Path, normalize: bool) -> C
 
 def fit_pca(
     path: Path,
-    encoder: TextEncoder | RandomVectors,
+    encoder: ContentEncoder,
     prompt: str,
     name: str,
     config: EntityConfig,

@@ -25,7 +25,7 @@ from ...data.contents.text_store import (
     write_manifest,
 )
 from ...data.errors import UserError
-from ...model.contents.text_encoder import RandomVectors, TextEncoder
+from ...model.contents.content_encoder import ContentEncoder
 from ..run.run_folder import read_json, write_json
 from .text_reduction import SAMPLE, fit_pca, reduction
 
@@ -76,9 +76,7 @@ def precision_of(experiment: Experiment, name: str, rebuild: bool) -> str | None
     return manifest["made_with"].get("precision") if manifest else None
 
 
-def make_plan(
-    experiment: Experiment, name: str, config: EntityConfig, encoder: TextEncoder | RandomVectors, rebuild: bool
-) -> Plan:
+def make_plan(experiment: Experiment, name: str, config: EntityConfig, encoder: ContentEncoder, rebuild: bool) -> Plan:
     """Compares the catalog with the store, and reserves the space for what is missing; on rank 0 only.
 
     Raises:
@@ -125,7 +123,7 @@ def make_plan(
     return replace(plan, todo=todo)
 
 
-def finish(plan: Plan, experiment: Experiment, name: str, encoder: TextEncoder | RandomVectors) -> list[str]:
+def finish(plan: Plan, experiment: Experiment, name: str, encoder: ContentEncoder) -> list[str]:
     """Makes what was written count, on rank 0, after all ranks are done.
 
     Returns:
@@ -148,7 +146,7 @@ def finish(plan: Plan, experiment: Experiment, name: str, encoder: TextEncoder |
             [notes[shard] for shard in plan.shards],
             plan.dimension,
             expected_manifest(experiment, name)
-            | {"model": {"id": experiment.text.encoder, "revision": getattr(encoder, "revision", None)}}
+            | {"model": {"id": experiment.text.encoder, "revision": encoder.revision}}
             | {"made_with": plan.made_with}
             | ({"pca_sha256": sha256_of_file(pca)} if plan.reduce == "pca" else {}),
         )
@@ -160,13 +158,9 @@ def finish(plan: Plan, experiment: Experiment, name: str, encoder: TextEncoder |
     return _told(folder, manifest, plan)
 
 
-def _made_with(
-    experiment: Experiment, name: str, config: EntityConfig, encoder: TextEncoder | RandomVectors
-) -> dict[str, Any]:
+def _made_with(experiment: Experiment, name: str, config: EntityConfig, encoder: ContentEncoder) -> dict[str, Any]:
     """All that a vector depends on besides its text."""
     text = experiment.text
-    if isinstance(encoder, RandomVectors):
-        return {"vectors": "random", "dimension": encoder.size, "template": config.text}
     dimension = text.dimension or encoder.size
     if dimension > encoder.size:
         raise UserError(
@@ -176,12 +170,7 @@ def _made_with(
         )
     return {
         "vectors": text.vectors,
-        "weights_sha256": encoder.weights_checksum,
-        "precision": encoder.precision,
-        "pooling": encoder.pooling,
-        "normalize": encoder.normalize,
-        "max_length": encoder.max_length,
-        "prompt": config.prompt if config.prompt is not None else encoder.stated.prompt(name),
+        **encoder.made_with(config.prompt if config.prompt is not None else encoder.prompt(name)),
         "template": config.text,
         "dimension": dimension,
         "reduction": text.reduction if dimension < encoder.size else None,

@@ -107,6 +107,21 @@ class TextEncoder:
         """What fills the places after a text. They are masked, so any token would do."""
         return next(i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0) if i is not None)
 
+    def prompt(self, entity: str) -> str:
+        """The one its own files state for queries or for documents; nothing where they state none."""
+        return self.stated.prompt(entity)
+
+    def made_with(self, prompt: str) -> dict[str, Any]:
+        """All that a vector depends on besides its text."""
+        return {
+            "weights_sha256": self.weights_checksum,
+            "precision": self.precision,
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "max_length": self.max_length,
+            "prompt": prompt,
+        }
+
     def _forward(self, tokens: list[list[int]], lengths: np.ndarray) -> Tensor:
         """``[n, D]`` float32. Padding is on the right, where the tokens of a decoder cannot see it."""
         longest = int(lengths.max())
@@ -129,25 +144,6 @@ class TextEncoder:
         for layer in self.stated.dense:
             pooled = layer(pooled)
         return nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
-
-
-class RandomVectors:
-    """The paper's ablation arm: a fixed random vector per distinct text, of the same length as a language model's.
-
-    A vector is a function of the text alone: equal texts agree across catalogs, processes and versions.
-    """
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def encode(self, texts: list[str], prompt: str = "") -> tuple[np.ndarray, int]:
-        """``[N, D]`` float32, uniformly distributed on the unit sphere; no text is ever cut."""
-        seeds = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
-        rows = [
-            np.random.Generator(np.random.Philox(key=int.from_bytes(seed))).normal(size=self.size) for seed in seeds
-        ]
-        vectors = np.array(rows, np.float32).reshape(len(texts), self.size)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 0
 
 
 def _batches(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:

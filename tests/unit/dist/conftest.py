@@ -1,7 +1,7 @@
 import pytest
 
-from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed import work_list as embed_plan
+from foundrank.model.contents import ENCODERS
 
 from .embed.embed_job import LengthEncoder
 
@@ -9,7 +9,7 @@ from .embed.embed_job import LengthEncoder
 @pytest.fixture
 def encoder(monkeypatch):
     encoder = LengthEncoder()
-    monkeypatch.setattr(embed_module, "load_text_encoder", lambda config, precision: encoder)
+    monkeypatch.setitem(ENCODERS, "llm", lambda config, precision: encoder)
     return encoder
 
 

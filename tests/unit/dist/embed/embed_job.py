@@ -43,6 +43,15 @@ class LengthEncoder:
         vectors = [[min(len(prompt + text), 50), 1.0, 0.0, 0.0] for text in texts]
         return np.array(vectors, np.float32).reshape(-1, 4), sum(len(text) > 50 for text in texts)
 
+    def prompt(self, entity):
+        return self.stated.prompt(entity)
+
+    def made_with(self, prompt):
+        names = ("precision", "pooling", "normalize", "max_length")
+        return {"weights_sha256": self.weights_checksum, "prompt": prompt} | {
+            name: getattr(self, name) for name in names
+        }
+
     @property
     def texts(self):
         return sorted(text for call in self.calls for text in call)

@@ -11,6 +11,7 @@ from foundrank.data.contents.text_store import check_text_store, open_text_store
 from foundrank.data.errors import UserError
 from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
+from foundrank.model.contents import ENCODERS
 from foundrank.model.contents.text_encoder_files import StatedSettings
 from foundrank.model.kinds import KINDS
 from tests.tiny_encoder import write_llama
@@ -107,7 +108,7 @@ def test_a_dimension_that_cannot_be_is_refused(tmp_path, encoder, text, wanted):
 
 
 def test_random_vectors_depend_on_the_text_alone_and_load_no_encoder(tmp_path, monkeypatch):
-    monkeypatch.setattr(embed_module, "load_text_encoder", None)
+    monkeypatch.delitem(ENCODERS, "llm")
     write_items(tmp_path)
     experiment = make_experiment(tmp_path, vectors="random", dimension=16)
     folder, _ = run(experiment)
@@ -174,7 +175,7 @@ def test_the_manifest_says_how_many_texts_and_what_they_are_worth(tmp_path, enco
 
 
 def test_an_experiment_without_texts_loads_no_encoder(tmp_path, monkeypatch):
-    monkeypatch.setattr(embed_module, "load_text_encoder", None)
+    monkeypatch.delitem(ENCODERS, "llm")
     raw = make_experiment(tmp_path).model_dump(mode="json", exclude_none=True)
     del raw["entities"]["item"]["text"]
     assert embed(experiment_type(KINDS).model_validate(raw), ALONE, Console(quiet=True)) == {}

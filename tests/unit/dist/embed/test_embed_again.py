@@ -9,7 +9,7 @@ import torch
 
 from foundrank.data.contents.text_store import check_text_store, open_text_store
 from foundrank.data.errors import UserError
-from foundrank.dist.embed import embed as embed_module
+from foundrank.model.contents import ENCODERS
 
 from .embed_job import LengthEncoder, content, make_experiment, many, run, vectors_of, write_items
 
@@ -71,7 +71,7 @@ def test_vectors_of_two_kinds_are_never_mixed(tmp_path, encoder, change):
 def test_a_store_keeps_the_precision_it_began_with(tmp_path, encoder, monkeypatch):
     write_items(tmp_path)
     asked = []
-    monkeypatch.setattr(embed_module, "load_text_encoder", lambda c, precision: asked.append(precision) or encoder)
+    monkeypatch.setitem(ENCODERS, "llm", lambda c, precision: asked.append(precision) or encoder)
     run(make_experiment(tmp_path))
     run(make_experiment(tmp_path))
     run(make_experiment(tmp_path), rebuild=True)
