@@ -120,13 +120,13 @@ def predict(
     was_training = model.training
     model.eval()
     for outputs, batch in predictions(model, encoder, files, runtime):
-        gates.add(batch.domains, outputs["gates"], torch.from_numpy(~batch.host["bad"]))
+        gates.add(batch.domains, outputs.gates, torch.from_numpy(~batch.host["bad"]))
         kept = batch.host | {
             "domain": batch.domains.numpy(),
             "labels": batch.labels.numpy(),
             "mask": batch.label_mask.numpy(),
             "counts": batch.id_counts.numpy(),
-            "scores": tasks.scores(outputs["logits"].float()).cpu().numpy(),
+            "scores": tasks.scores(outputs.logits.float()).cpu().numpy(),
         }
         for name, values in kept.items():
             columns.setdefault(name, []).append(values)

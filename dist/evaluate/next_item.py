@@ -51,7 +51,8 @@ def next_item_rows(
     popularity = torch.from_numpy(retriever.items.counts)
     for outputs, batch in predictions(model, encoder, files, runtime):
         assert batch.past is not None
-        users = outputs["user"].float()
+        assert outputs.user is not None
+        users = outputs.user.float()
         fine = usable(users)
         users = torch.where(fine[:, None], users, 0)
         target = torch.from_numpy(retriever.place_of_keys(batch.host["item_key"]).astype(np.int64))

@@ -1,7 +1,6 @@
 """What a model says of all rows of some events, batch by batch."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,12 +12,13 @@ from ...data.epoch.reader import Reader
 from ...data.events.event_files import EventFiles
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
+from ...model.foundation.outputs import Outputs
 from ..ranks.runtime import Runtime
 
 
 def predictions(
     model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
-) -> Iterator[tuple[dict[str, Any], Batch]]:
+) -> Iterator[tuple[Outputs, Batch]]:
     """The model's outputs for this rank's batches of ``files``, on the device, and the batches, on the host.
 
     Every rank gets as many batches as the others; none where there are no rows. The model is not in training.

@@ -43,7 +43,7 @@ def item_vectors(model: nn.Module, encoder: RowEncoder, items: Items, runtime: R
             at = np.arange(start + runtime.rank * size, min(start + (runtime.rank + 1) * size, len(items)))
             batch = encoder.assemble([encoder.no_rows()], padded, items.take(at))
             _, outputs = model(batch.to(runtime.device))
-            vectors[torch.from_numpy(at)] = outputs["candidates"].float().cpu()
+            vectors[torch.from_numpy(at)] = outputs.candidates.float().cpu()
     return runtime.sum(vectors.to(runtime.device))
 
 

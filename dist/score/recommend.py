@@ -191,7 +191,7 @@ class Recommender:
         batch = self._encoder.assemble([rows], self._padded)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
-        return outputs["user"].float()
+        return outputs.user.float()
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment, domain = self._encoder.experiment, self._encoder.layout.domains[0]  # in any, the user is the same

@@ -194,7 +194,7 @@ class RowScorer:
         batch = self._encoder.assemble(pieces, self._padded)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
-        return outputs["logits"].float().cpu().numpy()
+        return outputs.logits.float().cpu().numpy()
 
     def _output(self, table: pa.Table, of_row: np.ndarray, scores: np.ndarray, bad: np.ndarray) -> pa.Table:
         experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks

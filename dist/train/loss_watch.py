@@ -37,8 +37,8 @@ class LossWatch(Observer):
     def after_step(self, step: Step) -> None:
         """Takes note of whether the step's losses are numbers."""
         outputs = step.outputs
-        fine = torch.isfinite(outputs["losses"]).all() & torch.isfinite(outputs["alignment"])
-        fine &= torch.isfinite(outputs["next_item"]).all()
+        fine = torch.isfinite(outputs.losses).all() & torch.isfinite(outputs.alignment)
+        fine &= torch.isfinite(outputs.next_item).all()
         self._first = torch.where(fine, self._first, self._first.clamp(max=step.at))
         if step.number % self._every == 0:
             self.before_saving()

@@ -1,10 +1,11 @@
 """What looks on while a model is trained: one list of them, told of every step and of every break, so that the loop is about training."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...data.batch.batch import Batch
 from ...data.epoch.order import RankOrder
+from ...model.foundation.outputs import Outputs
 
 
 class Step(NamedTuple):
@@ -22,7 +23,7 @@ class Step(NamedTuple):
     epoch: int
     at: int
     progress: float
-    outputs: Any
+    outputs: Outputs
 
 
 class Observer:

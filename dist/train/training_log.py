@@ -79,11 +79,11 @@ class TrainingLog(Observer):
     def after_step(self, step: Step) -> None:
         """Takes note of one step; every ``log_every`` steps all ranks sum theirs and rank 0 writes a line."""
         outputs = step.outputs
-        self._rows += len(outputs["logits"])
-        self._losses = outputs["losses"] + self._losses
-        self._counts = outputs["counts"] + self._counts
-        self._alignment = outputs["alignment"] + self._alignment
-        self._next_item = outputs["next_item"] + self._next_item
+        self._rows += len(outputs.logits)
+        self._losses = outputs.losses + self._losses
+        self._counts = outputs.counts + self._counts
+        self._alignment = outputs.alignment + self._alignment
+        self._next_item = outputs.next_item + self._next_item
         self._steps += 1
         if step.number % self._experiment.training.log_every == 0:
             self._write(step)

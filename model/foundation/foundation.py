@@ -24,6 +24,7 @@ from ..representation.embedding_tables import make_embeddings
 from ..representation.representation import ItemsOnly, Owners, SideBySide
 from ..tasks.multitask_loss import multitask_loss
 from ..tasks.task_columns import TaskColumns
+from .outputs import Outputs
 
 
 class Foundation(nn.Module):
@@ -57,8 +58,8 @@ class Foundation(nn.Module):
         self.embeddings = at_level("L0", make_embeddings(layout, config.embedding_dim))
         self.dense = at_level("L2", Dense(layout, config, batch_size, precision))
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        """The loss (float32 scalar) and the outputs described in `Dense.forward`."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Outputs]:
+        """The loss (float32 scalar), as of `Dense.forward`, and what else the model says."""
         pooled = self.embeddings(batch.sparse)
         return self.dense(pooled, batch)
 
@@ -112,8 +113,8 @@ class Dense(nn.Module):
         self.tasks = TaskColumns(layout.task_kinds)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 
-    def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        """The loss and what else is worth knowing.
+    def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, Outputs]:
+        """The loss and what else the model says.
 
         Args:
             pooled: key -> ``[P, embedding_dim]``, P >= B; rows B and beyond are padding.
@@ -121,12 +122,7 @@ class Dense(nn.Module):
 
         Returns:
             The loss, a float32 scalar: multi-task loss + alpha x alignment + the weighted error of ids predicted from texts + the
-            weighted next-item loss; and, detached and float32,
-            ``logits [B, T]``, ``losses`` and ``counts`` ``[domains, T]`` (sums of unweighted losses, labels),
-            ``alignment`` (scalar, before alpha), ``gates``: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``, and
-            ``next_item [2]`` (sum of its losses, and how many). Where there is a next-item objective and the model is not in
-            training, that is zeros, and there are ``user [B, D]`` and ``candidates [M, D]``: whose product scores
-            the candidates. Losses and alignment are zeros where the model is not in training and gradients are off.
+            weighted next-item loss. Losses and alignment are zeros where the model is not in training and gradients are off.
         """
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         device = batch.dense.device
@@ -143,20 +139,19 @@ class Dense(nn.Module):
             if self.history.objective is None:
                 return loss, outputs
             if not self.training:
-                return loss, outputs | {"user": encode().float(), "candidates": candidates}
+                return loss, outputs._replace(user=encode().float(), candidates=candidates)
             to_find = torch.cat([items.items, self.history.items.own(pooled, batch, encoder, anywhere)])
             found, told = self.history.objective(self.history.encoder, sequence, to_find, candidates, batch)
-        return loss + found, outputs | {"next_item": told}
+        return loss + found, outputs._replace(next_item=told)
 
-    def _no_tasks(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+    def _no_tasks(self, batch: Batch) -> tuple[Tensor, Outputs]:
         nothing = batch.dense.new_zeros(len(self.layout.domains), 0)
-        outputs = {"logits": batch.labels, "losses": nothing, "counts": nothing, "gates": {}}
         zero = batch.dense.new_zeros(())
-        return zero, outputs | {"alignment": zero, "next_item": batch.dense.new_zeros(2)}
+        return zero, Outputs(batch.labels, nothing, nothing, zero, {}, batch.dense.new_zeros(2))
 
     def _rank(
         self, pooled: KeyedTensor, batch: Batch, history: Callable[[Tensor], Tensor] | None
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> tuple[Tensor, Outputs]:
         lengths = batch.domain_lengths
         domains = to_rows(self.domain_embedding, lengths)
         x, gates, off = self.represent(pooled, batch, domains, history)
@@ -170,12 +165,12 @@ class Dense(nn.Module):
         else:  # one who predicts asks for no loss
             loss = alignment = logits.new_zeros(())
             losses = counts = torch.zeros_like(self.task_weights)
-        outputs = {
-            "logits": logits.detach(),
-            "losses": losses,
-            "counts": counts,
-            "alignment": alignment.detach(),
-            "gates": {owner: weights.detach() for owner, weights in gates.items()},
-            "next_item": loss.new_zeros(2),
-        }
+        outputs = Outputs(
+            logits=logits.detach(),
+            losses=losses,
+            counts=counts,
+            alignment=alignment.detach(),
+            gates={owner: weights.detach() for owner, weights in gates.items()},
+            next_item=loss.new_zeros(2),
+        )
         return loss + self.alignment_weight * alignment + self.id_from_text * off / self.batch_size, outputs

@@ -32,6 +32,7 @@ from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.dist.train.prepare import prepare
 from foundrank.dist.train.train import train
+from foundrank.model.foundation.outputs import Outputs
 
 Piece = tuple[tuple[int, ...], np.ndarray]
 """Offset in the whole tensor, and values."""
@@ -78,9 +79,9 @@ def train_steps(runtime: Runtime, experiment: Experiment, steps: int) -> Trained
     optimizer = Optimizer(sharded, experiment.training)
     losses, logits = [], []
 
-    def note(_module: Any, _given: Any, result: tuple[torch.Tensor, dict[str, Any]]) -> None:
+    def note(_module: Any, _given: Any, result: tuple[torch.Tensor, Outputs]) -> None:
         losses.append(result[0].item())
-        logits.append(result[1]["logits"].numpy().copy())
+        logits.append(result[1].logits.numpy().copy())
 
     sharded.register_forward_hook(note)
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]

@@ -108,7 +108,7 @@ def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:
     out["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     retriever = Retriever(sharded, encoder, runtime)
     out["scores"] = np.concatenate(
-        [retriever.scores(out["user"]).numpy() for out, _ in predictions(sharded, encoder, files, runtime)]
+        [retriever.scores(out.user).numpy() for out, _ in predictions(sharded, encoder, files, runtime)]
     )
     out["items"] = retriever.items.keys.astype(np.int64).tolist()
     return out

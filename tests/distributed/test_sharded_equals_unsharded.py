@@ -52,7 +52,7 @@ def reference(experiment: Experiment) -> Trained:
         adamw.step()
         sparse.step()
         losses += [loss.item() for loss, _ in outcomes]
-        logits += [outputs["logits"].numpy() for _, outputs in outcomes]
+        logits += [outputs.logits.numpy() for _, outputs in outcomes]
     values = {name: [((0, 0), table.detach().numpy())] for name, table in tables.items()}
     return Trained(losses, logits, values, {}, {f"dense.{n}": v.numpy() for n, v in model.dense.state_dict().items()})
 

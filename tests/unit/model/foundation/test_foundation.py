@@ -41,14 +41,14 @@ def test_outputs(model, layout, make_batch):
     batch = make_batch(layout, [5, 0, 4])
     loss, out = model(alignment_weight=0.5)(batch)
     weights = torch.tensor(layout.task_weights)
-    torch.testing.assert_close(loss, (out["losses"] * weights).sum() / 16 + 0.5 * out["alignment"])
-    assert out["logits"].shape == (9, 2)
-    assert out["alignment"] > 0
-    assert out["counts"].sum() == batch.label_mask.sum()
-    assert {owner: tuple(g.shape) for owner, g in out["gates"].items()} == {
+    torch.testing.assert_close(loss, (out.losses * weights).sum() / 16 + 0.5 * out.alignment)
+    assert out.logits.shape == (9, 2)
+    assert out.alignment > 0
+    assert out.counts.sum() == batch.label_mask.sum()
+    assert {owner: tuple(g.shape) for owner, g in out.gates.items()} == {
         "user": (9, 2), "query": (9, 2), "item": (9, 3), "history": (9, 2), "context": (9, 1),
     }  # fmt: skip
-    assert not any(t.requires_grad for t in [out["logits"], out["losses"], *out["gates"].values()])
+    assert not any(t.requires_grad for t in [out.logits, out.losses, *out.gates.values()])
 
 
 def test_meta_tables_and_one_dense_module(layout, config):
@@ -93,7 +93,7 @@ def test_padding_changes_nothing(head, model, layout, make_batch):
     loss, out = net(make_batch(layout, [5, 3, 4]))
     padded_loss, padded = net(make_batch(layout, [5, 3, 4], padding=7))
     torch.testing.assert_close(loss, padded_loss, rtol=0, atol=0)
-    torch.testing.assert_close(out["logits"], padded["logits"], rtol=0, atol=0)
+    torch.testing.assert_close(out.logits, padded.logits, rtol=0, atol=0)
     loss.backward()
     before = {n: p.grad.clone() for n, p in net.named_parameters()}
     net.zero_grad()
@@ -108,16 +108,16 @@ def test_one_who_predicts_gets_the_same_logits_and_no_losses(model, layout, make
     _, asked = net(batch)
     with torch.no_grad():
         loss, out = net(batch)
-    torch.testing.assert_close(out["logits"], asked["logits"])
-    assert asked["losses"].any()
-    assert not any(value.any() for value in (loss, out["losses"], out["counts"], out["alignment"]))
-    assert out["losses"].shape == asked["losses"].shape
+    torch.testing.assert_close(out.logits, asked.logits)
+    assert asked.losses.any()
+    assert not any(value.any() for value in (loss, out.losses, out.counts, out.alignment))
+    assert out.losses.shape == asked.losses.shape
 
 
 def test_a_row_does_not_see_the_others(model, layout, make_batch):
     net = model().eval()
     batch = make_batch(layout, [5, 3, 4])
-    whole = net(batch)[1]["logits"]
+    whole = net(batch)[1].logits
     rows = batch.domains == 1
     lengths = batch.sparse.lengths().view(len(layout.keys), -1)
     values = batch.sparse.values().split(batch.sparse.lengths().tolist())
@@ -130,7 +130,7 @@ def test_a_row_does_not_see_the_others(model, layout, make_batch):
         domain_lengths=[0, 3, 0],
         **{n: getattr(batch, n)[rows] for n in ("dense", "id_counts", "labels", "label_mask", "domains")},
     )
-    torch.testing.assert_close(net(alone)[1]["logits"], whole[rows])
+    torch.testing.assert_close(net(alone)[1].logits, whole[rows])
 
 
 @pytest.mark.parametrize("head", ["mmoe", "ple", "shared_bottom"])
@@ -159,7 +159,7 @@ def test_masked_values_reach_nothing(model, layout, make_batch):
         batch.vector_present["text_item"][:, None], batch.vectors["text_item"], 5.0
     )
     again, same = net(batch)
-    torch.testing.assert_close(out["logits"], same["logits"])
+    torch.testing.assert_close(out.logits, same.logits)
     torch.testing.assert_close(loss, again)
 
 
@@ -168,10 +168,10 @@ def test_precision(precision, model, layout, make_batch):
     batch = make_batch(layout, [5, 3, 4])
     loss, out = model(precision)(batch)
     loss.backward()
-    assert loss.dtype == out["logits"].dtype == out["gates"]["item"].dtype == torch.float32
-    reference = model()(batch)[1]["logits"]
-    torch.testing.assert_close(out["logits"], reference, rtol=0.05, atol=0.05)
-    assert torch.equal(out["logits"], reference) == (precision == "fp32")
+    assert loss.dtype == out.logits.dtype == out.gates["item"].dtype == torch.float32
+    reference = model()(batch)[1].logits
+    torch.testing.assert_close(out.logits, reference, rtol=0.05, atol=0.05)
+    assert torch.equal(out.logits, reference) == (precision == "fp32")
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -185,7 +185,7 @@ def test_every_variant_overfits_a_tiny_batch(variant, model, layout, make_batch)
         loss, out = net(batch)
         loss.backward()
         optimizer.step()
-    assert out["losses"].sum() / out["counts"].sum() < 0.2
+    assert out.losses.sum() / out.counts.sum() < 0.2
 
 
 def test_optional_parts_may_be_absent(model, layout, make_batch):
@@ -196,5 +196,5 @@ def test_optional_parts_may_be_absent(model, layout, make_batch):
     net = model(layout=bare)
     loss, out = net(make_batch(bare, [5, 3, 4]))
     loss.backward()
-    assert set(out["gates"]) == {"user", "query", "item"}
+    assert set(out.gates) == {"user", "query", "item"}
     assert all(p.grad is not None for p in net.dense.parameters())

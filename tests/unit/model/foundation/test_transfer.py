@@ -86,8 +86,8 @@ def test_a_known_domain_is_predicted_as_before_and_a_new_one_as_what_it_is_mixed
     old, new = filled(layout, config(**changes), 0), filled(other_layout, config(**changes), 1)
     pretrained_into(old, new, {"kids": {"d2": 1.0}})
     batch = without_features_of_d0(make_batch(layout, [0, 6, 5]), layout)
-    wanted = old(batch)[1]["logits"][:, :1]
-    found = new(as_seen_by(other_layout, batch, layout, [6, 5]))[1]["logits"]
+    wanted = old(batch)[1].logits[:, :1]
+    found = new(as_seen_by(other_layout, batch, layout, [6, 5]))[1].logits
     assert wanted.std() > 0.01
     torch.testing.assert_close(found, wanted)
 

@@ -48,4 +48,4 @@ def test_the_order_of_a_plan_changes_nothing(layout, config, make_batch, pooled,
     assert other.keys() != sums.keys()
     loss, again = dense(other, batch)
     torch.testing.assert_close(loss, wanted, rtol=0, atol=0)
-    torch.testing.assert_close(again["logits"], outputs["logits"], rtol=0, atol=0)
+    torch.testing.assert_close(again.logits, outputs.logits, rtol=0, atol=0)

@@ -1,0 +1,29 @@
+"""What the model says of a batch beside its loss."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Outputs(NamedTuple):
+    """Detached and float32; a tuple, as TorchRec's pipeline and DistributedDataParallel look for tensors in tuples.
+
+    Attributes:
+        logits: ``[B, T]``.
+        losses: ``[domains, T]``, sums of unweighted losses; zeros where the model is not in training and gradients are off.
+        counts: ``[domains, T]``, how many labels those are sums over.
+        alignment: scalar, before its weight; zero where losses are.
+        gates: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``.
+        next_item: ``[2]``, the sum of the next-item losses and how many they are; zeros outside of training.
+        user: ``[B, D]``, whose product with candidates scores them; None in training, and without a next-item objective.
+        candidates: ``[M, D]``; None where ``user`` is.
+    """
+
+    logits: Tensor
+    losses: Tensor
+    counts: Tensor
+    alignment: Tensor
+    gates: dict[str, Tensor]
+    next_item: Tensor
+    user: Tensor | None = None
+    candidates: Tensor | None = None
