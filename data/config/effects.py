@@ -18,9 +18,7 @@ def without_effect(section: Strict, at: str = "") -> dict[str, str]:
 def is_given(raw: Any, key: str) -> bool:
     """Whether a file's plain dict says something under a dotted key."""
     for part in key.split("."):
-        if not isinstance(raw, dict):
-            return False
-        raw = raw.get(part)
+        raw = raw.get(part) if isinstance(raw, dict) else None
     return raw is not None
 
 

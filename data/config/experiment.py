@@ -31,6 +31,11 @@ class Experiment(Strict):
     only: tuple[Name, ...] = Field(default=(), description="domains to use; all when empty")
     entities: EntitiesConfig = Field(description="user, item and, for search, query")
     context: dict[Name, AnyFeature] = Field(default_factory=dict, description="features of the event, in every domain")
+    events: str | None = Field(
+        default=None,
+        description="Parquet files of domains that do not name their own, e.g. events/{domain}/{split}/*.parquet; "
+        "a split without files is one that the domain does not have",
+    )
     domains: Annotated[dict[Name, DomainConfig], Field(min_length=1)] = Field(description="the surfaces")
     bad_data: BadDataConfig = Field(default_factory=BadDataConfig, description="what happens to unusable rows")
     text: TextConfig = Field(default_factory=TextConfig, description="the language model behind `text` templates")

@@ -14,7 +14,7 @@ from .checks import check_parts
 from .effects import remove, without_effect
 from .experiment import Experiment
 from .kinds import Kinds, experiment_type
-from .locations import change_locations
+from .locations import change_locations, expand_events
 from .overrides import assignments
 from .written import Written
 from .yaml_reader import MOST_BYTES, read_yaml
@@ -36,6 +36,13 @@ def load_experiment(path: str | Path | Mapping[str, Any], overrides: Sequence[st
         UserError: the file is missing or not YAML, a key is unknown, a value has the wrong type, a setting is without effect,
             or the parts contradict each other. Nothing but this file has been read by then.
     """
+    return load_written(path, overrides, kinds=kinds)[0]
+
+
+def load_written(
+    path: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, kinds: Kinds
+) -> tuple[Experiment, Written]:
+    """`load_experiment`, and what was written of it where."""
     if isinstance(path, Mapping):
         raw, where, folder = deepcopy(dict(path)), "the experiment", str(Path.cwd())
     else:
@@ -46,9 +53,10 @@ def load_experiment(path: str | Path | Mapping[str, Any], overrides: Sequence[st
         for assignment in assignments(override):
             written.set(assignment)
     _check_strings(raw, f"{where}: ")
+    written.old_keys |= dict.fromkeys(expand_events(raw, folder, where), "events")
     experiment = written.experiment()
     check_parts(experiment, where)
-    return _resolve(experiment, folder)
+    return _resolve(experiment, folder), written
 
 
 def _read(path: str | Path) -> tuple[dict[str, Any], str]:
@@ -67,10 +75,15 @@ def _read(path: str | Path) -> tuple[dict[str, Any], str]:
 
 def dump_experiment(experiment: Experiment) -> str:
     """The resolved experiment as YAML that `load_experiment` reads back to an equal object."""
+    return yaml.safe_dump(plain(experiment), sort_keys=False, width=120, allow_unicode=True)
+
+
+def plain(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as a plain dict, without what has no effect in it."""
     raw = experiment.model_dump(mode="json", exclude_none=True)
     for key in without_effect(experiment):
         remove(raw, key)
-    return yaml.safe_dump(raw, sort_keys=False, width=120, allow_unicode=True)
+    return raw
 
 
 def _check_strings(value: Any, at: str) -> None:

@@ -63,7 +63,7 @@ def apply(raw: dict[str, Any], override: str, root: type[Strict]) -> str:
     if seam is not None and last == seam.by:
         _leave_shared(section, members(annotation), new)
     section[last] = new
-    return key
+    return ".".join([*parents, last])
 
 
 def _section(raw: dict[str, Any], root: type[Strict], path: Sequence[str], override: str) -> dict[str, Any]:

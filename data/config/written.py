@@ -10,8 +10,10 @@ from ..storage import storage
 from .effects import is_given, remove, without_effect
 from .experiment import Experiment
 from .explain import explained, of_other_kinds
+from .kinds import seam_of
 from .old_keys import take_over_old_keys
 from .overrides import apply
+from .places import annotation_at
 
 
 class Written:
@@ -19,7 +21,7 @@ class Written:
 
     Attributes:
         raw: what is written, by keys of today.
-        old_keys: key of today -> the old one in its place in the file.
+        old_keys: key of today -> the one in its place in the file: an old one, or ``events`` for those of a domain.
         by_set: keys of today that ``--set`` has changed.
     """
 
@@ -60,6 +62,17 @@ class Written:
         for key in useless:
             remove(self.raw, key)
         return self.experiment()
+
+    def source(self, key: str) -> str:
+        """Where the value of a key of today comes from: ``--set``, ``file``, with the old key it has there, or ``default``."""
+        *section, last = key.split(".")
+        if not is_given(self.raw, key):
+            seam = seam_of(annotation_at(self.raw, self._root, section))
+            if seam is None or last != seam.by or not is_given(self.raw, ".".join(section)):
+                return "default"  # and else it is a kind, told by its name alone
+        if any(f"{key}.".startswith(f"{each}.") for each in self.by_set):
+            return "--set"
+        return f"file, as {self.old_keys[key]}" if key in self.old_keys else "file"
 
     def _checked(self) -> Experiment:
         try:

@@ -91,6 +91,17 @@ def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     show(load_experiment(experiment, set_ or [], kinds=KINDS), console())
 
 
+@app.command()
+def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
+    """Print an experiment, or a run's, with all defaults, and where each value comes from."""
+    from ...data.config.load import load_written, plain
+    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
+    from .config_page import config_page
+
+    resolved, written = load_written(experiment, set_ or [], kinds=KINDS)
+    print(config_page(plain(resolved), written.source))
+
+
 for job in (embed, train, evaluate, score, recommend):
     app.command()(job)
 

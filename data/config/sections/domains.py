@@ -1,8 +1,8 @@
 """The surfaces: their logs and labels."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ...strict import Name, Seam, Strict
 from .features import AnyFeature
@@ -20,13 +20,20 @@ class EventsConfig(Strict):
     test: str | None = Field(default=None, description="events to report on")
 
 
+def _events_may_be_the_experiments(schema: dict[str, Any]) -> None:
+    schema["required"].remove("events")
+    schema["properties"]["events"]["default"] = None
+
+
 class DomainConfig(Strict):
     """One search or recommendation surface."""
+
+    model_config = ConfigDict(json_schema_extra=_events_may_be_the_experiments)
 
     kind: Literal["search", "recommendation"] = Field(
         description="search: every row has a query; recommendation: none has"
     )
-    events: EventsConfig = Field(description="the domain's own logs")
+    events: EventsConfig = Field(description="its logs; those that the experiment's `events` names if absent")
     tasks: dict[Name, Annotated[Task, Seam("tasks", by="kind", default="binary")]] = Field(
         default_factory=dict,
         description="labels to predict; may be empty only if model.next_item is the only objective",

@@ -71,7 +71,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
 
 # What describes the data may stay unused, and these change something whatever the others are.
 ALWAYS = {
-    "": "name seed init_from only entities context domains bad_data text model training",
+    "": "name seed init_from only entities context events domains bad_data text model training",
     "bad_data": "policy max_share",  # max_share too: `foundrank score --bad-data skip` heeds it whatever the policy
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
@@ -156,7 +156,7 @@ def _settings(annotation: Any, at: str = "") -> Iterator[str]:
 def test_every_setting_is_in_the_table_or_always_has_an_effect():
     known = {f"{section}.{key}".lstrip(".") for section, keys in ALWAYS.items() for key in keys.split()}
     known |= {key for key, *_ in USELESS}
-    of_data = ("entities.", "domains.", "context.")
+    of_data = ("entities.", "domains.", "context.")  # what describes it may stay unused
     found = {key for key in _settings(experiment_type(KINDS)) if not key.startswith(of_data)}
     assert not {key for key in found - known if not key.startswith("model.history.")}
     assert {key for key in known if not key.startswith(of_data)} <= found

@@ -359,3 +359,61 @@ def test_semicolons_in_values(tmp_path):
     )
     assert (quoted.entities.item.prompt, quoted.seed) == ('it\'s; "x"', 3)
     assert load_experiment(path, ['entities.item.prompt="a\\"; b";seed=4'], kinds=KINDS).seed == 4
+
+
+def with_pattern(folder: Path, *files: str, **changes: Any) -> dict[str, Any]:
+    content = {**experiment_dict(), "events": "logs/{domain}/{split}/*.parquet", **changes}
+    for name in ("find", "home"):
+        del content["domains"][name]["events"]
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    return content
+
+
+def test_one_pattern_names_the_events_of_domains(tmp_path):
+    files = (
+        "logs/find/train/a.parquet",
+        "logs/find/test/a.parquet",
+        "logs/home/train/a.parquet",
+        "logs/new/train/a.parquet",
+    )
+    experiment = load_experiment(write(tmp_path, with_pattern(tmp_path, *files)), kinds=KINDS)
+    events = {name: domain.events.model_dump(exclude_none=True) for name, domain in experiment.domains.items()}
+    assert events == {
+        "find": {split: f"{tmp_path}/logs/find/{split}/*.parquet" for split in ("train", "test")},
+        "home": {"train": f"{tmp_path}/logs/home/train/*.parquet"},
+        "new": {"train": f"{tmp_path}/new/*.parquet"},  # it names its own
+    }
+    (tmp_path / "again.yaml").write_text(dump_experiment(experiment))
+    assert load_experiment(tmp_path / "again.yaml", kinds=KINDS) == experiment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "experiment.yaml: events: names no training events of domain 'home': no file matches 'logs/home/train/*.parquet'"),
+        ({"events": "logs/{domain}/*.parquet"}, "experiment.yaml: events: 'logs/{domain}/*.parquet' lacks {domain} or {split}"),
+        ({"events": 3}, "experiment.yaml: events: Input should be a valid string"),
+        ({"events": None}, "experiment.yaml: domains.find.events: 'events' is required and missing"),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_names_too_little_is_told(tmp_path, changes, message):
+    content = with_pattern(tmp_path, "logs/find/train/a.parquet", **changes)
+    if changes == {"events": 3}:
+        content["domains"] = experiment_dict()["domains"]
+    assert told(tmp_path, content).startswith(message)
+    if not changes:  # a domain that is not in use need not have any
+        assert set(load_experiment(write(tmp_path, content), ["only=[find]"], kinds=KINDS).domains) == {"find"}
+
+
+def test_sets_with_semicolons_in_lists_and_mappings(tmp_path):
+    path = write(tmp_path, experiment_dict())
+    assert (
+        load_experiment(
+            path, ["entities.item={id: item, catalog: {path: 'a;b.parquet', key: k}}; seed=4"], kinds=KINDS
+        ).seed
+        == 4
+    )
+    loaded = load_experiment(path, ["""only=["find", 'home']; entities.item.prompt="a;b"; seed=5"""], kinds=KINDS)
+    assert (list(loaded.domains), loaded.entities.item.prompt, loaded.seed) == (["find", "home"], "a;b", 5)
