@@ -26,7 +26,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         path = os.path.normpath(os.path.join(folder, link[1]))
         return link[0] if path.startswith("docs/") else f"]({config['repo_url']}/blob/main/{path})"
 
-    return re.sub(r"\]\((\.\./[^)#\s]+)\)", led, markdown)
+    return re.sub(r"\]\((\.\./[^)\s]+)\)", led, markdown)
 
 
 lay_out_package()  # now, for mkdocstrings looks for the folder before any hook of MkDocs is called
