@@ -92,7 +92,8 @@ def fields_named(document: Path) -> set[str]:
         for option, value in pairwise(words):
             if option == "--set":
                 named |= {part.partition("=")[0].strip() for part in value.split(";")}
-    return {path for path in named if path.split(".")[0] in SCHEMA["properties"]}
+    files = {"events.json", "run.json"}  # of a run folder
+    return {path for path in named - files if path.split(".")[0] in SCHEMA["properties"]}
 
 
 def parameters(command: str) -> set[str]:
