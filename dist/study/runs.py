@@ -161,7 +161,7 @@ def _run(task: Task) -> Task:
     run = task.folder / "run"
     with Preemption(runtime) as preemption:
         train(prepare(experiment, run), runtime, preemption)
-    columns = _predictions(run, task.experiment, runtime)
+    columns = _predictions(run, runtime)
     np.savez(task.folder / PREDICTIONS, **columns)  # type: ignore[arg-type]
     chosen = best(run).name
     if not task.keep:
@@ -171,7 +171,7 @@ def _run(task: Task) -> Task:
     return task
 
 
-def _predictions(run: Path, experiment_file: Path, runtime: Any) -> dict[str, np.ndarray]:
+def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:
     """The run's probabilities for the test rows of its domains, with what metrics need."""
     from ...data.batch.row_encoder import RowEncoder
     from ...data.events.check_events import check_events

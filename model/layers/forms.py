@@ -68,9 +68,7 @@ def relu_networks(
 
 def mixtures(gates: Tensor, experts: Sequence[Tensor]) -> list[Tensor]:
     """Sums of E experts' ``[B, H]`` weighted by gates ``[T, E, B]``: T times ``[B, H]``."""
-    if fast_on_cpu(gates):
-        return on_cpu.mixtures(gates, experts)
-    return on_gpu.mixtures(gates, experts) if fast_on_gpu(gates) else plain.mixtures(gates, experts)
+    return (on_cpu if fast_on_cpu(gates) else plain).mixtures(gates, experts)
 
 
 def tower_logits(xs: Sequence[Tensor], weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:

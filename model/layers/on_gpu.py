@@ -41,12 +41,6 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list
     return _layer(x[None], weight[:, None], bias[:, None], domain_lengths)[0]
 
 
-def mixtures(gates: Tensor, experts: Sequence[Tensor]) -> list[Tensor]:
-    """`plain.mixtures`."""
-    mixed = torch.bmm(gates.permute(2, 0, 1), torch.stack(list(experts), 1))
-    return list(mixed.unbind(1))
-
-
 def tower_logits(xs: Sequence[Tensor], weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
     """`forms.tower_logits` of float32."""
     every = torch.bmm(torch.stack(list(xs)), weight.permute(1, 2, 0)) + bias.T[:, None]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from foundrank.model.heads.experts import ExpertGates
-from foundrank.model.layers import plain
+from foundrank.model.layers import on_cpu, plain
 from foundrank.model.layers.axes import Axis
 from foundrank.model.layers.dropout import Dropout
 from foundrank.model.layers.forms import relu_networks
@@ -104,6 +104,13 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(lengths):
         frozen.requires_grad_(False)
     found = _gradients(relu_networks(inputs, weights, biases, lengths, dropout), inputs, weights[1:], biases[:1])
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_mixtures_are_weighted_sums():
+    gates, experts = torch.rand(2, 3, 5), list(torch.randn(3, 5, 4).unbind())
+    for mixtures in (plain.mixtures, on_cpu.mixtures):
+        for weights, mixture in zip(gates, mixtures(gates, experts), strict=True):
+            torch.testing.assert_close(mixture, sum(w[:, None] * e for w, e in zip(weights, experts, strict=True)))
 
 
 def test_gradients_of_mixtures_are_right():
