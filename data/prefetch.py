@@ -4,7 +4,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 _NICE = 19  # of a processor that others want all the time it gets a sixtieth
 
 
-def prefetch(items: Iterator[_T], depth: int) -> Iterator[_T]:
+def prefetch(items: Iterator[_T], depth: int) -> Generator[_T, None, None]:
     """Runs an iterator in a thread, ``depth`` items ahead; its exceptions come out here."""
     ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stopped = threading.Event()

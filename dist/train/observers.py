@@ -50,3 +50,6 @@ class Observer:
 
     def finish(self, stopped: bool) -> None:
         """The training is over, or ``stopped`` as it was asked to."""
+
+    def fail(self) -> None:
+        """The training has failed, or was interrupted: what was begun ends, for the process may go on."""

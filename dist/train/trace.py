@@ -31,6 +31,10 @@ class Trace(Observer):
 
     def finish(self, stopped: bool) -> None:
         """Ends tracing; a run of fewer steps has what it did so far."""
+        self.fail()
+
+    def fail(self) -> None:
+        """Ends tracing."""
         self._profile.stop()
 
     def _write(self, profiler: profile) -> None:

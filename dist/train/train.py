@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,52 +98,54 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     ]
     preemption.listen()
 
-    for epoch in range(position.epoch, training.epochs):
-        if step == training.max_steps:
-            break
-        chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
-        here = position if epoch == position.epoch else Position(epoch)
-        orders, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
-        order = orders[runtime.rank]
-        done = 1 - sum(sum(each.rows) for each in orders) / max(rows_in(chunks), 1)
-        batches = reader.batches(order, first, draw(epoch))
-        if runtime.device.type == "cuda":
-            batches = map(Batch.pin_memory, batches)  # so that copies to the GPU go on beside its work
-        batches = prefetch(batches, training.prefetch_batches)
-        for one in observers:
-            batches = one.reading(order, batches)
-        for at in range(first, order.steps):
+    with ExitStack() as running:
+        running.push(partial(_tell_failure, observers))
+        for epoch in range(position.epoch, training.epochs):
             if step == training.max_steps:
                 break
-            progress = (epoch + done + (1 - done) * at / order.steps) / training.epochs
-            optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
-            step += 1
+            chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
+            here = position if epoch == position.epoch else Position(epoch)
+            orders, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
+            order = orders[runtime.rank]
+            done = 1 - sum(sum(each.rows) for each in orders) / max(rows_in(chunks), 1)
+            batches = reader.batches(order, first, draw(epoch))
+            if runtime.device.type == "cuda":
+                batches = map(Batch.pin_memory, batches)  # so that copies to the GPU go on beside its work
+            batches = running.enter_context(closing(prefetch(batches, training.prefetch_batches)))
             for one in observers:
-                one.before_step(step)
-            _seed(experiment.seed, step, runtime.rank)
-            outputs = pipeline.progress(batches)
+                batches = one.reading(order, batches)
+            for at in range(first, order.steps):
+                if step == training.max_steps:
+                    break
+                progress = (epoch + done + (1 - done) * at / order.steps) / training.epochs
+                optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
+                step += 1
+                for one in observers:
+                    one.before_step(step)
+                _seed(experiment.seed, step, runtime.rank)
+                outputs = pipeline.progress(batches)
+                for one in observers:
+                    one.after_step(Step(step, epoch, at, progress, outputs))
+                inside = at + 1 < order.steps  # an epoch's last step has a checkpoint of its own
+                stopped = inside and preemption.check()
+                if stopped or (inside and step % training.checkpoint_every == 0):
+                    state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
+                    _check(observers, checkpoints, sharded, optimizer)
+                    checkpoints.save(sharded, optimizer, state)
+                if stopped:
+                    _finish(observers, checkpoints, stopped)
+                    return step
+            pipeline.detach()
+            _check(observers, checkpoints, sharded, optimizer)
             for one in observers:
-                one.after_step(Step(step, epoch, at, progress, outputs))
-            inside = at + 1 < order.steps  # an epoch's last step has a checkpoint of its own
-            stopped = inside and preemption.check()
-            if stopped or (inside and step % training.checkpoint_every == 0):
-                state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
-                _check(observers, checkpoints, sharded, optimizer)
-                checkpoints.save(sharded, optimizer, state)
-            if stopped:
-                _finish(observers, checkpoints, stopped)
-                return step
-        pipeline.detach()
-        _check(observers, checkpoints, sharded, optimizer)
-        for one in observers:
-            one.pause()
-        state = {"step": step, "position": Position(epoch + 1).as_dict()}
-        if training.keep_best:
-            state["validation"] = validate(sharded, encoder, events, run, state, runtime)
-        checkpoints.save(sharded, optimizer, state)
-        log.epoch(epoch, state.get("validation"))
-        for one in observers:
-            one.resume()
+                one.pause()
+            state = {"step": step, "position": Position(epoch + 1).as_dict()}
+            if training.keep_best:
+                state["validation"] = validate(sharded, encoder, events, run, state, runtime)
+            checkpoints.save(sharded, optimizer, state)
+            log.epoch(epoch, state.get("validation"))
+            for one in observers:
+                one.resume()
     _finish(observers, checkpoints, stopped=False)
     if runtime.is_main:
         info = read_json(run / RUN_INFO, RunInfo, {}) | {"format": FORMAT}
@@ -165,6 +169,12 @@ def _finish(observers: Sequence[Observer], checkpoints: Checkpoints, stopped: bo
     checkpoints.wait()
     for one in observers:
         one.finish(stopped)
+
+
+def _tell_failure(observers: Sequence[Observer], kind: type[BaseException] | None, *_: object) -> None:
+    if kind is not None:
+        for one in observers:
+            one.fail()
 
 
 def _seed(seed: int, step: int, rank: int) -> None:

@@ -110,9 +110,13 @@ class TrainingLog(Observer):
 
     def finish(self, stopped: bool) -> None:
         """Closes the bar and the files; a bar that was not stopped is full."""
+        if self._progress is not None and not stopped:
+            self._progress.update(self._task, completed=1.0)
+        self.fail()
+
+    def fail(self) -> None:
+        """Leaves the bar where it is, and closes the files."""
         if self._progress is not None:
-            if not stopped:
-                self._progress.update(self._task, completed=1.0)
             self._progress.stop()
         if self._writer is not None:
             self._writer.close()

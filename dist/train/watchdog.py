@@ -69,9 +69,13 @@ class Watchdog(Observer):
 
     def finish(self, stopped: bool) -> None:
         """The training is over."""
+        self.fail()
+        self._sign(self._runtime.rank).unlink(missing_ok=True)
+
+    def fail(self) -> None:
+        """Stops watching: a process that outlives its training has not stalled."""
         self._stopped.set()
         self._thread.join()
-        self._sign(self._runtime.rank).unlink(missing_ok=True)
 
     def _do(self, what: str) -> None:
         self._doing, self._since = what, time.monotonic()

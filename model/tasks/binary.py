@@ -17,13 +17,13 @@ from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_a
 MEASURES = Measures(
     headline=Metric(key="auc", title="AUC", short="AUC"),
     higher_is_better=True,
-    others=(
+    others=[
         Metric(key="gauc", title="GAUC", short="GAUC"),
         Metric(key=f"ndcg@{RANKING_K}", title=f"NDCG@{RANKING_K}", short=f"NDCG@{RANKING_K}"),
         Metric(key="logloss", title="log loss"),
         Metric(key="ne", title="NE"),
         Metric(key="calibration", title="calibration", short="calib.", short_format=".3f", averaged=False),
-    ),
+    ],
     support=Metric(key="positives", title="positives", format=COUNT),
     mean=Metric(key="rate", title="positives", format=".1%"),
     chosen_by="AUC",

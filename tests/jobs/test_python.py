@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 import foundrank
+from foundrank.dist.train.observers import Step
+from foundrank.dist.train.training_log import TrainingLog
 from foundrank.model.heads.mmoe import MMoE
 
 from .python_script import TINY
@@ -121,6 +124,20 @@ def test_a_head_of_ones_own_goes_with_the_experiment_and_its_run(world, tmp_path
     assert foundrank.load(run).score(rows, "shop_feed").equals(scores)
     with pytest.raises(foundrank.UserError, match="mine"):
         foundrank.load(tmp_path / "run")
+
+
+def test_an_interrupted_training_ends_what_it_began_and_can_go_on(world, tmp_path, monkeypatch):
+    def interrupt(log: TrainingLog, step: Step) -> None:
+        raise KeyboardInterrupt
+
+    experiment, before = foundrank.load_experiment(world, **TINY), set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLog, "after_step", interrupt)
+        with pytest.raises(KeyboardInterrupt) as raised:  # which holds the frames, as notebooks do
+            foundrank.train(experiment, tmp_path / "run")
+    assert not {thread.name for thread in set(threading.enumerate()) - before} & {"watchdog", "reader"}
+    assert len(foundrank.train(experiment, tmp_path / "run").metrics()) == 6
+    assert raised.tb is not None
 
 
 def test_an_experiment_may_be_a_dict(world):
