@@ -56,7 +56,7 @@ def test_the_rows_of_the_first_bad_batch_are_named_and_nothing_bad_is_saved(pois
     experiment = load_experiment(path, [*SMALL, *extra, f"training.log_every={log_every}"], kinds=KINDS)
     run = tmp_path / "run"
     told = run_ranks(train_to_the_end, 2, experiment, run)
-    assert all("the loss is not a number" in what for what in told)
+    assert all("the loss is no longer a number" in what for what in told)
     (found,) = run.glob("bad_rows.rank*.parquet")
     assert found.name in told[0]
     rows = pq.read_table(found).to_pylist()
