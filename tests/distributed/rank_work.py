@@ -19,6 +19,7 @@ from foundrank.data.epoch.order import deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import padded_rows
+from foundrank.data.storage.file_systems import Location
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.preemption import Preemption
@@ -66,7 +67,7 @@ class Trained:
     dense: dict[str, np.ndarray]
 
 
-def train_run(runtime: Runtime, experiment: Experiment, run: Path) -> None:
+def train_run(runtime: Runtime, experiment: Experiment, run: Location) -> None:
     """A whole training, as the command does it."""
     with Preemption(runtime) as preemption:
         train(runtime.on_main(lambda: prepare(experiment, run)), runtime, preemption)

@@ -45,7 +45,7 @@ def as_machine(
 
 
 def train_uri(runtime: Runtime, experiment: Experiment, uri: str) -> None:
-    train_run(runtime, experiment, mirrored(uri, "work"))
+    train_run(runtime, experiment, uri)
 
 
 def committed(bucket: Bucket, run: str) -> list[int]:
