@@ -144,8 +144,8 @@ def test_an_experiment_may_be_a_dict(world):
     raw = yaml.safe_load((world / "experiment.yaml").read_text())
     for domain in raw["domains"].values():
         domain["events"] = {split: str(world / pattern) for split, pattern in domain["events"].items()}
-    given = foundrank.load_experiment(raw, training={"epochs": 7}, text={"vectors": "none", "encoder": "a; b"})
-    assert (given.training.epochs, given.text.vectors, given.text.encoder) == (7, "none", "a; b")
+    given = foundrank.load_experiment(raw, training={"epochs": 7}, text={"encoder": "a; b"})
+    assert (given.training.epochs, given.text.encoder) == (7, "a; b")
     assert given.domains == foundrank.load_experiment(world).domains
     with pytest.raises(foundrank.UserError, match=r"training\.epoch"):
         foundrank.load_experiment(raw, training={"epoch": 7})
