@@ -58,7 +58,7 @@ def run_arms(data: DataSet, every: Sequence[Arm], path: Path, out: Path, seeds: 
         every: its arms.
         path: its experiment.
         out: folder for runs.
-        seeds: at most so many of an arm.
+        seeds: the most an arm may have.
         processes: trainings at a time.
     """
     rates: dict[str, float] = {}
