@@ -14,10 +14,15 @@ class BadValues(NamedTuple):
     Attributes:
         find: a column of plain type -> ``[N]`` bool, True for bad ones; None where all are good.
         what: what such a value is, for messages; ``neither 0 nor 1 nor null``.
+        remedy: what to do about one. Where it is given, all values are looked at before work starts.
+        between: from where to where all integers are good (booleans are 0 and 1), so that what a file says of its least and
+            largest may do in place of reading them; None: they are always read.
     """
 
     find: Callable[[pa.Array], np.ndarray | None]
     what: str
+    remedy: str = ""
+    between: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -122,22 +122,6 @@ def floats(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return _as_floats(one_array(column))
 
 
-def bad_labels(array: pa.Array) -> np.ndarray | None:
-    """``[N]`` bool, True for what is neither 0 nor 1 nor missing; None where all are good."""
-    if pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
-        return None
-    values = _as_floats(array)
-    bad = ~((values == 0) | (values == 1) | np.isnan(values))
-    return bad if bad.any() else None
-
-
-def bad_probabilities(array: pa.Array) -> np.ndarray | None:
-    """``[N]`` bool, True for what is neither from 0 to 1 nor missing; None where all are good."""
-    values = _as_floats(array)
-    bad = (values < 0) | (values > 1)
-    return bad if bad.any() else None
-
-
 def vector_rows(column: pa.ChunkedArray | pa.Array, size: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     """A vector column as ``[N, size]`` float32, zeros where null, and ``[N]`` bool of the rows that have one.
 

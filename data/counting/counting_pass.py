@@ -43,7 +43,9 @@ def count(
     skipped = Skipped()
     counts = Counts()
     entities = experiment.entities.present()
-    labels = {name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train}
+    labels: dict[str, dict[str, list[float]]] = {
+        name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train
+    }
     features = {name: _event_features(experiment, name) for name in train}
     # Ahead of the counting, which takes as long as decoding.
     for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):
@@ -67,7 +69,8 @@ def count(
         for task_name, task in experiment.domains[name].tasks.items():
             values = floats(table[task.label])
             labels[name][task_name][0] += int((~np.isnan(values)).sum())
-            labels[name][task_name][1] += int(np.nansum(values))
+            total = float(np.nansum(values))
+            labels[name][task_name][1] += int(total) if total.is_integer() else total
         progress(table.num_rows)
     for entity_name, entity in entities.items():
         counts.ids(id_key(entity_name), entity)  # an entity no event names still has its (empty) table

@@ -28,7 +28,7 @@ class _Document(Shape):
 
     tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash"]]
     dense: dict[str, tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(gt=0)]]]
-    labels: dict[str, dict[str, tuple[_Count, _Count]]]
+    labels: dict[str, dict[str, tuple[_Count, Annotated[float, Field(allow_inf_nan=False)]]]]
     rows: dict[str, _Count]
     text_sizes: dict[str, Annotated[int, Field(ge=1)]]
     skipped: dict[str, _Count]
@@ -45,7 +45,7 @@ class Statistics:
     Attributes:
         tables: embedding table -> its ids.
         dense: dense feature -> (mean, deviation) after its transform.
-        labels: domain -> task -> [labelled rows, positives] in training.
+        labels: domain -> task -> [labelled rows, sum of their labels, a whole number where it is one] in training.
         rows: domain -> rows in training.
         text_sizes: entity -> width of its text vectors.
         skipped: bad rows of training.
@@ -56,7 +56,7 @@ class Statistics:
 
     tables: dict[str, Table]
     dense: dict[str, tuple[float, float]]
-    labels: dict[str, dict[str, list[int]]]
+    labels: dict[str, dict[str, list[float]]]
     rows: dict[str, int]
     text_sizes: dict[str, int] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=Skipped)

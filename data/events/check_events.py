@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..arrow.column_need import ColumnNeed
-from ..arrow.column_types import LABEL, PROBABILITY, VECTOR, is_unsigned, one_array
-from ..arrow.values import bad_labels, bad_probabilities, vector_rows
+from ..arrow.column_types import VECTOR, is_unsigned, one_array
+from ..arrow.values import vector_rows
 from ..catalogs.catalog_files import known_id_types
 from ..config.experiment import Experiment
 from ..config.sections.domains import SPLITS
@@ -65,7 +66,7 @@ def check_events(
                     "Remove the domain or give it events.",
                 )
             if values and not policy.skips:
-                _check_labels(files, [need for need in needs if need.holds in (LABEL, PROBABILITY)])
+                _check_values(files, needs)
                 _check_vectors(files, [need for need in needs if need.holds == VECTOR])
             events[name][split] = files
     return events
@@ -90,8 +91,9 @@ def unsigned_ids(experiment: Experiment, train: Mapping[str, EventFiles]) -> lis
     return sorted(found)
 
 
-def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:
-    """Labels, and the true probabilities of simulations."""
+def _check_values(files: EventFiles, needs: list[ColumnNeed]) -> None:
+    """All values of columns whose needs have a remedy for bad ones: labels, and the true probabilities of simulations."""
+    needs = [need for need in needs if need.bad is not None and need.bad.remedy]
     for file in files.files:
         metadata = open_parquet(file).metadata
         check_footer(metadata, file)
@@ -99,24 +101,31 @@ def _check_labels(files: EventFiles, needs: list[ColumnNeed]) -> None:
         position = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
         for group in range(metadata.num_row_groups):
             for need in needs:
-                kind = schema.field(need.name).type
-                if pa.types.is_boolean(kind) or pa.types.is_null(kind):
-                    continue
                 statistics = metadata.row_group(group).column(position[need.name]).statistics
-                bounds = (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else None
-                if pa.types.is_integer(kind) and bounds in {(0, 0), (0, 1), (1, 1)}:
+                if _surely_good(need, schema.field(need.name).type, statistics):
                     continue
                 values = one_array(read_group(file, group, [need.name])[need.name])
-                bad = (bad_labels if need.holds == LABEL else bad_probabilities)(values)
-                if bad is not None:
+                if need.bad is not None and (bad := need.bad.find(values)) is not None:
                     row = int(np.argmax(bad))
                     raise UserError(
                         f"{file}: column '{need.name}', row {row} of row group {group}",
                         f"the {need.holds} is {values[row].as_py():g}",
-                        "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events."
-                        if need.holds == LABEL
-                        else "Probabilities are from 0 to 1, or null.",
+                        need.bad.remedy,
                     )
+
+
+def _surely_good(need: ColumnNeed, kind: pa.DataType, statistics: pq.Statistics | None) -> bool:
+    """Whether type and statistics of a column say that no value of it is bad."""
+    if pa.types.is_null(kind):
+        return True
+    if need.bad is None or need.bad.between is None:
+        return False
+    low, high = need.bad.between
+    if pa.types.is_boolean(kind):
+        return low <= 0 and high >= 1
+    if not pa.types.is_integer(kind) or statistics is None or not statistics.has_min_max:
+        return False
+    return low <= statistics.min and statistics.max <= high
 
 
 def _check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from ..arrow.beside_history import uneven
 from ..arrow.column_need import BadValues, ColumnNeed
-from ..arrow.column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, PROBABILITY, TIME, VECTOR, one_array
+from ..arrow.column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, TIME, VECTOR, one_array
 from ..arrow.times import bad_times
-from ..arrow.values import NO_NUMBER, bad_labels, bad_numbers, bad_probabilities, bad_vectors
+from ..arrow.values import NO_NUMBER, bad_numbers, bad_vectors
 from ..config.sections.bad_data import BadDataConfig
 from ..errors import UserError
 from .column_needs import HISTORY_FIELD
@@ -23,8 +23,6 @@ _BESIDE_ITEMS = {LIST_TIME: "times", LIST_NAME: "domains"}
 _BAD = {
     NUMBER: BadValues(bad_numbers, NO_NUMBER),
     TIME: BadValues(bad_times, "no time"),
-    PROBABILITY: BadValues(bad_probabilities, "neither from 0 to 1 nor null"),
-    LABEL: BadValues(bad_labels, "neither 0 nor 1 nor null"),
 }
 
 

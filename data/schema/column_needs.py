@@ -6,11 +6,9 @@ import pyarrow as pa
 
 from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import (
-    LABEL,
     LIST_ID,
     LIST_NAME,
     LIST_TIME,
-    PROBABILITY,
     SCALAR_ID,
     TEXT,
     TIME,
@@ -74,9 +72,7 @@ def history_needs(experiment: Experiment, history: HistoryConfig) -> list[Column
 def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
     needs = []
     for task_name, task in domain.tasks.items():
-        needs.append(ColumnNeed(task.label, LABEL, f"domains.{name}.tasks.{task_name}.label"))
-        if task.oracle:
-            needs.append(ColumnNeed(task.oracle, PROBABILITY, f"domains.{name}.tasks.{task_name}.probability"))
+        needs += task.columns(f"domains.{name}.tasks.{task_name}")
     if domain.list_column:
         needs.append(ColumnNeed(domain.list_column, SCALAR_ID, f"domains.{name}.list_column"))
     return needs

@@ -73,7 +73,7 @@ class Scorer:
         like: Sequence[str] = (),
         bad_data: Literal["fail", "skip"] | None = None,
     ) -> pa.Table:
-        """The probability of each task, for each row.
+        """The score of each task, for each row: of a binary one its probability.
 
         Args:
             rows: a pyarrow Table, or a pandas or polars DataFrame, with the events' columns, but for labels and ``list_column``.

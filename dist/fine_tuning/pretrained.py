@@ -6,6 +6,7 @@ from typing import Any
 
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
+from ...data.config.sections.task import alike
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
@@ -58,6 +59,14 @@ def pretrained(experiment: Experiment) -> Pretrained:
             f"is a run of another model ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})",
             "Give both experiments the same `model` and `text`; dropout, alignment, next_item and weights of losses may differ.",
         )
+    learned = {name: task for domain in base.domains.values() for name, task in domain.tasks.items()}
+    for name, task in ((name, task) for domain in experiment.domains.values() for name, task in domain.tasks.items()):
+        if name in learned and not alike(task, learned[name]):
+            raise UserError(
+                f"init_from: {run}",
+                f"has a task '{name}' of another kind, or with other settings",
+                "Rename the task here, which then begins untrained, or make it what it was there.",
+            )
     return Pretrained(run, base, statistics, statistics.layout(base))
 
 

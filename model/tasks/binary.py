@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ...data.arrow.column_need import BadValues, ColumnNeed
+from ...data.arrow.column_types import LABEL, PROBABILITY
+from ...data.arrow.values import floats
 from ...data.config.sections.task import COUNT, Array, Measures, Metric, Task
 from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy
 
@@ -36,6 +40,33 @@ MEASURES = Measures(
 )
 
 
+def bad_labels(array: pa.Array) -> np.ndarray | None:
+    """``[N]`` bool, True for what is neither 0 nor 1 nor missing; None where all are good."""
+    if pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
+        return None
+    values = floats(array)
+    bad = ~((values == 0) | (values == 1) | np.isnan(values))
+    return bad if bad.any() else None
+
+
+def _bad_probabilities(array: pa.Array) -> np.ndarray | None:
+    """``[N]`` bool, True for what is neither from 0 to 1 nor missing; None where all are good."""
+    values = floats(array)
+    bad = (values < 0) | (values > 1)
+    return bad if bad.any() else None
+
+
+_LABELS = BadValues(
+    bad_labels,
+    "neither 0 nor 1 nor null",
+    "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events.",
+    between=(0, 1),
+)
+_PROBABILITIES = BadValues(
+    _bad_probabilities, "neither from 0 to 1 nor null", "Probabilities are from 0 to 1, or null.", between=(0, 1)
+)
+
+
 class Binary(Task):
     """A label that is 0 or 1. Its score is the probability of 1."""
 
@@ -48,6 +79,13 @@ class Binary(Task):
     probability: str | None = Field(
         default=None, description="events column holding the true probability, where one is known (simulations)"
     )
+
+    def columns(self, field: str) -> list[ColumnNeed]:
+        """The label's, and that of the true probability where there is one."""
+        needs = [ColumnNeed(self.label, LABEL, f"{field}.label", bad=_LABELS)]
+        if self.probability:
+            needs.append(ColumnNeed(self.probability, PROBABILITY, f"{field}.probability", bad=_PROBABILITIES))
+        return needs
 
     @property
     def oracle(self) -> str | None:

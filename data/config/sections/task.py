@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ...arrow.column_need import ColumnNeed
 from ...strict import Strict
 
 if TYPE_CHECKING:
@@ -100,6 +101,14 @@ class Task(Strict, ABC):
 
     label: str
     weight: float
+
+    @abstractmethod
+    def columns(self, field: str) -> list[ColumnNeed]:
+        """The events columns that training and metrics need, the label's among them, as a `LABEL`.
+
+        Args:
+            field: where the experiment describes the task, ``domains.shop.tasks.click``.
+        """
 
     @property
     @abstractmethod

@@ -30,7 +30,7 @@ from foundrank.data.arrow.column_types import (
 )
 from foundrank.data.arrow.ids import id_keys
 from foundrank.data.arrow.times import ragged_ages, seconds
-from foundrank.data.arrow.values import bad_labels, floats, numbers, ragged_keys, vector_rows
+from foundrank.data.arrow.values import floats, numbers, ragged_keys, vector_rows
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.catalogs.catalog_files import check_catalog
 from foundrank.data.catalogs.catalog_texts import scan_texts
@@ -43,6 +43,7 @@ from foundrank.data.events.event_files import check_columns, list_events
 from foundrank.data.schema.bad_values import without_bad_values
 from foundrank.data.schema.column_needs import HISTORY_FIELD
 from foundrank.model.kinds import KINDS as OF_FOUNDRANK
+from foundrank.model.tasks.binary import Binary, bad_labels
 
 from ....arrow_columns import array_of, drawn_columns, written
 
@@ -140,6 +141,8 @@ def test_a_column_of_events(wanted, data, new_file):
     array, path = array_of(kind, values), new_file()
     pq.write_table(pa.table({"x": array}), path)
     needs = [ColumnNeed("x", wanted, HISTORY_FIELD if wanted == LIST_ID else "field", SIZE)]
+    if wanted == LABEL:  # the kind of its task says which are bad
+        needs = Binary(label="x").columns("field")
     events = list_events(str(path), "events", FAIL)
     kind = pq.read_schema(path).field("x").type  # what it was written as may be kept or not
     if not holds(kind, wanted, SIZE):

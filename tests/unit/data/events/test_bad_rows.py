@@ -30,6 +30,7 @@ from foundrank.data.features.dense import Dense
 from foundrank.data.schema.bad_values import without_bad_values
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.model.kinds import KINDS
+from foundrank.model.tasks.binary import Binary
 from tests.tiny_world import random_events, train_files, write_world
 
 SKIP = BadDataConfig(policy="skip", max_share=0.5)
@@ -38,7 +39,7 @@ NEEDS = [
     ColumnNeed("x", "number", "x"),
     Dense(kind="dense", transform="log1p").need("log", "log"),
     ColumnNeed("v", "vector", "v", 2),
-    ColumnNeed("click", "label", "click"),
+    *Binary(label="click").columns("click"),
     ColumnNeed("id", "id", "id"),
 ]
 GOOD = {

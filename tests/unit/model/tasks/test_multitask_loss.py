@@ -7,6 +7,8 @@ from foundrank.model.tasks.binary import Binary
 from foundrank.model.tasks.multitask_loss import multitask_loss
 from foundrank.model.tasks.task_columns import TaskColumns
 
+from ....toy_task import Amount
+
 
 @pytest.fixture
 def batch(layout, make_batch):
@@ -57,3 +59,17 @@ def test_parts_of_a_batch_add_up(layout, make_batch):
         part.domain_lengths = part.domains.bincount(minlength=3).tolist()
         parts += multitask_loss(TASKS, logits[rows], part, weights, 12)[0]
     torch.testing.assert_close(parts, multitask_loss(TASKS, logits, whole, weights, 12)[0])
+
+
+def test_kinds_may_be_mixed_and_each_is_masked(batch):
+    tasks = TaskColumns([Binary(label="click"), Amount(label="spent", unit=2.0)])
+    batch.labels[0, 1] = 3.0
+    logits = LOGITS.clone().requires_grad_()
+    loss, sums, counts = multitask_loss(tasks, logits, batch, WEIGHTS, denominator=10)
+    first, spent, second, third = _bce(0.5, 1), (-1.0 - 1.5) ** 2, _bce(2, 0), _bce(-0.3, 1)
+    assert loss.item() == pytest.approx((first + 2 * spent + second + 3 * third) / 10)
+    torch.testing.assert_close(sums, torch.tensor([[first + second, spent], [third, 0], [0, 0]]))
+    torch.testing.assert_close(counts, torch.tensor([[2.0, 1], [1, 0], [0, 0]]))
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.ne(0), batch.label_mask)
