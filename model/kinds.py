@@ -3,6 +3,7 @@
 from ..data.config.kinds import Kinds
 from ..data.features import FEATURES
 from .heads import HEADS
+from .optimizers import OPTIMIZERS, SCHEDULES
 from .tasks import TASKS
 
-KINDS = Kinds(features=FEATURES, heads=HEADS, tasks=TASKS)
+KINDS = Kinds(features=FEATURES, heads=HEADS, optimizers=OPTIMIZERS, schedules=SCHEDULES, tasks=TASKS)

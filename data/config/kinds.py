@@ -29,6 +29,8 @@ class Kinds:
 
     features: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
+    optimizers: Mapping[str, type[Strict]] = field(default_factory=dict)
+    schedules: Mapping[str, type[Strict]] = field(default_factory=dict)
     tasks: Mapping[str, type[Task]] = field(default_factory=dict)
 
     def with_(self, **additions: Mapping[str, type[Strict]]) -> "Kinds":

@@ -11,6 +11,9 @@ OLD_KEYS = {
     "model.expert_widths": "model.head.widths",
     "model.tower_widths": "model.head.tower_widths",
     "model.dropout": "model.head.dropout",
+    "training.weight_decay": "training.optimizer.weight_decay",
+    "training.warmup_share": "training.schedule.warmup_share",
+    "training.final_lr_share": "training.schedule.final_lr_share",
 }
 
 

@@ -107,7 +107,7 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     parameters = sum(p.numel() for p in model.dense.parameters())
     pooled = rows * len(layout.keys) * experiment.model.embedding_dim * _FLOAT
     dense = {
-        "dense part": parameters * _FLOAT * 4,  # weights, gradients, and two moments of AdamW
+        "dense part": parameters * _FLOAT * (2 + experiment.training.optimizer.moments),  # weights, gradients
         # What a rank sends and gets of lookups and of their gradients.
         "lookups": pooled * (2 if ranks.count == 1 else 4),
         "activations": saved,

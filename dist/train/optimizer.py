@@ -1,6 +1,5 @@
-"""One optimizer for the pipeline: AdamW on the dense part, the fused one inside the tables' backward."""
+"""One optimizer for the pipeline: one of the kinds on the dense part, the fused one inside the tables' backward."""
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,14 +12,6 @@ from ...data.config.sections.training import TrainingConfig
 from ...model.foundation.foundation import dense_part
 from ...model.layers.axes import levels_of
 from ..fine_tuning.freezing import PartlyFrozen
-
-
-def schedule(progress: float, training: TrainingConfig) -> float:
-    """Share of the peak learning rate when ``progress`` (0 to 1) of the training is done: linear rise, cosine fall."""
-    if progress < training.warmup_share:
-        return max(progress, 1e-3 * training.warmup_share) / training.warmup_share
-    rest = (progress - training.warmup_share) / max(1 - training.warmup_share, 1e-9)
-    return training.final_lr_share + (1 - training.final_lr_share) * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
 
 
 class Optimizer:
@@ -48,11 +39,12 @@ class Optimizer:
         learned = {name: p for name, p in parameters.items() if p.requires_grad}
         self._dense = [*learned.values()]
         groups = {level: [p for name, p in learned.items() if levels[name] == level] for level in rates}
-        self._adamw = torch.optim.AdamW(
-            [{"params": of_level, "rate": rates[level]} for level, of_level in groups.items() if of_level],
-            lr=training.learning_rate,
-            weight_decay=training.weight_decay,
-            fused=True,
+        self._optimizer: torch.optim.Optimizer = training.optimizer.build(
+            [
+                {"params": of_level, "rate": rates[level], "lr": training.learning_rate}
+                for level, of_level in groups.items()
+                if of_level
+            ]
         )
         self._partly = PartlyFrozen({f"dense.{name}": p for name, p in parameters.items()}, learning)
         self._table_rate = rates["L0"]
@@ -62,8 +54,8 @@ class Optimizer:
 
     def set_progress(self, progress: float) -> None:
         """Sets both learning rates for the coming step."""
-        self.share = schedule(progress, self._training)
-        for group in self._adamw.param_groups:
+        self.share = self._training.schedule.share(progress)
+        for group in self._optimizer.param_groups:
             group["lr"] = self._training.learning_rate * self.share * group["rate"]
         for group in self._fused.param_groups:
             group["lr"] = self._training.sparse_learning_rate * self.share * self._table_rate
@@ -71,20 +63,20 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forgets the dense gradients."""
-        self._adamw.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
         """Clips and applies the dense gradients."""
         self._mark("backward")
         with self._partly.held():
             self.gradient_norm = torch.nn.utils.clip_grad_norm_(self._dense, self._training.gradient_clip)
-            self._adamw.step()
+            self._optimizer.step()
         self._mark("optimizer")
 
     def dense_state(self) -> dict[str, Any]:
-        """AdamW's state, for the checkpoint."""
-        return self._adamw.state_dict()
+        """The optimizer's state, for the checkpoint."""
+        return self._optimizer.state_dict()
 
     def load_dense_state(self, state: dict[str, Any]) -> None:
         """Restores what `dense_state` gave."""
-        self._adamw.load_state_dict(state)
+        self._optimizer.load_state_dict(state)

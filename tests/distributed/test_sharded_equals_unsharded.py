@@ -11,7 +11,6 @@ from torchrec.optim import RowWiseAdagrad
 from foundrank.data.config.experiment import Experiment
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.sharding.shard import shard
-from foundrank.dist.train.optimizer import schedule
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.representation.embedding_tables import materialise
 
@@ -35,11 +34,11 @@ def reference(experiment: Experiment) -> Trained:
     parts = {name: [nn.Parameter(p) for p in table.data.chunk(halves, 1)] for name, table in tables.items()}
     sparse = RowWiseAdagrad([part for of_table in parts.values() for part in of_table], eps=1e-8)
     dense = list(model.dense.parameters())
-    adamw = torch.optim.AdamW(dense, weight_decay=training.weight_decay)
+    adamw = torch.optim.AdamW(dense, weight_decay=training.optimizer.weight_decay)
     losses, logits = [], []
     streams = [batches_of(encoder, rank, RANKS) for rank in range(RANKS)]
     for step in range(STEPS):
-        share = schedule(step / STEPS, training)
+        share = training.schedule.share(step / STEPS)
         outcomes = [model(next(stream)) for stream in streams]
         model.zero_grad()
         torch.stack([loss for loss, _ in outcomes]).mean().backward()

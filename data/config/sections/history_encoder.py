@@ -39,3 +39,7 @@ class HistoryEncoderConfig(Strict):
         default=False,
         description="attention also sees how long ago a past item was; needs entities.user.history.times",
     )
+
+    def without_effect(self) -> dict[str, str]:
+        blocks = self.encoder in ("sasrec", "bert4rec", "hstu")
+        return {} if blocks else dict.fromkeys(("layers", "heads", "dropout"), "encoder: sasrec, bert4rec or hstu")

@@ -1,10 +1,10 @@
 """How the model is trained."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...strict import Positive, Share, Strict
+from ...strict import Positive, Seam, Strict
 
 Level = Literal["L0", "L1", "L2", "L3"]
 
@@ -24,8 +24,10 @@ class TrainingConfig(Strict):
     epochs: Positive = Field(default=2, description="passes over the training events")
     max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever `epochs` says")
     batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part (AdamW)")
-    weight_decay: float = Field(default=1e-2, ge=0, description="AdamW weight decay of the dense part")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part")
+    optimizer: Annotated[Any, Seam("optimizers", by="kind", default="adamw")] = Field(
+        default=None, description="of the dense part"
+    )
     sparse_learning_rate: float = Field(default=0.02, gt=0, description="peak learning rate of the tables")
     freeze: tuple[Level, ...] = Field(
         default=(),
@@ -38,9 +40,8 @@ class TrainingConfig(Strict):
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         default="rowwise_adagrad", description="fused into the tables' backward"
     )
-    warmup_share: Share = Field(default=0.05, description="share of the steps over which learning rates rise from 0")
-    final_lr_share: float = Field(
-        default=0.05, ge=0, le=1, description="share of the peak left at the last step (cosine decay)"
+    schedule: Annotated[Any, Seam("schedules", by="kind", default="cosine")] = Field(
+        default=None, description="of all learning rates, over the whole training"
     )
     gradient_clip: float = Field(default=1.0, gt=0, description="largest L2 norm of the dense gradient")
     precision: Literal["auto", "fp32", "bf16"] = Field(
