@@ -2,8 +2,20 @@
 
 from ..data.config.kinds import Kinds
 from ..data.features import FEATURES
+from .alignments import ALIGNMENTS
+from .gates import GATES
 from .heads import HEADS
+from .history import HISTORIES
 from .optimizers import OPTIMIZERS, SCHEDULES
 from .tasks import TASKS
 
-KINDS = Kinds(features=FEATURES, heads=HEADS, optimizers=OPTIMIZERS, schedules=SCHEDULES, tasks=TASKS)
+KINDS = Kinds(
+    alignments=ALIGNMENTS,
+    features=FEATURES,
+    gates=GATES,
+    heads=HEADS,
+    histories=HISTORIES,
+    optimizers=OPTIMIZERS,
+    schedules=SCHEDULES,
+    tasks=TASKS,
+)

@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from foundrank.data.config.sections.history_encoder import HistoryEncoderConfig
-from foundrank.data.config.sections.model import ModelConfig
-from foundrank.data.config.sections.next_item import NextItemConfig
-from foundrank.model.history.encoders import make_encoder
+from foundrank.model.history import HISTORIES
 from foundrank.model.history.sequence import Sequence
 
 WIDTH, PAST, HEADS = 8, 6, 2
@@ -19,13 +16,12 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 def make(name: str, past: int = PAST) -> nn.Module:
     torch.manual_seed(1)
     encoder, _, option = name.partition("+")
-    history = {"encoder": encoder, "heads": HEADS, "dropout": 0.0, "time_bias": option == "times"}
+    history = {"time_bias": option == "times"}
+    if encoder != "din":
+        history |= {"heads": HEADS, "dropout": 0.0}
     if option in ("ensemble", "progressive"):
         history["reasoning"] = {"steps": 2, "learning": option}
-    config = ModelConfig(width=WIDTH, history=HistoryEncoderConfig.model_validate(history))
-    if encoder == "bert4rec":
-        config = config.model_copy(update={"next_item": NextItemConfig(mask_share=0.5)})
-    module = make_encoder(config, past)
+    module = HISTORIES[encoder].model_validate(history).build(WIDTH, past, 0.5)  # type: ignore[attr-defined]
     for parameter in module.parameters():  # biases too: what starts at zero would hide a mistake
         nn.init.normal_(parameter, std=0.5)
     return module.eval()

@@ -205,7 +205,7 @@ class RowEncoder:
             if with_keys:
                 out.history["keys"] = keys.view(np.int64), offsets
             items, most = table[history.column], history.max_length
-            if self.experiment.model.history.time_bias:
+            if self.experiment.model.past_times:
                 assert history.times is not None  # `load` has seen to it
                 events = table[history.time] if history.time is not None else None
                 at = f"{where}: column '{history.times}'"

@@ -79,7 +79,7 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
             f"is '{model.history.encoder}', but rows have no history",
             "Describe it under entities.user.history, or leave the encoder at mean.",
         )
-    if model.history.time_bias and history is not None and history.times is None:
+    if model.past_times and history is not None and history.times is None:
         raise UserError(
             f"{path}: model.history.time_bias",
             "needs to know when past items were",
@@ -99,11 +99,11 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
     fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and not f.inputs(n).vectors}
-    if experiment.model.history.features and "sparse" not in experiment.model.aspects:
+    if experiment.model.past_features and "sparse" not in experiment.model.aspects:
         raise UserError(
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
         )
-    for name in experiment.model.history.features:
+    for name in experiment.model.past_features:
         if name not in fit:
             raise UserError(
                 field, f"'{name}' is not a categorical, list or dense feature from the item catalog", nearest(name, fit)

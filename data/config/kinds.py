@@ -27,8 +27,11 @@ class Kinds:
     a ``Literal`` of its name.
     """
 
+    alignments: Mapping[str, type[Strict]] = field(default_factory=dict)
     features: Mapping[str, type[Strict]] = field(default_factory=dict)
+    gates: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
+    histories: Mapping[str, type[Strict]] = field(default_factory=dict)
     optimizers: Mapping[str, type[Strict]] = field(default_factory=dict)
     schedules: Mapping[str, type[Strict]] = field(default_factory=dict)
     tasks: Mapping[str, type[Task]] = field(default_factory=dict)

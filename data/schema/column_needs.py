@@ -62,7 +62,7 @@ def history_needs(experiment: Experiment, history: HistoryConfig) -> list[Column
     needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD, table=id_key("item"))]
     if experiment.model.past and history.domains is not None:
         needs.append(ColumnNeed(history.domains, LIST_NAME, f"{HISTORY_FIELD}.domains"))
-    if experiment.model.history.time_bias and history.times is not None:
+    if experiment.model.past_times and history.times is not None:
         needs.append(ColumnNeed(history.times, LIST_TIME, f"{HISTORY_FIELD}.times"))
         if history.time is not None:
             needs.append(ColumnNeed(history.time, TIME, f"{HISTORY_FIELD}.time"))

@@ -156,13 +156,13 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         if size:
             text_of[name] = text_key(name)
             vectors[text_key(name)] = size
-    of_past = [entities["item"].features[name].inputs(name) for name in experiment.model.history.features if past]
+    of_past = [entities["item"].features[name].inputs(name) for name in experiment.model.past_features if past]
     past_features = tuple(key for key in sparse_of["item"] if any(key in inputs.keys for inputs in of_past))
     for key in past_features:
         shared_of = [past_feature_key(key, each) for each in shared]
         table_of |= dict.fromkeys(shared_of, key)
         of_features += shared_of
-    decoupled = experiment.model.history.decoupled and past > 0
+    decoupled = experiment.model.attention_table and past > 0
     attention = [attention_key(back) for back in (*range(past), None)] if decoupled else []
     if attention:
         tables = {**tables, ATTENTION_TABLE: tables.get(id_key("item"), 0)}

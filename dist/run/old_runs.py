@@ -68,7 +68,7 @@ def lookup_order(
     Raises:
         UserError: the order cannot be told.
     """
-    if info.get("format", 1) == FORMAT or experiment.model.gate != "none" or not checkpoints:
+    if info.get("format", 1) == FORMAT or experiment.model.gate.kind != "none" or not checkpoints:
         return None
     today = [key for table in layout.tables for key in layout.keys if layout.table_of[key] == table]
     plan = _plan(info)

@@ -13,13 +13,12 @@ from torchrec import KeyedTensor
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
-from ..history.encoders import History
+from ..history.history import History
 from ..layers.axes import Axis, at_level, declare, input_axis, layer_norm, named
 from ..layers.domain_adaptive import DomainAdaptiveLayer
 from ..layers.domain_rows import to_rows
 from ..layers.forms import EVERY
 from ..layers.precision import chosen_precision
-from ..losses.alignment import ALIGNMENTS
 from ..representation.embedding_tables import make_embeddings
 from ..representation.representation import ItemsOnly, Owners, SideBySide
 from ..tasks.multitask_loss import multitask_loss
@@ -97,7 +96,7 @@ class Dense(nn.Module):
 
     def _make_ranking(self, layout: Layout, config: ModelConfig) -> None:
         domains, tasks = named("domain", layout.domains), named("task", layout.tasks)
-        self.represent = at_level("L1", (SideBySide if config.gate == "none" else Owners)(layout, config))
+        self.represent = at_level("L1", (SideBySide if config.gate.kind == "none" else Owners)(layout, config))
         self.domain_embedding = nn.Parameter(torch.randn(domains.size, config.width) * 0.1)
         declare(self, {"domain_embedding": (domains, "width")})
         self.inputs = seen = input_axis(self.represent.inputs)
@@ -106,7 +105,7 @@ class Dense(nn.Module):
             self.adaptive = DomainAdaptiveLayer(domains, seen, config.domain_width, config.width)
             seen, learned = Axis("in", config.domain_width), EVERY
             self.norm = layer_norm(config.domain_width)
-        self.align, self.alignment_weight = ALIGNMENTS[config.alignment], config.alignment_weight
+        self.align, self.alignment_weight = config.alignment.penalty, config.alignment_weight
         self.id_from_text = config.id_from_text
         of_head = Axis("domain", 1) if config.shared_head else domains
         self.head = config.head.build(seen, of_head, tasks, learned)

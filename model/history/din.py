@@ -1,14 +1,31 @@
 """DIN: each past item weighs what it has to do with the item at hand (Zhou et al., 2018)."""
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from ...data.strict import Strict
 from ..layers.axes import declare, linear
-from .sequence import Sequence
-from .time_bias import BUCKETS, bucket
+from .sequence import PastFeatures, Sequence
+from .time_bias import BUCKETS, SeesTimes, bucket
 
 
-class Din(nn.Module):
+class DIN(Strict):
+    """Each past item is weighted by what it has to do with the candidate item (Zhou et al., 2018)."""
+
+    encoder: Literal["din"] = "din"
+    features: PastFeatures = ()
+    decoupled: bool = Field(default=False, description="ids have a second table, for attention alone (DARE)")
+    time_bias: SeesTimes = False
+
+    def build(self, width: int, past: int, mask_share: float) -> nn.Module:
+        """The module; arguments as in `history`."""
+        return DinEncoder(width, self.time_bias)
+
+
+class DinEncoder(nn.Module):
     """A small network looks at past item, item at hand, their difference and product, and gives the past item's weight.
 
     As in the paper, weights are no softmax: how strong the interest is stays in their sum. They are scaled by the root of the

@@ -1,14 +1,42 @@
 """HSTU: pointwise aggregated attention without a softmax (Zhai et al., 2024)."""
 
 from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from ...data.strict import Positive, Share, Strict
 from ..layers.axes import declare, layer_norm, linear, named
-from .sequence import RowGroup, Sequence, join_heads, split_heads
-from .time_bias import TimeBias
+from .reasoning import Reasoning, ReasoningConfig
+from .sequence import PastFeatures, RowGroup, Sequence, join_heads, split_heads
+from .time_bias import SeesTimes, TimeBias
+from .transformer import Causal, Stack
+
+
+class HSTU(Strict):
+    """Pointwise causal attention without a softmax (Zhai et al., 2024)."""
+
+    encoder: Literal["hstu"] = "hstu"
+    layers: Positive = Field(default=2, description="blocks of attention")
+    heads: Positive = Field(default=2, description="heads of each; divides model.width")
+    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on their input")
+    features: PastFeatures = ()
+    reasoning: ReasoningConfig | None = Field(
+        default=None, description="latent steps after the newest item (ReaRec); absent: none"
+    )
+    time_bias: SeesTimes = False
+
+    finds_next: ClassVar[bool] = True
+
+    def build(self, width: int, past: int, mask_share: float) -> nn.Module:
+        """The module; arguments as in `history`."""
+        reasoning = Reasoning(width, self.reasoning) if self.reasoning else None
+        longest = past + self.reasoning.steps if self.reasoning else past
+        blocks = [HstuLayer(width, longest, self.heads, self.dropout, self.time_bias) for _ in range(self.layers)]
+        return Causal(Stack(width, past, blocks, self.dropout), reasoning)
 
 
 class HstuLayer(nn.Module):

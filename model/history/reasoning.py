@@ -2,18 +2,30 @@
 
 from collections.abc import Callable
 from itertools import combinations
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.config.sections.history_encoder import ReasoningConfig
+from ...data.strict import Positive, Strict
 from ..layers.axes import declare
 from .sequence import Sequence
 
 _SHARPER = 1.5  # by how much scores count more from step to step of the progressive kind
 NOISE, _TEMPERATURE, _CONTRAST = 0.02, 0.1, 0.1  # of its contrast between states with and without noise
 _REWARD = 0.05  # weight of the divergence between steps of the ensemble kind
+
+
+class ReasoningConfig(Strict):
+    """Latent reasoning: further passes over the newest state."""
+
+    steps: Positive = Field(default=2, description="passes")
+    learning: Literal["ensemble", "progressive"] = Field(
+        default="ensemble",
+        description="ensemble: all steps count alike, their mean is used; progressive: later steps count more, the last is used",
+    )
 
 
 class Reasoning(nn.Module):

@@ -3,12 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ...data.batch.past_items import Past
 from ..layers.fast import fast_on_cpu
+
+PastFeatures = Annotated[
+    tuple[str, ...],
+    Field(
+        description="categorical, list and dense features of the item catalog for past items and candidates; each costs as many lookups as the ids"
+    ),
+]
+"""A setting of encoders of sequences, which read it before they build: ``features``."""
 
 _SHORT = 8  # rows up to this length are padded together
 

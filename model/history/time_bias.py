@@ -1,10 +1,18 @@
 """How long ago: a learned bias per interval of time between a place in the sequence and the past items it sees."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..layers.axes import declare
 from .sequence import RowGroup
+
+SeesTimes = Annotated[
+    bool, Field(description="attention also sees how long ago a past item was; needs entities.user.history.times")
+]
+"""A setting of encoders of sequences: ``time_bias``."""
 
 BUCKETS = 64  # two for each doubling: from a second to a century
 

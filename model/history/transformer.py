@@ -1,4 +1,4 @@
-"""Self-attention over the past: SASRec (Kang & McAuley, 2018) and BERT4Rec (Sun et al., 2019)."""
+"""Self-attention over the past: its blocks, stacks of them, and the state after those that are causal."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -121,44 +121,6 @@ class Causal(nn.Module):
             torch.cat([target, owns.repeat(len(steps) - 1)]),
             lambda candidates, weights, scale: reasoning.beside(steps * scale, noised, candidates, weights),
         )
-
-
-class Bert4Rec(nn.Module):
-    """The state of a mask in the place of the next item, after self-attention in both directions.
-
-    In training further items are masked at random and are to be found too (Cloze); that the last place is always among
-    them is what BERT4Rec needs to be told to predict the future (Petrov & Macdonald, 2022).
-
-    Args:
-        stack: of blocks that are not causal, with a position more than rows have items.
-        width: D.
-        mask_share: of past items, in training.
-    """
-
-    def __init__(self, stack: Stack, width: int, mask_share: float):
-        super().__init__()
-        self.stack = stack
-        self.mask = nn.Parameter(torch.randn(width) * 0.1)
-        declare(self, {"mask": ("width",)})
-        self.mask_share = mask_share
-
-    def forward(self, sequence: Sequence, candidate: Tensor | None = None) -> Tensor:
-        """``[B, D]``."""
-        longer = sequence.with_one_more(self.mask)
-        return longer.newest(self.stack(longer))
-
-    def to_find(self, sequence: Sequence, every: bool) -> ToFind:
-        """States of masks, and what they stand for."""
-        at = torch.arange(len(sequence.row), device=sequence.row.device)
-        owns = len(at) + torch.arange(sequence.rows, device=at.device)
-        if not every:
-            return ToFind(self(sequence), owns)
-        hidden = torch.rand(len(at), device=at.device) < self.mask_share
-        shown = torch.where(hidden[:, None], self.mask.to(sequence.items.dtype), sequence.items)
-        longer = replace(sequence, items=shown).with_one_more(self.mask)
-        states = self.stack(longer)
-        found = torch.cat([states[at + sequence.row], longer.newest(states)])
-        return ToFind(found, torch.cat([torch.where(hidden, at, -1), owns]))
 
 
 def own(sequence: Sequence) -> Tensor:

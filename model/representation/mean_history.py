@@ -1,9 +1,18 @@
 """The user's past items as their mean, per aspect, in the same space an item's aspect has."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from ...data.batch.batch import Batch
 from ...data.schema.layout import HISTORY, Layout
+from ...data.strict import Strict
+
+
+class Mean(Strict):
+    """The mean of the past items; nothing looks at them one by one."""
+
+    encoder: Literal["mean"] = "mean"
 
 
 def history_aspects(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,8 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ASPECTS
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
-from ..layers.axes import at_level, declare, linear, named
-from .gates import make_gate
+from ..gates.mean import UniformGate
+from ..layers.axes import Axis, at_level, declare, linear, named
 from .lookups import lengths
 from .mean_history import history_aspects
 from .sparse_aspect import PooledFeatures, SparseAspect, aspect_projection
@@ -55,6 +56,14 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
     return found
 
 
+class Gate(Protocol):
+    """One of `gates`, by its settings."""
+
+    def build(self, width: int, aspects: Axis) -> nn.Module:
+        """The module."""
+        ...
+
+
 class OwnerVectors(nn.Module):
     """One vector per owner: its aspects projected to width D, then fused by a gate.
 
@@ -65,7 +74,7 @@ class OwnerVectors(nn.Module):
         aspects: aspects in use, of ``id``, ``text``, ``sparse``.
         embedding_dim: width of the lookups.
         width: D.
-        gate: ``mean``, ``mean_gate``, ``cls_gate`` or ``domain_gate``.
+        gate: what fuses two aspects or more; one needs no choosing.
         id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
             A row keeps an id that is all it has.
         id_from_text: whether entities with both aspects have an `IdFromText`.
@@ -81,7 +90,7 @@ class OwnerVectors(nn.Module):
         aspects: Iterable[str],
         embedding_dim: int,
         width: int,
-        gate: str,
+        gate: Gate,
         id_dropout: float,
         id_from_text: bool,
         items_only: bool = False,
@@ -107,7 +116,9 @@ class OwnerVectors(nn.Module):
         self.sparse_aspects = nn.ModuleDict(
             {o: SparseAspect(of_features, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
         )
-        self.gates = nn.ModuleDict({o: make_gate(gate, width, named("aspect", a)) for o, a in self.owners.items()})
+        self.gates = nn.ModuleDict(
+            {o: gate.build(width, named("aspect", a)) if len(a) > 1 else UniformGate() for o, a in self.owners.items()}
+        )
         both = [o for o, a in projected.items() if {"id", "text"} <= set(a)] if id_from_text else []
         self.ids_from_text = nn.ModuleDict({o: IdFromText(width) for o in both})
         if "query" in self.owners:

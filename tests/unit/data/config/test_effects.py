@@ -66,8 +66,6 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
-    *((f"model.history.{key}", value, {"model.history.encoder": encoder}, "encoder: sasrec, bert4rec or hstu", SASREC)
-      for key, value in {"layers": 3, "heads": 4, "dropout": 0.1}.items() for encoder in ("mean", "din")),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
 ]  # fmt: skip
 
@@ -77,8 +75,6 @@ ALWAYS = {
     "bad_data": "policy max_share",  # max_share too: `foundrank score --bad-data skip` heeds it whatever the policy
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
-    "model.history": "encoder features decoupled reasoning time_bias",  # of others than theirs, these are errors
-    "model.history.reasoning": "steps learning",
     "model.next_item": "weight loss positions repeat",
     "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate freeze level_rates sparse_optimizer "
     "schedule gradient_clip precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
@@ -133,6 +129,14 @@ def test_what_has_no_effect_is_refused(tmp_path, case):
     assert (
         loaded(tmp_path, changed(useless, {key: value})) == plain
     )  # it is a run's, which older versions may have made
+
+
+@pytest.mark.parametrize(
+    ("encoder", "key"), [("mean", "layers"), ("din", "heads"), ("sasrec", "decoupled"), ("bert4rec", "reasoning")]
+)
+def test_what_another_history_encoder_has_is_refused(tmp_path, encoder, key):
+    with pytest.raises(UserError, match=rf"model.history.{key}: has no effect: encoder: {encoder} has no such"):
+        loaded(tmp_path, changed({"model.history": {"encoder": encoder, key: 1}}))
 
 
 def test_a_set_leaves_out_what_it_makes_useless(tmp_path):

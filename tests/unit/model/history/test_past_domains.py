@@ -8,7 +8,7 @@ import torch
 from foundrank.data.batch.past_items import Past
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.foundation.transfer import transferred
-from foundrank.model.history.encoders import History
+from foundrank.model.history.history import History
 from foundrank.model.layers.axes import axes_of, levels_of
 from tests.sequences import WIDTH, sequence_of, some
 

@@ -12,23 +12,23 @@ from torch import nn
 
 from foundrank.data.config.sections.model import ModelConfig
 from foundrank.data.schema.layout import Layout
+from foundrank.model.alignments import ALIGNMENTS
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.gates import GATES
+from foundrank.model.heads import HEADS
+from foundrank.model.history import HISTORIES
 from foundrank.model.layers.axes import Axis, at_level, axes_of, declare, declare_layers, levels_of, linear, named
 
-GATES = ["mean", "mean_gate", "cls_gate", "domain_gate", "domain_count_gate"]
-HEADS = ["mmoe", "ple", "star", "shared_bottom"]
 REASONING = {"steps": 2, "learning": "ensemble"}
-HISTORIES: list[dict[str, Any]] = [
-    {"encoder": encoder, "time_bias": True} for encoder in ("din", "sasrec", "bert4rec", "hstu")
-]
-HISTORIES += [{"encoder": encoder, "reasoning": REASONING} for encoder in ("sasrec", "hstu")]
+PASTS: list[dict[str, Any]] = [{"encoder": encoder, "time_bias": True} for encoder in HISTORIES if encoder != "mean"]
+PASTS += [{"encoder": encoder, "reasoning": REASONING} for encoder in ("sasrec", "hstu")]
 VARIANTS: list[dict[str, Any]] = [
     *({"head": head, "domain_width": width} for head, width in product(HEADS, (0, 16))),
     *({"head": head, "shared_head": True} for head in HEADS),
-    *({"gate": gate, "id_from_text": 0.1} for gate in GATES),
+    *({"gate": gate, "id_from_text": 0.1} for gate in GATES if gate != "none"),
     *({"gate": "none", "domain_width": width} for width in (0, 16)),
-    *({"history": history} for history in HISTORIES),
-    *({"alignment": alignment} for alignment in ("js", "mmd", "none")),
+    *({"history": history} for history in PASTS),
+    *({"alignment": alignment} for alignment in ALIGNMENTS),
 ]
 
 

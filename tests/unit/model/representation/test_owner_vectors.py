@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from foundrank.data.errors import UserError
+from foundrank.model.gates import GATES
 from foundrank.model.representation.interaction import cosine_partners, text_cosines
 from foundrank.model.representation.owner_vectors import OwnerVectors, owners_and_aspects
 
@@ -18,7 +19,7 @@ def encode(layout):
             "aspects": ("id", "text", "sparse"),
             "embedding_dim": 8,
             "width": 6,
-            "gate": "mean",
+            "gate": GATES["mean"](),
             "id_dropout": 0.0,
             "id_from_text": False,
         }
@@ -156,7 +157,7 @@ def test_a_hidden_id_counts_as_never_seen(layout, make_batch, encode):
 
     def after(share: float, weight: float) -> torch.Tensor:
         torch.manual_seed(0)
-        changes = {"gate": "domain_count_gate", "id_dropout": share}
+        changes = {"gate": GATES["domain_count_gate"](), "id_dropout": share}
         _, _, encoder = encode(batch, training=True, **changes)
         with torch.no_grad():
             encoder.gates["item"].count_weight[1] = weight  # of the text

@@ -1,13 +1,20 @@
 import pytest
 import torch
+from torch import nn
 
-from foundrank.model.layers.axes import Axis, named
-from foundrank.model.representation.gates import DomainCountGate, DomainGate, make_gate
+from foundrank.model.gates import GATES
+from foundrank.model.gates.domain_count_gate import DomainCountAttention
+from foundrank.model.gates.domain_gate import DomainAttention
+from foundrank.model.layers.axes import named
 
-GATES = ["mean", "mean_gate", "cls_gate", "domain_gate", "domain_count_gate"]
+KINDS = [kind for kind in GATES if kind != "none"]
 ASPECTS = named("aspect", ["id", "text", "sparse"])
 COUNTS = torch.tensor([0.0, 1.0, 10.0, 1000.0])
 PRESENT = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
+
+
+def made(kind: str) -> nn.Module:
+    return GATES[kind]().build(8, ASPECTS)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -16,9 +23,9 @@ def aspects() -> torch.Tensor:
     return torch.randn(4, 3, 8, requires_grad=True)
 
 
-@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_a_distribution_over_present_aspects(kind, aspects):
-    gate = make_gate(kind, 8, ASPECTS)
+    gate = made(kind)
     fused, weights = gate(aspects, PRESENT, torch.randn(4, 8), COUNTS)
     torch.testing.assert_close(weights.sum(1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
     assert weights[~PRESENT].eq(0).all()
@@ -27,9 +34,9 @@ def test_weights_are_a_distribution_over_present_aspects(kind, aspects):
     assert fused[3].eq(0).all()
 
 
-@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_missing_aspects_get_no_gradient_and_make_no_nan(kind, aspects):
-    gate = make_gate(kind, 8, ASPECTS)
+    gate = made(kind)
     fused, _ = gate(aspects, PRESENT, torch.randn(4, 8), COUNTS)
     fused.square().sum().backward()
     assert aspects.grad is not None
@@ -40,9 +47,9 @@ def test_missing_aspects_get_no_gradient_and_make_no_nan(kind, aspects):
         assert parameter.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_with_nothing_present_has_finite_gradients(kind, aspects):
-    gate = make_gate(kind, 8, ASPECTS)
+    gate = made(kind)
     fused, _ = gate(aspects, torch.zeros(4, 3, dtype=torch.bool), torch.randn(4, 8), COUNTS)
     fused.sum().backward()
     assert aspects.grad is not None
@@ -54,14 +61,14 @@ def test_a_batch_with_nothing_present_has_finite_gradients(kind, aspects):
     [("mean", False), ("mean_gate", False), ("cls_gate", False), ("domain_gate", True), ("domain_count_gate", True)],
 )
 def test_only_domain_gates_see_the_domain(kind, depends, aspects):
-    gate = make_gate(kind, 8, ASPECTS)
+    gate = made(kind)
     _, one = gate(aspects, PRESENT, torch.ones(4, 8), COUNTS)
     _, other = gate(aspects, PRESENT, -torch.ones(4, 8), COUNTS)
     assert (not torch.equal(one, other)) == depends
 
 
 def test_domain_gate_is_the_formula(aspects):
-    gate = DomainGate(8, ASPECTS)
+    gate = DomainAttention(8, ASPECTS)
     torch.nn.init.normal_(gate.bias)
     domains = torch.randn(4, 8)
     _, weights = gate(aspects, torch.ones(4, 3, dtype=torch.bool), domains, COUNTS)
@@ -70,13 +77,8 @@ def test_domain_gate_is_the_formula(aspects):
         torch.testing.assert_close(weights[b], scores.softmax(0))
 
 
-@pytest.mark.parametrize("kind", GATES)
-def test_one_aspect_needs_no_parameters(kind):
-    assert not list(make_gate(kind, 8, Axis("aspect", 1)).parameters())
-
-
 def test_the_count_gate_is_the_domain_gate_and_more(aspects):
-    gate, plain = DomainCountGate(8, ASPECTS), DomainGate(8, ASPECTS)
+    gate, plain = DomainCountAttention(8, ASPECTS), DomainAttention(8, ASPECTS)
     plain.load_state_dict(gate.state_dict(), strict=False)
     domains, every = torch.randn(4, 8), torch.ones(4, 3, dtype=torch.bool)
     _, before = plain(aspects, every, domains, COUNTS)

@@ -1,8 +1,4 @@
-"""The user's past items one by one, and the encoders of their sequence; where their mean will do, see `history_mean`.
-
-An encoder of sequences maps a `Sequence` of B rows, and the vector of the item at hand ``[B, D]``, to ``[B, D]``. Those that can
-learn to find the next item also have ``to_find``, as `next_item.Finds` describes it.
-"""
+"""The user's past items one by one; where their mean will do, see `mean_history`."""
 
 from dataclasses import replace
 
@@ -14,13 +10,9 @@ from ...data.batch.past_items import Past
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout, id_key
 from ..layers.axes import at_level, declare, named
-from .din import Din
-from .hstu import HstuLayer
 from .next_item import NextItem
 from .past_items import PastItems
-from .reasoning import Reasoning
 from .sequence import Sequence
-from .transformer import Bert4Rec, Block, Causal, Stack
 
 
 class History(nn.Module):
@@ -40,7 +32,8 @@ class History(nn.Module):
         if layout.past_domains:
             self.domain_embedding = nn.Parameter(torch.randn(len(layout.domains), config.width) * 0.1)
             declare(self, {"domain_embedding": (named("domain", layout.domains), "width")})
-        self.encoder = at_level("L1", make_encoder(config, layout.past))
+        masked = config.next_item.mask_share if config.next_item is not None else 0.0
+        self.encoder = at_level("L1", config.history.build(config.width, layout.past, masked))
         self.objective: NextItem | None = None
         if config.next_item is not None:
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.tables[id_key("item")])
@@ -53,21 +46,3 @@ class History(nn.Module):
         where = F.pad(self.domain_embedding, (0, 0, 0, 1))[past.domains]
         attention = sequence.attention and (sequence.attention[0] + where, sequence.attention[1])
         return replace(sequence, items=sequence.items + where, attention=attention)
-
-
-def make_encoder(config: ModelConfig, past: int) -> Din | Bert4Rec | Causal:
-    """The encoder that the experiment names, for histories of up to ``past`` items."""
-    chosen, width = config.history, config.width
-    layers, heads, dropout, timed = range(chosen.layers), chosen.heads, chosen.dropout, chosen.time_bias
-    if chosen.encoder == "din":
-        return Din(width, timed)
-    if chosen.encoder in ("hstu", "sasrec"):
-        reasoning = Reasoning(width, chosen.reasoning) if chosen.reasoning else None
-        longest = past + chosen.reasoning.steps if chosen.reasoning else past
-        if chosen.encoder == "hstu":
-            blocks = [HstuLayer(width, longest, heads, dropout, timed) for _ in layers]
-        else:
-            blocks = [Block(width, heads, dropout, True, timed) for _ in layers]
-        return Causal(Stack(width, past, blocks, dropout), reasoning)
-    both_ways = Stack(width, past + 1, (Block(width, heads, dropout, False, timed) for _ in layers), dropout)
-    return Bert4Rec(both_ways, width, config.next_item.mask_share if config.next_item else 0.0)

@@ -1,1 +1,0 @@
-"""Losses beside the tasks' own: alignment between the distributions of domains."""
