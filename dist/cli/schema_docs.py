@@ -62,7 +62,7 @@ def _section(name: str, schema: dict[str, Any], places: list[str], titles: dict[
     if "description" in schema:
         lines += [_text(schema["description"]), ""]
     if places != [""]:
-        lines += ["In the file: " + ", ".join(f"`{place}`" for place in places) + ".", ""]
+        lines += ["In the file: " + ", ".join(f"`{place}`" for place in dict.fromkeys(places)) + ".", ""]
     lines += ["| field | type | default | |", "| --- | --- | --- | --- |"]
     required = schema.get("required", [])
     for field, of_field in schema["properties"].items():

@@ -233,8 +233,8 @@ def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
             "model={aspects: [id, text], history: {encoder: din, features: [brand]}}",
             "no part without the sparse aspect",
         ),
-        ("model.history={encoder: mean, features: [brand]}", "features is for encoders of sequences"),
-        ("model.history={encoder: mean, time_bias: true}", "time_bias is for encoders of sequences"),
+        ("model.history={encoder: mean, features: [brand]}", "encoder: mean has no such"),
+        ("model.history={encoder: mean, time_bias: true}", "encoder: mean has no such"),
     ],
 )
 def test_options_that_the_data_cannot_serve_are_refused(change, words, tmp_path):

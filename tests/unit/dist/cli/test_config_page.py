@@ -39,7 +39,7 @@ def test_each_value_has_its_source(path):
     page = printed(path, "model.head=ple; model.dropout=0.3; training.epochs=1")
     for line in (
         "seed: 3  # file",
-        "  gate: mean  # file",
+        "    kind: mean  # file",
         "  width: 64  # default",
         "    head: ple  # --set",
         "    widths: [8, 4]  # file, as model.expert_widths",
