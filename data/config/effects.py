@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..strict import Strict
+from ..settings_base import Strict
 
 
 def without_effect(section: Strict, at: str = "") -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ..features.feature import Feature
-from ..strict import Name, Strict
+from ..settings_base import Name, Strict
 from .sections.bad_data import BadDataConfig
 from .sections.domains import DomainConfig
 from .sections.entities import EntitiesConfig

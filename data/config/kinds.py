@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Tag, create_mode
 from pydantic.fields import FieldInfo
 
 from ..errors import UserError, nearest
-from ..strict import Seam, Strict
+from ..settings_base import Seam, Strict
 from .experiment import Experiment
 from .sections.task import Task
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..errors import UserError
-from ..strict import Strict
+from ..settings_base import Strict
 from .places import section_at
 
 OLD_KEYS = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import UserError
-from ..strict import Strict
+from ..settings_base import Strict
 from .kinds import members, seam_of
 from .old_keys import OLD_KEYS
 from .places import annotation_at, section_at

@@ -5,7 +5,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from ..strict import Seam, Strict
+from ..settings_base import Seam, Strict
 from .kinds import members, seam_of, whole_annotation, written_out
 
 

@@ -9,8 +9,8 @@ from ..errors import UserError
 from ..storage import storage
 from .effects import is_given, remove, without_effect
 from .experiment import Experiment
-from .explain import explained, of_other_kinds
 from .kinds import seam_of
+from .mistakes import explained, of_other_kinds
 from .old_keys import take_over_old_keys
 from .overrides import apply
 from .places import annotation_at

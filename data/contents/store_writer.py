@@ -15,16 +15,7 @@ from ..errors import UserError
 from ..storage.local_writes import refuse_links
 from .embed_work import INDEX
 from .store_shards import HALF_BYTES, Shard, disk_errors
-from .text_store import (
-    DIGEST_BYTES,
-    DIGESTS,
-    VECTORS,
-    WORK,
-    Written,
-    read_manifest,
-    sha256_of_file,
-    write_manifest,
-)
+from .text_store import DIGEST_BYTES, DIGESTS, VECTORS, WORK, Written, read_manifest, sha256_of_file, write_manifest
 
 
 @contextmanager

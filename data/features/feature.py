@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ..arrow.column_need import ColumnNeed
 from ..arrow.values import Ragged
-from ..strict import Strict
+from ..settings_base import Strict
 from ..vocabulary.encoding import Encoding
 from ..vocabulary.key_counts import Table
 from .counts import Counts

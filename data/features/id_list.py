@@ -9,7 +9,7 @@ from pydantic import Field
 from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import LIST_ID
 from ..arrow.values import ragged_keys
-from ..strict import Positive
+from ..settings_base import Positive
 from ..vocabulary.encoding import Encoding
 from .counts import Counts
 from .feature import Counted, Feature, FeatureColumns, Inputs, feature_key

@@ -9,7 +9,7 @@ from pydantic import Field
 from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import VECTOR
 from ..arrow.values import vector_rows
-from ..strict import Positive
+from ..settings_base import Positive
 from .counts import Counts
 from .feature import Counted, Feature, FeatureColumns, Inputs, feature_key
 

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from ..storage.new_folder import new_folder
-from .import_common import INTEGER, TEXT, find_rows, read_source, slices, write_events, write_table
+from .histories_and_negatives import slices
+from .source_files import INTEGER, TEXT, find_rows, read_source, write_events, write_table
 
 HOME = "the 5-core Amazon Beauty interactions of CIKM2020-S3Rec with titles (interactions, items)"
 FILES = {

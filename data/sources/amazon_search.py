@@ -8,20 +8,8 @@ import pyarrow.compute as pc
 
 from ..config.sections.domains import SPLITS
 from ..storage.new_folder import new_folder
-from .import_common import (
-    HISTORY_LENGTH,
-    INTEGER,
-    NONE,
-    TEXT,
-    Pools,
-    as_lists,
-    encode,
-    find_rows,
-    pair_refuser,
-    read_source,
-    write_events,
-    write_table,
-)
+from .histories_and_negatives import HISTORY_LENGTH, NONE, Pools, as_lists, pair_refuser
+from .source_files import INTEGER, TEXT, encode, find_rows, read_source, write_events, write_table
 
 HOME = "the Cell Phones search benchmark of Amazon-Product-Search-Datasets (search_train, search_test, items, queries)"
 FILES = {

@@ -12,24 +12,8 @@ from ..errors import UserError
 from ..storage.new_folder import new_folder
 from .completejourney_catalogs import household_catalog, product_catalog
 from .completejourney_experiment import DOMAINS, FEATURES, experiment_yaml
-from .import_common import (
-    INTEGER,
-    NUMBER,
-    TEXT,
-    TIME,
-    Pools,
-    as_lists,
-    earlier,
-    encode,
-    histories,
-    means,
-    pair_refuser,
-    read_source,
-    slices,
-    temporal_splits,
-    write_events,
-    write_table,
-)
+from .histories_and_negatives import Pools, as_lists, earlier, histories, means, pair_refuser, slices, temporal_splits
+from .source_files import INTEGER, NUMBER, TEXT, TIME, encode, read_source, write_events, write_table
 
 HOME = "The Complete Journey 2.0 of 84.51° (R package completejourney), one Parquet file per table"
 FILES = {

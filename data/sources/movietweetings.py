@@ -8,20 +8,8 @@ import pyarrow.compute as pc
 
 from ..config.sections.domains import SPLITS
 from ..storage.new_folder import new_folder
-from .import_common import (
-    INTEGER,
-    TEXT,
-    TIME,
-    earlier,
-    encode,
-    find_rows,
-    histories,
-    means,
-    read_source,
-    temporal_splits,
-    write_events,
-    write_table,
-)
+from .histories_and_negatives import earlier, histories, means, temporal_splits
+from .source_files import INTEGER, TEXT, TIME, encode, find_rows, read_source, write_events, write_table
 
 HOME = "the MovieTweetings 100K snapshot (movies.parquet and ratings.parquet)"
 FILES = {

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..strict import Positive, Strict
+from ..settings_base import Positive, Strict
 from .key_counts import ExactCounts, HashedCounts
 from .vocabulary import HashedIds, Vocabulary
 

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from ...data.config.yaml_reader import read_yaml
 from ...data.errors import UserError, nearest
-from ...data.strict import Positive, Strict
+from ...data.settings_base import Positive, Strict
 from ..sharding.planner import Ranks
 
 Device = Literal["cpu", "a100-80", "h100", "h200"]

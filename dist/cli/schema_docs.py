@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...data.config.kinds import Kinds, experiment_type
-from ...data.strict import MOST
+from ...data.settings_base import MOST
 
 _HEAD = """\
 # The experiment file

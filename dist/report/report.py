@@ -14,16 +14,7 @@ from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
 from ..run.checkpoint_folder import best, complete, identity
 from ..run.run_documents import Evaluation, RunInfo, Validation
-from ..run.run_folder import (
-    EVALUATION,
-    EXPERIMENT,
-    METRICS,
-    REPORT,
-    RUN_INFO,
-    VALIDATION,
-    read_json,
-    read_metrics,
-)
+from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
 from . import page as html
 from . import plots as plots
 from .figure import FEW

@@ -16,7 +16,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, check_columns, list_events, open_parquet
-from ...data.schema.bad_values import check_share
+from ...data.schema.skipped_values import check_share
 from ...data.storage import storage
 from ...data.storage.file_identity import identities, same_content
 from ...data.storage.file_systems import Location, is_uri
@@ -29,15 +29,7 @@ from ..run.joined import joined
 from ..run.run_documents import JobOf
 from ..run.run_folder import id_types_of, open_experiment
 from .kept_columns import common_types
-from .scoring_input import (
-    DOMAIN,
-    ScoringJob,
-    check_job,
-    check_names,
-    domains_named,
-    input_needs,
-    passed_on_columns,
-)
+from .scoring_input import DOMAIN, ScoringJob, check_job, check_names, domains_named, input_needs, passed_on_columns
 
 SUCCESS = "_SUCCESS"
 _JOB = "_job.json"

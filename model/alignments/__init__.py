@@ -9,7 +9,7 @@ batch is this project's reconstruction. Each ``penalty`` takes
 and returns a scalar. A domain with fewer than `MIN_ROWS` rows does not take part; with fewer than two left it is 0.
 """
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from .js import JS
 from .mmd import MMD
 from .none import NoAlignment

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from ..layers.domain_rows import domain_members, domain_sums
 
 MIN_ROWS = 2

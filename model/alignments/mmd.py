@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from .js import MIN_ROWS
 
 MMD_ROWS = 64

@@ -13,7 +13,7 @@ softmax over its present aspects; a missing aspect has weight exactly 0, and a r
 ``fused`` 0. They are called outside autocast: they are a rounding error of the cost, and a softmax deserves float32.
 """
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from .cls_gate import ClsGate
 from .domain_count_gate import DomainCountGate
 from .domain_gate import DomainGate

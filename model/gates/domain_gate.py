@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from ..layers.axes import Axis, declare, linear
 from .weighted_sum import fuse, masked_softmax
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from ..layers.axes import Axis, linear
 from .weighted_sum import fuse, masked_softmax
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 
 
 class NoGate(Strict):

@@ -9,7 +9,7 @@ equal in all of them. What `build` takes:
     learned      columns of z that depend on parameters; experts make no gradients of the others
 """
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from .mmoe import MMoE
 from .ple import PLE
 from .shared_bottom import SharedBottom

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.strict import Positive, Share, Strict
+from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import Axis
 from ..layers.forms import EVERY, Columns
 from .experts import ExpertGates, Experts, Towers

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.strict import Positive, Share, Strict
+from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import Axis, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform
 from ..layers.dropout import Dropout

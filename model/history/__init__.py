@@ -9,7 +9,7 @@ An encoder may have the settings ``features``, ``time_bias`` and ``decoupled``, 
     mask_share   of past items that are hidden in training, where the objective says so
 """
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from ..representation.mean_history import Mean
 from .bert4rec import BERT4Rec
 from .din import DIN

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.strict import Positive, Share, Strict
+from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import declare
 from .sequence import PastFeatures, Sequence, ToFind
 from .time_bias import SeesTimes

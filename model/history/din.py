@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from ..layers.axes import declare, linear
 from .sequence import PastFeatures, Sequence
 from .time_bias import BUCKETS, SeesTimes, bucket

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.strict import Positive, Share, Strict
+from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import declare, layer_norm, linear, named
 from .reasoning import Reasoning, ReasoningConfig
 from .sequence import PastFeatures, RowGroup, Sequence, join_heads, split_heads

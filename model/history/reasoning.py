@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.strict import Positive, Strict
+from ...data.settings_base import Positive, Strict
 from ..layers.axes import declare
 from .sequence import Sequence
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from ...data.strict import Positive, Share, Strict
+from ...data.settings_base import Positive, Share, Strict
 from .reasoning import Reasoning, ReasoningConfig
 from .sequence import PastFeatures
 from .time_bias import SeesTimes

@@ -1,6 +1,6 @@
 """Optimizers of the dense part, and schedules of the learning rates."""
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 from .adam import Adam
 from .adamw import AdamW
 from .schedules import Constant, Cosine, Linear

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 
 
 class Adam(Strict):

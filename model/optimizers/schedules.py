@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...data.strict import Share, Strict
+from ...data.settings_base import Share, Strict
 
 _WARMUP = Field(default=0.05, description="share of the steps over which learning rates rise from 0")
 _FINAL = Field(default=0.05, ge=0, le=1, description="share of the peak left at the last step")

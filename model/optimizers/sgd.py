@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from ...data.strict import Share, Strict
+from ...data.settings_base import Share, Strict
 
 
 class SGD(Strict):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ...data.batch.batch import Batch
 from ...data.schema.layout import HISTORY, Layout
-from ...data.strict import Strict
+from ...data.settings_base import Strict
 
 
 class Mean(Strict):

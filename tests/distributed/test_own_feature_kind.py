@@ -20,7 +20,7 @@ from foundrank.data.events.check_events import check_events
 from foundrank.data.features import FEATURES
 from foundrank.data.features.counts import Counts
 from foundrank.data.features.feature import Counted, Feature, FeatureColumns, Inputs
-from foundrank.data.strict import Positive
+from foundrank.data.settings_base import Positive
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.model.kinds import KINDS

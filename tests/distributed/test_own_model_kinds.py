@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import foundrank
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.strict import Positive, Strict
+from foundrank.data.settings_base import Positive, Strict
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run.checkpoint_folder import best
 from foundrank.dist.run.checkpoint_reader import read_tensors

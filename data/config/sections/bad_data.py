@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...strict import Share, Strict
+from ...settings_base import Share, Strict
 
 
 class BadDataConfig(Strict):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from ...strict import Name, Seam, Strict
+from ...settings_base import Name, Seam, Strict
 from .features import AnyFeature
 from .task import Task
 

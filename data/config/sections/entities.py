@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from ...features.feature import Feature
-from ...strict import Name, Positive, Strict
+from ...settings_base import Name, Positive, Strict
 from ...vocabulary.encoding import Encoding
 from .bad_data import BadDataConfig
 from .features import AnyFeature

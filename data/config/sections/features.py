@@ -3,6 +3,6 @@
 from typing import Annotated
 
 from ...features.feature import Feature
-from ...strict import Seam
+from ...settings_base import Seam
 
 AnyFeature = Annotated[Feature, Seam("features", by="kind")]

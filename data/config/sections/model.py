@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from ...strict import MOST, Positive, Seam, Share, Strict
+from ...settings_base import MOST, Positive, Seam, Share, Strict
 from .next_item import NextItemConfig
 
 Aspect = Literal["id", "text", "sparse"]

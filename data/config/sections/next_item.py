@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...strict import MOST, Positive, Share, Strict
+from ...settings_base import MOST, Positive, Share, Strict
 
 
 class NextItemConfig(Strict):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ...arrow.column_need import ColumnNeed
-from ...strict import Strict
+from ...settings_base import Strict
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and who reads an experiment file does without

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...strict import Positive, Strict
+from ...settings_base import Positive, Strict
 
 
 class TextConfig(Strict):

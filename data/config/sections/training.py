@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...strict import Positive, Seam, Strict
+from ...settings_base import Positive, Seam, Strict
 
 Level = Literal["L0", "L1", "L2", "L3"]
 

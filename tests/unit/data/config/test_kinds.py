@@ -13,7 +13,7 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import Kinds, experiment_type
 from foundrank.data.config.load import dump_experiment, load_experiment
 from foundrank.data.errors import UserError
-from foundrank.data.strict import Positive, Strict
+from foundrank.data.settings_base import Positive, Strict
 from foundrank.model.heads import PLE, STAR, MMoE
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict

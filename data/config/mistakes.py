@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UserError, nearest
-from ..strict import Seam, Strict
+from ..settings_base import Seam, Strict
 from .kinds import members, seam_of
 from .places import at_key, keys_of, present
 
