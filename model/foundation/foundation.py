@@ -92,6 +92,7 @@ class Dense(nn.Module):
             self._make_ranking(layout, config)
         else:
             self.represent = at_level("L1", ItemsOnly(layout, config))
+            self.inputs = input_axis(self.represent.inputs)
             self.register_buffer("no_domain", torch.zeros(config.width), persistent=False)
 
     def _make_ranking(self, layout: Layout, config: ModelConfig) -> None:

@@ -7,7 +7,7 @@ from torchrec import KeyedJaggedTensor
 from foundrank.data.batch.batch import Batch
 from foundrank.data.schema.layout import Layout
 from foundrank.model.foundation.foundation import Foundation
-from foundrank.model.foundation.transfer import new_positions, transferred
+from foundrank.model.foundation.transfer import axes_with_lookups_in_order, new_positions, transferred
 from foundrank.model.layers.axes import Axis, axes_of, named
 
 VARIANTS = [
@@ -125,3 +125,11 @@ def test_positions_are_new_where_any_axis_has_a_new_name():
     assert new_positions((2, 1, 2), old, new).tolist() == [[[False, True]], [[True, True]]]
     assert new_positions((2,), None, (domains[1],)).all()
     assert not new_positions((3, 4), ("out", Axis("in", 4)), ("out", Axis("in", 4))).any()
+
+
+def test_a_model_that_represents_no_rows_has_axes_too(layout, config):
+    options = config(history={"encoder": "sasrec"}, next_item={})
+    weights = ((),) * len(layout.domains)
+    without_tasks = replace(layout, past=6, tasks=(), task_kinds=(), task_weights=weights)
+    dense = Foundation(without_tasks, options, 4).dense
+    assert axes_with_lookups_in_order(dense, ()) == axes_of(dense)
