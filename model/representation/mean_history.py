@@ -1,12 +1,14 @@
 """The user's past items as their mean, per aspect, in the same space an item's aspect has."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from ...data.batch.batch import Batch
 from ...data.schema.layout import HISTORY, Layout
 from ...data.settings_base import Strict
+
+if TYPE_CHECKING:  # TorchRec comes with it, which reading an experiment does without
+    from ...data.batch.batch import Batch
 
 
 class Mean(Strict):
@@ -16,7 +18,7 @@ class Mean(Strict):
 
 
 def history_aspects(
-    layout: Layout, batch: Batch, pooled: Tensor, non_empty: Tensor
+    layout: Layout, batch: "Batch", pooled: Tensor, non_empty: Tensor
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """The mean of the past items, per aspect, before projection.
 

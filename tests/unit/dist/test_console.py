@@ -74,7 +74,7 @@ def test_the_report_holds_no_commands():
 
 def test_no_other_console_is_made():
     for path in sorted(Path(module.__file__).parent.rglob("*.py")):
-        assert path.name == "console.py" or " Console(" not in path.read_text(), path
+        assert path.name in ("console.py", "progress_bars.py") or " Console(" not in path.read_text(), path
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def same(a, b) -> bool:
     tensors += [(a.sparse.values(), b.sparse.values()), (a.sparse.lengths(), b.sparse.lengths())]
     for name in a.vectors.keys() | b.vectors.keys():
         tensors += [(a.vectors[name], b.vectors[name]), (a.vector_present[name], b.vector_present[name])]
-    hosts = [np.array_equal(a.host[n], b.host[n], equal_nan=n.startswith("probability")) for n in a.host | b.host]
+    hosts = [np.array_equal(a.host[n], b.host[n], equal_nan=n.startswith("oracle")) for n in a.host | b.host]
     return a.domain_lengths == b.domain_lengths and all(torch.equal(x, y) for x, y in tensors) and all(hosts)
 
 
