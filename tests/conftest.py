@@ -17,11 +17,16 @@ settings.register_profile(
 settings.load_profile("foundrank")
 
 
+# Files of tests/jobs/ that do without the run which the others share.
+_WITHOUT_RUN = {f"tests/jobs/test_{name}.py" for name in ("local_ranks", "notebook", "python", "study")}
+
+
 class _Folders(LoadScopeScheduling):
-    """The tests of jobs/ go to one worker, which makes their run once; all else goes to whichever is free, file by file."""
+    """Tests that share the run of jobs/ go to one worker, which makes it once; all else goes to whichever is free, file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "jobs" if nodeid.startswith("tests/jobs/") else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return "jobs" if file.startswith("tests/jobs/") and file not in _WITHOUT_RUN else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Folders:
