@@ -75,9 +75,7 @@ def count(
     for entity_name, entity in entities.items():
         counts.ids(id_key(entity_name), entity)  # an entity no event names still has its (empty) table
     _count_catalogs(experiment, counts)
-    for name, feature in (
-        (n, f) for domain in experiment.domains for n, f in _event_features(experiment, domain).items()
-    ):
+    for name, feature in experiment.features().items():  # and so have its features, where no domain reads them
         for key, encoding in feature.inputs(name).encodings.items():
             counts.ids(key, encoding)
     sizes = {

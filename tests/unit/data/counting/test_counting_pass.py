@@ -159,6 +159,14 @@ def test_a_feature_nobody_has_still_has_its_table(tmp_path):
     assert statistics.dense["rank"] == (0.0, 1.0)
 
 
+def test_a_domain_without_queries_has_the_tables_of_their_features(tmp_path):
+    write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 20}))
+    experiment = load_experiment(tmp_path, ["only=[new]"], kinds=KINDS)
+    statistics = count(experiment, train_files(experiment))
+    statistics.check_fits(experiment, tmp_path)
+    assert statistics.tables["feature_intent"].rows == 1  # of the unknown id alone
+
+
 def test_without_the_text_aspect_no_text_store_is_needed(tmp_path):
     write_world(tmp_path, random_events(0, {"find": 3, "home": 3, "new": 3}))
     experiment = load_experiment(tmp_path, ["model.aspects=[id, sparse]", "text.store=absent"], kinds=KINDS)
