@@ -1,14 +1,24 @@
 """Feed-forward blocks of the heads: stacked experts, experts of one domain, and (domain, task) gates and towers."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from ...data.settings_base import Positive
 from ..layers.axes import Axis, at_level, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform, per_domain
 from ..layers.dropout import Dropout
 from ..layers.forms import EVERY, Columns, as_autocast, grouped_linear, mixtures, relu_networks, tower_logits
+
+# Settings that several heads have.
+SharedExperts = Annotated[Positive, Field(description="E: shared experts")]
+ExpertWidths = Annotated[tuple[Positive, ...], Field(min_length=1, description="layers of each expert")]
+TowerWidths = Annotated[
+    tuple[Positive, ...], Field(min_length=1, description="hidden layers of each (domain, task) tower")
+]
 
 
 class Experts(nn.Module):

@@ -6,21 +6,19 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.settings_base import Positive, Share, Strict
+from ...data.settings_base import Share, Strict
 from ..layers.axes import Axis
 from ..layers.forms import EVERY, Columns
-from .experts import DomainExpert, ExpertGates, Experts, Towers
+from .experts import DomainExpert, ExpertGates, Experts, ExpertWidths, SharedExperts, Towers, TowerWidths
 
 
 class PLE(Strict):
     """As mmoe, and each domain has an expert that only its rows see (Tang et al., 2020)."""
 
     head: Literal["ple"] = "ple"
-    experts: Positive = Field(default=4, description="E: shared experts")
-    widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers of each expert")
-    tower_widths: tuple[Positive, ...] = Field(
-        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
-    )
+    experts: SharedExperts = 4
+    widths: ExpertWidths = (128, 64)
+    tower_widths: TowerWidths = (32,)
     dropout: Share = Field(default=0.1, description="inside experts and towers")
 
     def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import Axis
 from ..layers.forms import EVERY, Columns
-from .experts import Experts, Towers
+from .experts import Experts, Towers, TowerWidths
 
 
 class SharedBottom(Strict):
@@ -17,9 +17,7 @@ class SharedBottom(Strict):
 
     head: Literal["shared_bottom"] = "shared_bottom"
     widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers of the network")
-    tower_widths: tuple[Positive, ...] = Field(
-        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
-    )
+    tower_widths: TowerWidths = (32,)
     dropout: Share = Field(default=0.1, description="inside the network and towers")
 
     def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:

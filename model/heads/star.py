@@ -13,7 +13,7 @@ from ..layers.axes import Axis, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform
 from ..layers.dropout import Dropout
 from ..layers.forms import EVERY, Columns, grouped_linear
-from .experts import Towers
+from .experts import Towers, TowerWidths
 
 
 class STAR(Strict):
@@ -21,9 +21,7 @@ class STAR(Strict):
 
     head: Literal["star"] = "star"
     widths: tuple[Positive, ...] = Field(default=(128, 64), min_length=1, description="layers")
-    tower_widths: tuple[Positive, ...] = Field(
-        default=(32,), min_length=1, description="hidden layers of each (domain, task) tower"
-    )
+    tower_widths: TowerWidths = (32,)
     dropout: Share = Field(default=0.1, description="inside the layers and towers")
 
     def build(self, inputs: Axis, domains: Axis, tasks: Axis, learned: Columns = EVERY) -> nn.Module:

@@ -4,23 +4,22 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.settings_base import Positive, Share, Strict
+from ...data.settings_base import Strict
 from ..layers.axes import declare
 from .sequence import PastFeatures, Sequence, ToFind
 from .time_bias import SeesTimes
-from .transformer import Block, Stack
+from .transformer import AttentionHeads, Block, BlockDropout, Blocks, Stack
 
 
 class BERT4Rec(Strict):
     """Bidirectional self-attention with a mask in the place of the next item (Sun et al., 2019)."""
 
     encoder: Literal["bert4rec"] = "bert4rec"
-    layers: Positive = Field(default=2, description="blocks of attention")
-    heads: Positive = Field(default=2, description="heads of each; divides model.width")
-    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on their input")
+    layers: Blocks = 2
+    heads: AttentionHeads = 2
+    dropout: BlockDropout = 0.2
     features: PastFeatures = ()
     time_bias: SeesTimes = False
 

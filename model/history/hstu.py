@@ -5,28 +5,25 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from ...data.settings_base import Positive, Share, Strict
+from ...data.settings_base import Strict
 from ..layers.axes import declare, layer_norm, linear, named
-from .reasoning import Reasoning, ReasoningConfig
+from .reasoning import Reasoning, Reasons
 from .sequence import PastFeatures, RowGroup, Sequence, join_heads, split_heads
 from .time_bias import SeesTimes, TimeBias
-from .transformer import Causal, Stack
+from .transformer import AttentionHeads, BlockDropout, Blocks, Causal, Stack
 
 
 class HSTU(Strict):
     """Pointwise causal attention without a softmax (Zhai et al., 2024)."""
 
     encoder: Literal["hstu"] = "hstu"
-    layers: Positive = Field(default=2, description="blocks of attention")
-    heads: Positive = Field(default=2, description="heads of each; divides model.width")
-    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on their input")
+    layers: Blocks = 2
+    heads: AttentionHeads = 2
+    dropout: BlockDropout = 0.2
     features: PastFeatures = ()
-    reasoning: ReasoningConfig | None = Field(
-        default=None, description="latent steps after the newest item (ReaRec); absent: none"
-    )
+    reasoning: Reasons = None
     time_bias: SeesTimes = False
 
     finds_next: ClassVar[bool] = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import combinations
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,12 @@ class ReasoningConfig(Strict):
         default="ensemble",
         description="ensemble: all steps count alike, their mean is used; progressive: later steps count more, the last is used",
     )
+
+
+Reasons = Annotated[
+    ReasoningConfig | None, Field(description="latent steps after the newest item (ReaRec); absent: none")
+]
+"""A setting of causal encoders of sequences: ``reasoning``."""
 
 
 class Reasoning(nn.Module):

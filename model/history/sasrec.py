@@ -2,27 +2,24 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
 from torch import nn
 
-from ...data.settings_base import Positive, Share, Strict
-from .reasoning import Reasoning, ReasoningConfig
+from ...data.settings_base import Strict
+from .reasoning import Reasoning, Reasons
 from .sequence import PastFeatures
 from .time_bias import SeesTimes
-from .transformer import Block, Causal, Stack
+from .transformer import AttentionHeads, Block, BlockDropout, Blocks, Causal, Stack
 
 
 class SASRec(Strict):
     """Causal self-attention (Kang & McAuley, 2018)."""
 
     encoder: Literal["sasrec"] = "sasrec"
-    layers: Positive = Field(default=2, description="blocks of attention")
-    heads: Positive = Field(default=2, description="heads of each; divides model.width")
-    dropout: Share = Field(default=0.2, description="dropout inside the blocks and on their input")
+    layers: Blocks = 2
+    heads: AttentionHeads = 2
+    dropout: BlockDropout = 0.2
     features: PastFeatures = ()
-    reasoning: ReasoningConfig | None = Field(
-        default=None, description="latent steps after the newest item (ReaRec); absent: none"
-    )
+    reasoning: Reasons = None
     time_bias: SeesTimes = False
 
     finds_next: ClassVar[bool] = True

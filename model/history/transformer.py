@@ -3,15 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from ...data.settings_base import Positive, Share
 from ..layers.axes import declare, layer_norm, linear, named
 from .reasoning import NOISE, Reasoning
 from .sequence import RowGroup, Sequence, ToFind, join_heads, split_heads
 from .time_bias import TimeBias
+
+# Settings of the encoders that are stacks of blocks.
+Blocks = Annotated[Positive, Field(description="blocks of attention")]
+AttentionHeads = Annotated[Positive, Field(description="heads of each; divides model.width")]
+BlockDropout = Annotated[Share, Field(description="dropout inside the blocks and on their input")]
 
 
 class Block(nn.Module):
