@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from ...data.config.load import load_experiment
 from ...data.errors import UserError, nearest
 from ...data.sources.importers import IMPORTERS
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
 from . import quiet  # noqa: F401
 from .jobs import embed, evaluate, recommend, score, train
-from .options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, names
+from .options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
 from .plan import plan
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -85,10 +84,9 @@ def import_data(
 @app.command()
 def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     """Show rows, rates and tables of the data and the model, per domain."""
-    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
     from ..capacity.describe import describe as show
 
-    show(load_experiment(experiment, set_ or [], kinds=KINDS), console())
+    show(loaded(experiment, set_), console())
 
 
 @app.command()

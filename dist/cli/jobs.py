@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
-from ...data.config.load import load_experiment
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
 from ..ranks.environment import check_launcher
 from ..ranks.job import count_of, on_ranks
 from ..ranks.launch import TRY_AGAIN, preload, store_file
-from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, RunPath, names
+from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, RunPath, loaded, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -46,9 +45,7 @@ def embed(
     _begin("embed.embed", check, processes)
 
     def resolve() -> _Embedding:
-        from ...model.kinds import KINDS
-
-        return _Embedding(load_experiment(experiment, set_ or [], kinds=KINDS), experiment, rebuild)
+        return _Embedding(loaded(experiment, set_), experiment, rebuild)
 
     if check:
         from ..capacity.preflight import check_embedding
@@ -87,22 +84,19 @@ def train(
     """Train on one or more processes into a run folder."""
     _begin("train.train", check, processes)
     if check:
-        from ...model.kinds import KINDS
         from ..capacity.cluster import read_cluster
         from ..capacity.preflight import check_training, ranks_here
 
-        loaded = load_experiment(experiment, set_ or [], kinds=KINDS)
+        wanted = loaded(experiment, set_)
         here = ranks_here(count_of(processes)) if cluster is None else None
-        folder = mirrored(run or _usual(loaded), "work")
-        return _passed(check_training(loaded, folder, here or read_cluster(cluster).ranks))
+        folder = mirrored(run or _usual(wanted), "work")
+        return _passed(check_training(wanted, folder, here or read_cluster(cluster).ranks))
 
     def resolve() -> "TrainingJob":
-        from ...model.kinds import KINDS
-
-        loaded = load_experiment(experiment, set_ or [], kinds=KINDS)
+        wanted = loaded(experiment, set_)
         from ..train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
 
-        return prepare(loaded, run or _usual(loaded), profile)
+        return prepare(wanted, run or _usual(wanted), profile)
 
     _end(on_ranks(resolve, _train, processes))
 

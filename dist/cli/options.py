@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ...data.config.experiment import Experiment
+from ...data.config.load import load_experiment
 from ...data.storage.file_systems import local_path, refuse_secrets
 
 
@@ -42,3 +44,14 @@ Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="seed of everythin
 def names(text: str) -> list[str]:
     """The parts of a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def loaded(experiment: str, set_: list[str] | None) -> Experiment:
+    """The experiment that a command was given.
+
+    Raises:
+        UserError: as `load_experiment`.
+    """
+    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
+
+    return load_experiment(experiment, set_ or [], kinds=KINDS)

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ...data.config.load import load_experiment
 from ...data.errors import UserError
 from ..console import console
-from .options import LOCAL, ExperimentPath, Overrides, names
+from .options import LOCAL, ExperimentPath, Overrides, loaded, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 
@@ -32,14 +31,12 @@ def plan(
 
     No table is allocated. Exit status 1 means that the training does not fit.
     """
-    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
-
-    loaded = load_experiment(experiment, set_ or [], kinds=KINDS)
+    wanted = loaded(experiment, set_)
     from ..capacity.cluster import read_cluster
     from ..capacity.plan import plan as show
 
     on = read_cluster(cluster, world_size=world_size, device=device)
-    if not show(loaded, on, _rows(rows), text_size, console(), report):
+    if not show(wanted, on, _rows(rows), text_size, console(), report):
         raise typer.Exit(1)
 
 
