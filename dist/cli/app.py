@@ -12,9 +12,13 @@ from ...data.sources.importers import IMPORTERS
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
 from . import quiet  # noqa: F401
-from .jobs import embed, evaluate, recommend, score, train
-from .options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
-from .plan import plan
+from .commands.embed import embed
+from .commands.evaluate import evaluate
+from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
+from .commands.plan import plan
+from .commands.recommend import recommend
+from .commands.score import score
+from .commands.train import train
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ...data.errors import UserError
-from ..console import console
+from ....data.errors import UserError
+from ...console import console
 from .options import LOCAL, ExperimentPath, Overrides, loaded, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -32,8 +32,8 @@ def plan(
     No table is allocated. Exit status 1 means that the training does not fit.
     """
     wanted = loaded(experiment, set_)
-    from ..capacity.cluster import read_cluster
-    from ..capacity.plan import plan as show
+    from ...capacity.cluster import read_cluster
+    from ...capacity.plan import plan as show
 
     on = read_cluster(cluster, world_size=world_size, device=device)
     if not show(wanted, on, _rows(rows), text_size, console(), report):

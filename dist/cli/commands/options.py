@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ...data.config.experiment import Experiment
-from ...data.config.load import load_experiment
-from ...data.storage.file_systems import local_path, refuse_secrets
+from ....data.config.experiment import Experiment
+from ....data.config.load import load_experiment
+from ....data.storage.file_systems import local_path, refuse_secrets
 
 
 def location(text: str) -> str:
@@ -52,6 +52,6 @@ def loaded(experiment: str, set_: list[str] | None) -> Experiment:
     Raises:
         UserError: as `load_experiment`.
     """
-    from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
+    from ....model.kinds import KINDS  # brings torch, without which the command line answers --help
 
     return load_experiment(experiment, set_ or [], kinds=KINDS)

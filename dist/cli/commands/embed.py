@@ -1,0 +1,51 @@
+"""``foundrank embed``."""
+
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from ...ranks.job import on_ranks
+from .job_command import begin, end, passed
+from .options import Check, ExperimentPath, Overrides, Processes, loaded
+
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ....data.config.experiment import Experiment
+    from ...ranks.runtime import Runtime
+
+
+class _Embedding(NamedTuple):
+    experiment: "Experiment"
+    named: str
+    rebuild: bool
+
+
+def embed(
+    experiment: ExperimentPath,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="build the stores again, for another encoder or template")
+    ] = False,
+    set_: Overrides = None,
+    check: Check = False,
+    processes: Processes = None,
+) -> None:
+    """Embed the texts of every catalog with a frozen language model; run again, it embeds only new texts."""
+    begin(__name__, "embed.embed", check, processes)
+
+    def resolve() -> _Embedding:
+        return _Embedding(loaded(experiment, set_), experiment, rebuild)
+
+    if check:
+        from ...capacity.preflight import check_embedding
+
+        return passed(check_embedding(resolve().experiment))
+    end(on_ranks(resolve, _embed, processes))
+
+
+def _embed(job: _Embedding, runtime: "Runtime") -> int:
+    from ...embed.embed import embed as work
+
+    work(job.experiment, runtime, rebuild=job.rebuild)
+    if runtime.is_main:
+        print(f"next: foundrank train {job.named}")
+    return 0

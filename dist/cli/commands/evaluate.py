@@ -1,0 +1,57 @@
+"""``foundrank evaluate``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ....data.storage.mirror import shown
+from ...console import console
+from ...ranks.job import on_ranks
+from .job_command import begin, end, passed
+from .options import Check, Processes, RunPath
+
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ...evaluate.prepare import EvaluationJob
+    from ...ranks.runtime import Runtime
+
+
+def evaluate(
+    run: RunPath,
+    split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    check: Check = False,
+    processes: Processes = None,
+) -> None:
+    """Measure a run per domain, task and slice, and write its report."""
+    begin(__name__, "evaluate.evaluate", check, processes)
+
+    def resolve() -> "EvaluationJob":
+        from ...evaluate.prepare import prepare_evaluation
+
+        return prepare_evaluation(run, split)
+
+    if check:
+        rows = sum(of_domain[split].rows for of_domain in resolve().events.values() if split in of_domain)
+        return passed([f"{rows:,} rows of the {split} split"])
+    end(on_ranks(resolve, _evaluate, processes))
+
+
+def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
+    from ...evaluate.evaluate import evaluate_run
+
+    result = evaluate_run(job, runtime)
+    if runtime.is_main:
+        from ...evaluate.measures import measured_by
+        from ...report.report import write_report
+        from ...report.terminal_tables import print_evaluation, print_next_item
+
+        print_evaluation(result["rows"], measured_by(result), console())
+        if result.get("next_item"):
+            print_next_item(result["next_item"], console())
+        if result["skipped"]:
+            print(f"{result['skipped']:,} bad rows are in no metric")
+        measured = [*result["rows"], *result.get("next_item", [])]
+        if overflowed := sum(row["overflowed"] for row in measured if row["slice"] == "all"):
+            print(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
+        print(f"report: {shown(write_report(job.folder))}")
+    return 0

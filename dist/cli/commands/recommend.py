@@ -1,0 +1,58 @@
+"""``foundrank recommend``."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...ranks.job import on_ranks
+from .job_command import begin, end, passed
+from .options import LOCATION, Check, Processes, RunPath
+
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ...ranks.runtime import Runtime
+    from ...score.recommend import RecommendJob
+    from ...score.work_list import Part
+
+
+def recommend(
+    run: RunPath,
+    users: Annotated[
+        str, typer.Argument(help="Parquet file, folder or glob with the users' ids and histories", **LOCATION)
+    ],
+    out: Annotated[
+        str, typer.Argument(help="folder for the recommendations; run again to finish an interrupted job", **LOCATION)
+    ],
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
+    repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
+    approximate: Annotated[bool, typer.Option("--approximate", help="search with FAISS, if it is installed")] = False,
+    check: Check = False,
+    processes: Processes = None,
+) -> None:
+    """Recommend the best items of the whole catalog to each user, with a run trained on model.next_item."""
+    begin(__name__, "score.recommend", check, processes)
+
+    def resolve() -> "tuple[RecommendJob, list[Part]]":
+        from ...score.recommend import RecommendJob, plan_recommendations
+
+        job = RecommendJob(run, users, out, k, repeat, approximate)
+        return job, plan_recommendations(job, claims=not check)
+
+    if check:
+        return passed([f"{sum(part.rows for part in resolve()[1]):,} users to recommend to, into {out}"])
+    end(on_ranks(resolve, _recommend, processes))
+
+
+def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -> int:
+    from ...score.recommend import recommend as work
+
+    job, parts = planned
+    rows, recall, users_overflowed, items_overflowed = work(job, parts, runtime)
+    if runtime.is_main:
+        found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
+        print(f"wrote the best {job.k} items of {rows:,} users into {job.out}{found}")
+        if users_overflowed or items_overflowed:
+            print(
+                f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
+            )
+    return 0

@@ -1,0 +1,78 @@
+"""``foundrank score``."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ....data.storage.mirror import mirrored
+from ...ranks.job import on_ranks
+from .job_command import begin, end, passed
+from .options import LOCATION, Check, Processes, RunPath, names
+
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ...ranks.runtime import Runtime
+    from ...score.scoring_input import ScoringJob
+    from ...score.work_list import Part
+
+
+def score(
+    run: RunPath,
+    source: Annotated[str, typer.Argument(help="Parquet file, folder or glob to score", **LOCATION)],
+    out: Annotated[
+        str, typer.Argument(help="folder for the scores; run again to finish an interrupted job", **LOCATION)
+    ],
+    domain: Annotated[
+        str | None, typer.Option(help="domain of all rows  [default: the input's column `domain`]")
+    ] = None,
+    keep: Annotated[str, typer.Option(help="further input columns to pass through, comma-separated")] = "",
+    like: Annotated[
+        str,
+        typer.Option(
+            help="for a --domain the run has never seen: the domains whose scores are averaged, comma-separated"
+        ),
+    ] = "",
+    bad_data: Annotated[
+        Literal["fail", "skip"] | None,
+        typer.Option(help="what to do about bad rows  [default: the run's bad_data.policy]"),
+    ] = None,
+    check: Check = False,
+    processes: Processes = None,
+) -> None:
+    """Score Parquet files with a run's best checkpoint."""
+    begin(__name__, "score.score", check, processes)
+
+    def resolve() -> "tuple[ScoringJob, list[Part]]":
+        from ...run.run_folder import open_experiment
+        from ...score.scoring_input import ScoringJob
+        from ...score.work_list import plan_parts
+        from ...train.prepare import tell_set_aside
+
+        policy = open_experiment(mirrored(run, "read")).bad_data
+        policy = policy.model_copy(update={"policy": bad_data or policy.policy})
+        job = ScoringJob(run, source, out, domain, names(keep), policy, names(like))
+        parts, aside = plan_parts(job, claims=not check)
+        tell_set_aside("score", aside)
+        return job, parts
+
+    if check:
+        return passed([f"{len(resolve()[1]):,} part(s) to score into {out}"])
+    end(on_ranks(resolve, _score, processes))
+
+
+def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
+    from ...score.score import score as work
+
+    job, parts = planned
+    rows, rate, bad, overflowed = work(job, parts, runtime)
+    if runtime.is_main:
+        print(f"scored {rows:,} rows into {job.out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
+        if job.like:
+            print(f"zero-shot: the run has not seen '{job.domain}'; these are mean logits over {', '.join(job.like)}")
+        if bad:
+            print(f"{bad:,} of them were bad: they have no score")
+        if overflowed:
+            print(
+                f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
+            )
+    return 0

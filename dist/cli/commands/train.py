@@ -1,0 +1,78 @@
+"""``foundrank train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ....data.storage.mirror import mirrored, shown
+from ...ranks.job import count_of, on_ranks
+from ...ranks.launch import TRY_AGAIN
+from .job_command import begin, end, passed
+from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, loaded
+
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ....data.config.experiment import Experiment
+    from ...ranks.runtime import Runtime
+    from ...train.prepare import TrainingJob
+
+
+def train(
+    experiment: ExperimentPath,
+    run: Annotated[
+        str | None,
+        typer.Option("--run-dir", help="run folder; an interrupted run resumes  [default: runs/NAME]", **LOCATION),
+    ] = None,
+    set_: Overrides = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="write a Chrome trace of a few steps, trace.rankR.json, into the run folder"),
+    ] = False,
+    check: Check = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="with --check: the cluster it will run on, as for `foundrank plan`  [default: this machine]"),
+    ] = None,
+    processes: Processes = None,
+) -> None:
+    """Train on one or more processes into a run folder."""
+    begin(__name__, "train.train", check, processes)
+    if check:
+        from ...capacity.cluster import read_cluster
+        from ...capacity.preflight import check_training, ranks_here
+
+        wanted = loaded(experiment, set_)
+        here = ranks_here(count_of(processes)) if cluster is None else None
+        folder = mirrored(run or _usual(wanted), "work")
+        return passed(check_training(wanted, folder, here or read_cluster(cluster).ranks))
+
+    def resolve() -> "TrainingJob":
+        wanted = loaded(experiment, set_)
+        from ...train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
+
+        return prepare(wanted, run or _usual(wanted), profile)
+
+    end(on_ranks(resolve, _train, processes))
+
+
+def _usual(experiment: "Experiment") -> str:
+    return str(Path("runs") / experiment.name)
+
+
+def _train(job: "TrainingJob", runtime: "Runtime") -> int:
+    from ...ranks.preemption import Preemption
+    from ...train.train import train as work
+
+    with Preemption(runtime) as preemption:
+        stopped_after = work(job, runtime, preemption)
+        if runtime.is_main and stopped_after is not None:
+            print(f"stopped after step {stopped_after}, as requested; run the same command again to resume")
+        elif runtime.is_main:
+            from ...report.report import (
+                write_report,  # matplotlib comes with it, which the first step need not wait for
+            )
+
+            print(f"wrote {job.run}; report: {shown(write_report(job.folder))}\nnext: foundrank evaluate {job.run}")
+        runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
+    return 0 if stopped_after is None else TRY_AGAIN
