@@ -17,10 +17,10 @@ from foundrank.data.storage.mirror import mirrored
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import EvaluationJob, prepare_evaluation
 from foundrank.dist.ranks.job import on_ranks
-from foundrank.dist.ranks.launch import INTERRUPTED, TRY_AGAIN
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from foundrank.dist.report.report import write_report
 from foundrank.dist.run.checkpoint_folder import complete
 from foundrank.dist.run.run_documents import Evaluation
@@ -83,7 +83,7 @@ def _embed(job: _Embedding, runtime: Runtime) -> int:
     from foundrank.dist.embed.embed import embed as write  # safetensors and tokenizers, which only this needs
 
     write(job.experiment, runtime, rebuild=job.rebuild)
-    return 0
+    return DONE
 
 
 def train(
@@ -122,7 +122,7 @@ def _train(job: TrainingJob, runtime: Runtime) -> int:
         if runtime.is_main and stopped_after is None:
             write_report(job.folder)
         runtime.barrier()
-    return 0 if stopped_after is None else TRY_AGAIN
+    return DONE if stopped_after is None else TRY_AGAIN
 
 
 def evaluate(
@@ -152,7 +152,7 @@ def _evaluate(job: EvaluationJob, runtime: Runtime) -> int:
     if runtime.is_main:
         write_report(job.folder)
     runtime.barrier()
-    return 0
+    return DONE
 
 
 def _loaded(experiment: Experiment | str | Path | Mapping[str, Any], kinds: Kinds) -> Experiment:
@@ -164,6 +164,6 @@ def _on_ranks(resolve: Callable[[], _Job], work: Callable[[_Job, Runtime], int],
         status = on_ranks(resolve, work, processes, own_process=False)
     if status == INTERRUPTED:
         raise KeyboardInterrupt
-    if status not in (0, TRY_AGAIN):
+    if status not in (DONE, TRY_AGAIN):
         raise UserError("a rank", f"ended with status {status}", "What it said of it is above, on standard error.")
     return status

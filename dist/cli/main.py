@@ -8,7 +8,8 @@ import signal
 from contextlib import suppress
 from typing import NoReturn
 
-from ..ranks.launch import INTERRUPTED, launched, tell_interrupted
+from ..ranks.launch import launched, tell_interrupted
+from ..ranks.statuses import INTERRUPTED
 
 
 def main() -> None:

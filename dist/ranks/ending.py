@@ -17,7 +17,8 @@ from ...data.errors import UserError
 from ...data.storage.mirror import shown
 from ..console import console
 from .environment import launched
-from .launch import INTERRUPTED, SIGNALS, tell_interrupted
+from .launch import SIGNALS, tell_interrupted
+from .statuses import FAULT, INTERRUPTED, MISTAKE
 from .temporary_folder import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -93,11 +94,11 @@ def end_failed(error: Exception) -> None:
     if not launched():
         _clear_up()
         traceback.print_exception(error)
-        raise SystemExit(1)
+        raise SystemExit(FAULT)
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(FAULT)
 
 
 def _end_unheard() -> NoReturn:
@@ -132,4 +133,4 @@ def _tell(error: UserError) -> NoReturn:
     if not launched():
         _clear_up()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
-    os._exit(2)
+    os._exit(MISTAKE)

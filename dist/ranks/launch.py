@@ -11,12 +11,6 @@ from .environment import launched
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send some time before they kill: Kubernetes and Slurm the first; Slurm the second, with --signal=USR1@SECONDS."""
 
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as a shell says it."""
-
-TRY_AGAIN = 75
-"""Exit status of what was asked to stop and goes on when it is run again; EX_TEMPFAIL of sysexits.h."""
-
 STORE = "FOUNDRANK_STORE"
 """Variable of the ranks that `local_ranks.spawn` starts: the file in which they meet."""
 

@@ -18,7 +18,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
 from .environment import number
-from .launch import INTERRUPTED, SIGNALS, STORE, TRY_AGAIN, forks, set_threads
+from .launch import SIGNALS, STORE, forks, set_threads
+from .statuses import FAULT, INTERRUPTED, TRY_AGAIN
 from .temporary_folder import private_folder, remove_private_folder
 
 _HEEDED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *SIGNALS)
@@ -75,7 +76,7 @@ def _status(ranks: Sequence[BaseProcess]) -> int:
                 return INTERRUPTED
             if status is not None and status < 0:
                 print(f"rank {rank} was ended by signal {-status}", file=sys.stderr)
-                return 1
+                return FAULT
             if status:
                 return status
     return 0
@@ -127,4 +128,4 @@ def _end_with_launcher() -> None:
     launcher = parent_process()
     assert launcher is not None
     launcher.join()
-    os._exit(1)
+    os._exit(FAULT)

@@ -12,6 +12,7 @@ from ...data.batch.batch import Batch
 from ...data.epoch.order import RankOrder
 from ...data.errors import UserError
 from ..ranks.runtime import Runtime
+from ..ranks.statuses import FAULT
 from ..run.run_documents import Sign
 from ..run.run_folder import read_json, write_json
 from .observers import Observer
@@ -99,7 +100,7 @@ class Watchdog(Observer):
         if not self._runtime.is_main:
             time.sleep(_GRACE)
         print(self._told(), file=sys.stderr, flush=True)
-        os._exit(1)
+        os._exit(FAULT)
 
     def _told(self) -> str:
         """Every rank's last sign of life; their ages are by the clock of the folder's disk."""

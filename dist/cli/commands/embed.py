@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ...ranks.job import on_ranks
+from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
 from .options import Check, ExperimentPath, Overrides, Processes, loaded
 
@@ -48,4 +49,4 @@ def _embed(job: _Embedding, runtime: "Runtime") -> int:
     work(job.experiment, runtime, rebuild=job.rebuild)
     if runtime.is_main:
         print(f"next: foundrank train {job.named}")
-    return 0
+    return DONE

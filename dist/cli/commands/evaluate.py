@@ -7,6 +7,7 @@ import typer
 from ....data.storage.mirror import shown
 from ...console import console
 from ...ranks.job import on_ranks
+from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
 from .options import Check, Processes, RunPath
 
@@ -54,4 +55,4 @@ def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
         if overflowed := sum(row["overflowed"] for row in measured if row["slice"] == "all"):
             print(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
         print(f"report: {shown(write_report(job.folder))}")
-    return 0
+    return DONE

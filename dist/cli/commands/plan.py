@@ -7,6 +7,7 @@ import typer
 
 from ....data.errors import UserError
 from ...console import console
+from ...ranks.statuses import FAULT
 from .options import LOCAL, ExperimentPath, Overrides, loaded, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -37,7 +38,7 @@ def plan(
 
     on = read_cluster(cluster, world_size=world_size, device=device)
     if not show(wanted, on, _rows(rows), text_size, console(), report):
-        raise typer.Exit(1)
+        raise typer.Exit(FAULT)
 
 
 def _rows(text: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...ranks.job import on_ranks
+from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
 from .options import LOCATION, Check, Processes, RunPath
 
@@ -55,4 +56,4 @@ def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -
             print(
                 f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
             )
-    return 0
+    return DONE

@@ -6,6 +6,7 @@ import typer
 
 from ....data.storage.mirror import mirrored
 from ...ranks.job import on_ranks
+from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
 from .options import LOCATION, Check, Processes, RunPath, names
 
@@ -75,4 +76,4 @@ def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
             print(
                 f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
             )
-    return 0
+    return DONE

@@ -7,7 +7,7 @@ import typer
 
 from ....data.storage.mirror import mirrored, shown
 from ...ranks.job import count_of, on_ranks
-from ...ranks.launch import TRY_AGAIN
+from ...ranks.statuses import DONE, TRY_AGAIN
 from .job_command import begin, end, passed
 from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, loaded
 
@@ -75,4 +75,4 @@ def _train(job: "TrainingJob", runtime: "Runtime") -> int:
 
             print(f"wrote {job.run}; report: {shown(write_report(job.folder))}\nnext: foundrank evaluate {job.run}")
         runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
-    return 0 if stopped_after is None else TRY_AGAIN
+    return DONE if stopped_after is None else TRY_AGAIN
