@@ -18,6 +18,9 @@ from ..data.escaping import redacted, visible
 _WIDTHS = range(20, 1001)
 """Columns in which there is something to read; what COLUMNS says beyond them is nobody's terminal."""
 
+_ROOM, _RULE = 10_000, 80
+"""Columns for tables where there is no terminal, and of a rule there."""
+
 NOISY = [logging.getLogger(name) for name in ("torch.fx", "torchrec", "torch.distributed", "torch.multiprocessing")]
 """Loggers of notes that libraries have for their own developers."""
 
@@ -46,7 +49,7 @@ def silenced_libraries() -> Iterator[None]:
 def console(stderr: bool = False, **options: Any) -> Console:
     """A console whose text holds no commands; what looks like rich's markup is text, too.
 
-    On standard output a pipe or a file is given room for whole tables.
+    What a pipe or a file is given is neither wrapped nor cut.
 
     Args:
         stderr: whether it is for standard error.
@@ -54,7 +57,7 @@ def console(stderr: bool = False, **options: Any) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     if not stderr and not stream.isatty():
-        options = {"width": 110, **options}
+        options = {"width": _ROOM, **options}
     if not (columns := os.environ.get("COLUMNS", "")).isdecimal() or int(columns) not in _WIDTHS:
         options = {"_environ": {name: value for name, value in os.environ.items() if name != "COLUMNS"}, **options}
     return _Console(file=getattr(stream, "as_it_is", stream), markup=False, highlight=False, **options)
@@ -65,6 +68,13 @@ class _Console(Console):
         """As of rich, which in a notebook could show it with widgets alone: there it is left out."""
         silent = Console(quiet=True, force_jupyter=False)
         return silent.status(*said, **options) if self.is_jupyter else super().status(*said, **options)
+
+    def rule(self, *said: Any, **options: Any) -> None:
+        """As of rich, and no longer than a line that is looked at."""
+        if self.width == _ROOM:
+            self.print("─" * _RULE)
+        else:
+            super().rule(*said, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

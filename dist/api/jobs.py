@@ -16,11 +16,12 @@ from foundrank.data.storage.file_systems import Location
 from foundrank.data.storage.mirror import mirrored
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import EvaluationJob, prepare_evaluation
+from foundrank.dist.logs import prometheus
 from foundrank.dist.ranks.job import on_ranks
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
+from foundrank.dist.ranks.statuses import DONE, FAULT, INTERRUPTED, MISTAKE, TRY_AGAIN
 from foundrank.dist.report.report import write_report
 from foundrank.dist.run.checkpoint_folder import complete
 from foundrank.dist.run.run_documents import Evaluation
@@ -160,8 +161,13 @@ def _loaded(experiment: Experiment | str | Path | Mapping[str, Any], kinds: Kind
 
 
 def _on_ranks(resolve: Callable[[], _Job], work: Callable[[_Job, Runtime], int], processes: int | None) -> int:
-    with process_kept():
-        status = on_ranks(resolve, work, processes, own_process=False)
+    try:
+        with process_kept():
+            status = on_ranks(resolve, work, processes, own_process=False)
+    except Exception as error:
+        prometheus.ended(MISTAKE if isinstance(error, UserError) else FAULT, failed=True)
+        raise
+    prometheus.ended(status, failed=status not in (DONE, TRY_AGAIN, INTERRUPTED))
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     if status not in (DONE, TRY_AGAIN):

@@ -25,6 +25,7 @@ from ...data.storage.file_systems import StorageError
 from ...data.vocabulary.key_counts import Table as Ids
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.foundation import Foundation
+from ..logs.progress import Progress
 from ..report.terminal_tables import empty_table
 
 
@@ -40,7 +41,11 @@ def describe(experiment: Experiment, console: Console) -> None:
     if missing:
         kept = tuple(aspect for aspect in experiment.model.aspects if aspect != "text")
         counted = experiment.model_copy(update={"model": experiment.model.model_copy(update={"aspects": kept})})
-    statistics = count(counted, {name: of_domain["train"] for name, of_domain in events.items()})
+    train = {name: of_domain["train"] for name, of_domain in events.items()}
+    with Progress(
+        "counting the training events", "rows", sum(files.rows for files in train.values()), "counting"
+    ) as done:
+        statistics = count(counted, train, done.add)
     console.print(_domains(experiment, events, statistics))
     console.print(_entities(experiment, statistics))
     console.print(_tables(counted, statistics))

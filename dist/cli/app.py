@@ -11,6 +11,7 @@ from ...data.errors import UserError, nearest
 from ...data.sources.importers import IMPORTERS
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
+from ..logs.settings import check_settings
 from . import quiet  # noqa: F401
 from .commands.embed import embed
 from .commands.evaluate import evaluate
@@ -18,6 +19,7 @@ from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, l
 from .commands.plan import plan
 from .commands.recommend import recommend
 from .commands.score import score
+from .commands.telling import telling
 from .commands.train import train
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -44,6 +46,7 @@ def foundrank(
     ] = False,
 ) -> None:
     """One model for all your search and recommendation domains, trained on TorchRec."""
+    check_settings()
 
 
 @app.command()
@@ -86,6 +89,7 @@ def import_data(
 
 
 @app.command()
+@telling
 def describe(experiment: ExperimentPath, set_: Overrides = None) -> None:
     """Show rows, rates and tables of the data and the model, per domain."""
     from ..capacity.describe import describe as show
@@ -105,10 +109,11 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
 
 
 for job in (embed, train, evaluate, score, recommend):
-    app.command()(job)
+    app.command()(telling(job))
 
 
 @app.command()
+@telling
 def study(
     out: Annotated[Path, typer.Argument(help="folder for data and runs; run again to resume the study", **LOCAL)],
     data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders", **LOCAL)] = None,

@@ -18,7 +18,7 @@ def main() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
     # For start-up time, as above: Ctrl-C is heeded by now.
     from ...data.errors import UserError
-    from ..console import visible_output
+    from ..logs.records import told_output
     from ..ranks.ending import end, end_failed, end_on_interrupt
     from ..ranks.temporary_folder import private_folder
     from .app import app
@@ -27,7 +27,7 @@ def main() -> None:
     if not launched():
         with suppress(UserError):  # told to those that need one
             private_folder()
-    with visible_output():
+    with told_output():
         try:
             app()
         except Exception as error:

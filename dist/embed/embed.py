@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...data.catalogs.catalog_texts import read_texts
 from ...data.config.experiment import Experiment
@@ -30,8 +28,9 @@ from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.storage import check_writable
 from ...model.contents import ENCODERS
 from ...model.contents.content_encoder import ContentEncoder
-from ..console import console as our_console
-from ..progress_bars import progress_bars
+from ..logs import prometheus
+from ..logs.progress import Progress
+from ..logs.records import info
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime, threads_kept
 from .work_list import Plan, finish, make_plan, precision_of
@@ -46,9 +45,7 @@ _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 _CACHES, _CACHED = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"), "16"
 
 
-def embed(
-    experiment: Experiment, runtime: Runtime, console: Console | None = None, rebuild: bool = False
-) -> dict[str, Path]:
+def embed(experiment: Experiment, runtime: Runtime, rebuild: bool = False) -> dict[str, Path]:
     """Writes the text store of each entity that has a `text` template, or adds to it what is new in the catalog.
 
     Each distinct text is encoded once. Memory does not grow with the catalog.
@@ -57,7 +54,6 @@ def embed(
     Args:
         experiment: the experiment.
         runtime: the ranks; shards are dealt to them.
-        console: where progress is shown; a new one on stderr when absent.
         rebuild: makes the stores anew, for another encoder or template, or to drop texts no one uses any more.
 
     Returns:
@@ -68,7 +64,7 @@ def embed(
     """
     for cache in _CACHES:
         os.environ.setdefault(cache, _CACHED)
-    console = console or our_console(stderr=True, quiet=not runtime.is_main)
+    prometheus.label(command="embed", experiment=experiment.name)
     entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
     if not entities:
         return {}
@@ -82,9 +78,9 @@ def embed(
         runtime.on_main(lambda n=name: begin_from_published(text_store_folder(experiment, n)))
         precision = runtime.on_main(lambda n=name: precision_of(experiment, n, rebuild))
         if precision not in encoders:
-            with console.status("loading the text encoder"):
+            with Progress("loading the text encoder", main=runtime.is_main):
                 encoders[precision] = ENCODERS[experiment.text.vectors](experiment.text, precision)
-        folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, console, rebuild)
+        folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, rebuild)
     return folders
 
 
@@ -107,24 +103,26 @@ def _embed_entity(
     config: EntityConfig,
     encoder: ContentEncoder,
     runtime: Runtime,
-    console: Console,
     rebuild: bool,
 ) -> Path:
     folder = text_store_folder(experiment, name)
     with claimed(folder.parent) if runtime.is_main else nullcontext():
-        with console.status(f"{name}: reading the catalog"):
+        with Progress(f"{name}: reading the catalog", main=runtime.is_main):
             plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
             _give_back_memory()
         if plan.todo:
             started = time.perf_counter()
             with threads_kept():
-                _encode(plan, name, config, encoder, runtime, console)
-                _wait_for_all(plan, name, console)
+                _encode(plan, name, config, encoder, runtime)
+                _wait_for_all(plan, name, runtime)
             rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
-            console.print(f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s")
+            if runtime.is_main:
+                said = f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s"
+                info(said, "embedded", entity=name, texts=rows, texts_per_s=rows / seconds)
         runtime.barrier()
-        for line in runtime.on_main(lambda: finish(plan, experiment, name, encoder)):
-            console.print(shown(f"{name}: {line}"), highlight=False, soft_wrap=True)
+        told = runtime.on_main(lambda: finish(plan, experiment, name, encoder))
+        for line in told if runtime.is_main else ():
+            info(shown(f"{name}: {line}"), "store", entity=name)
         runtime.on_main(lambda: publish_store(folder, rebuild))
     return folder
 
@@ -135,7 +133,6 @@ def _encode(
     config: EntityConfig,
     encoder: ContentEncoder,
     runtime: Runtime,
-    console: Console,
 ) -> None:
     """Encodes and writes this rank's shards, each worker a whole one on one thread.
 
@@ -155,13 +152,14 @@ def _encode(
 
     workers = _workers()
     pending: deque[Future[None]] = deque()
-    with _progress(console) as progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task(f"{name}: embedding", total=sum(s.rows for s in plan.todo), rate=0.0)
-        started = shown = time.perf_counter()
+    total = sum(shard.rows for shard in plan.todo)
+    progress = Progress(f"{name}: embedding", "texts", total, "embedding", runtime.is_main)
+    with progress, ThreadPoolExecutor(workers) as pool:
+        shown = time.perf_counter()
 
         def show() -> None:
-            done = sum(shard.rows for shard in noted(plan.folder, plan.todo)) if runtime.is_main else 0
-            progress.update(task, completed=done, rate=done / (time.perf_counter() - started))
+            if runtime.is_main:
+                progress.done = sum(shard.rows for shard in noted(plan.folder, plan.todo))
 
         try:
             for piece in _shard_texts(name, config, plan, mine):
@@ -208,12 +206,12 @@ def _groups(shards: list[Shard]) -> Iterator[list[Shard]]:
         yield group
 
 
-def _wait_for_all(plan: Plan, name: str, console: Console) -> None:
+def _wait_for_all(plan: Plan, name: str, runtime: Runtime) -> None:
     """Until every rank has written its shards: a collective would give up on a slow one after its timeout."""
     total = sum(shard.rows for shard in plan.todo)
-    with console.status("") as status:
+    with Progress(f"{name}: waiting for other ranks", "texts", total, main=runtime.is_main) as progress:
         while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
-            status.update(f"{name}: waiting for other ranks, {done:,} of {total:,} texts")
+            progress.done = done
             time.sleep(0.2)
 
 
@@ -227,14 +225,3 @@ def _give_back_memory() -> None:
 def _workers() -> int:
     """Threads that encode. Two on a GPU: one prepares while the other's kernels run."""
     return 2 if torch.cuda.is_available() else max(1, min(_MOST_WORKERS, torch.get_num_threads()))
-
-
-def _progress(console: Console) -> Progress:
-    return progress_bars(
-        console,
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f} texts/s"),
-        TimeRemainingColumn(),
-    )

@@ -1,6 +1,6 @@
 """Evaluation: exact metrics per domain, task and slice, over all ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from ...data.storage.mirror import publish
 from ...model.representation.owner_vectors import owners_and_aspects
 from ...model.tasks.metrics import apart
 from ...model.tasks.task_columns import TaskColumns
+from ..logs import prometheus
+from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import checked_best, identity
 from ..run.checkpoints import load
@@ -44,6 +46,7 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
         UserError: a damaged checkpoint, or bad events.
     """
     experiment, run, split, events = job.experiment, job.folder, job.split, job.events
+    prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
     statistics = open_statistics(run, experiment)
     checkpoint = checked_best(run, runtime)
     encoder = RowEncoder(experiment, statistics)
@@ -52,7 +55,9 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
     files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
     rows, gates, skipped = [], {}, 0
     if encoder.layout.tasks:
-        popularity = popularity_counts(experiment, encoder, events, runtime)
+        rows_to_count = sum(of_domain["train"].rows for of_domain in events.values())
+        with Progress("counting for the baseline", "rows", rows_to_count, main=runtime.is_main) as done:
+            popularity = popularity_counts(experiment, encoder, events, runtime, done.add)
         rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
     result = {
         "split": split,
@@ -195,9 +200,13 @@ def _rows(
 
 
 def popularity_counts(
-    experiment: Experiment, encoder: RowEncoder, events: Mapping[str, Mapping[str, EventFiles]], runtime: Runtime
+    experiment: Experiment,
+    encoder: RowEncoder,
+    events: Mapping[str, Mapping[str, EventFiles]],
+    runtime: Runtime,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> PopularityCounts:
-    """Counts the training events, each rank some of the row groups."""
+    """Counts the training events, each rank some of the row groups; ``progress`` is told of the rows of all ranks."""
     layout = encoder.layout
     items = encoder.statistics.tables[id_key("item")]
     counts = PopularityCounts(items.rows, len(layout.domains), len(layout.tasks))
@@ -213,6 +222,7 @@ def popularity_counts(
                 labels = floats(table[task.label])
                 known = ~np.isnan(labels)
                 counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
+            progress(table.num_rows * runtime.world_size)
     counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()
     return counts
 

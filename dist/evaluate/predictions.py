@@ -13,6 +13,7 @@ from ...data.events.event_files import EventFiles
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...model.foundation.outputs import Outputs
+from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 
 
@@ -29,7 +30,10 @@ def predictions(
         return
     order = deal(ordered_chunks(by_position), runtime.world_size, training.batch_size)[runtime.rank]
     reader = Reader(encoder, by_position, padded_rows(training.batch_size, len(layout.domains)), with_host=True)
-    for batch in prefetch(reader.batches(order), training.prefetch_batches):
-        with torch.no_grad():  # not around the yield: what the caller does is its own
-            _, outputs = model(batch.to(runtime.device))
-        yield outputs, batch
+    rows = sum(events.rows for events in by_position.values())
+    with Progress("predicting", "rows", rows, "evaluation", runtime.is_main) as done:
+        for batch in prefetch(reader.batches(order), training.prefetch_batches):
+            with torch.no_grad():  # not around the yield: what the caller does is its own
+                _, outputs = model(batch.to(runtime.device))
+            yield outputs, batch
+            done.add(batch.rows * runtime.world_size)

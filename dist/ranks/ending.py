@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing import util
@@ -14,8 +13,8 @@ from typing import NoReturn
 import psutil
 
 from ...data.errors import UserError
-from ...data.storage.mirror import shown
-from ..console import console
+from ..logs import prometheus
+from ..logs.records import fault, mistake
 from .environment import launched
 from .launch import SIGNALS, tell_interrupted
 from .statuses import FAULT, INTERRUPTED, MISTAKE
@@ -41,6 +40,7 @@ def end_on_interrupt() -> None:
 
 def _interrupted(*_: object) -> NoReturn:
     _clear_up(psutil.Process().children(recursive=True))
+    prometheus.ended(INTERRUPTED, failed=False)
     tell_interrupted()
     os._exit(INTERRUPTED)
 
@@ -93,10 +93,12 @@ def end_failed(error: Exception) -> None:
         _tell(UserError("the locale", f"is for {encoding}, which has no {error.object!r}", "Set PYTHONUTF8=1."))
     if not launched():
         _clear_up()
-        traceback.print_exception(error)
+        fault(error, FAULT, of_rank=False)
+        prometheus.ended(FAULT, failed=True)
         raise SystemExit(FAULT)
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
-    print(f"rank {os.environ['RANK']} failed:\n{''.join(traceback.format_exception(error))}", end="", file=sys.stderr)
+    fault(error, FAULT, of_rank=True)
+    prometheus.ended(FAULT, failed=True)
     sys.stderr.flush()
     os._exit(FAULT)
 
@@ -110,6 +112,8 @@ def _end_unheard() -> NoReturn:
 
 def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
+    status = done.code if isinstance(done.code, int) else int(done.code is not None)
+    prometheus.ended(status, failed=status in (FAULT, MISTAKE))
     if not launched():
         _clear_up()
         if done.code == INTERRUPTED:
@@ -119,16 +123,15 @@ def end(done: SystemExit) -> None:
     # interpreter that takes itself apart, and the job would count as failed.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
+    os._exit(status)
 
 
 def _tell(error: UserError) -> NoReturn:
     """Says what is wrong, and leaves with status 2."""
     if launched() and os.environ["RANK"] != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
-    said = console(stderr=True, soft_wrap=True)
-    said.print(shown(f"error: {error.where}"), style="bold red")
-    said.print(shown(f"  {error.what}.\n  {error.remedy}"))
+    mistake(error, MISTAKE)
+    prometheus.ended(MISTAKE, failed=True)
     sys.stderr.flush()
     if not launched():
         _clear_up()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from ..logs import prometheus
 from .environment import launched
 from .launch import check_gpus, default_processes
 
@@ -44,6 +45,7 @@ def on_ranks(
     Raises:
         UserError: as ``resolve`` and ``work`` do; more ranks than GPUs.
     """
+    prometheus.begin()
     if launched():
         return _with_runtime(lambda runtime: work(runtime.on_main(resolve), runtime), own_process)
     count = count_of(processes)
@@ -65,11 +67,12 @@ def _with_runtime(work: "Callable[[Runtime], int]", own_process: bool = True) ->
 def _as_rank(work: "Callable[[Job, Runtime], int]", job: Job) -> None:
     """One of several ranks, in a process made for it; a failure ends the process."""
     # For start-up time: only a rank needs them.
-    from ..console import visible_output
+    from ..logs.records import told_output
     from .ending import end, end_failed, end_on_interrupt
 
     end_on_interrupt()
-    with visible_output():
+    prometheus.begin()
+    with told_output():
         try:
             status = _with_runtime(lambda runtime: work(job, runtime))
         except Exception as error:

@@ -11,6 +11,7 @@ from ...data.batch.past_items import NONE, Draw, Items, drawn
 from ...data.batch.row_encoder import RowEncoder
 from ...data.schema.layout import padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
+from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.finite import usable
 from .products import Products
@@ -38,12 +39,13 @@ def item_vectors(model: nn.Module, encoder: RowEncoder, items: Items, runtime: R
     padded = padded_rows(encoder.experiment.training.batch_size, len(encoder.layout.domains))
     size, ranks = encoder.layout.candidates * padded, runtime.world_size
     vectors = torch.zeros(len(items), encoder.experiment.model.width)
-    with torch.no_grad():
+    with torch.no_grad(), Progress("computing item vectors", "items", len(items), main=runtime.is_main) as done:
         for start in range(0, len(items), size * ranks):  # as often on every rank: a lookup needs all of them
             at = np.arange(start + runtime.rank * size, min(start + (runtime.rank + 1) * size, len(items)))
             batch = encoder.assemble([encoder.no_rows()], padded, items.take(at))
             _, outputs = model(batch.to(runtime.device))
             vectors[torch.from_numpy(at)] = outputs.candidates.float().cpu()
+            done.add(size * ranks)
     return runtime.sum(vectors.to(runtime.device))
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +21,8 @@ from ...data.storage.mirror import origin, publish, shown
 from ...model.foundation.foundation import dense_part
 from ...model.foundation.transfer import axes_with_lookups_in_order, transferred
 from ...model.layers.axes import axes_of
+from ..logs import prometheus
+from ..logs.records import warning
 from ..ranks.runtime import Runtime
 from .checkpoint_folder import (
     STATE,
@@ -138,6 +140,7 @@ class Checkpoints:
             write_json(folder / COMMITTED, {"sha256": sums})
             remember_best(self._run, state)
             publish_run(self._run)
+            prometheus.note("foundrank_training_checkpoint_time_seconds", time.time())
             delete_old(self._run, self._keep)
 
         def begin() -> None:
@@ -230,7 +233,7 @@ def load_newest(
         if bad is None:
             return load(folder, sharded, optimizer)
         if runtime.is_main:
-            print(f"{shown(bad)} is damaged; going back to the checkpoint before", file=sys.stderr)
+            warning(f"{shown(bad)} is damaged; going back to the checkpoint before")
             set_aside(folder)
     if steps:
         raise UserError(

@@ -40,7 +40,12 @@ def take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[
             if (kept := saved.get(f"sparse_optimizer.{parameter}.{name}")) is None:
                 continue  # told when it is read
             size = kept.size
-            if size != planned.size():
-                out.append(Moment(states, name, tensors["model"][parameter].size(0), planned))
+            if size != _size(planned):
+                out.append(Moment(states, name, _size(tensors["model"][parameter])[0], planned))
                 states[name] = torch.empty(size)
     return out
+
+
+def _size(value: Any) -> torch.Size:
+    """Of a tensor in one piece or in shards. PyTorch deprecates asking one in shards as a tensor is asked."""
+    return value.metadata().size if hasattr(value, "local_shards") else value.size()

@@ -1,6 +1,6 @@
 """The K items that suit each user best, of all there are: Parquet in, Parquet out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below
 from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import KeyIndex
+from ..logs import prometheus
+from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import Approximate, Exact, Search, faiss_module, recall
@@ -134,9 +136,12 @@ def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[i
         UserError: a damaged checkpoint, or bad input.
     """
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
+    prometheus.label(command="recommend", run=str(job.run))
     encoder, model, replicated = model_of(job.folder, runtime)
     work = Recommender(model, encoder, runtime, job)
-    in_turns(todo, runtime, replicated, lambda part: write_part(part, work.part(part), 0), work.idle)
+    with Progress("recommending", "users", sum(part.rows for part in todo), "recommendation", runtime.is_main) as done:
+        work.progress = lambda users: done.add(users * runtime.world_size)
+        in_turns(todo, runtime, replicated, lambda part: write_part(part, work.part(part), 0), work.idle, done)
     runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
     return (
         sum(part.rows for part in parts),
@@ -164,6 +169,7 @@ class Recommender:
         self._ids, self._search, self._exact = self._named()
         self.recall: float | None = None
         self.overflowed = 0
+        self.progress: Callable[[int], None] = lambda users: None
 
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part."""
@@ -178,7 +184,10 @@ class Recommender:
         return self._of_tables(pieces, table.slice(0, 0))
 
     def _of_tables(self, tables: Iterable[pa.Table], empty: pa.Table) -> pa.Table:
-        done = [self._table(table) for table in tables]
+        done = []
+        for table in tables:
+            done.append(self._table(table))
+            self.progress(table.num_rows)
         return pa.concat_tables(done) if done else self._table(empty)
 
     def idle(self, most: int, rows: int) -> None:

@@ -1,7 +1,7 @@
 """Batch scoring: Parquet in, Parquet out, one part per piece of input, each finished or absent."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from ...data.schema.layout import padded_rows
 from ...data.schema.skipped_values import check_share, rows_of, without_bad_values
 from ...model.kinds import KINDS
 from ...model.tasks.task_columns import TaskColumns
+from ..logs import prometheus
+from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import checked_best
 from ..run.checkpoints import load
@@ -49,6 +51,7 @@ def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, fl
         UserError: a damaged checkpoint, or bad input.
     """
     todo = runtime.on_main(lambda: unfinished(parts, job.out))
+    prometheus.label(command="score", run=str(job.run))
     encoder, model, replicated = model_of(job.folder, runtime)
     scorer = RowScorer(model, encoder, runtime, job)
     rows = sum(part.rows for part in parts)
@@ -59,7 +62,9 @@ def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, fl
         check_share(int(counts[0]), rows, job.policy, job.source, f", the last of them in {part.file}")
 
     started = time.perf_counter()
-    in_turns(todo, runtime, replicated, do, scorer.idle)
+    with Progress("scoring", "rows", sum(part.rows for part in todo), "scoring", runtime.is_main) as done:
+        scorer.progress = lambda rows: done.add(rows * runtime.world_size)
+        in_turns(todo, runtime, replicated, do, scorer.idle, done)
     rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
     bad = runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
     return rows, rate, bad, int(runtime.sum(torch.tensor(counts[1])))
@@ -82,11 +87,16 @@ def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEnco
 
 
 class RowScorer:
-    """Scores tables of rows as a job says, a few thousand rows at a time."""
+    """Scores tables of rows as a job says, a few thousand rows at a time.
+
+    Attributes:
+        progress: told how many rows of a part have just been scored.
+    """
 
     def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: ScoringJob):
         """Args: as of `model_of`; of the job its domains, columns and policy count, not where it reads and writes."""
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
+        self.progress: Callable[[int], None] = lambda rows: None
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
         self._tasks = TaskColumns(encoder.layout.task_kinds)
@@ -106,6 +116,7 @@ class RowScorer:
             for output, bad, of_no_number in self._scored(tables, where):
                 scored.append(output)
                 row += output.num_rows
+                self.progress(output.num_rows)
                 bad_rows, overflowed = bad_rows + bad, overflowed + of_no_number
         except Unreadable:
             if not self._job.policy.skips:

@@ -23,6 +23,7 @@ from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.globs import parquet_below, would_name
 from ...data.storage.json_documents import parse_document
 from ...data.storage.new_folder import check_can_be_made
+from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_folder import best, identity
 from ..run.joined import joined
@@ -145,7 +146,12 @@ def unfinished(parts: Sequence[Part], out: Location) -> list[Part]:
 
 
 def in_turns(
-    todo: Sequence[Part], runtime: Runtime, alone: bool, do: Callable[[Part], None], idle: Callable[[int, int], None]
+    todo: Sequence[Part],
+    runtime: Runtime,
+    alone: bool,
+    do: Callable[[Part], None],
+    idle: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Does all parts, each rank one at a time.
 
@@ -155,7 +161,9 @@ def in_turns(
         alone: whether a rank looks rows up without the others; if not, those with fewer rows keep the others company.
         do: does a part.
         idle: given the most rows that a rank now has and how many this one has had, looks nothing up in the meantime.
+        progress: counts the rows; ``do`` may add those of this rank's part as it goes.
     """
+    before = 0
     for turn in range(0, len(todo), runtime.world_size):
         together = todo[turn : turn + runtime.world_size]
         rows = 0
@@ -164,6 +172,8 @@ def in_turns(
             do(together[runtime.rank])
         if not alone:
             idle(max(part.rows for part in together), rows)
+        before += sum(part.rows for part in together)
+        progress.done = before
     runtime.barrier()
 
 

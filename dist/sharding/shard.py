@@ -16,6 +16,7 @@ from ...data.config.experiment import Experiment
 from ...data.schema.layout import Layout
 from ...model.foundation.foundation import Foundation
 from ...model.representation.embedding_tables import initialise_table
+from ..logs.records import warning
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime
 from .cpu_tables import use_own_kernels
@@ -95,7 +96,7 @@ def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> Distr
 def _prepare_kernels(runtime: Runtime) -> None:
     why_not = use_own_kernels() if runtime.device.type == "cpu" else None
     if why_not and runtime.is_main:
-        print(
+        warning(
             f"tables are looked up and updated by FBGEMM's kernels, which may take four times as long on a CPU: {why_not}"
         )
 

@@ -24,6 +24,8 @@ from ...data.storage.mirror import mirrored, shown
 from ...model.layers.precision import has_bf16
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import held_id_types, pretrained
+from ..logs.progress import Progress
+from ..logs.records import warning
 from ..run.checkpoint_folder import best
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import VOCABULARY
@@ -85,7 +87,10 @@ def _prepared(experiment: Experiment, run: Path) -> Events:
         keep_format(run)
         return events
     before = pretrained(experiment) if experiment.init_from is not None else None
-    statistics = count(experiment, train)
+    with Progress(
+        "counting the training events", "rows", sum(files.rows for files in train.values()), "counting"
+    ) as counted:
+        statistics = count(experiment, train, counted.add)
     check_labels(experiment, statistics, before.experiment if before is not None else None)
     if before is not None:
         statistics = before.statistics.extended(statistics)
@@ -98,14 +103,14 @@ def _prepared(experiment: Experiment, run: Path) -> Events:
     statistics = replace(statistics, profiles=domain_profiles(encoder, train))
     create_run(run, experiment, statistics, train, best(before.run) if before is not None else None)
     if experiment.training.precision == "bf16" and not has_bf16(device):
-        print(
+        warning(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
         )
     for name, of_domain in events.items():
         for split, files in of_domain.items():
             tell_set_aside(f"{name}, {split}", files)
     if rows := sum(statistics.skipped.rows.values()):
-        print(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
+        warning(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
     return events
 
 
@@ -132,13 +137,13 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
                     f"Write {experiment.domains[name].tasks[task].takes} where the outcome is known, or remove the task.",
                 )
             if not labels:
-                print(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")
+                warning(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")
 
 
 def tell_set_aside(where: str, files: EventFiles) -> None:
     """Says which files are left out, and why."""
     for _, why in files.set_aside:
-        print(f"{where}: left out {why}")
+        warning(f"{where}: left out {why}")
 
 
 def check_optimizer(training: TrainingConfig, device: str) -> None:

@@ -22,6 +22,9 @@ from ...data.storage.mirror import shown
 from ..fine_tuning.begin import begin_from
 from ..fine_tuning.freezing import learning_parts
 from ..fine_tuning.pretrained import pretrained
+from ..logs import prometheus
+from ..logs.records import result
+from ..logs.settings import is_quiet
 from ..ranks.cores import keep_to_own_cores
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime
@@ -62,6 +65,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     startup, started = Startup(job.began, job.seconds), time.perf_counter()
     sys.setswitchinterval(SWITCH_SECONDS)
     experiment, run, events = job.experiment, job.folder, job.events
+    prometheus.label(command="train", experiment=experiment.name, run=str(job.run))
     keep_to_own_cores(runtime.device)
     statistics = open_statistics(run, experiment)
     encoder = RowEncoder(experiment, statistics)
@@ -78,7 +82,8 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     elif experiment.init_from is not None:
         told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
         if runtime.is_main:
-            print(shown("\n".join(told)))
+            for line in told if not is_quiet() else ():
+                result(shown(line), "begun")
     startup.done("model and tables")
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
@@ -118,7 +123,8 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
                 if step == training.max_steps:
                     break
                 progress = (epoch + done + (1 - done) * at / order.steps) / training.epochs
-                optimizer.set_progress(max(progress, step / training.max_steps) if training.max_steps else progress)
+                progress = max(progress, step / training.max_steps) if training.max_steps else progress
+                optimizer.set_progress(progress)
                 step += 1
                 for one in observers:
                     one.before_step(step)

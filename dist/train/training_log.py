@@ -1,4 +1,4 @@
-"""What a training run tells while it goes: a progress bar, metrics.jsonl and TensorBoard."""
+"""What a training run tells while it goes: its progress, metrics.jsonl and TensorBoard."""
 
 import json
 import time
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from ...data.batch.batch import Batch
@@ -16,8 +15,8 @@ from ...data.epoch.order import RankOrder
 from ...data.schema.layout import Layout
 from ...data.storage.local_writes import write_text
 from ...model.tasks.metrics import defined
-from ..console import console
-from ..progress_bars import has_bars, progress_bars
+from ..logs.progress import Progress
+from ..logs.records import info
 from ..ranks.runtime import Runtime
 from ..run.run_folder import METRICS, read_metrics
 from .observers import Observer, Step
@@ -39,30 +38,21 @@ class TrainingLog(Observer):
     ):
         self._run, self._experiment, self._runtime, self._layout = run, experiment, runtime, layout
         self._times, self._optimizer = times, optimizer
-        self._console = console(stderr=True)
-        self._progress: Progress | None = None
+        self._progress = Progress("training", "samples", metric="training", main=runtime.is_main, said=self._told)
+        self._step, self._line = 0, dict[str, Any]()
         self._writer: SummaryWriter | None = None
         self._reset()
 
     def start(self, step: int) -> None:
         """Opens the files; lines of steps after ``step``, left by an interrupted run, are dropped."""
+        self._step = step
+        self._progress.__enter__()
         if not self._runtime.is_main:
             return
         path = self._run / METRICS
         lines, _ = read_metrics(path)
         write_text(path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
         self._writer = SummaryWriter(str(self._run / "tensorboard"), purge_step=step + 1)
-        if has_bars(self._console):
-            columns = (
-                TextColumn("training"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-            )
-            self._progress = progress_bars(self._console, *columns, TextColumn("{task.fields[text]}"))
-            self._task = self._progress.add_task("training", total=1.0, text="")
-            self._progress.start()
 
     def reading(self, order: RankOrder, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; the time spent waiting for each counts as data wait."""
@@ -79,12 +69,16 @@ class TrainingLog(Observer):
     def after_step(self, step: Step) -> None:
         """Takes note of one step; every ``log_every`` steps all ranks sum theirs and rank 0 writes a line."""
         outputs = step.outputs
-        self._rows += len(outputs.logits)
+        self._rows += (rows := len(outputs.logits))
         self._losses = outputs.losses + self._losses
         self._counts = outputs.counts + self._counts
         self._alignment = outputs.alignment + self._alignment
         self._next_item = outputs.next_item + self._next_item
         self._steps += 1
+        if self._progress.share is None:
+            self._progress.begin_at(step.progress)
+        self._step, self._progress.share = step.number, step.progress
+        self._progress.add(rows * self._runtime.world_size)
         if step.number % self._experiment.training.log_every == 0:
             self._write(step)
 
@@ -106,18 +100,18 @@ class TrainingLog(Observer):
             )
             if validation is not None:
                 said += f": validation {metric} {validation:.4f}"
-            self._console.print(said, highlight=False)
+            info(said, "epoch", epoch=epoch + 1, metric=metric, validation=validation, step=self._step)
 
     def finish(self, stopped: bool) -> None:
-        """Closes the bar and the files; a bar that was not stopped is full."""
-        if self._progress is not None and not stopped:
-            self._progress.update(self._task, completed=1.0)
+        """Ends the progress, which is full unless the training was stopped, and closes the files."""
+        if not stopped:
+            self._progress.share = 1.0
+        self._progress.tell()
         self.fail()
 
     def fail(self) -> None:
-        """Leaves the bar where it is, and closes the files."""
-        if self._progress is not None:
-            self._progress.stop()
+        """Leaves the progress where it is, and closes the files."""
+        self._progress.__exit__(None)
         if self._writer is not None:
             self._writer.close()
 
@@ -161,7 +155,7 @@ class TrainingLog(Observer):
         if self._runtime.is_main:
             with (self._run / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            self._show(line, step.progress)
+            self._show(line)
         self._reset()
 
     def _per_task(self, losses: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:
@@ -173,7 +167,7 @@ class TrainingLog(Observer):
                     out[f"{domain}/{task}"] = (losses[d, t] / counts[d, t]).item()
         return out
 
-    def _show(self, line: dict[str, Any], progress: float) -> None:
+    def _show(self, line: dict[str, Any]) -> None:
         assert self._writer is not None
         for name in ("loss", "alignment", "samples_per_s", "data_wait_share", "memory_mb", "lr", "gradient_norm"):
             if line[name] is not None:
@@ -184,9 +178,16 @@ class TrainingLog(Observer):
             self._writer.add_scalar("loss/next_item", line["next_item"], line["step"])
         for name, value in line["losses"].items():
             self._writer.add_scalar(f"loss/{name}", value, line["step"])
+        first, self._line = not self._line, line
+        if first:
+            self._progress.tell()
+
+    def _told(self, progress: Progress) -> tuple[str, dict[str, Any]]:
+        """Words and fields of a line of progress: the step now, and what the last line of metrics.jsonl says."""
+        line = self._line
+        if not line:
+            return f"step {self._step}", {"step": self._step}
         parts = "  ".join(f"{part} {ms:.0f}" for part, ms in line["step_ms"].items())
-        said = f"step {line['step']}  loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  ms: {parts}  {line['memory_mb']:,.0f} MB"
-        if self._progress is not None:
-            self._progress.update(self._task, completed=progress, text=said)
-        elif (line["step"] // self._experiment.training.log_every) % 10 == 1:
-            self._console.print(f"{progress:4.0%}  {said}", highlight=False)
+        words = f"loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  step {self._step}  ms: {parts}  {line['memory_mb']:,.0f} MB"
+        named = ("epoch", "loss", "samples_per_s", "data_wait_share", "memory_mb")
+        return words, {"step": self._step, **{name: line[name] for name in named}}

@@ -1,6 +1,5 @@
 """What the checkpoints of a training are chosen by."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ...data.batch.row_encoder import RowEncoder
 from ..evaluate.evaluate import evaluate, validation_score
 from ..evaluate.measures import measures_of
 from ..evaluate.next_item import mean_ndcg, next_item_rows
+from ..logs.records import warning
 from ..ranks.runtime import Runtime
 from ..run.run_documents import Validation
 from ..run.run_folder import VALIDATION, read_json, write_json
@@ -32,10 +32,7 @@ def validate(
     rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
     found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
     if overflowed := sum(row["overflowed"] for row in [*rows, *found] if row["slice"] == "all"):
-        print(
-            f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric",
-            file=sys.stderr,
-        )
+        warning(f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric")
     if runtime.is_main and (rows or found):
         old = read_json(run / VALIDATION, Validation, {})
         stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from ...logs.records import hint
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -48,5 +49,5 @@ def _embed(job: _Embedding, runtime: "Runtime") -> int:
 
     work(job.experiment, runtime, rebuild=job.rebuild)
     if runtime.is_main:
-        print(f"next: foundrank train {job.named}")
+        hint(f"next: foundrank train {job.named}")
     return DONE

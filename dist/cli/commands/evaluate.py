@@ -6,6 +6,9 @@ import typer
 
 from ....data.storage.mirror import shown
 from ...console import console
+from ...logs.records import result as tell_result
+from ...logs.records import warning
+from ...logs.settings import is_json
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -46,13 +49,18 @@ def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
         from ...report.report import write_report
         from ...report.terminal_tables import print_evaluation, print_next_item
 
-        print_evaluation(result["rows"], measured_by(result), console())
-        if result.get("next_item"):
-            print_next_item(result["next_item"], console())
+        if is_json():
+            for row in [*result["rows"], *result.get("next_item", [])]:
+                tell_result(f"{row['domain']}, {row.get('task', 'next item')}, {row['slice']}", "metrics", metrics=row)
+        else:
+            print_evaluation(result["rows"], measured_by(result), console())
+            if result.get("next_item"):
+                print_next_item(result["next_item"], console())
         if result["skipped"]:
-            print(f"{result['skipped']:,} bad rows are in no metric")
+            warning(f"{result['skipped']:,} bad rows are in no metric")
         measured = [*result["rows"], *result.get("next_item", [])]
         if overflowed := sum(row["overflowed"] for row in measured if row["slice"] == "all"):
-            print(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
-        print(f"report: {shown(write_report(job.folder))}")
+            warning(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
+        report = shown(write_report(job.folder))
+        tell_result(f"report: {report}", "evaluated", run=str(job.run), split=job.split, report=report)
     return DONE

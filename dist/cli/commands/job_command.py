@@ -2,6 +2,7 @@
 
 import typer
 
+from ...logs.records import result
 from ...ranks.environment import check_launcher
 from ...ranks.launch import preload, store_file
 
@@ -13,7 +14,8 @@ def begin(command: str, module: str, check: bool, processes: int | None) -> None
 
 
 def passed(told: list[str]) -> None:
-    print("\n".join([*told, "checks passed"]))
+    for line in [*told, "checks passed"]:
+        result(line, "checked")
 
 
 def end(status: int) -> None:

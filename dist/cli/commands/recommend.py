@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...logs.records import result, warning
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -51,9 +52,10 @@ def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -
     rows, recall, users_overflowed, items_overflowed = work(job, parts, runtime)
     if runtime.is_main:
         found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
-        print(f"wrote the best {job.k} items of {rows:,} users into {job.out}{found}")
+        said = f"wrote the best {job.k} items of {rows:,} users into {job.out}{found}"
+        result(said, "recommended", users=rows, k=job.k, recall=recall, out=str(job.out))
         if users_overflowed or items_overflowed:
-            print(
+            warning(
                 f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
             )
     return DONE

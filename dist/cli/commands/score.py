@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ....data.storage.mirror import mirrored
+from ...logs.records import result, warning
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -67,13 +68,14 @@ def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
     job, parts = planned
     rows, rate, bad, overflowed = work(job, parts, runtime)
     if runtime.is_main:
-        print(f"scored {rows:,} rows into {job.out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before"))
+        said = f"scored {rows:,} rows into {job.out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before")
+        result(said, "scored", rows=rows, rows_per_s=rate, bad_rows=bad, overflowed=overflowed, out=str(job.out))
         if job.like:
-            print(f"zero-shot: the run has not seen '{job.domain}'; these are mean logits over {', '.join(job.like)}")
+            result(f"zero-shot: the run has not seen '{job.domain}'; these are mean logits over {', '.join(job.like)}")
         if bad:
-            print(f"{bad:,} of them were bad: they have no score")
+            warning(f"{bad:,} of them were bad: they have no score")
         if overflowed:
-            print(
+            warning(
                 f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
             )
     return DONE

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ....data.storage.mirror import mirrored, shown
+from ...logs.records import hint, result
 from ...ranks.job import count_of, on_ranks
 from ...ranks.statuses import DONE, TRY_AGAIN
 from .job_command import begin, end, passed
@@ -67,12 +68,15 @@ def _train(job: "TrainingJob", runtime: "Runtime") -> int:
     with Preemption(runtime) as preemption:
         stopped_after = work(job, runtime, preemption)
         if runtime.is_main and stopped_after is not None:
-            print(f"stopped after step {stopped_after}, as requested; run the same command again to resume")
+            said = f"stopped after step {stopped_after}, as requested; run the same command again to resume"
+            result(said, "stopped", step=stopped_after, status=TRY_AGAIN)
         elif runtime.is_main:
             from ...report.report import (
                 write_report,  # matplotlib comes with it, which the first step need not wait for
             )
 
-            print(f"wrote {job.run}; report: {shown(write_report(job.folder))}\nnext: foundrank evaluate {job.run}")
+            report = shown(write_report(job.folder))
+            result(f"wrote {job.run}; report: {report}", "trained", run=str(job.run), report=report)
+            hint(f"next: foundrank evaluate {job.run}")
         runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
     return DONE if stopped_after is None else TRY_AGAIN

@@ -63,8 +63,15 @@ def test_a_bar_may_go_back_to_where_its_line_begins(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_pipe_has_room(monkeypatch: pytest.MonkeyPatch):
-    taken(monkeypatch)
-    assert console().width == 110
+    out = taken(monkeypatch)
+    table = Table("name")
+    table.add_row("x" * 400)
+    console().print(table)
+    console().print("word " * 100)
+    console().rule()
+    assert "x" * 400 in out.getvalue()
+    assert "word " * 99 in out.getvalue()
+    assert out.getvalue().splitlines()[-1] == "─" * 80
 
 
 def test_the_report_holds_no_commands():

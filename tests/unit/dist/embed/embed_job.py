@@ -2,13 +2,13 @@
 
 import io
 import threading
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from rich.console import Console
 
 from foundrank.data.config.kinds import experiment_type
 from foundrank.dist.embed.embed import embed
@@ -87,9 +87,9 @@ def many(count, start=0):
 
 
 def run(experiment, **options):
-    said = Console(file=io.StringIO(), width=200)
-    folder = embed(experiment, ALONE, said, **options)["item"]
-    return folder, said.file.getvalue()
+    with redirect_stderr(io.StringIO()) as said:
+        folder = embed(experiment, ALONE, **options)["item"]
+    return folder, said.getvalue()
 
 
 def vectors_of(store):

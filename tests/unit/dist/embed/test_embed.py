@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from foundrank.data.config.kinds import experiment_type
 from foundrank.data.contents.text_store import check_text_store, open_text_store
@@ -126,7 +125,7 @@ def test_random_vectors_depend_on_the_text_alone_and_load_no_encoder(tmp_path, m
 
 def test_no_vectors_at_all(tmp_path, encoder):
     write_items(tmp_path)
-    assert embed(make_experiment(tmp_path, vectors="none"), ALONE, Console(quiet=True)) == {}
+    assert embed(make_experiment(tmp_path, vectors="none"), ALONE) == {}
     assert not (tmp_path / "store").exists()
 
 
@@ -178,7 +177,7 @@ def test_an_experiment_without_texts_loads_no_encoder(tmp_path, monkeypatch):
     monkeypatch.delitem(ENCODERS, "llm")
     raw = make_experiment(tmp_path).model_dump(mode="json", exclude_none=True)
     del raw["entities"]["item"]["text"]
-    assert embed(experiment_type(KINDS).model_validate(raw), ALONE, Console(quiet=True)) == {}
+    assert embed(experiment_type(KINDS).model_validate(raw), ALONE) == {}
 
 
 def test_several_machines_do_not_embed_into_a_bucket(tmp_path, monkeypatch):

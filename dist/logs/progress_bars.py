@@ -19,7 +19,7 @@ def has_bars(console: Console) -> bool:
 def progress_bars(console: Console, *columns: ProgressColumn) -> Progress:
     """Bars with these columns; in a notebook they are shown in the cell that waits for the work."""
     if not console.is_jupyter:
-        return Progress(*columns, console=console)
+        return Progress(*columns, console=console, expand=True)
     bars = Progress(*columns, console=console)
     # It writes to no console: rich's would show an empty line when it ends.
     silent = Console(quiet=True, force_jupyter=False)
