@@ -29,6 +29,8 @@ def silence_libraries() -> None:
     """Keeps libraries' notes to their own developers out of a user's terminal; before they are imported, best of all."""
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
+    # Arrow's memory and mapped files are read alone, and tensors of them are never written to.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
     for logger in NOISY:
         logger.setLevel(logging.ERROR)
 

@@ -5,7 +5,9 @@ Everything else is imported once Ctrl-C is heeded: the libraries take a second o
 
 import os
 import signal
+import sys
 from contextlib import suppress
+from itertools import pairwise
 from typing import NoReturn
 
 from ..ranks.launch import launched, tell_interrupted
@@ -19,6 +21,7 @@ def main() -> None:
     # For start-up time, as above: Ctrl-C is heeded by now.
     from ...data.errors import UserError
     from ..logs.records import told_output
+    from ..logs.settings import FORMAT
     from ..ranks.ending import end, end_failed, end_on_interrupt
     from ..ranks.temporary_folder import private_folder
     from .app import app
@@ -27,6 +30,8 @@ def main() -> None:
     if not launched():
         with suppress(UserError):  # told to those that need one
             private_folder()
+    if ("--log-format", "json") in pairwise(sys.argv) or "--log-format=json" in sys.argv:
+        os.environ[FORMAT] = "json"  # for mistakes in the command line, which come before its options are looked at
     with told_output():
         try:
             app()
