@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 import torchx
 import torchx.specs as specs
 
-from foundrank.torchx_components.pods import laid_over
+from foundrank.torchx_components.roles import scheduled
 from foundrank.torchx_components.submission import check_first, cluster_of, command_on_ranks, literal
 
 
@@ -22,7 +22,7 @@ def embed(
     gpu: int = 0,
     memMB: int = 8192,
     h: Optional[str] = None,
-    image: str = torchx.IMAGE,
+    image: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
@@ -41,12 +41,12 @@ def embed(
         gpu: GPUs per machine
         memMB: memory per machine in MB
         h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
-        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
-        max_retries: how often the scheduler starts the job again; it resumes
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     check_first("embed", [experiment, *args], check)
@@ -65,7 +65,7 @@ def train(
     gpu: int = 0,
     memMB: int = 8192,
     h: Optional[str] = None,
-    image: str = torchx.IMAGE,
+    image: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
@@ -85,12 +85,12 @@ def train(
         gpu: GPUs per machine
         memMB: memory per machine in MB
         h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
-        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
-        max_retries: how often the scheduler starts the job again; it resumes
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     # Not --run: torchrun would take that, even after the module, for a short form of its own --run-path.
@@ -111,7 +111,7 @@ def evaluate(
     gpu: int = 0,
     memMB: int = 8192,
     h: Optional[str] = None,
-    image: str = torchx.IMAGE,
+    image: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
@@ -130,12 +130,12 @@ def evaluate(
         gpu: GPUs per machine
         memMB: memory per machine in MB
         h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
-        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
-        max_retries: how often the scheduler starts the job again
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd)
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     check_first("evaluate", [run, *args], check)
@@ -155,7 +155,7 @@ def score(
     gpu: int = 0,
     memMB: int = 8192,
     h: Optional[str] = None,
-    image: str = torchx.IMAGE,
+    image: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
@@ -176,12 +176,12 @@ def score(
         gpu: GPUs per machine
         memMB: memory per machine in MB
         h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
-        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
-        max_retries: how often the scheduler starts the job again; it resumes
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, input, output, *args]
@@ -202,7 +202,7 @@ def recommend(
     gpu: int = 0,
     memMB: int = 8192,
     h: Optional[str] = None,
-    image: str = torchx.IMAGE,
+    image: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     rdzv_port: int = 29500,
@@ -223,12 +223,12 @@ def recommend(
         gpu: GPUs per machine
         memMB: memory per machine in MB
         h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
-        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
-        max_retries: how often the scheduler starts the job again; it resumes
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it resumes
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, users, output, *args]
@@ -245,7 +245,7 @@ def study(
     cpu: int = 2,
     memMB: int = 8192,
     h: Optional[str] = None,
-    image: str = torchx.IMAGE,
+    image: Optional[str] = None,
     env: Optional[Dict[str, str]] = None,
     mounts: Optional[List[str]] = None,
     pod: Optional[str] = None,
@@ -260,15 +260,15 @@ def study(
         cpu: CPU cores
         memMB: memory in MB
         h: a named resource of your TorchX set-up, in place of cpu and memMB
-        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH instead
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
         env: environment variables, K=V,K=V
         mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
-        max_retries: how often the scheduler starts the job again; it goes on
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
     """
     role = specs.Role(
         name="study",
-        image=image,
+        image=image or torchx.IMAGE,
         entrypoint="foundrank",  # no torchrun: it starts processes of its own, each a training by itself
         args=[literal(one) for one in ("study", out, "--data", data, *args)],
         env={name: literal(value) for name, value in (env or {}).items()},
@@ -276,4 +276,4 @@ def study(
         resource=specs.resource(cpu=cpu, memMB=memMB, h=h),
         max_retries=max_retries,
     )
-    return specs.AppDef(name="foundrank-study", roles=[laid_over(role, pod)])
+    return specs.AppDef(name="foundrank-study", roles=[scheduled(role, image, pod)])

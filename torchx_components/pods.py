@@ -1,11 +1,9 @@
 """Pods on Kubernetes: what a training needs of them and TorchX 0.7 has no option for, laid over those that it renders."""
 
 import json
-import os
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
-import torchx.specs as specs
 from torchx.schedulers.kubernetes_scheduler import sanitize_for_serialization
 from torchx.specs.finder import ComponentValidationException
 
@@ -22,27 +20,16 @@ KEYS = {"env": "name", "ports": "containerPort", "volumeMounts": "mountPath", "v
 """Lists that TorchX renders, and what tells their entries apart; the keys of Kubernetes' strategic merge patches."""
 
 
-def laid_over(role: specs.Role, file: Optional[str]) -> specs.Role:
-    """The role, whose pods on Kubernetes have time to meet and to save, and what the JSON ``file`` says; elsewhere it is the same.
+def lay_over(tasks: List[Dict[str, Any]], file: Optional[str]) -> None:
+    """Gives the pods of a job's tasks time to meet and to save, and lays what the JSON ``file`` says over them.
 
     Raises:
-        ComponentValidationException: when the job is made, not yet submitted: the file is not what is laid over a pod.
+        ComponentValidationException: the file is not what is laid over a pod.
     """
-    return _Role(**{**vars(role), "metadata": {**role.metadata, "kubernetes.pod": file}})
-
-
-class _Role(specs.Role):
-    def pre_proc(self, scheduler: str, dryrun_info: specs.AppDryRunInfo) -> specs.AppDryRunInfo:
-        if scheduler == "kubernetes":
-            file = self.metadata["kubernetes.pod"]
-            over = _read(file) if file else {}
-            for task in dryrun_info.request.resource["spec"]["tasks"]:
-                pod = _as_given(sanitize_for_serialization(task["template"]))
-                task["template"] = _with_time(_merged(pod, over))
-        if scheduler == "local":  # TorchX puts the working folder before PATH: a file called bash there would run
-            for replica in (one for of_role in dryrun_info.request.role_params.values() for one in of_role):
-                replica.env["PATH"] = os.environ.get("PATH", os.defpath)
-        return dryrun_info
+    over = _read(file) if file else {}
+    for task in tasks:
+        pod = _as_given(sanitize_for_serialization(task["template"]))
+        task["template"] = _with_time(_merged(pod, over))
 
 
 def _read(file: str) -> Dict[str, Any]:

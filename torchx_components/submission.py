@@ -5,10 +5,11 @@ import subprocess
 import sys
 from typing import Dict, List, Optional
 
+import torchx
 import torchx.specs as specs
 from torchx.components.dist import ddp
 
-from foundrank.torchx_components.pods import laid_over
+from foundrank.torchx_components.roles import scheduled
 
 _SAFE = {"PYTHONSAFEPATH": "1"}  # Python takes no module from the folder in which the job starts
 _SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
@@ -58,7 +59,7 @@ def command_on_ranks(
     gpu: int,
     memMB: int,
     h: Optional[str],
-    image: str,
+    image: Optional[str],
     env: Optional[Dict[str, str]],
     mounts: Optional[List[str]],
     rdzv_port: int,
@@ -71,7 +72,7 @@ def command_on_ranks(
         # No torchrun: its key-value store listens on all interfaces, and the ranks of one machine need none.
         role = specs.Role(
             name=command,
-            image=image,
+            image=image or torchx.IMAGE,
             entrypoint="bash",
             args=["-c", f"exec foundrank {command} --processes {nproc} {words}"],
             env=env,
@@ -79,7 +80,7 @@ def command_on_ranks(
             resource=specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
             max_retries=max_retries,
         )
-        return specs.AppDef(name=command, roles=[laid_over(role, pod)])
+        return specs.AppDef(name=command, roles=[scheduled(role, image, pod)])
     # ddp starts torchrun from PATH, and has the nodes meet at the host that the scheduler names rank 0.
     app = ddp(
         m="foundrank.dist.cli",
@@ -89,7 +90,7 @@ def command_on_ranks(
         gpu=gpu,
         memMB=memMB,
         h=h,
-        image=image,
+        image=image or torchx.IMAGE,
         # Agents that share their store cannot restart ranks: new ones find addresses of old ones in it.
         env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **env},
         mounts=mounts,
@@ -101,5 +102,5 @@ def command_on_ranks(
     # torchrun hands on only signals that it knows; Slurm's --signal=USR1@SECONDS would end it instead.
     launcher = role.args[-1].replace("torchrun", f"torchrun --signals_to_handle {_SIGNALS}", 1)
     role.args = [*role.args[:-1], f"{launcher} {command} {words}"]
-    app.roles = [laid_over(role, pod)]
+    app.roles = [scheduled(role, image, pod)]
     return app

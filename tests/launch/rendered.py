@@ -7,6 +7,7 @@ import yaml
 from torchx.runner import get_runner
 
 ROOT = Path(__file__).parents[2]
+IMAGE = ("--image", "registry.example/foundrank:1")
 
 
 def printed(text: str) -> dict[str, Any]:
@@ -17,7 +18,9 @@ def printed(text: str) -> dict[str, Any]:
 def rendered(component: str, *arguments: str) -> dict[str, Any]:
     """The job that TorchX makes of a component."""
     with get_runner() as runner:
-        info = runner.dryrun_component(f"foundrank.{component}", [*arguments], "kubernetes", {"queue": "default"})
+        info = runner.dryrun_component(
+            f"foundrank.{component}", [*IMAGE, *arguments], "kubernetes", {"queue": "default"}
+        )
     return yaml.safe_load(str(info.request))
 
 

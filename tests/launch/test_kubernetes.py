@@ -18,7 +18,7 @@ from torchx.runner import config, get_runner
 from torchx.specs import named_resources
 from torchx.specs.finder import ComponentValidationException
 
-from .rendered import ROOT, container, environment, printed, rendered, templates
+from .rendered import IMAGE, ROOT, container, environment, printed, rendered, templates
 
 # Only the cluster would see these files.
 TRAIN = ["--check", "False", "--experiment", "/data/shop.yaml", "--run", "/data/runs/shop"]
@@ -99,7 +99,7 @@ def test_what_is_rendered_is_what_the_published_schemas_ask_for(name, monkeypatc
     monkeypatch.setattr(ArgOnceAction, "called_args", set())
     cfg = "queue=default,namespace=training,service_account=trainer,priority_class=batch"
     options = ["--dryrun", "-s", "kubernetes", "--workspace", "", "-cfg", cfg]
-    torchx(["run", *options, f"foundrank.{name}", *COMPONENTS[name]])
+    torchx(["run", *options, f"foundrank.{name}", *IMAGE, *COMPONENTS[name]])
     job = printed(capsys.readouterr().out)
     jsonschema.validate(job, JOB)
     accepted(kind("ConfigMap", metadata=job["metadata"]))
@@ -303,7 +303,18 @@ def test_a_study_has_no_torchrun_and_the_same_pod():
 
 def test_the_configuration_at_the_root_is_read_there(tmp_path):
     # Neither --workspace nor a queue, which TorchX asks for. A home has a configuration of its own.
-    words = [sys.executable, "-m", "torchx.cli.main", "run", "--dryrun", "-s", "kubernetes", "foundrank.train", *TRAIN]
+    words = [
+        sys.executable,
+        "-m",
+        "torchx.cli.main",
+        "run",
+        "--dryrun",
+        "-s",
+        "kubernetes",
+        "foundrank.train",
+        *IMAGE,
+        *TRAIN,
+    ]
     home = {**os.environ, "HOME": str(tmp_path)}
     done = subprocess.run(words, cwd=ROOT, env=home, capture_output=True, text=True, check=True)
     job = printed(done.stdout)
