@@ -18,13 +18,16 @@ def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
     signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted_early)
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
-    # For start-up time, as above: Ctrl-C is heeded by now.
-    from ...data.errors import UserError
-    from ..logs.records import told_output
-    from ..logs.settings import FORMAT
-    from ..ranks.ending import end, end_failed, end_on_interrupt
-    from ..ranks.temporary_folder import private_folder
-    from .app import app
+    from ..quick_imports import quick_imports  # as all else: Ctrl-C is heeded by now
+
+    with quick_imports():
+        # For start-up time, as above.
+        from ...data.errors import UserError
+        from ..logs.records import told_output
+        from ..logs.settings import FORMAT
+        from ..ranks.ending import end, end_failed, end_on_interrupt
+        from ..ranks.temporary_folder import private_folder
+        from .app import app
 
     end_on_interrupt()
     if not launched():

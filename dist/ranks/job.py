@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..logs import prometheus
+from ..quick_imports import quick_imports
 from .environment import launched
 from .launch import check_gpus, default_processes
 
@@ -58,7 +59,8 @@ def on_ranks(
 
 
 def _with_runtime(work: "Callable[[Runtime], int]", own_process: bool = True) -> int:
-    from .runtime import start  # torch, which --help does without
+    with quick_imports(own_process):
+        from .runtime import start  # torch, which --help does without
 
     with start(own_process) as runtime:
         return work(runtime)

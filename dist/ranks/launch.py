@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ...data.errors import UserError
+from ..quick_imports import quick_imports
 from .environment import launched
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -63,7 +64,8 @@ def check_gpus(processes: int) -> None:
     Raises:
         UserError: more ranks than GPUs.
     """
-    import torch  # slow to import, and --help does without it
+    with quick_imports(own_process=False):
+        import torch  # slow to import, and --help does without it
 
     gpus = torch.cuda.device_count()
     if gpus and processes > gpus:
@@ -76,6 +78,7 @@ def check_gpus(processes: int) -> None:
 
 def default_processes() -> int:
     """One process per GPU, or one where there is none."""
-    import torch  # slow to import, and the command line answers --help without it
+    with quick_imports(own_process=False):
+        import torch  # slow to import, and the command line answers --help without it
 
     return max(1, torch.cuda.device_count())

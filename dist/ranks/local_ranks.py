@@ -120,6 +120,7 @@ def _begin(rank: int, ranks: int, store: str, work: Callable[[], None]) -> None:
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store})
     gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
+    gc.enable()  # which that process did without
     work()
 
 

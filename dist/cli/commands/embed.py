@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ...logs.records import hint
+from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -45,7 +46,8 @@ def embed(
 
 
 def _embed(job: _Embedding, runtime: "Runtime") -> int:
-    from ...embed.embed import embed as work
+    with quick_imports():
+        from ...embed.embed import embed as work
 
     work(job.experiment, runtime, rebuild=job.rebuild)
     if runtime.is_main:

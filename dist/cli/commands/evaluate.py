@@ -9,6 +9,7 @@ from ...console import console
 from ...logs.records import result as tell_result
 from ...logs.records import warning
 from ...logs.settings import is_json
+from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -30,7 +31,8 @@ def evaluate(
     begin(__name__, "evaluate.evaluate", check, processes)
 
     def resolve() -> "EvaluationJob":
-        from ...evaluate.prepare import prepare_evaluation
+        with quick_imports():
+            from ...evaluate.prepare import prepare_evaluation
 
         return prepare_evaluation(run, split)
 
@@ -41,7 +43,8 @@ def evaluate(
 
 
 def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
-    from ...evaluate.evaluate import evaluate_run
+    with quick_imports():
+        from ...evaluate.evaluate import evaluate_run
 
     result = evaluate_run(job, runtime)
     if runtime.is_main:

@@ -10,7 +10,7 @@ from ...ranks.launch import preload, store_file
 def begin(command: str, module: str, check: bool, processes: int | None) -> None:
     check_launcher(own_store=store_file() is not None)
     if not check:
-        preload(["foundrank.dist.cli.quiet", command, f"foundrank.dist.{module}"], processes)
+        preload(["foundrank.dist.cli.before_ranks", command, f"foundrank.dist.{module}"], processes)
 
 
 def passed(told: list[str]) -> None:

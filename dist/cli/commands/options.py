@@ -7,6 +7,7 @@ import typer
 from ....data.config.experiment import Experiment
 from ....data.config.load import load_experiment
 from ....data.storage.file_systems import local_path, refuse_secrets
+from ...quick_imports import quick_imports
 
 
 def location(text: str) -> str:
@@ -52,6 +53,7 @@ def loaded(experiment: str, set_: list[str] | None) -> Experiment:
     Raises:
         UserError: as `load_experiment`.
     """
-    from ....model.kinds import KINDS  # brings torch, without which the command line answers --help
+    with quick_imports():
+        from ....model.kinds import KINDS  # brings torch, without which the command line answers --help
 
     return load_experiment(experiment, set_ or [], kinds=KINDS)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...logs.records import result, warning
+from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -35,7 +36,8 @@ def recommend(
     begin(__name__, "score.recommend", check, processes)
 
     def resolve() -> "tuple[RecommendJob, list[Part]]":
-        from ...score.recommend import RecommendJob, plan_recommendations
+        with quick_imports():
+            from ...score.recommend import RecommendJob, plan_recommendations
 
         job = RecommendJob(run, users, out, k, repeat, approximate)
         return job, plan_recommendations(job, claims=not check)
@@ -46,7 +48,8 @@ def recommend(
 
 
 def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -> int:
-    from ...score.recommend import recommend as work
+    with quick_imports():
+        from ...score.recommend import recommend as work
 
     job, parts = planned
     rows, recall, users_overflowed, items_overflowed = work(job, parts, runtime)

@@ -6,6 +6,7 @@ import typer
 
 from ....data.storage.mirror import mirrored
 from ...logs.records import result, warning
+from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
@@ -45,10 +46,11 @@ def score(
     begin(__name__, "score.score", check, processes)
 
     def resolve() -> "tuple[ScoringJob, list[Part]]":
-        from ...run.run_folder import open_experiment
-        from ...score.scoring_input import ScoringJob
-        from ...score.work_list import plan_parts
-        from ...train.prepare import tell_set_aside
+        with quick_imports():
+            from ...run.run_folder import open_experiment
+            from ...score.scoring_input import ScoringJob
+            from ...score.work_list import plan_parts
+            from ...train.prepare import tell_set_aside
 
         policy = open_experiment(mirrored(run, "read")).bad_data
         policy = policy.model_copy(update={"policy": bad_data or policy.policy})
@@ -63,7 +65,8 @@ def score(
 
 
 def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
-    from ...score.score import score as work
+    with quick_imports():
+        from ...score.score import score as work
 
     job, parts = planned
     rows, rate, bad, overflowed = work(job, parts, runtime)

@@ -7,6 +7,7 @@ import typer
 
 from ....data.storage.mirror import mirrored, shown
 from ...logs.records import hint, result
+from ...quick_imports import quick_imports
 from ...ranks.job import count_of, on_ranks
 from ...ranks.statuses import DONE, TRY_AGAIN
 from .job_command import begin, end, passed
@@ -50,7 +51,8 @@ def train(
 
     def resolve() -> "TrainingJob":
         wanted = loaded(experiment, set_)
-        from ...train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
+        with quick_imports():
+            from ...train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
 
         return prepare(wanted, run or _usual(wanted), profile)
 
@@ -62,8 +64,9 @@ def _usual(experiment: "Experiment") -> str:
 
 
 def _train(job: "TrainingJob", runtime: "Runtime") -> int:
-    from ...ranks.preemption import Preemption
-    from ...train.train import train as work
+    with quick_imports():
+        from ...ranks.preemption import Preemption
+        from ...train.train import train as work
 
     with Preemption(runtime) as preemption:
         stopped_after = work(job, runtime, preemption)
