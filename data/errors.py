@@ -25,7 +25,7 @@ class UserError(Exception):
 
     def __reduce__(self):
         # Errors travel between ranks pickled, and Exception's own way would pass one argument where three are needed.
-        return UserError, (self.where, self.what, self.remedy)
+        return type(self), (self.where, self.what, self.remedy)
 
 
 def one_line(error: BaseException) -> str:

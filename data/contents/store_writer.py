@@ -1,11 +1,9 @@
 """Writing a text store: whose folder it is, and how what was written comes to count, in one step."""
 
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +16,15 @@ from .store_shards import HALF_BYTES, Shard, disk_errors
 from .text_store import DIGEST_BYTES, DIGESTS, VECTORS, WORK, Written, read_manifest, sha256_of_file, write_manifest
 
 
-@contextmanager
-def claimed(store: Path) -> Iterator[None]:
-    """Makes the folder of an experiment's text stores this job's, until it ends or dies.
+def make_store(store: Path) -> None:
+    """Makes the folder of an experiment's text stores, where it is not there.
 
     Raises:
-        UserError: another job is writing there, or the folder cannot be made.
+        UserError: it cannot be made, or there is a link in it.
     """
     with disk_errors(store):
         store.mkdir(parents=True, exist_ok=True)
         refuse_links(store, files=True)
-        folder = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                store, "another `foundrank embed` is writing this text store", "Wait for it, or end it."
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(folder)
 
 
 def read_digests(folder: Path, manifest: dict[str, Any] | None) -> Iterator[np.ndarray]:

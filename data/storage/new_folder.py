@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .local_writes import make_folder
+from .storage import names
 
 _BUILDING = ".foundrank.tmp"  # one name: the next command takes what a killed one left
 _OF_THE_DISK = "lost+found"  # a new volume is not empty
@@ -15,7 +16,7 @@ _OF_THE_DISK = "lost+found"  # a new volume is not empty
 
 def is_free(folder: Path, left: Collection[str] = ()) -> bool:
     """Whether a folder is not there yet, or has nothing in it but what a job that died may have ``left``."""
-    return not folder.is_dir() or not {*os.listdir(folder)} - {_BUILDING, _OF_THE_DISK, *left}
+    return not folder.is_dir() or not names(folder) - {_BUILDING, _OF_THE_DISK, *left}
 
 
 def check_can_be_made(folder: Path, where: str | Path, remedy: str) -> None:

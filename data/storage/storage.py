@@ -26,6 +26,9 @@ from .local_writes import open_new, replace_file
 Stamp = tuple[int, int]
 """Size in bytes, and time of writing in nanoseconds, of whole seconds: where both are the same, so is the file."""
 
+LEASE = ".lease"
+"""What begins the names of files that say which job works in a folder; nobody's data."""
+
 _BLOCK, _AT_ONCE = 1 << 25, 8  # bytes, and how many such a download asks for at a time
 _OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss")  # an object appears when it is whole; elsewhere files are renamed
 
@@ -90,17 +93,19 @@ def _kind(location: Location) -> fs.FileType:
 
 
 def names(folder: Location) -> set[str]:
-    """Names of the files and folders in a folder; none where there is no folder.
+    """Names of the files and folders in a folder, but for the leases of jobs at work; none where there is no folder.
 
     Raises:
         UserError: it is a file.
     """
     if is_uri(folder):
         with told(folder):
-            return {name for name, _ in _infos(folder, False)}
-    if Path(folder).exists() and not Path(folder).is_dir():
+            found = {name for name, _ in _infos(folder, False)}
+    elif Path(folder).exists() and not Path(folder).is_dir():
         raise UserError(folder, "is a file", "Give a folder.")
-    return set(os.listdir(folder)) if Path(folder).is_dir() else set()
+    else:
+        found = set(os.listdir(folder)) if Path(folder).is_dir() else set()
+    return {name for name in found if not name.startswith(LEASE)}
 
 
 def sizes(files: Sequence[str]) -> list[int]:

@@ -16,12 +16,14 @@ from foundrank.data.storage.file_systems import Location
 from foundrank.data.storage.mirror import mirrored
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import EvaluationJob, prepare_evaluation
+from foundrank.dist.lease.lease import BESIDE_TRAINING, Claim
 from foundrank.dist.logs import prometheus
+from foundrank.dist.ranks.ending import status_of
 from foundrank.dist.ranks.job import on_ranks
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.ranks.statuses import DONE, FAULT, INTERRUPTED, MISTAKE, TRY_AGAIN
+from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from foundrank.dist.report.report import write_report
 from foundrank.dist.run.checkpoint_folder import complete
 from foundrank.dist.run.run_documents import Evaluation
@@ -77,7 +79,8 @@ def embed(
     Raises:
         UserError: a catalog, a template or the encoder is unusable, or a store holds vectors of another kind.
     """
-    _on_ranks(lambda: _Embedding(_loaded(experiment, kinds), rebuild), _embed, processes)
+    loaded = _loaded(experiment, kinds)
+    _on_ranks(lambda: _Embedding(loaded, rebuild), _embed, processes, Claim(loaded.text.store, "embed"))
 
 
 def _embed(job: _Embedding, runtime: Runtime) -> int:
@@ -113,7 +116,8 @@ def train(
     """
     loaded = _loaded(experiment, kinds)
     run = run_at(run_dir or Path("runs") / loaded.name, kinds_of(loaded))
-    status = _on_ranks(lambda: prepare(loaded, run.location, profile), _train, processes)
+    claim = Claim(run.location, "train")
+    status = _on_ranks(lambda: prepare(loaded, run.location, profile), _train, processes, claim, goes_on=True)
     return replace(run, stopped_after=max(complete(mirrored(run.location, "work")))) if status == TRY_AGAIN else run
 
 
@@ -144,7 +148,8 @@ def evaluate(
         UserError: no run, one without a checkpoint or that cannot be written to, no such split, or bad events.
     """
     run = run_at(run, kinds)
-    _on_ranks(lambda: prepare_evaluation(run.location, split, run.kinds), _evaluate, processes)
+    claim = Claim(run.location, "evaluate", BESIDE_TRAINING)
+    _on_ranks(lambda: prepare_evaluation(run.location, split, run.kinds), _evaluate, processes, claim)
     return read_json(run.folder / EVALUATION, Evaluation)
 
 
@@ -160,16 +165,25 @@ def _loaded(experiment: Experiment | str | Path | Mapping[str, Any], kinds: Kind
     return experiment if isinstance(experiment, Experiment) else load_experiment(experiment, kinds=kinds)
 
 
-def _on_ranks(resolve: Callable[[], _Job], work: Callable[[_Job, Runtime], int], processes: int | None) -> int:
+def _on_ranks(
+    resolve: Callable[[], _Job],
+    work: Callable[[_Job, Runtime], int],
+    processes: int | None,
+    claim: Claim,
+    goes_on: bool = False,
+) -> int:
+    """``goes_on`` says that the caller tells what was asked to stop, and left something to show."""
     try:
         with process_kept():
-            status = on_ranks(resolve, work, processes, own_process=False)
+            status = on_ranks(resolve, work, processes, own_process=False, holds=lambda: claim)
     except Exception as error:
-        prometheus.ended(MISTAKE if isinstance(error, UserError) else FAULT, failed=True)
+        prometheus.ended(status_of(error), failed=True)
         raise
     prometheus.ended(status, failed=status not in (DONE, TRY_AGAIN, INTERRUPTED))
     if status == INTERRUPTED:
         raise KeyboardInterrupt
+    if status == TRY_AGAIN and not goes_on:
+        raise UserError("the job", "was asked to stop before it was done", "Call the function again; it goes on.")
     if status not in (DONE, TRY_AGAIN):
         raise UserError("a rank", f"ended with status {status}", "What it said of it is above, on standard error.")
     return status

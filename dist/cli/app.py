@@ -11,7 +11,9 @@ from ...data.errors import UserError, nearest
 from ...data.sources.importers import IMPORTERS
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
+from ..lease.lease import BESIDE_TRAINING, Claim
 from ..logs.settings import check_settings
+from ..ranks.job import held
 from . import quiet  # noqa: F401
 from .commands.embed import embed
 from .commands.evaluate import evaluate
@@ -70,7 +72,8 @@ def simulate(
     """Simulate seven search and recommendation domains with text, cold items and known probabilities."""
     from ...data.sources.simulate import simulate as write
 
-    path = write(out, rows, seed)
+    with held(Claim(out, "simulate")):
+        path = write(out, rows, seed)
     print(f"wrote {path}\nnext: foundrank embed {path}")
 
 
@@ -84,7 +87,8 @@ def import_data(
     """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
     if name not in IMPORTERS:
         raise UserError("foundrank import", f"'{name}' is not a known data set", nearest(name, IMPORTERS))
-    path = IMPORTERS[name](source, out, seed)
+    with held(Claim(out, "import")):
+        path = IMPORTERS[name](source, out, seed)
     print(f"wrote {path}\nnext: foundrank embed {path}")
 
 
@@ -128,7 +132,8 @@ def study(
     """Compare variants of the model on new items and a new domain, over seeds, with intervals; takes hours."""
     from ..study.study import run_study
 
-    run_study(out, data, names(only), seeds, processes, full, doc)
+    with held(Claim(out, "study")):
+        run_study(out, data, names(only), seeds, processes, full, doc)
     print(f"wrote {doc}")
 
 
@@ -144,7 +149,8 @@ def report(run: RunPath) -> None:
     folder = mirrored(run, "read")
     open_experiment(folder)
     check_open_to_write(folder)
-    print(shown(write_report(folder)))
+    with held(Claim(run, "report", BESIDE_TRAINING)):
+        print(shown(write_report(folder)))
 
 
 @app.command()

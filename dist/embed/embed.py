@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from ...data.config.sections.entities import EntityConfig
 from ...data.contents.embed_work import shard_digests, shard_positions
 from ...data.contents.store_mirror import begin_from_published, publish_store
 from ...data.contents.store_shards import Shard, as_halves, noted, write_shard
-from ...data.contents.store_writer import claimed
+from ...data.contents.store_writer import make_store
 from ...data.contents.text_store import text_store_folder
 from ...data.errors import UserError
 from ...data.storage.file_systems import is_uri
@@ -106,24 +105,24 @@ def _embed_entity(
     rebuild: bool,
 ) -> Path:
     folder = text_store_folder(experiment, name)
-    with claimed(folder.parent) if runtime.is_main else nullcontext():
-        with Progress(f"{name}: reading the catalog", main=runtime.is_main):
-            plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
-            _give_back_memory()
-        if plan.todo:
-            started = time.perf_counter()
-            with threads_kept():
-                _encode(plan, name, config, encoder, runtime)
-                _wait_for_all(plan, name, runtime)
-            rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
-            if runtime.is_main:
-                said = f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s"
-                info(said, "embedded", entity=name, texts=rows, texts_per_s=rows / seconds)
-        runtime.barrier()
-        told = runtime.on_main(lambda: finish(plan, experiment, name, encoder))
-        for line in told if runtime.is_main else ():
-            info(shown(f"{name}: {line}"), "store", entity=name)
-        runtime.on_main(lambda: publish_store(folder, rebuild))
+    runtime.on_main(lambda: make_store(folder.parent))
+    with Progress(f"{name}: reading the catalog", main=runtime.is_main):
+        plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
+        _give_back_memory()
+    if plan.todo:
+        started = time.perf_counter()
+        with threads_kept():
+            _encode(plan, name, config, encoder, runtime)
+            _wait_for_all(plan, name, runtime)
+        rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
+        if runtime.is_main:
+            said = f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s"
+            info(said, "embedded", entity=name, texts=rows, texts_per_s=rows / seconds)
+    runtime.barrier()
+    told = runtime.on_main(lambda: finish(plan, experiment, name, encoder))
+    for line in told if runtime.is_main else ():
+        info(shown(f"{name}: {line}"), "store", entity=name)
+    runtime.on_main(lambda: publish_store(folder, rebuild))
     return folder
 
 

@@ -13,11 +13,12 @@ from typing import NoReturn
 import psutil
 
 from ...data.errors import UserError
+from ..lease.lease import Held, release_all
 from ..logs import prometheus
 from ..logs.records import fault, mistake
 from .environment import launched
 from .launch import SIGNALS, tell_interrupted
-from .statuses import FAULT, INTERRUPTED, MISTAKE
+from .statuses import FAULT, INTERRUPTED, MISTAKE, TRY_AGAIN
 from .temporary_folder import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -41,6 +42,7 @@ def end_on_interrupt() -> None:
 def _interrupted(*_: object) -> NoReturn:
     _clear_up(psutil.Process().children(recursive=True))
     prometheus.ended(INTERRUPTED, failed=False)
+    release_all()
     tell_interrupted()
     os._exit(INTERRUPTED)
 
@@ -50,6 +52,17 @@ def _ended(number: int, _: object) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # the first process of a container is not ended by its own signal
+
+
+def end_at_once(error: UserError) -> NoReturn:
+    """Ends this process and all that it has started, from whichever thread, before any of them writes on."""
+    status = _say(error)
+    children = psutil.Process().children(recursive=True)
+    remove_private_folder()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(status)  # at once: who waits for the ranks would tell their end as a failure
 
 
 def _clear_up(processes: Iterable[psutil.Process] | None = None) -> None:
@@ -126,14 +139,28 @@ def end(done: SystemExit) -> None:
     os._exit(status)
 
 
+def status_of(error: Exception) -> int:
+    """The exit status of an error."""
+    if isinstance(error, Held):
+        return TRY_AGAIN
+    return MISTAKE if isinstance(error, UserError) else FAULT
+
+
 def _tell(error: UserError) -> NoReturn:
-    """Says what is wrong, and leaves with status 2."""
+    """Says what is wrong, and leaves with the status for it."""
     if launched() and os.environ["RANK"] != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
-    mistake(error, MISTAKE)
-    prometheus.ended(MISTAKE, failed=True)
-    sys.stderr.flush()
+    status = _say(error)
     if not launched():
         _clear_up()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
-    os._exit(MISTAKE)
+    os._exit(status)
+
+
+def _say(error: UserError) -> int:
+    """Says what is wrong; the status to leave with."""
+    status = status_of(error)
+    mistake(error, status)
+    prometheus.ended(status, failed=status == MISTAKE)
+    sys.stderr.flush()
+    return status

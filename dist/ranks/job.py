@@ -1,9 +1,12 @@
 """From a command, or a call from Python, to the ranks that do its work: what they work on is resolved once and handed to all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from ...data.errors import UserError
+from ..lease.lease import Claim, holding
 from ..logs import prometheus
 from ..quick_imports import quick_imports
 from .environment import launched
@@ -31,6 +34,7 @@ def on_ranks(
     work: "Callable[[Job, Runtime], int]",
     processes: int | None,
     own_process: bool = True,
+    holds: Callable[[], Claim | None] = lambda: None,
 ) -> int:
     """Has ranks do ``work(job, runtime)`` and returns the status it ends with, that of the first rank to fail.
 
@@ -42,20 +46,41 @@ def on_ranks(
         work: a function of a module, for new processes find it by its name.
         processes: how many ranks there shall be on this machine, where no launcher has started them.
         own_process: whether this process is the job's alone, as a command's is, and a notebook's is not.
+        holds: says which folder the job writes into; it has it to itself from before it is resolved until all ranks have ended.
 
     Raises:
-        UserError: as ``resolve`` and ``work`` do; more ranks than GPUs.
+        Held: another job has that folder.
+        UserError: as ``resolve`` and ``work`` do; more ranks than GPUs; the folder was lost.
     """
     prometheus.begin()
-    if launched():
-        return _with_runtime(lambda runtime: work(runtime.on_main(resolve), runtime), own_process)
-    count = count_of(processes)
-    job = resolve()
-    if count == 1:
-        return _with_runtime(lambda runtime: work(job, runtime), own_process)
-    from .local_ranks import spawn  # multiprocessing, which one process alone does without
+    with ExitStack() as stack:
 
-    return spawn(partial(_as_rank, work, job), count, own_process)
+        def resolved() -> Job:
+            if (claim := holds()) is not None:
+                stack.enter_context(held(claim, own_process))
+            return resolve()
+
+        if launched():
+            return _with_runtime(lambda runtime: work(runtime.on_main(resolved), runtime), own_process)
+        count = count_of(processes)
+        job = resolved()
+        if count == 1:
+            return _with_runtime(lambda runtime: work(job, runtime), own_process)
+        from .local_ranks import spawn  # multiprocessing, which one process alone does without
+
+        return spawn(partial(_as_rank, work, job), count, own_process)
+
+
+@contextmanager
+def held(claim: Claim, own_process: bool = True) -> Iterator[None]:
+    """As `holding`; what a command does ends when it loses the folder, and a notebook is told at the end."""
+    from .ending import end_at_once  # for start-up time: who asks for help holds nothing
+
+    lost: list[UserError] = []
+    with holding(claim, end_at_once if own_process else lost.append):
+        yield
+    if lost:
+        raise lost[0]
 
 
 def _with_runtime(work: "Callable[[Runtime], int]", own_process: bool = True) -> int:

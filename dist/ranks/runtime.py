@@ -59,15 +59,14 @@ class Runtime:
                 outcome = [(work(), None)]
             except Exception as error:
                 failure = error
-                user = isinstance(error, UserError)
-                outcome = [(None, (error.where, error.what, error.remedy) if user else repr(error))]
+                outcome = [(None, error if isinstance(error, UserError) else repr(error))]
         if self.world_size > 1:
             torch_dist.broadcast_object_list(outcome, src=0, group=self.group)
         if failure is not None:
             raise failure
         result, told = outcome[0]
         if told is not None:
-            raise UserError(*told) if isinstance(told, tuple) else RuntimeError(f"rank 0 failed: {told}")
+            raise told if isinstance(told, UserError) else RuntimeError(f"rank 0 failed: {told}")
         return result
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:

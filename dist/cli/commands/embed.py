@@ -1,9 +1,11 @@
 """``foundrank embed``."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from ...lease.lease import Claim
 from ...logs.records import hint
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -35,14 +37,18 @@ def embed(
     """Embed the texts of every catalog with a frozen language model; run again, it embeds only new texts."""
     begin(__name__, "embed.embed", check, processes)
 
+    @cache
     def resolve() -> _Embedding:
         return _Embedding(loaded(experiment, set_), experiment, rebuild)
+
+    def claim() -> Claim:
+        return Claim(resolve().experiment.text.store, "embed")
 
     if check:
         from ...capacity.preflight import check_embedding
 
-        return passed(check_embedding(resolve().experiment))
-    end(on_ranks(resolve, _embed, processes))
+        return passed(check_embedding(resolve().experiment), claim())
+    end(on_ranks(resolve, _embed, processes, holds=claim))
 
 
 def _embed(job: _Embedding, runtime: "Runtime") -> int:

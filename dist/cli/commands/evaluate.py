@@ -6,6 +6,7 @@ import typer
 
 from ....data.storage.mirror import shown
 from ...console import console
+from ...lease.lease import BESIDE_TRAINING, Claim
 from ...logs.records import result as tell_result
 from ...logs.records import warning
 from ...logs.settings import is_json
@@ -36,10 +37,11 @@ def evaluate(
 
         return prepare_evaluation(run, split)
 
+    claim = Claim(run, "evaluate", BESIDE_TRAINING)
     if check:
         rows = sum(of_domain[split].rows for of_domain in resolve().events.values() if split in of_domain)
-        return passed([f"{rows:,} rows of the {split} split"])
-    end(on_ranks(resolve, _evaluate, processes))
+        return passed([f"{rows:,} rows of the {split} split"], claim)
+    end(on_ranks(resolve, _evaluate, processes, holds=lambda: claim))
 
 
 def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:

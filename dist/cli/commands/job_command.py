@@ -2,6 +2,7 @@
 
 import typer
 
+from ...lease.lease import Claim, holder_of
 from ...logs.records import result
 from ...ranks.environment import check_launcher
 from ...ranks.launch import preload, store_file
@@ -13,7 +14,9 @@ def begin(command: str, module: str, check: bool, processes: int | None) -> None
         preload(["foundrank.dist.cli.before_ranks", command, f"foundrank.dist.{module}"], processes)
 
 
-def passed(told: list[str]) -> None:
+def passed(told: list[str], claim: Claim) -> None:
+    if (holder := holder_of(claim)) is not None:
+        told = [*told, f"at work there now: {holder.told()}; until it has ended this job would leave at once"]
     for line in [*told, "checks passed"]:
         result(line, "checked")
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -42,9 +43,10 @@ def recommend(
         job = RecommendJob(run, users, out, k, repeat, approximate)
         return job, plan_recommendations(job, claims=not check)
 
+    claim = Claim(out, "recommend")
     if check:
-        return passed([f"{sum(part.rows for part in resolve()[1]):,} users to recommend to, into {out}"])
-    end(on_ranks(resolve, _recommend, processes))
+        return passed([f"{sum(part.rows for part in resolve()[1]):,} users to recommend to, into {out}"], claim)
+    end(on_ranks(resolve, _recommend, processes, holds=lambda: claim))
 
 
 def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -> int:

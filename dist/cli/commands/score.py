@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ....data.storage.mirror import mirrored
+from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -59,9 +60,10 @@ def score(
         tell_set_aside("score", aside)
         return job, parts
 
+    claim = Claim(out, "score")
     if check:
-        return passed([f"{len(resolve()[1]):,} part(s) to score into {out}"])
-    end(on_ranks(resolve, _score, processes))
+        return passed([f"{len(resolve()[1]):,} part(s) to score into {out}"], claim)
+    end(on_ranks(resolve, _score, processes, holds=lambda: claim))
 
 
 def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:

@@ -1,11 +1,13 @@
 """``foundrank train``."""
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ....data.storage.mirror import mirrored, shown
+from ...lease.lease import Claim
 from ...logs.records import hint, result
 from ...quick_imports import quick_imports
 from ...ranks.job import count_of, on_ranks
@@ -44,19 +46,23 @@ def train(
         from ...capacity.cluster import read_cluster
         from ...capacity.preflight import check_training, ranks_here
 
-        wanted = loaded(experiment, set_)
+        checked = loaded(experiment, set_)
         here = ranks_here(count_of(processes)) if cluster is None else None
-        folder = mirrored(run or _usual(wanted), "work")
-        return passed(check_training(wanted, folder, here or read_cluster(cluster).ranks))
+        claim = Claim(run or _usual(checked), "train")
+        found = check_training(checked, mirrored(claim.folder, "work"), here or read_cluster(cluster).ranks)
+        return passed(found, claim)
+
+    @cache
+    def wanted() -> "Experiment":
+        return loaded(experiment, set_)
 
     def resolve() -> "TrainingJob":
-        wanted = loaded(experiment, set_)
         with quick_imports():
             from ...train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
 
-        return prepare(wanted, run or _usual(wanted), profile)
+        return prepare(wanted(), run or _usual(wanted()), profile)
 
-    end(on_ranks(resolve, _train, processes))
+    end(on_ranks(resolve, _train, processes, holds=lambda: Claim(run or _usual(wanted()), "train")))
 
 
 def _usual(experiment: "Experiment") -> str:

@@ -11,7 +11,7 @@ from foundrank.data.contents.text_store import check_text_store, open_text_store
 from foundrank.data.errors import UserError
 from foundrank.model.contents import ENCODERS
 
-from .embed_job import LengthEncoder, content, make_experiment, many, run, vectors_of, write_items
+from .embed_job import content, make_experiment, many, run, vectors_of, write_items
 
 
 def test_a_second_run_encodes_and_touches_nothing(tmp_path, encoder):
@@ -212,22 +212,6 @@ def test_a_rewritten_catalog_with_the_same_texts_only_renews_the_manifest(tmp_pa
     check_text_store(open_text_store(folder), experiment, "item")
     assert len(encoder.calls) == 1
     assert {name for name, bytes_ in content(folder).items() if bytes_ != before[name]} == {"manifest.json"}
-
-
-def test_two_jobs_do_not_write_one_store(tmp_path, encoder, monkeypatch):
-    write_items(tmp_path)
-    experiment = make_experiment(tmp_path)
-    inner = []
-
-    def encode(texts, prompt):
-        with pytest.raises(UserError, match="another `foundrank embed` is writing"):
-            run(experiment)
-        inner.append(True)
-        return LengthEncoder().encode(texts)
-
-    monkeypatch.setattr(encoder, "encode", encode)
-    run(experiment)
-    assert inner == [True]
 
 
 @pytest.fixture
