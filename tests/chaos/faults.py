@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from ..jobs.commands import COMMAND, ENVIRONMENT, ranks_of
+from ..warm_commands import run_warm
 
 HANGS = 120.0  # seconds after which a command that should have ended counts as hanging
 _SMALL = 2048  # bytes: no checkpoint, part or shard is smaller
@@ -93,9 +94,12 @@ def run(command: Command, log: Path) -> None:
     Raises:
         Broken: it failed, or hangs.
     """
-    status = _end(_start(command, log), log)
+    log.unlink(missing_ok=True)
+    status = run_warm(tuple(command.arguments), log, log, Path.cwd(), HANGS)
     if status:
         raise Broken(f"{command.arguments} ended with status {status}:\n{_tail(log)}")
+    if status is None:
+        raise Broken(f"hangs: {command.arguments}\n{_tail(log)}")
 
 
 def inject(command: Command, fault: str, draw: random.Random, log: Path, disk: Disk | None) -> None:

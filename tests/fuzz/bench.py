@@ -1,10 +1,7 @@
 """A small world with two runs of it, and the real commands on a copy of it, each in a process of its own."""
 
 import hashlib
-import multiprocessing
-import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +11,8 @@ import yaml
 from tests.importer_sources import SOURCES
 from tests.tiny_encoder import write_bert
 from tests.tiny_world import experiment_dict, random_events, write_world
+from tests.warm_commands import run_warm
 
-_MODULES = (
-    "cli.main",
-    "cli.app",
-    "train.train",
-    "evaluate.evaluate",
-    "score.score",
-    "score.recommend",
-    "capacity.describe",
-    "capacity.preflight",
-    "capacity.plan",
-    "report.report",
-    "ranks.preemption",
-    "embed.embed",
-)
 _DEADLINE = 60.0  # seconds, of a command that takes one
 ROWS = {"find": 60, "home": 40, "new": 20}
 TINY = {
@@ -91,29 +75,11 @@ class Bench:
 
     def run(self, *arguments: object) -> Outcome:
         """``foundrank ARGUMENTS``, in the folder that ``here`` is in."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([f"foundrank.dist.{module}" for module in _MODULES])
         command = tuple(map(str, arguments))
-        process = context.Process(target=_command, args=(command, self._said, self.here.parent))
-        process.start()
-        process.join(_DEADLINE)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        self._said.unlink(missing_ok=True)
+        status = run_warm(command, self._said, self._said, self.here.parent, _DEADLINE)
         said = self._said.read_text(encoding="utf-8", errors="replace") if self._said.exists() else ""
-        status = process.exitcode
         return Outcome(command, -9 if status is None else status, said)
-
-
-def _command(arguments: tuple[str, ...], said: Path, folder: Path) -> None:
-    os.chdir(folder)
-    with said.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["foundrank", *arguments]
-    from foundrank.dist.cli.main import main
-
-    main()
 
 
 def checksums(folder: Path) -> dict[str, str]:

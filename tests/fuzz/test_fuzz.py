@@ -1,4 +1,4 @@
-"""A minute of the draws that `make chaos` has two thousand of."""
+"""Half a minute of the draws that `make chaos` has two thousand of."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from .fuzz import Fuzz
 
-DRAWS = 100
+DRAWS = 60
 
 
 @pytest.fixture(scope="module")

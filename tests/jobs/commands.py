@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+from ..warm_commands import run_warm
 
 Here = Callable[..., tuple[int, str]]
 COMMAND = [sys.executable, "-m", "foundrank.dist.cli"]
@@ -22,10 +25,15 @@ WITHOUT_DROPOUT = ("model.dropout=0", "model.id_dropout=0")
 
 def foundrank(*arguments: object, status: int = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     """Runs ``foundrank ARGUMENTS`` and checks its exit status."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    command = tuple(map(str, arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        out, errors = Path(folder) / "out", Path(folder) / "errors"
+        ended = run_warm(command, out, errors, Path.cwd(), timeout)
+        done = subprocess.CompletedProcess(
+            command,
+            -9 if ended is None else ended,
+            *(file.read_text() if file.exists() else "" for file in (out, errors)),
+        )
     assert done.returncode == status, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done
 

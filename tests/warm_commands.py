@@ -1,0 +1,43 @@
+"""Commands in processes of their own that begin with their libraries imported: forked from one that has done it once."""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+_MODULES = (
+    "cli.main", "cli.app", "train.train", "evaluate.evaluate", "score.score", "score.recommend", "capacity.describe",
+    "capacity.preflight", "capacity.plan", "report.report", "ranks.preemption", "embed.embed",
+)  # fmt: skip
+
+
+def run_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path, timeout: float) -> int | None:
+    """Runs ``foundrank ARGUMENTS`` in ``folder``, from its entry point to its end; its status, None if it had to be killed.
+
+    Args:
+        out: file for what it prints.
+        errors: file for what it says on standard error; may be the same.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"foundrank.dist.{module}" for module in _MODULES])
+    process = context.Process(target=_command, args=(arguments, out, errors, folder, dict(os.environ)))
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+def _command(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    for path, descriptor in ((out, 1), (errors, 2)):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), descriptor)
+    sys.argv = ["foundrank", *arguments]
+    from foundrank.dist.cli.main import main
+
+    main()
