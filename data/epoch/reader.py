@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import pyarrow as pa
 
 from ..batch.batch import Batch
@@ -15,6 +14,7 @@ from ..batch.row_encoder import RowEncoder
 from ..batch.rows import Rows, concatenate
 from ..events.bad_rows import read_events
 from ..events.event_files import EventFiles, open_parquet
+from ..machine.limits import memory
 from ..schema.column_needs import needed_columns
 from ..schema.skipped_values import BadValue, rows_of
 from .order import Block, Chunk, RankOrder
@@ -52,7 +52,7 @@ class Reader:
         self._needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
         self._cache: OrderedDict[_Group, _Held] = OrderedDict()
         self._cached = 0
-        self._most = psutil.virtual_memory().total * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        self._most = memory() * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
         self._empty = {d: self._read_empty(d) for d in files}
 

@@ -1,6 +1,5 @@
 """Labels and vectors of events that nobody can learn from, found before any work starts."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -12,6 +11,7 @@ from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import one_array
 from ..arrow.values import vector_rows
 from ..errors import UserError
+from ..machine.limits import cpus
 from ..storage.parquet_memory import check_footer
 from .event_files import EventFiles, iterate_group, open_parquet, read_group
 
@@ -74,7 +74,7 @@ def check_vectors(files: EventFiles, needs: list[ColumnNeed]) -> None:
             for rows in islice(iterate_group(file, 0, [need.name], most), 1):
                 vector_rows(rows[need.name], need.size, f"{file}: column '{need.name}', row group 0")
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _CHECKED_AT_A_TIME)) as pool:
+    with ThreadPoolExecutor(min(cpus(), _CHECKED_AT_A_TIME)) as pool:
         with_rows = (file for file, groups in zip(files.files, files.group_rows, strict=True) if groups)
         for _ in pool.map(check, with_rows):  # in order: of several mistakes the first is told
             pass

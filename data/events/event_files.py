@@ -1,6 +1,6 @@
 """Parquet files of a domain: what is in them, and reading one row group at a time."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -147,7 +147,11 @@ def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
 
 
 def check_columns(
-    events: EventFiles, needs: Sequence[ColumnNeed], policy: BadDataConfig, types: IdTypes | None = None
+    events: EventFiles,
+    needs: Sequence[ColumnNeed],
+    policy: BadDataConfig,
+    types: IdTypes | None = None,
+    schema: Callable[[str], pa.Schema] | None = None,
 ) -> EventFiles:
     """Checks that every file has the columns needed, in types that agree between the files.
 
@@ -156,6 +160,7 @@ def check_columns(
         needs: what they must have.
         policy: for bad data.
         types: of ids, as far as they are known; what the files say is added.
+        schema: what columns a file has, where that is more than it says itself.
 
     Returns:
         The files; under ``skip``, those without that are set aside.
@@ -167,7 +172,7 @@ def check_columns(
     wrong: dict[str, UserError] = {}
     for file in events.files:
         try:
-            check.check(file, open_parquet(file).schema_arrow)
+            check.check(file, schema(file) if schema else open_parquet(file).schema_arrow)
         except UserError as error:
             wrong[file] = error
     return events.without(wrong, policy)

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..machine.limits import cpus
 from . import storage
 from .file_systems import endpoint, is_uri, told
 from .json_documents import Shape
@@ -50,7 +51,7 @@ def identities(files: Sequence[str], before: Sequence[Mapping[str, Any]] = ()) -
         before: what was noted of the same files, to spare reading those that cannot have changed since.
     """
     noted = {held["file"]: held for held in before}
-    with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_AT_ONCE, cpus())) as pool:
         return list(pool.map(lambda file: _identity(file, noted.get(file, {})), files))
 
 
@@ -65,6 +66,39 @@ def changed_content(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str,
         if _content(one) != _content(other):
             return str((other or one)["file"])
     return None
+
+
+def continued(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> tuple[list[int | None], list[str]]:
+    """What has become of some files: where each of ``old`` is among ``new``, and what is wrong, in words, where it is not there as it was.
+
+    A file is known by its name; one whose name is gone, by its content, for a folder may have been moved.
+    """
+    at = {str(file["file"]): position for position, file in enumerate(new)}
+    names = {str(file["file"]) for file in old}
+    moved: dict[tuple[Any, ...], list[int]] = {}
+    for position, file in enumerate(new):
+        if str(file["file"]) not in names:
+            moved.setdefault(_content(file), []).append(position)
+    found: list[int | None] = []
+    wrong = []
+    for file in old:
+        name = str(file["file"])
+        position = at[name] if name in at else next(iter(moved.get(_content(file), [])), None)
+        if position is None:
+            wrong.append(f"{name} is no longer there")
+        elif _content(new[position]) != _content(file):
+            wrong.append(f"{name} was written again")
+            position = None
+        elif name not in at:
+            moved[_content(file)].remove(position)
+        found.append(position)
+    return found, wrong
+
+
+def fingerprint(files: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 of what files hold, whatever they are called and in whatever order."""
+    contents = sorted(f"{size} {checksum}" for size, checksum in map(_content, files))
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
 
 
 def _content(file: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import torch
 
 from ...data.catalogs.catalog import scan_catalog
@@ -14,6 +13,7 @@ from ...data.counting.counting_pass import count
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
+from ...data.machine.limits import memory
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
@@ -33,7 +33,7 @@ def ranks_here(processes: int) -> Ranks:
     """So many ranks on this machine."""
     cuda = torch.cuda.is_available()
     device_bytes = torch.cuda.get_device_properties(0).total_memory if cuda else None
-    host_bytes = psutil.virtual_memory().total // processes
+    host_bytes = memory() // processes
     return Ranks("cuda" if cuda else "cpu", processes, processes, host_bytes, device_bytes)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ...data.errors import UserError
+from ...data.machine.limits import cpus
 from ..quick_imports import quick_imports
 from .environment import launched
 
@@ -55,7 +56,7 @@ def forks() -> bool:
 
 def set_threads(processes: int) -> None:
     if not os.environ.get("OMP_NUM_THREADS", "")[:1].isdigit():  # else each rank would take all cores
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cpus() // processes))
 
 
 def check_gpus(processes: int) -> None:

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as torch_dist
 
 from ...data.errors import UserError
+from ...data.machine.limits import cpus
 from .environment import launched, of_machine
 from .launch import check_gpus, store_file
 
@@ -228,6 +229,8 @@ def start(own_process: bool = True) -> Iterator[Runtime]:
     pa.set_memory_pool(pa.system_memory_pool())
     if own_process:
         _keep_freed_memory()
+        if torch.get_num_threads() > cpus():  # torch looks at the machine, not at a container's share of it
+            torch.set_num_threads(cpus())
     cuda = torch.cuda.is_available()
     local, ranks = of_machine()
     check_gpus(ranks)

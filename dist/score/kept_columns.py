@@ -1,6 +1,6 @@
 """Columns of a job's input that its output has too: their names and their types."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +8,7 @@ from pyarrow import types
 
 from ...data.arrow.column_types import plain_type
 from ...data.errors import UserError
-from ...data.events.event_files import EventFiles, open_parquet
+from .hive_columns import HiveColumns
 
 
 def check_names_apart(passed_on: Mapping[str, str], own: Iterable[str]) -> None:
@@ -28,35 +28,55 @@ def check_names_apart(passed_on: Mapping[str, str], own: Iterable[str]) -> None:
             )
 
 
-def common_types(files: EventFiles, passed_on: Mapping[str, str]) -> dict[str, pa.DataType]:
-    """Name -> the type that holds a column's values in all files, of columns that have not one type in all of them.
+def common_types(
+    files: Sequence[str], late: Sequence[str], hive: HiveColumns, passed_on: Mapping[str, str]
+) -> dict[str, pa.DataType]:
+    """Name -> the type that holds a column's values in all files, of the columns that are passed on and that any file has.
 
     Args:
-        files: the input's.
+        files: those that say what the output is like.
+        late: those that came when that was settled.
+        hive: columns in the names of their folders.
         passed_on: names of columns -> what asks for them.
 
     Raises:
-        UserError: no type holds the values of two files as they are.
+        UserError: no type holds the values of two files as they are, or one that is late has others.
     """
     found: dict[str, pa.DataType] = {}
+    schemas = {file: hive.schema(file) for file in (*files, *late)}
     for name, field in passed_on.items():
         kinds: dict[pa.DataType, str] = {}
-        for file in files.files:
-            schema = open_parquet(file).schema_arrow
-            if name in schema.names:
-                kinds.setdefault(schema.field(name).type, file)
-        if len(kinds) < 2:
-            continue
-        (first, where), *others = kinds.items()
-        common = plain_type(first)
-        for kind, file in others:
-            both = _wider(common, plain_type(kind))
-            if both is None:
-                what = f"is {kind}, but {first} in {where}, and {field} passes it on: the output has one type"
-                raise UserError(f"{file}: column '{name}'", what, "Write all files with one type, or name one file.")
-            common = both
-        found[name] = common
+        for file in files:
+            if name in schemas[file].names:
+                kinds.setdefault(schemas[file].field(name).type, file)
+        common = _of_all(name, field, kinds) if kinds else None
+        for file in late:
+            if name in schemas[file].names:
+                kind = schemas[file].field(name).type
+                if common is None or (kind != common and _wider(plain_type(common), plain_type(kind)) != common):
+                    here = f"has {common}" if common is not None else "does not have the column"
+                    what = f"is {kind}, but {field} passes it on, and the output that is there {here}"
+                    raise UserError(
+                        f"{file}: column '{name}'", what, "Write it as before, or score all with --overwrite."
+                    )
+        if common is not None:
+            found[name] = common
     return found
+
+
+def _of_all(name: str, field: str, kinds: Mapping[pa.DataType, str]) -> pa.DataType:
+    """The type that holds the values of several, each of which a file has."""
+    (first, where), *others = kinds.items()
+    if not others:
+        return first
+    common = plain_type(first)
+    for kind, file in others:
+        both = _wider(common, plain_type(kind))
+        if both is None:
+            what = f"is {kind}, but {first} in {where}, and {field} passes it on: the output has one type"
+            raise UserError(f"{file}: column '{name}'", what, "Write all files with one type, or name one file.")
+        common = both
+    return common
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

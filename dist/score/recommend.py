@@ -1,8 +1,10 @@
 """The K items that suit each user best, of all there are: Parquet in, Parquet out."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,9 +37,13 @@ from ..retrieval.search import Approximate, Exact, Search, faiss_module, recall
 from ..run.checkpoint_folder import best, identity
 from ..run.finite import usable
 from ..run.run_folder import id_types_of, open_experiment
-from .kept_columns import check_names_apart, common_types
-from .score import model_of
-from .work_list import Part, in_turns, planned_parts, succeed, unfinished, write_part
+from .hive_columns import HiveColumns
+from .kept_columns import check_names_apart
+from .part_files import unfinished, write_part
+from .score import model_of, summed_up
+from .statistics import statistics_of
+from .work_list import Part, WorkList, in_turns, planned_parts
+from .writing import Writing
 
 _ROWS = 1024  # users at a time
 _COMPARED = 256  # users whose approximate search is compared with an exact one
@@ -65,6 +71,7 @@ class RecommendJob:
     repeat: bool = False
     approximate: bool = False
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
+    writing: Writing = field(default_factory=Writing)
 
     @property
     def folder(self) -> Path:
@@ -72,7 +79,7 @@ class RecommendJob:
         return mirrored(self.run, "read")
 
 
-def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
+def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
 
     Raises:
@@ -90,7 +97,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> list[Part]:
     check_names_known(job.run, experiment, types)
     passed_on = {experiment.entities.user.id: "entities.user.id"}
     claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
-    return planned_parts(job.source, job.out, claimed, files, experiment, common_types(files, passed_on), claims)
+    return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)
 
 
 def check_retrieves(run: Location, experiment: Experiment) -> None:
@@ -122,33 +129,48 @@ def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> 
         )
 
 
-def recommend(job: RecommendJob, parts: list[Part], runtime: Runtime) -> tuple[int, float | None, int, int]:
-    """Writes the best items of every user, those first that score highest; ``parts`` are of `plan_recommendations`.
+def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[dict[str, Any], float | None, int, int]:
+    """Writes the best items of every user, those first that score highest; ``planned`` is of `plan_recommendations`.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
     ``k``. An item of which nothing is known, neither id nor text nor a named feature, is never recommended; a catalog's new items are.
 
     Returns:
-        Rows in the input; of an approximate search, which share of the best items it found for this rank's first users; and
-        how many of the users now looked at, and how many items, came out as no number: these get nothing and are not recommended.
+        The summary, in which a user's score is that of the best item; of an approximate search, which share of the best items it found
+        for this rank's first users; and how many of the users now looked at, and how many items, came out as no number: these
+        get nothing and are not recommended.
 
     Raises:
         UserError: a damaged checkpoint, or bad input.
     """
-    todo = runtime.on_main(lambda: unfinished(parts, job.out))
+    began = time.perf_counter()
+    todo = runtime.on_main(lambda: unfinished(planned))
     prometheus.label(command="recommend", run=str(job.run))
     encoder, model, replicated = model_of(job.folder, runtime)
     work = Recommender(model, encoder, runtime, job)
+    started = time.perf_counter()
+
+    def do(part: Part) -> None:
+        table = work.part(part)
+        write_part(planned, part, table, statistics_of(*_best_scores(table), part.rows))
+
     with Progress("recommending", "users", sum(part.rows for part in todo), "recommendation", runtime.is_main) as done:
         work.progress = lambda users: done.add(users * runtime.world_size)
-        in_turns(todo, runtime, replicated, lambda part: write_part(part, work.part(part), 0), work.idle, done)
-    runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
-    return (
-        sum(part.rows for part in parts),
-        work.recall,
-        int(runtime.sum(torch.tensor(work.overflowed))),
-        work.items_overflowed,
-    )
+        in_turns(todo, runtime, replicated, do, work.idle, done)
+    rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
+    summary = runtime.on_main(lambda: summed_up(job, planned, time.perf_counter() - began, rate))
+    return summary, work.recall, int(runtime.sum(torch.tensor(work.overflowed))), work.items_overflowed
+
+
+def _best_scores(table: pa.Table) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, list[str]]]:
+    """What `statistics_of` takes: the score of each user's first item, NaN for one who gets none."""
+    best_of = np.full(table.num_rows, np.nan, np.float32)
+    if table.num_rows:
+        scores = table["scores"].combine_chunks()
+        has = scores.value_lengths().to_numpy() > 0
+        best_of[has] = scores.values.to_numpy()[scores.offsets.to_numpy()[:-1][has]]
+    users = np.zeros(table.num_rows, np.int64)
+    return {"best_item": best_of}, users.astype(bool), users, {"users": ["best_item"]}
 
 
 class Recommender:

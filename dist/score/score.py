@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,14 +30,19 @@ from ..run.checkpoint_folder import checked_best
 from ..run.checkpoints import load
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
+from .hive_columns import with_columns
+from .output_folder import succeed
+from .part_files import statistics_of_parts, unfinished, write_part
 from .scoring_input import DOMAIN, ScoringJob
-from .work_list import Part, in_turns, succeed, unfinished, write_part
+from .statistics import of_scores
+from .summary import as_json, summarized
+from .work_list import Part, WorkList, in_turns
 
 _ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
 
-def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, float, int, int]:
-    """Scores every row of a job's input with its run's best checkpoint; ``parts`` are of `plan_parts`.
+def score(job: ScoringJob, work: WorkList, runtime: Runtime) -> dict[str, Any]:
+    """Scores every row of a job's input with its run's best checkpoint; ``work`` is of `plan_parts`.
 
     Each row group becomes one part, written beside its final name and renamed when whole; ``_SUCCESS`` comes last.
     Parts already there are kept, so a job that was stopped is finished by running it again. A part holds ids and ``keep``
@@ -44,30 +50,43 @@ def score(job: ScoringJob, parts: list[Part], runtime: Runtime) -> tuple[int, fl
     under ``skip``, where the row is bad, and where its values are so large that no number comes out.
 
     Returns:
-        Rows in the input; rows per second of those scored just now, all ranks, loading not counted; bad rows, on rank 0; and of
-        those scored just now how many came out as no number.
+        The summary, on every rank; ``rows_per_s`` is of the rows scored just now, all ranks, loading not counted.
 
     Raises:
         UserError: a damaged checkpoint, or bad input.
     """
-    todo = runtime.on_main(lambda: unfinished(parts, job.out))
+    began = time.perf_counter()
+    todo = runtime.on_main(lambda: unfinished(work))
     prometheus.label(command="score", run=str(job.run))
     encoder, model, replicated = model_of(job.folder, runtime)
     scorer = RowScorer(model, encoder, runtime, job)
-    rows = sum(part.rows for part in parts)
-    counts = np.zeros(2, np.int64)  # bad rows, and those of which no number came out
+    bad = 0
 
     def do(part: Part) -> None:
-        counts[:] += scorer.score(part)
-        check_share(int(counts[0]), rows, job.policy, job.source, f", the last of them in {part.file}")
+        nonlocal bad
+        bad += scorer.score(part, work)
+        check_share(bad, work.rows, job.policy, job.source, f", the last of them in {part.file}")
 
     started = time.perf_counter()
     with Progress("scoring", "rows", sum(part.rows for part in todo), "scoring", runtime.is_main) as done:
         scorer.progress = lambda rows: done.add(rows * runtime.world_size)
         in_turns(todo, runtime, replicated, do, scorer.idle, done)
     rate = sum(part.rows for part in todo) / (time.perf_counter() - started)
-    bad = runtime.on_main(lambda: succeed(job.source, job.out, job.policy, parts))
-    return rows, rate, bad, int(runtime.sum(torch.tensor(counts[1])))
+    return runtime.on_main(lambda: summed_up(job, work, time.perf_counter() - began, rate))
+
+
+def summed_up(job: Any, work: WorkList, seconds: float, rate: float) -> dict[str, Any]:
+    """Ends a job whose parts are all there; its summary.
+
+    Raises:
+        UserError: more rows are bad than the policy allows.
+    """
+    summary = summarized(work, statistics_of_parts(work), str(job.run), seconds, rate)
+    bad = summary["why"]["bad_rows"] + summary["why"]["unreadable_rows"]
+    if job.policy.skips:
+        check_share(bad, work.rows, job.policy, job.source)
+    succeed(work.out, work.folder, as_json(summary))
+    return summary
 
 
 def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEncoder, nn.Module, bool]:
@@ -103,28 +122,37 @@ class RowScorer:
         tasks, domains = encoder.layout.tasks, encoder.experiment.domains
         self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
         self._like = [self._names.index(name) for name in job.like]
+        self._tasks_of = {name: [task for task in tasks if task in domains[name].tasks] for name in self._names}
+        if job.like and job.domain:
+            self._tasks_of = {job.domain: [task for task in tasks if any(task in self._tasks_of[n] for n in job.like)]}
         self._rows = _ROWS // 2 if encoder.layout.past else _ROWS
         self._padded = padded_rows(self._rows, len(self._names))
 
-    def score(self, part: Part) -> tuple[int, int]:
-        """Scores one part, a few thousand rows at a time; how many of its rows are bad, and of how many no number came out."""
+    def score(self, part: Part, work: WorkList) -> int:
+        """Scores one part, a few thousand rows at a time; how many of its rows are bad."""
         schema = open_parquet(part.file).schema_arrow
-        columns, where = self._columns(schema.names), f"{part.file}: row group {part.group}"
-        scored, row, bad_rows, overflowed = [], 0, 0, 0
+        own = self._columns(schema.names)
+        hive = {name: part.hive[name] for name in self._columns(list(part.hive))}
+        where = f"{part.file}: row group {part.group}"
+        scored, row, bad = [], 0, [np.zeros(0, bool)]
         try:
-            tables = iterate_group(part.file, part.group, columns, self._rows)
-            for output, bad, of_no_number in self._scored(tables, where):
+            tables = iterate_group(part.file, part.group, own, self._rows)
+            for output, of_these in self._scored((with_columns(table, hive) for table in tables), where):
                 scored.append(output)
+                bad.append(of_these)
                 row += output.num_rows
                 self.progress(output.num_rows)
-                bad_rows, overflowed = bad_rows + bad, overflowed + of_no_number
         except Unreadable:
             if not self._job.policy.skips:
                 raise
             self.idle(part.rows, row)
-            scored, bad_rows, overflowed = [], part.rows, 0  # nothing is known of these rows, not even their ids
-        write_part(part, pa.concat_tables(scored) if scored else self._nothing(schema, columns), bad_rows)
-        return bad_rows, overflowed
+            scored, bad = [], [np.zeros(0, bool)]  # nothing is known of these rows, not even their ids
+        output = (
+            pa.concat_tables(scored) if scored else self._nothing(with_columns(schema.empty_table().select(own), hive))
+        )
+        statistics = of_scores(output, np.concatenate(bad), self._tasks_of, part.rows)
+        write_part(work, part, output, statistics)
+        return statistics["unreadable"] + int(sum(of_these.sum() for of_these in bad))
 
     def score_table(self, table: pa.Table, where: str) -> tuple[pa.Table, int]:
         """Scores a table in memory, into the columns of a part; and how many of its rows are bad. ``where`` is for errors."""
@@ -132,18 +160,17 @@ class RowScorer:
         table = table.select(columns)
         pieces = (table.slice(at, self._rows) for at in range(0, table.num_rows, self._rows))
         scored = list(self._scored(pieces, where))
-        outputs = [output for output, *_ in scored] or [self._nothing(table.schema, columns)]
-        return pa.concat_tables(outputs), sum(bad for _, bad, _ in scored)
+        outputs = [output for output, _ in scored] or [self._nothing(table)]
+        return pa.concat_tables(outputs), sum(int(bad.sum()) for _, bad in scored)
 
-    def _scored(self, tables: Iterable[pa.Table], where: str) -> Iterator[tuple[pa.Table, int, int]]:
-        """The scores of each table, how many of its rows are bad, and of how many no number came out."""
+    def _scored(self, tables: Iterable[pa.Table], where: str) -> Iterator[tuple[pa.Table, np.ndarray]]:
+        """The scores of each table, and ``[N]`` bool, True for bad rows."""
         row = 0
         for table in tables:
             of_rows = self._of_rows(table, where, row)
             logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
             scores = self._tasks.scores(torch.from_numpy(logits)).numpy()
-            overflowed = int((np.isnan(scores).any(1) & ~bad).sum())
-            yield self._output(table, of_rows[0], scores, bad), int(bad.sum()), overflowed
+            yield self._output(table, of_rows[0], scores, bad), bad
             row += table.num_rows
 
     def idle(self, most: int, rows: int) -> None:
@@ -198,7 +225,7 @@ class RowScorer:
         experiment = self._encoder.experiment
         asked = self._job.like or ([self._job.domain] if self._job.domain else self._names)
         wanted = {need.name for d in asked for need in needed_columns(experiment, d, False)}
-        wanted |= {entity.id for entity in experiment.entities.present().values()} | set(self._job.keep)
+        wanted |= {entity.id for entity in experiment.entities.present().values()} | set(self._job.kept)
         return [name for name in present if name in wanted or (name == DOMAIN and self._job.domain is None)]
 
     def _predict(self, pieces: list[Rows]) -> np.ndarray:
@@ -210,7 +237,7 @@ class RowScorer:
     def _output(self, table: pa.Table, of_row: np.ndarray, scores: np.ndarray, bad: np.ndarray) -> pa.Table:
         experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks
         ids = [entity.id for entity in experiment.entities.present().values() if entity.id in table.column_names]
-        columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.keep])}
+        columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.kept])}
         names = pa.array(self._names, pa.string()).take(pa.array(of_row))
         columns[DOMAIN] = pa.array([self._job.domain] * len(of_row), pa.string()) if self._job.like else names
         for t, task in enumerate(tasks):
@@ -219,10 +246,9 @@ class RowScorer:
             columns[f"score_{task}"] = pa.array(scores[:, t].astype(np.float32), mask=none)
         return pa.table(columns)
 
-    def _nothing(self, schema: pa.Schema, columns: list[str]) -> pa.Table:
-        table = schema.empty_table().select(columns)
+    def _nothing(self, empty: pa.Table) -> pa.Table:
         no_scores = np.zeros((0, len(self._encoder.layout.tasks)))
-        return self._output(table, np.zeros(0, np.int64), no_scores, np.zeros(0, bool))
+        return self._output(empty.slice(0, 0), np.zeros(0, np.int64), no_scores, np.zeros(0, bool))
 
 
 def _alike(encoder: RowEncoder) -> list[list[int]]:

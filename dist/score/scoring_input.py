@@ -16,7 +16,9 @@ from ...data.events.event_files import EventFiles, Unreadable, read_group
 from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored
+from .hive_columns import HiveColumns
 from .kept_columns import check_names_apart
+from .writing import Writing
 
 DOMAIN = "domain"
 
@@ -33,6 +35,7 @@ class ScoringJob:
         keep: further input columns to pass through.
         policy: for bad data.
         like: domains of the run whose predictions are averaged where the run does not know ``domain``.
+        writing: how the result is written.
     """
 
     run: Location
@@ -42,11 +45,17 @@ class ScoringJob:
     keep: Sequence[str] = ()
     policy: BadDataConfig = field(default_factory=BadDataConfig)
     like: Sequence[str] = ()
+    writing: Writing = field(default_factory=Writing)
 
     @property
     def folder(self) -> Path:
         """Where this machine has the run folder."""
         return mirrored(self.run, "read")
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """``keep``, and what else folders are named after."""
+        return tuple(dict.fromkeys([*self.keep, *(name for name in self.writing.partition_by if name != DOMAIN)]))
 
 
 def check_job(job: ScoringJob, experiment: Experiment) -> None:
@@ -74,9 +83,10 @@ def check_names(job: ScoringJob, experiment: Experiment, where: str, names: Sequ
             "has no column 'domain'",
             f"Add one, or say --domain with one of: {', '.join(experiment.domains)}.",
         )
-    for name in job.keep:
+    for name in job.kept:
         if name not in names:
-            raise UserError("--keep", f"'{name}' is not a column of {where}", nearest(name, names))
+            option = "--keep" if name in job.keep else "--partition-by"
+            raise UserError(option, f"'{name}' is not a column of {where}", nearest(name, names))
     own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
     # Without --domain the column of that name is the same here and there.
     check_names_apart(passed_on_columns(job, experiment), sorted(own - ({DOMAIN} if job.domain is None else set())))
@@ -93,14 +103,15 @@ def input_needs(job: ScoringJob, experiment: Experiment, named: Collection[str])
     ]
     ids = [(entity.id, f"entities.{name}.id") for name, entity in experiment.entities.present().items()]
     needs += [ColumnNeed(column, ANYTHING, field, optional=True) for column, field in ids]  # passed on
-    needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.keep]
+    needs += [ColumnNeed(column, ANYTHING, "--keep") for column in job.kept]
     return list(dict.fromkeys(needs))
 
 
 def passed_on_columns(job: ScoringJob, experiment: Experiment) -> dict[str, str]:
     """Columns that the output has too -> what asks for them."""
     ids = {entity.id: f"entities.{name}.id" for name, entity in experiment.entities.present().items()}
-    return {name: "--keep" for name in job.keep} | ids
+    kept = {name: "--keep" if name in job.keep else "--partition-by" for name in job.kept if name not in ids}
+    return ids | kept
 
 
 def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
@@ -122,8 +133,8 @@ def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
         )
 
 
-def domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
-    """Which domains the input's ``domain`` column names.
+def domains_named(files: EventFiles, hive: HiveColumns, domains: Iterable[str], policy: BadDataConfig) -> set[str]:
+    """Which domains the input's ``domain`` column names, or the folders it is in.
 
     Raises:
         UserError: a row's is none of the run's.
@@ -132,7 +143,8 @@ def domains_named(files: EventFiles, domains: Iterable[str], policy: BadDataConf
     known = pa.array(list(domains), pa.string())
     for file, group in files.row_groups:
         try:
-            values = read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())
+            of_all = hive.of_file.get(file, {}).get(DOMAIN)
+            values = pa.array([of_all]) if of_all else read_group(file, group, [DOMAIN])[DOMAIN].cast(pa.string())
         except Unreadable:
             if policy.skips:
                 continue  # counted when it is its turn

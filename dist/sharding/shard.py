@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import psutil
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -13,6 +12,7 @@ from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.model_parallel import get_default_sharders
 
 from ...data.config.experiment import Experiment
+from ...data.machine.limits import memory
 from ...data.schema.layout import Layout
 from ...model.foundation.foundation import Foundation
 from ...model.representation.embedding_tables import initialise_table
@@ -107,7 +107,7 @@ def ranks_of(runtime: Runtime) -> Ranks:
     device_bytes = None
     if runtime.device.type == "cuda":
         device_bytes = torch.cuda.get_device_properties(runtime.device).total_memory
-    host_bytes = psutil.virtual_memory().total // local
+    host_bytes = memory() // local
     return Ranks(runtime.device.type, runtime.world_size, local, host_bytes, device_bytes)
 
 

@@ -143,11 +143,11 @@ def evaluate_test(run: Path, runtime: Runtime) -> dict[str, Any]:
     return evaluate_run(runtime.on_main(lambda: prepare_evaluation(run, "test")), runtime)
 
 
-def run_scoring(job: ScoringJob, runtime: Runtime) -> tuple[int, float, int, int]:
-    """Plans a scoring job and does it."""
-    return score(job, runtime.on_main(lambda: plan_parts(job, claims=True)[0]), runtime)
+def run_scoring(job: ScoringJob, runtime: Runtime) -> dict[str, Any]:
+    """Plans a scoring job and does it; its summary."""
+    return score(job, runtime.on_main(lambda: plan_parts(job, claims=True)), runtime)
 
 
-def run_recommending(job: RecommendJob, runtime: Runtime) -> tuple[int, float | None, int, int]:
+def run_recommending(job: RecommendJob, runtime: Runtime) -> tuple[dict[str, Any], float | None, int, int]:
     """Plans a job of recommendations and does it."""
     return recommend(job, runtime.on_main(lambda: plan_recommendations(job, claims=True)), runtime)

@@ -74,7 +74,8 @@ def run(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def scored(runtime: Runtime, run: Path, source: Path, out: Path) -> tuple[int, int]:
-    rows, _, _, overflowed = run_scoring(ScoringJob(run, str(source), str(out), "home"), runtime)
+    summary = run_scoring(ScoringJob(run, str(source), str(out), "home"), runtime)
+    rows, overflowed = summary["rows"], summary["why"]["no_number"]
     return rows, overflowed
 
 

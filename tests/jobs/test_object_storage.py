@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 from typer.testing import CliRunner
 
 from foundrank.data.config.load import load_experiment
+from foundrank.data.errors import UserError
 from foundrank.dist.cli.app import app
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.run.checkpoint_folder import best
@@ -111,6 +114,13 @@ def test_score_writes_the_same_bytes(bucket, run_uri, run, embedded, tmp_path):
     bucket.files.delete_file(f"foundrank/scores/{parts[0]}")
     alone("score", run_uri, f"{bucket.uri}/world/events/{DOMAIN}/test", f"{bucket.uri}/scores", *job)
     assert bucket.keys("scores") == names
+    other = (f"{bucket.uri}/world/events/{DOMAIN}/test", f"{bucket.uri}/scores", "--domain", DOMAIN, "-p", "1")
+    with pytest.raises(UserError, match="keep differ"):
+        alone("score", run_uri, *other)
+    alone("score", run_uri, *other, "--overwrite")
+    assert bucket.keys("scores") == names
+    assert "click" not in pq.read_schema(pa.BufferReader(bucket.get(f"scores/{parts[0]}"))).names
+    assert json.loads(bucket.get("scores/_summary.json"))["drift"]["shifts"][f"{DOMAIN}.click"] == 0
 
 
 def test_a_fine_tuning_finds_its_run_in_a_bucket(run_uri, run, embedded, train_arguments):

@@ -39,6 +39,25 @@ Processes = Annotated[
     int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
 ]
 Check = Annotated[bool, typer.Option("--check", help="look for whatever would make the job fail, in seconds, and stop")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="replace what the folder holds; that stays until the new result is whole"),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        help="folder of a result, or its _summary.json, to compare means with  [default: the result overwritten]",
+        **LOCATION,
+    ),
+]
+MaxNullShare = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="leave with status 3 where a larger share of the rows has no score"),
+]
+MaxMeanShift = Annotated[
+    float | None,
+    typer.Option(min=0, help="leave with status 3 where the mean of a task's scores has moved further"),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="seed of everything random")]
 
 

@@ -8,15 +8,15 @@ from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
-from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
-from .options import LOCATION, Check, Processes, RunPath
+from .options import LOCATION, Against, Check, MaxMeanShift, MaxNullShare, Overwrite, Processes, RunPath
+from .thresholds import tell_thresholds
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
     from ...ranks.runtime import Runtime
     from ...score.recommend import RecommendJob
-    from ...score.work_list import Part
+    from ...score.work_list import WorkList
 
 
 def recommend(
@@ -30,37 +30,43 @@ def recommend(
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
     repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
     approximate: Annotated[bool, typer.Option("--approximate", help="search with FAISS, if it is installed")] = False,
+    overwrite: Overwrite = False,
+    against: Against = None,
+    max_null_share: MaxNullShare = None,
+    max_mean_shift: MaxMeanShift = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Recommend the best items of the whole catalog to each user, with a run trained on model.next_item."""
     begin(__name__, "score.recommend", check, processes)
 
-    def resolve() -> "tuple[RecommendJob, list[Part]]":
+    def resolve() -> "tuple[RecommendJob, WorkList]":
         with quick_imports():
             from ...score.recommend import RecommendJob, plan_recommendations
+            from ...score.writing import Thresholds, Writing
 
-        job = RecommendJob(run, users, out, k, repeat, approximate)
+        writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
+        job = RecommendJob(run, users, out, k, repeat, approximate, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
     claim = Claim(out, "recommend")
     if check:
-        return passed([f"{sum(part.rows for part in resolve()[1]):,} users to recommend to, into {out}"], claim)
+        return passed([f"{resolve()[1].rows:,} users to recommend to, into {out}"], claim)
     end(on_ranks(resolve, _recommend, processes, holds=lambda: claim))
 
 
-def _recommend(planned: "tuple[RecommendJob, list[Part]]", runtime: "Runtime") -> int:
+def _recommend(planned: "tuple[RecommendJob, WorkList]", runtime: "Runtime") -> int:
     with quick_imports():
         from ...score.recommend import recommend as work
 
     job, parts = planned
-    rows, recall, users_overflowed, items_overflowed = work(job, parts, runtime)
+    summary, recall, users_overflowed, items_overflowed = work(job, parts, runtime)
     if runtime.is_main:
         found = "" if recall is None else f"; of an exact search's items, {recall:.1%} were found in a sample"
-        said = f"wrote the best {job.k} items of {rows:,} users into {job.out}{found}"
-        result(said, "recommended", users=rows, k=job.k, recall=recall, out=str(job.out))
+        said = f"wrote the best {job.k} items of {summary['rows']:,} users into {job.out}{found}"
+        result(said, "recommended", users=summary["rows"], k=job.k, recall=recall, out=str(job.out))
         if users_overflowed or items_overflowed:
             warning(
                 f"of {users_overflowed:,} users and {items_overflowed:,} items no number came out, as values are too large: these have no place"
             )
-    return DONE
+    return tell_thresholds(summary, job.writing.thresholds, runtime.is_main)

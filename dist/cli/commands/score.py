@@ -9,15 +9,25 @@ from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
-from ...ranks.statuses import DONE
 from .job_command import begin, end, passed
-from .options import LOCATION, Check, Processes, RunPath, names
+from .options import (
+    LOCATION,
+    Against,
+    Check,
+    MaxMeanShift,
+    MaxNullShare,
+    Overwrite,
+    Processes,
+    RunPath,
+    names,
+)
+from .thresholds import tell_thresholds
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
     from ...ranks.runtime import Runtime
     from ...score.scoring_input import ScoringJob
-    from ...score.work_list import Part
+    from ...score.work_list import WorkList
 
 
 def score(
@@ -40,39 +50,51 @@ def score(
         Literal["fail", "skip"] | None,
         typer.Option(help="what to do about bad rows  [default: the run's bad_data.policy]"),
     ] = None,
+    overwrite: Overwrite = False,
+    partition_by: Annotated[
+        str, typer.Option(help="columns whose values become folders, comma-separated, e.g. day,domain")
+    ] = "",
+    against: Against = None,
+    max_null_share: MaxNullShare = None,
+    max_mean_shift: MaxMeanShift = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Score Parquet files with a run's best checkpoint."""
     begin(__name__, "score.score", check, processes)
 
-    def resolve() -> "tuple[ScoringJob, list[Part]]":
+    def resolve() -> "tuple[ScoringJob, WorkList]":
         with quick_imports():
             from ...run.run_folder import open_experiment
             from ...score.scoring_input import ScoringJob
             from ...score.work_list import plan_parts
+            from ...score.writing import Thresholds, Writing
             from ...train.prepare import tell_set_aside
 
         policy = open_experiment(mirrored(run, "read")).bad_data
         policy = policy.model_copy(update={"policy": bad_data or policy.policy})
-        job = ScoringJob(run, source, out, domain, names(keep), policy, names(like))
-        parts, aside = plan_parts(job, claims=not check)
-        tell_set_aside("score", aside)
-        return job, parts
+        limits = Thresholds(max_null_share, max_mean_shift)
+        writing = Writing(overwrite, tuple(names(partition_by)), against, limits)
+        job = ScoringJob(run, source, out, domain, names(keep), policy, names(like), writing)
+        work = plan_parts(job, claims=not check)
+        tell_set_aside("score", work.aside)
+        return job, work
 
     claim = Claim(out, "score")
     if check:
-        return passed([f"{len(resolve()[1]):,} part(s) to score into {out}"], claim)
+        return passed([f"{len(resolve()[1].parts):,} part(s) to score into {out}"], claim)
     end(on_ranks(resolve, _score, processes, holds=lambda: claim))
 
 
-def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
+def _score(planned: "tuple[ScoringJob, WorkList]", runtime: "Runtime") -> int:
     with quick_imports():
         from ...score.score import score as work
 
     job, parts = planned
-    rows, rate, bad, overflowed = work(job, parts, runtime)
+    summary = work(job, parts, runtime)
     if runtime.is_main:
+        rows, rate, why = summary["rows"], summary["rows_per_s"], summary["why"]
+        bad, overflowed = why["bad_rows"] + why["unreadable_rows"], why["no_number"]
         said = f"scored {rows:,} rows into {job.out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before")
         result(said, "scored", rows=rows, rows_per_s=rate, bad_rows=bad, overflowed=overflowed, out=str(job.out))
         if job.like:
@@ -80,7 +102,5 @@ def _score(planned: "tuple[ScoringJob, list[Part]]", runtime: "Runtime") -> int:
         if bad:
             warning(f"{bad:,} of them were bad: they have no score")
         if overflowed:
-            warning(
-                f"{overflowed:,} of those scored now hold values so large that no number comes out: they have no score"
-            )
-    return DONE
+            warning(f"{overflowed:,} of them hold values so large that no number comes out: they have no score")
+    return tell_thresholds(summary, job.writing.thresholds, runtime.is_main)
