@@ -21,7 +21,7 @@ from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, l
 from .commands.plan import plan
 from .commands.recommend import recommend
 from .commands.score import score
-from .commands.telling import telling
+from .commands.telling import debuggable, telling
 from .commands.train import train
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -113,7 +113,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
 
 
 for job in (embed, train, evaluate, score, recommend):
-    app.command()(telling(job))
+    app.command()(telling(debuggable(job)))
 
 
 @app.command()

@@ -22,9 +22,11 @@ def main() -> None:
 
     with quick_imports():
         # For start-up time, as above.
+        from ...data.debugging import is_debugged
         from ...data.errors import UserError
         from ..logs.records import told_output
         from ..logs.settings import FORMAT
+        from ..ranks.debuggers import debugger
         from ..ranks.ending import end, end_failed, end_on_interrupt
         from ..ranks.temporary_folder import private_folder
         from .app import app
@@ -39,6 +41,8 @@ def main() -> None:
         try:
             app()
         except Exception as error:
+            if is_debugged() and debugger() is not None:
+                raise  # a debugger that is about stops where it was raised
             end_failed(error)
         except SystemExit as done:
             end(done)

@@ -5,13 +5,14 @@ import math
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from rich.console import Console
 
+from ...data.debugging import is_debugged
 from ...data.errors import UserError
 from ...data.escaping import redacted, visible
 from ...data.storage.mirror import shown
@@ -53,6 +54,8 @@ def hint(message: str) -> None:
 
 def mistake(error: UserError, status: int) -> None:
     """Tells a user's mistake, on standard error: in one paragraph, or one record."""
+    if is_debugged():
+        traceback.print_exception(error)
     where, what, remedy = (shown(text) for text in (f"{error.where}", error.what, error.remedy))
     if is_json():
         fields = {"where": where, "what": what, "remedy": remedy, "status": status}
@@ -69,6 +72,13 @@ def fault(error: BaseException, status: int, of_rank: bool) -> None:
         message = f"{type(error).__name__}: {error}"
         return _tell("error", "fault", message, {"traceback": told, "status": status})
     print((f"rank {rank()} failed:\n" if of_rank else "") + told, end="", file=sys.stderr)
+
+
+def failure(lines: Sequence[str], event: str, status: int) -> None:
+    """Tells, on standard error, why a job ends that has no exception to show: in some lines, or one record."""
+    if is_json():
+        return _tell("error", event, lines[0], {"details": lines[1:], "status": status})
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -112,7 +122,8 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
     if is_json():
         _tell("warning", "warning", said, {"file": filename, "line": lineno})
     else:
-        print(f"{' '.join(said.split())} ({filename}:{lineno})", file=sys.stderr)
+        # What anomaly detection tells has the traceback of the forward pass in it.
+        print(f"{said if is_debugged() else ' '.join(said.split())} ({filename}:{lineno})", file=sys.stderr)
 
 
 def _tell(level: str, event: str, message: str, fields: Mapping[str, Any], stream: str = "stderr") -> None:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from ...data.debugging import is_debugged
 from ...data.errors import UserError
 from ...data.storage.file_systems import local_path
 
@@ -32,8 +33,8 @@ def is_quiet() -> bool:
 
 
 def shows_progress() -> bool:
-    """Whether bars and lines of progress are wanted."""
-    return not (is_quiet() or _is_on(NO_PROGRESS))
+    """Whether bars and lines of progress are wanted; beside a debugger's prompt they are not."""
+    return not (is_quiet() or _is_on(NO_PROGRESS) or is_debugged())
 
 
 def metrics_file() -> Path | None:

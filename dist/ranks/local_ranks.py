@@ -7,7 +7,6 @@ key-value store for that which listens on all interfaces and unpickles what anyo
 import gc
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
+from ..logs.records import failure
 from .environment import number
 from .launch import SIGNALS, STORE, forks, set_threads
 from .statuses import FAULT, INTERRUPTED, TRY_AGAIN
@@ -75,7 +75,7 @@ def _status(ranks: Sequence[BaseProcess]) -> int:
             if status == -signal.SIGINT:  # Ctrl-C reaches all processes of a terminal, a rank perhaps first
                 return INTERRUPTED
             if status is not None and status < 0:
-                print(f"rank {rank} was ended by signal {-status}", file=sys.stderr)
+                failure([f"rank {rank} was ended by signal {-status}"], "killed", FAULT)
                 return FAULT
             if status:
                 return status

@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 import torch.distributed as torch_dist
 
+from ...data.debugging import is_debugged
 from ...data.errors import UserError
 from ...data.machine.limits import cpus
 from .environment import launched, of_machine
@@ -24,7 +25,7 @@ from .launch import check_gpus, store_file
 
 _T = TypeVar("_T")
 _joined = count()
-_TIMEOUT = timedelta(minutes=30)
+_TIMEOUT, _NO_TIMEOUT = timedelta(minutes=30), timedelta(days=30)
 _MALLOC_OPTIONS = {  # malloc.h
     -1: 2**31 - 1,  # bytes free at the end of the heap that are given back
     -2: 64 * 2**20,  # bytes asked for at once
@@ -145,7 +146,12 @@ def _join(backend: str) -> None:
     """
     store, rank, ranks = _store_of_ranks()
     store = torch_dist.PrefixStore(f"job {next(_joined)}", store)  # type: ignore[attr-defined]
-    torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_TIMEOUT)
+    torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_timeout())
+
+
+def _timeout() -> timedelta:
+    """How long a rank waits for another, which may stand at somebody's breakpoint."""
+    return _NO_TIMEOUT if is_debugged() else _TIMEOUT
 
 
 @cache
@@ -165,7 +171,7 @@ def _store_of_ranks() -> tuple[Any, int, int]:
         return torch_dist.FileStore(file, ranks), rank, ranks  # type: ignore[attr-defined]
     _check_own_name()
     if environment.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
-        return next(torch_dist.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
+        return next(torch_dist.rendezvous("env://", timeout=_timeout()))  # type: ignore[attr-defined]
     if environment["GROUP_WORLD_SIZE"] != "1" and environment["TORCHELASTIC_MAX_RESTARTS"] != "0":
         raise UserError(
             "torchrun --max-restarts",
@@ -174,7 +180,7 @@ def _store_of_ranks() -> tuple[Any, int, int]:
         )
     rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     store = torch_dist.TCPStore(  # type: ignore[attr-defined]
-        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size, is_master=False, timeout=_TIMEOUT
+        environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world_size, is_master=False, timeout=_timeout()
     )
     of_restart = torch_dist.PrefixStore(f"restart {environment['TORCHELASTIC_RESTART_COUNT']}", store)  # type: ignore[attr-defined]
     return of_restart, rank, world_size

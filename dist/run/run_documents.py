@@ -138,6 +138,7 @@ class Sign(Shape):
 
     doing: str
     seconds: float
+    debugger: str | None = None
 
 
 class StudyResult(Shape):

@@ -14,6 +14,7 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from ...data.batch.batch import Batch
 from ...data.batch.row_encoder import RowEncoder
+from ...data.debugging import is_debugged
 from ...data.epoch.order import Position, epoch_chunks, resume, rows_in
 from ...data.epoch.reader import Reader
 from ...data.prefetch import prefetch
@@ -96,7 +97,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     checkpoints = Checkpoints(run, training.keep_checkpoints, runtime)
     observers = [
         startup,
-        Watchdog(run, runtime, training.stall_seconds),
+        *([] if is_debugged() else [Watchdog(run, runtime, training.stall_seconds)]),
         LossWatch(run, files, runtime, training.log_every),
         log,
         *([Trace(run, runtime)] if job.profiled else []),
@@ -105,6 +106,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
 
     with ExitStack() as running:
         running.push(partial(_tell_failure, observers))
+        running.enter_context(torch.autograd.set_detect_anomaly(is_debugged() or torch.is_anomaly_enabled()))
         for epoch in range(position.epoch, training.epochs):
             if step == training.max_steps:
                 break

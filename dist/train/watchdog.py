@@ -2,15 +2,17 @@
 
 import faulthandler
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ...data.batch.batch import Batch
 from ...data.epoch.order import RankOrder
 from ...data.errors import UserError
+from ..logs.records import failure
+from ..ranks.debuggers import debugger
 from ..ranks.runtime import Runtime
 from ..ranks.statuses import FAULT
 from ..run.run_documents import Sign
@@ -20,6 +22,7 @@ from .observers import Observer
 _SIGN = ".alive.rank{}.json"
 _STACKS = "stalled.rank{}.txt"
 _EVERY = 5.0  # seconds between signs of life, at most
+_LATE = 5.0  # seconds by which a thread that only looks is never late, unless its process was stopped
 _GRACE = 2.0  # seconds rank 0 has to speak before the launcher is told by another rank's end
 
 
@@ -46,6 +49,8 @@ class Watchdog(Observer):
                 old.unlink(missing_ok=True)  # of an earlier start, perhaps on more ranks
         runtime.barrier()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+        # debugpy stops all threads at a breakpoint, but for those that say so.
+        self._thread.pydev_do_not_trace = self._thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
         self._thread.start()
 
     def before_step(self, number: int) -> None:
@@ -85,24 +90,41 @@ class Watchdog(Observer):
         return self._run / _SIGN.format(rank)
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._stopped.wait(self._every):
+            late, looked = time.monotonic() - looked - self._every, time.monotonic()
+            held = debugger()
+            if held is not None or late > _LATE:  # the process as a whole stood still: it was stopped, and goes on
+                self._since = time.monotonic()
             doing, seconds = self._doing, time.monotonic() - self._since
             try:
-                write_json(self._sign(self._runtime.rank), {"doing": doing, "seconds": seconds})
+                write_json(self._sign(self._runtime.rank), {"doing": doing, "seconds": seconds, "debugger": held})
             except OSError:
                 continue  # a full disk is the checkpoint's business
-            if seconds > self._limit and not self._paused:
+            # Looked at in time: when the other rank goes on, there is half the time left for the rest of the step.
+            if seconds > self._limit / 2 and not self._paused and self._waits_for_debugger():
+                self._since = time.monotonic()
+            elif seconds > self._limit and not self._paused:
                 self._end()
+
+    def _waits_for_debugger(self) -> bool:
+        """Whether somebody has stopped another rank, for which this one waits."""
+        for rank in range(self._runtime.world_size):
+            with suppress(OSError, UserError):
+                sign = read_json(self._sign(rank), Sign)
+                if sign is not None and sign.get("debugger") is not None:
+                    return True
+        return False
 
     def _end(self) -> None:
         with (self._run / _STACKS.format(self._runtime.rank)).open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback(file)
         if not self._runtime.is_main:
             time.sleep(_GRACE)
-        print(self._told(), file=sys.stderr, flush=True)
+        failure(self._told(), "stalled", FAULT)
         os._exit(FAULT)
 
-    def _told(self) -> str:
+    def _told(self) -> list[str]:
         """Every rank's last sign of life; their ages are by the clock of the folder's disk."""
         now = self._sign(self._runtime.rank).stat().st_mtime
         lines = [
@@ -121,6 +143,4 @@ class Watchdog(Observer):
                 lines.append(f"  rank {rank} has not been heard of for {silent:.0f} s; it was then: {told['doing']}")
             else:
                 lines.append(f"  rank {rank} {told['doing']}, for {told['seconds']:.0f} s")
-        return "\n".join(
-            [*lines, f"  where this rank's threads were: {self._run / _STACKS.format(self._runtime.rank)}"]
-        )
+        return [*lines, f"  where this rank's threads were: {self._run / _STACKS.format(self._runtime.rank)}"]

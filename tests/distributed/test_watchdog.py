@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.train import watchdog as module
 from foundrank.dist.train.watchdog import Watchdog
 
 from .harness import run_ranks
@@ -42,6 +43,20 @@ def some_steps(runtime: Runtime, run: Path) -> int:
     return runtime.rank
 
 
+def one_rank_is_stopped_by_a_debugger(runtime: Runtime, run: Path) -> int:
+    if runtime.rank == 1:
+        module.debugger = lambda: "pdb"  # type: ignore[assignment]
+    watchdog = Watchdog(run, runtime, limit=1.0)
+    watchdog.before_step(1)
+    time.sleep(1.8 * (runtime.rank == 1))
+    if runtime.rank == 1:
+        module.debugger = lambda: None  # type: ignore[assignment]  # it goes on, and has its time again
+    time.sleep(0.2)
+    runtime.barrier()  # where rank 0 has waited all the while
+    watchdog.finish(stopped=False)
+    return runtime.rank
+
+
 def test_who_waits_and_for_what_is_told(tmp_path):
     with pytest.raises(pytest.fail.Exception, match="died without a traceback"):
         run_ranks(one_rank_waits_for_rows, 2, tmp_path)
@@ -53,6 +68,10 @@ def test_who_waits_and_for_what_is_told(tmp_path):
         "runtime.barrier" in (tmp_path / "stalled.rank0.txt").read_text()
         or "in barrier" in (tmp_path / "stalled.rank0.txt").read_text()
     )
+
+
+def test_what_a_debugger_stops_has_not_stalled_nor_has_who_waits_for_it(tmp_path):
+    assert run_ranks(one_rank_is_stopped_by_a_debugger, 2, tmp_path) == [0, 1]
 
 
 def test_steps_and_pauses_are_no_stall(tmp_path):

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 import foundrank
@@ -124,6 +125,29 @@ def test_a_head_of_ones_own_goes_with_the_experiment_and_its_run(world, tmp_path
     assert foundrank.load(run).score(rows, "shop_feed").equals(scores)
     with pytest.raises(foundrank.UserError, match="mine"):
         foundrank.load(tmp_path / "run")
+
+
+def test_what_is_stepped_through_learns_the_same_without_threads_or_watchdog(world, tmp_path, monkeypatch):
+    """In layers' plain form, so up to rounding; without dropout, which draws other units there."""
+    changes = {**TINY, "model": {**TINY["model"], "dropout": 0, "id_dropout": 0}}
+    experiment = foundrank.load_experiment(world, **changes)
+    usual = foundrank.train(experiment, tmp_path / "usual").metrics()
+    monkeypatch.setenv("FOUNDRANK_DEBUG", "1")
+    monkeypatch.setenv("FOUNDRANK_PLAIN", "all")
+    threads, after_step = set(), TrainingLog.after_step
+
+    def look(log: TrainingLog, step: Step) -> None:
+        threads.update(thread.name for thread in threading.enumerate())
+        assert torch.is_anomaly_enabled()
+        after_step(log, step)
+
+    monkeypatch.setattr(TrainingLog, "after_step", look)
+    stepped = foundrank.train(experiment, tmp_path / "stepped").metrics()
+    assert not threads & {"reader", "watchdog", "progress"}
+    assert not torch.is_anomaly_enabled()
+    losses = [[line["loss"] for line in lines] for lines in (stepped, usual)]
+    assert len(losses[0]) == 6
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_an_interrupted_training_ends_what_it_began_and_can_go_on(world, tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
-"""What every command that works for a while takes: how it is to tell of it."""
+"""What every command that works for a while takes: how it is to tell of it, and whether somebody steps through it."""
 
 import inspect
 import os
+import signal
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,8 +11,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ....data import debugging
+from ....data.errors import UserError
 from ...logs import settings
 from .options import LOCAL
+
+PLAIN = "FOUNDRANK_PLAIN"  # of model.layers.fast, which brings torch
 
 
 def _asked(
@@ -35,18 +41,62 @@ def _asked(
     settings.check_settings()
 
 
-_OPTIONS = inspect.signature(_asked).parameters
+def _debugged(
+    processes: int | None,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            help="for stepping through: one process, plain kernels, anomaly detection, no threads of readers, no progress, "
+            "nothing that ends what stands still",
+        ),
+    ] = False,
+) -> int | None:
+    """Makes ready for a debugger; how many ranks there are then."""
+    if not debug:
+        return processes
+    if processes not in (None, 1):
+        raise UserError(
+            f"--debug -p {processes}",
+            "asks for ranks in processes of their own, where no terminal reaches them",
+            "Leave -p out, or start ranks with torchrun: `torchrun --nproc-per-node 2 -m foundrank ... --debug`.",
+        )
+    os.environ.update({debugging.SWITCH: "1", PLAIN: "all"})
+    # What anomaly detection tells comes from torch, whose warnings are left out otherwise.
+    warnings.filterwarnings("always", message="Error detected in", category=UserWarning)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a debugger's prompt takes it for its own
+    return 1
 
 
 def telling(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with these options besides its own."""
+    """The command with options that say how it is to tell of its work."""
+
+    def begin(given: dict[str, Any], **asked: Any) -> None:
+        _asked(**asked)
+
+    return _with(command, _asked, begin)
+
+
+def debuggable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which takes a number of processes, with ``--debug``."""
+
+    def begin(given: dict[str, Any], **asked: Any) -> None:
+        given["processes"] = _debugged(given["processes"], **asked)
+
+    return _with(command, _debugged, begin)
+
+
+def _with(command: Callable[..., None], options: Callable[..., Any], begin: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of a function besides its own; ``begin`` is given its own arguments and those."""
+    own, more = inspect.signature(command), inspect.signature(options).parameters
+    more = {name: parameter for name, parameter in more.items() if name not in own.parameters}
 
     @wraps(command)
     def with_options(**given: Any) -> None:
-        _asked(**{name: given.pop(name) for name in _OPTIONS})
+        asked = {name: given.pop(name) for name in more}
+        begin(given, **asked)
         command(**given)
 
-    own = inspect.signature(command)
-    with_options.__signature__ = own.replace(parameters=[*own.parameters.values(), *_OPTIONS.values()])  # type: ignore[attr-defined]
-    with_options.__annotations__ = command.__annotations__ | _asked.__annotations__
+    with_options.__signature__ = own.replace(parameters=[*own.parameters.values(), *more.values()])  # type: ignore[attr-defined]
+    with_options.__annotations__ = options.__annotations__ | command.__annotations__
     return with_options
