@@ -161,6 +161,7 @@ def _say(error: UserError) -> int:
     """Says what is wrong; the status to leave with."""
     status = status_of(error)
     mistake(error, status)
-    prometheus.ended(status, failed=status == MISTAKE)
+    if not isinstance(error, Held):  # its file may be the other job's, too
+        prometheus.ended(status, failed=status == MISTAKE)
     sys.stderr.flush()
     return status
