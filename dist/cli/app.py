@@ -17,6 +17,7 @@ from ..ranks.job import held
 from . import quiet  # noqa: F401
 from .commands.embed import embed
 from .commands.evaluate import evaluate
+from .commands.manifest import manifest
 from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
 from .commands.plan import plan
 from .commands.recommend import recommend
@@ -138,6 +139,8 @@ def study(
 
 
 app.command()(plan)
+# What it does not know is an option of the command that it is for, which looks at it.
+app.command(context_settings={"ignore_unknown_options": True})(manifest)
 
 
 @app.command()
