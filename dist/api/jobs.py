@@ -25,7 +25,7 @@ from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from foundrank.dist.report.report import write_report
-from foundrank.dist.run.checkpoint_folder import complete
+from foundrank.dist.run.kept_checkpoints import complete
 from foundrank.dist.run.run_documents import Evaluation
 from foundrank.dist.run.run_folder import EVALUATION, read_json
 from foundrank.dist.train.prepare import TrainingJob, prepare

@@ -24,12 +24,12 @@ from ...model.tasks.task_columns import TaskColumns
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
-from ..run.checkpoint_folder import checked_best, identity
-from ..run.checkpoints import load
+from ..run.checkpoint_writer import load
+from ..run.kept_checkpoints import checked_best, identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
 from .measures import measures_of
-from .next_item import next_item_rows
+from .next_item_metrics import next_item_rows
 from .popularity import PopularityCounts
 from .predictions import predictions
 from .prepare import EvaluationJob

@@ -14,7 +14,7 @@ from ...data.events.event_files import EventFiles
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored
 from ...model.kinds import KINDS
-from ..run.checkpoint_folder import best
+from ..run.kept_checkpoints import best
 from ..run.run_folder import check_open_to_write, id_types_of, open_experiment
 
 

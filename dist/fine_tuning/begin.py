@@ -17,8 +17,8 @@ from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.transfer import axes_with_lookups_in_order, shapes_only, transferred
 from ...model.layers.axes import axes_of
 from ..ranks.runtime import Runtime
-from ..run.checkpoint_folder import checked_best
 from ..run.checkpoint_reader import read_tensors, saved_tensors
+from ..run.kept_checkpoints import checked_best
 from ..run.run_folder import order_of_lookups
 from .freezing import freeze_known_rows
 from .pretrained import Pretrained

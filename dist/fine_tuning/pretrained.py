@@ -11,7 +11,7 @@ from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
 from ...data.storage.mirror import mirrored
-from ..run.checkpoint_folder import best
+from ..run.kept_checkpoints import best
 from ..run.new_run import differences
 from ..run.run_folder import fetch_run, id_types_of, open_run
 from .domain_profiles import mixture

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from ...data.errors import UserError
-from ...data.machine.limits import cpus
 from ..quick_imports import quick_imports
+from .cores import set_threads
 from .environment import launched
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -52,11 +52,6 @@ def preload(modules: Sequence[str], processes: int | None) -> None:
 def forks() -> bool:
     """Whether ranks can be forked: what the libraries of GPUs begin does not survive that, nor what macOS's own do."""
     return sys.platform == "linux" and not any(os.path.exists(driver) for driver in ("/dev/nvidiactl", "/dev/kfd"))
-
-
-def set_threads(processes: int) -> None:
-    if not os.environ.get("OMP_NUM_THREADS", "")[:1].isdigit():  # else each rank would take all cores
-        os.environ["OMP_NUM_THREADS"] = str(max(1, cpus() // processes))
 
 
 def check_gpus(processes: int) -> None:

@@ -17,8 +17,9 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NoReturn
 
 from ..logs.records import failure
+from .cores import set_threads
 from .environment import number
-from .launch import SIGNALS, STORE, forks, set_threads
+from .launch import SIGNALS, STORE, forks
 from .statuses import FAULT, INTERRUPTED, TRY_AGAIN
 from .temporary_folder import private_folder, remove_private_folder
 

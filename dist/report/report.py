@@ -12,7 +12,7 @@ from ...data.storage.local_writes import write_text
 from ...data.storage.mirror import publish
 from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
-from ..run.checkpoint_folder import best, complete, identity
+from ..run.kept_checkpoints import best, complete, identity
 from ..run.run_documents import Evaluation, RunInfo, Validation
 from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
 from . import page as html

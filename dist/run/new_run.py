@@ -19,8 +19,8 @@ from ...data.storage.local_writes import refuse_links
 from ...data.storage.mirror import mirrored, origin
 from ...data.storage.new_folder import check_can_be_made, is_free, new_folder
 from ...data.storage.storage import check_writable, join
-from .checkpoint_folder import best, complete, identity
 from .joined import joined
+from .kept_checkpoints import best, complete, identity
 from .moved_runs import settled
 from .old_runs import FORMAT
 from .run_documents import Events, RunInfo

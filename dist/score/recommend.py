@@ -34,8 +34,8 @@ from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import Approximate, Exact, Search, faiss_module, recall
-from ..run.checkpoint_folder import best, identity
 from ..run.finite import usable
+from ..run.kept_checkpoints import best, identity
 from ..run.run_folder import id_types_of, open_experiment
 from .hive_columns import HiveColumns
 from .kept_columns import check_names_apart

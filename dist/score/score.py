@@ -26,8 +26,8 @@ from ...model.tasks.task_columns import TaskColumns
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
-from ..run.checkpoint_folder import checked_best
-from ..run.checkpoints import load
+from ..run.checkpoint_writer import load
+from ..run.kept_checkpoints import checked_best
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
 from .hive_columns import with_columns

@@ -21,8 +21,8 @@ from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below, would_name
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
-from ..run.checkpoint_folder import best, identity
 from ..run.joined import joined
+from ..run.kept_checkpoints import best, identity
 from ..run.run_folder import id_types_of, open_experiment
 from .hive_columns import HiveColumns, check_partitions, hive_columns
 from .kept_columns import common_types

@@ -143,7 +143,7 @@ def _run(task: Task) -> Task:
     from ...model.kinds import KINDS
     from ..ranks.preemption import Preemption
     from ..ranks.runtime import start
-    from ..run.checkpoint_folder import best
+    from ..run.kept_checkpoints import best
     from ..train.prepare import prepare
     from ..train.train import train
 
@@ -176,8 +176,8 @@ def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:
     from ...data.batch.row_encoder import RowEncoder
     from ...data.events.check_events import check_events
     from ..evaluate.evaluate import predict
-    from ..run.checkpoint_folder import best
-    from ..run.checkpoints import load
+    from ..run.checkpoint_writer import load
+    from ..run.kept_checkpoints import best
     from ..run.run_folder import open_run
     from ..sharding.shard import shard
 

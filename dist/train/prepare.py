@@ -26,7 +26,7 @@ from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..logs.progress import Progress
 from ..logs.records import warning
-from ..run.checkpoint_folder import best
+from ..run.kept_checkpoints import best
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import VOCABULARY
 

@@ -30,7 +30,7 @@ from ..ranks.cores import keep_to_own_cores
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import draw_candidates
-from ..run.checkpoints import Checkpoints, load_newest
+from ..run.checkpoint_writer import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
 from ..run.run_documents import RunInfo
 from ..run.run_folder import RUN_INFO, open_statistics, publish_run, read_json, write_json

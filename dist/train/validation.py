@@ -8,7 +8,7 @@ from torchrec.distributed import DistributedModelParallel
 from ...data.batch.row_encoder import RowEncoder
 from ..evaluate.evaluate import evaluate, validation_score
 from ..evaluate.measures import measures_of
-from ..evaluate.next_item import mean_ndcg, next_item_rows
+from ..evaluate.next_item_metrics import mean_ndcg, next_item_rows
 from ..logs.records import warning
 from ..ranks.runtime import Runtime
 from ..run.run_documents import Validation

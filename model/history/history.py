@@ -10,7 +10,7 @@ from ...data.batch.past_items import Past
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout, id_key
 from ..layers.axes import at_level, declare, named
-from .next_item import NextItem
+from .next_item_loss import NextItem
 from .past_items import PastItems
 from .sequence import Sequence
 

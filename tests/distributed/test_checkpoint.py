@@ -14,8 +14,8 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run import checkpoint_folder
 from foundrank.dist.run import checkpoints as checkpoint
+from foundrank.dist.run import kept_checkpoints
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
 
@@ -190,7 +190,7 @@ def position_of(folder: Path) -> dict[str, Any]:
 def test_an_incomplete_checkpoint_is_ignored(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(UserError, match="has no complete checkpoint"):
-        checkpoint_folder.best(run)
+        kept_checkpoints.best(run)
     for step, committed in ((7, True), (9, False)):
         folder = run / "checkpoints" / f"step_{step:08d}"
         folder.mkdir(parents=True)
@@ -200,17 +200,17 @@ def test_an_incomplete_checkpoint_is_ignored(tmp_path):
     (run / "checkpoints" / ".step_00000011.tmp" / "COMMITTED").touch()
     (run / "best.json").write_text(json.dumps({"step": 9, "validation": 0.9}))
     complete = run / "checkpoints" / "step_00000007"
-    assert checkpoint_folder.best(run) == complete
+    assert kept_checkpoints.best(run) == complete
     (complete / "COMMITTED").unlink()
     with pytest.raises(UserError, match="has no complete checkpoint"):
-        checkpoint_folder.best(run)
+        kept_checkpoints.best(run)
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept(small, tmp_path):
     aucs = [0.6, 0.8, None, 0.7, None]
     for seen in run_ranks(save_steps, 2, small(), tmp_path, aucs, 2):
         assert [[int(name[-1]) for name in names] for names in seen] == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5]]
-    assert checkpoint_folder.best(tmp_path).name == "step_00000002"
+    assert kept_checkpoints.best(tmp_path).name == "step_00000002"
     assert newest_of(tmp_path).name == "step_00000005"
 
 
@@ -253,7 +253,7 @@ def steps_loaded(runtime: Runtime, experiment: Experiment, run: Path) -> int:
 
 
 def check_newest(runtime: Runtime, run: Path) -> None:
-    checkpoint_folder.checked_best(run, runtime)
+    kept_checkpoints.checked_best(run, runtime)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_ones_before(small, tmp_path):

@@ -15,8 +15,8 @@ from foundrank.data.events.check_events import check_events
 from foundrank.dist.fine_tuning import begin as fine_tuning
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run.checkpoint_folder import best
-from foundrank.dist.run.checkpoints import load
+from foundrank.dist.run.checkpoint_writer import load
+from foundrank.dist.run.kept_checkpoints import best
 from foundrank.dist.run.run_folder import open_run
 from foundrank.dist.sharding.shard import shard
 from foundrank.model.foundation.transfer import shapes_only

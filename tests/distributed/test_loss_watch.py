@@ -14,7 +14,7 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run.checkpoint_folder import complete
+from foundrank.dist.run.kept_checkpoints import complete
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.model.kinds import KINDS
 

@@ -16,7 +16,7 @@ from foundrank.data.errors import UserError
 from foundrank.dist.fine_tuning.begin import begin_from
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run.checkpoints import Checkpoints, load_newest
+from foundrank.dist.run.checkpoint_writer import Checkpoints, load_newest
 from foundrank.dist.score.recommend import RecommendJob
 from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.dist.sharding.shard import shard

@@ -15,8 +15,8 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.settings_base import Positive, Strict
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run.checkpoint_folder import best
 from foundrank.dist.run.checkpoint_reader import read_tensors
+from foundrank.dist.run.kept_checkpoints import best
 from foundrank.dist.run.run_folder import open_run
 from foundrank.model.foundation.transfer import shapes_only
 from foundrank.model.gates.weighted_sum import fuse, masked_softmax

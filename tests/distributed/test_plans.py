@@ -18,7 +18,7 @@ from foundrank.dist.fine_tuning.begin import begin_from
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import item_vectors
-from foundrank.dist.run.checkpoints import load_newest
+from foundrank.dist.run.checkpoint_writer import load_newest
 from foundrank.dist.run.run_folder import open_run
 from foundrank.dist.score.score import model_of
 from foundrank.dist.sharding import planner as planning

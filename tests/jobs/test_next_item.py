@@ -12,7 +12,7 @@ from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from foundrank import load
-from foundrank.dist.run.checkpoint_folder import best
+from foundrank.dist.run.kept_checkpoints import best
 from tests.importer_sources import amazon_beauty_source
 
 from .commands import Here, foundrank, without_temporaries

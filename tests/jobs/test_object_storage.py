@@ -16,7 +16,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.cli.app import app
 from foundrank.dist.fine_tuning.pretrained import pretrained
-from foundrank.dist.run.checkpoint_folder import best
+from foundrank.dist.run.kept_checkpoints import best
 from foundrank.model.kinds import KINDS
 
 from ..s3 import Bucket, s3_bucket

@@ -18,8 +18,8 @@ from foundrank.data.contents.text_store import open_text_store
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.dist.report.report import write_report
-from foundrank.dist.run.checkpoint_folder import best, checksum
 from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved_tensors
+from foundrank.dist.run.kept_checkpoints import best, checksum
 from foundrank.dist.run.new_run import create_run
 from foundrank.dist.run.run_documents import Committed, Events, State
 from foundrank.dist.run.run_folder import open_run, read_json, write_json

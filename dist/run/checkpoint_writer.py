@@ -24,7 +24,9 @@ from ...model.layers.axes import axes_of
 from ..logs import prometheus
 from ..logs.records import warning
 from ..ranks.runtime import Runtime
-from .checkpoint_folder import (
+from .checkpoint_reader import read_plain, read_tensors
+from .finite import not_finite
+from .kept_checkpoints import (
     STATE,
     checksum,
     complete,
@@ -36,8 +38,6 @@ from .checkpoint_folder import (
     remove_published,
     set_aside,
 )
-from .checkpoint_reader import read_plain, read_tensors
-from .finite import not_finite
 from .moments import take_moments_of_another_plan
 from .old_runs import FORMAT
 from .run_documents import State

@@ -13,7 +13,7 @@ from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.past_items import Past
 from foundrank.data.config.sections.next_item import NextItemConfig
 from foundrank.model.history.catalog_softmax import cross_entropy_among_all
-from foundrank.model.history.next_item import NextItem
+from foundrank.model.history.next_item_loss import NextItem
 from foundrank.model.history.sequence import Sequence, ToFind
 from foundrank.model.history.transformer import following, own
 
