@@ -133,11 +133,15 @@ class Progress:
         share, left = self.share, self.remaining()
         if share is None:
             return f"{clock(self.seconds)}  "
-        return f"{share:4.0%}  ETA {clock(left) if left is not None else '-:--:--'}  "
+        when = f"in {clock(self.seconds)}" if share >= 1 else f"ETA {clock(left) if left is not None else '-:--:--'}"
+        return f"{share:4.0%}  {when:11}  "
 
-    def words(self) -> str:
-        """What there is to tell beside the headline."""
-        return self._said(self)[0]
+    def words(self, room: int) -> str:
+        """What there is to tell beside the headline, in so many columns: the first words, whole ones."""
+        parts = self._said(self)[0].split("  ")
+        while len(parts) > 1 and len("  ".join(parts)) > room:
+            parts.pop()
+        return "  ".join(parts)
 
     def note(self) -> None:
         """Hands the numbers on to Prometheus' file."""
@@ -227,11 +231,18 @@ def _columns(shown: Console) -> list[ProgressColumn]:
     """What a bar consists of: share and time left are there in any width, the rest takes what is left."""
     rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     fixed = Column(no_wrap=True)
+    bar = 8 if shown.width < _NARROW else 20
+
+    def words(work: Progress) -> str:
+        return work.words(
+            shown.width - len(work.what) - bar - len(work.headline().rstrip()) - 3
+        )  # a space each between
+
     return [
         TextColumn("{task.description}", table_column=fixed),
-        _Bar(8 if shown.width < _NARROW else 20),
-        _Words(lambda work: work.headline().strip(), fixed),
-        _Words(Progress.words, rest),
+        _Bar(bar),
+        _Words(lambda work: work.headline().rstrip(), fixed),
+        _Words(words, rest),
     ]
 
 

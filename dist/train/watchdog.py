@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -98,7 +99,8 @@ class Watchdog(Observer):
                 self._since = time.monotonic()
             doing, seconds = self._doing, time.monotonic() - self._since
             try:
-                write_json(self._sign(self._runtime.rank), {"doing": doing, "seconds": seconds, "debugger": held})
+                sign = {"doing": doing, "seconds": seconds, "debugger": held}
+                write_json(self._sign(self._runtime.rank), sign | {"host": socket.gethostname(), "pid": os.getpid()})
             except OSError:
                 continue  # a full disk is the checkpoint's business
             # Looked at in time: when the other rank goes on, there is half the time left for the rest of the step.
