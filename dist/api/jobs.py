@@ -32,7 +32,7 @@ from foundrank.dist.train.prepare import TrainingJob, prepare
 from foundrank.dist.train.train import train as train_on_ranks
 from foundrank.experiments import load_experiment
 from foundrank.model.kinds import KINDS
-from foundrank.runs import Run, run_at
+from foundrank.runs import Run, current_at, run_at
 
 _Job = TypeVar("_Job")
 
@@ -136,7 +136,7 @@ def evaluate(
     """Measures a run per domain, task and slice, and writes its report.
 
     Args:
-        run: a run, its folder or its URI.
+        run: a run, its folder or its URI, or a folder that one was promoted to.
         split: ``train``, ``validation`` or ``test``.
         kinds: what its experiment could choose from, where that is more than foundrank has.
         processes: how many ranks; one per GPU, or one, by default.
@@ -147,7 +147,7 @@ def evaluate(
     Raises:
         UserError: no run, one without a checkpoint or that cannot be written to, no such split, or bad events.
     """
-    run = run_at(run, kinds)
+    run = current_at(run, kinds)
     claim = Claim(run.location, "evaluate", BESIDE_TRAINING)
     _on_ranks(lambda: prepare_evaluation(run.location, split, run.kinds), _evaluate, processes, claim)
     return read_json(run.folder / EVALUATION, Evaluation)

@@ -9,6 +9,7 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import Kinds
 from foundrank.data.storage.file_systems import Location, refuse_secrets
 from foundrank.data.storage.mirror import mirrored
+from foundrank.dist.promote.promote import current_run
 from foundrank.dist.run.run_folder import METRICS, open_experiment, read_metrics
 from foundrank.model.kinds import KINDS
 
@@ -49,6 +50,16 @@ class Run:
 
     def __fspath__(self) -> str:
         return os.fspath(self.location)
+
+
+def current_at(run: Run | Location, kinds: Kinds | None) -> Run:
+    """As `run_at`; of a folder that a run was promoted to, that run.
+
+    Raises:
+        UserError: the URI holds a password, or the run is not what was promoted.
+    """
+    found = run_at(run, kinds)
+    return replace(found, location=current_run(found.location))
 
 
 def run_at(run: Run | Location, kinds: Kinds | None) -> Run:

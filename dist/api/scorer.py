@@ -21,7 +21,7 @@ from foundrank.dist.run.run_folder import id_types_of
 from foundrank.dist.score.recommend import Recommender, RecommendJob, check_names_known, check_retrieves, user_needs
 from foundrank.dist.score.score import RowScorer, model_of
 from foundrank.dist.score.scoring_input import DOMAIN, ScoringJob, check_job, check_names, input_needs
-from foundrank.runs import Run, run_at
+from foundrank.runs import Run, current_at
 
 _ROWS, _USERS = "the rows to score", "the users to recommend to"
 
@@ -30,13 +30,13 @@ def load(run: Run | Location, *, kinds: Kinds | None = None) -> "Scorer":
     """A run's best checkpoint, in this process's memory.
 
     Args:
-        run: a run, its folder or its URI.
+        run: a run, its folder or its URI, or a folder that one was promoted to.
         kinds: what its experiment could choose from, where that is more than foundrank has.
 
     Raises:
         UserError: no run, no checkpoint or a damaged one, or tables that take more than half of the memory there is.
     """
-    return Scorer(run_at(run, kinds))
+    return Scorer(current_at(run, kinds))
 
 
 class Scorer:

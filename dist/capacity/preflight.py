@@ -17,7 +17,7 @@ from ...data.machine.limits import memory
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
-from ...data.storage.storage import check_writable
+from ...data.storage.storage import names
 from ...model.contents.text_encoder_loading import model_source
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
@@ -96,7 +96,7 @@ def check_embedding(experiment: Experiment) -> list[str]:
     store = mirrored(experiment.text.store, "work")
     check_can_be_made(store, f"text.store: {experiment.text.store}", "Choose a folder you can write to.")
     if is_uri(experiment.text.store):
-        check_writable(experiment.text.store)
+        names(experiment.text.store)  # whether files can be written there, only writing one would tell
     for name, entity in entities.items():
         next(iter(scan_catalog(name, entity, entity.text_columns)), None)
     if experiment.text.vectors == "llm":

@@ -20,6 +20,7 @@ from .commands.evaluate import evaluate
 from .commands.manifest import manifest
 from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
 from .commands.plan import plan
+from .commands.promote import promote
 from .commands.recommend import recommend
 from .commands.score import score
 from .commands.telling import debuggable, telling
@@ -141,14 +142,17 @@ def study(
 app.command()(plan)
 # What it does not know is an option of the command that it is for, which looks at it.
 app.command(context_settings={"ignore_unknown_options": True})(manifest)
+app.command()(promote)
 
 
 @app.command()
 def report(run: RunPath) -> None:
     """Write a run's report.html again."""
+    from ..promote.promote import current_run
     from ..report.report import write_report
     from ..run.run_folder import check_open_to_write, open_experiment
 
+    run = str(current_run(run))
     folder = mirrored(run, "read")
     open_experiment(folder)
     check_open_to_write(folder)

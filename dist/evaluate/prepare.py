@@ -40,8 +40,10 @@ class EvaluationJob:
         return mirrored(self.run, "read")
 
 
-def prepare_evaluation(run: Location, split: str, kinds: Kinds = KINDS) -> EvaluationJob:
+def prepare_evaluation(run: Location, split: str, kinds: Kinds = KINDS, writes: bool = True) -> EvaluationJob:
     """Checks a run, whose experiment could choose from ``kinds``, and the events to measure it with.
+
+    Where it does not ``write``, whether a bucket takes files is not tried out.
 
     Raises:
         UserError: no run, one without a checkpoint or that cannot be written to, no such split, or bad events.
@@ -49,7 +51,7 @@ def prepare_evaluation(run: Location, split: str, kinds: Kinds = KINDS) -> Evalu
     folder = mirrored(run, "read")
     experiment = open_experiment(folder, kinds)
     best(folder)
-    check_open_to_write(folder)
+    check_open_to_write(folder, tries=writes)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
         raise UserError(
             run,

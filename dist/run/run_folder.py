@@ -95,14 +95,15 @@ def publish_run(run: Path) -> None:
     publish_changed(run, sorted(ours, key=order))
 
 
-def check_open_to_write(run: Path) -> None:
-    """Finds out before the work whether a run's folder takes what is measured.
+def check_open_to_write(run: Path, tries: bool = True) -> None:
+    """Finds out before the work whether a run's folder takes what is measured; in a bucket, by trying, if it ``tries``.
 
     Raises:
         UserError: it is another user's, or on a disk that cannot be written.
     """
     if (uri := origin(run)) is not None:
-        check_writable(uri)
+        if tries:
+            check_writable(uri)
     elif not os.access(run, os.W_OK | os.X_OK):
         raise UserError(
             run,

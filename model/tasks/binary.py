@@ -24,8 +24,8 @@ MEASURES = Measures(
     others=[
         Metric(key="gauc", title="GAUC", short="GAUC"),
         Metric(key=f"ndcg@{RANKING_K}", title=f"NDCG@{RANKING_K}", short=f"NDCG@{RANKING_K}"),
-        Metric(key="logloss", title="log loss"),
-        Metric(key="ne", title="NE"),
+        Metric(key="logloss", title="log loss", higher_is_better=False),
+        Metric(key="ne", title="NE", higher_is_better=False),
         Metric(key="calibration", title="calibration", short="calib.", short_format=".3f", averaged=False),
     ],
     support=Metric(key="positives", title="positives", format=COUNT),

@@ -28,6 +28,7 @@ class Metric(Strict):
         short: over its column in the terminal's table; empty: it is not in that table.
         short_format: of its values there.
         averaged: whether its mean over domains says something: that of two calibrations, one high, one low, does not.
+        higher_is_better: whether more of it is better; of a headline, `Measures` says it.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Metric(Strict):
     short: str = ""
     short_format: Format = ".4f"
     averaged: bool = True
+    higher_is_better: bool = True
 
 
 COUNT = ",.0f"

@@ -1,9 +1,11 @@
 """``foundrank evaluate``."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ....data.storage.file_systems import Location
 from ....data.storage.mirror import shown
 from ...console import console
 from ...lease.lease import BESIDE_TRAINING, Claim
@@ -12,12 +14,13 @@ from ...logs.records import warning
 from ...logs.settings import is_json
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
-from ...ranks.statuses import DONE
+from ...ranks.statuses import DONE, THRESHOLD
 from .job_command import begin, end, passed
 from .options import Check, Processes, RunPath
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
+    from ...evaluate.gate import Gate
     from ...evaluate.prepare import EvaluationJob
     from ...ranks.runtime import Runtime
 
@@ -25,30 +28,51 @@ if TYPE_CHECKING:
 def evaluate(
     run: RunPath,
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
+    fail_below: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[DOMAIN.]TASK.METRIC=VALUE",
+            help="leave with status 3 where a metric is below this, e.g. click.auc=0.70; repeatable",
+        ),
+    ] = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
     begin(__name__, "evaluate.evaluate", check, processes)
 
-    def resolve() -> "EvaluationJob":
+    @cache  # a promotion meanwhile changes nothing
+    def current() -> Location:
         with quick_imports():
+            from ...promote.promote import current_run
+
+        return current_run(run)
+
+    def resolve() -> "tuple[EvaluationJob, tuple[Gate, ...]]":
+        with quick_imports():
+            from ...evaluate.gate import read_gates
             from ...evaluate.prepare import prepare_evaluation
 
-        return prepare_evaluation(run, split)
+        job = prepare_evaluation(current(), split, writes=not check)
+        return job, read_gates(fail_below or [], job.experiment, split)
 
-    claim = Claim(run, "evaluate", BESIDE_TRAINING)
+    def claim() -> Claim:
+        return Claim(current(), "evaluate", BESIDE_TRAINING)
+
     if check:
-        rows = sum(of_domain[split].rows for of_domain in resolve().events.values() if split in of_domain)
-        return passed([f"{rows:,} rows of the {split} split"], claim)
-    end(on_ranks(resolve, _evaluate, processes, holds=lambda: claim))
+        rows = sum(of_domain[split].rows for of_domain in resolve()[0].events.values() if split in of_domain)
+        return passed([f"{rows:,} rows of the {split} split"], claim())
+    end(on_ranks(resolve, _evaluate, processes, holds=claim))
 
 
-def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
+def _evaluate(planned: "tuple[EvaluationJob, tuple[Gate, ...]]", runtime: "Runtime") -> int:
     with quick_imports():
         from ...evaluate.evaluate import evaluate_run
+        from ...evaluate.gate import fallen_short
 
+    job, gates = planned
     result = evaluate_run(job, runtime)
+    short = runtime.on_main(lambda: fallen_short(gates, result))
     if runtime.is_main:
         from ...evaluate.measures import measured_by
         from ...report.report import write_report
@@ -68,4 +92,6 @@ def _evaluate(job: "EvaluationJob", runtime: "Runtime") -> int:
             warning(f"{overflowed:,} predictions came out as no number, of values too large: they are in no metric")
         report = shown(write_report(job.folder))
         tell_result(f"report: {report}", "evaluated", run=str(job.run), split=job.split, report=report)
-    return DONE
+        for told in short:
+            warning(told, "threshold")
+    return THRESHOLD if short else DONE

@@ -42,11 +42,12 @@ def recommend(
 
     def resolve() -> "tuple[RecommendJob, WorkList]":
         with quick_imports():
+            from ...promote.promote import current_run
             from ...score.recommend import RecommendJob, plan_recommendations
             from ...score.writing import Thresholds, Writing
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
-        job = RecommendJob(run, users, out, k, repeat, approximate, writing=writing)
+        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
     claim = Claim(out, "recommend")

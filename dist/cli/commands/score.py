@@ -65,17 +65,19 @@ def score(
 
     def resolve() -> "tuple[ScoringJob, WorkList]":
         with quick_imports():
+            from ...promote.promote import current_run
             from ...run.run_folder import open_experiment
             from ...score.scoring_input import ScoringJob
             from ...score.work_list import plan_parts
             from ...score.writing import Thresholds, Writing
             from ...train.prepare import tell_set_aside
 
-        policy = open_experiment(mirrored(run, "read")).bad_data
+        found = current_run(run)
+        policy = open_experiment(mirrored(found, "read")).bad_data
         policy = policy.model_copy(update={"policy": bad_data or policy.policy})
         limits = Thresholds(max_null_share, max_mean_shift)
         writing = Writing(overwrite, tuple(names(partition_by)), against, limits)
-        job = ScoringJob(run, source, out, domain, names(keep), policy, names(like), writing)
+        job = ScoringJob(found, source, out, domain, names(keep), policy, names(like), writing)
         work = plan_parts(job, claims=not check)
         tell_set_aside("score", work.aside)
         return job, work

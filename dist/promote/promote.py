@@ -1,0 +1,171 @@
+"""Promoting a run: ``TARGET/current.json`` names the one in use, and every command takes the target in place of a run folder.
+
+The document is replaced at once, so that a job finds the run before or the new one. A job looks once, when it begins.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from ...data.errors import UserError
+from ...data.storage import storage
+from ...data.storage.file_systems import Location, is_uri
+from ...data.storage.json_documents import Shape, parse_document
+from ...data.storage.mirror import mirrored
+from ..run.kept_checkpoints import best, identity
+from ..run.run_documents import Digest
+from ..run.run_folder import EXPERIMENT, fetch_run
+
+CURRENT = "current.json"
+
+
+class Promotion(Shape):
+    """One run that was promoted.
+
+    Attributes:
+        run: its folder or URI.
+        checkpoint: `identity` of the one that was its best.
+        since: when it was promoted.
+        rolled_back: when it was given up for the one before.
+    """
+
+    run: Annotated[str, Field(min_length=1)]
+    checkpoint: Digest
+    since: str
+    rolled_back: str | None = None
+
+
+class Pointer(Shape):
+    """``current.json``.
+
+    Attributes:
+        run: the current one.
+        checkpoint: likewise.
+        since: when it became the current one.
+        history: all promotions, in order.
+    """
+
+    run: Annotated[str, Field(min_length=1)]
+    checkpoint: Digest
+    since: str
+    history: list[Promotion]
+
+
+class Promoted(NamedTuple):
+    """What became of a promotion: the run in use now, the one before, and whether anything has changed."""
+
+    run: str
+    before: str | None
+    changed: bool
+
+
+def promote(run: Location, target: Location) -> Promoted:
+    """Makes a run the one that ``target`` stands for.
+
+    Args:
+        run: its folder or URI, or another target.
+        target: a new folder, or an earlier promotion's; or its URI.
+
+    Raises:
+        UserError: no run, one without a complete checkpoint, or ``target`` holds something else.
+    """
+    run = current_run(run)
+    found = str(run) if is_uri(run) else os.path.realpath(run)
+    checkpoint = _checkpoint(found)
+    pointer = _read(target)
+    if pointer is None and (there := {name for name in storage.names(target) if not name.startswith(".")}):
+        what = f"holds {', '.join(sorted(there)[:3])}, and no run was promoted to it"
+        raise UserError(target, what, "Give a new folder to promote to.")
+    if pointer is not None and (pointer["run"], pointer["checkpoint"]) == (found, checkpoint):
+        return Promoted(found, found, False)
+    history = pointer["history"] if pointer is not None else []
+    now = _now()
+    promotion = {"run": found, "checkpoint": checkpoint, "since": now}
+    _write(target, promotion | {"history": [*history, promotion]})
+    return Promoted(found, pointer["run"] if pointer is not None else None, True)
+
+
+def roll_back(target: Location) -> Promoted:
+    """Goes back to the run that was current before.
+
+    Raises:
+        UserError: nothing was promoted before, or that run is not there any more as it was.
+    """
+    pointer = _read(target)
+    if pointer is None:
+        raise UserError(target, "is no target that a run was promoted to", "Promote one: foundrank promote RUN TARGET")
+    history, now = pointer["history"], _now()
+    used = [at for at, promotion in enumerate(history) if promotion.get("rolled_back") is None]
+    if len(used) < 2:
+        raise UserError(target, f"has no run before {pointer['run']} to go back to", "Promote another one.")
+    given_up, again = history[used[-1]], history[used[-2]]
+    _check(target, again)
+    history[used[-1]] = given_up | {"rolled_back": now}
+    _write(target, {"run": again["run"], "checkpoint": again["checkpoint"], "since": now, "history": history})
+    return Promoted(again["run"], given_up["run"], True)
+
+
+def current_run(location: Location) -> Location:
+    """The run that a target stands for now; what is no target, as it is.
+
+    Raises:
+        UserError: the target is damaged, or its run is not what was promoted.
+    """
+    pointer = _read(location)
+    if pointer is None:
+        return location
+    _check(location, pointer)
+    return pointer["run"]
+
+
+def _check(target: Location, promotion: dict[str, Any]) -> None:
+    """Raises a UserError where a promoted run is not there any more as it was."""
+    run = promotion["run"]
+    remedy = f"Promote it again: foundrank promote {run} {target}; or go back: foundrank promote --rollback {target}"
+    try:
+        checkpoint = _checkpoint(run)
+    except UserError as error:
+        raise UserError(
+            f"{target}: {error.where}", error.what, f"Restore the run, or promote another to {target}."
+        ) from error
+    if checkpoint != promotion["checkpoint"]:
+        raise UserError(f"{target}: {run}", "has another best checkpoint than when it was promoted", remedy)
+
+
+def _checkpoint(run: str) -> str:
+    folder = mirrored(run, "read")
+    fetch_run(folder)
+    if not (folder / EXPERIMENT).is_file():
+        raise UserError(
+            run, f"has no {EXPERIMENT}, so it is not a run", "Give the folder that `foundrank train` wrote."
+        )
+    return identity(best(folder))
+
+
+def _read(target: Location) -> dict[str, Any] | None:
+    path = storage.join(target, CURRENT)
+    if not is_uri(target) and not os.path.isfile(path):
+        return None
+    content = storage.read(path)
+    return (
+        None if content is None else parse_document(content, path, Pointer, "Restore it, or promote to a new folder.")
+    )
+
+
+def _write(target: Location, pointer: dict[str, Any]) -> None:
+    try:
+        storage.write(storage.join(target, CURRENT), json.dumps(pointer, indent=1).encode())
+    except OSError as error:
+        raise UserError(
+            Path(target) if not is_uri(target) else target,
+            f"cannot be written ({error.strerror})",
+            "Choose a folder you can write to.",
+        ) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
