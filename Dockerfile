@@ -1,4 +1,4 @@
-# Images that jobs on Kubernetes run. Targets: cpu, with the packages that `make` installs; gpu, with CUDA's from pip.
+# Images that jobs on Kubernetes run, without the tools of tests. Targets: cpu, from packages with hashes; gpu, with CUDA's from pip.
 #
 #   docker build --target cpu -t foundrank:cpu .
 #   docker build --target gpu -t foundrank:gpu .
@@ -22,9 +22,8 @@ ARG PIP_EXTRA_INDEX_URL
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends g++ && \
     rm -rf /var/lib/apt/lists/*
-COPY requirements-cpu.txt ./
-RUN python -m pip install -c requirements-cpu.txt "torch==$(sed -n 's/^torch==//p' requirements-cpu.txt)" && \
-    python -m pip install --no-deps -r requirements-cpu.txt && \
+COPY requirements-runtime.txt ./
+RUN python -m pip install --require-hashes --no-deps -r requirements-runtime.txt && \
     python -c 'import fbgemm_gpu, torchrec, torchx, transformers'
 COPY pyproject.toml README.md LICENSE ./
 COPY data data

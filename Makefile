@@ -1,4 +1,4 @@
-# make demo | quick | test | lint | grid | cases | chaos | bench | docs | clean. The first of them builds .venv, a CPU environment with pinned packages.
+# make demo | quick | test | lint | grid | cases | chaos | bench | docs | lock | clean. The first of them builds .venv, a CPU environment with pinned packages.
 #
 # Where pip's default index serves torch with CUDA (plain Linux), set PIP_EXTRA_INDEX_URL to PyTorch's CPU index
 # to spare yourself a few gigabytes; everything works either way.
@@ -13,7 +13,7 @@ CASES ?= ../shared/cases
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv demo quick test lint grid cases chaos bench docs clean
+.PHONY: help venv demo quick test lint grid cases chaos bench docs lock clean
 
 help:
 	@echo "make demo   simulate, embed, pretrain, fine-tune, evaluate and score a small world with 2 processes"
@@ -25,6 +25,7 @@ help:
 	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/results/reliability.md; and 2,000 draws of the fuzz test; an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results/results.md; needs DATA"
 	@echo "make docs   the site with the API reference, into build/site; adds requirements-docs.txt to .venv"
+	@echo "make lock   the image's packages with their hashes, into requirements-runtime.txt, from requirements-cpu.txt"
 	@echo "make clean  remove what tools leave behind; keeps .venv and runs/"
 
 venv: .venv/.installed
@@ -68,6 +69,9 @@ bench: venv
 
 docs: venv .venv/.docs
 	mkdocs build --strict --quiet --site-dir build/site
+
+lock: venv
+	python .ci/lock
 
 clean:
 	rm -rf build foundrank.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,12 +1,16 @@
 """The Dockerfile, linted and held against the tree and the documents. It has not been built."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "Dockerfile"
@@ -59,16 +63,25 @@ def test_every_folder_of_the_package_is_in_both_images():
         assert set(folders) <= set(in_it)
 
 
-def test_the_cpu_image_is_installed_as_make_does():
-    # In an image the package is not to be edited; for make, $ is $$, and python that of .venv.
-    recipe = (
-        (ROOT / "Makefile").read_text().replace(".venv/bin/python", "python").replace("$$", "$").replace(" -e .", " .")
-    )
-    _, compiler, _, *installing = commands("cpu")
+def test_the_cpu_image_is_installed_from_files_with_hashes():
+    _, compiler, _, packages, tried, ours = commands("cpu")
     assert compiler.endswith(" g++")  # dist/sharding/cpu_tables.py
-    assert len(installing) == 4
-    for command in installing:
-        assert command.replace('"', "") in recipe, command
+    assert packages == "python -m pip install --require-hashes --no-deps -r requirements-runtime.txt"
+    assert tried.replace("python", ".venv/bin/python", 1) in (ROOT / "Makefile").read_text()
+    assert ours == "python -m pip install --no-deps --no-build-isolation ."
+
+
+def test_the_files_with_hashes_are_what_foundrank_needs_and_no_more():
+    lock = runpy.run_path(str(ROOT / ".ci/lock"))
+    lines = [line for line in (ROOT / "requirements-runtime.txt").read_text().splitlines() if line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    locked = {canonicalize_name(line.split("==")[0]): line.split()[0] for line in lines}
+    assert sorted(locked) == lock["needed"]()  # otherwise: make lock
+    pins = lock["pins"]()
+    assert {line.removesuffix("+cpu").lower() for line in locked.values()} == {pins[name].lower() for name in locked}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tools = {canonicalize_name(Requirement(one).name) for one in project["optional-dependencies"]["dev"]}
+    assert tools & locked.keys() == {"faiss-cpu"}
 
 
 def test_the_gpu_image_is_installed_as_the_docs_say():
