@@ -1,6 +1,6 @@
 """The command line: ``foundrank ARGUMENTS``, from its first moment to its end.
 
-Everything else is imported once Ctrl-C is heeded: the libraries take a second or more, and an interrupt in it is no fault to trace.
+Everything else is imported once signals are heeded: the libraries take a second or more, and an interrupt in it is no fault to trace.
 """
 
 import os
@@ -10,13 +10,16 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import NoReturn
 
-from ..ranks.launch import launched, tell_interrupted
-from ..ranks.statuses import INTERRUPTED
+from ..ranks.launch import SIGNALS, launched, tell_interrupted, tell_stopping
+from ..ranks.statuses import INTERRUPTED, TRY_AGAIN
 
 
 def main() -> None:
     """Entry point: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
     signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted_early)
+    for one in SIGNALS:
+        if signal.getsignal(one) == signal.SIG_DFL:
+            signal.signal(one, _stopped_early)
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
     from ..quick_imports import quick_imports  # as all else: Ctrl-C is heeded by now
 
@@ -27,11 +30,11 @@ def main() -> None:
         from ..logs.records import told_output
         from ..logs.settings import FORMAT
         from ..ranks.debuggers import debugger
-        from ..ranks.ending import end, end_failed, end_on_interrupt
+        from ..ranks.ending import end, end_failed, end_on_signals
         from ..ranks.temporary_folder import private_folder
         from .app import app
 
-    end_on_interrupt()
+    end_on_signals()
     if not launched():
         with suppress(UserError):  # told to those that need one
             private_folder()
@@ -39,11 +42,12 @@ def main() -> None:
         os.environ[FORMAT] = "json"  # for mistakes in the command line, which come before its options are looked at
     with told_output():
         try:
-            app()
-        except Exception as error:
-            if is_debugged() and debugger() is not None:
-                raise  # a debugger that is about stops where it was raised
-            end_failed(error)
+            try:
+                app()
+            except Exception as error:
+                if is_debugged() and debugger() is not None:
+                    raise  # a debugger that is about stops where it was raised
+                end_failed(error)
         except SystemExit as done:
             end(done)
 
@@ -52,3 +56,9 @@ def _interrupted_early(*_: object) -> NoReturn:
     """There is nothing to clear up yet."""
     tell_interrupted()
     os._exit(INTERRUPTED)
+
+
+def _stopped_early(number: int, _: object) -> NoReturn:
+    """As `_interrupted_early`."""
+    tell_stopping(number)
+    os._exit(TRY_AGAIN)

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,26 +18,29 @@ from ..lease.lease import Held, release_all
 from ..logs import prometheus
 from ..logs.records import fault, mistake
 from .environment import launched
-from .launch import SIGNALS, tell_interrupted
+from .launch import SIGNALS, store_file, tell_interrupted, tell_stopping
 from .statuses import FAULT, INTERRUPTED, MISTAKE, TRY_AGAIN
 from .temporary_folder import remove_private_folder
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
 _MORE_ROOM = "Free some space, or write to another disk; run again to resume."
+_PATIENCE = 5.0  # seconds that what was asked to stop has for it
 _WAIT = 2.0  # seconds, well above the time a launcher takes to notice a failed rank and end the others
 
 
-def end_on_interrupt() -> None:
-    """Makes Ctrl-C end this process and all that it has started, at once; and a signal that ends it, take its folder along.
+def end_on_signals() -> None:
+    """Makes Ctrl-C end this process and all that it has started, at once; SIGTERM and SIGUSR1, soon, with status 75.
 
-    Python's own way is an exception, which a callback of a library may swallow while the training goes on.
+    Of Ctrl-C Python's own way is an exception, which a callback of a library may swallow while the training goes on.
     """
     # It reaches every rank of a terminal: one that ended a little later would tell the end of the first as its failure.
     signal.signal(signal.SIGINT, signal.SIG_DFL if launched() else _interrupted)
-    for one in (signal.SIGHUP, *SIGNALS):
-        if not launched() and signal.getsignal(one) == signal.SIG_DFL:
-            signal.signal(one, _ended)
+    if not launched() and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _ended)
+    for one in SIGNALS:
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, _stop)
 
 
 def _interrupted(*_: object) -> NoReturn:
@@ -52,6 +56,31 @@ def _ended(number: int, _: object) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # the first process of a container is not ended by its own signal
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Leaves what is at hand: whatever was written is whole, and a job that is run again finds it."""
+    for one in SIGNALS:  # `timeout` and Slurm send several
+        signal.signal(one, signal.SIG_IGN)
+    if not launched() or (os.environ["RANK"] == "0" and store_file() is None):  # else foundrank's own launcher tells it
+        tell_stopping(number)
+    threading.Thread(target=_stop_late, daemon=True, name="stop").start()
+    raise SystemExit(TRY_AGAIN)
+
+
+def _heed_no_more() -> None:
+    """From now on a request to stop changes no status; but where a launcher ends this rank because another failed, that is the end."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_DFL if launched() else signal.SIG_IGN)
+
+
+def _stop_late() -> NoReturn:
+    """Threads that are to end first may take as long as they like, and an exception may be swallowed."""
+    time.sleep(_PATIENCE)
+    children = psutil.Process().children(recursive=True)
+    release_all()
+    _clear_up(children if not launched() else ())
+    os._exit(TRY_AGAIN)
 
 
 def end_at_once(error: UserError) -> NoReturn:
@@ -90,7 +119,12 @@ def _command(process: psutil.Process) -> str:
 
 
 def end_failed(error: Exception) -> None:
-    """Ends a command that raised an error: a user's mistake is one paragraph and status 2, anything else a traceback and status 1."""
+    """Ends a command that raised an error: a user's mistake is one paragraph and status 2, anything else a traceback and status 1.
+
+    Raises:
+        SystemExit: where `end` is to do the rest.
+    """
+    _heed_no_more()
     if isinstance(error, UserError):
         _tell(error)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -105,9 +139,7 @@ def end_failed(error: Exception) -> None:
         encoding = sys.getfilesystemencoding()
         _tell(UserError("the locale", f"is for {encoding}, which has no {error.object!r}", "Set PYTHONUTF8=1."))
     if not launched():
-        _clear_up()
         fault(error, FAULT, of_rank=False)
-        prometheus.ended(FAULT, failed=True)
         raise SystemExit(FAULT)
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     fault(error, FAULT, of_rank=True)
@@ -125,13 +157,15 @@ def _end_unheard() -> NoReturn:
 
 def end(done: SystemExit) -> None:
     """Ends a command that is through, with its status."""
+    _heed_no_more()
     status = done.code if isinstance(done.code, int) else int(done.code is not None)
     prometheus.ended(status, failed=status in (FAULT, MISTAKE))
     if not launched():
         _clear_up()
-        if done.code == INTERRUPTED:
+        if status == INTERRUPTED:
             tell_interrupted()
-        raise done
+        if status != TRY_AGAIN:  # what was stopped may have threads that would go on
+            raise done
     # The work is done and the process group closed. Threads of the libraries that are still about can abort an
     # interpreter that takes itself apart, and the job would count as failed.
     sys.stdout.flush()

@@ -95,15 +95,16 @@ def _as_rank(work: "Callable[[Job, Runtime], int]", job: Job) -> None:
     """One of several ranks, in a process made for it; a failure ends the process."""
     # For start-up time: only a rank needs them.
     from ..logs.records import told_output
-    from .ending import end, end_failed, end_on_interrupt
+    from .ending import end, end_failed, end_on_signals
 
-    end_on_interrupt()
+    end_on_signals()
     prometheus.begin()
     with told_output():
         try:
-            status = _with_runtime(lambda runtime: work(job, runtime))
-        except Exception as error:
-            end_failed(error)
+            try:
+                status = _with_runtime(lambda runtime: work(job, runtime))
+            except Exception as error:
+                end_failed(error)
         except SystemExit as done:
             end(done)
         if status:

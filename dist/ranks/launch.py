@@ -21,6 +21,11 @@ def tell_interrupted() -> None:
     print("interrupted: run the same command again to resume", file=sys.stderr, flush=True)
 
 
+def tell_stopping(number: int) -> None:
+    said = f"{signal.Signals(number).name}: stopping; run the same command again to resume"
+    print(said, file=sys.stderr, flush=True)
+
+
 def store_file() -> str | None:
     """The file in which the ranks of this machine meet, where this process is one that foundrank has started."""
     return os.environ.get(STORE)

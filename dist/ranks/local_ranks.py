@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NoReturn
+from typing import Any
 
 from ..logs.records import failure
 from .cores import set_threads
 from .environment import number
-from .launch import SIGNALS, STORE, forks
-from .statuses import FAULT, INTERRUPTED, TRY_AGAIN
+from .launch import SIGNALS, STORE, forks, tell_stopping
+from .statuses import DONE, FAULT, INTERRUPTED, TRY_AGAIN
 from .temporary_folder import private_folder, remove_private_folder
 
 _HEEDED = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, *SIGNALS)
@@ -51,14 +51,20 @@ def spawn(work: Callable[[], None], processes: int, own_process: bool = True) ->
     ranks: list[BaseProcess] = []
     try:
         with _signals_raise():
-            for rank in range(processes):
-                ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work)))
-                ranks[-1].start()
-            return _status(ranks)
+            try:
+                for rank in range(processes):
+                    ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work)))
+                    ranks[-1].start()
+                return _status(ranks)
+            except _Asked as asked:
+                if asked.number not in SIGNALS:
+                    raise
+                tell_stopping(asked.number)
+                _end(ranks, asked.number, patience)
+                return _asked_status(ranks)
     except _Asked as asked:
         _end(ranks, asked.number, patience)
-        # Every command goes on when it is run again; of other signals it is as a shell says it.
-        return TRY_AGAIN if asked.number in SIGNALS else 128 + asked.number
+        return 128 + asked.number  # as a shell says it
     finally:
         _end(ranks, signal.SIGTERM, patience)
         if not own_process:
@@ -83,6 +89,13 @@ def _status(ranks: Sequence[BaseProcess]) -> int:
     return 0
 
 
+def _asked_status(ranks: Sequence[BaseProcess]) -> int:
+    """Of ranks that were asked to stop: what kept one from it, as a full disk does; that it was done already; else to try again."""
+    statuses = [rank.exitcode for rank in ranks]
+    failed = [status for status in statuses if status is not None and status > 0 and status != TRY_AGAIN]
+    return failed[0] if failed else DONE if set(statuses) == {DONE} else TRY_AGAIN
+
+
 def _end(ranks: Sequence[BaseProcess], asked: int, patience: int) -> None:
     """Ends those that are still there: asked at first, then not any more."""
     for rank in ranks:
@@ -99,8 +112,12 @@ def _end(ranks: Sequence[BaseProcess], asked: int, patience: int) -> None:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    def ask(number: int, _: object) -> NoReturn:
-        raise _Asked(number)
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        if len(asked) == 1 or number not in SIGNALS:  # `timeout` and Slurm send several of those
+            raise _Asked(number)
 
     # What is ignored, as under nohup, stays so. Python hears of signals in its main thread alone.
     here = threading.current_thread() is threading.main_thread()

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.distributed as torch_dist
 
+from ...data.errors import UserError
+from .environment import launched
 from .launch import SIGNALS
 from .runtime import Runtime
 
@@ -31,10 +33,10 @@ class Preemption:
             return
         self._before = {one: signal.signal(one, self._take_note) for one in SIGNALS}
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for one, handler in self._before.items():
             signal.signal(one, handler)
-        if kind is not None and self._told is not None:
+        if kind is not None and self._told is not None and launched() and not issubclass(kind, UserError):
             signal.raise_signal(self._told)  # the launcher ends this rank because another failed, which has told why
 
     def check(self) -> bool:

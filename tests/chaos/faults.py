@@ -26,7 +26,7 @@ DISK_FAULTS = (FULL_DISK, READ_ONLY)
 _STATUS = {
     KILL_ALL: {-9},
     KILL_RANK: {1, -9},
-    TERMINATE: {75, -15, 143},
+    TERMINATE: {75},
     NO_SPACE: {1, 2},
     FULL_DISK: {1, 2},
     READ_ONLY: {1, 2},

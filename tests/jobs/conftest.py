@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundrank.dist.cli import main as cli
+from foundrank.dist.ranks.launch import SIGNALS
 
 from .commands import WITHOUT_DROPOUT, Here, foundrank, settings
 
@@ -58,6 +59,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
             return int(left.args[0] or 0), capfd.readouterr().err
         return 0, capfd.readouterr().err
 
-    interrupted = signal.getsignal(signal.SIGINT)  # a command ends its process on Ctrl-C, which is this one
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, *SIGNALS)}  # the command's process is this one
     yield call
-    signal.signal(signal.SIGINT, interrupted)
+    for one, handler in before.items():
+        signal.signal(one, handler)

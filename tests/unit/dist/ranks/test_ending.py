@@ -1,6 +1,9 @@
 """What is said of an error, and the status that a command leaves with."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -19,6 +22,7 @@ def alone(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(ending.os, "_exit", leave)
     monkeypatch.setattr(ending, "_clear_up", lambda: None)
+    monkeypatch.setattr(ending, "_heed_no_more", lambda: None)  # it is pytest's own process
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
@@ -57,3 +61,63 @@ def test_anything_else_is_traced(capsys: pytest.CaptureFixture[str], error: Exce
     with pytest.raises(SystemExit, match="1"):
         ending.end_failed(error)
     assert str(error) in capsys.readouterr().err
+
+
+WORK = """
+import os, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from foundrank.dist.ranks import ending
+ending.end_on_signals()
+ending._PATIENCE = 0.5
+asked = getattr(signal, sys.argv[2])
+
+def ask():
+    for _ in range(3):  # as timeout and Slurm do
+        os.kill(os.getpid(), asked)
+
+try:
+    try:
+        if sys.argv[1] == "works":
+            ask()
+        elif sys.argv[1] == "waits for a thread":
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(time.sleep, 60)
+                ask()
+        elif sys.argv[1] == "swallows it":
+            try:
+                ask()
+            except SystemExit:
+                time.sleep(60)
+        elif sys.argv[1] == "has failed":
+            raise ZeroDivisionError
+        raise SystemExit(0)
+    except Exception as error:
+        ending.end_failed(error)
+except SystemExit as done:
+    if sys.argv[1] == "is done":
+        ending.end_on_signals()
+        usual = ending._clear_up
+        ending._clear_up = lambda: (usual(), ask())
+    ending.end(done)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(
+    ("moment", "status"),
+    [("works", 75), ("waits for a thread", 75), ("swallows it", 75), ("is done", 0), ("has failed", 1)],
+)
+def test_a_command_that_is_asked_to_stop_leaves_soon_with_a_status_of_its_own(moment: str, status: int, number: str):
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    command = [sys.executable, "-c", WORK, moment, number]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    assert done.returncode == status, done.stderr
+    if status == 75:
+        assert done.stderr == f"{number}: stopping; run the same command again to resume\n"
+
+
+def test_a_rank_leaves_with_the_same_status():
+    command = [sys.executable, "-c", WORK, "works", "SIGTERM"]
+    environment = os.environ | {"RANK": "1", "WORLD_SIZE": "2"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (75, "")
