@@ -31,6 +31,8 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|torchrec|fbgemm_gpu)\b")
     # Arrow's memory and mapped files are read alone, and tensors of them are never written to.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+    # Of C++: traces of connections that end with their job, where another rank is through a little earlier.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for logger in NOISY:
         logger.setLevel(logging.ERROR)
 

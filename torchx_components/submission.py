@@ -92,7 +92,8 @@ def command_on_ranks(
         h=h,
         image=image or torchx.IMAGE,
         # Agents that share their store cannot restart ranks: new ones find addresses of old ones in it.
-        env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", **env},
+        # The level is that of C++, which else tells of hosts without a name and of connections that end with the job.
+        env={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "TORCH_CPP_LOG_LEVEL": "ERROR", **env},
         mounts=mounts,
         rdzv_port=rdzv_port,
         max_retries=max_retries,
@@ -101,6 +102,7 @@ def command_on_ranks(
     role.name = command
     # torchrun hands on only signals that it knows; Slurm's --signal=USR1@SECONDS would end it instead.
     launcher = role.args[-1].replace("torchrun", f"torchrun --signals_to_handle {_SIGNALS}", 1)
-    role.args = [*role.args[:-1], f"{launcher} {command} {words}"]
+    # torchrun would copy what ranks say into files on each node, and put the rank before each line, of JSON too.
+    role.args = [*role.args[:-1], f"{launcher.replace(' --tee 3', '', 1)} {command} {words}"]
     app.roles = [scheduled(role, image, pod)]
     return app

@@ -1,6 +1,7 @@
 """Training on two hosts with what TorchX starts on each node of a Slurm job."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def test_two_hosts_train_one_model(world, tmp_path):
         statuses = [agent.wait(120) for agent in agents]
         said = [(tmp_path / f"{host.name}.log").read_text() for host in hosts]
         assert statuses == [0, 0], "\n".join(said)
+        for line in "".join(said).splitlines():  # no library says that connections end with their job
+            assert re.match(r"\d{4}-\d\d-\d\dT\S+Z rank 0  |wrote |next: ", line), line
         received = [host.bytes_received() for host in hosts]
     info, (lines, _) = read_json(run / "run.json"), read_metrics(run / "metrics.jsonl")
     assert info["world_size"] == 2
