@@ -23,7 +23,7 @@ def manifests(request: Request) -> list[Manifest]:
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(request)}
         objects.append({**account, "automountServiceAccountToken": False})
     if request.pods > 1 and request.kind in ("job", "cronjob"):
-        objects.append(_service(request))
+        objects += [_service(request), _network_policy(request)]
     return [*objects, _KINDS[request.kind](request)]
 
 
@@ -34,9 +34,20 @@ def _metadata(request: Request) -> Manifest:
 
 def _service(request: Request) -> Manifest:
     """Host names for the pods of a job, before they are ready: ranks wait for each other, and are ready together."""
-    selector = {key: labels(request)[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance")}
-    spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": selector}
+    spec = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": _selector(request)}
     return {"apiVersion": "v1", "kind": "Service", "metadata": _metadata(request), "spec": spec}
+
+
+def _network_policy(request: Request) -> Manifest:
+    """Nobody but the job's own pods reaches its ranks, which believe whatever they are sent."""
+    pods = {"matchLabels": _selector(request)}
+    spec = {"podSelector": pods, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": pods}]}]}
+    kind = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+    return {**kind, "metadata": _metadata(request), "spec": spec}
+
+
+def _selector(request: Request) -> dict[str, str]:
+    return {key: labels(request)[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance")}
 
 
 def _job(request: Request) -> Manifest:

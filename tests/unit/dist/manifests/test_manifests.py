@@ -229,10 +229,13 @@ def test_one_pod_starts_its_ranks_itself_so_that_their_status_is_its_own():
 
 @pytest.mark.parametrize("kind", ["job of several pods", "cronjob of several pods"])
 def test_ranks_in_pods_of_a_job_find_the_first_one(kind):
-    _, service, job = objects("train", *KINDS[kind])
+    _, service, policy, job = objects("train", *KINDS[kind])
     spec = job["spec"]["jobTemplate"]["spec"] if job["kind"] == "CronJob" else job["spec"]
     pod = spec["template"]
     assert pod["metadata"]["labels"].items() >= service["spec"]["selector"].items()
+    # Nobody else reaches them, on any port.
+    pods = {"podSelector": {"matchLabels": service["spec"]["selector"]}}
+    assert policy["spec"] == {**pods, "policyTypes": ["Ingress"], "ingress": [{"from": [pods]}]}
     assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
     assert spec["completionMode"] == "Indexed"
     env = {entry["name"]: entry for entry in container(job)["env"]}
