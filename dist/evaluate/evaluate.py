@@ -50,8 +50,9 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
     statistics = open_statistics(run, experiment)
     checkpoint = checked_best(run, runtime)
     encoder = RowEncoder(experiment, statistics)
-    sharded = shard(encoder.layout, experiment, runtime)
-    state = load(checkpoint, sharded)
+    with Progress("loading the model and its tables", main=runtime.is_main):
+        sharded = shard(encoder.layout, experiment, runtime)
+        state = load(checkpoint, sharded)
     files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
     rows, gates, skipped = [], {}, 0
     if encoder.layout.tasks:

@@ -25,7 +25,7 @@ from .settings import is_json, metrics_file, rank, shows_progress
 
 FIRST, EVERY = 3.0, 10.0  # seconds until the first line of some work, and between two
 _NARROW = 60  # columns of a terminal in which a bar is short
-_BRIEF = 1.0  # seconds; a bar of work that took no longer is gone when it ends
+_BRIEF = 1.0  # seconds; a bar of work that took no longer, or whose length nobody knew, is gone when it ends
 
 _stack: list["Progress"] = []
 _over = threading.Event()
@@ -209,7 +209,7 @@ def _pop(work: Progress, failed: bool) -> None:
     if _stack:
         _bars.remove_task(work._task)
     else:
-        _bars.live.transient = work.seconds < _BRIEF
+        _bars.live.transient = work.seconds < _BRIEF or work.share is None
         _bars.stop()
         _bars = None
         _bars_shown.close()

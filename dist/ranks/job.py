@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ...data.errors import UserError
 from ..lease.lease import Claim, holding
 from ..logs import prometheus
+from ..logs.progress import Progress
 from ..quick_imports import quick_imports
 from .environment import launched
 from .launch import check_gpus, default_processes
@@ -58,7 +59,8 @@ def on_ranks(
         def resolved() -> Job:
             if (claim := holds()) is not None:
                 stack.enter_context(held(claim, own_process))
-            return resolve()
+            with Progress("checking what there is to do"):
+                return resolve()
 
         if launched():
             return _with_runtime(lambda runtime: work(runtime.on_main(resolved), runtime), own_process)

@@ -98,9 +98,10 @@ def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEnco
     experiment, statistics = open_run(run, kinds)
     checkpoint = checked_best(run, runtime)
     encoder = RowEncoder(experiment, statistics)
-    replicated = replicate(encoder.layout, experiment, runtime)
-    model = replicated or shard(encoder.layout, experiment, runtime)
-    load(checkpoint, model)
+    with Progress("loading the model and its tables", main=runtime.is_main):
+        replicated = replicate(encoder.layout, experiment, runtime)
+        model = replicated or shard(encoder.layout, experiment, runtime)
+        load(checkpoint, model)
     model.eval()
     return encoder, model, replicated is not None
 

@@ -24,6 +24,7 @@ from ..fine_tuning.begin import begin_from
 from ..fine_tuning.freezing import learning_parts
 from ..fine_tuning.pretrained import pretrained
 from ..logs import prometheus
+from ..logs.progress import Progress
 from ..logs.records import result
 from ..logs.settings import is_quiet
 from ..ranks.cores import keep_to_own_cores
@@ -72,19 +73,20 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     encoder = RowEncoder(experiment, statistics)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
-    base = pretrained(experiment) if training.freeze else None
-    learning = learning_parts(base, layout, experiment) if base is not None else {}
-    sharded = shard(layout, experiment, runtime, learning)
-    times = StepTimes(sharded, runtime.device)
-    optimizer = Optimizer(sharded, training, times.mark, learning)
-    position, step = Position(), 0
-    if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
-        position, step = Position.from_dict(state.get("position", Position().as_dict())), state["step"]
-    elif experiment.init_from is not None:
-        told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
-        if runtime.is_main:
-            for line in told if not is_quiet() else ():
-                result(shown(line), "begun")
+    with Progress("building the model and its tables", main=runtime.is_main):
+        base = pretrained(experiment) if training.freeze else None
+        learning = learning_parts(base, layout, experiment) if base is not None else {}
+        sharded = shard(layout, experiment, runtime, learning)
+        times = StepTimes(sharded, runtime.device)
+        optimizer = Optimizer(sharded, training, times.mark, learning)
+        position, step = Position(), 0
+        if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
+            position, step = Position.from_dict(state.get("position", Position().as_dict())), state["step"]
+        elif experiment.init_from is not None:
+            told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
+            if runtime.is_main:
+                for line in told if not is_quiet() else ():
+                    result(shown(line), "begun")
     startup.done("model and tables")
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
