@@ -52,7 +52,7 @@ _ESCAPE = re.compile(r"\\(.)")
 _values: dict[str, float] = {}
 _labels: dict[str, str] = {}
 _written: str | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()  # Ctrl-C may come while this thread writes
 
 
 def label(**labels: str) -> None:

@@ -53,6 +53,7 @@ def _interrupted(*_: object) -> NoReturn:
 
 def _ended(number: int, _: object) -> NoReturn:
     _clear_up(psutil.Process().children(recursive=True))
+    prometheus.ended(128 + number, failed=False)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # the first process of a container is not ended by its own signal
@@ -78,6 +79,7 @@ def _stop_late() -> NoReturn:
     """Threads that are to end first may take as long as they like, and an exception may be swallowed."""
     time.sleep(_PATIENCE)
     children = psutil.Process().children(recursive=True)
+    prometheus.ended(TRY_AGAIN, failed=False)
     release_all()
     _clear_up(children if not launched() else ())
     os._exit(TRY_AGAIN)
