@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _MODULES = (
@@ -11,17 +12,25 @@ _MODULES = (
 )  # fmt: skip
 
 
-def run_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path, timeout: float) -> int | None:
-    """Runs ``foundrank ARGUMENTS`` in ``folder``, from its entry point to its end; its status, None if it had to be killed.
+def start_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path) -> BaseProcess:
+    """Starts ``foundrank ARGUMENTS`` in ``folder``, from its entry point to its end.
 
     Args:
+        arguments: words of the command line.
         out: file for what it prints.
         errors: file for what it says on standard error; may be the same.
+        folder: the working folder.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"foundrank.dist.{module}" for module in _MODULES])
     process = context.Process(target=_command, args=(arguments, out, errors, folder, dict(os.environ)))
     process.start()
+    return process
+
+
+def run_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path, timeout: float) -> int | None:
+    """`start_warm`, and its end: the status; None if it had to be killed after ``timeout`` seconds."""
+    process = start_warm(arguments, out, errors, folder)
     process.join(timeout)
     if process.exitcode is None:
         process.kill()

@@ -19,6 +19,16 @@ def open_new(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
+def temporary_name(name: str) -> str:
+    """What a file is called until it is whole."""
+    return f".{name}.tmp-{os.getpid()}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is a `temporary_name`, of this process or another: what is left of writing that was cut short."""
+    return name.startswith(".") and name.rpartition(".tmp-")[2].isdigit()
+
+
 def replace_file(path: Path, content: bytes | pa.Buffer, temporary: Path | None = None) -> None:
     """Writes a file so that a reader, or a machine that lost power, has the old one or the whole new one.
 
@@ -28,7 +38,7 @@ def replace_file(path: Path, content: bytes | pa.Buffer, temporary: Path | None 
         temporary: beside it, what is written first; where it is the same in every process, a new one takes what a killed one left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary or path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = temporary or path.with_name(temporary_name(path.name))
     try:
         with open_new(temporary) as stream:
             stream.write(content)

@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from ..errors import UserError
 from .file_systems import Location, endpoint, is_uri, located, told
-from .local_writes import open_new, replace_file
+from .local_writes import is_temporary, open_new, replace_file, temporary_name
 
 Stamp = tuple[int, int]
 """Size in bytes, and time of writing in nanoseconds, of whole seconds: where both are the same, so is the file."""
@@ -93,7 +93,9 @@ def _kind(location: Location) -> fs.FileType:
 
 
 def names(folder: Location) -> set[str]:
-    """Names of the files and folders in a folder, but for the leases of jobs at work; none where there is no folder.
+    """Names of the files and folders in a folder; none where there is no folder.
+
+    Not those of the leases of jobs at work, nor what is left of writing that was cut short.
 
     Raises:
         UserError: it is a file.
@@ -105,7 +107,7 @@ def names(folder: Location) -> set[str]:
         raise UserError(folder, "is a file", "Give a folder.")
     else:
         found = set(os.listdir(folder)) if Path(folder).is_dir() else set()
-    return {name for name in found if not name.startswith(LEASE)}
+    return {name for name in found if not name.startswith(LEASE) and not is_temporary(name)}
 
 
 def sizes(files: Sequence[str]) -> list[int]:
@@ -177,11 +179,7 @@ def write(location: Location, content: bytes | pa.Buffer) -> None:
     with told(location):
         system, path = located(location)
         atomic = str(location).partition("://")[0] in _OBJECT_STORES
-        target = (
-            path
-            if atomic
-            else posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.tmp-{os.getpid()}")
-        )
+        target = path if atomic else posixpath.join(posixpath.dirname(path), temporary_name(posixpath.basename(path)))
         if not atomic:
             system.create_dir(posixpath.dirname(path))
         # The content goes in one call: a stream that is closed after half of it would make a whole object of that half.
@@ -231,7 +229,7 @@ def download(uri: str, path: Path, stamp: Stamp) -> None:
     """
     size, written = stamp
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         with open_input(uri) as source, open_new(temporary) as target:
             if source.size() != size:

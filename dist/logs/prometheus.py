@@ -3,7 +3,6 @@
 Written aside and renamed, by rank 0, so that whoever reads it sees a whole one.
 """
 
-import os
 import re
 import threading
 import time
@@ -102,7 +101,7 @@ def write() -> None:
         text = page(_values, _labels)
         with suppress(OSError):
             # Node exporter takes every file whose name ends in .prom: this one's does not.
-            replace_file(path, text.encode(), path.with_name(f".{path.name}.tmp-{os.getpid()}"))
+            replace_file(path, text.encode())
             _written = text
 
 

@@ -15,6 +15,7 @@ from ...data.storage import storage
 from ...data.storage.file_identity import continued, same_content
 from ...data.storage.file_systems import is_uri
 from ...data.storage.json_documents import parse_document
+from ...data.storage.local_writes import is_temporary
 from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.trees import files_below, move_file, remove_tree
 from ..run.run_documents import JobOf
@@ -102,7 +103,7 @@ def claim(out: str, place: Place, job: dict[str, Any]) -> None:
     except OSError as error:
         raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
     for stray in files_below(place.folder):
-        if (name := Path(stray).name).startswith(".") and ".tmp-" in name and "/_next/" not in f"/{stray}":
+        if is_temporary(Path(stray).name) and "/_next/" not in f"/{stray}":
             storage.remove(storage.join(place.folder, stray))
 
 

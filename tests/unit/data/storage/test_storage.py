@@ -154,3 +154,9 @@ def test_a_store_that_does_not_answer_is_no_damaged_file(bucket, events):
     finally:
         bucket.fails = lambda request: False
     assert not issubclass(StorageError, Unreadable)
+
+
+def test_what_a_killed_job_was_writing_does_not_fill_a_folder(tmp_path):
+    for name in (".part-00000-00000.parquet.tmp-123", "._job.json.tmp-9", "part-00000-00001.parquet", ".tmp-notes"):
+        (tmp_path / name).write_bytes(b"half")
+    assert storage.names(tmp_path) == {"part-00000-00001.parquet", ".tmp-notes"}
