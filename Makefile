@@ -13,7 +13,7 @@ CASES ?= ../shared/cases
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help venv demo quick test lint grid cases chaos bench docs lock clean
+.PHONY: help venv demo quick test lint grid cases chaos chaos-jobs chaos-fuzz chaos-nights bench docs lock clean
 
 help:
 	@echo "make demo   simulate, embed, pretrain, fine-tune, evaluate and score a small world with 2 processes"
@@ -22,7 +22,7 @@ help:
 	@echo "make lint   formatting, style and types"
 	@echo "make grid   every variant of the model under every kind of sharding plan; three minutes"
 	@echo "make cases  inputs that went wrong once, where CASES has their scripts; ten minutes"
-	@echo "make chaos  disturbs jobs at random moments, 200 times, into docs/results/reliability.md; and 2,000 draws of the fuzz test; an hour"
+	@echo "make chaos  chaos-jobs (jobs disturbed at random, 200 times), chaos-fuzz (2,000 changed inputs), chaos-nights (200 nights of scoring); an hour"
 	@echo "make bench  foundrank against popularity and trees, into docs/results/results.md; needs DATA"
 	@echo "make docs   the site with the API reference, into build/site; adds requirements-docs.txt to .venv"
 	@echo "make lock   the image's packages with their hashes, into requirements-runtime.txt, from requirements-cpu.txt"
@@ -58,9 +58,17 @@ cases: venv
 	        else wrong=$$((wrong + 1)); echo "WRONG  $$(basename "$$case")"; echo "$$said" | tail -n 20; fi; \
 	    done; echo "cases: $$right passed, $$wrong failed"; test $$wrong = 0
 
-chaos: venv
+# Each part runs alone, and takes less than an hour.
+chaos: chaos-jobs chaos-fuzz chaos-nights
+
+chaos-jobs: venv
 	OMP_NUM_THREADS=1 python -m tests.chaos.chaos
+
+chaos-fuzz: venv
 	OMP_NUM_THREADS=1 python -m tests.fuzz.fuzz --draws 2000
+
+chaos-nights: venv
+	OMP_NUM_THREADS=1 python -m tests.chaos.nights
 
 bench: venv
 	python -m benchmarks.compare simulated
