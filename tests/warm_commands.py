@@ -1,15 +1,20 @@
 """Commands in processes of their own that begin with their libraries imported: forked from one that has done it once."""
 
+import gc
 import multiprocessing
 import os
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-_MODULES = (
+PRELOADED = [
+    f"foundrank.dist.{module}"
+    for module in (
     "cli.main", "cli.app", "train.train", "evaluate.evaluate", "score.score", "score.recommend", "capacity.describe",
     "capacity.preflight", "capacity.plan", "report.report", "ranks.preemption", "embed.embed",
-)  # fmt: skip
+    )
+]  # fmt: skip
+"""What the process that commands and ranks of tests are forked from has imported."""
 
 
 def start_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path) -> BaseProcess:
@@ -22,7 +27,7 @@ def start_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path
         folder: the working folder.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"foundrank.dist.{module}" for module in _MODULES])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_command, args=(arguments, out, errors, folder, dict(os.environ)))
     process.start()
     return process
@@ -40,6 +45,7 @@ def run_warm(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path, 
 
 
 def _command(arguments: tuple[str, ...], out: Path, errors: Path, folder: Path, environment: dict[str, str]) -> None:
+    gc.freeze()  # what is imported stays
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

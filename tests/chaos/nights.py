@@ -65,7 +65,7 @@ class Season:
         if number % RETRAINED == 0:
             self._retrain(number // RETRAINED)
         elif number % RETRAINED == 1 and number // RETRAINED in ROLLED_BACK:
-            self.platform.expect(self.platform.rollback(), {0}, "rolled back")
+            self.platform.expect(self.platform.rollback(), {0}, "back to")
             self.promoted.pop()
             self.done[TAKEN_BACK] += 1
         day = Day(str(date(2026, 1, 1) + timedelta(number)))

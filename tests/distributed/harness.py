@@ -1,5 +1,6 @@
 """Runs a test's function on R ranks of this machine, with a deadline and every rank's traceback."""
 
+import gc
 import multiprocessing
 import os
 import tempfile
@@ -17,7 +18,8 @@ import torch.distributed as torch_dist
 
 from foundrank.dist.ranks.runtime import Runtime
 
-_PRELOAD = ["torchrec", "foundrank.dist.train.train", "foundrank.dist.evaluate.evaluate", "foundrank.dist.score.score"]
+from ..warm_commands import PRELOADED
+
 _GRACE = 3.0  # seconds the other ranks get to say what went wrong, once one has failed
 
 
@@ -36,7 +38,7 @@ def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any, de
         What each rank returned, in rank order.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe(duplex=False) for _ in range(world_size)]
         ranks = [
@@ -88,6 +90,7 @@ def _collect(waiting: dict[Connection, int], deadline: float) -> tuple[dict[int,
 def _rank(
     pipe: Connection, function: Callable[..., Any], rank: int, world_size: int, folder: str, arguments: tuple
 ) -> None:
+    gc.freeze()  # what is imported stays
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     os.environ.update({"LOCAL_WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)})

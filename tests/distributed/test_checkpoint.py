@@ -14,7 +14,7 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run import checkpoints as checkpoint
+from foundrank.dist.run import checkpoint_writer as checkpoint
 from foundrank.dist.run import kept_checkpoints
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer

@@ -12,7 +12,7 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.data.storage.mirror import mirrored, stamp_of
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run import checkpoints as checkpoint
+from foundrank.dist.run import checkpoint_writer as checkpoint
 from foundrank.dist.run.kept_checkpoints import checked_best
 from foundrank.dist.run.run_folder import fetch_run
 from foundrank.dist.sharding.shard import shard
