@@ -76,6 +76,18 @@ class Footprint:
         """``[R]`` bytes, all parts."""
         return np.sum(list(self.bytes.values()), 0)
 
+    @property
+    def predicting_dense(self) -> float:
+        """Bytes of the dense part, of activations and of batches where nothing is trained: no gradients, no optimizer."""
+        return (
+            self.dense_parameters * _FLOAT + self.dense["activations"] + self.dense["batches"] + self.dense["lookups"]
+        )
+
+    @property
+    def predicting(self) -> np.ndarray:
+        """``[R]`` bytes where nothing is trained, all parts."""
+        return self.bytes["tables"] + self.predicting_dense
+
     def too_full(self, ranks: Ranks) -> str | None:
         """What is too much for the fullest of these ranks, in words; None if all fits."""
         free, fullest = ranks.bytes - PROCESS[ranks.device], self.total.max()

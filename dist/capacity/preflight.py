@@ -1,6 +1,7 @@
 """What would fail after an hour in a queue, found in seconds: the checks of ``--check``."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +15,26 @@ from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
 from ...data.machine.limits import memory
+from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.storage import names
 from ...model.contents.text_encoder_loading import model_source
+from ..evaluate.prepare import EvaluationJob
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
-from ..run.run_folder import open_run
+from ..run.run_folder import open_run, open_statistics
+from ..score.work_list import WorkList
 from ..sharding.planner import Ranks
 from ..train.prepare import check_optimizer
-from .footprint import footprint
+from .footprint import Footprint, footprint
+from .reading import arrow_bytes, check_held, held_by_metrics, held_by_reader, held_by_scorer, largest_group
 
 _COUNTED_ROWS = 500_000
+_SMALLER_GROUPS = (
+    "Give it more memory or fewer ranks on a machine, or write smaller row groups, e.g. row_group_size=100_000."
+)
 
 
 def ranks_here(processes: int) -> Ranks:
@@ -57,6 +65,10 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
     check_optimizer(experiment.training, ranks.device)
     events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
+    for name, files in train.items():  # before some of them are counted, for which they are read
+        columns = [need.name for need in needed_columns(experiment, name)]
+        whole_group = 2 * largest_group(files) * arrow_bytes(files, columns)
+        check_held(whole_group, 0, ranks, f"the largest row group of '{name}'", _SMALLER_GROUPS)
     before = pretrained(experiment) if experiment.init_from is not None else None
     if goes_on := check_new_or_same(run, experiment):
         check_same_events(run, train)
@@ -71,19 +83,74 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
         check_text_store(open_text_store(text_store_folder(experiment, name)), experiment, name)
     layout = statistics.layout(experiment)
     found = footprint(layout, experiment, ranks)
+    _check_fits(found, ranks)
+    reads = held_by_reader(experiment, layout, train, ranks)
+    held = check_held(reads, found.total.max(), ranks, "row groups as they are read", _SMALLER_GROUPS)
+    rows, least = sum(files.rows for files in train.values()), "" if whole else "at least "
+    tables = sum(layout.tables.values())
+    return [
+        f"{len(train)} domain(s), {rows:,} training rows; {len(layout.tables)} tables with {least}{tables:,} rows",
+        f"{least}{found.total.max() / 2**30:.2f} GiB on the fullest of {ranks.count} rank(s), which have {ranks.bytes / 2**30:.1f}",
+        f"with what is read and the process itself, {held}",
+        f"run folder: {shown(run)}" + (", where a training goes on" if goes_on else ""),
+    ]
+
+
+def check_evaluation(job: EvaluationJob, ranks: Ranks) -> list[str]:
+    """What `evaluate` would find wrong once it is at work: whether it fits the memory. Arguments and errors as of `check_training`."""
+    experiment, statistics = job.experiment, open_statistics(job.folder, job.experiment)
+    layout = statistics.layout(experiment)
+    found = footprint(layout, experiment, ranks)
+    _check_fits(found, ranks)
+    files = {name: of_domain[job.split] for name, of_domain in job.events.items() if job.split in of_domain}
+    rows = sum(of_domain.rows for of_domain in files.values())
+    reads = held_by_reader(experiment, layout, files, ranks) + held_by_metrics(layout, rows)
+    held = check_held(reads, found.predicting.max(), ranks, "row groups and predictions", _SMALLER_GROUPS)
+    return [f"{rows:,} rows of the {job.split} split", held]
+
+
+def check_scoring(run: Path, experiment: Experiment, work: WorkList, read: Sequence[str], ranks: Ranks) -> list[str]:
+    """What `score` or `recommend` would find wrong once it is at work: whether it fits memory and disk.
+
+    Args:
+        run: the run folder.
+        experiment: the run's.
+        work: what is to be done.
+        read: columns of the input that are read.
+        ranks: on which.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    layout = open_statistics(run, experiment).layout(experiment)
+    found = footprint(layout, experiment, ranks)
+    tables = sum(layout.tables.values()) * experiment.model.embedding_dim * 4
+    # As `replicate`: all tables on every rank, where they take up to half of what it has.
+    model = found.predicting.max() if 2 * tables > ranks.bytes else tables + found.predicting_dense
+    reads = held_by_scorer(layout, work.aside, read, list(work.types))
+    held = check_held(reads, model, ranks, "row groups and tables", _SMALLER_GROUPS)
+    least, free = 4 * work.rows * len(layout.tasks), _free_bytes(work.out)
+    if free is not None and least > free:
+        what = f"is on a disk with {free / 2**30:.2f} GiB free, and the scores alone take {least / 2**30:.2f}"
+        raise UserError(work.out, what, "Free some space, or write to another disk.")
+    return [held]
+
+
+def _free_bytes(out: str) -> int | None:
+    """Bytes free where a folder is, or will be made; None for an object store."""
+    if is_uri(out):
+        return None
+    existing = next(path for path in (Path(out), *Path(out).parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _check_fits(found: Footprint, ranks: Ranks) -> None:
     if (why := found.too_full(ranks)) is not None:
         raise UserError(
             f"{ranks.count} rank(s) of {ranks.bytes / 2**30:.1f} GiB",
             f"are too small: {why}",
             "Use more ranks or more memory, a smaller training.batch_size or model.embedding_dim; `foundrank plan` estimates what it takes.",
         )
-    rows, least = sum(files.rows for files in train.values()), "" if whole else "at least "
-    tables = sum(layout.tables.values())
-    return [
-        f"{len(train)} domain(s), {rows:,} training rows; {len(layout.tables)} tables with {least}{tables:,} rows",
-        f"{least}{found.total.max() / 2**30:.2f} GiB on the fullest of {ranks.count} rank(s), which have {ranks.bytes / 2**30:.1f}",
-        f"run folder: {shown(run)}" + (", where a training goes on" if goes_on else ""),
-    ]
 
 
 def check_embedding(experiment: Experiment) -> list[str]:

@@ -107,6 +107,12 @@ def input_needs(job: ScoringJob, experiment: Experiment, named: Collection[str])
     return list(dict.fromkeys(needs))
 
 
+def columns_read(job: ScoringJob, experiment: Experiment) -> list[str]:
+    """Columns of the input that are looked at, or passed on."""
+    asked = job.like or ([job.domain] if job.domain else list(experiment.domains))
+    return list(dict.fromkeys(need.name for need in input_needs(job, experiment, asked)))
+
+
 def passed_on_columns(job: ScoringJob, experiment: Experiment) -> dict[str, str]:
     """Columns that the output has too -> what asks for them."""
     ids = {entity.id: f"entities.{name}.id" for name, entity in experiment.entities.present().items()}

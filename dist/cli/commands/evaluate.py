@@ -13,7 +13,7 @@ from ...logs.records import result as tell_result
 from ...logs.records import warning
 from ...logs.settings import is_json
 from ...quick_imports import quick_imports
-from ...ranks.job import on_ranks
+from ...ranks.job import count_of, on_ranks
 from ...ranks.statuses import DONE, THRESHOLD
 from .job_command import begin, end, passed
 from .options import Check, Processes, RunPath
@@ -60,8 +60,10 @@ def evaluate(
         return Claim(current(), "evaluate", BESIDE_TRAINING)
 
     if check:
-        rows = sum(of_domain[split].rows for of_domain in resolve()[0].events.values() if split in of_domain)
-        return passed([f"{rows:,} rows of the {split} split"], claim())
+        with quick_imports():
+            from ...capacity.preflight import check_evaluation, ranks_here
+
+        return passed(check_evaluation(resolve()[0], ranks_here(count_of(processes))), claim())
     end(on_ranks(resolve, _evaluate, processes, holds=claim))
 
 

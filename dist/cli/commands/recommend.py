@@ -7,7 +7,7 @@ import typer
 from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
-from ...ranks.job import on_ranks
+from ...ranks.job import count_of, on_ranks
 from .job_command import begin, end, passed
 from .options import LOCATION, Against, Check, MaxMeanShift, MaxNullShare, Overwrite, Processes, RunPath
 from .thresholds import tell_thresholds
@@ -52,7 +52,16 @@ def recommend(
 
     claim = Claim(out, "recommend")
     if check:
-        return passed([f"{resolve()[1].rows:,} users to recommend to, into {out}"], claim)
+        with quick_imports():
+            from ...capacity.preflight import check_scoring, ranks_here
+            from ...run.run_folder import open_experiment
+            from ...score.recommend import user_needs
+
+        job, work = resolve()
+        experiment = open_experiment(job.folder)
+        read = [need.name for need in user_needs(experiment)]
+        told = check_scoring(job.folder, experiment, work, read, ranks_here(count_of(processes)))
+        return passed([f"{work.rows:,} users to recommend to, into {out}", *told], claim)
     end(on_ranks(resolve, _recommend, processes, holds=lambda: claim))
 
 

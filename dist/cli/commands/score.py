@@ -8,7 +8,7 @@ from ....data.storage.mirror import mirrored
 from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
-from ...ranks.job import on_ranks
+from ...ranks.job import count_of, on_ranks
 from .job_command import begin, end, passed
 from .options import (
     LOCATION,
@@ -84,7 +84,16 @@ def score(
 
     claim = Claim(out, "score")
     if check:
-        return passed([f"{len(resolve()[1].parts):,} part(s) to score into {out}"], claim)
+        with quick_imports():
+            from ...capacity.preflight import check_scoring, ranks_here
+            from ...run.run_folder import open_experiment
+            from ...score.scoring_input import columns_read
+
+        job, work = resolve()
+        experiment = open_experiment(job.folder)
+        read = columns_read(job, experiment)
+        told = check_scoring(job.folder, experiment, work, read, ranks_here(count_of(processes)))
+        return passed([f"{len(work.parts):,} part(s) to score into {out}", *told], claim)
     end(on_ranks(resolve, _score, processes, holds=lambda: claim))
 
 
