@@ -17,6 +17,7 @@ from ...data.errors import UserError
 from ..lease.lease import Held, release_all
 from ..logs import prometheus
 from ..logs.records import fault, mistake
+from ..slurm.meeting import leave_meeting
 from .environment import launched
 from .launch import SIGNALS, store_file, tell_interrupted, tell_stopping
 from .statuses import FAULT, INTERRUPTED, MISTAKE, TRY_AGAIN
@@ -145,6 +146,7 @@ def end_failed(error: Exception) -> None:
         raise SystemExit(FAULT)
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
     fault(error, FAULT, of_rank=True)
+    leave_meeting()
     prometheus.ended(FAULT, failed=True)
     sys.stderr.flush()
     os._exit(FAULT)
@@ -168,6 +170,7 @@ def end(done: SystemExit) -> None:
             tell_interrupted()
         if status != TRY_AGAIN:  # what was stopped may have threads that would go on
             raise done
+    leave_meeting()
     # The work is done and the process group closed. Threads of the libraries that are still about can abort an
     # interpreter that takes itself apart, and the job would count as failed.
     sys.stdout.flush()
@@ -187,6 +190,7 @@ def _tell(error: UserError) -> NoReturn:
     if launched() and os.environ["RANK"] != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
     status = _say(error)
+    leave_meeting()
     if not launched():
         _clear_up()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.

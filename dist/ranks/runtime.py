@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ import torch.distributed as torch_dist
 from ...data.debugging import is_debugged
 from ...data.errors import UserError
 from ...data.machine.limits import cpus
+from ..slurm.meeting import met_at
+from ..slurm.step import STEP
 from .environment import launched, of_machine
 from .launch import check_gpus, store_file
 
@@ -147,6 +150,25 @@ def _join(backend: str) -> None:
     store, rank, ranks = _store_of_ranks()
     store = torch_dist.PrefixStore(f"job {next(_joined)}", store)  # type: ignore[attr-defined]
     torch_dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_timeout())
+    if STEP in os.environ:
+        _check_same_command(ranks)
+
+
+def _check_same_command(ranks: int) -> None:
+    """Makes sure that all ranks were started for the same: tasks of a step may each have a command of its own.
+
+    Raises:
+        UserError: on all of them, where one has another.
+    """
+    commands: list[Any] = [None] * ranks
+    torch_dist.all_gather_object(commands, sys.argv[1:])
+    for rank, command in enumerate(commands):
+        if command != commands[0]:
+            raise UserError(
+                f"task {rank} of Slurm's step {os.environ[STEP]}",
+                f"runs '{shlex.join(command)}', and task 0 '{shlex.join(commands[0])}', which cannot be one job",
+                "Start each as a step of its own with one task: srun -n 1 --exact ... &",
+            )
 
 
 def _timeout() -> timedelta:
@@ -166,7 +188,7 @@ def _store_of_ranks() -> tuple[Any, int, int]:
         UserError: other machines cannot reach this one, or several agents share a store and are to restart ranks.
     """
     environment = os.environ
-    if (file := store_file()) is not None:
+    if (file := store_file() or met_at()) is not None:
         rank, ranks = of_machine()
         return torch_dist.FileStore(file, ranks), rank, ranks  # type: ignore[attr-defined]
     _check_own_name()

@@ -1,5 +1,6 @@
 """The cold-start study: what pretraining, gates, texts, heads and alignment bring, on public data, with intervals."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -50,7 +51,9 @@ def run_study(
                 "--set",
                 f"text.vectors={vectors}",
             ]
-            subprocess.run(command, check=True)
+            # A study is one process, whichever of Slurm's tasks that is; a command of its own must not wait for the others.
+            environment = {name: value for name, value in os.environ.items() if name != "SLURM_PROCID"}
+            subprocess.run(command, check=True, env=environment)
         every = arms(data, list(load_experiment(path, kinds=KINDS).domains), seeds)
         if run_arms(data, every, path, out, seeds, processes) or data == chosen[-1]:
             write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)

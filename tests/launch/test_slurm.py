@@ -95,3 +95,29 @@ def test_a_preempted_job_is_requeued_and_goes_on_where_it_was(slurm, world, tmp_
     assert (run / f"checkpoints/step_{info['steps']:08d}/COMMITTED").is_file()
     for what in (f"stopped after step {first}", f"stopped after step {second}", "epoch 8 of 8", "wrote run"):
         assert what in logs(tmp_path)
+
+
+def test_srun_alone_starts_ranks_and_a_second_submission_names_the_first(slurm, world, tmp_path):
+    """Two tasks on one node; a job submitted twice; then two tasks on two nodes, which go on where the others were."""
+    run = tmp_path / "run"
+    train = f"foundrank train {world} --run-dir {run} --set '{CHANGES}; training.epochs=16'"
+
+    def batch(command: str, *options: str) -> str:
+        script, log = f"--wrap={command}", f"--output={tmp_path}/slurm-%j"
+        return slurm.call("sbatch", "--parsable", "--no-requeue", log, *options, script).strip()
+
+    first = batch(f"srun --overcommit --ntasks=2 {train}", "--nodes=1")
+    wait_until(lambda: len(steps(run)) > 1, lambda: logs(tmp_path))
+    second = batch(train, "--nodes=1")
+    assert slurm.wait(second, "FAILED")["ExitCode"] == "75:0", logs(tmp_path)
+    assert f"Slurm job {first} of cluster foundrank" in (tmp_path / f"slurm-{second}").read_text()
+    slurm.call("scancel", "--signal=USR1", first)
+    assert slurm.wait(first, "FAILED")["ExitCode"] == "75:0", logs(tmp_path)
+    saved = steps(run)[-1]
+    assert (run / f"checkpoints/step_{saved:08d}/COMMITTED").is_file()
+    third = batch(f"srun --ntasks=2 {train}", "--nodes=2")
+    slurm.wait(third, "COMPLETED")
+    info = read_json(run / "run.json")
+    assert info["world_size"] == 2
+    assert steps(run) == list(range(1, info["steps"] + 1)), logs(tmp_path)
+    assert not list(run.glob(".lease*"))
