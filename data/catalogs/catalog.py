@@ -15,7 +15,7 @@ from ..config.sections.bad_data import BadDataConfig
 from ..config.sections.entities import EntityConfig
 from ..errors import UserError, one_line
 from ..features.feature import Feature
-from ..schema.skipped_values import check_share, rows_of, without_bad_values
+from ..schema.bad_values import check_share, rows_of, without_bad_values
 from ..storage import storage
 from ..storage.file_systems import is_uri
 from ..storage.parquet_memory import READ_ERRORS, check_size

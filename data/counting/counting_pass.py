@@ -17,9 +17,9 @@ from ..events.event_files import EventFiles
 from ..features.counts import Counts
 from ..features.feature import Feature
 from ..prefetch import prefetch
+from ..schema.bad_values import BadValue, refuse_beside, rows_of
 from ..schema.column_needs import needed_columns
 from ..schema.layout import id_key
-from ..schema.skipped_values import BadValue, refuse_beside, rows_of
 from .statistics import Statistics
 
 

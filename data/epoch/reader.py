@@ -15,8 +15,8 @@ from ..batch.rows import Rows, concatenate
 from ..events.bad_rows import read_events
 from ..events.event_files import EventFiles, open_parquet
 from ..machine.limits import memory
+from ..schema.bad_values import BadValue, rows_of
 from ..schema.column_needs import needed_columns
-from ..schema.skipped_values import BadValue, rows_of
 from .order import Block, Chunk, RankOrder
 
 _CACHE_SHARE = 1 / 8  # of the machine's memory, for all its ranks together

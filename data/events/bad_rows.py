@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import plain_type
 from ..config.sections.bad_data import BadDataConfig
-from ..schema.skipped_values import BadValue, check_share, rows_of, without_bad_values
+from ..schema.bad_values import BadValue, check_share, rows_of, without_bad_values
 from .event_files import EventFiles, Unreadable, open_parquet, read_group
 
 _KEPT = 1000  # places that are written down

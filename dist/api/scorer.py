@@ -10,8 +10,8 @@ from foundrank.data.arrow.column_types import NAME
 from foundrank.data.catalogs.catalog_files import known_id_types
 from foundrank.data.config.kinds import Kinds
 from foundrank.data.errors import UserError
+from foundrank.data.schema.bad_values import check_share
 from foundrank.data.schema.column_needs import ColumnNeed, SchemaCheck
-from foundrank.data.schema.skipped_values import check_share
 from foundrank.data.storage.file_systems import Location
 from foundrank.dist.console import silenced_libraries
 from foundrank.dist.ranks.process_state import process_kept

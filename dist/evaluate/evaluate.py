@@ -14,9 +14,9 @@ from ...data.config.experiment import Experiment
 from ...data.errors import UserError
 from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
+from ...data.schema.bad_values import check_share
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import Layout, id_key
-from ...data.schema.skipped_values import check_share
 from ...data.storage.mirror import publish
 from ...model.representation.owner_vectors import owners_and_aspects
 from ...model.tasks.metrics import apart

@@ -18,9 +18,9 @@ from ...data.batch.rows import Rows
 from ...data.config.kinds import Kinds
 from ...data.errors import UserError, nearest
 from ...data.events.event_files import Unreadable, iterate_group, open_parquet
+from ...data.schema.bad_values import check_share, rows_of, without_bad_values
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import padded_rows
-from ...data.schema.skipped_values import check_share, rows_of, without_bad_values
 from ...model.kinds import KINDS
 from ...model.tasks.task_columns import TaskColumns
 from ..logs import prometheus

@@ -40,8 +40,8 @@ from foundrank.data.config.sections.entities import EntityConfig
 from foundrank.data.errors import UserError
 from foundrank.data.events.bad_rows import read_events
 from foundrank.data.events.event_files import check_columns, list_events
+from foundrank.data.schema.bad_values import without_bad_values
 from foundrank.data.schema.column_needs import HISTORY_FIELD
-from foundrank.data.schema.skipped_values import without_bad_values
 from foundrank.model.kinds import KINDS as OF_FOUNDRANK
 from foundrank.model.tasks.binary import Binary, bad_labels
 

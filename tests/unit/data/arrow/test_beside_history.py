@@ -11,8 +11,8 @@ from foundrank.data.arrow.column_types import LIST_ID, LIST_NAME, LIST_TIME, hol
 from foundrank.data.arrow.times import ragged_ages
 from foundrank.data.arrow.values import ragged_keys
 from foundrank.data.errors import UserError
+from foundrank.data.schema.bad_values import without_bad_values
 from foundrank.data.schema.column_needs import HISTORY_FIELD
-from foundrank.data.schema.skipped_values import without_bad_values
 
 from ..batch.test_assemble import row_lists
 

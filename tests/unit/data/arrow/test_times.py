@@ -14,8 +14,8 @@ from foundrank.data.arrow.column_types import LIST_ID, LIST_TIME, NUMBER, TIME, 
 from foundrank.data.arrow.times import ragged_ages, seconds
 from foundrank.data.arrow.values import ragged_keys
 from foundrank.data.errors import UserError
+from foundrank.data.schema.bad_values import refuse_beside, without_bad_values
 from foundrank.data.schema.column_needs import HISTORY_FIELD
-from foundrank.data.schema.skipped_values import refuse_beside, without_bad_values
 
 MOMENT = datetime.datetime(2026, 5, 4, 3, 2, 1)
 WEEK = 7 * 24 * 3600

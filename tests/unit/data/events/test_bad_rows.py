@@ -27,8 +27,8 @@ from foundrank.data.events.bad_rows import read_events
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import _open_local
 from foundrank.data.features.dense import Dense
+from foundrank.data.schema.bad_values import without_bad_values
 from foundrank.data.schema.column_needs import needed_columns
-from foundrank.data.schema.skipped_values import without_bad_values
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.binary import Binary
 from tests.tiny_world import random_events, train_files, write_world
