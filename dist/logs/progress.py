@@ -181,7 +181,8 @@ def _push(work: Progress) -> None:
     global _thread, _bars
     _stack.append(work)
     shown = console(stderr=True)
-    if shows_progress() and not is_json() and has_bars(shown):
+    # What has no length leaves nothing worth keeping in a notebook.
+    if shows_progress() and not is_json() and has_bars(shown) and (work.unit or not shown.is_jupyter):
         if _bars is None:
             _bars = progress_bars(shown, *_columns(shown))
             _bars.start()

@@ -27,22 +27,26 @@ def progress_bars(console: Console, *columns: ProgressColumn) -> Progress:
     return bars
 
 
+_shown: dict[int, Any] = {}  # number of the cell that runs -> what it shows, one bar after another in the same place
+
+
 class _InCell(Live):
     """Shown by IPython alone; rich's own way needs widgets."""
 
-    _shown: Any = None
-
     def refresh(self) -> None:
-        from IPython.display import display  # where there is a notebook, there is IPython
+        from IPython import get_ipython  # where there is a notebook, there is IPython
+        from IPython.display import display
 
         page = Console(file=StringIO(), record=True, width=_COLUMNS, force_jupyter=False)
         page.print(self.get_renderable())
         html, text = page.export_html(inline_styles=True, code_format=_PAGE, clear=False), page.export_text()
         shown = {"text/html": html, "text/plain": text.rstrip()}
-        if self._shown is None:
-            self._shown = display(shown, raw=True, display_id=True)
+        cell = getattr(get_ipython(), "execution_count", 0)
+        if cell in _shown:
+            _shown[cell].update(shown, raw=True)
         else:
-            self._shown.update(shown, raw=True)
+            _shown.clear()
+            _shown[cell] = display(shown, raw=True, display_id=True)
 
     def stop(self) -> None:
         """Shows how it ended; rich leaves that to its widget."""
