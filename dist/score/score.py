@@ -21,6 +21,7 @@ from ...data.events.event_files import Unreadable, iterate_group, open_parquet
 from ...data.schema.bad_values import check_share, rows_of, without_bad_values
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import padded_rows
+from ...data.storage import storage
 from ...model.kinds import KINDS
 from ...model.tasks.task_columns import TaskColumns
 from ..logs import prometheus
@@ -81,12 +82,13 @@ def summed_up(job: Any, work: WorkList, seconds: float, rate: float) -> dict[str
     Raises:
         UserError: more rows are bad than the policy allows.
     """
-    summary = summarized(work, statistics_of_parts(work), str(job.run), seconds, rate)
+    run = storage.resolved(str(job.run), Path.cwd())
+    summary = summarized(work, statistics_of_parts(work), run, seconds, rate)
     bad = summary["why"]["bad_rows"] + summary["why"]["unreadable_rows"]
     if job.policy.skips:
         check_share(bad, work.rows, job.policy, job.source)
     succeed(work.out, work.folder, as_json(summary))
-    return summary
+    return summary | {"rows_per_s": rate}
 
 
 def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEncoder, nn.Module, bool]:

@@ -89,6 +89,8 @@ def summarized(
         rate: rows per second of these.
     """
     found = added_up(statistics)
+    if not rate and (before := _read(storage.join(work.folder, SUMMARY), "Delete it.")) is not None:
+        seconds, rate = before.get("seconds", seconds), before.get("rows_per_s", rate)  # of when there was work
     summary = {
         "rows": found.pop("rows"),
         **found,
@@ -127,6 +129,9 @@ def _passed(summary: Mapping[str, Any], limits: Thresholds) -> list[str]:
         )
     shifts = summary["drift"]["shifts"] if summary["drift"] else {}
     for name, shift in shifts.items():
+        of_all = name.rpartition(".")[2]
+        if name != of_all and shift == shifts.get(of_all):  # of the only domain
+            continue
         if limits.mean_shift is not None and shift is not None and abs(shift) > limits.mean_shift:
             was = summary["drift"]["means"][name]
             told.append(

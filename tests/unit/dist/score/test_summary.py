@@ -12,7 +12,7 @@ import pytest
 from foundrank.data.errors import UserError
 from foundrank.dist.score.output_folder import Place
 from foundrank.dist.score.statistics import QUANTILES, added_up, of_scores
-from foundrank.dist.score.summary import as_json, previous_summary, summarized
+from foundrank.dist.score.summary import Previous, as_json, previous_summary, summarized
 from foundrank.dist.score.writing import Thresholds, Writing
 
 TASKS = {"home": ["click"], "find": ["click", "buy"], "none": []}
@@ -114,3 +114,16 @@ def test_what_is_no_summary_is_told(tmp_path, content):
         path.write_text(content)
     with pytest.raises(UserError, match=r"x\.json"):
         previous_summary(str(tmp_path / "out"), str(path), Place("", [], []))
+
+
+def test_one_shift_is_told_once_and_a_job_that_was_done_keeps_its_rate(tmp_path):
+    before = Previous("before", {"click": 0.5, "home.click": 0.5})
+    (told,) = summary({"home": 0.75}, before, Thresholds(mean_shift=0.1))["thresholds_passed"]
+    assert "of click is" in told
+    statistics = [of_scores(pa.table({"domain": [], "score_click": []}), np.zeros(0, bool), {"home": ["click"]}, 0)]
+    work = SimpleNamespace(
+        folder=str(tmp_path), checkpoint="c", files=1, fingerprint="f", previous=None, writing=Writing()
+    )
+    first = summarized(work, statistics, "run", 12.0, 300.0)  # type: ignore[arg-type]
+    (tmp_path / "_summary.json").write_bytes(as_json(first))
+    assert summarized(work, statistics, "run", 1.0, 0.0) == first  # type: ignore[arg-type]
