@@ -1,6 +1,7 @@
 """Tables in a terminal: their look, and metrics in them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from rich import box
@@ -11,6 +12,7 @@ from rich.text import Text
 from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import summary
 
+_NONE = "–"
 _LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
 
 
@@ -26,7 +28,7 @@ def empty_table(title: str | Text, words: Sequence[str], numbers: Sequence[str] 
 def print_evaluation(rows: Sequence[Mapping[str, Any]], measured_by: Mapping[str, Measures], console: Console) -> None:
     """Prints one table per task: a line per domain on all its rows, and a line of means over domains.
 
-    Fits in 100 columns and needs no colour. A dash stands for what is not defined or not known.
+    Fits in 100 columns, or in 80 where some are empty, and needs no colour. A dash stands for what is not defined or not known.
 
     Args:
         rows: as `slices.slice_rows` gives them.
@@ -40,23 +42,39 @@ def print_evaluation(rows: Sequence[Mapping[str, Any]], measured_by: Mapping[str
         headline, others = measures.headline, [metric for metric in measures.others if metric.short]
         compared = (headline.key, measures.oracle, measures.popularity)
         cold = {r["domain"]: r.get(headline.key) for r in rows if r["task"] == task and r["slice"] == "cold_items"}
-        table = Table(title=Text(task, style="bold"), **_LOOK)
-        table.add_column("domain", overflow="fold", min_width=15)
         named = ("rows", headline.short, "oracle", "popular", f"cold {headline.short}")
-        for name in (*named, *(metric.short for metric in others)):
-            table.add_column(name, justify="right", no_wrap=True)
+        names = [*named, *(metric.short for metric in others)]
+        lines: list[tuple[str, list[str]]] = []
         for row in every:
             values = [*(row.get(key) for key in compared), cold.get(row["domain"])]
             cells = [*(_number(value, headline) for value in values), *(_number(row.get(m.key), m) for m in others)]
-            table.add_row(Text(row["domain"]), f"{row['rows']:,}", *cells)
+            lines.append((row["domain"], [f"{row['rows']:,}", *cells]))
         if len(every) > 1:
             mean, mean_cold = (means.get(task, {}).get(part, {}) for part in ("all", "cold_items"))
             values = [*(mean.get(key) for key in compared), mean_cold.get(headline.key)]
             cells = [_number(value, headline) for value in values]
             cells += [_number(_mean([row.get(m.key) for row in every]), m) if m.averaged else "" for m in others]
-            table.add_section()
-            table.add_row("mean", f"{sum(row['rows'] for row in every):,}", *cells, style="bold")
+            lines.append(("mean", [f"{sum(row['rows'] for row in every):,}", *cells]))
+        table = _metric_table(task, names, lines)
+        if console.measure(table).minimum > console.width:  # then columns without a number are left out
+            known = [any(cells[n] not in (_NONE, "") for _, cells in lines) for n in range(len(names))]
+            lines = [(domain, list(compress(cells, known))) for domain, cells in lines]
+            table = _metric_table(task, list(compress(names, known)), lines)
         console.print(table)
+
+
+def _metric_table(task: str, names: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
+    """A line per domain, and their mean last where there are several."""
+    table = Table(title=Text(task, style="bold"), **_LOOK)
+    table.add_column("domain", overflow="fold", min_width=min(15, max(len(domain) for domain, _ in lines)))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for n, (domain, cells) in enumerate(lines):
+        is_mean = 0 < n == len(lines) - 1
+        if is_mean:
+            table.add_section()
+        table.add_row(Text(domain), *cells, style="bold" if is_mean else None)
+    return table
 
 
 def print_next_item(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -77,7 +95,7 @@ def print_next_item(rows: Sequence[Mapping[str, Any]], console: Console) -> None
 
 
 def _number(value: float | None, of: Metric | None = None) -> str:
-    return "–" if value is None else format(value, of.short_format if of else ".4f")
+    return _NONE if value is None else format(value, of.short_format if of else ".4f")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -14,9 +14,9 @@ def row(domain, task="click", part="all", **more: Any):
     }  # fmt: skip
 
 
-def printed(rows):
+def printed(rows, width=100):
     out = io.StringIO()
-    print_evaluation(rows, {row["task"]: MEASURES for row in rows}, Console(file=out, width=100, no_color=True))
+    print_evaluation(rows, {row["task"]: MEASURES for row in rows}, Console(file=out, width=width, no_color=True))
     return [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
 
 
@@ -43,6 +43,14 @@ def test_a_long_name_fits_in_100_columns_and_keeps_every_letter():
     lines = printed([row("z" * 64, auc=None), row("feed")])
     assert max(map(len, lines)) <= 100
     assert "".join(lines).count("z") == 64
+
+
+def test_a_narrow_terminal_has_the_columns_that_have_numbers():
+    rows = [row("a_domain_of_twenty_", oracle_auc=None), row("feed", oracle_auc=None)]
+    lines = printed(rows, width=72)
+    assert " ".join(lines[1].split()) == "domain rows AUC popular GAUC calib."
+    assert max(map(len, lines)) <= 72
+    assert lines[-1].split() == ["mean", "24,691,356", "0.7000", "0.6000", "0.6500"]
 
 
 def test_names_are_not_markup():
