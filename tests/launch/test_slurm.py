@@ -2,9 +2,12 @@
 
 import json
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from foundrank.dist.run.run_folder import read_json
@@ -12,6 +15,7 @@ from foundrank.dist.run.run_folder import read_json
 from ..jobs.commands import TINY
 from .slurm import PARTITION, URGENT, Cluster, cluster, wait_until
 
+EXAMPLES = Path(__file__).parents[2] / "examples/slurm"
 CHANGES = "; ".join(
     (
         *TINY,
@@ -121,3 +125,74 @@ def test_srun_alone_starts_ranks_and_a_second_submission_names_the_first(slurm, 
     assert info["world_size"] == 2
     assert steps(run) == list(range(1, info["steps"] + 1)), logs(tmp_path)
     assert not list(run.glob(".lease*"))
+
+
+def sbatch(slurm: Cluster, folder: Path, *words: object) -> str:
+    """Submits one of the examples with this cluster's nodes; the job's id."""
+    small = (f"--partition={PARTITION}", "--cpus-per-task=1", "--mem=2000")
+    done = slurm.run("sbatch", "--parsable", *small, *map(str, words), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_examples_are_preempted_and_requeued_and_finish(slurm, world, tmp_path):
+    run, small = tmp_path / "run", ("--nodes=2", "--ntasks-per-node=1")
+    job = sbatch(
+        slurm, tmp_path, *small, EXAMPLES / "train.sbatch", world, run, "--set", f"{CHANGES}; training.epochs=3"
+    )
+
+    def said() -> str:
+        return "\n".join(path.read_text() for path in sorted(tmp_path.glob("foundrank-*.log")))
+
+    # Preemption by a more urgent job, which scores two days with what the training has saved; a third is on no line.
+    for day in ("2026-11-01", "2026-11-02"):
+        (tmp_path / f"in/day={day}").mkdir(parents=True)
+        table = pq.read_table(sorted((world / "events/shop_search/test").glob("*.parquet"))[0])
+        pq.write_table(table.slice(0, 50), tmp_path / f"in/day={day}/rows.parquet")
+    (tmp_path / "days.txt").write_text("2026-11-01\n2026-11-02\n")
+    wait_until(lambda: len(steps(run)) > 1, said)
+    urgent = (f"--partition={URGENT}", "--array=1-3")
+    scores = (run, tmp_path / "in", tmp_path / "scores", "days.txt", "--domain", "shop_search")
+    array = sbatch(slurm, tmp_path, *urgent, EXAMPLES / "score.sbatch", *scores)
+    saved = stopped(slurm, job, run, restarts=1)
+
+    assert slurm.wait(job, "COMPLETED")["ExitCode"] == "0:0"
+    info = read_json(run / "run.json")
+    assert info["world_size"] == 2  # srun's tasks are the ranks of one training
+    assert 1 < saved < info["steps"]
+    assert steps(run) == list(range(1, info["steps"] + 1)), said()
+    for what in (f"stopped after step {saved}", "wrote "):  # the log goes on
+        assert what in said()
+    codes = [slurm.job(f"{array}_{task}")["ExitCode"] for task in (1, 2, 3)]
+    assert codes == ["0:0", "0:0", "2:0"], said()
+    for day in ("2026-11-01", "2026-11-02"):
+        assert (tmp_path / f"scores/day={day}/_SUCCESS").is_file()
+
+
+@pytest.mark.parametrize("example", ["train", "score"])
+@pytest.mark.parametrize(
+    ("asked", "status", "requeued"), [(True, 75, True), (False, 75, False), (True, 0, False), (False, 2, False)]
+)
+def test_the_examples_requeue_themselves_only_where_they_were_asked_to_stop_and_go_on(
+    tmp_path, example, asked, status, requeued
+):
+    """Without Slurm: programs of its names in a folder."""
+    leaves = f"touch {tmp_path}/up; sleep 60 & wait" if asked else "true"
+    programs = {
+        "srun": f"trap 'kill $!; exit {status}' USR1; {leaves}; exit {status}",
+        "scontrol": f'echo "$@" >> {tmp_path}/asked',
+    }
+    for name, lines in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "days.txt").write_text("2026-11-01\n")
+    given = {"train": ["shop.yaml", "run"], "score": ["run", "in", "out", "days.txt"]}[example]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
+    job = subprocess.Popen(["bash", EXAMPLES / f"{example}.sbatch", *given], env=environment, cwd=tmp_path)
+    if asked:
+        wait_until((tmp_path / "up").exists, lambda: "not started")
+        job.send_signal(signal.SIGUSR1)
+    assert job.wait(30) == status
+    assert (tmp_path / "asked").exists() == requeued
+    if requeued:
+        assert (tmp_path / "asked").read_text() == "requeue 7\n"
