@@ -13,6 +13,7 @@ from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import summary
 
 _NONE = "–"
+_WIDEST = 1000  # columns
 _LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
 
 
@@ -56,7 +57,8 @@ def print_evaluation(rows: Sequence[Mapping[str, Any]], measured_by: Mapping[str
             cells += [_number(_mean([row.get(m.key) for row in every]), m) if m.averaged else "" for m in others]
             lines.append(("mean", [f"{sum(row['rows'] for row in every):,}", *cells]))
         table = _metric_table(task, names, lines)
-        if console.measure(table).minimum > console.width:  # then columns without a number are left out
+        needed = console.measure(table, options=console.options.update_width(_WIDEST)).minimum
+        if needed > console.width:  # then columns without a number are left out
             known = [any(cells[n] not in (_NONE, "") for _, cells in lines) for n in range(len(names))]
             lines = [(domain, list(compress(cells, known))) for domain, cells in lines]
             table = _metric_table(task, list(compress(names, known)), lines)
