@@ -149,7 +149,9 @@ class Platform:
     def _struck(self, day: str, what: signal.Signals, draw: random.Random) -> Outcome:
         arguments, log = self._scoring(day), self.folder / "log0"
         process = start_warm(arguments, log, log, self.folder)
-        time.sleep(draw.uniform(0, _WORKS))
+        while not log.exists():  # before it begins it heeds nothing
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0.05, _WORKS))
         if process.exitcode is None and process.pid is not None:
             os.kill(process.pid, what)
         return self._ended(process, arguments, log)
