@@ -59,8 +59,10 @@ def read_tensors(folder: Path, tensors: dict[str, Any], planner: LoadPlanner | N
     try:
         state_dict_loader.load(tensors, storage_reader=_Reader(folder), planner=planner)
     except CheckpointException as failed:
-        error = next(iter(failed.failures.values()))[0]
-        if isinstance(error, UserError):
+        errors = [error for error, _ in failed.failures.values()]
+        # It holds what a signal raises, too: a job that is asked to stop while it reads is no damaged checkpoint.
+        error = next((error for error in errors if not isinstance(error, Exception)), errors[0])
+        if isinstance(error, UserError) or not isinstance(error, Exception):
             raise error from failed
         lines = str(error).splitlines() or [type(error).__name__]
         raise UserError(folder, f"is not a checkpoint of this model ({lines[0]})", _REMEDY) from failed

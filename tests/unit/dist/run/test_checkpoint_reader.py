@@ -119,6 +119,15 @@ def test_another_model_is_told(folder: Path):
             read_tensors(folder, {"model": wanted})
 
 
+def test_being_asked_to_stop_while_it_reads_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object) -> None:
+        raise SystemExit(75)
+
+    monkeypatch.setattr(FileSystemReader, "read_data", stop)
+    with pytest.raises(SystemExit):
+        read_tensors(folder, tensors())
+
+
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_damage_is_told(folder: Path, size: int):
     piece = next(folder.glob("*.distcp"))
