@@ -103,10 +103,6 @@ def check_held(held: float, on_device: float, ranks: Ranks, mostly: str, remedy:
     total = process + held + (on_device if ranks.device == "cpu" else 0)
     said = f"about {total / 2**30:.2f} GiB of memory a rank, which has {ranks.host_bytes / 2**30:.2f}"
     if total > ranks.host_bytes:
-        most = mostly if total > 2 * process else "Python and its libraries"
-        raise UserError(
-            f"{ranks.count} rank(s) of {ranks.host_bytes / 2**30:.1f} GiB",
-            f"need {said}, most of it for {most}",
-            remedy,
-        )
+        parts = f"{process / 2**30:.2f} for Python and its libraries, the rest mostly for {mostly}"
+        raise UserError(f"{ranks.count} rank(s) of {ranks.host_bytes / 2**30:.1f} GiB", f"need {said}: {parts}", remedy)
     return said
