@@ -76,7 +76,10 @@ def holding(claim: Claim, lost: Callable[[UserError], None]) -> Iterator[None]:
         with suppress(OSError):  # the job is about to find out the same, and tells it
             if (holder := lease.take()) is not None:
                 raise held_by(folder, holder)
-            threading.Thread(target=_beat, args=(claim, lease, ended, lost), daemon=True, name="lease").start()
+            beat = threading.Thread(target=_beat, args=(claim, lease, ended, lost), daemon=True, name="lease")
+            # debugpy stops all threads at a breakpoint, but for those that say so: the folder would seem to be nobody's.
+            beat.pydev_do_not_trace = beat.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
+            beat.start()
         yield
     finally:
         ended.set()
