@@ -54,6 +54,10 @@ class Experiment(Strict):
             found |= dict.fromkeys(_OF_TASKS, "a task")
         if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):
             found["training.keep_best"] = "a domain with events.validation"
+        if not self.training.keep_best:
+            found["training.validate_every"] = "training.keep_best: true"
+        elif "training.keep_best" in found:
+            found["training.validate_every"] = found["training.keep_best"]
         return found
 
     def features(self) -> dict[str, Feature]:

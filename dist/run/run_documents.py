@@ -112,17 +112,17 @@ class Evaluation(Shape):
 
 
 class ValidatedRow(MetricRow):
-    """The same, after an epoch."""
+    """The same, after so many epochs."""
 
     step: Count = 0
-    epoch: Count
+    epoch: Annotated[float, Field(ge=0)]
 
 
 class ValidatedFoundRow(FoundRow):
-    """The same, after an epoch."""
+    """The same, after so many epochs."""
 
     step: Count = 0
-    epoch: Count
+    epoch: Annotated[float, Field(ge=0)]
 
 
 class Validation(Shape):

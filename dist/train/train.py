@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -138,24 +138,26 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
                     one.after_step(Step(step, epoch, at, progress, outputs))
                 inside = at + 1 < order.steps  # an epoch's last step has a checkpoint of its own
                 stopped = inside and preemption.check()
-                if stopped or (inside and step % training.checkpoint_every == 0):
+                judged = inside and training.validate_every is not None and step % training.validate_every == 0
+                if stopped or judged or (inside and step % training.checkpoint_every == 0):
                     state = {"step": step, "position": here.after(runtime.world_size, at + 1).as_dict()}
                     _check(observers, checkpoints, sharded, optimizer)
+                    if judged:
+                        over = epoch + done + (1 - done) * (at + 1) / order.steps
+                        with _no_training(observers, pipeline):
+                            state["validation"] = validate(sharded, encoder, events, run, step, over, runtime)
+                            log.epoch(over, state["validation"])
                     checkpoints.save(sharded, optimizer, state)
                 if stopped:
                     _finish(observers, checkpoints, stopped)
                     return step
-            pipeline.detach()
             _check(observers, checkpoints, sharded, optimizer)
-            for one in observers:
-                one.pause()
-            state = {"step": step, "position": Position(epoch + 1).as_dict()}
-            if training.keep_best:
-                state["validation"] = validate(sharded, encoder, events, run, state, runtime)
-            checkpoints.save(sharded, optimizer, state)
-            log.epoch(epoch, state.get("validation"))
-            for one in observers:
-                one.resume()
+            with _no_training(observers, pipeline):
+                state = {"step": step, "position": Position(epoch + 1).as_dict()}
+                if training.keep_best:
+                    state["validation"] = validate(sharded, encoder, events, run, step, epoch + 1, runtime)
+                checkpoints.save(sharded, optimizer, state)
+                log.epoch(epoch + 1, state.get("validation"))
     _finish(observers, checkpoints, stopped=False)
     if runtime.is_main:
         info = read_json(run / RUN_INFO, RunInfo, {}) | {"format": FORMAT}
@@ -164,6 +166,17 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
         write_json(run / RUN_INFO, info)
         publish_run(run)
     return None
+
+
+@contextmanager
+def _no_training(observers: Sequence[Observer], pipeline: TrainPipelineSparseDist) -> Iterator[None]:
+    """Within it the model can predict; the batches that are on their way to it stay there."""
+    pipeline.detach()
+    for one in observers:
+        one.pause()
+    yield
+    for one in observers:
+        one.resume()
 
 
 def _check(

@@ -91,16 +91,16 @@ class TrainingLog(Observer):
         self._since += time.perf_counter() - self._paused
         self._times.restart()
 
-    def epoch(self, epoch: int, validation: float | None) -> None:
-        """Says that an epoch is over, and what its checkpoint is chosen by."""
+    def epoch(self, epoch: float, validation: float | None) -> None:
+        """Says that so many epochs are over, and what the checkpoint is chosen by."""
         if self._runtime.is_main:
-            said = f"epoch {epoch + 1} of {self._experiment.training.epochs}"
+            said = f"epoch {epoch:.3g} of {self._experiment.training.epochs}"
             metric = (
                 " and ".join(dict.fromkeys(task.measures.chosen_by for task in self._layout.task_kinds)) or "NDCG@10"
             )
             if validation is not None:
                 said += f": validation {metric} {validation:.4f}"
-            info(said, "epoch", epoch=epoch + 1, metric=metric, validation=validation, step=self._step)
+            info(said, "epoch", epoch=epoch, metric=metric, validation=validation, step=self._step)
 
     def finish(self, stopped: bool) -> None:
         """Ends the progress, which is full unless the training was stopped, and closes the files."""

@@ -1,7 +1,6 @@
 """What the checkpoints of a training are chosen by."""
 
 from pathlib import Path
-from typing import Any
 
 from torchrec.distributed import DistributedModelParallel
 
@@ -21,12 +20,13 @@ def validate(
     encoder: RowEncoder,
     events: Events,
     run: Path,
-    state: dict[str, Any],
+    step: int,
+    epoch: float,
     runtime: Runtime,
 ) -> float | None:
     """What checkpoints are chosen by, on rank 0: `validation_score`, or, without tasks, NDCG@10 of the next item.
 
-    Its parts are added to ``validation.json``. None elsewhere, and without a validation split.
+    Its parts are added to ``validation.json``. None elsewhere, and without a validation split. ``epoch`` is how many are over.
     """
     files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
     rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
@@ -35,9 +35,9 @@ def validate(
         warning(f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric")
     if runtime.is_main and (rows or found):
         old = read_json(run / VALIDATION, Validation, {})
-        stamp = {"step": state["step"], "epoch": state["position"]["epoch"]}
+        stamp = {"step": step, "epoch": epoch}
         added = {"rows": rows, "next_item": found}
-        kept = {name: [row for row in old.get(name, []) if row.get("step", 0) < state["step"]] for name in added}
+        kept = {name: [row for row in old.get(name, []) if row.get("step", 0) < step] for name in added}
         every = {name: kept[name] + [stamp | row for row in added[name]] for name in added}
         write_json(run / VALIDATION, {"tasks": measures_of(encoder.layout)} | every)
     return validation_score(encoder.layout, rows) if encoder.layout.tasks else mean_ndcg(found)

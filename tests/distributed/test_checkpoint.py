@@ -13,6 +13,7 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
+from foundrank.dist.evaluate.evaluate import validation_score
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run import checkpoint_writer as checkpoint
 from foundrank.dist.run import kept_checkpoints
@@ -153,6 +154,26 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(small, tmp_path, sharding):
         assert same(adamw, other_adamw)
     for part in (0, 1):
         assert same(whole([rank[part] for rank in first]), whole([rank[part] for rank in second]))
+
+
+def test_validation_within_an_epoch_changes_no_step_and_its_best_checkpoint_is_used(small, tmp_path):
+    runs = {}
+    for name, changes in (("plain", ()), ("judged", ("training.validate_every=2", "training.keep_checkpoints=1"))):
+        experiment = small("training.batch_size=400", "training.learning_rate=0.5", *changes)
+        runs[name] = tmp_path / name
+        run_ranks(train_run, 2, experiment, runs[name])
+    judged, plain = (lines_of(runs[name]) for name in ("judged", "plain"))
+    assert [line["loss"] for line in judged] == [line["loss"] for line in plain]
+    last, rows = len(plain), json.loads((runs["judged"] / "validation.json").read_text())["rows"]
+    steps = sorted({row["step"]: row["epoch"] for row in rows}.items())
+    assert [step for step, _ in steps] == [*range(2, last, 2), last]
+    assert [epoch for _, epoch in steps] == pytest.approx([step / last for step, _ in steps])
+    # What it is chosen by is kept with the best one, which outlives newer ones, and is what every command takes.
+    chosen = json.loads((runs["judged"] / "best.json").read_text())
+    layout = make_encoder(experiment).layout
+    scores = {step: validation_score(layout, [row for row in rows if row["step"] == step]) for step, _ in steps}
+    assert chosen["step"] == max(scores, key=lambda step: scores[step] or 0) < last
+    assert chosen["step"] == step_of(kept_checkpoints.best(runs["judged"]))
 
 
 def test_an_epoch_stopped_on_two_ranks_is_finished_by_one(small, tmp_path):

@@ -67,3 +67,6 @@ class TrainingConfig(Strict):
         default=True,
         description="evaluate the validation split after each epoch; the best epoch's checkpoint is kept and used",
     )
+    validate_every: Positive | None = Field(
+        default=None, description="evaluate it, and write a checkpoint, also after every so many steps of an epoch"
+    )

@@ -67,6 +67,8 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
+    ("training.validate_every", 9, {}, "a domain with events.validation", VALIDATED),
+    ("training.validate_every", 9, VALIDATED | {"training.keep_best": False}, "training.keep_best: true", VALIDATED),
 ]  # fmt: skip
 
 # What describes the data may stay unused, and these change something whatever the others are.
