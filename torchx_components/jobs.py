@@ -138,7 +138,8 @@ def evaluate(
         max_retries: how often the scheduler starts the job again, where it can (not local_cwd)
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
-    check_first("evaluate", [run, *args], check)
+    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
+    check_first("evaluate", [run, *args, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
     return command_on_ranks(
         "evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
     )
@@ -185,7 +186,8 @@ def score(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, input, output, *args]
-    check_first("score", arguments, check)
+    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
+    check_first("score", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
     return command_on_ranks(
         "score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
     )
@@ -232,7 +234,8 @@ def recommend(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, users, output, *args]
-    check_first("recommend", arguments, check)
+    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
+    check_first("recommend", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
     return command_on_ranks(
         "recommend", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
     )

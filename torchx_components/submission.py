@@ -41,7 +41,7 @@ def _word(argument: str) -> str:
 
 
 def cluster_of(nnodes: int, nproc: int, node: specs.Resource, h: Optional[str]) -> str:
-    """What `foundrank train --check` is told of the nodes. A GPU is what the named resource begins with, else an h100."""
+    """What `--check` is told of the nodes. A GPU is what the named resource begins with, else an h100."""
     gpus = {"a100": "a100-80", "h100": "h100", "h200": "h200"}
     device = gpus.get((h or "").split("_")[0], "h100") if node.gpu else "cpu"
     if node.gpu and nproc > node.gpu:

@@ -23,11 +23,13 @@ from ...data.storage.storage import names
 from ...model.contents.text_encoder_loading import model_source
 from ..evaluate.prepare import EvaluationJob
 from ..fine_tuning.pretrained import held_id_types, pretrained
+from ..ranks.job import count_of
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
 from ..run.run_folder import open_run, open_statistics
 from ..score.work_list import WorkList
 from ..sharding.planner import Ranks
 from ..train.prepare import check_optimizer
+from .cluster import read_cluster
 from .footprint import Footprint, footprint
 from .reading import arrow_bytes, check_held, held_by_metrics, held_by_reader, held_by_scorer, largest_group
 
@@ -43,6 +45,15 @@ def ranks_here(processes: int) -> Ranks:
     device_bytes = torch.cuda.get_device_properties(0).total_memory if cuda else None
     host_bytes = memory() // processes
     return Ranks("cuda" if cuda else "cpu", processes, processes, host_bytes, device_bytes)
+
+
+def ranks_asked(cluster: str | None, processes: int | None) -> Ranks:
+    """Those of a cluster as for `foundrank plan`, or so many on this machine, as many as are usual by default.
+
+    Raises:
+        UserError: the cluster is described wrongly, or there are more ranks than GPUs.
+    """
+    return read_cluster(cluster).ranks if cluster is not None else ranks_here(count_of(processes))
 
 
 def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]:

@@ -17,8 +17,8 @@ from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.json_documents import Shape, parse_document
 from ...data.storage.mirror import mirrored
 from ..run.kept_checkpoints import best, identity
-from ..run.run_documents import Digest
-from ..run.run_folder import EXPERIMENT, fetch_run
+from ..run.run_documents import Committed, Digest
+from ..run.run_folder import COMMITTED, EXPERIMENT, fetch_run, read_json
 
 CURRENT = "current.json"
 
@@ -143,7 +143,9 @@ def _checkpoint(run: str) -> str:
         raise UserError(
             run, f"has no {EXPERIMENT}, so it is not a run", "Give the folder that `foundrank train` wrote."
         )
-    return identity(best(folder))
+    checkpoint = best(folder)
+    read_json(checkpoint / COMMITTED, Committed)  # a damaged one is told
+    return identity(checkpoint)
 
 
 def _read(target: Location) -> dict[str, Any] | None:

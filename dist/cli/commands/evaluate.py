@@ -13,10 +13,10 @@ from ...logs.records import result as tell_result
 from ...logs.records import warning
 from ...logs.settings import is_json
 from ...quick_imports import quick_imports
-from ...ranks.job import count_of, on_ranks
+from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE, THRESHOLD
 from .job_command import begin, end, passed
-from .options import Check, Processes, RunPath
+from .options import Check, Cluster, Processes, RunPath
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def evaluate(
         ),
     ] = None,
     check: Check = False,
+    cluster: Cluster = None,
     processes: Processes = None,
 ) -> None:
     """Measure a run per domain, task and slice, and write its report."""
@@ -61,9 +62,9 @@ def evaluate(
 
     if check:
         with quick_imports():
-            from ...capacity.preflight import check_evaluation, ranks_here
+            from ...capacity.preflight import check_evaluation, ranks_asked
 
-        return passed(check_evaluation(resolve()[0], ranks_here(count_of(processes))), claim())
+        return passed(check_evaluation(resolve()[0], ranks_asked(cluster, processes)), claim())
     end(on_ranks(resolve, _evaluate, processes, holds=claim))
 
 

@@ -39,6 +39,10 @@ Processes = Annotated[
     int | None, typer.Option("--processes", "-p", min=1, help="ranks on this machine  [default: one per GPU, else 1]")
 ]
 Check = Annotated[bool, typer.Option("--check", help="look for whatever would make the job fail, in seconds, and stop")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="with --check: the cluster it will run on, as for `foundrank plan`  [default: this machine]"),
+]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="replace what the folder holds; that stays until the new result is whole"),

@@ -7,9 +7,9 @@ import typer
 from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
-from ...ranks.job import count_of, on_ranks
+from ...ranks.job import on_ranks
 from .job_command import begin, end, passed
-from .options import LOCATION, Against, Check, MaxMeanShift, MaxNullShare, Overwrite, Processes, RunPath
+from .options import LOCATION, Against, Check, Cluster, MaxMeanShift, MaxNullShare, Overwrite, Processes, RunPath
 from .thresholds import tell_thresholds
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -35,6 +35,7 @@ def recommend(
     max_null_share: MaxNullShare = None,
     max_mean_shift: MaxMeanShift = None,
     check: Check = False,
+    cluster: Cluster = None,
     processes: Processes = None,
 ) -> None:
     """Recommend the best items of the whole catalog to each user, with a run trained on model.next_item."""
@@ -53,14 +54,14 @@ def recommend(
     claim = Claim(out, "recommend")
     if check:
         with quick_imports():
-            from ...capacity.preflight import check_scoring, ranks_here
+            from ...capacity.preflight import check_scoring, ranks_asked
             from ...run.run_folder import open_experiment
             from ...score.recommend import user_needs
 
         job, work = resolve()
         experiment = open_experiment(job.folder)
         read = [need.name for need in user_needs(experiment)]
-        told = check_scoring(job.folder, experiment, work, read, ranks_here(count_of(processes)))
+        told = check_scoring(job.folder, experiment, work, read, ranks_asked(cluster, processes))
         return passed([f"{work.rows:,} users to recommend to, into {out}", *told], claim)
     end(on_ranks(resolve, _recommend, processes, holds=lambda: claim))
 

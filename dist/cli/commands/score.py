@@ -8,12 +8,13 @@ from ....data.storage.mirror import mirrored
 from ...lease.lease import Claim
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
-from ...ranks.job import count_of, on_ranks
+from ...ranks.job import on_ranks
 from .job_command import begin, end, passed
 from .options import (
     LOCATION,
     Against,
     Check,
+    Cluster,
     MaxMeanShift,
     MaxNullShare,
     Overwrite,
@@ -58,6 +59,7 @@ def score(
     max_null_share: MaxNullShare = None,
     max_mean_shift: MaxMeanShift = None,
     check: Check = False,
+    cluster: Cluster = None,
     processes: Processes = None,
 ) -> None:
     """Score Parquet files with a run's best checkpoint."""
@@ -85,14 +87,14 @@ def score(
     claim = Claim(out, "score")
     if check:
         with quick_imports():
-            from ...capacity.preflight import check_scoring, ranks_here
+            from ...capacity.preflight import check_scoring, ranks_asked
             from ...run.run_folder import open_experiment
             from ...score.scoring_input import columns_read
 
         job, work = resolve()
         experiment = open_experiment(job.folder)
         read = columns_read(job, experiment)
-        told = check_scoring(job.folder, experiment, work, read, ranks_here(count_of(processes)))
+        told = check_scoring(job.folder, experiment, work, read, ranks_asked(cluster, processes))
         return passed([f"{len(work.parts):,} part(s) to score into {out}", *told], claim)
     end(on_ranks(resolve, _score, processes, holds=lambda: claim))
 

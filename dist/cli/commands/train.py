@@ -10,10 +10,10 @@ from ....data.storage.mirror import mirrored, shown
 from ...lease.lease import Claim
 from ...logs.records import hint, result
 from ...quick_imports import quick_imports
-from ...ranks.job import count_of, on_ranks
+from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE, TRY_AGAIN
 from .job_command import begin, end, passed
-from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, loaded
+from .options import LOCATION, Check, Cluster, ExperimentPath, Overrides, Processes, loaded
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -34,22 +34,18 @@ def train(
         typer.Option("--profile", help="write a Chrome trace of a few steps, trace.rankR.json, into the run folder"),
     ] = False,
     check: Check = False,
-    cluster: Annotated[
-        str | None,
-        typer.Option(help="with --check: the cluster it will run on, as for `foundrank plan`  [default: this machine]"),
-    ] = None,
+    cluster: Cluster = None,
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
     begin(__name__, "train.train", check, processes)
     if check:
-        from ...capacity.cluster import read_cluster
-        from ...capacity.preflight import check_training, ranks_here
+        from ...capacity.preflight import check_training, ranks_asked
 
         checked = loaded(experiment, set_)
-        here = ranks_here(count_of(processes)) if cluster is None else None
+        ranks = ranks_asked(cluster, processes)
         claim = Claim(run or _usual(checked), "train")
-        found = check_training(checked, mirrored(claim.folder, "work"), here or read_cluster(cluster).ranks)
+        found = check_training(checked, mirrored(claim.folder, "work"), ranks)
         return passed(found, claim)
 
     @cache

@@ -59,6 +59,9 @@ def test_what_cannot_be_promoted_or_gone_back_from(tmp_path: Path):
     for wrong, told in (("none", "is not a run"), ("empty", "no complete checkpoint")):
         with pytest.raises(UserError, match=told):
             promote(tmp_path / wrong, tmp_path / "current")
+    (run(tmp_path / "cut") / "checkpoints" / "step_00000010" / "COMMITTED").write_text("{")
+    with pytest.raises(UserError, match="COMMITTED"):
+        promote(tmp_path / "cut", tmp_path / "current")
     with pytest.raises(UserError, match="no run was promoted to it"):
         promote(one, one)
     with pytest.raises(UserError, match="is no target"):
