@@ -185,7 +185,7 @@ def table(season: Season, count: int, seed: int) -> str:
 {chr(10).join(lines)}
 
 {count} nights, {rows:,} rows: each has one score, of the model that was current when its day was last scored, equal to what that
-model gives it in a job of its own. What went wrong was told, with the status of the table above.
+model gives it in a job of its own. What went wrong was told, with its status.
 """
 
 
