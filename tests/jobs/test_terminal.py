@@ -66,7 +66,7 @@ def test_what_a_training_tells_is_records_and_numbers_for_prometheus(embedded: P
 
 
 def test_what_an_evaluation_tells_is_records(run: Path):
-    told = records(foundrank("evaluate", run, "--log-format", "json").stdout)
+    told = records(foundrank("evaluate", run, "-p", "2", "--log-format", "json").stdout)
     rows = [record["metrics"] for record in told if record["event"] == "metrics"]
     assert rows == json.loads((run / "evaluation.json").read_text())["rows"]
     assert told[-1]["event"] == "evaluated"

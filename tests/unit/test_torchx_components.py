@@ -125,13 +125,12 @@ def test_the_command_line_takes_what_the_component_passes(name):
 
 def test_resources_and_environment_reach_the_role():
     arguments = [*COMPONENTS["train"], "--nproc", "8", "--cpu", "16", "--gpu", "8", "--memMB", "1000"]
-    arguments += ["--env", "A=1,B=2", "--max_retries", "3", "--mounts", "type=bind,src=/data,dst=/in"]
+    arguments += ["--env", "A=1,B=2", "--mounts", "type=bind,src=/data,dst=/in"]
     info = dryrun("foundrank.train", arguments)
     [role] = info._app.roles
     assert (role.resource.cpu, role.resource.gpu, role.resource.memMB) == (16, 8, 1000)
     assert role.env["A"] == "1"
     assert role.env["B"] == "2"
-    assert role.max_retries == 3
     assert [(m.src_path, m.dst_path) for m in role.mounts] == [("/data", "/in")]
     assert "8" in local_command(info)
 

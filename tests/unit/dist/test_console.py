@@ -88,10 +88,11 @@ def test_no_other_console_is_made():
     ("columns", "width"), [("0", 80), ("1", 80), ("none", 80), ("\u00b2", 80), ("9" * 20, 80), ("90", 90)]
 )
 def test_a_width_that_nobody_has_is_not_taken(monkeypatch: pytest.MonkeyPatch, columns: str, width: int):
-    taken(monkeypatch)
-    monkeypatch.setattr("os.get_terminal_size", lambda *_: (_ for _ in ()).throw(OSError()))
-    monkeypatch.setenv("COLUMNS", columns)
-    assert console(stderr=True).width == width
+    with monkeypatch.context() as here:  # what reports the test asks for the width, too
+        taken(here)
+        here.setattr("os.get_terminal_size", lambda *_: (_ for _ in ()).throw(OSError()))
+        here.setenv("COLUMNS", columns)
+        assert console(stderr=True).width == width
 
 
 def test_secrets_of_uris_are_not_printed(monkeypatch: pytest.MonkeyPatch):
