@@ -90,7 +90,10 @@ def _with_runtime(work: "Callable[[Runtime], int]", own_process: bool = True) ->
         from .runtime import start  # torch, which --help does without
 
     with start(own_process) as runtime:
-        return work(runtime)
+        status = work(runtime)
+        if status:  # all ranks have the same, and a launcher ends the others when the first one leaves with it
+            runtime.barrier()
+        return status
 
 
 def _as_rank(work: "Callable[[Job, Runtime], int]", job: Job) -> None:

@@ -102,8 +102,11 @@ def claim(out: str, place: Place, job: dict[str, Any]) -> None:
         storage.write(storage.join(place.folder, JOB), json.dumps(job, indent=1).encode())
     except OSError as error:
         raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
+    gone = {f"part-{number:05d}-" for number, at in enumerate(place.at) if at is None}
     for stray in files_below(place.folder):
-        if is_temporary(Path(stray).name) and "/_next/" not in f"/{stray}":
+        name = Path(stray).name
+        # A part of several files that was cut short, of input that has changed since, would stand beside the new one.
+        if (is_temporary(name) or name[:11] in gone) and "/_next/" not in f"/{stray}":
             storage.remove(storage.join(place.folder, stray))
 
 

@@ -1,8 +1,13 @@
 """What ranks say to each other."""
 
+import time
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from foundrank.data.errors import UserError
+from foundrank.dist.ranks.job import on_ranks
 from foundrank.dist.ranks.runtime import Runtime, start
 
 from .harness import run_ranks
@@ -45,3 +50,15 @@ def test_several_agents_that_share_a_store_may_not_restart_ranks(monkeypatch: py
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"), start():
         pass
+
+
+def slow_to_tell(folder: Path, runtime: Runtime) -> int:
+    if runtime.is_main:
+        time.sleep(1)
+        (folder / "told").write_text("all there was to tell")
+    return 3
+
+
+def test_a_rank_that_leaves_first_with_a_status_does_not_end_the_one_that_tells(tmp_path):
+    assert on_ranks(partial(Path, tmp_path), slow_to_tell, 2) == 3
+    assert (tmp_path / "told").is_file()

@@ -83,5 +83,4 @@ def _train(job: "TrainingJob", runtime: "Runtime") -> int:
             report = shown(write_report(job.folder))
             result(f"wrote {job.run}; report: {report}", "trained", run=str(job.run), report=report)
             hint(f"next: foundrank evaluate {job.run}")
-        runtime.barrier()  # a launcher ends the other ranks when the first one leaves with such a status
     return DONE if stopped_after is None else TRY_AGAIN
