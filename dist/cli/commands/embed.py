@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from ...lease.lease import Claim
+from ...logs import prometheus
 from ...logs.records import hint
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -39,6 +40,7 @@ def embed(
 
     @cache
     def resolve() -> _Embedding:
+        prometheus.label(command="embed")  # what is wrong has them, too
         return _Embedding(loaded(experiment, set_), experiment, rebuild)
 
     def claim() -> Claim:

@@ -9,6 +9,7 @@ from ....data.storage.file_systems import Location
 from ....data.storage.mirror import shown
 from ...console import console
 from ...lease.lease import BESIDE_TRAINING, Claim
+from ...logs import prometheus
 from ...logs.records import result as tell_result
 from ...logs.records import warning
 from ...logs.settings import is_json
@@ -50,6 +51,7 @@ def evaluate(
         return current_run(run)
 
     def resolve() -> "tuple[EvaluationJob, tuple[Gate, ...]]":
+        prometheus.label(command="evaluate", run=str(run))  # what is wrong has them, too
         with quick_imports():
             from ...evaluate.gate import read_gates
             from ...evaluate.prepare import prepare_evaluation

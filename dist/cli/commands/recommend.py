@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...lease.lease import Claim
+from ...logs import prometheus
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -42,6 +43,7 @@ def recommend(
     begin(__name__, "score.recommend", check, processes)
 
     def resolve() -> "tuple[RecommendJob, WorkList]":
+        prometheus.label(command="recommend", run=str(run))  # what is wrong has them, too
         with quick_imports():
             from ...promote.promote import current_run
             from ...score.recommend import RecommendJob, plan_recommendations

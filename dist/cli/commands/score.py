@@ -6,6 +6,7 @@ import typer
 
 from ....data.storage.mirror import mirrored
 from ...lease.lease import Claim
+from ...logs import prometheus
 from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -66,6 +67,7 @@ def score(
     begin(__name__, "score.score", check, processes)
 
     def resolve() -> "tuple[ScoringJob, WorkList]":
+        prometheus.label(command="score", run=str(run))  # what is wrong has them, too
         with quick_imports():
             from ...promote.promote import current_run
             from ...run.run_folder import open_experiment

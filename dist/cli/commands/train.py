@@ -8,6 +8,7 @@ import typer
 
 from ....data.storage.mirror import mirrored, shown
 from ...lease.lease import Claim
+from ...logs import prometheus
 from ...logs.records import hint, result
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
@@ -53,6 +54,7 @@ def train(
         return loaded(experiment, set_)
 
     def resolve() -> "TrainingJob":
+        prometheus.label(command="train")  # what is wrong has them, too
         with quick_imports():
             from ...train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
 
