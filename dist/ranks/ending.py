@@ -19,7 +19,7 @@ from ..logs import prometheus
 from ..logs.records import fault, mistake
 from ..slurm.meeting import leave_meeting
 from .environment import launched
-from .launch import SIGNALS, store_file, tell_interrupted, tell_stopping
+from .launch import SIGNALS, TOLD, store_file, tell_interrupted, tell_stopping
 from .statuses import FAULT, INTERRUPTED, MISTAKE, TRY_AGAIN
 from .temporary_folder import remove_private_folder
 
@@ -145,7 +145,8 @@ def end_failed(error: Exception) -> None:
         fault(error, FAULT, of_rank=False)
         raise SystemExit(FAULT)
     time.sleep(_WAIT)  # where another rank failed first, the launcher ends this one before it tells the consequence
-    fault(error, FAULT, of_rank=True)
+    if _first_to_tell():
+        fault(error, FAULT, of_rank=True)
     leave_meeting()
     prometheus.ended(FAULT, failed=True)
     sys.stderr.flush()
@@ -189,12 +190,26 @@ def _tell(error: UserError) -> NoReturn:
     """Says what is wrong, and leaves with the status for it."""
     if launched() and os.environ["RANK"] != "0":
         time.sleep(_WAIT)  # where rank 0 has the same error, the launcher ends this one before it says it again
-    status = _say(error)
+    status = _say(error) if _first_to_tell() else status_of(error)
     leave_meeting()
     if not launched():
         _clear_up()
     # A collective may still be pending in a background thread, and would keep a failed rank alive.
     os._exit(status)
+
+
+def _first_to_tell() -> bool:
+    """Whether no other of the ranks that were started together has told what is wrong: on a busy machine waiting does not do."""
+    store = store_file()
+    if store is None:
+        return True
+    try:
+        os.close(os.open(f"{store}{TOLD}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    except OSError:  # a disk that is full, say
+        return True
+    return True
 
 
 def _say(error: UserError) -> int:

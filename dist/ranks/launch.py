@@ -16,6 +16,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 STORE = "FOUNDRANK_STORE"
 """Variable of the ranks that `local_ranks.spawn` starts: the file in which they meet."""
 
+TOLD = ".told"
+"""Ending of the name of the file beside it, which the first rank to tell what is wrong makes."""
+
 
 def tell_interrupted() -> None:
     print("interrupted: run the same command again to resume", file=sys.stderr, flush=True)

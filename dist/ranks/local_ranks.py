@@ -19,7 +19,7 @@ from typing import Any
 from ..logs.records import failure
 from .cores import set_threads
 from .environment import number
-from .launch import SIGNALS, STORE, forks, tell_stopping
+from .launch import SIGNALS, STORE, TOLD, forks, tell_stopping
 from .statuses import DONE, FAULT, INTERRUPTED, TRY_AGAIN
 from .temporary_folder import private_folder, remove_private_folder
 
@@ -48,6 +48,7 @@ def spawn(work: Callable[[], None], processes: int, own_process: bool = True) ->
     set_threads(processes)
     context: Any = get_context("forkserver" if own_process and forks() else "spawn")
     store = private_folder() / "store"
+    store.with_name(f"{store.name}{TOLD}").unlink(missing_ok=True)  # of ranks before these
     ranks: list[BaseProcess] = []
     try:
         with _signals_raise():

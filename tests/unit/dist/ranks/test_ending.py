@@ -9,6 +9,7 @@ import pytest
 
 from foundrank.data.errors import UserError
 from foundrank.dist.ranks import ending
+from foundrank.dist.ranks.launch import STORE
 
 
 class Left(Exception):
@@ -67,6 +68,7 @@ WORK = """
 import os, signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from foundrank.dist.ranks import ending
+from foundrank.dist.ranks.launch import STORE
 ending.end_on_signals()
 ending._PATIENCE = 0.5
 asked = getattr(signal, sys.argv[2])
@@ -121,3 +123,18 @@ def test_a_rank_leaves_with_the_same_status():
     environment = os.environ | {"RANK": "1", "WORLD_SIZE": "2"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (75, "")
+
+
+def test_ranks_that_were_started_together_tell_once(monkeypatch, tmp_path, capsys: pytest.CaptureFixture[str]):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), (STORE, str(tmp_path / "store"))):
+        monkeypatch.setenv(name, value)
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as left:
+            ending.end_failed(UserError("a file", "is bad", "Mend it."))
+        assert left.value.code == 2
+    assert capsys.readouterr().err.count("error: a file") == 1
