@@ -19,7 +19,8 @@ from ..schema.bad_values import BadValue, rows_of
 from ..schema.column_needs import needed_columns
 from .order import Block, Chunk, RankOrder
 
-_CACHE_SHARE = 1 / 8  # of the machine's memory, for all its ranks together
+CACHE_SHARE = 1 / 8
+"""Of the machine's memory, for all its ranks together: row groups that a reader still has use for."""
 _COMPACT_SHARE = 3 / 4  # a row group of which a rank needs less is cut down to that
 
 _Group = tuple[int, int, int]
@@ -52,7 +53,7 @@ class Reader:
         self._needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
         self._cache: OrderedDict[_Group, _Held] = OrderedDict()
         self._cached = 0
-        self._most = memory() * _CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        self._most = memory() * CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
         self._empty = {d: self._read_empty(d) for d in files}
 

@@ -1,7 +1,7 @@
 """What would fail after an hour in a queue, found in seconds: the checks of ``--check``."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,25 +120,25 @@ def check_evaluation(job: EvaluationJob, ranks: Ranks) -> list[str]:
     return [f"{rows:,} rows of the {job.split} split", held]
 
 
-def check_scoring(run: Path, experiment: Experiment, work: WorkList, read: Sequence[str], ranks: Ranks) -> list[str]:
+def check_scoring(run: Path, work: WorkList, columns: Callable[[Experiment], Sequence[str]], ranks: Ranks) -> list[str]:
     """What `score` or `recommend` would find wrong once it is at work: whether it fits memory and disk.
 
     Args:
         run: the run folder.
-        experiment: the run's.
         work: what is to be done.
-        read: columns of the input that are read.
+        columns: of the input that are read, by the run's experiment.
         ranks: on which.
 
     Raises:
         UserError: it does not fit.
     """
-    layout = open_statistics(run, experiment).layout(experiment)
+    experiment, statistics = open_run(run)
+    layout = statistics.layout(experiment)
     found = footprint(layout, experiment, ranks)
     tables = sum(layout.tables.values()) * experiment.model.embedding_dim * 4
     # As `replicate`: all tables on every rank, where they take up to half of what it has.
     model = found.predicting.max() if 2 * tables > ranks.bytes else tables + found.predicting_dense
-    reads = held_by_scorer(layout, work.aside, read, list(work.types))
+    reads = held_by_scorer(layout, work.aside, columns(experiment), list(work.types))
     held = check_held(reads, model, ranks, "row groups and tables", _SMALLER_GROUPS)
     least, free = 4 * work.rows * len(layout.tasks), _free_bytes(work.out)
     if free is not None and least > free:

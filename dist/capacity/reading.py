@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from ...data.config.experiment import Experiment
+from ...data.epoch.reader import CACHE_SHARE
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, iterate_group, open_parquet
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import Layout
+from ..score.scoring_input import ROWS_AT_A_TIME
 from ..sharding.planner import Ranks
 from .footprint import PROCESS
-
-CACHE_SHARE = 1 / 8
-"""Of the memory there is, what the reader keeps of row groups that it still has use for."""
 
 _LOOKED_AT = 4096  # rows, of three files at most
 _ARROW, _ENCODED = (
@@ -25,7 +24,6 @@ _ARROW, _ENCODED = (
 )  # copies of a row group that there are at a time: as it was read, and as it goes into batches
 _OUTPUT = 2.4  # copies of a part's scores: as computed, and as written
 _STORED = 0.3  # of the bytes of a row group, what it takes in its file
-_SCORED = 16384  # rows at a time
 _PREDICTED, _OF_TASK = 64, 24  # bytes that are kept of a row for its metrics, and of each of its tasks
 
 
@@ -82,7 +80,7 @@ def held_by_scorer(layout: Layout, files: EventFiles, read: Sequence[str], passe
     """
     written = arrow_bytes(files, passed_on) + 4 * len(layout.tasks) + 12
     arrow, rows = arrow_bytes(files, read), largest_group(files)
-    at_a_time = min(_SCORED, rows) * (_ARROW * arrow + _ENCODED * encoded_bytes(layout))
+    at_a_time = min(ROWS_AT_A_TIME, rows) * (_ARROW * arrow + _ENCODED * encoded_bytes(layout))
     return rows * (_OUTPUT * written + _STORED * arrow) + at_a_time
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import psutil
 
 from ...data.errors import UserError
 from ...data.storage.file_systems import Location
-from ...data.storage.json_documents import Shape, parse_document
+from ...data.storage.json_documents import parse_document
 from ...data.storage.mirror import shown
 from ..logs.records import warning
 
@@ -22,20 +22,6 @@ EVERY = 15.0
 
 STALE = 60.0
 """Seconds without one after which a holder that cannot be looked at counts as dead."""
-
-
-class _Written(Shape):
-    nonce: str
-    command: str
-    host: str
-    pid: int
-    started: float
-    machine: str
-    processes: str
-    job: str
-    attempt: str
-    since: str
-    device: int
 
 
 class Lost(Exception):
@@ -75,7 +61,7 @@ class Holder:
     job: str
     attempt: str
     since: str
-    device: int = 0
+    device: int
 
     def content(self) -> bytes:
         """What is written into a folder."""
@@ -103,7 +89,7 @@ class Holder:
             return True
 
 
-UNNAMED = Holder("", "", "", 0, 0.0, "", "", "", "", "")
+UNNAMED = Holder("", "", "", 0, 0.0, "", "", "", "", "", 0)
 """One that has taken a folder, and has not yet written who it is."""
 
 
@@ -121,16 +107,17 @@ def myself(command: str) -> Holder:
         job=job,
         attempt=attempt,
         since=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        device=0,
     )
 
 
 def written(content: bytes | None) -> Holder | None:
     """The holder that a file names; None where it names none, as one that was cut short."""
     try:
-        found = parse_document(content or b"", "", _Written, "")
+        found = parse_document(content or b"", "", Holder, "")
     except UserError:
         return None
-    return Holder(**{name: found[name] for name in _Written.model_fields})
+    return Holder(**{field.name: found[field.name] for field in fields(Holder)})
 
 
 def tell_taken_over(folder: Location, holder: Holder, silent: float) -> None:

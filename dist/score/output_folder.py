@@ -47,6 +47,11 @@ class Place:
     at: list[int | None]
 
 
+def part_prefix(number: int) -> str:
+    """What the names of all parts of a file of the input begin with."""
+    return f"part-{number:05d}-"
+
+
 def noted(out: str) -> dict[str, Any]:
     """What is noted of the job whose result ``out`` holds, or will as soon as it is swapped in.
 
@@ -102,11 +107,11 @@ def claim(out: str, place: Place, job: dict[str, Any]) -> None:
         storage.write(storage.join(place.folder, JOB), json.dumps(job, indent=1).encode())
     except OSError as error:
         raise UserError(out, f"cannot be written ({error.strerror})", "Choose a folder you can write to.") from error
-    gone = {f"part-{number:05d}-" for number, at in enumerate(place.at) if at is None}
+    gone = tuple(part_prefix(number) for number, at in enumerate(place.at) if at is None)
     for stray in files_below(place.folder):
         name = Path(stray).name
         # A part of several files that was cut short, of input that has changed since, would stand beside the new one.
-        if (is_temporary(name) or name[:11] in gone) and "/_next/" not in f"/{stray}":
+        if (is_temporary(name) or name.startswith(gone)) and "/_next/" not in f"/{stray}":
             storage.remove(storage.join(place.folder, stray))
 
 
@@ -180,7 +185,7 @@ def _input_now(
     at, wrong = continued(known, files)
     if wrong:  # those of which nothing is written yet may have changed
         written = storage.names(folder) | storage.names(storage.join(folder, DONE))
-        begun = [number for number in range(len(known)) if any(n.startswith(f"part-{number:05d}-") for n in written)]
+        begun = [number for number in range(len(known)) if any(n.startswith(part_prefix(number)) for n in written)]
         wrong = continued([known[number] for number in begun], files)[1]
     return at, wrong
 

@@ -34,12 +34,10 @@ from ..sharding.shard import replicate, shard
 from .hive_columns import with_columns
 from .output_folder import succeed
 from .part_files import statistics_of_parts, unfinished, write_part
-from .scoring_input import DOMAIN, ScoringJob
+from .scoring_input import DOMAIN, ROWS_AT_A_TIME, ScoringJob
 from .statistics import of_scores
 from .summary import as_json, summarized
 from .work_list import Part, WorkList, in_turns
-
-_ROWS = 16384  # scored at a time; half of them where each has a sequence of past items
 
 
 def score(job: ScoringJob, work: WorkList, runtime: Runtime) -> dict[str, Any]:
@@ -128,7 +126,7 @@ class RowScorer:
         self._tasks_of = {name: [task for task in tasks if task in domains[name].tasks] for name in self._names}
         if job.like and job.domain:
             self._tasks_of = {job.domain: [task for task in tasks if any(task in self._tasks_of[n] for n in job.like)]}
-        self._rows = _ROWS // 2 if encoder.layout.past else _ROWS
+        self._rows = ROWS_AT_A_TIME // 2 if encoder.layout.past else ROWS_AT_A_TIME
         self._padded = padded_rows(self._rows, len(self._names))
 
     def score(self, part: Part, work: WorkList) -> int:

@@ -22,6 +22,9 @@ from .writing import Writing
 
 DOMAIN = "domain"
 
+ROWS_AT_A_TIME = 16384
+"""Scored together; half of them where each has a sequence of past items."""
+
 
 @dataclass(frozen=True)
 class ScoringJob:

@@ -26,7 +26,7 @@ from ..run.kept_checkpoints import best, identity
 from ..run.run_folder import id_types_of, open_experiment
 from .hive_columns import HiveColumns, check_partitions, hive_columns
 from .kept_columns import common_types
-from .output_folder import INPUT, TEXTS, check_place, claim, noted, place_of, swap
+from .output_folder import INPUT, TEXTS, check_place, claim, noted, part_prefix, place_of, swap
 from .scoring_input import DOMAIN, ScoringJob, check_job, check_names, domains_named, input_needs, passed_on_columns
 from .summary import Previous, previous_summary
 from .writing import Writing
@@ -195,7 +195,7 @@ def planned_parts(
         noted_input = [*place.known, *(read[position] for position in late)]
         claim(out, place, depends | {"columns": columns, INPUT: noted_input, TEXTS: texts})
     parts = [
-        Part(file, g, rows, f"part-{number[f]:05d}-{g:05d}.parquet", hive.of_file.get(file, {}))
+        Part(file, g, rows, f"{part_prefix(number[f])}{g:05d}.parquet", hive.of_file.get(file, {}))
         for f, (file, groups) in enumerate(zip(files.files, files.group_rows, strict=True))
         for g, rows in enumerate(groups)
     ]

@@ -17,12 +17,12 @@ from .rank_work import run_scoring, train_run
 
 
 def score_as(runtime: Runtime, run: Path, source: str, out: Path, domain: str, like: list[str]) -> int:
-    score_module._ROWS = 32
+    score_module.ROWS_AT_A_TIME = 32
     return run_scoring(ScoringJob(run, source, out, domain, like=like), runtime)["rows"]
 
 
 def score_test(runtime: Runtime, run: Path, source: str, out: Path, replicated: bool) -> int:
-    score_module._ROWS = 32  # several calls a part, another number on each rank
+    score_module.ROWS_AT_A_TIME = 32  # several calls a part, another number on each rank
     if not replicated:
         score_module.replicate = lambda *_: None
     return run_scoring(ScoringJob(run, source, out), runtime)["rows"]

@@ -15,6 +15,7 @@ from .thresholds import tell_thresholds
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
+    from ....data.config.experiment import Experiment
     from ...ranks.runtime import Runtime
     from ...score.recommend import RecommendJob
     from ...score.work_list import WorkList
@@ -57,13 +58,13 @@ def recommend(
     if check:
         with quick_imports():
             from ...capacity.preflight import check_scoring, ranks_asked
-            from ...run.run_folder import open_experiment
             from ...score.recommend import user_needs
 
+        def columns(experiment: "Experiment") -> list[str]:
+            return [need.name for need in user_needs(experiment)]
+
         job, work = resolve()
-        experiment = open_experiment(job.folder)
-        read = [need.name for need in user_needs(experiment)]
-        told = check_scoring(job.folder, experiment, work, read, ranks_asked(cluster, processes))
+        told = check_scoring(job.folder, work, columns, ranks_asked(cluster, processes))
         return passed([f"{work.rows:,} users to recommend to, into {out}", *told], claim)
     end(on_ranks(resolve, _recommend, processes, holds=lambda: claim))
 

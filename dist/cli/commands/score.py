@@ -1,5 +1,6 @@
 """``foundrank score``."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -90,13 +91,10 @@ def score(
     if check:
         with quick_imports():
             from ...capacity.preflight import check_scoring, ranks_asked
-            from ...run.run_folder import open_experiment
             from ...score.scoring_input import columns_read
 
         job, work = resolve()
-        experiment = open_experiment(job.folder)
-        read = columns_read(job, experiment)
-        told = check_scoring(job.folder, experiment, work, read, ranks_asked(cluster, processes))
+        told = check_scoring(job.folder, work, partial(columns_read, job), ranks_asked(cluster, processes))
         return passed([f"{len(work.parts):,} part(s) to score into {out}", *told], claim)
     end(on_ranks(resolve, _score, processes, holds=lambda: claim))
 

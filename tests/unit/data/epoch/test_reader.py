@@ -202,7 +202,7 @@ def test_the_cache_saves_reading_and_changes_nothing(worlds, monkeypatch):
         assert set(reads.values()) == {1}
         groups = len(reads)
         with monkeypatch.context() as patch:
-            patch.setattr(reader_module, "_CACHE_SHARE", 0)
+            patch.setattr(reader_module, "CACHE_SHARE", 0)
             small = world.reader()
             uncached = list(small.batches(plan))
             assert not small._cache
