@@ -24,7 +24,8 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and _is_number(annotation) and bool not in get_args(annotation):
             raise ValueError("Input should be a number, not true or false")
         return value
 

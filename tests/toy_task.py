@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundrank.data.arrow.column_need import BadValues, ColumnNeed
-from foundrank.data.arrow.column_types import LABEL
 from foundrank.data.config.sections.task import ROWS, Array, Measures, Metric, Task
 
 
@@ -20,13 +19,12 @@ class Amount(Task):
     takes: ClassVar[str] = "a number from 0 up"
 
     kind: Literal["amount"] = "amount"
-    label: str
     weight: float = 1.0
     unit: float = 1.0
 
     def columns(self, field: str) -> list[ColumnNeed]:
         bad = BadValues(_negative, "no number from 0 up", "Amounts are from 0 up, or null.", (0, math.inf))
-        return [ColumnNeed(self.label, LABEL, f"{field}.label", bad=bad)]
+        return [self.label.need(f"{field}.label", bad)]
 
     @property
     def oracle(self) -> str | None:

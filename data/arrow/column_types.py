@@ -10,6 +10,8 @@ from pyarrow import types
 SCALAR_ID, LIST_ID, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
 PROBABILITY, NAME, TEXT, ANYTHING = "probability", "name", "text", "anything"
 TIME, LIST_TIME, LIST_NAME = "time", "list of times", "list of names"
+STRING_LABEL = "label of a string"
+LABELS = (LABEL, STRING_LABEL)
 
 Test = Callable[[pa.DataType], bool]
 
@@ -37,6 +39,7 @@ _ONE: dict[str, tuple[Test, ...]] = {
     NUMBER: (*_NUMBERS, types.is_boolean),
     PROBABILITY: (*_NUMBERS, types.is_boolean),
     LABEL: (*_NUMBERS, types.is_boolean),
+    STRING_LABEL: (is_string,),
     TIME: (*_NUMBERS, types.is_timestamp, types.is_date),
     TEXT: (*_NUMBERS, types.is_boolean, types.is_timestamp, types.is_date, types.is_time, is_string, _is_binary),
 }
@@ -53,6 +56,7 @@ _IN_WORDS = {
     NUMBER: "numbers",
     PROBABILITY: "numbers",
     LABEL: "numbers or booleans",
+    STRING_LABEL: "strings",
     TIME: "timestamps, dates or numbers of seconds",
     TEXT: "strings, numbers, dates, booleans, or lists of them",
     LIST_ID: "lists of integers or strings",

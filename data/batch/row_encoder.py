@@ -19,6 +19,7 @@ from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
 from ..schema.column_needs import needed_columns
+from ..schema.labels import read_labels
 from ..schema.layout import HISTORY, Layout, id_key, text_key
 from ..vocabulary.vocabulary import KeyIndex, Vocabulary
 from .item_features import ItemFeatures
@@ -110,7 +111,7 @@ class RowEncoder:
         if with_labels:
             for task_name, task in config.tasks.items():
                 at = layout.tasks.index(task_name)
-                values = floats(table[task.label])
+                values = read_labels(config, task_name, table)
                 present = out.label_mask[:, at] = ~np.isnan(values)
                 out.labels[:, at] = np.where(present, values, 0)
                 taken |= present & task.taken(out.labels[:, at])

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ..arrow.column_types import VECTOR
 from ..arrow.ids import id_keys
-from ..arrow.values import floats, ragged_keys
+from ..arrow.values import ragged_keys
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..contents.text_store import open_text_store, text_store_folder
@@ -19,6 +19,7 @@ from ..features.feature import Feature
 from ..prefetch import prefetch
 from ..schema.bad_values import BadValue, refuse_beside, rows_of
 from ..schema.column_needs import needed_columns
+from ..schema.labels import read_labels
 from ..schema.layout import id_key
 from .statistics import Statistics
 
@@ -66,8 +67,8 @@ def count(
             if (column := feature.column_name(feature_name)) in table.column_names:
                 where = f"{path}: column '{column}', row group {group}"
                 feature.count(feature_name, table[column], where, counts, None)
-        for task_name, task in experiment.domains[name].tasks.items():
-            values = floats(table[task.label])
+        for task_name in experiment.domains[name].tasks:
+            values = read_labels(experiment.domains[name], task_name, table)
             labels[name][task_name][0] += int((~np.isnan(values)).sum())
             total = float(np.nansum(values))
             labels[name][task_name][1] += int(total) if total.is_integer() else total

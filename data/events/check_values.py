@@ -54,6 +54,8 @@ def _surely_good(need: ColumnNeed, kind: pa.DataType, statistics: pq.Statistics 
     if need.bad is None or need.bad.between is None:
         return False
     low, high = need.bad.between
+    if pa.types.is_integer(kind) and (low, high) == (-np.inf, np.inf):
+        return True
     if pa.types.is_boolean(kind):
         return low <= 0 and high >= 1
     if not pa.types.is_integer(kind) or statistics is None or not statistics.has_min_max:

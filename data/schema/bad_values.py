@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..arrow.beside_history import uneven
 from ..arrow.column_need import BadValues, ColumnNeed
-from ..arrow.column_types import LABEL, LIST_NAME, LIST_TIME, NUMBER, TIME, VECTOR, one_array
+from ..arrow.column_types import LABELS, LIST_NAME, LIST_TIME, NUMBER, TIME, VECTOR, one_array
 from ..arrow.times import bad_times
 from ..arrow.values import NO_NUMBER, bad_numbers, bad_vectors
 from ..config.sections.bad_data import BadDataConfig
@@ -60,7 +60,7 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
                 table = _without(table, name, bad)
     if found:
         rows = rows_of(found, table.num_rows)
-        for name in {need.name for need in needs if need.holds == LABEL}:
+        for name in {need.name for need in needs if need.holds in LABELS}:
             table = _without(table, name, rows)
     return table, found
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...data.arrow.column_types import LABELS
 from ...data.arrow.ids import id_keys
-from ...data.arrow.values import floats
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.errors import UserError
@@ -16,6 +16,7 @@ from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
 from ...data.schema.bad_values import check_share
 from ...data.schema.column_needs import needed_columns
+from ...data.schema.labels import read_labels
 from ...data.schema.layout import Layout, id_key
 from ...data.storage.mirror import publish
 from ...model.representation.owner_vectors import owners_and_aspects
@@ -214,13 +215,13 @@ def popularity_counts(
     for d, name in enumerate(layout.domains):
         files, tasks = events[name]["train"], experiment.domains[name].tasks
         needs = needed_columns(experiment, name)
-        columns = [experiment.entities.item.id, *(task.label for task in tasks.values())]
+        columns = [experiment.entities.item.id, *(need.name for need in needs if need.holds in LABELS)]
         for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
             table = read_good_rows(path, group, needs, columns, experiment.bad_data)
             keys, has_item = id_keys(table[experiment.entities.item.id])
             rows = np.where(has_item, items.lookup(keys), 0)  # without an item they count for the domain's rate alone
-            for task_name, task in tasks.items():
-                labels = floats(table[task.label])
+            for task_name in tasks:
+                labels = read_labels(experiment.domains[name], task_name, table)
                 known = ~np.isnan(labels)
                 counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
             progress(table.num_rows * runtime.world_size)

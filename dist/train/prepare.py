@@ -129,7 +129,7 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
     labelled = {task for tasks in statistics.labels.values() for task, (labels, _) in tasks.items() if labels}
     for name, tasks in statistics.labels.items():
         for task, (labels, _) in tasks.items():
-            column = experiment.domains[name].tasks[task].label
+            column = experiment.domains[name].tasks[task].label.column
             if not labels and task not in labelled and (task not in known or not labelled):
                 raise UserError(
                     f"domains.{name}.tasks.{task}",

@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ...data.arrow.column_need import BadValues, ColumnNeed
-from ...data.arrow.column_types import LABEL, PROBABILITY
+from ...data.arrow.column_types import PROBABILITY
 from ...data.arrow.values import floats
+from ...data.config.sections.label import AnyLabel
 from ...data.config.sections.task import COUNT, Array, Measures, Metric, Task
 from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy
 
@@ -59,7 +60,7 @@ def _bad_probabilities(array: pa.Array) -> np.ndarray | None:
 _LABELS = BadValues(
     bad_labels,
     "neither 0 nor 1 nor null",
-    "Labels are 0, 1 or null; turn others into one (for example rating >= 4) when writing the events.",
+    "Labels are 0, 1 or null; make them of other numbers by a condition, such as label: {column: rating, at_least: 4}.",
     between=(0, 1),
 )
 _PROBABILITIES = BadValues(
@@ -72,9 +73,12 @@ class Binary(Task):
 
     of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "probability"})
     takes: ClassVar[str] = "0 or 1"
+    of_conditions: ClassVar[bool] = True
 
     kind: Literal["binary"] = Field(default="binary", description="a label that is 0 or 1; scores are probabilities")
-    label: str = Field(description="events column holding 0, 1 or null (null: no label in this row)")
+    label: AnyLabel = Field(
+        description="events column holding 0, 1 or null (null: no label in this row), or a condition on a column"
+    )
     weight: float = Field(default=1.0, gt=0, description="weight of its loss")
     probability: str | None = Field(
         default=None, description="events column holding the true probability, where one is known (simulations)"
@@ -82,7 +86,7 @@ class Binary(Task):
 
     def columns(self, field: str) -> list[ColumnNeed]:
         """The label's, and that of the true probability where there is one."""
-        needs = [ColumnNeed(self.label, LABEL, f"{field}.label", bad=_LABELS)]
+        needs = [self.label.need(f"{field}.label", _LABELS)]
         if self.probability:
             needs.append(ColumnNeed(self.probability, PROBABILITY, f"{field}.probability", bad=_PROBABILITIES))
         return needs

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ...arrow.column_need import ColumnNeed
 from ...settings_base import Strict
+from .label import AnyLabel, Label
 
 if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and who reads an experiment file does without
@@ -92,21 +93,30 @@ class Task(Strict, ABC):
     in ``of_domain``.
 
     Attributes:
-        label: the events column.
+        label: the events column, or a condition on one.
         weight: of the loss.
         of_domain: settings that may differ between domains.
         takes: the labels there are, for messages: ``0 or 1``.
+        of_conditions: whether labels may be a condition on a column: the kind takes 0 and 1.
     """
 
     of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight"})
     takes: ClassVar[str]
+    of_conditions: ClassVar[bool] = False
 
-    label: str
+    label: AnyLabel = Field(description="events column holding the labels; null where a row has none")
     weight: float
+
+    @field_validator("label")
+    @classmethod
+    def _takes_conditions(cls, label: Label) -> Label:
+        if label.is_condition and not cls.of_conditions:
+            raise ValueError(f"is a condition, which makes labels of 0 and 1; this kind of task takes {cls.takes}")
+        return label
 
     @abstractmethod
     def columns(self, field: str) -> list[ColumnNeed]:
-        """The events columns that training and metrics need, the label's among them, as a `LABEL`.
+        """The events columns that training and metrics need, the label's among them, as of `Label.need`.
 
         Args:
             field: where the experiment describes the task, ``domains.shop.tasks.click``.

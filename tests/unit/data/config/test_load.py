@@ -209,7 +209,7 @@ domains:
     domains = load_experiment(write(tmp_path, text), kinds=KINDS).domains
     assert domains["two"].kind == "recommendation"
     assert domains["two"].events.train.endswith("two/*.parquet")
-    assert domains["two"].tasks["click"].label == "click"
+    assert domains["two"].tasks["click"].label.column == "click"
     assert [d.tasks["click"].weight for d in domains.values()] == [2.0, 3.0]
 
 

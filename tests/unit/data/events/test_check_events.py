@@ -5,10 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foundrank.data.config.load import load_experiment
+from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
-from foundrank.data.events.event_files import read_group
+from foundrank.data.events.event_files import _open_local, read_group
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import SCHEMAS, random_events, write_world
 
@@ -133,6 +133,20 @@ def test_a_label_outside_0_and_1(world, tmp_path, values, row, group, shown):
 def test_labels_may_be_null_or_nan(world, tmp_path, values):
     change(tmp_path / "home" / "part-001.parquet", "click", values)
     check_events(world)
+
+
+def test_a_label_by_a_condition_may_be_any_finite_number_or_string(world, tmp_path):
+    raw = plain(world)
+    raw["domains"]["find"]["tasks"]["buy"]["label"] = {"column": "rank", "at_least": 0.5}
+    raw["domains"]["find"]["tasks"]["click"]["label"] = {"column": "slot", "one_of": ["s1", "s2"]}
+    world = load_experiment(raw, kinds=KINDS)
+    check_events(world)
+    _open_local.cache_clear()
+    change(tmp_path / "find" / "part-001.parquet", "rank", pa.array([0.0, 7.5, None, math.nan, math.inf, 0.5]))
+    message = told(world, tmp_path)
+    assert message.startswith("find/part-001.parquet: column 'rank', row 1 of row group 1: the label is inf.")
+    change(tmp_path / "find" / "part-001.parquet", "slot", pa.array([1] * 6))
+    assert "is int64; domains.find.tasks.click.label takes strings" in told(world, tmp_path)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.inf])

@@ -46,7 +46,7 @@ def test_every_declared_column_is_on_disk(experiment, events):
     for (name, _), table in events.items():
         domain = experiment.domains[name]
         wanted = {"user", "item", "history", "request", *experiment.context, *domain.features}
-        wanted |= {c for task in domain.tasks.values() for c in (task.label, task.probability)}
+        wanted |= {c for task in domain.tasks.values() for c in (task.label.column, task.probability)}
         if domain.kind == "search":
             wanted.add("query")
         assert wanted <= set(table.column_names)
