@@ -1,1 +1,1 @@
-"""Where data comes from besides a user's logs: the simulated platform and importers of public data sets."""
+"""Where data comes from besides a user's logs: importers of public data sets."""

@@ -37,23 +37,25 @@ from foundrank.runs import Run, current_at, run_at
 _Job = TypeVar("_Job")
 
 
-def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
-    """Simulates seven search and recommendation domains with texts, cold items and known probabilities.
+def simulate(out: str | Path, rows: int | None = None, seed: int = 2026, world: str = "platform") -> Path:
+    """Simulates logs whose truth is known.
 
     Args:
         out: a new folder for events, catalogs and experiment.yaml.
-        rows: events, of all domains together.
+        rows: events, of all domains together; 600,000 of a platform and 100,000 of a market when absent.
         seed: of everything random.
+        world: ``platform``: seven search and recommendation domains with texts, cold items and clicks; ``market``: small, with
+            labels of every kind.
 
     Returns:
         The experiment file.
 
     Raises:
-        UserError: there is something in the folder already.
+        UserError: no such world, or something in the folder already.
     """
-    from foundrank.data.sources.simulate import simulate as write  # for start-up time: nothing else here needs it
+    from foundrank.data.simulation.worlds import simulate as write  # for start-up time: nothing else here needs it
 
-    return write(Path(out), rows, seed)
+    return write(Path(out), rows, seed, world)
 
 
 class _Embedding(NamedTuple):

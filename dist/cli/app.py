@@ -68,15 +68,21 @@ def demo(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
-    rows: Annotated[int, typer.Option(min=20_000, help="events, all domains together")] = 600_000,
+    rows: Annotated[
+        int | None,
+        typer.Option(min=10_000, help="events, all domains together; of a platform 600,000, of a market 100,000"),
+    ] = None,
     seed: Seed = 2026,
+    world: Annotated[
+        str, typer.Option(help="platform: seven domains, texts, cold items, clicks; market: every kind of label")
+    ] = "platform",
 ) -> None:
-    """Simulate seven search and recommendation domains with text, cold items and known probabilities."""
-    from ...data.sources.simulate import simulate as write
+    """Simulate logs whose truth is known."""
+    from ...data.simulation.worlds import simulate as write
 
     with held(Claim(out, "simulate")):
-        path = write(out, rows, seed)
-    print(f"wrote {path}\nnext: foundrank embed {path}")
+        path = write(out, rows, seed, world)
+    print(f"wrote {path}\nnext: foundrank {'embed' if world == 'platform' else 'train'} {path}")
 
 
 @app.command("import")

@@ -9,8 +9,8 @@ import yaml
 
 from ...data.config.load import load_experiment
 from ...data.errors import UserError
+from ...data.simulation.worlds import simulate
 from ...data.sources.importers import IMPORTERS
-from ...data.sources.simulate import simulate
 from ...data.storage.globs import expand_glob
 from ...data.storage.local_writes import write_text
 from ...model.kinds import KINDS

@@ -11,7 +11,7 @@ from foundrank.data.catalogs.catalog import read_catalog
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.contents.text_store import expected_manifest, text_store_folder
-from foundrank.data.sources.simulate import simulate
+from foundrank.data.simulation.worlds import simulate
 from foundrank.model.kinds import KINDS
 from tests.text_store import write_text_store
 

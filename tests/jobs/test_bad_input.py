@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from foundrank.data.config.load import dump_experiment, load_experiment
-from foundrank.data.sources.simulate import simulate
+from foundrank.data.simulation.worlds import simulate
 from foundrank.model.kinds import KINDS
 
 from .commands import Here, foundrank, settings

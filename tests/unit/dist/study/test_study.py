@@ -9,7 +9,7 @@ import pytest
 
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
-from foundrank.data.sources.simulate import simulate
+from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.run.run_folder import write_json
 from foundrank.dist.study import study
 from foundrank.dist.study.arms import DATA_SETS, FRACTIONS, FULL, ID_ONLY, RATES, Arm, DataSet, arms

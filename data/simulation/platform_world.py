@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from .simulated_texts import AGE_BANDS, BRANDS, DEVICES, KINDS, NOUNS, REGIONS, STYLE_TAGS, TOPICS, item_titles
+from .platform_texts import AGE_BANDS, BRANDS, DEVICES, KINDS, NOUNS, REGIONS, STYLE_TAGS, TOPICS, item_titles
 
 DAYS = 120
 LIST_LENGTHS = (6, 10)  # fewest and most items of a result list

@@ -10,7 +10,7 @@ import pytest
 
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
-from foundrank.data.sources.simulate import simulate
+from foundrank.data.simulation.platform import simulate_platform
 from foundrank.model.kinds import KINDS
 
 ROWS = 20_000
@@ -23,7 +23,7 @@ def read(experiment, domain, split) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return simulate(tmp_path_factory.mktemp("world") / "a", rows=ROWS, seed=7).parent
+    return simulate_platform(tmp_path_factory.mktemp("world") / "a", rows=ROWS, seed=7).parent
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +149,10 @@ def test_domains_share_users_and_some_items(events):
 
 
 def test_the_seed_decides_every_byte(folder, tmp_path):
-    again = simulate(tmp_path / "again", rows=ROWS, seed=7).parent
+    again = simulate_platform(tmp_path / "again", rows=ROWS, seed=7).parent
     assert files(again) == files(folder)
     assert all((again / f).read_bytes() == (folder / f).read_bytes() for f in files(folder))
-    other = simulate(tmp_path / "other", rows=ROWS, seed=8).parent
+    other = simulate_platform(tmp_path / "other", rows=ROWS, seed=8).parent
     part = "events/shop_feed/train/part-00000.parquet"
     assert not pq.read_table(other / part).equals(pq.read_table(folder / part))
 
@@ -160,7 +160,7 @@ def test_the_seed_decides_every_byte(folder, tmp_path):
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder"):
-        simulate(tmp_path, rows=ROWS)
+        simulate_platform(tmp_path, rows=ROWS)
     assert files(tmp_path)[0].name == "note.txt"
     assert len(files(tmp_path)) == 1
 
@@ -168,11 +168,11 @@ def test_an_existing_folder_is_left_alone(tmp_path):
 def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "write_table", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        simulate(tmp_path / "world", rows=ROWS)
+        simulate_platform(tmp_path / "world", rows=ROWS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_few_rows_are_refused(tmp_path):
     with pytest.raises(UserError, match="too few"):
-        simulate(tmp_path / "world", rows=100)
+        simulate_platform(tmp_path / "world", rows=100)
     assert not (tmp_path / "world").exists()

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from ..errors import UserError
 from ..storage.new_folder import check_new, new_folder
-from .simulated_texts import EXPERIMENT_YAML, KINDS, NOUNS, QUERIES_PER_TOPIC, QUERY_FAMILIES, TOPICS, query_texts
-from .simulated_world import (
+from .platform_texts import EXPERIMENT_YAML, KINDS, NOUNS, QUERIES_PER_TOPIC, QUERY_FAMILIES, TOPICS, query_texts
+from .platform_world import (
     DAYS,
     DOMAINS,
     LIST_LENGTHS,
@@ -49,7 +49,7 @@ class Requests:
     length: np.ndarray  # [Q]
 
 
-def simulate(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
+def simulate_platform(out: str | Path, rows: int = 600_000, seed: int = 2026) -> Path:
     """Write a simulated platform: events of seven domains, three catalogs and the experiment file.
 
     Splits follow time: the first 80 % of 120 days, the next 10 % and the last 10 %. The number of users grows with
