@@ -145,8 +145,9 @@ def test_a_label_by_a_condition_may_be_any_finite_number_or_string(world, tmp_pa
     change(tmp_path / "find" / "part-001.parquet", "rank", pa.array([0.0, 7.5, None, math.nan, math.inf, 0.5]))
     message = told(world, tmp_path)
     assert message.startswith("find/part-001.parquet: column 'rank', row 1 of row group 1: the label is inf.")
-    change(tmp_path / "find" / "part-001.parquet", "slot", pa.array([1] * 6))
-    assert "is int64; domains.find.tasks.click.label takes strings" in told(world, tmp_path)
+    raw["domains"]["find"]["tasks"]["buy"]["label"] = {"column": "rank", "equals": "high"}
+    message = told(load_experiment(raw, kinds=KINDS), tmp_path)
+    assert "column 'rank': is double; domains.find.tasks.buy.label takes strings" in message
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.inf])
