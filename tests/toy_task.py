@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foundrank.data.arrow.column_need import BadValues, ColumnNeed
-from foundrank.data.config.sections.task import ROWS, Array, Measures, Metric, Task
+from foundrank.data.config.sections.task import ROWS, Array, Measures, Metric, Scale, Task
 
 
 class Amount(Task):
@@ -33,10 +33,10 @@ class Amount(Task):
     def taken(self, labels: Array) -> NDArray[np.bool_]:
         return labels > 0
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
         return (logits - labels / self.unit) ** 2
 
-    def scores(self, logits: Tensor) -> Tensor:
+    def scores(self, logits: Tensor, scale: Scale) -> Tensor:
         return logits * self.unit
 
     @property
@@ -71,6 +71,26 @@ class Amount(Task):
 
     def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
         return None if row["r2"] is None else (row["r2"], math.sqrt(row["rows"]))
+
+
+class Band(Amount):
+    """An amount with two outputs: its middle, in deviations from the mean of training, and how far around that labels are."""
+
+    kind: Literal["band"] = "band"  # type: ignore[assignment]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return "middle", "width"
+
+    def scaled(self, labels: Array) -> Array:
+        return labels
+
+    def loss(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
+        middle, width = logits.unbind(-1)
+        return (middle - (labels - scale.mean) / scale.deviation) ** 2 + width**2
+
+    def scores(self, logits: Tensor, scale: Scale) -> Tensor:
+        return scale.mean + scale.deviation * logits[..., 0]
 
 
 def _negative(array: pa.Array) -> np.ndarray | None:

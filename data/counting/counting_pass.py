@@ -7,9 +7,11 @@ import pyarrow as pa
 
 from ..arrow.column_types import VECTOR
 from ..arrow.ids import id_keys
+from ..arrow.moments import add_moments, mean_deviation
 from ..arrow.values import ragged_keys
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
+from ..config.sections.task import Scale
 from ..contents.text_store import open_text_store, text_store_folder
 from ..events.bad_rows import Skipped, read_events
 from ..events.check_events import id_types, unsigned_ids
@@ -47,6 +49,7 @@ def count(
     labels: dict[str, dict[str, list[float]]] = {
         name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train
     }
+    moments: dict[str, np.ndarray] = {}  # of labels, one task's in all domains together
     features = {name: _event_features(experiment, name) for name in train}
     # Ahead of the counting, which takes as long as decoding.
     for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):
@@ -67,11 +70,13 @@ def count(
             if (column := feature.column_name(feature_name)) in table.column_names:
                 where = f"{path}: column '{column}', row group {group}"
                 feature.count(feature_name, table[column], where, counts, None)
-        for task_name in experiment.domains[name].tasks:
+        for task_name, task in experiment.domains[name].tasks.items():
             values = read_labels(experiment.domains[name], task_name, table)
             labels[name][task_name][0] += int((~np.isnan(values)).sum())
             total = float(np.nansum(values))
             labels[name][task_name][1] += int(total) if total.is_integer() else total
+            if (scaled := task.scaled(values[~np.isnan(values)])) is not None:
+                moments[task_name] = add_moments(moments.get(task_name, np.zeros(3)), scaled)
         progress(table.num_rows)
     for entity_name, entity in entities.items():
         counts.ids(id_key(entity_name), entity)  # an entity no event names still has its (empty) table
@@ -86,7 +91,10 @@ def count(
     }
     rows = {name: files.rows for name, files in train.items()}
     types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
-    return Statistics(counts.tables(), counts.dense(), labels, rows, sizes, skipped, id_types=types, unsigned=unsigned)
+    scales = {task: Scale(*mean_deviation(each)) for task, each in moments.items()}
+    return Statistics(
+        counts.tables(), counts.dense(), labels, rows, sizes, skipped, id_types=types, unsigned=unsigned, scales=scales
+    )
 
 
 def _read_all(

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from ..config.experiment import Experiment
+from ..config.sections.task import Scale
 from ..contents.text_store import sha256_of_file
 from ..errors import UserError
 from ..events.bad_rows import Skipped
@@ -21,13 +23,14 @@ STATISTICS, SKIPPED = "statistics.json", "skipped_rows.parquet"
 REMEDY = "Restore the run from a copy, or train it again."
 
 _Count = Annotated[int, Field(ge=0)]
+_Moments = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(gt=0)]]
 
 
 class _Document(Shape):
     """``statistics.json``."""
 
     tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash"]]
-    dense: dict[str, tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(gt=0)]]]
+    dense: dict[str, _Moments]
     labels: dict[str, dict[str, tuple[_Count, Annotated[float, Field(allow_inf_nan=False)]]]]
     rows: dict[str, _Count]
     text_sizes: dict[str, Annotated[int, Field(ge=1)]]
@@ -35,6 +38,7 @@ class _Document(Shape):
     profiles: dict[str, list[float]]
     id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
     unsigned: list[str] = Field(default_factory=list)
+    scales: dict[str, _Moments] = Field(default_factory=dict)
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
 
@@ -52,6 +56,7 @@ class Statistics:
         profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
         id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
         unsigned: embedding tables whose ids are integers of 64 bits without a sign somewhere in the training events.
+        scales: task -> the scale of its labels in the training events of all domains, of those whose kind needs one.
     """
 
     tables: dict[str, Table]
@@ -63,10 +68,11 @@ class Statistics:
     profiles: dict[str, list[float]] = field(default_factory=dict)
     id_types: dict[str, str] = field(default_factory=dict)
     unsigned: list[str] = field(default_factory=list)
+    scales: dict[str, Scale] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
-        keep their means; labels, rows and what was skipped are those of the new data.
+        keep their means, and tasks the scale of their labels; labels, rows and what was skipped are those of the new data.
 
         Raises:
             UserError: an id or feature is encoded in another way than before.
@@ -87,11 +93,14 @@ class Statistics:
         dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
         types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
         unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
-        return replace(new, tables=tables, dense=dense, id_types=types, unsigned=unsigned)
+        # What a logit stands for is the task's, as long as it has that name.
+        scales = new.scales | {task: scale for task, scale in self.scales.items() if task in new.scales}
+        return replace(new, tables=tables, dense=dense, id_types=types, unsigned=unsigned, scales=scales)
 
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
-        return make_layout(experiment, {name: table.rows for name, table in self.tables.items()}, self.text_sizes)
+        rows = {name: table.rows for name, table in self.tables.items()}
+        return make_layout(experiment, rows, self.text_sizes, self.scales)
 
     def save(self, folder: Path) -> None:
         """Writes the vocabularies, ``statistics.json`` and, if rows were skipped, `SKIPPED` into ``folder``."""
@@ -108,6 +117,7 @@ class Statistics:
             "profiles": self.profiles,
             "id_types": self.id_types,
             "unsigned": self.unsigned,
+            "scales": self.scales,
         }
         self.skipped.save(folder / SKIPPED)
         sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
@@ -134,7 +144,8 @@ class Statistics:
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
         skipped = Skipped(plain["skipped"])
         known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
-        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []))
+        scales = {task: Scale(*scale) for task, scale in plain.get("scales", {}).items()}
+        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []), scales)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -147,10 +158,12 @@ class Statistics:
         features = [pair for some in (*owners, experiment.context) for pair in some.items()]
         counted = {key for name, feature in features for key in feature.inputs(name).keys}
         counted |= {id_key(name) for name in entities}
+        tasks = {pair for domain in experiment.domains.values() for pair in domain.tasks.items()}
         wanted = {
             "tables": (counted, self.tables),
             "labels": (set(experiment.domains), self.labels),
             "rows": (set(experiment.domains), self.rows),
+            "scales": ({name for name, task in tasks if task.scaled(np.zeros(0)) is not None}, self.scales),
             "text_sizes": (
                 set(experiment.entities.with_text()) if "text" in experiment.model.aspects else set(),
                 self.text_sizes,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..config.experiment import Experiment
-from ..config.sections.task import Task
+from ..config.sections.task import Scale, Task
 
 HISTORY = "history"
 CONTEXT = "context"
@@ -74,6 +74,11 @@ class Layout:
         search: per domain, whether it is a search domain.
         tasks: names of the union of all domains' tasks; columns of ``Batch.labels``.
         task_kinds: of each of ``tasks``, as the first domain that has it sets it.
+        task_scales: of the labels of each of ``tasks``.
+        outputs: names of the numbers that the model gives for a row, of one task after the other: the task's own, and
+            ``TASK/OUTPUT`` for more than one; columns of ``Outputs.logits``.
+        output_kinds: what each of ``outputs`` is, whatever its task is called: ``Binary/logit``.
+        output_tasks: which of ``tasks`` each of ``outputs`` belongs to.
         task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
     """
 
@@ -100,6 +105,10 @@ class Layout:
     search: tuple[bool, ...]
     tasks: tuple[str, ...]
     task_kinds: tuple[Task, ...]
+    task_scales: tuple[Scale, ...]
+    outputs: tuple[str, ...]
+    output_kinds: tuple[str, ...]
+    output_tasks: tuple[int, ...]
     task_weights: tuple[tuple[float, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,13 +116,19 @@ class Layout:
         return asdict(self)
 
 
-def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: Mapping[str, int]) -> Layout:
+def make_layout(
+    experiment: Experiment,
+    tables: Mapping[str, int],
+    text_sizes: Mapping[str, int],
+    scales: Mapping[str, Scale] | None = None,
+) -> Layout:
     """The layout of an experiment's batches.
 
     Args:
         experiment: the experiment.
         tables: table -> rows, from the statistics.
         text_sizes: entity -> width of its text vectors, of the entities whose text is in the text store.
+        scales: task -> the scale of its labels, of those that need one, from the statistics.
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
@@ -173,6 +188,12 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         text_of[HISTORY] = text_key(HISTORY)
         vectors[text_key(HISTORY)] = text_sizes["item"]
 
+    kinds = tuple(next(d.tasks[t] for d in experiment.domains.values() if t in d.tasks) for t in tasks)
+    outputs = [
+        (at, f"{tasks[at]}/{output}" if place else tasks[at], f"{type(kind).__name__}/{output}")
+        for at, kind in enumerate(kinds)
+        for place, output in enumerate(kind.outputs)
+    ]
     weights = tuple(
         tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values()
     )
@@ -201,7 +222,11 @@ def make_layout(experiment: Experiment, tables: Mapping[str, int], text_sizes: M
         domains=tuple(experiment.domains),
         search=tuple(d.kind == "search" for d in experiment.domains.values()),
         tasks=tasks,
-        task_kinds=tuple(next(d.tasks[t] for d in experiment.domains.values() if t in d.tasks) for t in tasks),
+        task_kinds=kinds,
+        task_scales=tuple((scales or {}).get(task, Scale()) for task in tasks),
+        outputs=tuple(name for _, name, _ in outputs),
+        output_kinds=tuple(kind for _, _, kind in outputs),
+        output_tasks=tuple(at for at, _, _ in outputs),
         task_weights=weights,
     )
 

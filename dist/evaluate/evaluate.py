@@ -122,7 +122,7 @@ def predict(
     if not rows:
         return {}, {}, 0
     columns: dict[str, list[np.ndarray]] = {}
-    tasks = TaskColumns(layout.task_kinds)
+    tasks = TaskColumns(layout.task_kinds, layout.task_scales)
     gates = _GateMeans(len(layout.domains))
     was_training = model.training
     model.eval()

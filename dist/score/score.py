@@ -119,9 +119,10 @@ class RowScorer:
         self.progress: Callable[[int], None] = lambda rows: None
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
-        self._tasks = TaskColumns(encoder.layout.task_kinds)
+        self._tasks = TaskColumns(encoder.layout.task_kinds, encoder.layout.task_scales)
         tasks, domains = encoder.layout.tasks, encoder.experiment.domains
         self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
+        self._has_output = self._has_task[:, list(encoder.layout.output_tasks)]
         self._like = [self._names.index(name) for name in job.like]
         self._tasks_of = {name: [task for task in tasks if task in domains[name].tasks] for name in self._names}
         if job.like and job.domain:
@@ -186,13 +187,15 @@ class RowScorer:
         return [_domains(table, self._job.domain, self._names, where, first_row)]
 
     def _logits(self, table: pa.Table, of_rows: list[np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
-        """``[N, T]``, the mean over ``of_rows``, each task over the domains that have it; and ``[N]`` bool, True for bad rows."""
-        total, bad = np.zeros((table.num_rows, len(self._encoder.layout.tasks))), np.zeros(table.num_rows, bool)
+        """``[N, O]``, the mean over ``of_rows``, each output over the domains that have its task; and ``[N]`` bool, True for bad
+        rows.
+        """
+        total, bad = np.zeros((table.num_rows, len(self._encoder.layout.outputs))), np.zeros(table.num_rows, bool)
         for of_row in of_rows:
             pieces, order, of_these = self._encode(table, of_row, where)
-            total[order] += np.where(self._has_task[of_row[order]], self._predict(pieces), 0)
+            total[order] += np.where(self._has_output[of_row[order]], self._predict(pieces), 0)
             bad |= of_these
-        return total / np.maximum(sum(self._has_task[of_row] for of_row in of_rows), 1), bad
+        return total / np.maximum(sum(self._has_output[of_row] for of_row in of_rows), 1), bad
 
     def _encode(self, table: pa.Table, of_row: np.ndarray, where: str) -> tuple[list[Rows], np.ndarray, np.ndarray]:
         """Encoded rows by domain, ``[N]`` where each of them is in the table, and ``[N]`` bool, True where one is bad."""

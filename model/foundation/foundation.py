@@ -96,7 +96,7 @@ class Dense(nn.Module):
             self.register_buffer("no_domain", torch.zeros(config.width), persistent=False)
 
     def _make_ranking(self, layout: Layout, config: ModelConfig) -> None:
-        domains, tasks = named("domain", layout.domains), named("task", layout.tasks)
+        domains, tasks = named("domain", layout.domains), named("task", layout.outputs, layout.output_kinds)
         self.represent = at_level("L1", (SideBySide if config.gate.kind == "none" else Owners)(layout, config))
         self.domain_embedding = nn.Parameter(torch.randn(domains.size, config.width) * 0.1)
         declare(self, {"domain_embedding": (domains, "width")})
@@ -110,7 +110,7 @@ class Dense(nn.Module):
         self.id_from_text = config.id_from_text
         of_head = Axis("domain", 1) if config.shared_head else domains
         self.head = config.head.build(seen, of_head, tasks, learned)
-        self.tasks = TaskColumns(layout.task_kinds)
+        self.tasks = TaskColumns(layout.task_kinds, layout.task_scales)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 
     def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, Outputs]:

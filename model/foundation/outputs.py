@@ -9,7 +9,7 @@ class Outputs(NamedTuple):
     """Detached and float32; a tuple, as TorchRec's pipeline and DistributedDataParallel look for tensors in tuples.
 
     Attributes:
-        logits: ``[B, T]``.
+        logits: ``[B, O]``, columns as in ``layout.outputs``.
         losses: ``[domains, T]``, sums of unweighted losses; zeros where the model is not in training and gradients are off.
         counts: ``[domains, T]``, how many labels those are sums over.
         alignment: scalar, before its weight; zero where losses are.

@@ -1,8 +1,10 @@
 """Weights of one model in another whose domains, tasks, features or aspects differ.
 
 Every parameter's axes are declared (`layers.axes`). What both models have is copied by name, and the kind of an axis says
-what becomes of a name that is new: a task or an aspect gets the mean of the known ones, a domain a mixture of them, and
-anything else, such as a new input, starts with zeros, so that what the model computed before does not change.
+what becomes of a name that is new: a task or an aspect gets the mean of the known ones that are alike, a domain a mixture of
+them, and anything else, such as a new input, starts with zeros, so that what the model computed before does not change. Where
+no known task is like a new one, what leads to its output starts as the mean of all, and the output itself at zero: the logit of
+a click says nothing about the logarithm of an amount.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +14,10 @@ from torch import Tensor
 
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
-from ..layers.axes import Axes, axes_of, input_axis
+from ..layers.axes import Axes, Axis, axes_of, input_axis
 from .foundation import Dense, Foundation
 
-_MEANS = ("task", "aspect")  # kinds of axes whose new positions begin as the mean of the known ones
+_MEANS = ("task", "output", "aspect")  # kinds of axes whose new positions begin as the mean of the known ones
 
 
 def shapes_only(layout: Layout, config: ModelConfig) -> Dense:
@@ -48,8 +50,8 @@ def transferred(value: Tensor, old: Axes, new: Axes, mixtures: Mapping[str, Mapp
         new: its axes in the other model.
         mixtures: new domain -> old domain -> its weight; these sum to 1.
     """
-    for number, kind, before, after in _other_names(old, new):
-        matrix = _matrix(kind, before, after, mixtures).to(value)
+    for number, before, after in _other_names(old, new):
+        matrix = _matrix(before, after, mixtures).to(value)
         value = (value.movedim(number, -1) @ matrix.T).movedim(-1, number)
     return value.contiguous()
 
@@ -68,32 +70,35 @@ def new_positions(shape: Sequence[int], old: Axes | None, new: Axes) -> Tensor:
     if old is None:
         return torch.ones(tuple(shape), dtype=torch.bool)
     found = torch.zeros(tuple(shape), dtype=torch.bool)
-    for number, _, before, after in _other_names(old, new):
-        is_new = torch.tensor([name not in before for name in after])
+    for number, before, after in _other_names(old, new):
+        is_new = torch.tensor([name not in (before.names or ()) for name in after.names or ()])
         found |= is_new.view(-1, *[1] * (len(shape) - number - 1))
     return found
 
 
-def _other_names(old: Axes, new: Axes) -> Iterator[tuple[int, str, dict[str, int], tuple[str, ...]]]:
-    """Of axes whose names differ: which it is, its kind, where each old name stood, and the new names."""
+def _other_names(old: Axes, new: Axes) -> Iterator[tuple[int, Axis, Axis]]:
+    """Axes whose names differ: which it is, the old one and the new one."""
     for number, (before, after) in enumerate(zip(old, new, strict=True)):
         if isinstance(before, str) or isinstance(after, str) or before.names is None or after.names is None:
             continue
         if before.names != after.names:
-            yield number, after.kind, {name: place for place, name in enumerate(before.names)}, after.names
+            yield number, before, after
 
 
-def _matrix(
-    kind: str, before: Mapping[str, int], after: Sequence[str], mixtures: Mapping[str, Mapping[str, float]]
-) -> Tensor:
+def _matrix(before: Axis, after: Axis, mixtures: Mapping[str, Mapping[str, float]]) -> Tensor:
     """``[new, old]``: what each new position takes of each old one."""
-    matrix = torch.zeros(len(after), len(before))
-    for row, name in zip(matrix, after, strict=True):
-        if name in before:
-            row[before[name]] = 1
-        elif kind in _MEANS:
-            row[:] = 1 / len(before)
-        elif kind == "domain":
+    matrix = torch.zeros(after.size, before.size)
+    place = {name: at for at, name in enumerate(before.names or ())}
+    for row, name, what in zip(matrix, after.names or (), after.alike or (None,) * after.size, strict=True):
+        if name in place:
+            row[place[name]] = 1
+        elif after.kind in _MEANS:
+            alike = torch.tensor([what is None or what == other for other in before.alike or (what,) * before.size])
+            if alike.any():
+                row[alike] = 1 / int(alike.sum())
+            elif after.kind != "output":
+                row[:] = 1 / before.size
+        elif after.kind == "domain":
             for other, weight in mixtures[name].items():
-                row[before[other]] = weight
+                row[place[other]] = weight
     return matrix

@@ -5,7 +5,7 @@ equal in all of them. What `build` takes:
 
     inputs       the axis of z, I its size
     domains      the axis of the domains
-    tasks        the axis of the T tasks, the union of the domains'
+    tasks        the axis of the T tasks, the union of the domains'; a task with several outputs has a place for each
     learned      columns of z that depend on parameters; experts make no gradients of the others
 """
 

@@ -1,6 +1,7 @@
 """Feed-forward blocks of the heads: stacked experts, experts of one domain, and (domain, task) gates and towers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -102,7 +103,8 @@ class Towers(nn.Module):
         self.bias = nn.Parameter(torch.zeros(domains.size, tasks.size))
         declare_layers(self.hidden_weights, domains, tasks, "out", "in")
         declare_layers(self.hidden_biases, domains, tasks, "out")
-        declare(at_level("L3", self), {"weight": (domains, tasks, "in"), "bias": (domains, tasks)})
+        outputs = replace(tasks, kind="output")
+        declare(at_level("L3", self), {"weight": (domains, outputs, "in"), "bias": (domains, outputs)})
 
     def forward(self, xs: Sequence[Tensor], domain_lengths: list[int]) -> Tensor:
         """Each task's ``[B, H]`` -> logits ``[B, T]`` float32."""

@@ -20,24 +20,27 @@ class Axis:
     """An axis of a parameter.
 
     Attributes:
-        kind: what its positions are: ``domain``, ``task``, ``aspect``, ``in`` for the parts of an input, ...
+        kind: what its positions are: ``domain``, ``task``, ``output`` for what leads directly to a task's logits, ``aspect``, ``in`` for the parts of an
+            input, ...
         size: how many there are.
         names: of each position; None where they have none, and models can exchange weights only if both have as many.
+        alike: what each named position is, the same for those that are alike; None where all are.
     """
 
     kind: str
     size: int
     names: tuple[str, ...] | None = None
+    alike: tuple[str, ...] | None = None
 
 
 Axes = tuple[Axis | str, ...]
 """Of a parameter: an axis whose positions have names, or only what it is: ``("out", inputs)``."""
 
 
-def named(kind: str, names: Iterable[str]) -> Axis:
-    """An axis with a name for each position."""
+def named(kind: str, names: Iterable[str], alike: Iterable[str] | None = None) -> Axis:
+    """An axis with a name for each position, and what each is."""
     every = tuple(names)
-    return Axis(kind, len(every), every)
+    return Axis(kind, len(every), every, None if alike is None else tuple(alike))
 
 
 def input_axis(inputs: Iterable[tuple[str, int]]) -> Axis:

@@ -16,7 +16,7 @@ from ...data.arrow.column_need import BadValues, ColumnNeed
 from ...data.arrow.column_types import PROBABILITY
 from ...data.arrow.values import floats
 from ...data.config.sections.label import AnyLabel
-from ...data.config.sections.task import COUNT, Array, Measures, Metric, Task
+from ...data.config.sections.task import COUNT, Array, Measures, Metric, Scale, Task
 from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy
 
 MEASURES = Measures(
@@ -100,11 +100,11 @@ class Binary(Task):
         """Where the label is 1."""
         return labels > 0
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
         """Binary cross-entropy in nats."""
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 
-    def scores(self, logits: Tensor) -> Tensor:
+    def scores(self, logits: Tensor, scale: Scale) -> Tensor:
         """Probabilities: the sigmoid."""
         return torch.sigmoid(logits)
 

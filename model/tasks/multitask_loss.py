@@ -18,7 +18,7 @@ def multitask_loss(
 
     Args:
         tasks: T of them.
-        logits: ``[B, T]``.
+        logits: ``[B, O]``, their outputs.
         batch: B rows.
         task_weights: ``[domains, T]`` float32.
         denominator: the nominal batch size.

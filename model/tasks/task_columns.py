@@ -1,41 +1,73 @@
 """The tasks of a batch's columns: each column's loss and scores are those of its kind."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...data.config.sections.task import Task, alike
+from ...data.config.sections.task import Scale, Task, alike
+
+
+class _Alike(NamedTuple):
+    """Tasks that are computed together.
+
+    Attributes:
+        task: any of them.
+        scale: of their labels.
+        columns: of labels, losses and scores.
+        outputs: of logits, the first of each task; the task's others come right after it.
+    """
+
+    task: Task
+    scale: Scale
+    columns: list[int]
+    outputs: list[int]
 
 
 class TaskColumns:
-    """T tasks, one per column of the logits and labels. Those that are alike are computed together."""
+    """T tasks, one per column of the labels, with O >= T outputs, the columns of the logits: each task's lie side by side.
 
-    def __init__(self, tasks: Sequence[Task]):
-        """Args: the task of each column, of any domain that has it."""
-        self._alike: list[tuple[Task, list[int]]] = []
-        for column, task in enumerate(tasks):
-            group = next((columns for other, columns in self._alike if alike(other, task)), None)
+    Tasks that are alike, with labels of the same scale, are computed together.
+    """
+
+    def __init__(self, tasks: Sequence[Task], scales: Sequence[Scale] | None = None):
+        """Args: the task of each column, of any domain that has it; the scale of each one's labels, if any needs it."""
+        self._alike: list[_Alike] = []
+        self._outputs = 0
+        for column, (task, scale) in enumerate(zip(tasks, scales or [Scale()] * len(tasks), strict=True)):
+            group = next((g for g in self._alike if alike(g.task, task) and g.scale == scale), None)
             if group is None:
-                self._alike.append((task, [column]))
-            else:
-                group.append(column)
+                self._alike.append(group := _Alike(task, scale, [], []))
+            group.columns.append(column)
+            group.outputs.append(self._outputs)
+            self._outputs += len(task.outputs)
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """``[B, T]`` loss of each label, of logits and labels ``[B, T]``; what it is where there is no label means nothing."""
-        return self._each(lambda task, of_task, wanted: task.loss(of_task, wanted), logits, labels)
+        """``[B, T]`` loss of each label, of logits ``[B, O]`` and labels ``[B, T]``; what it is where there is no label means
+        nothing.
+        """
+        return self._each(lambda of, logits, labels: of.task.loss(logits, labels, of.scale), logits, labels)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """``[B, T]`` scores of logits ``[B, T]``; NaN where no number came out, infinite logits included."""
-        scores = self._each(lambda task, of_task: task.scores(of_task), logits)
-        return torch.where(logits.isfinite() & scores.isfinite(), scores, torch.nan)
+        """``[B, T]`` scores of logits ``[B, O]``; NaN where no number came out, infinite logits included."""
+        return self._each(_finite_scores, logits)
 
-    def _each(self, compute: Callable[..., Tensor], *columns: Tensor) -> Tensor:
+    def _each(self, compute: Callable[..., Tensor], logits: Tensor, *columns: Tensor) -> Tensor:
         if len(self._alike) == 1:
-            return compute(self._alike[0][0], *columns)
+            (of,) = self._alike
+            wide = len(of.task.outputs)
+            return compute(of, logits if wide == 1 else logits.unflatten(1, (len(of.columns), wide)), *columns)
         out: dict[int, Tensor] = {}
-        for task, at in self._alike:
+        for of in self._alike:
+            wide = len(of.task.outputs)
             # Slices and no index, which would have to be copied to a GPU in every step.
-            found = compute(task, *(torch.stack([every[:, column] for column in at], 1) for every in columns))
-            out |= dict(zip(at, found.unbind(1), strict=True))
+            of_these = torch.stack([logits[:, at] if wide == 1 else logits[:, at : at + wide] for at in of.outputs], 1)
+            found = compute(of, of_these, *(torch.stack([every[:, at] for at in of.columns], 1) for every in columns))
+            out |= dict(zip(of.columns, found.unbind(1), strict=True))
         return torch.stack([out[column] for column in sorted(out)], 1)
+
+
+def _finite_scores(of: _Alike, logits: Tensor) -> Tensor:
+    scores, finite = of.task.scores(logits, of.scale), logits.isfinite()
+    return torch.where((finite if len(of.task.outputs) == 1 else finite.all(-1)) & scores.isfinite(), scores, torch.nan)

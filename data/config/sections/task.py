@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +85,18 @@ class Measures(Strict):
         return f"popularity_{self.headline.key}"
 
 
+class Scale(NamedTuple):
+    """Of a task's labels in training, those of all domains together; of what `Task.scaled` makes of them.
+
+    Attributes:
+        mean: 0 where the kind asks for no scale.
+        deviation: the standard deviation; above 0, and 1 where the kind asks for no scale, or its labels are all the same.
+    """
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+
 class Task(Strict, ABC):
     """One label of a domain. A subclass is a kind of task; its further fields are the kind's settings.
 
@@ -131,21 +143,34 @@ class Task(Strict, ABC):
     def taken(self, labels: Array) -> NDArray[np.bool_]:
         """Whether labels ``[N]`` say that the row's item was taken, which makes it one for the next-item objective to find."""
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """A name for each number (logit) that the model gives for a row. What depends on them is in `loss` and `scores`."""
+        return ("logit",)
+
+    def scaled(self, labels: Array) -> Array | None:
+        """What of labels ``[N]`` float64 the scale is of that `loss` and `scores` are given; None: this kind needs none."""
+        return None
+
     @abstractmethod
-    def loss(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+    def loss(self, logits: "Tensor", labels: "Tensor", scale: Scale) -> "Tensor":
         """Loss of each label, before any weight.
 
         Args:
-            logits: ``[B, T]`` float32, of T tasks that are alike.
+            logits: ``[B, T]`` float32, of T tasks that are alike; ``[B, T, K]`` of a kind with K > 1 outputs.
             labels: ``[B, T]`` float32; 0 where a row has none, and what comes out there, a finite number, is not used.
+            scale: of their labels, that of all T.
 
         Returns:
             ``[B, T]`` float32.
         """
 
     @abstractmethod
-    def scores(self, logits: "Tensor") -> "Tensor":
-        """What is predicted, on the label's scale, of logits of any shape and dtype; those may be infinite or NaN."""
+    def scores(self, logits: "Tensor", scale: Scale) -> "Tensor":
+        """What is predicted, on the label's scale, of logits of any shape and dtype; those may be infinite or NaN.
+
+        Of a kind with several outputs, they are along the last axis, which the scores have not.
+        """
 
     @property
     @abstractmethod

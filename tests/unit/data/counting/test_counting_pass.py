@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -7,12 +8,14 @@ import pytest
 
 from foundrank.data.arrow.ids import hash_rows, id_keys
 from foundrank.data.config.load import load_experiment
+from foundrank.data.config.sections.task import Scale
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.counting.statistics import Statistics
 from foundrank.data.errors import UserError
 from foundrank.data.vocabulary.vocabulary import HashedIds, Vocabulary
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import catalogs, random_events, train_files, write_world
+from tests.toy_task import Band
 
 CATALOG_SEED = 6  # items 6 and 7 and user u5 have a value of every feature
 
@@ -137,6 +140,44 @@ def test_saved_statistics_are_the_same(world, tmp_path):
         assert type(loaded.tables[name]) is type(table)
         assert loaded.tables[name].counts.tolist() == table.counts.tolist()
         assert loaded.tables[name].lookup(keys).tolist() == table.lookup(keys).tolist()
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory):
+    """Two domains with a task whose kind needs the scale of its labels, and what brute force finds in them."""
+    folder = tmp_path_factory.mktemp("scaled")
+    events = random_events(4, {"find": 30, "home": 20, "new": 25})
+    write_world(folder, events, files=2, group=4)
+    changes = [f"domains.{name}.tasks.spent={{kind: band, label: clicks}}" for name in ("find", "new")]
+    experiment = load_experiment(folder, changes, kinds=KINDS.with_(tasks={"band": Band}))
+    labels = np.array(column(events["find"] + events["new"], "clicks"), np.float64)
+    return experiment, labels, count(experiment, train_files(experiment))
+
+
+def test_a_label_has_the_scale_of_all_domains_where_its_kind_asks_for_it(scaled, tmp_path):
+    experiment, labels, statistics = scaled
+    assert statistics.scales == {"spent": Scale(pytest.approx(labels.mean()), pytest.approx(labels.std()))}
+    statistics.save(tmp_path)
+    loaded = Statistics.load(tmp_path)
+    layout = loaded.layout(experiment)
+    assert layout.task_scales == (Scale(), Scale(), statistics.scales["spent"], Scale())
+    assert layout.tasks == ("click", "buy", "spent", "like")
+    assert layout.outputs == ("click", "buy", "spent", "spent/width", "like")
+    assert layout.output_tasks == (0, 1, 2, 2, 3)
+    assert layout.output_kinds[2:4] == ("Band/middle", "Band/width")
+
+
+def test_statistics_without_a_scale_fit_a_model_that_needs_none_alone(scaled, world, tmp_path):
+    world[2].check_fits(world[0], tmp_path)
+    with pytest.raises(UserError, match="says nothing of 'spent' in scales"):
+        replace(scaled[2], scales={}).check_fits(scaled[0], tmp_path)
+
+
+def test_a_task_keeps_its_scale_in_a_fine_tuning(scaled):
+    _, _, statistics = scaled
+    new = replace(statistics, scales={"spent": Scale(1.0, 2.0), "paid": Scale(3.0, 4.0)})
+    assert statistics.extended(new).scales == statistics.scales | {"paid": Scale(3.0, 4.0)}
+    assert statistics.extended(replace(statistics, scales={})).scales == {}
 
 
 def test_progress_counts_every_row(world):

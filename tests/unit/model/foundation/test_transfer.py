@@ -111,6 +111,15 @@ def test_a_new_domain_is_a_mixture_and_a_new_task_a_mean(layout, other_layout, c
     torch.testing.assert_close(wider, bias[[0, 0, 1]].expand(3, 2))
 
 
+def test_a_new_output_is_the_mean_of_those_that_are_alike():
+    old = named("output", ("click", "rating", "buy"), ("Binary/logit", "Ordinal/first", "Binary/logit"))
+    new = named("output", ("rating", "spend", "fav"), ("Ordinal/first", "Value/logit", "Binary/logit"))
+    values = torch.tensor([1.0, 10.0, 3.0])
+    assert transferred(values, (old,), (new,), {}).tolist() == [10.0, 0.0, 2.0]
+    old, new = (Axis("task", axis.size, axis.names, axis.alike) for axis in (old, new))
+    torch.testing.assert_close(transferred(values, (old,), (new,), {}), torch.tensor([10.0, 14 / 3, 2.0]))
+
+
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_the_same_layout_gets_the_same_weights(changes, layout, config):
     old = filled(layout, config(**changes), 0)
@@ -130,6 +139,6 @@ def test_positions_are_new_where_any_axis_has_a_new_name():
 def test_a_model_that_represents_no_rows_has_axes_too(layout, config):
     options = config(history={"encoder": "sasrec"}, next_item={})
     weights = ((),) * len(layout.domains)
-    without_tasks = replace(layout, past=6, tasks=(), task_kinds=(), task_weights=weights)
+    without_tasks = replace(layout, past=6, tasks=(), task_kinds=(), task_weights=weights, outputs=())
     dense = Foundation(without_tasks, options, 4).dense
     assert axes_with_lookups_in_order(dense, ()) == axes_of(dense)

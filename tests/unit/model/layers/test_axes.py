@@ -50,7 +50,7 @@ def test_every_parameter_declares_its_axes_and_its_level(changes, made):
 
 def test_what_is_declared(made, layout: Layout):
     axes, levels = axes_of(model := made({})), levels_of(model)
-    domains, tasks = named("domain", layout.domains), named("task", layout.tasks)
+    domains, tasks = named("domain", layout.domains), named("task", layout.tasks, ["Binary/logit"] * 2)
     assert axes["dense.head.towers.hidden_weights.0"] == (domains, tasks, "out", "in")
     assert axes["dense.adaptive.own"] == (domains, "out", model.dense.inputs)
     names = model.dense.inputs.names

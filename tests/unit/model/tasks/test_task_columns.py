@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from foundrank.data.config.sections.task import alike
+from foundrank.data.config.sections.task import Scale, alike
 from foundrank.model.tasks.binary import Binary
 from foundrank.model.tasks.task_columns import TaskColumns
 
-from ....toy_task import Amount
+from ....toy_task import Amount, Band
 
 CLICK, SPENT, SAVED = Binary(label="clicked"), Amount(label="spent", unit=10.0), Amount(label="saved", unit=2.0)
 LOGITS = torch.tensor([[0.5, -1.0, 3.0], [2.0, 9.0, 0.25]])
@@ -17,8 +17,39 @@ def test_each_column_is_computed_by_its_own_kind(tasks):
     columns = TaskColumns(tasks)
     losses, scores = columns.losses(LOGITS, LABELS), columns.scores(LOGITS)
     for at, task in enumerate(tasks):
-        torch.testing.assert_close(losses[:, at], task.loss(LOGITS[:, at], LABELS[:, at]))
-        torch.testing.assert_close(scores[:, at], task.scores(LOGITS[:, at]))
+        torch.testing.assert_close(losses[:, at], task.loss(LOGITS[:, at], LABELS[:, at], Scale()))
+        torch.testing.assert_close(scores[:, at], task.scores(LOGITS[:, at], Scale()))
+
+
+@pytest.mark.parametrize("before", [(), (CLICK,), (SPENT, CLICK)])
+@pytest.mark.parametrize("after", [(), (SPENT,)])
+def test_a_task_with_several_outputs_has_its_own_scale(before, after):
+    """Two tasks of the kind are alike, but for their scales."""
+    bands, scales = (Band(label="paid"), Band(label="due")), (Scale(10.0, 2.0), Scale(7.0, 5.0))
+    tasks = (*before, *bands, *after)
+    of_each = (*[Scale()] * len(before), *scales, *[Scale()] * len(after))
+    logits = torch.randn(3, len(tasks) + 2)
+    logits[1, len(before) + 1] = torch.inf  # the width of the first
+    labels = torch.rand(3, len(tasks))
+    columns = TaskColumns(tasks, of_each)
+    losses, scores = columns.losses(logits, labels), columns.scores(logits)
+    assert losses.shape == scores.shape == labels.shape
+    for at, (band, scale) in enumerate(zip(bands, scales, strict=True)):
+        of_band = logits[:, len(before) + 2 * at : len(before) + 2 * at + 2]
+        torch.testing.assert_close(losses[:, len(before) + at], band.loss(of_band, labels[:, len(before) + at], scale))
+        wanted = band.scores(of_band, scale)
+        wanted[1] = torch.nan if at == 0 else wanted[1]
+        torch.testing.assert_close(scores[:, len(before) + at], wanted, equal_nan=True)
+    if after:
+        torch.testing.assert_close(scores[:, -1], SPENT.scores(logits[:, -1], Scale()))
+
+
+def test_tasks_that_are_alike_and_of_one_scale_are_computed_together():
+    bands, logits, labels = (Band(label="paid"), Band(label="due")), torch.randn(3, 4), torch.rand(3, 2)
+    columns, scale = TaskColumns(bands, [Scale(1.0, 2.0)] * 2), Scale(1.0, 2.0)
+    wanted = [band.loss(logits[:, 2 * at : 2 * at + 2], labels[:, at], scale) for at, band in enumerate(bands)]
+    torch.testing.assert_close(columns.losses(logits, labels), torch.stack(wanted, 1))
+    assert columns.losses(logits[:0], labels[:0]).shape == (0, 2)
 
 
 def test_gradients_reach_every_column():
