@@ -12,6 +12,7 @@ PROBABILITY, NAME, TEXT, ANYTHING = "probability", "name", "text", "anything"
 TIME, LIST_TIME, LIST_NAME = "time", "list of times", "list of names"
 STRING_LABEL = "label of a string"
 LABELS = (LABEL, STRING_LABEL)
+WEIGHT = "weight"
 
 Test = Callable[[pa.DataType], bool]
 
@@ -40,6 +41,7 @@ _ONE: dict[str, tuple[Test, ...]] = {
     PROBABILITY: (*_NUMBERS, types.is_boolean),
     LABEL: (*_NUMBERS, types.is_boolean),
     STRING_LABEL: (is_string,),
+    WEIGHT: (*_NUMBERS, types.is_boolean),
     TIME: (*_NUMBERS, types.is_timestamp, types.is_date),
     TEXT: (*_NUMBERS, types.is_boolean, types.is_timestamp, types.is_date, types.is_time, is_string, _is_binary),
 }
@@ -57,6 +59,7 @@ _IN_WORDS = {
     PROBABILITY: "numbers",
     LABEL: "numbers or booleans",
     STRING_LABEL: "strings",
+    WEIGHT: "numbers",
     TIME: "timestamps, dates or numbers of seconds",
     TEXT: "strings, numbers, dates, booleans, or lists of them",
     LIST_ID: "lists of integers or strings",

@@ -75,6 +75,7 @@ def assemble(
         domain_lengths=lengths,
         host={name: np.concatenate([p.host[name] for p in parts]) for name in parts[0].host},
         past=past,
+        weights=None if parts[0].weights is None else torch.from_numpy(joined("weights")),
     )
 
 

@@ -26,6 +26,7 @@ class Batch(Pipelineable):
         id_counts: ``[B, entities]`` float32: how often the id was seen in training; 0: never; -1: no id in this row.
         labels: ``[B, tasks]`` float32; 0 where masked.
         label_mask: ``[B, tasks]`` bool: the row's domain has the task and the row has its label.
+        weights: ``[B, tasks]`` float32 from 0 up, how much each label counts; None where all count 1.
         domains: ``[B]`` int64, non-decreasing.
         domain_lengths: rows per domain (all domains, zeros included); sums to B. Stays on the host.
         host: columns for the metrics, NumPy ``[B]``; stays on the host and is empty during training.
@@ -48,6 +49,7 @@ class Batch(Pipelineable):
     domain_lengths: list[int]
     host: dict[str, np.ndarray] = field(default_factory=dict)
     past: Past | None = None
+    weights: Tensor | None = None
 
     @property
     def rows(self) -> int:
@@ -67,6 +69,7 @@ class Batch(Pipelineable):
             domain_lengths=self.domain_lengths,
             host=self.host,
             past=None if self.past is None else self.past.changed(change),
+            weights=None if self.weights is None else change(self.weights),
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
@@ -82,5 +85,6 @@ class Batch(Pipelineable):
         self.sparse.record_stream(stream)  # type: ignore[arg-type]
         tensors = (self.dense, self.id_counts, self.labels, self.label_mask, self.domains)
         past = () if self.past is None else self.past.tensors().values()
-        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past):
+        weights = () if self.weights is None else (self.weights,)
+        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past, *weights):
             tensor.record_stream(stream)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
 from ..schema.column_needs import needed_columns
-from ..schema.labels import read_labels
+from ..schema.labels import read_labels, read_weights
 from ..schema.layout import HISTORY, Layout, id_key, text_key
 from ..vocabulary.vocabulary import KeyIndex, Vocabulary
 from .item_features import ItemFeatures
@@ -98,6 +98,7 @@ class RowEncoder:
             labels=np.zeros((rows, len(layout.tasks)), np.float32),
             label_mask=np.zeros((rows, len(layout.tasks)), bool),
             chosen=np.zeros(rows, bool),
+            weights=np.ones((rows, len(layout.tasks)), np.float32) if layout.weighted else None,
         )
         for position, (name, entity) in enumerate(self._entities.items()):
             absent = name == "query" and config.kind == "recommendation"
@@ -114,7 +115,12 @@ class RowEncoder:
                 values = read_labels(config, task_name, table)
                 present = out.label_mask[:, at] = ~np.isnan(values)
                 out.labels[:, at] = np.where(present, values, 0)
-                taken |= present & task.taken(out.labels[:, at])
+                of_task = present & task.taken(out.labels[:, at])
+                if (weights := read_weights(config, task_name, table)) is not None:
+                    assert out.weights is not None
+                    out.weights[:, at] = weights
+                    of_task &= weights > 0
+                taken |= of_task
         out.chosen &= taken
         if with_host:
             self._encode_host(out, domain, table)

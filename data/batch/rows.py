@@ -30,6 +30,7 @@ class Rows:
         label_mask: ``[N, tasks]`` bool.
         chosen: ``[N]`` bool, whether the row's item was taken: it has one, the row is not a bad one, and where its domain has
             tasks one of its labels says so, as of `Task.taken`. A label that is not there says nothing.
+        weights: ``[N, tasks]`` float32 from 0 up, of the labels; None where all weigh 1.
         host: further columns ``[N]`` for metrics.
     """
 
@@ -45,6 +46,7 @@ class Rows:
     labels: np.ndarray
     label_mask: np.ndarray
     chosen: np.ndarray
+    weights: np.ndarray | None = None
     host: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -54,6 +56,7 @@ class Rows:
     def nbytes(self) -> int:
         """Memory held, in bytes."""
         arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask, self.chosen]
+        arrays += [] if self.weights is None else [self.weights]
         for group in (self.vectors, self.vector_present, self.text_rows, self.host):
             arrays += group.values()
         for ragged in (*self.lists.values(), *self.history.values()):
@@ -89,6 +92,7 @@ class Rows:
             labels=change(self.labels),
             label_mask=change(self.label_mask),
             chosen=change(self.chosen),
+            weights=None if self.weights is None else change(self.weights),
             host=each(self.host),
         )
 
@@ -126,6 +130,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         labels=joined("labels"),
         label_mask=joined("label_mask"),
         chosen=joined("chosen"),
+        weights=None if first.weights is None else joined("weights"),
         host=joined_each("host"),
     )
 

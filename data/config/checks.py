@@ -67,6 +67,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                 "Context features come from the events; put catalog features under entities.",
             )
     _check_shared_tasks(experiment, path)
+    _check_weighted_metrics(experiment, path)
     _check_shared_names(experiment, path)
 
 
@@ -121,6 +122,17 @@ def _check_shared_tasks(experiment: Experiment, path: str | Path) -> None:
                     f"{path}: domains.{name}.tasks.{task_name}",
                     f"is not the task of that name in domains.{first}: it is of another kind, or has other settings",
                     f"Rename one; what may differ between domains is {', '.join(sorted(task.of_domain))}.",
+                )
+
+
+def _check_weighted_metrics(experiment: Experiment, path: str | Path) -> None:
+    for name, domain in experiment.domains.items():
+        for task_name, task in domain.tasks.items():
+            if domain.weighs_metrics_of(task_name) and not task.weighted:
+                raise UserError(
+                    f"{path}: domains.{name}.weighted_metrics",
+                    f"is true, but metrics of task '{task_name}' take no weights",
+                    "Leave it false; losses are weighted all the same.",
                 )
 
 

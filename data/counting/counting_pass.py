@@ -21,7 +21,7 @@ from ..features.feature import Feature
 from ..prefetch import prefetch
 from ..schema.bad_values import BadValue, refuse_beside, rows_of
 from ..schema.column_needs import needed_columns
-from ..schema.labels import read_labels
+from ..schema.labels import read_labels, read_weights
 from ..schema.layout import id_key
 from .statistics import Statistics
 
@@ -72,6 +72,8 @@ def count(
                 feature.count(feature_name, table[column], where, counts, None)
         for task_name, task in experiment.domains[name].tasks.items():
             values = read_labels(experiment.domains[name], task_name, table)
+            if (weights := read_weights(experiment.domains[name], task_name, table)) is not None:
+                values = np.where(weights > 0, values, np.nan)  # nobody learns from the others
             labels[name][task_name][0] += int((~np.isnan(values)).sum())
             total = float(np.nansum(values))
             labels[name][task_name][1] += int(total) if total.is_integer() else total

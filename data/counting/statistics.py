@@ -158,7 +158,7 @@ class Statistics:
         features = [pair for some in (*owners, experiment.context) for pair in some.items()]
         counted = {key for name, feature in features for key in feature.inputs(name).keys}
         counted |= {id_key(name) for name in entities}
-        tasks = {pair for domain in experiment.domains.values() for pair in domain.tasks.items()}
+        tasks = [pair for domain in experiment.domains.values() for pair in domain.tasks.items()]
         wanted = {
             "tables": (counted, self.tables),
             "labels": (set(experiment.domains), self.labels),

@@ -21,6 +21,7 @@ from ..config.experiment import Experiment
 from ..config.sections.domains import DomainConfig
 from ..config.sections.entities import EntityConfig, HistoryConfig
 from ..errors import UserError, nearest
+from .labels import weight_needs
 from .layout import id_key
 
 HISTORY_FIELD = "entities.user.history"
@@ -73,6 +74,7 @@ def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
     needs = []
     for task_name, task in domain.tasks.items():
         needs += task.columns(f"domains.{name}.tasks.{task_name}")
+    needs += weight_needs(name, domain)
     if domain.list_column:
         needs.append(ColumnNeed(domain.list_column, SCALAR_ID, f"domains.{name}.list_column"))
     return needs

@@ -80,6 +80,7 @@ class Layout:
         output_kinds: what each of ``outputs`` is, whatever its task is called: ``Binary/logit``.
         output_tasks: which of ``tasks`` each of ``outputs`` belongs to.
         task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
+        weighted: whether labels have weights, ``Batch.weights``.
     """
 
     entities: tuple[str, ...]
@@ -110,6 +111,7 @@ class Layout:
     output_kinds: tuple[str, ...]
     output_tasks: tuple[int, ...]
     task_weights: tuple[tuple[float, ...], ...]
+    weighted: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for comparing two layouts."""
@@ -228,6 +230,7 @@ def make_layout(
         output_kinds=tuple(kind for _, _, kind in outputs),
         output_tasks=tuple(at for at, _, _ in outputs),
         task_weights=weights,
+        weighted=any(domain.weight_of(task) for domain in experiment.domains.values() for task in domain.tasks),
     )
 
 

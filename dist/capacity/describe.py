@@ -6,7 +6,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ...data.arrow.column_types import WEIGHT
 from ...data.arrow.ids import id_keys
+from ...data.arrow.values import floats
 from ...data.catalogs.catalog import read_catalog
 from ...data.catalogs.text_template import render_texts
 from ...data.config.experiment import Experiment
@@ -71,6 +73,9 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
     tasks = [task for domain in experiment.domains.values() for task in domain.tasks.values()]
     means = " or ".join(dict.fromkeys(task.measures.mean.title for task in tasks)) or "labels"
     table.add_column(f"{means} in training")
+    weighted = any(domain.weight_of(task) for domain in experiment.domains.values() for task in domain.tasks)
+    if weighted:
+        table.add_column("weights in training")
     for name, domain in experiment.domains.items():
         rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
         last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
@@ -82,7 +87,10 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
         for task, (labelled, total) in statistics.labels[name].items():
             mean = format(total / labelled, domain.tasks[task].measures.mean.format) if labelled else "–"
             of_tasks.append(f"{task} {mean}")
-        table.add_row(name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(of_tasks))
+        weights = [_weights(experiment, name, events[name]["train"])] if weighted else []
+        table.add_row(
+            name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(of_tasks), *weights
+        )
     return table
 
 
@@ -96,6 +104,20 @@ def _cold_share(experiment: Experiment, domain: str, files: EventFiles, statisti
         cold += int((ids.counts[ids.lookup(keys[valid])] == 0).sum())
         rows += int(valid.sum())
     return f"{cold / rows:.1%}" if rows else "–"
+
+
+def _weights(experiment: Experiment, domain: str, files: EventFiles) -> str:
+    """Of each column of weights, their mean (null counts 1), and the shares of rows that are left out and that say nothing."""
+    needs, told = needed_columns(experiment, domain), []
+    for column in dict.fromkeys(need.name for need in needs if need.holds == WEIGHT):
+        total = zero = null = rows = 0
+        for path, group in files.row_groups:
+            weights = floats(read_good_rows(path, group, needs, [column], experiment.bad_data)[column])
+            rows, null, zero = rows + len(weights), null + np.isnan(weights).sum(), zero + (weights == 0).sum()
+            total += np.nan_to_num(weights, nan=1.0).sum()
+        shares = [f"{share:.1%} {what}" for share, what in ((zero / rows, "zero"), (null / rows, "null")) if share]
+        told.append(", ".join([f"{column} {total / rows:.3g}", *shares]) if rows else column)
+    return "; ".join(told)
 
 
 def _entities(experiment: Experiment, statistics: Statistics) -> Table:

@@ -193,6 +193,7 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
         domains=torch.arange(len(of_domain)).repeat_interleave(torch.tensor(of_domain)),
         domain_lengths=of_domain,
         past=_full_past(layout, rows) if layout.past else None,
+        weights=torch.ones(rows, len(layout.tasks)) if layout.weighted else None,
     )
 
 
@@ -230,4 +231,5 @@ def _bytes(batch: Batch) -> int:
     tensors = [batch.sparse.values(), batch.sparse.lengths(), batch.dense, batch.id_counts, batch.labels]
     tensors += [batch.label_mask, batch.domains, *batch.vectors.values(), *batch.vector_present.values()]
     tensors += batch.past.tensors().values() if batch.past is not None else []
+    tensors += [] if batch.weights is None else [batch.weights]
     return sum(tensor.nbytes for tensor in tensors)

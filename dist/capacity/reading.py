@@ -45,7 +45,7 @@ def encoded_bytes(layout: Layout) -> float:
     return (
         4.0 * (layout.singles + len(layout.dense) + len(layout.entities) + vectors)
         + 8 * len(texts)
-        + 5 * len(layout.tasks)
+        + (9 if layout.weighted else 5) * len(layout.tasks)
     )
 
 

@@ -112,7 +112,7 @@ def predict(
 
     Returns:
         On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, scores (NaN where no number came out), counts, item, oracle/TASK, user
-        as of `metrics.apart`, list and list_known), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
+        as of `metrics.apart`, list and list_known; weights, where metrics are weighted), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
 
     Raises:
         UserError: as `evaluate`.
@@ -123,6 +123,7 @@ def predict(
         return {}, {}, 0
     columns: dict[str, list[np.ndarray]] = {}
     tasks = TaskColumns(layout.task_kinds, layout.task_scales)
+    weighted = any(domain.weighted_metrics for domain in encoder.experiment.domains.values())
     gates = _GateMeans(len(layout.domains))
     was_training = model.training
     model.eval()
@@ -135,6 +136,8 @@ def predict(
             "counts": batch.id_counts.numpy(),
             "scores": tasks.scores(outputs.logits.float()).cpu().numpy(),
         }
+        if batch.weights is not None and weighted:
+            kept["weights"] = batch.weights.numpy()
         for name, values in kept.items():
             columns.setdefault(name, []).append(values)
     model.train(was_training)
@@ -178,7 +181,8 @@ def _rows(
     layout, experiment = encoder.layout, encoder.experiment
     out = []
     for d, name in enumerate(layout.domains):
-        for task_name, task in experiment.domains[name].tasks.items():
+        domain = experiment.domains[name]
+        for task_name, task in domain.tasks.items():
             t = layout.tasks.index(task_name)
             where = (columns["domain"] == d) & columns["mask"][:, t]
             if not where.any():
@@ -193,10 +197,11 @@ def _rows(
                 item_counts=columns["counts"][where, layout.entities.index("item")],
                 user_counts=columns["counts"][where, layout.entities.index("user")],
                 user_groups=columns["user"][where],
-                list_groups=columns["list"][where] if experiment.domains[name].list_column else None,
+                list_groups=columns["list"][where] if domain.list_column else None,
                 in_list=columns["list_known"][where],
                 oracle=oracle[where] if oracle is not None else None,
                 popularity=popularity.scores(d, t)[columns["item"][where]] if popularity else None,
+                weights=columns["weights"][where, t] if domain.weighs_metrics_of(task_name) else None,
             )
     return out
 

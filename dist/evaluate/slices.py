@@ -31,6 +31,7 @@ def slice_rows(
     in_list: Array | None = None,
     oracle: Array | None = None,
     popularity: Array | None = None,
+    weights: Array | None = None,
 ) -> list[dict[str, Any]]:
     """The metrics of one domain and task, per slice of the rows.
 
@@ -51,9 +52,10 @@ def slice_rows(
         in_list: ``[N]`` bool, whether the row is in a list; None: all are.
         oracle: ``[N]`` the label's true expectation, where a simulation knows it; NaN where it is missing.
         popularity: ``[N]`` the popularity baseline's score.
+        weights: ``[N]`` how much each row counts in metrics and headlines; None: all alike.
 
     Returns:
-        One dict per slice: domain, task, slice, rows, the task's metrics, overflowed (rows of which no number came out), and the
+        One dict per slice: domain, task, slice, rows, with weights their sum as ``weight``, the task's metrics, overflowed (rows of which no number came out), and the
         headline that the true expectation and the baseline reach on the same rows, as ``oracle_auc`` and ``popularity_auc``; None
         where not given or not defined, as where a row of the slice has no true expectation.
     """
@@ -76,9 +78,14 @@ def slice_rows(
         user, result_list = _take(user_groups, where), _take(list_groups, where)
         listed = slice(None) if in_list is None else in_list[where]
         row: dict[str, Any] = {"domain": domain, "task": name, "slice": part, "rows": len(y)}
-        row |= task.metrics(y, scores[where], user, result_list, listed) | {"overflowed": overflowed}
-        row[measures.oracle] = None if oracle is None else defined(task.headline(y, oracle[where]))
-        row[measures.popularity] = None if popularity is None else defined(task.headline(y, popularity[where]))
+        weighed = {} if weights is None else {"weights": weights[where]}
+        if weights is not None:
+            row["weight"] = float(weights[where].sum(dtype=np.float64))
+        row |= task.metrics(y, scores[where], user, result_list, listed, **weighed) | {"overflowed": overflowed}
+        row[measures.oracle] = None if oracle is None else defined(task.headline(y, oracle[where], **weighed))
+        row[measures.popularity] = (
+            None if popularity is None else defined(task.headline(y, popularity[where], **weighed))
+        )
         rows.append(row)
     return rows
 

@@ -130,10 +130,12 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
     for name, tasks in statistics.labels.items():
         for task, (labels, _) in tasks.items():
             column = experiment.domains[name].tasks[task].label.column
+            weighed = experiment.domains[name].weight_of(task) is not None
             if not labels and task not in labelled and (task not in known or not labelled):
                 raise UserError(
                     f"domains.{name}.tasks.{task}",
-                    f"has no label to learn from: column '{column}' holds none in the training events of any domain",
+                    f"has no label to learn from: column '{column}' holds none in the training events of any domain"
+                    + (", or none of a weight above 0" if weighed else ""),
                     f"Write {experiment.domains[name].tasks[task].takes} where the outcome is known, or remove the task.",
                 )
             if not labels:

@@ -138,7 +138,7 @@ class TrainingLog(Observer):
             "step": step.number,
             "epoch": step.epoch + 1,
             "rows": round(rows),
-            "loss": (losses.sum() / counts.sum().clamp(min=1)).item() if size else found / max(to_find, 1),
+            "loss": _mean(losses.sum(), counts.sum()) if size else found / max(to_find, 1),
             "losses": self._per_task(losses, counts),
             "next_item": found / to_find if to_find else None,
             "alignment": alignment / (self._steps * ranks),
@@ -191,3 +191,7 @@ class TrainingLog(Observer):
         words = f"loss {line['loss']:.4f}  {line['samples_per_s']:,.0f} samples/s  step {self._step}  ms: {parts}  {line['memory_mb']:,.0f} MB"
         named = ("epoch", "loss", "samples_per_s", "data_wait_share", "memory_mb")
         return words, {"step": self._step, **{name: line[name] for name in named}}
+
+
+def _mean(total: torch.Tensor, count: torch.Tensor) -> float:
+    return (total / count).item() if count > 0 else 0.0

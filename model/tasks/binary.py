@@ -71,8 +71,9 @@ _PROBABILITIES = BadValues(
 class Binary(Task):
     """A label that is 0 or 1. Its score is the probability of 1."""
 
-    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "probability"})
+    of_domain: ClassVar[frozenset[str]] = Task.of_domain | {"probability"}
     takes: ClassVar[str] = "0 or 1"
+    weighted: ClassVar[bool] = True
     of_conditions: ClassVar[bool] = True
 
     kind: Literal["binary"] = Field(default="binary", description="a label that is 0 or 1; scores are probabilities")
@@ -120,24 +121,26 @@ class Binary(Task):
         users: Array | None = None,
         lists: Array | None = None,
         in_list: Array | slice = slice(None),
+        weights: Array | None = None,
     ) -> dict[str, Any]:
         """positives, auc, gauc (within ``users``), logloss, ne, calibration, ndcg@10 (within ``lists``)."""
         ndcg = None
         if lists is not None:
-            ndcg = defined(ndcg_at_k(labels[in_list], scores[in_list], lists[in_list]))
+            of_lists = None if weights is None else weights[in_list]
+            ndcg = defined(ndcg_at_k(labels[in_list], scores[in_list], lists[in_list], weights=of_lists))
         return {
             "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
-            "auc": defined(auc(labels, scores)),
-            "gauc": None if users is None else defined(gauc(labels, scores, users)),
-            "logloss": defined(logloss(labels, scores)),
-            "ne": defined(normalized_entropy(labels, scores)),
-            "calibration": defined(calibration(labels, scores)),
+            "auc": defined(auc(labels, scores, weights)),
+            "gauc": None if users is None else defined(gauc(labels, scores, users, weights)),
+            "logloss": defined(logloss(labels, scores, weights)),
+            "ne": defined(normalized_entropy(labels, scores, weights)),
+            "calibration": defined(calibration(labels, scores, weights)),
             f"ndcg@{RANKING_K}": ndcg,
         }
 
-    def headline(self, labels: Array, scores: Array) -> float:
+    def headline(self, labels: Array, scores: Array, weights: Array | None = None) -> float:
         """AUC."""
-        return auc(labels, scores)
+        return auc(labels, scores, weights)
 
     def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
         """AUC. Its standard error falls with the root of the rarer label: a domain with a few dozen positives would

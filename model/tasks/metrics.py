@@ -1,6 +1,7 @@
 """Exact metrics of predictions: no bins, no samples, ties counted as what they are.
 
 Everything is NumPy over whole columns, O(n log n). Labels are 0 or 1 (any numeric or bool dtype); scores are floats.
+Weights, where there are any, are ``[N]`` floats from 0 up: a row of weight 2 counts as two such rows, one of weight 0 as none.
 A score that is NaN makes a ranking metric NaN: a diverged model must not look like a ranking.
 """
 
@@ -16,7 +17,7 @@ CLIP = 1e-7
 RANKING_K = 10
 
 
-def auc(labels: Array, scores: Array) -> float:
+def auc(labels: Array, scores: Array, weights: Array | None = None) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order, a tie counting one half.
 
     Exact for any number of rows and any positive rate; a binned AUC is far off at click rates below one percent.
@@ -24,12 +25,15 @@ def auc(labels: Array, scores: Array) -> float:
     Args:
         labels: ``[N]`` 0 or 1.
         scores: ``[N]`` float; higher means more likely positive.
+        weights: ``[N]``; a pair counts by the product of its two.
 
     Returns:
         A value in [0, 1]; NaN when one class is missing.
 
     Source: Mann and Whitney (1947); Hanley and McNeil (1982).
     """
+    if weights is not None:
+        return gauc(labels, scores, np.zeros(len(labels), np.uint64), weights)
     positive = np.asarray(labels) > 0
     scores = np.asarray(scores)
     positives, negatives = np.sort(scores[positive]), np.sort(scores[~positive])
@@ -41,13 +45,14 @@ def auc(labels: Array, scores: Array) -> float:
     return (below + not_above) / (2 * len(positives) * len(negatives))
 
 
-def gauc(labels: Array, scores: Array, groups: Array) -> float:
+def gauc(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> float:
     """AUC within each group, averaged with the groups' rows as weights, over the groups that have both classes.
 
     Args:
         labels: ``[N]`` 0 or 1.
         scores: ``[N]`` float.
         groups: ``[N]`` int64 or uint64, usually the user.
+        weights: ``[N]``; within a group as of `auc`, and a group counts by the sum of its rows'.
 
     Returns:
         A value in [0, 1]; NaN when no group has both classes.
@@ -56,20 +61,20 @@ def gauc(labels: Array, scores: Array, groups: Array) -> float:
     """
     if not len(labels) or np.isnan(scores).any():
         return math.nan
-    ties = _tie_blocks(labels, scores, groups)
-    negatives = ties.sizes - ties.positives
+    ties = _tie_blocks(labels, scores, groups, weights)
+    negatives = ties.negatives
     before = np.cumsum(negatives) - negatives
     before -= np.repeat(before[ties.first], ties.blocks_of_group)
     twice_right = np.add.reduceat(ties.positives * (2 * before + negatives), ties.first)
     positives_of_group = np.add.reduceat(ties.positives, ties.first)
-    pairs = positives_of_group * (ties.rows_of_group - positives_of_group)
+    pairs = positives_of_group * np.add.reduceat(negatives, ties.first)
     both = pairs > 0
     if not both.any():
         return math.nan
     return float(np.average(twice_right[both] / (2 * pairs[both]), weights=ties.rows_of_group[both]))
 
 
-def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K) -> float:
+def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K, weights: Array | None = None) -> float:
     """Normalised discounted cumulative gain of the first ``k`` places, averaged over the groups with a positive.
 
     Gains are 0 and 1, the discount of place r (from 1) is 1 / log2(r + 1). Rows with equal scores share the mean
@@ -81,6 +86,7 @@ def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K) -
         scores: ``[N]`` float.
         groups: ``[N]`` int64 or uint64, usually the result list.
         k: places that count, at least 1.
+        weights: ``[N]``; a group counts by the mean of its rows'. Gains are what they are.
 
     Returns:
         A value in [0, 1]; NaN when no group has a positive.
@@ -99,7 +105,11 @@ def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K) -
     some = positives_of_group > 0
     if not some.any():
         return math.nan
-    return float(np.mean(gained[some] / discount[np.minimum(positives_of_group[some], k)]))
+    found = gained[some] / discount[np.minimum(positives_of_group[some], k)]
+    if weights is None:
+        return float(np.mean(found))
+    _, group_of_row = np.unique(groups, return_inverse=True)  # in rising order, as the blocks are
+    return _mean(found, (np.bincount(group_of_row, weights) / ties.rows_of_group)[some])
 
 
 def apart(groups: Array, known: Array) -> Array:
@@ -114,12 +124,13 @@ def apart(groups: Array, known: Array) -> Array:
     return np.where(known, groups, mix(np.arange(len(groups), dtype=np.uint64) | np.uint64(1 << 63)))
 
 
-def logloss(labels: Array, probabilities: Array) -> float:
+def logloss(labels: Array, probabilities: Array, weights: Array | None = None) -> float:
     """Mean binary cross entropy in nats, probabilities clipped to [1e-7, 1 - 1e-7]; NaN without rows.
 
     Args:
         labels: ``[N]`` 0 or 1.
         probabilities: ``[N]`` float in [0, 1].
+        weights: ``[N]``.
     """
     if not len(labels):
         return math.nan
@@ -127,44 +138,49 @@ def logloss(labels: Array, probabilities: Array) -> float:
     likelihood = np.clip(np.asarray(probabilities, dtype=np.float64), CLIP, 1 - CLIP)
     np.subtract(1, likelihood, out=likelihood, where=np.asarray(labels) <= 0)
     np.log(likelihood, out=likelihood)
-    return -float(likelihood.mean())
+    return -float(likelihood.mean()) if weights is None else -_mean(likelihood, weights)
 
 
-def normalized_entropy(labels: Array, probabilities: Array) -> float:
+def normalized_entropy(labels: Array, probabilities: Array, weights: Array | None = None) -> float:
     """Log loss divided by the entropy of the base rate: 1 is no better than always saying the base rate, 0 is perfect.
 
     Args:
         labels: ``[N]`` 0 or 1.
         probabilities: ``[N]`` float in [0, 1].
+        weights: ``[N]``.
 
     Returns:
         NaN when one class is missing.
 
     Source: He et al., Practical Lessons from Predicting Clicks on Ads at Facebook (2014).
     """
-    rate = _mean(np.asarray(labels) > 0)
+    rate = _mean(np.asarray(labels) > 0, weights)
     if not 0 < rate < 1:
         return math.nan
-    return logloss(labels, probabilities) / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+    return logloss(labels, probabilities, weights) / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
 
 
-def calibration(labels: Array, probabilities: Array) -> float:
+def calibration(labels: Array, probabilities: Array, weights: Array | None = None) -> float:
     """Mean probability over positive rate: 1 is calibrated, above 1 promises too much; NaN without a positive.
 
     Args:
         labels: ``[N]`` 0 or 1.
         probabilities: ``[N]`` float in [0, 1].
+        weights: ``[N]``.
     """
-    rate = _mean(np.asarray(labels) > 0)
-    return _mean(np.asarray(probabilities)) / rate if rate > 0 else math.nan
+    rate = _mean(np.asarray(labels) > 0, weights)
+    return _mean(np.asarray(probabilities), weights) / rate if rate > 0 else math.nan
 
 
 class _TieBlocks(NamedTuple):
     """Runs of rows with equal group and score, in rising order of both.
 
+    With weights, ``positives``, ``negatives`` and ``rows_of_group`` are float64 sums of these.
+
     Attributes:
         sizes: ``[blocks]`` int64 rows of each block.
         positives: ``[blocks]`` int64 positives among them.
+        negatives: ``[blocks]`` int64 the others.
         starts: ``[blocks]`` int64 rows of the same group before the block.
         first: ``[groups]`` int64 the first block of each group.
         blocks_of_group: ``[groups]`` int64.
@@ -173,13 +189,14 @@ class _TieBlocks(NamedTuple):
 
     sizes: Array
     positives: Array
+    negatives: Array
     starts: Array
     first: Array
     blocks_of_group: Array
     rows_of_group: Array
 
 
-def _tie_blocks(labels: Array, scores: Array, groups: Array) -> _TieBlocks:
+def _tie_blocks(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> _TieBlocks:
     # Any order within a tie will do, so the first sort may be the fast unstable one; twice as fast as lexsort.
     by_score = np.argsort(scores)
     order = by_score[np.argsort(groups[by_score], kind="stable")]
@@ -193,17 +210,31 @@ def _tie_blocks(labels: Array, scores: Array, groups: Array) -> _TieBlocks:
     block_at, group_at = np.flatnonzero(new_block), np.flatnonzero(new_group)
     first = np.flatnonzero(new_group[block_at])
     blocks_of_group = np.diff(first, append=len(block_at))
-    return _TieBlocks(
-        sizes=np.diff(block_at, append=rows),
-        positives=np.add.reduceat(labels[order] > 0, block_at, dtype=np.int64),
+    sizes, positive = np.diff(block_at, append=rows), labels[order] > 0
+    positives = np.add.reduceat(positive, block_at, dtype=np.int64)
+    ties = _TieBlocks(
+        sizes=sizes,
+        positives=positives,
+        negatives=sizes - positives,
         starts=block_at - np.repeat(group_at, blocks_of_group),
         first=first,
         blocks_of_group=blocks_of_group,
         rows_of_group=np.diff(group_at, append=rows),
     )
+    if weights is None:
+        return ties
+    of_row = weights[order].astype(np.float64)
+    return ties._replace(
+        positives=np.add.reduceat(np.where(positive, of_row, 0), block_at),
+        negatives=np.add.reduceat(np.where(positive, 0, of_row), block_at),
+        rows_of_group=np.add.reduceat(of_row, group_at),
+    )
 
 
-def _mean(values: Array) -> float:
+def _mean(values: Array, weights: Array | None = None) -> float:
+    if weights is not None:
+        total = weights.sum(dtype=np.float64)
+        return float(np.dot(values.astype(np.float64), weights.astype(np.float64)) / total) if total else math.nan
     return float(values.mean(dtype=np.float64)) if len(values) else math.nan
 
 

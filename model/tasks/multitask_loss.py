@@ -14,7 +14,8 @@ def multitask_loss(
     """Weighted loss over the labels that are present.
 
     The sum is divided by a fixed number, not by the labels in this batch: the mean over R ranks is then exactly the
-    global sum / (R x denominator), however unevenly rows and labels are dealt.
+    global sum / (R x denominator), however unevenly rows and labels are dealt. A label counts by its weight in the batch, if there
+    are any: weights of mean 1 leave the loss on the scale that it has without.
 
     Args:
         tasks: T of them.
@@ -24,13 +25,18 @@ def multitask_loss(
         denominator: the nominal batch size.
 
     Returns:
-        The loss, a float32 scalar; and, detached, the unweighted sums and the counts of labels, both
-        ``[domains, T]`` float32.
+        The loss, a float32 scalar; and, detached, the sums before ``task_weights`` and the counts of labels, both by their weights
+        in the batch, ``[domains, T]`` float32.
     """
     with torch.autocast(logits.device.type, enabled=False):
         each = tasks.losses(logits.float(), batch.labels)
-        each = each.masked_fill(~batch.label_mask, 0.0)
+        if batch.weights is None:
+            counted = batch.label_mask.float()
+            each = each.masked_fill(~batch.label_mask, 0.0)
+        else:
+            counted = batch.weights * batch.label_mask
+            each = each.masked_fill(counted == 0, 0.0) * counted
         loss = (each * task_weights[batch.domains]).sum() / denominator
         sums = domain_sums(each.detach(), batch.domain_lengths)
-        counts = domain_sums(batch.label_mask.float(), batch.domain_lengths)
+        counts = domain_sums(counted, batch.domain_lengths)
     return loss, sums, counts

@@ -46,3 +46,22 @@ class DomainConfig(Strict):
     sampling_weight: float = Field(
         default=1.0, gt=0, description="multiple of its natural share of each training batch"
     )
+    sample_weight: str | None = Field(
+        default=None,
+        description="events column with the weight of each row, a number from 0 up, in the losses of its tasks; null: 1",
+    )
+    weighted_metrics: bool = Field(default=False, description="whether metrics count rows by their weights, too")
+
+    def without_effect(self) -> dict[str, str]:
+        found = {} if self.tasks else {"sample_weight": "a task"}
+        if not any(self.weight_of(task) for task in self.tasks):
+            found["weighted_metrics"] = "sample_weight"
+        return found
+
+    def weighs_metrics_of(self, task: str) -> bool:
+        """Whether metrics of a task count rows by weights."""
+        return self.weighted_metrics and self.weight_of(task) is not None
+
+    def weight_of(self, task: str) -> str | None:
+        """The events column with the weights of a task's labels; None: they all weigh 1."""
+        return self.tasks[task].sample_weight or self.sample_weight

@@ -43,7 +43,9 @@ class Label(Strict):
     equals: bool | float | str | None = Field(
         default=None, description="1 where the column holds this number or string"
     )
-    one_of: list[float | str] | None = Field(default=None, min_length=1, description="1 where it holds one of these")
+    one_of: tuple[float | str, ...] | None = Field(
+        default=None, min_length=1, description="1 where it holds one of these"
+    )
 
     @model_validator(mode="after")
     def _one_condition(self) -> "Label":
@@ -68,7 +70,7 @@ class Label(Strict):
 
     def _values(self, condition: str) -> list[Any]:
         value = getattr(self, condition)
-        return value if isinstance(value, list) else [value]
+        return list(value) if isinstance(value, tuple) else [value]
 
     @property
     def _accepted(self) -> list[Any]:

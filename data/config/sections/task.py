@@ -107,17 +107,23 @@ class Task(Strict, ABC):
     Attributes:
         label: the events column, or a condition on one.
         weight: of the loss.
+        sample_weight: events column with the weight of each label; None: the domain's.
         of_domain: settings that may differ between domains.
         takes: the labels there are, for messages: ``0 or 1``.
+        weighted: whether `metrics` and `headline` take weights; where they do not, a domain cannot have weighted metrics.
         of_conditions: whether labels may be a condition on a column: the kind takes 0 and 1.
     """
 
-    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight"})
+    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "sample_weight"})
     takes: ClassVar[str]
+    weighted: ClassVar[bool] = False
     of_conditions: ClassVar[bool] = False
 
     label: AnyLabel = Field(description="events column holding the labels; null where a row has none")
     weight: float
+    sample_weight: str | None = Field(
+        default=None, description="events column with the weight of each label, in place of the domain's"
+    )
 
     @field_validator("label")
     @classmethod
@@ -185,6 +191,7 @@ class Task(Strict, ABC):
         users: Array | None = None,
         lists: Array | None = None,
         in_list: Array | slice = slice(None),
+        weights: Array | None = None,
     ) -> dict[str, Any]:
         """Every number of some rows, ready for JSON: None where one is not defined.
 
@@ -194,14 +201,15 @@ class Task(Strict, ABC):
             users: ``[N]`` int64 or uint64, the user of each row.
             lists: ``[N]`` int64 or uint64, the result list of each row.
             in_list: ``[N]`` bool, whether the row is in a list.
+            weights: ``[N]`` float from 0 up, how much each row counts; only given to kinds that are ``weighted``.
 
         Returns:
             Those that ``measures`` names, but for ``rows``.
         """
 
     @abstractmethod
-    def headline(self, labels: Array, scores: Array) -> float:
-        """The headline alone; NaN where it is not defined."""
+    def headline(self, labels: Array, scores: Array, weights: Array | None = None) -> float:
+        """The headline alone; NaN where it is not defined. Arguments as of `metrics`."""
 
     @abstractmethod
     def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:

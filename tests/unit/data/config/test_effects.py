@@ -66,6 +66,8 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
+    ("domains.home.weighted_metrics", True, {}, "sample_weight", {"domains.home.sample_weight": "w"}),
+    ("domains.home.sample_weight", "w", NO_TASKS, "a task", SASREC),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
     ("training.validate_every", 9, {}, "a domain with events.validation", VALIDATED),
     ("training.validate_every", 9, VALIDATED | {"training.keep_best": False}, "training.keep_best: true", VALIDATED),

@@ -104,7 +104,7 @@ def test_a_column_alone_stays_short_in_the_file():
         ({"column": "w", "atleast": 1}, "label.atleast: unknown key 'atleast'. Did you mean 'at_least'?"),
         ({"at_least": 1}, "label.column: 'column' is required and missing"),
         ({"column": "w", "one_of": ["a", 1]}, "label: one_of has numbers and strings"),
-        ({"column": "w", "one_of": []}, "label.one_of: List should have at least 1 item"),
+        ({"column": "w", "one_of": []}, "label.one_of: Tuple should have at least 1 item"),
         ({"column": "w", "at_least": math.nan}, "label.at_least: Input should be a finite number"),
         ({"column": "w", "equals": 2**53 + 1}, "label: compares with a number of more than 15 digits"),
         (3, "label: Input should be the name of a column, or a column and a condition (got 3)"),

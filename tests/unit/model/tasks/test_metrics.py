@@ -144,3 +144,56 @@ def test_a_diverged_model_has_no_ranking():
     row = CLICK.metrics(labels, scores, np.zeros(4, np.int64), np.zeros(4, np.int64))
     assert [row[key] for key in ("auc", "gauc", "logloss", "ne", "calibration", "ndcg@10")] == [None] * 6
     assert math.isnan(auc(labels, np.array([np.nan, 0.1, 0.2, 0.3])))
+
+
+@given(predictions(), st.data())
+def test_a_row_of_weight_2_counts_as_two_rows(data, more):
+    labels, scores, groups = data
+    times = np.array(more.draw(st.lists(st.integers(0, 3), min_size=len(labels), max_size=len(labels))))
+    weights = times.astype(np.float32)
+    repeated = [np.repeat(column, times) for column in data]
+    for metric in (auc, logloss, normalized_entropy, calibration):
+        expected = metric(*repeated[:2]) if times.any() else math.nan
+        assert metric(labels, scores, weights) == pytest.approx(expected, nan_ok=True), metric
+    expected = gauc(*repeated) if times.any() else math.nan
+    assert gauc(labels, scores, groups, weights) == pytest.approx(expected, nan_ok=True)
+
+
+@given(predictions(), st.data())
+def test_weights_are_those_of_scikit_learn(data, more):
+    labels, scores, _ = data
+    each = st.floats(0.001, 1000) | st.just(0.0)
+    weights = np.array(more.draw(st.lists(each, min_size=len(labels), max_size=len(labels))))
+    positive, negative = weights[labels > 0].sum(), weights[labels <= 0].sum()
+    if positive and negative:
+        assert auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+        clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+        expected = log_loss(labels, clipped, sample_weight=weights)
+        assert logloss(labels, scores, weights) == pytest.approx(expected)
+        base = log_loss(labels, np.full(len(labels), positive / (positive + negative)), sample_weight=weights)
+        assert normalized_entropy(labels, scores, weights) == pytest.approx(expected / base)
+    else:
+        assert math.isnan(auc(labels, scores, weights))
+    if positive:
+        assert calibration(labels, scores, weights) == pytest.approx((weights * scores).sum() / positive)
+
+
+def test_a_list_counts_by_the_mean_weight_of_its_rows():
+    labels, scores = np.array([0, 1, 1, 0, 1, 0]), np.array([0.9, 0.5, 0.9, 0.5, 0.2, 0.1])
+    lists, weights = np.array([7, 7, 3, 3, 3, 9], np.uint64), np.array([1.0, 3.0, 0.5, 0.1, 0.3, 9.0])
+    of_7, of_3 = 1 / math.log2(3), (1 + 1 / 2) / (1 + 1 / math.log2(3))
+    assert ndcg_at_k(labels, scores, lists, weights=weights) == pytest.approx((2 * of_7 + 0.3 * of_3) / 2.3)
+    assert ndcg_at_k(labels, scores, lists) == pytest.approx((of_7 + of_3) / 2)
+    assert math.isnan(ndcg_at_k(labels, scores, lists, weights=np.zeros(6)))
+
+
+def test_the_binary_kind_gives_its_weights_to_every_metric():
+    labels, scores = np.array([0, 1, 1, 0, 1, 0]), np.array([0.9, 0.5, 0.9, 0.5, 0.2, 0.1])
+    groups, times = np.array([7, 7, 3, 3, 3, 9], np.uint64), np.array([1, 3, 2, 0, 1, 2])
+    weighted = CLICK.metrics(labels, scores, groups, groups, slice(None), times.astype(np.float32))
+    repeated = CLICK.metrics(*(np.repeat(column, times) for column in (labels, scores, groups)))
+    same = ("auc", "gauc", "logloss", "ne", "calibration")
+    assert [weighted[key] for key in same] == pytest.approx([repeated[key] for key in same])
+    assert weighted["ndcg@10"] == pytest.approx(ndcg_at_k(labels, scores, groups, weights=times))
+    assert weighted["positives"] == 3  # rows
+    assert CLICK.headline(labels, scores, times) == weighted["auc"]

@@ -73,3 +73,28 @@ def test_kinds_may_be_mixed_and_each_is_masked(batch):
     loss.backward()
     assert logits.grad is not None
     assert torch.equal(logits.grad.ne(0), batch.label_mask)
+
+
+def test_labels_count_by_their_weights(batch):
+    batch.weights = torch.tensor([[0.5, 3.0], [0.0, 7.0], [2.0, 1.0]])
+    logits = LOGITS.clone()
+    logits[1, 0] = -200.0
+    batch.labels[1, 0] = 1.0  # a label of weight 0 counts nowhere, whatever its loss
+    logits.requires_grad_()
+    loss, sums, counts = multitask_loss(TASKS, logits, batch, WEIGHTS, denominator=10)
+    first, buy, third = _bce(0.5, 1), _bce(-1, 0), _bce(-0.3, 1)
+    assert loss.item() == pytest.approx((0.5 * first + 3 * 2 * buy + 2 * 3 * third) / 10)
+    torch.testing.assert_close(sums, torch.tensor([[0.5 * first, 3 * buy], [2 * third, 0], [0, 0]]))
+    torch.testing.assert_close(counts, torch.tensor([[0.5, 3.0], [2.0, 0], [0, 0]]))
+    loss.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.ne(0), torch.tensor([[True, True], [False, False], [True, False]]))
+
+
+def test_weights_of_1_change_no_bit(batch):
+    without = multitask_loss(TASKS, LOGITS, batch, WEIGHTS, denominator=10)
+    batch.weights = torch.ones(3, 2)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(multitask_loss(TASKS, LOGITS, batch, WEIGHTS, denominator=10), without, strict=True)
+    )
