@@ -23,7 +23,7 @@ import typer
 
 from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.contents.content_store import open_store
 from foundrank.data.sources.completejourney import import_completejourney
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
@@ -86,7 +86,7 @@ def _run(who: str, experiment: Path, work: Path) -> dict[str, Any]:
 
 def _keep(store: Path, path: Path, experiment: Path) -> None:
     """Our vector of each key with a text, for the cosine to theirs."""
-    held = open_text_store(store / "item")
+    held = open_store(store / "item")
     order = pc.sort_indices(held.keys).to_numpy()
     np.save(path, held.vectors.numpy()[held.row_of_key[order]].astype(np.float32))
 

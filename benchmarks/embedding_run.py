@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 
 from foundrank.data.catalogs.catalog import read_catalog
-from foundrank.data.catalogs.text_template import render_texts
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.config.sections.entities import TEXT, Stored
+from foundrank.data.contents.content_store import open_store
 from foundrank.dist.embed.embed import embed
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.model.contents.text_encoder_loading import model_source
@@ -30,7 +30,7 @@ def ours(path: str, out: Path) -> dict[str, float]:
     started = time.perf_counter()
     embed(experiment, Runtime(0, 1, torch.device("cpu")), Console(quiet=True))
     figures = {"seconds": time.perf_counter() - started, "peak_mb": peak_mb()}
-    held = open_text_store(out / "item")  # after the peak is read: readers keep the index in memory, the job does not
+    held = open_store(out / "item")  # after the peak is read: readers keep the index in memory, the job does not
     return figures | {"texts": len(held.keys), "distinct": len(held.vectors)}
 
 
@@ -40,10 +40,10 @@ def theirs(path: str, out: Path, distinct_only: bool) -> dict[str, float]:
 
     experiment = load_experiment(path, kinds=KINDS)
     item = experiment.entities.item
-    assert item.text is not None
+    content = experiment.entities.embedded()[Stored("item", TEXT)]
     assert item.catalog is not None
-    table = read_catalog("item", item, item.text_columns)
-    rendered = render_texts(item.text, table)
+    table = read_catalog("item", item, content.columns)
+    rendered = content.inputs(table)
     worded = rendered.is_valid()
     keys, texts = pa.concat_arrays(table[item.catalog.key].chunks).filter(worded), rendered.filter(worded)
     encoded = texts.dictionary_encode()

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from foundrank.data.catalogs.catalog import read_catalog
-from foundrank.data.catalogs.text_template import render_texts
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.config.sections.entities import TEXT
+from foundrank.data.content_kinds.content import Embedded
+from foundrank.data.contents.content_store import open_store
 from foundrank.data.sources.amazon_search import import_amazon_search
 from foundrank.data.sources.completejourney import import_completejourney
 from foundrank.data.sources.movietweetings import import_movietweetings
@@ -70,13 +71,14 @@ def text_neighbours(
 def embedded(experiment: Experiment, column: str | None) -> tuple[list[str], NDArray[np.float32], list]:
     """The distinct texts of the items, their vectors ``[N, D]``, and a catalog column of the first item of each."""
     item = experiment.entities.item
-    assert item.text is not None
+    content = item.every_content()[TEXT]
+    assert isinstance(content, Embedded)
     assert item.catalog is not None
     folder = embed(experiment, Runtime(0, 1, torch.device("cpu")), Console())["item"]
-    store = open_text_store(folder)
-    columns = [*item.text_columns, *([column] if column else [])]
+    store = open_store(folder)
+    columns = [*content.columns, *([column] if column else [])]
     table = read_catalog("item", item, columns)
-    texts = render_texts(item.text, table)
+    texts = content.inputs(table)
     worded = texts.is_valid()
     texts, table = texts.filter(worded), table.filter(worded)
     at = pc.index_in(table[item.catalog.key].combine_chunks(), value_set=store.keys).to_numpy()

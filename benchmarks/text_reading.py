@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import typer
 import yaml
 
-from foundrank.data.contents.text_store import open_text_store
+from foundrank.data.contents.content_store import open_store
 from foundrank.dist.study.markdown_sections import write_section
 
 from .machine import calibration
@@ -62,7 +62,7 @@ def _write_inline(folder: Path) -> None:
     raw: dict[str, Any] = yaml.safe_load((folder / "experiment.yaml").read_text(encoding="utf-8"))
     raw["entities"]["user"].pop("history", None)
     (folder / "stored.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
-    stores = {name: open_text_store(folder / "text_store" / name) for name, e in raw["entities"].items() if "text" in e}
+    stores = {name: open_store(folder / "text_store" / name) for name, e in raw["entities"].items() if "text" in e}
     ids = {raw["entities"][name]["id"]: name for name in stores}
     for path in sorted(folder.glob("events/*/*/*.parquet")):
         file = pq.ParquetFile(path)

@@ -15,8 +15,9 @@ from foundrank.data.arrow.values import Ragged
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import Rows
 from foundrank.data.config.experiment import Experiment
+from foundrank.data.config.sections.entities import TEXT
 from foundrank.data.features.feature import feature_key
-from foundrank.data.schema.layout import HISTORY, Layout, id_key
+from foundrank.data.schema.layout import HISTORY, Layout, content_key, id_key
 
 from .target_encoding import TargetEncoding
 
@@ -169,17 +170,17 @@ def _text_columns(rows: Rows, training: NDArray, encoder: RowEncoder) -> Columns
     layout = encoder.layout
     columns: Columns = {}
     unit: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
-    history = rows.history.get("text")
+    history = rows.history.get(content_key("item", TEXT))
     for name in layout.vectors:
-        owner = next((owner for owner, key in layout.text_of.items() if key == name), None)
+        owner = next((owner for owner, of in layout.contents_of.items() if of.get(TEXT) == name), None)
         if owner == HISTORY:
             continue
-        if owner in encoder.text_vectors:
-            used = [rows.text_rows[owner]] + ([history[0]] if owner == "item" and history is not None else [])
+        if name in encoder.contents:
+            used = [rows.content_rows[name]] + ([history[0]] if owner == "item" and history is not None else [])
             distinct = np.unique(np.concatenate(used))
             distinct = distinct[distinct >= 0]
-            table = encoder.text_vectors[owner].numpy()[distinct].astype(np.float32)
-            at = np.where(rows.text_rows[owner] >= 0, np.searchsorted(distinct, rows.text_rows[owner]), -1)
+            table = encoder.contents[name].vectors.numpy()[distinct].astype(np.float32)
+            at = np.where(rows.content_rows[name] >= 0, np.searchsorted(distinct, rows.content_rows[name]), -1)
             if owner == "item" and history is not None:
                 history = (np.searchsorted(distinct, history[0]), history[1])
         else:

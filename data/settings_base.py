@@ -48,11 +48,14 @@ class Seam:
         name: which mapping of `Kinds` has them.
         by: the setting that says which kind it is, a ``Literal`` in each kind's class.
         default: the kind where the file names none; None where it must.
+        named_by_key: whether a kind may be named by its main setting alone, which has its name: ``{text: ...}`` for ``{kind: text,
+            text: ...}``.
     """
 
     name: str
     by: str
     default: str | None = None
+    named_by_key: bool = False
 
 
 def _restored(made_by: tuple[Callable[..., type[Strict]], tuple[Any, ...]], state: dict[Any, Any]) -> Strict:

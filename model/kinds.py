@@ -1,6 +1,7 @@
 """The kinds that foundrank has: what a user's own are added to, by ``KINDS.with_(...)``."""
 
 from ..data.config.kinds import Kinds
+from ..data.content_kinds import CONTENTS
 from ..data.features import FEATURES
 from .alignments import ALIGNMENTS
 from .gates import GATES
@@ -11,6 +12,7 @@ from .tasks import TASKS
 
 KINDS = Kinds(
     alignments=ALIGNMENTS,
+    contents=CONTENTS,
     features=FEATURES,
     gates=GATES,
     heads=HEADS,

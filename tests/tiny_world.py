@@ -12,12 +12,13 @@ import yaml
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.text_store import expected_manifest
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import expected_manifest
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles
 from foundrank.model.kinds import KINDS
-from tests.text_store import write_text_store
+from tests.content_store import write_store
 
 Row = dict[str, Any]
 
@@ -200,7 +201,7 @@ def write_events(folder: Path, schema: pa.Schema, rows: list[Row], files: int = 
 def write_world(
     folder: Path, events: Mapping[str, list[Row]], seed: int = 0, files: int = 1, group: int = 1024
 ) -> Experiment:
-    """Writes events, catalogs, the text store and the experiment into ``folder``, and loads it."""
+    """Writes events, catalogs, the content store and the experiment into ``folder``, and loads it."""
     for name, rows in events.items():
         write_events(folder / name, SCHEMAS[name], rows, files, group)
     rows_of = catalogs(seed)
@@ -214,12 +215,12 @@ def write_world(
     experiment = load_experiment(folder, kinds=KINDS)
     vectors = text_vectors(rows_of["items"])
     distinct = sorted({item // 2 for item in vectors})
-    write_text_store(
+    write_store(
         folder / "store" / "item",
         pa.array(list(vectors), pa.int64()),
         np.array([distinct.index(item // 2) for item in vectors], np.int64),
         np.array([next(v for i, v in vectors.items() if i // 2 == d) for d in distinct]).reshape(-1, 4),
-        expected_manifest(experiment, "item"),
+        expected_manifest(experiment, Stored("item", "text")),
     )
     return experiment
 

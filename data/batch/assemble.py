@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
-from ..arrow.values import Ragged, keep, take_ragged
-from ..schema.layout import HISTORY, Layout, id_key, text_key
+from ..arrow.values import Ragged, take_ragged
+from ..schema.layout import HISTORY, Layout, id_key
 from .batch import Batch
 from .item_features import Described, ItemFeatures, undescribed
 from .past_items import NONE, ItemCounts, Items, Past, past_of
@@ -18,7 +18,7 @@ from .rows import Rows, join_ragged
 def assemble(
     parts: Sequence[Rows],
     layout: Layout,
-    text_vectors: Mapping[str, Tensor],
+    content_vectors: Mapping[str, Tensor],
     padded: int,
     item_counts: ItemCounts,
     candidates: Items = NONE,
@@ -29,7 +29,7 @@ def assemble(
     Args:
         parts: at most one piece per domain, at least one piece in all (it may be empty).
         layout: the layout of the experiment.
-        text_vectors: entity -> ``[texts, size]`` float16, the mapped text stores.
+        content_vectors: name in ``Batch.vectors`` -> ``[contents, size]``, those of the content tables.
         padded: P, bags per key; at least the number of rows.
         item_counts: of the item table.
         candidates: items that belong to no row.
@@ -48,21 +48,20 @@ def assemble(
     for name in parts[0].vectors:
         vectors[name] = torch.from_numpy(np.concatenate([p.vectors[name] for p in parts]))
         present[name] = torch.from_numpy(np.concatenate([p.vector_present[name] for p in parts]))
-    for name, stored in text_vectors.items():
-        at = torch.from_numpy(np.concatenate([p.text_rows[name] for p in parts]))
-        present[text_key(name)] = at >= 0
-        vectors[text_key(name)] = stored[at.clamp(min=0)] * present[text_key(name)].unsqueeze(1)
-    if text_key(HISTORY) in layout.vectors:
-        values, offsets = join_ragged([p.history["text"] for p in parts if "text" in p.history])
-        if layout.past:
-            values, offsets = keep(values, offsets, values >= 0)
-        vectors[text_key(HISTORY)] = _mean_rows(text_vectors["item"], values, offsets)
-        present[text_key(HISTORY)] = torch.from_numpy(np.diff(offsets) > 0)
+    for name, stored in content_vectors.items():
+        at = torch.from_numpy(np.concatenate([p.content_rows[name] for p in parts]))
+        present[name] = at >= 0
+        vectors[name] = stored[at.clamp(min=0)] * present[name].unsqueeze(1)
+    for content, name in layout.contents_of.get(HISTORY, {}).items():
+        of_items = layout.contents_of["item"][content]
+        values, offsets = join_ragged([p.history[of_items] for p in parts if of_items in p.history])
+        vectors[name] = _mean_rows(content_vectors[of_items], values, offsets)
+        present[name] = torch.from_numpy(np.diff(offsets) > 0)
     past, described = None, undescribed(0)
     if layout.past:
         item_at = layout.keys.index(id_key("item"))
         described = _describe(parts, candidates, item_features)
-        past = past_of(parts, layout, item_counts, text_vectors.get("item"), item_at, candidates, described)
+        past = past_of(parts, layout, item_counts, content_vectors, item_at, candidates, described)
     return Batch(
         sparse=_sparse(parts, layout, rows, padded, past, described.lookups),
         dense=torch.from_numpy(np.ascontiguousarray(joined("dense"))),

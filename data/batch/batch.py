@@ -84,7 +84,7 @@ class Batch(Pipelineable):
         """Keeps the memory alive until ``stream`` has used it."""
         self.sparse.record_stream(stream)  # type: ignore[arg-type]
         tensors = (self.dense, self.id_counts, self.labels, self.label_mask, self.domains)
-        past = () if self.past is None else self.past.tensors().values()
+        past = () if self.past is None else self.past.tensors()
         weights = () if self.weights is None else (self.weights,)
         for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past, *weights):
             tensor.record_stream(stream)  # type: ignore[arg-type]

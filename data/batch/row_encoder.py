@@ -14,14 +14,14 @@ from ..arrow.values import floats, keep, ragged_keys, take_ragged, vector_rows
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
-from ..contents.text_store import check_text_store, open_text_store, text_store_folder
 from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
 from ..schema.column_needs import needed_columns
 from ..schema.labels import read_labels, read_weights
-from ..schema.layout import HISTORY, Layout, id_key, text_key
+from ..schema.layout import HISTORY, Layout, content_key, id_key
 from ..vocabulary.vocabulary import KeyIndex, Vocabulary
+from .contents import ContentTable, given_content, open_stores
 from .item_features import ItemFeatures
 from .past_items import NONE, ItemCounts, Items
 from .rows import Rows
@@ -38,13 +38,17 @@ class _Catalog:
 
 
 class RowEncoder:
-    """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the text stores."""
+    """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the content stores.
+
+    Attributes:
+        contents: name in ``Batch.vectors`` -> the content, of those that do not come with the events.
+    """
 
     def __init__(self, experiment: Experiment, statistics: Statistics):
-        """Reads the catalogs and opens the text stores.
+        """Reads the catalogs and opens the content stores.
 
         Raises:
-            UserError: a bad catalog, or a text store that is absent or was made from another text.
+            UserError: a bad catalog, or a content store that is absent or was made from other contents.
         """
         self.experiment, self.statistics = experiment, statistics
         self.layout: Layout = statistics.layout(experiment)
@@ -53,18 +57,15 @@ class RowEncoder:
         self._row_type = np.int32 if max(self.layout.tables.values()) < 2**31 - 1 else np.int64
         self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
         self._dense_at = {name: i for i, name in enumerate(self.layout.dense)}
-        self._catalogs = {
-            name: self._read_catalog(name, entity) for name, entity in self._entities.items() if entity.catalog
-        }
+        self._catalogs: dict[str, _Catalog] = {}
+        self.contents: dict[str, ContentTable] = open_stores(experiment)
+        for name, entity in self._entities.items():
+            if entity.catalog:
+                self._catalogs[name] = self._read_catalog(name, entity)
         items = self._catalogs.get("item")
         self._item_features = ItemFeatures.of(self.layout, items.columns, len(items.keys)) if items else None
-        self.text_vectors = {}
-        self._text_index: dict[str, tuple[KeyIndex, np.ndarray]] = {}
-        for name in statistics.text_sizes:
-            store = open_text_store(text_store_folder(experiment, name))
-            check_text_store(store, experiment, name)
-            self.text_vectors[name] = store.vectors
-            self._text_index[name] = (KeyIndex(id_keys(store.keys)[0]), store.row_of_key.astype(np.int64))
+        self._item_contents = [key for key in self.layout.contents_of.get("item", {}).values() if key in self.contents]
+        self._from_tables = {*self.contents, *self.layout.contents_of.get(HISTORY, {}).values()}
 
     def encode(
         self, domain: str, table: pa.Table, where: str, with_labels: bool = True, with_host: bool = False
@@ -92,7 +93,7 @@ class RowEncoder:
             dense=np.zeros((len(layout.dense), rows), np.float32).T,
             vectors={},
             vector_present={},
-            text_rows={},
+            content_rows={},
             history={},
             id_counts=np.full((rows, len(layout.entities)), -1, np.float32),
             labels=np.zeros((rows, len(layout.tasks)), np.float32),
@@ -141,32 +142,28 @@ class RowEncoder:
         if name in self._catalogs:
             at = np.where(valid, self._catalogs[name].index.lookup(keys), -1)
             self._put(out, self._catalogs[name].columns, at)
-        if name in self._text_index:
-            out.text_rows[name] = self.text_rows(name, keys, valid)
+        for key in self.layout.contents_of.get(name, {}).values():
+            if key in self.contents:
+                out.content_rows[key] = self.contents[key].rows(keys, valid)
         if table is None:
             return
         features = {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
         self._put(out, self._encode_features(features, table, where), None)
-        if entity.text_vector is not None:
-            column = entity.text_vector.column
-            vectors, present = vector_rows(table[column], entity.text_vector.size, f"{where}: column '{column}'")
-            out.vectors[text_key(name)], out.vector_present[text_key(name)] = vectors, present
+        for content_name, content in entity.given(in_catalog=False).items():
+            if (key := content_key(name, content_name)) in self.layout.vectors:
+                at = f"{where}: column '{content.vector}'"
+                out.vectors[key], out.vector_present[key] = vector_rows(table[content.vector], content.size, at)
 
-    def text_rows(self, entity: str, keys: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-        """``[N]`` int64 rows of an entity's text store for id keys ``[N]``; -1 where there is no text, or the id is not valid."""
-        index, row_of_key = self._text_index[entity]
-        if len(row_of_key) == 0:
-            return np.full(len(keys), -1, np.int64)
-        at = index.lookup(keys)
-        return np.where((at >= 0) if valid is None else valid & (at >= 0), row_of_key[at], -1)
+    def contents_of(self, entity: str) -> list[ContentTable]:
+        """The contents of an entity that do not come with the events."""
+        return [self.contents[key] for key in self.layout.contents_of.get(entity, {}).values() if key in self.contents]
 
     def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> "Batch":
         """One batch of encoded rows; arguments as of `assemble.assemble`."""
         from .assemble import assemble  # TorchRec comes with it, which what checks and counts does not wait for
 
-        return assemble(
-            parts, self.layout, self.text_vectors, padded, self._item_counts, candidates, self._item_features
-        )
+        vectors = {key: content.vectors for key, content in self.contents.items()}
+        return assemble(parts, self.layout, vectors, padded, self._item_counts, candidates, self._item_features)
 
     def no_rows(self) -> Rows:
         """Nothing, encoded: a batch without rows takes part in lookups all the same."""
@@ -195,10 +192,10 @@ class RowEncoder:
                 "Give it a catalog with one row per item, or encoding: vocab.",
             )
         rows = table.lookup(keys).astype(np.int64)
-        text_rows = self.text_rows("item", keys) if "item" in self._text_index else np.full(len(keys), -1)
+        content_rows = {key: self.contents[key].rows(keys) for key in self._item_contents}
         catalog = self._catalogs.get("item")
         catalog_rows = catalog.index.lookup(keys).astype(np.int64) if catalog else np.full(len(keys), -1)
-        items = Items(keys, rows, table.counts[rows].astype(np.float32), text_rows, catalog_rows)
+        items = Items(keys, rows, table.counts[rows].astype(np.float32), content_rows, catalog_rows)
         return items.take(items.counts > 0) if trained else items
 
     def _encode_history(self, out: Rows, table: pa.Table, where: str, with_keys: bool) -> None:
@@ -222,13 +219,13 @@ class RowEncoder:
                 out.history["domains"] = ragged_domains(items, table[history.domains], self.layout.domains, most, at)
             if self._item_features is not None:
                 out.history["catalog"] = self._catalogs["item"].index.lookup(keys).astype(np.int64), offsets
-            if "item" in self._text_index:
-                out.history["text"] = self.text_rows("item", keys), offsets
+            for key in self._item_contents:
+                out.history[key] = self.contents[key].rows(keys), offsets
             return
         out.lists[HISTORY] = keep(found, offsets, found > 0)
-        if "item" in self._text_index:
-            text_rows = self.text_rows("item", keys)
-            out.history["text"] = keep(text_rows, offsets, text_rows >= 0)
+        for key in self._item_contents:
+            rows = self.contents[key].rows(keys)
+            out.history[key] = keep(rows, offsets, rows >= 0)
 
     def _encode_features(self, features: Mapping[str, Feature], table: pa.Table, where: str) -> FeatureColumns:
         out = FeatureColumns()
@@ -257,9 +254,8 @@ class RowEncoder:
 
     def _empty_vectors(self, out: Rows) -> None:
         """Vectors that this domain lacks are all missing."""
-        stored = {text_key(name) for name in self._text_index} | {text_key(HISTORY)}
         for key, size in self.layout.vectors.items():
-            if key not in out.vectors and key not in stored:
+            if key not in out.vectors and key not in self._from_tables:
                 out.vectors[key] = np.zeros((len(out), size), np.float32)
                 out.vector_present[key] = np.zeros(len(out), bool)
 
@@ -284,4 +280,9 @@ class RowEncoder:
         assert entity.catalog is not None
         features, table = read_catalog_features(name, entity)
         keys, _ = id_keys(table[entity.catalog.key])
-        return _Catalog(keys, KeyIndex(keys), self._encode_features(features, table, entity.catalog.path))
+        index = KeyIndex(keys)
+        for content_name, content in entity.given(in_catalog=True).items():
+            if (key := content_key(name, content_name)) in self.layout.vectors:
+                where = f"{entity.catalog.path}: column '{content.vector}'"
+                self.contents[key] = given_content(content, table, index, where)
+        return _Catalog(keys, index, self._encode_features(features, table, entity.catalog.path))

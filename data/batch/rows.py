@@ -20,10 +20,10 @@ class Rows:
         dense: ``[N, dense]`` float32.
         vectors: name -> ``[N, size]`` float32, vectors that are columns of the events or of a catalog.
         vector_present: name -> ``[N]`` bool, same names.
-        text_rows: entity -> ``[N]`` int64 rows of its text store; -1 where it has no text.
-        history: what is known of past items, ragged int64: ``text``, rows of the item text store, -1 for none (where the
-            history is pooled, of those with a text); ``keys``, the bits of their id keys; ``catalog``, rows of the item
-            catalog, -1 for none; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What
+        content_rows: name of a content's vectors -> ``[N]`` int64 rows of its `ContentTable`; -1 where it has none.
+        history: what is known of past items, ragged int64: by the name of a content's vectors, rows of its table, -1 for none
+            (where the history is pooled, of those that have one); ``keys``, the bits of their id keys; ``catalog``, rows of the
+            item catalog, -1 for none; ``ages``, seconds to their row's event; ``domains``, positions, -1 for unknown. What
             nobody looks at is not there.
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
@@ -40,7 +40,7 @@ class Rows:
     dense: np.ndarray
     vectors: dict[str, np.ndarray]
     vector_present: dict[str, np.ndarray]
-    text_rows: dict[str, np.ndarray]
+    content_rows: dict[str, np.ndarray]
     history: dict[str, Ragged]
     id_counts: np.ndarray
     labels: np.ndarray
@@ -57,7 +57,7 @@ class Rows:
         """Memory held, in bytes."""
         arrays = [self.singles, self.dense, self.id_counts, self.labels, self.label_mask, self.chosen]
         arrays += [] if self.weights is None else [self.weights]
-        for group in (self.vectors, self.vector_present, self.text_rows, self.host):
+        for group in (self.vectors, self.vector_present, self.content_rows, self.host):
             arrays += group.values()
         for ragged in (*self.lists.values(), *self.history.values()):
             arrays += ragged
@@ -86,7 +86,7 @@ class Rows:
             dense=change(self.dense),
             vectors=each(self.vectors),
             vector_present=each(self.vector_present),
-            text_rows=each(self.text_rows),
+            content_rows=each(self.content_rows),
             history=each_ragged(self.history),
             id_counts=change(self.id_counts),
             labels=change(self.labels),
@@ -124,7 +124,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         dense=joined("dense"),
         vectors=joined_each("vectors"),
         vector_present=joined_each("vector_present"),
-        text_rows=joined_each("text_rows"),
+        content_rows=joined_each("content_rows"),
         history=join_histories([p.history for p in parts]),
         id_counts=joined("id_counts"),
         labels=joined("labels"),

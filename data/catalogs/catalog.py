@@ -58,16 +58,19 @@ def read_catalog(entity_name: str, entity: EntityConfig, columns: Sequence[str])
 
 
 def read_catalog_features(name: str, entity: EntityConfig) -> tuple[dict[str, Feature], pa.Table]:
-    """The features an entity has from its catalog, and the catalog with their columns; under ``skip`` without bad values.
+    """The features an entity has from its catalog, and the catalog with their columns and those of vectors that are contents; under
+    ``skip`` without bad values.
 
     Raises:
         UserError: as `read_catalog`, and more bad values than allowed.
     """
     assert entity.catalog is not None
     features: dict[str, Feature] = {n: f for n, f in entity.features.items() if entity.comes_from_catalog(f)}
-    table, policy = read_catalog(name, entity, [f.column_name(n) for n, f in features.items()]), entity.catalog.policy
+    needs = [f.need(n, f"entities.{name}.features.{n}") for n, f in features.items()]
+    for content_name, content in entity.given(in_catalog=True).items():
+        needs += content.needs(f"entities.{name}.{entity.place_of(content_name)}")
+    table, policy = read_catalog(name, entity, [need.name for need in needs]), entity.catalog.policy
     if policy.skips:
-        needs = [f.need(n, f"entities.{name}.features.{n}") for n, f in features.items()]
         table, found = without_bad_values(table, needs)
         if found:
             first = f": column '{found[0].column}' has {found[0].what}"

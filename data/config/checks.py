@@ -7,14 +7,14 @@ from typing import Any
 from ..errors import UserError, nearest
 from ..features.feature import Feature
 from .experiment import Experiment
+from .sections.entities import OTHER_ASPECTS, TEXT
 from .sections.task import Task, alike
 
 
 def check_parts(experiment: Experiment, path: str | Path) -> None:
     """What one section alone cannot know."""
     entities = experiment.entities
-    if experiment.text.vectors == "none" and experiment.model.aspects == ("text",):
-        raise UserError(f"{path}: text.vectors", "is 'none', and model.aspects is text alone", "Add another aspect.")
+    _check_aspects(experiment, path)
     _check_sequences(experiment, path)
     for name in experiment.only:
         if name not in experiment.domains:
@@ -71,6 +71,33 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
     _check_shared_names(experiment, path)
 
 
+def aspects_in_use(experiment: Experiment) -> list[str]:
+    """The names of the aspects that are looked at: those that ``model.aspects`` names, or all, but for texts without vectors."""
+    contents = experiment.entities.content_names() or (TEXT,)
+    wanted = experiment.model.aspects or (OTHER_ASPECTS[0], *contents, *OTHER_ASPECTS[1:])
+    embedded = experiment.entities.embedded()
+    without = {of.content for of, content in embedded.items() if experiment.encoder_of(content).vectors == "none"}
+    if experiment.text.vectors == "none":
+        without.add(TEXT)
+    return [aspect for aspect in wanted if aspect not in without]
+
+
+def _check_aspects(experiment: Experiment, path: str | Path) -> None:
+    known = dict.fromkeys((*OTHER_ASPECTS, TEXT, *experiment.entities.content_names()))
+    for number, name in enumerate(experiment.model.aspects):
+        if name not in known:
+            raise UserError(
+                f"{path}: model.aspects.{number}",
+                f"'{name}' is neither id nor sparse nor a content of an entity",
+                nearest(name, known),
+            )
+    if not aspects_in_use(experiment):
+        names = " and ".join(experiment.model.aspects)
+        raise UserError(
+            f"{path}: text.vectors", f"is 'none', and model.aspects is {names} alone", "Add another aspect."
+        )
+
+
 def _check_sequences(experiment: Experiment, path: str | Path) -> None:
     """What encoders of the history and the next-item objective need."""
     model, history = experiment.model, experiment.entities.user.history
@@ -100,7 +127,7 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
     fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and not f.inputs(n).vectors}
-    if experiment.model.past_features and "sparse" not in experiment.model.aspects:
+    if experiment.model.past_features and "sparse" not in aspects_in_use(experiment):
         raise UserError(
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
         )

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..content_kinds.content import Embedded, EncoderSettings
 from ..features.feature import Feature
 from ..settings_base import Name, Strict
 from .sections.bad_data import BadDataConfig
 from .sections.domains import DomainConfig
-from .sections.entities import EntitiesConfig
+from .sections.entities import EntitiesConfig, Stored
 from .sections.features import AnyFeature
 from .sections.model import ModelConfig
 from .sections.text import TextConfig
@@ -44,12 +45,16 @@ class Experiment(Strict):
 
     def without_effect(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        texts = self.entities.with_text()
+        texts = [of for of, content in self.entities.embedded().items() if content.own_encoder is None]
         if not texts:
             of_texts = [name for name in TextConfig.model_fields if name not in ("vectors", "store")]
             found |= dict.fromkeys((f"text.{name}" for name in of_texts), "an entity with a `text`")
         if self.text.vectors != "llm":
-            found |= {f"entities.{name}.prompt": "text.vectors: llm" for name in texts}
+            entities = self.entities.present()
+            for entity, name in texts:
+                place = entities[entity].place_of(name)
+                at = f"entities.{entity}" if place == "text" else f"entities.{entity}.{place}"
+                found[f"{at}.prompt"] = "text.vectors: llm"
         if not any(domain.tasks for domain in self.domains.values()):
             found |= dict.fromkeys(_OF_TASKS, "a task")
         if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):
@@ -59,6 +64,19 @@ class Experiment(Strict):
         elif "training.keep_best" in found:
             found["training.validate_every"] = found["training.keep_best"]
         return found
+
+    def encoder_of(self, content: Embedded) -> EncoderSettings:
+        """The settings of what makes a content's vectors."""
+        return content.own_encoder or self.text
+
+    def stored(self) -> dict[Stored, Embedded]:
+        """Contents that have a store, or will once ``foundrank embed`` has run."""
+        embedded = self.entities.embedded()
+        return {of: content for of, content in embedded.items() if self.encoder_of(content).vectors != "none"}
+
+    def stores_read(self) -> list[Stored]:
+        """Those of them that the model reads."""
+        return [of for of in self.stored() if self.model.uses(of.content)]
 
     def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""

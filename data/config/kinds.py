@@ -1,6 +1,6 @@
 """Kinds: the classes that a field of the experiment may be one of, and the experiment's type for given ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
 from functools import cache, partial, reduce
@@ -28,6 +28,7 @@ class Kinds:
     """
 
     alignments: Mapping[str, type[Strict]] = field(default_factory=dict)
+    contents: Mapping[str, type[Strict]] = field(default_factory=dict)
     features: Mapping[str, type[Strict]] = field(default_factory=dict)
     gates: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
@@ -141,7 +142,7 @@ def _one_of(seam: Seam, kinds: Kinds) -> Any:
     alone = [name for name, cls in known.items() if not any(info.is_required() for info in cls.model_fields.values())]
     names: Any = Literal[tuple(alone)]
     taken = names | union if alone else union
-    short = BeforeValidator(partial(written_out, seam), json_schema_input_type=taken)
+    short = BeforeValidator(partial(written_out, seam, known), json_schema_input_type=taken)
     return Annotated[union, *marks, short, seam]
 
 
@@ -153,10 +154,13 @@ def _named_by(key: str) -> Callable[[Any], str | None]:
     return kind
 
 
-def written_out(seam: Seam, value: Any) -> Any:
-    """A value of a seam's field in its long form: ``ple`` is short for ``{head: ple}``."""
+def written_out(seam: Seam, known: Iterable[str], value: Any) -> Any:
+    """A value of a seam's field in its long form: ``ple`` is short for ``{head: ple}``; ``known`` are the names of its kinds."""
     if isinstance(value, str):
         return {seam.by: value}
+    if isinstance(value, dict) and seam.by not in value and seam.named_by_key:
+        named = [name for name in known if name in value]
+        return {seam.by: named[0], **value} if len(named) == 1 else value
     if isinstance(value, dict) and seam.by not in value and seam.default is not None:
         return {seam.by: seam.default, **value}
     return value

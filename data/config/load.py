@@ -10,7 +10,7 @@ import yaml
 from ..errors import UserError
 from ..storage import storage
 from ..storage.file_systems import is_uri, refuse_secrets
-from .checks import check_parts
+from .checks import aspects_in_use, check_parts
 from .effects import remove, without_effect
 from .experiment import Experiment
 from .kinds import Kinds, experiment_type
@@ -104,8 +104,7 @@ def _resolve(experiment: Experiment, root: str) -> Experiment:
     for entity in raw["entities"].values():
         if "catalog" in entity:
             entity["catalog"].setdefault("bad_data", raw["bad_data"])
-    if experiment.text.vectors == "none":
-        raw["model"]["aspects"] = [aspect for aspect in experiment.model.aspects if aspect != "text"]
+    raw["model"]["aspects"] = aspects_in_use(experiment)
     encoder = Path(root, raw["text"]["encoder"])
     if not is_uri(root) and encoder.is_dir():
         raw["text"]["encoder"] = str(encoder)

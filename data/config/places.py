@@ -41,7 +41,7 @@ def kind_of(annotation: Any, seam: Seam, value: Any) -> type[Strict] | None:
     """The class of the kind that the value of a seam's field is of; None where it names none that is known."""
     if len(known := members(annotation)) == 1:
         return next(iter(known.values()))
-    value = written_out(seam, {} if value is None else value)
+    value = written_out(seam, known, {} if value is None else value)
     name = value.get(seam.by) if isinstance(value, dict) else None
     return known.get(name) if isinstance(name, str) else None
 
@@ -71,7 +71,7 @@ def section_at(raw: dict[str, Any], root: type[Strict], path: Sequence[str]) -> 
     for part in path:
         annotation = present(at_key(annotation, part, at))
         value, seam = at.get(part), seam_of(annotation)
-        at[part] = {} if value is None else value if seam is None else written_out(seam, value)
+        at[part] = {} if value is None else value if seam is None else written_out(seam, members(annotation), value)
         at = at[part]
         if not isinstance(at, dict):
             return None

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..content_kinds.content import DIGEST_BYTES
+from .content_store import DIGESTS, WORK
 from .store_shards import Shard
-from .text_store import DIGEST_BYTES, DIGESTS, WORK
 
 POSITIONS, INDEX = "positions.i64", "index.parquet"
 _GROUP = 1 << 16

@@ -1,4 +1,4 @@
-"""A text store in an object store: made in a mirror, then published so that a reader has the old store or the new one.
+"""A content store in an object store: made in a mirror, then published so that a reader has the old store or the new one.
 
 The mirror keeps what an interrupted job has done, as long as the store in the bucket is the one it began with; a note
 beside it holds that store's manifest.
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ..storage import storage
 from ..storage.mirror import fetch, origin, publish_changed, remove_original
-from .text_store import DIGESTS, MANIFEST, PCA, VECTORS, read_manifest
+from .content_store import DIGESTS, MANIFEST, PCA, VECTORS, read_manifest
 
 
 def begin_from_published(folder: Path) -> None:
-    """Makes a mirror of an entity's store the store in the bucket, unless it is already what comes after that one.
+    """Makes a mirror of a content's store the store in the bucket, unless it is already what comes after that one.
 
     Raises:
         StorageError: the object store cannot be reached or refuses.
@@ -37,7 +37,7 @@ def publish_store(folder: Path, rebuilt: bool) -> None:
     that there is no store until the new one is whole.
 
     Args:
-        folder: of an entity's store.
+        folder: of a content's store.
         rebuilt: whether its rows are not those it had.
 
     Raises:

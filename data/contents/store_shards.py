@@ -1,4 +1,4 @@
-"""The shards of a text store: stretches of its rows that are written, and believed, as a whole.
+"""The shards of a content store: stretches of its rows that are written, and believed, as a whole.
 
 A shard is written into its place in ``vectors.f16``, flushed to disk, and only then noted in ``work/``, with checksums of
 its texts and its bytes. What is noted and still has those checksums is never made again.
@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import UserError
 from ..storage import storage
 from ..storage.json_documents import read_document
-from .text_store import VECTORS, WORK, Written
+from .content_store import VECTORS, WORK, Written
 
 HALF_BYTES = 2  # of a float16
 _BLOCK = 1 << 24

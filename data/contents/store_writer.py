@@ -1,4 +1,4 @@
-"""Writing a text store: whose folder it is, and how what was written comes to count, in one step."""
+"""Writing a content store: whose folder it is, and how what was written comes to count, in one step."""
 
 import hashlib
 import os
@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from ..content_kinds.content import DIGEST_BYTES
 from ..errors import UserError
 from ..storage.local_writes import refuse_links
+from .content_store import DIGESTS, VECTORS, WORK, Written, read_manifest, sha256_of_file, write_manifest
 from .embed_work import INDEX
 from .store_shards import HALF_BYTES, Shard, disk_errors
-from .text_store import DIGEST_BYTES, DIGESTS, VECTORS, WORK, Written, read_manifest, sha256_of_file, write_manifest
 
 
 def make_store(store: Path) -> None:
-    """Makes the folder of an experiment's text stores, where it is not there.
+    """Makes the folder of an experiment's content store, where it is not there.
 
     Raises:
         UserError: it cannot be made, or there is a link in it.
@@ -46,7 +47,7 @@ def read_digests(folder: Path, manifest: dict[str, Any] | None) -> Iterator[np.n
     if checksum.hexdigest() != manifest["texts_sha256"]:
         raise UserError(
             folder,
-            "the text store's list of texts is damaged",
+            "the content store's list of texts is damaged",
             "Run `foundrank embed EXP --rebuild` to build it again.",
         )
 

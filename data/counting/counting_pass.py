@@ -12,7 +12,7 @@ from ..arrow.values import ragged_keys
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
-from ..contents.text_store import open_text_store, text_store_folder
+from ..contents.content_store import open_store, store_folder
 from ..events.bad_rows import Skipped, read_events
 from ..events.check_events import id_types, unsigned_ids
 from ..events.event_files import EventFiles
@@ -86,11 +86,7 @@ def count(
     for name, feature in experiment.features().items():  # and so have its features, where no domain reads them
         for key, encoding in feature.inputs(name).encodings.items():
             counts.ids(key, encoding)
-    sizes = {
-        name: open_text_store(text_store_folder(experiment, name)).size
-        for name in experiment.entities.with_text()
-        if "text" in experiment.model.aspects
-    }
+    sizes = {of.name: open_store(store_folder(experiment, of)).size for of in experiment.stores_read()}
     rows = {name: files.rows for name, files in train.items()}
     types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
     scales = {task: Scale(*mean_deviation(each)) for task, each in moments.items()}

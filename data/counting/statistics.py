@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
-from ..contents.text_store import sha256_of_file
+from ..contents.content_store import sha256_of_file
 from ..errors import UserError
 from ..events.bad_rows import Skipped
 from ..schema.layout import Layout, id_key, make_layout
@@ -33,7 +33,7 @@ class _Document(Shape):
     dense: dict[str, _Moments]
     labels: dict[str, dict[str, tuple[_Count, Annotated[float, Field(allow_inf_nan=False)]]]]
     rows: dict[str, _Count]
-    text_sizes: dict[str, Annotated[int, Field(ge=1)]]
+    text_sizes: dict[str, Annotated[int, Field(ge=1)]]  # of all content stores
     skipped: dict[str, _Count]
     profiles: dict[str, list[float]]
     id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
@@ -51,7 +51,7 @@ class Statistics:
         dense: dense feature -> (mean, deviation) after its transform.
         labels: domain -> task -> [labelled rows, sum of their labels, a whole number where it is one] in training.
         rows: domain -> rows in training.
-        text_sizes: entity -> width of its text vectors.
+        content_sizes: `Stored.name` of a content store -> width of its vectors.
         skipped: bad rows of training.
         profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
         id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
@@ -63,7 +63,7 @@ class Statistics:
     dense: dict[str, tuple[float, float]]
     labels: dict[str, dict[str, list[float]]]
     rows: dict[str, int]
-    text_sizes: dict[str, int] = field(default_factory=dict)
+    content_sizes: dict[str, int] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=Skipped)
     profiles: dict[str, list[float]] = field(default_factory=dict)
     id_types: dict[str, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Statistics:
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
         rows = {name: table.rows for name, table in self.tables.items()}
-        return make_layout(experiment, rows, self.text_sizes, self.scales)
+        return make_layout(experiment, rows, self.content_sizes, self.scales)
 
     def save(self, folder: Path) -> None:
         """Writes the vocabularies, ``statistics.json`` and, if rows were skipped, `SKIPPED` into ``folder``."""
@@ -112,7 +112,7 @@ class Statistics:
             "dense": self.dense,
             "labels": self.labels,
             "rows": self.rows,
-            "text_sizes": self.text_sizes,
+            "text_sizes": self.content_sizes,
             "skipped": self.skipped.rows,
             "profiles": self.profiles,
             "id_types": self.id_types,
@@ -164,10 +164,7 @@ class Statistics:
             "labels": (set(experiment.domains), self.labels),
             "rows": (set(experiment.domains), self.rows),
             "scales": ({name for name, task in tasks if task.scaled(np.zeros(0)) is not None}, self.scales),
-            "text_sizes": (
-                set(experiment.entities.with_text()) if "text" in experiment.model.aspects else set(),
-                self.text_sizes,
-            ),
+            "text_sizes": ({of.name for of in experiment.stores_read()}, self.content_sizes),
         }
         for where, (names, held) in wanted.items():
             for name in sorted(names - held.keys()):

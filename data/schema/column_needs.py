@@ -10,9 +10,7 @@ from ..arrow.column_types import (
     LIST_NAME,
     LIST_TIME,
     SCALAR_ID,
-    TEXT,
     TIME,
-    VECTOR,
     holds,
     id_family,
     in_words,
@@ -42,9 +40,9 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
             continue
         field = f"entities.{entity_name}.id"
         needs.append(ColumnNeed(entity.id, SCALAR_ID, field, table=id_key(entity_name)))
-        if entity.text_vector is not None:
-            field = f"entities.{entity_name}.text_vector"
-            needs.append(ColumnNeed(entity.text_vector.column, VECTOR, field, entity.text_vector.size))
+        for content_name, content in entity.every_content().items():
+            if not entity.content_in_catalog(content):
+                needs += content.needs(f"entities.{entity_name}.{entity.place_of(content_name)}")
         for feature_name, feature in entity.features.items():
             if not entity.comes_from_catalog(feature):
                 needs.append(feature.need(feature_name, f"entities.{entity_name}.features.{feature_name}"))
@@ -81,13 +79,16 @@ def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
 
 
 def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
-    """What the catalog of entity ``name`` must have: its key, the features that come from it, and what its texts are made of."""
+    """What the catalog of entity ``name`` must have: its key, the features that come from it, and what its contents are made of."""
     assert entity.catalog is not None
     needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key", table=id_key(name))]
     for feature_name, feature in entity.features.items():
         if entity.comes_from_catalog(feature):
             needs.append(feature.need(feature_name, f"entities.{name}.features.{feature_name}"))
-    return needs + [ColumnNeed(column, TEXT, f"entities.{name}.text") for column in dict.fromkeys(entity.text_columns)]
+    for content_name, content in entity.every_content().items():
+        if entity.content_in_catalog(content):
+            needs += content.needs(f"entities.{name}.{entity.place_of(content_name)}")
+    return needs
 
 
 class SchemaCheck:

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..config.experiment import Experiment
+from ..config.sections.entities import TEXT, Stored
 from ..config.sections.task import Scale, Task
+from ..content_kinds.vector import Vector
 
 HISTORY = "history"
 CONTEXT = "context"
@@ -40,9 +42,9 @@ def attention_key(back: int | None) -> str:
     return "attention_own" if back is None else f"attention_{back}"
 
 
-def text_key(owner: str) -> str:
-    """Name of the text vectors of an entity or of the history."""
-    return f"text_{owner}"
+def content_key(owner: str, content: str) -> str:
+    """Name of the vectors of a content of an entity or of the history, in ``Batch.vectors``."""
+    return f"text_{owner}" if content == TEXT else f"content_{content}_{owner}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class Layout:
         vectors: name -> size, of every entry of ``Batch.vectors``.
         sparse_of: owner (entity or ``context``) -> its sparse keys.
         dense_of: owner -> its columns in ``Batch.dense``.
-        vectors_of: owner -> its vector features (names in ``vectors``), text vectors excluded.
-        text_of: owner (entity or ``history``) -> name of its text vectors in ``vectors``.
+        vectors_of: owner -> its vector features (names in ``vectors``), contents excluded.
+        contents_of: owner (entity or ``history``) -> content -> name of its vectors in ``vectors``; owners without any are left out.
+            The history has the means of what is known of items whatever the events say.
+        encoder_of: name in ``vectors`` -> what embedded that content; contents of one encoder can be compared. Others are absent.
         history: whether rows have a history.
         domains: domain names; ``Batch.domains`` holds positions in it.
         search: per domain, whether it is a search domain.
@@ -100,7 +104,8 @@ class Layout:
     sparse_of: Mapping[str, tuple[str, ...]]
     dense_of: Mapping[str, tuple[int, ...]]
     vectors_of: Mapping[str, tuple[str, ...]]
-    text_of: Mapping[str, str]
+    contents_of: Mapping[str, Mapping[str, str]]
+    encoder_of: Mapping[str, str]
     history: bool
     domains: tuple[str, ...]
     search: tuple[bool, ...]
@@ -121,7 +126,7 @@ class Layout:
 def make_layout(
     experiment: Experiment,
     tables: Mapping[str, int],
-    text_sizes: Mapping[str, int],
+    content_sizes: Mapping[str, int],
     scales: Mapping[str, Scale] | None = None,
 ) -> Layout:
     """The layout of an experiment's batches.
@@ -129,7 +134,7 @@ def make_layout(
     Args:
         experiment: the experiment.
         tables: table -> rows, from the statistics.
-        text_sizes: entity -> width of its text vectors, of the entities whose text is in the text store.
+        content_sizes: `Stored.name` of each content store that the model reads -> width of its vectors.
         scales: task -> the scale of its labels, of those that need one, from the statistics.
     """
     entities = experiment.entities.present()
@@ -147,7 +152,6 @@ def make_layout(
     vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
     dense: list[str] = []
     vectors: dict[str, int] = {}
-    text_of: dict[str, str] = {}
 
     owned = [(owner, name, f) for owner, entity in entities.items() for name, f in entity.features.items()]
     owned += [(CONTEXT, name, f) for name, f in experiment.context.items()]
@@ -168,11 +172,11 @@ def make_layout(
         dense += inputs.dense
         vectors |= inputs.vectors
         vectors_of[owner] += inputs.vectors
-    for name, entity in entities.items():
-        size = entity.text_vector.size if entity.text_vector else text_sizes.get(name)
-        if size:
-            text_of[name] = text_key(name)
-            vectors[text_key(name)] = size
+    sizes = _content_sizes(experiment, content_sizes)
+    contents_of: dict[str, dict[str, str]] = {}
+    for of, size in sizes.items():
+        contents_of.setdefault(of.entity, {})[of.content] = content_key(*of)
+        vectors[content_key(*of)] = size
     of_past = [entities["item"].features[name].inputs(name) for name in experiment.model.past_features if past]
     past_features = tuple(key for key in sparse_of["item"] if any(key in inputs.keys for inputs in of_past))
     for key in past_features:
@@ -186,9 +190,11 @@ def make_layout(
         table_of |= dict.fromkeys(attention, ATTENTION_TABLE)
     table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
     tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
-    if user.history is not None and text_sizes.get("item") and tasks:  # without tasks nothing looks at the mean text
-        text_of[HISTORY] = text_key(HISTORY)
-        vectors[text_key(HISTORY)] = text_sizes["item"]
+    if HISTORY in lists and tasks:  # without tasks nothing looks at the mean vectors
+        of_events = entities["item"].given(in_catalog=False)
+        for of in (of for of in sizes if of.entity == "item" and of.content not in of_events):
+            contents_of.setdefault(HISTORY, {})[of.content] = content_key(HISTORY, of.content)
+            vectors[content_key(HISTORY, of.content)] = sizes[of]
 
     kinds = tuple(next(d.tasks[t] for d in experiment.domains.values() if t in d.tasks) for t in tasks)
     outputs = [
@@ -219,7 +225,12 @@ def make_layout(
         sparse_of={k: tuple(v) for k, v in sparse_of.items()},
         dense_of={k: tuple(v) for k, v in dense_of.items()},
         vectors_of={k: tuple(v) for k, v in vectors_of.items()},
-        text_of=text_of,
+        contents_of=contents_of,
+        encoder_of={
+            content_key(*of): experiment.encoder_of(content).encoder
+            for of, content in experiment.stored().items()
+            if of in sizes
+        },
         history=user.history is not None,
         domains=tuple(experiment.domains),
         search=tuple(d.kind == "search" for d in experiment.domains.values()),
@@ -232,6 +243,21 @@ def make_layout(
         task_weights=weights,
         weighted=any(domain.weight_of(task) for domain in experiment.domains.values() for task in domain.tasks),
     )
+
+
+def _content_sizes(experiment: Experiment, stored: Mapping[str, int]) -> dict[Stored, int]:
+    """The contents in a batch, and the widths of their vectors; ``stored`` as of `make_layout`."""
+    side_by_side = experiment.model.gate.kind == "none"  # which takes what is given, whatever its aspect
+    sizes = {}
+    for entity, config in experiment.entities.present().items():
+        for name, content in config.every_content().items():
+            if not isinstance(content, Vector):
+                size = stored.get(Stored(entity, name).name)
+            else:
+                size = content.size if side_by_side or experiment.model.uses(name) else None
+            if size:
+                sizes[Stored(entity, name)] = size
+    return sizes
 
 
 def padded_rows(batch_size: int, domains: int) -> int:

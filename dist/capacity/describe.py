@@ -10,11 +10,12 @@ from ...data.arrow.column_types import WEIGHT
 from ...data.arrow.ids import id_keys
 from ...data.arrow.values import floats
 from ...data.catalogs.catalog import read_catalog
-from ...data.catalogs.text_template import render_texts
 from ...data.config.experiment import Experiment
 from ...data.config.sections.domains import SPLITS
-from ...data.config.sections.entities import EntityConfig
-from ...data.contents.text_store import open_text_store, text_store_folder
+from ...data.config.sections.entities import OTHER_ASPECTS, EntityConfig, Stored
+from ...data.content_kinds.content import Content, Embedded
+from ...data.content_kinds.vector import Vector
+from ...data.contents.content_store import open_store, store_folder
 from ...data.counting.counting_pass import count
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
@@ -32,16 +33,17 @@ from ..report.terminal_tables import empty_table
 
 
 def describe(experiment: Experiment, console: Console) -> None:
-    """Prints rows, rates and cold shares per domain, then entities, tables and sizes.
+    """Prints rows, rates and cold shares per domain, then entities, contents, tables and sizes.
 
     Raises:
-        UserError: the first thing wrong with the data; the text stores alone may still be missing.
+        UserError: the first thing wrong with the data; the content stores alone may still be missing.
     """
     events = check_events(experiment)
     missing = _missing_stores(experiment)
     counted = experiment
     if missing:
-        kept = tuple(aspect for aspect in experiment.model.aspects if aspect != "text")
+        names = {of.content for of in missing}
+        kept = tuple(aspect for aspect in experiment.model.aspects if aspect not in names) or OTHER_ASPECTS
         counted = experiment.model_copy(update={"model": experiment.model.model_copy(update={"aspects": kept})})
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     with Progress(
@@ -50,21 +52,23 @@ def describe(experiment: Experiment, console: Console) -> None:
         statistics = count(counted, train, done.add)
     console.print(_domains(experiment, events, statistics))
     console.print(_entities(experiment, statistics))
+    if any(entity.every_content() for entity in experiment.entities.present().values()):
+        console.print(_contents(experiment, statistics))
     console.print(_tables(counted, statistics))
-    for name in missing:
-        console.print(f"{name}: no text vectors yet; run `foundrank embed` before training", highlight=False)
+    for of in missing:
+        kind = experiment.stored()[of].kind
+        console.print(f"{of}: no {kind} vectors yet; run `foundrank embed` before training", highlight=False)
 
 
-def _missing_stores(experiment: Experiment) -> list[str]:
+def _missing_stores(experiment: Experiment) -> list[Stored]:
     missing = []
-    for name in experiment.entities.with_text():
-        if "text" in experiment.model.aspects:
-            try:
-                open_text_store(text_store_folder(experiment, name))
-            except StorageError:
-                raise
-            except UserError:
-                missing.append(name)
+    for of in experiment.stores_read():
+        try:
+            open_store(store_folder(experiment, of))
+        except StorageError:
+            raise
+        except UserError:
+            missing.append(of)
     return missing
 
 
@@ -121,30 +125,54 @@ def _weights(experiment: Experiment, domain: str, files: EventFiles) -> str:
 
 
 def _entities(experiment: Experiment, statistics: Statistics) -> Table:
-    table = empty_table("Entities", ["entity", "ids in training", "in catalog", "with text", "text", "features"])
+    table = empty_table("Entities", ["entity", "ids in training", "in catalog", "features"])
     for name, entity in experiment.entities.present().items():
         ids = statistics.tables[id_key(name)]
-        seen = np.count_nonzero(ids.counts)
-        known, worded = _coverage(name, entity, ids)
-        width = statistics.text_sizes.get(name)
-        text = entity.text or (f"column {entity.text_vector.column}" if entity.text_vector else "–")
         features = ", ".join(f"{n} ({f.kind})" for n, f in entity.features.items()) or "–"
-        table.add_row(name, f"{seen:,}", known, worded, text + (f" [{width}]" if width else ""), features)
+        table.add_row(name, f"{np.count_nonzero(ids.counts):,}", _in_catalog(name, entity, ids), features)
     return table
 
 
-def _coverage(name: str, entity: EntityConfig, ids: Ids) -> tuple[str, str]:
-    """Shares of the training rows that have an id, whose id is in the catalog and has a text there."""
-    if entity.catalog is None:
-        return "–", "–"
-    catalog = read_catalog(name, entity, entity.text_columns)
+def _in_catalog(name: str, entity: EntityConfig, ids: Ids) -> str:
+    """Share of the training rows that have an id, whose id is in the catalog."""
+    if entity.catalog is None or not isinstance(ids, Vocabulary):  # hashed ids cannot be told apart
+        return "–"
+    keys, _ = id_keys(read_catalog(name, entity, [])[entity.catalog.key])
+    return _share(ids, keys)
+
+
+def _contents(experiment: Experiment, statistics: Statistics) -> Table:
+    table = empty_table("Contents", ["entity", "content", "made of", "width", "rows that have it"])
+    for name, entity in experiment.entities.present().items():
+        for content_name, content in entity.every_content().items():
+            if isinstance(content, Embedded):
+                made_of, width = content.template, statistics.content_sizes.get(Stored(name, content_name).name)
+            else:
+                assert isinstance(content, Vector)
+                made_of, width = f"column {content.vector}", content.size
+            share = _coverage(name, entity, content, statistics.tables[id_key(name)])
+            table.add_row(name, content_name, made_of, str(width or "–"), share)
+    return table
+
+
+def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids) -> str:
+    """Share of the training rows that have an id, which has the content in the catalog."""
+    if entity.catalog is None or not entity.content_in_catalog(content) or not isinstance(ids, Vocabulary):
+        return "–"
+    if isinstance(content, Embedded):
+        catalog = read_catalog(name, entity, content.columns)
+        there = content.inputs(catalog).is_valid()
+    else:
+        assert isinstance(content, Vector)
+        catalog = read_catalog(name, entity, [content.vector])
+        there = catalog[content.vector].is_valid()
     keys, _ = id_keys(catalog[entity.catalog.key])
-    counts, total = ids.counts[ids.lookup(keys)], max(int(ids.counts.sum()), 1)
-    known = f"{counts.sum() / total:.1%}" if isinstance(ids, Vocabulary) else "–"  # hashed ids cannot be told apart
-    if entity.text is None or not isinstance(ids, Vocabulary):
-        return known, "–"
-    worded = render_texts(entity.text, catalog).is_valid().to_numpy(zero_copy_only=False)
-    return known, f"{counts[worded].sum() / total:.1%}"
+    return _share(ids, keys[there.to_numpy(zero_copy_only=False)] if len(keys) else keys)
+
+
+def _share(ids: Vocabulary, keys: np.ndarray) -> str:
+    """Of the training rows that have an id, those whose id is one of the given."""
+    return f"{ids.counts[ids.lookup(keys)].sum() / max(int(ids.counts.sum()), 1):.1%}"
 
 
 def _tables(experiment: Experiment, statistics: Statistics) -> Table:

@@ -198,29 +198,26 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
 
 
 def _full_past(layout: Layout, rows: int) -> Past:
-    """As many past items as rows can have, all with texts of their own."""
+    """As many past items as rows can have, all with contents of their own."""
     items, candidates = rows * layout.past, rows * layout.candidates
-    size = layout.vectors[layout.text_of["item"]] if "item" in layout.text_of else 0
-    texts = items + candidates if size else 0
-    at = torch.arange(items + candidates) if size else torch.full((items + candidates,), -1)
+    sizes = {name: layout.vectors[name] for name in layout.contents_of.get("item", {}).values()}
     ones = torch.ones(items + candidates)
     return Past(
         rows=torch.ones(items, dtype=torch.int64),
         at=torch.arange(items),
         lengths=torch.full((rows,), layout.past),
         counts=ones[:items],
-        text_at=at[:items],
         item_rows=torch.ones(rows, dtype=torch.int64),
         chosen=torch.ones(rows, dtype=torch.bool),
         candidates=torch.ones(candidates, dtype=torch.int64),
         candidate_counts=ones[items:],
-        candidate_text_at=at[items:],
         keys=torch.zeros(0, dtype=torch.int64),
         ages=torch.zeros(items, dtype=torch.int64),
         domains=torch.zeros(items, dtype=torch.int64),
         dense=torch.randn(items + candidates, len(layout.past_dense)),
         described=torch.ones(items + candidates, dtype=torch.bool),
-        texts=torch.randn(texts, size).half(),
+        vectors={name: torch.randn(items + candidates, size).half() for name, size in sizes.items()},
+        vector_at={name: torch.arange(items + candidates) for name in sizes},
         longest=layout.past,
         trained_items=candidates,
         trained_events=candidates,
@@ -230,6 +227,6 @@ def _full_past(layout: Layout, rows: int) -> Past:
 def _bytes(batch: Batch) -> int:
     tensors = [batch.sparse.values(), batch.sparse.lengths(), batch.dense, batch.id_counts, batch.labels]
     tensors += [batch.label_mask, batch.domains, *batch.vectors.values(), *batch.vector_present.values()]
-    tensors += batch.past.tensors().values() if batch.past is not None else []
+    tensors += batch.past.tensors() if batch.past is not None else []
     tensors += [] if batch.weights is None else [batch.weights]
     return sum(tensor.nbytes for tensor in tensors)

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ...data.config.experiment import Experiment
-from ...data.contents.text_store import open_text_store, text_store_folder
+from ...data.config.sections.entities import Stored
+from ...data.contents.content_store import open_store, store_folder
 from ...data.counting.counting_pass import count
 from ...data.errors import UserError, nearest
 from ...data.events.check_events import check_events
@@ -49,7 +50,7 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
     Args:
         experiment: the experiment.
         rows: table (``id_item``, ``feature_brand``) -> rows.
-        text_size: width of the text vectors, where there is no text store yet.
+        text_size: width of contents' vectors, where there is no store yet.
 
     Raises:
         UserError: an unknown table, or one whose rows are neither said nor can be counted.
@@ -73,18 +74,17 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
         )
         counted = count(plain, {name: of_domain["train"] for name, of_domain in events.items()})
         known |= {name: counted.tables[name].rows for name in unknown}
-    sizes = {}
-    if "text" in experiment.model.aspects and experiment.text.vectors != "none":
-        sizes = {name: _text_size(experiment, name, text_size) for name in experiment.entities.with_text()}
+    sizes = {of.name: _content_size(experiment, of, text_size) for of in experiment.stores_read()}
     return make_layout(experiment, {name: known[name] for name in encodings}, sizes)
 
 
-def _text_size(experiment: Experiment, entity: str, given: int | None) -> int:
+def _content_size(experiment: Experiment, of: Stored, given: int | None) -> int:
     try:
-        return open_text_store(text_store_folder(experiment, entity)).size
+        return open_store(store_folder(experiment, of)).size
     except UserError as error:
-        shipped = _MINILM if experiment.text.encoder == "minilm" else None
-        size = given or experiment.text.dimension or shipped
+        encoder = experiment.encoder_of(experiment.stored()[of])
+        shipped = _MINILM if encoder.encoder == "minilm" else None
+        size = given or encoder.dimension or shipped
         if size is None:
             raise UserError(error.where, error.what, "Or say how wide the vectors will be: --text-size 1024") from error
         return size

@@ -9,7 +9,7 @@ import torch
 
 from ...data.catalogs.catalog import scan_catalog
 from ...data.config.experiment import Experiment
-from ...data.contents.text_store import check_text_store, open_text_store, text_store_folder
+from ...data.contents.content_store import check_store, open_store, store_folder
 from ...data.counting.counting_pass import count
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
@@ -90,8 +90,8 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
         statistics, whole = count(experiment, some), some == train
         if before is not None:
             statistics = before.statistics.extended(statistics)
-    for name in statistics.text_sizes:
-        check_text_store(open_text_store(text_store_folder(experiment, name)), experiment, name)
+    for of in experiment.stores_read():
+        check_store(open_store(store_folder(experiment, of)), experiment, of)
     layout = statistics.layout(experiment)
     found = footprint(layout, experiment, ranks)
     _check_fits(found, ranks)
@@ -170,13 +170,13 @@ def check_embedding(experiment: Experiment) -> list[str]:
     Raises:
         UserError: the first thing wrong.
     """
-    entities = experiment.entities.with_text()
+    contents, entities = experiment.stored(), experiment.entities.present()
     store = mirrored(experiment.text.store, "work")
     check_can_be_made(store, f"text.store: {experiment.text.store}", "Choose a folder you can write to.")
     if is_uri(experiment.text.store):
         names(experiment.text.store)  # whether files can be written there, only writing one would tell
-    for name, entity in entities.items():
-        next(iter(scan_catalog(name, entity, entity.text_columns)), None)
+    for of, content in contents.items():
+        next(iter(scan_catalog(of.entity, entities[of.entity], content.columns)), None)
     if experiment.text.vectors == "llm":
         source = Path(model_source(experiment.text))
         if source.is_dir() and not (source / "config.json").is_file():
@@ -185,7 +185,7 @@ def check_embedding(experiment: Experiment) -> list[str]:
                 "the folder has no config.json, so it holds no model",
                 "Save a model and its tokenizer there with save_pretrained.",
             )
-    return [f"texts of {', '.join(entities) or 'no entity'}; store: {experiment.text.store}"]
+    return [f"contents: {', '.join(map(str, contents)) or 'none'}; store: {experiment.text.store}"]
 
 
 def _first_rows(train: Mapping[str, EventFiles]) -> dict[str, EventFiles]:

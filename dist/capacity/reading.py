@@ -40,11 +40,11 @@ def arrow_bytes(files: EventFiles, columns: Sequence[str]) -> float:
 
 def encoded_bytes(layout: Layout) -> float:
     """Bytes of an encoded row, but for its lists."""
-    texts = set(layout.text_of.values())
-    vectors = sum(size for name, size in layout.vectors.items() if name not in texts)
+    contents = {name for of_owner in layout.contents_of.values() for name in of_owner.values()}
+    vectors = sum(size for name, size in layout.vectors.items() if name not in contents)
     return (
         4.0 * (layout.singles + len(layout.dense) + len(layout.entities) + vectors)
-        + 8 * len(texts)
+        + 8 * len(contents)
         + (9 if layout.weighted else 5) * len(layout.tasks)
     )
 

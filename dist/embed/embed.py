@@ -1,6 +1,7 @@
-"""The embed job: every text of every catalog through the frozen language model, into the text store."""
+"""The embed job: every text, and whatever else is embedded, of every catalog through its frozen encoder, into the content store."""
 
 import ctypes
+import json
 import os
 import time
 from collections import deque
@@ -12,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ...data.catalogs.catalog_texts import read_texts
 from ...data.config.experiment import Experiment
-from ...data.config.sections.entities import EntityConfig
+from ...data.config.sections.entities import Stored
+from ...data.contents.catalog_inputs import CatalogInputs
+from ...data.contents.content_store import store_folder
 from ...data.contents.embed_work import shard_digests, shard_positions
 from ...data.contents.store_mirror import begin_from_published, publish_store
 from ...data.contents.store_shards import Shard, as_halves, noted, write_shard
 from ...data.contents.store_writer import make_store
-from ...data.contents.text_store import text_store_folder
 from ...data.errors import UserError
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
@@ -45,18 +46,18 @@ _CACHES, _CACHED = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"), "1
 
 
 def embed(experiment: Experiment, runtime: Runtime, rebuild: bool = False) -> dict[str, Path]:
-    """Writes the text store of each entity that has a `text` template, or adds to it what is new in the catalog.
+    """Writes the store of each content that an encoder makes, or adds to it what is new in the catalog.
 
-    Each distinct text is encoded once. Memory does not grow with the catalog.
+    Each distinct text, or other input of an encoder, is encoded once. Memory does not grow with the catalog.
     A job that was stopped goes on where it was, on any number of ranks; the bytes of the store do not depend on either.
 
     Args:
         experiment: the experiment.
         runtime: the ranks; shards are dealt to them.
-        rebuild: makes the stores anew, for another encoder or template, or to drop texts no one uses any more.
+        rebuild: makes the stores anew, for another encoder or template, or to drop vectors no one uses any more.
 
     Returns:
-        Entity -> folder of its text store.
+        `Stored.name` of each content -> folder of its store.
 
     Raises:
         UserError: a catalog, template or encoder is unusable, a store holds vectors of another kind, or the disk is full.
@@ -64,27 +65,30 @@ def embed(experiment: Experiment, runtime: Runtime, rebuild: bool = False) -> di
     for cache in _CACHES:
         os.environ.setdefault(cache, _CACHED)
     prometheus.label(command="embed", experiment=experiment.name)
-    entities = experiment.entities.with_text() if experiment.text.vectors != "none" else {}
-    if not entities:
+    contents = experiment.stored()
+    if not contents:
         return {}
     uri, store = experiment.text.store, mirrored(experiment.text.store, "work")
     if is_uri(uri):
         experiment = experiment.model_copy(update={"text": experiment.text.model_copy(update={"store": str(store)})})
     runtime.on_main(lambda: _check_store(uri, store, runtime))
-    encoders: dict[str | None, ContentEncoder] = {}
+    encoders: dict[str, ContentEncoder] = {}
     folders = {}
-    for name, config in entities.items():
-        runtime.on_main(lambda n=name: begin_from_published(text_store_folder(experiment, n)))
-        precision = runtime.on_main(lambda n=name: precision_of(experiment, n, rebuild))
-        if precision not in encoders:
-            with Progress("loading the text encoder", main=runtime.is_main):
-                encoders[precision] = ENCODERS[experiment.text.vectors](experiment.text, precision)
-        folders[name] = _embed_entity(experiment, name, config, encoders[precision], runtime, rebuild)
+    for of, content in contents.items():
+        runtime.on_main(lambda of=of: begin_from_published(store_folder(experiment, of)))
+        precision = runtime.on_main(lambda of=of: precision_of(experiment, of, rebuild))
+        settings = experiment.encoder_of(content)
+        key = json.dumps([settings.asked(), precision])
+        if key not in encoders:
+            with Progress("loading the encoder", main=runtime.is_main):
+                encoders[key] = ENCODERS[settings.vectors](settings, precision)
+        inputs = CatalogInputs.of_experiment(experiment, of)
+        folders[of.name] = _embed_content(experiment, inputs, encoders[key], runtime, rebuild)
     return folders
 
 
 def _check_store(location: str, store: Path, runtime: Runtime) -> None:
-    """Finds out before the work whether there can be a text store."""
+    """Finds out before the work whether there can be a content store."""
     if is_uri(location) and of_machine()[1] != runtime.world_size:
         raise UserError(
             f"text.store: {location}",
@@ -96,40 +100,35 @@ def _check_store(location: str, store: Path, runtime: Runtime) -> None:
         check_writable(location)
 
 
-def _embed_entity(
-    experiment: Experiment,
-    name: str,
-    config: EntityConfig,
-    encoder: ContentEncoder,
-    runtime: Runtime,
-    rebuild: bool,
+def _embed_content(
+    experiment: Experiment, inputs: CatalogInputs, encoder: ContentEncoder, runtime: Runtime, rebuild: bool
 ) -> Path:
-    folder = text_store_folder(experiment, name)
+    of = inputs.of
+    folder = store_folder(experiment, of)
     runtime.on_main(lambda: make_store(folder.parent))
-    with Progress(f"{name}: reading the catalog", main=runtime.is_main):
-        plan = runtime.on_main(lambda: make_plan(experiment, name, config, encoder, rebuild))
+    with Progress(f"{of}: reading the catalog", main=runtime.is_main):
+        plan = runtime.on_main(lambda: make_plan(experiment, inputs, encoder, rebuild))
         _give_back_memory()
     if plan.todo:
         started = time.perf_counter()
         with threads_kept():
-            _encode(plan, name, config, encoder, runtime)
-            _wait_for_all(plan, name, runtime)
+            _encode(plan, inputs, encoder, runtime)
+            _wait_for_all(plan, of, runtime)
         rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
         if runtime.is_main:
-            said = f"{name}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s"
-            info(said, "embedded", entity=name, texts=rows, texts_per_s=rows / seconds)
+            said = f"{of}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s"
+            info(said, "embedded", entity=of.entity, content=of.content, texts=rows, texts_per_s=rows / seconds)
     runtime.barrier()
-    told = runtime.on_main(lambda: finish(plan, experiment, name, encoder))
+    told = runtime.on_main(lambda: finish(plan, experiment, inputs, encoder))
     for line in told if runtime.is_main else ():
-        info(shown(f"{name}: {line}"), "store", entity=name)
+        info(shown(f"{of}: {line}"), "store", entity=of.entity, content=of.content)
     runtime.on_main(lambda: publish_store(folder, rebuild))
     return folder
 
 
 def _encode(
     plan: Plan,
-    name: str,
-    config: EntityConfig,
+    inputs: CatalogInputs,
     encoder: ContentEncoder,
     runtime: Runtime,
 ) -> None:
@@ -152,7 +151,7 @@ def _encode(
     workers = _workers()
     pending: deque[Future[None]] = deque()
     total = sum(shard.rows for shard in plan.todo)
-    progress = Progress(f"{name}: embedding", "texts", total, "embedding", runtime.is_main)
+    progress = Progress(f"{inputs.of}: embedding", "texts", total, "embedding", runtime.is_main)
     with progress, ThreadPoolExecutor(workers) as pool:
         shown = time.perf_counter()
 
@@ -161,7 +160,7 @@ def _encode(
                 progress.done = sum(shard.rows for shard in noted(plan.folder, plan.todo))
 
         try:
-            for piece in _shard_texts(name, config, plan, mine):
+            for piece in _shard_texts(inputs, plan, mine):
                 pending.append(pool.submit(work, *piece))
                 if len(pending) > workers:
                     pending.popleft().result()
@@ -176,7 +175,7 @@ def _encode(
 
 
 def _shard_texts(
-    name: str, config: EntityConfig, plan: Plan, shards: list[Shard]
+    inputs: CatalogInputs, plan: Plan, shards: list[Shard]
 ) -> Iterator[tuple[Shard, np.ndarray, list[str]]]:
     """Each shard, which of its rows have a text in the catalog, and those texts; the catalog is read once, in order."""
     for group in _groups(shards):
@@ -185,7 +184,7 @@ def _shard_texts(
         in_order = np.argsort(places, kind="stable")
         in_order = in_order[places[in_order] >= 0]
         texts = np.empty(len(places), object)
-        texts[in_order] = list(read_texts(name, config, places[in_order]))
+        texts[in_order] = list(inputs.read(places[in_order]))
         end = 0
         for shard in group:
             start, end = end, end + shard.rows
@@ -205,10 +204,10 @@ def _groups(shards: list[Shard]) -> Iterator[list[Shard]]:
         yield group
 
 
-def _wait_for_all(plan: Plan, name: str, runtime: Runtime) -> None:
+def _wait_for_all(plan: Plan, of: Stored, runtime: Runtime) -> None:
     """Until every rank has written its shards: a collective would give up on a slow one after its timeout."""
     total = sum(shard.rows for shard in plan.todo)
-    with Progress(f"{name}: waiting for other ranks", "texts", total, main=runtime.is_main) as progress:
+    with Progress(f"{of}: waiting for other ranks", "texts", total, main=runtime.is_main) as progress:
         while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
             progress.done = done
             time.sleep(0.2)

@@ -9,25 +9,26 @@ from typing import Any
 import numpy as np
 
 from ...data.config.experiment import Experiment
-from ...data.config.sections.entities import EntityConfig
-from ...data.contents.distinct_texts import TextSurvey, survey_texts
-from ...data.contents.embed_work import INDEX, shard_digests, write_index, write_rows
-from ...data.contents.store_shards import Shard, disk_errors, finished, reserve, shard_checksum
-from ...data.contents.store_writer import commit, held_shards, read_digests, sha256_of_file, swap, tidy
-from ...data.contents.text_store import (
+from ...data.config.sections.entities import Stored
+from ...data.contents.catalog_inputs import CatalogInputs
+from ...data.contents.content_store import (
     MANIFEST,
     PCA,
     WORK,
     changes,
     expected_manifest,
     read_manifest,
-    text_store_folder,
+    store_folder,
     write_manifest,
 )
+from ...data.contents.distinct_inputs import InputSurvey, survey_inputs
+from ...data.contents.embed_work import INDEX, shard_digests, write_index, write_rows
+from ...data.contents.store_shards import Shard, disk_errors, finished, reserve, shard_checksum
+from ...data.contents.store_writer import commit, held_shards, read_digests, sha256_of_file, swap, tidy
 from ...data.errors import UserError
 from ...model.contents.content_encoder import ContentEncoder
 from ..run.run_folder import read_json, write_json
-from .text_reduction import SAMPLE, fit_pca, reduction
+from .reduction import SAMPLE, fit_pca, reduction
 
 JOB = "job.json"
 
@@ -37,7 +38,7 @@ _WINDOW = 1 << 14  # texts sorted by length together, so that those of a shard a
 
 @dataclass(frozen=True)
 class Plan:
-    """An embed job of one entity, as every rank knows it; its arrays are files in the store's ``work/``.
+    """An embed job of one content, as every rank knows it; its arrays are files in the store's ``work/``.
 
     Attributes:
         folder: of the store, or beside it while one is rebuilt.
@@ -68,22 +69,22 @@ class Plan:
         return reduction(self.reduce, self.dimension, self.folder / PCA, self.made_with.get("normalize", True))
 
 
-def precision_of(experiment: Experiment, name: str, rebuild: bool) -> str | None:
+def precision_of(experiment: Experiment, of: Stored, rebuild: bool) -> str | None:
     """The precision of the vectors a store holds already, which what is added should share; None where it is open."""
-    if rebuild or experiment.text.precision != "auto":
+    if rebuild or experiment.encoder_of(experiment.stored()[of]).precision != "auto":
         return None
-    manifest = read_manifest(text_store_folder(experiment, name))
+    manifest = read_manifest(store_folder(experiment, of))
     return manifest["made_with"].get("precision") if manifest else None
 
 
-def make_plan(experiment: Experiment, name: str, config: EntityConfig, encoder: ContentEncoder, rebuild: bool) -> Plan:
+def make_plan(experiment: Experiment, inputs: CatalogInputs, encoder: ContentEncoder, rebuild: bool) -> Plan:
     """Compares the catalog with the store, and reserves the space for what is missing; on rank 0 only.
 
     Raises:
         UserError: a bad catalog, a store that holds vectors of another kind, or too little space.
     """
-    folder = text_store_folder(experiment, name)
-    made_with = _made_with(experiment, name, config, encoder)
+    folder = store_folder(experiment, inputs.of)
+    made_with = _made_with(experiment, inputs, encoder)
     target = folder.with_name(f"{folder.name}.rebuild") if rebuild else folder
     if rebuild:
         _drop_other_rebuild(target, made_with)
@@ -97,7 +98,7 @@ def make_plan(experiment: Experiment, name: str, config: EntityConfig, encoder: 
         )
     dimension, held_rows = made_with["dimension"], sum(shard.rows for shard, _ in held)
     damaged = [shard for shard, note in held if shard_checksum(target, shard, dimension) != note.vectors]
-    with disk_errors(target), survey_texts(name, config, target.parent) as survey:
+    with disk_errors(target), survey_inputs(inputs, target.parent) as survey:
         survey.number_rows(read_digests(target, manifest), _WINDOW)
         new = _cut(held_rows, survey.rows - held_rows)
         plan = Plan(
@@ -107,7 +108,7 @@ def make_plan(experiment: Experiment, name: str, config: EntityConfig, encoder: 
             keys=survey.keys,
             dimension=dimension,
             prompt=made_with.get("prompt", ""),
-            encoder=experiment.text.encoder,
+            encoder=experiment.encoder_of(inputs.content).encoder,
             reduce=made_with.get("reduction"),
             made_with=made_with,
             unused=survey.unused,
@@ -115,21 +116,21 @@ def make_plan(experiment: Experiment, name: str, config: EntityConfig, encoder: 
         _lay_down(plan, survey, manifest)
         wants_pca = plan.reduce == "pca" and not (target / PCA).is_file()
         sample = survey.sample_positions(SAMPLE) if wants_pca else None
-    if not plan.todo and manifest and _renewed(plan, experiment, name, manifest):
+    if not plan.todo and manifest and _renewed(plan, experiment, inputs.of, manifest):
         return plan
     if sample is not None:
-        fit_pca(target / PCA, encoder, plan.prompt, name, config, sample, dimension)
+        fit_pca(target / PCA, encoder, plan.prompt, inputs, sample, dimension)
     todo = [shard for shard in plan.todo if finished(target, shard, shard_digests(target, shard), dimension) is None]
     return replace(plan, todo=todo)
 
 
-def finish(plan: Plan, experiment: Experiment, name: str, encoder: ContentEncoder) -> list[str]:
+def finish(plan: Plan, experiment: Experiment, inputs: CatalogInputs, encoder: ContentEncoder) -> list[str]:
     """Makes what was written count, on rank 0, after all ranks are done.
 
     Returns:
         What there is to tell.
     """
-    folder = text_store_folder(experiment, name)
+    folder = store_folder(experiment, inputs.of)
     work = plan.folder / WORK
     if work.is_dir():
         _, held = held_shards(plan.folder)
@@ -145,8 +146,8 @@ def finish(plan: Plan, experiment: Experiment, name: str, encoder: ContentEncode
             plan.keys,
             [notes[shard] for shard in plan.shards],
             plan.dimension,
-            expected_manifest(experiment, name)
-            | {"model": {"id": experiment.text.encoder, "revision": encoder.revision}}
+            expected_manifest(experiment, inputs.of)
+            | {"model": {"id": plan.encoder, "revision": encoder.revision}}
             | {"made_with": plan.made_with}
             | ({"pca_sha256": sha256_of_file(pca)} if plan.reduce == "pca" else {}),
         )
@@ -158,22 +159,22 @@ def finish(plan: Plan, experiment: Experiment, name: str, encoder: ContentEncode
     return _told(folder, manifest, plan)
 
 
-def _made_with(experiment: Experiment, name: str, config: EntityConfig, encoder: ContentEncoder) -> dict[str, Any]:
+def _made_with(experiment: Experiment, inputs: CatalogInputs, encoder: ContentEncoder) -> dict[str, Any]:
     """All that a vector depends on besides its text."""
-    text = experiment.text
-    dimension = text.dimension or encoder.size
+    settings, asked = experiment.encoder_of(inputs.content), inputs.content.asked()
+    dimension, prompt = settings.dimension or encoder.size, asked.get("prompt")
     if dimension > encoder.size:
         raise UserError(
             f"text.dimension: {dimension}",
-            f"the encoder '{text.encoder}' gives {encoder.size} numbers",
+            f"the encoder '{settings.encoder}' gives {encoder.size} numbers",
             f"Set it to {encoder.size} or less, or leave it out.",
         )
     return {
-        "vectors": text.vectors,
-        **encoder.made_with(config.prompt if config.prompt is not None else encoder.prompt(name)),
-        "template": config.text,
+        "vectors": settings.vectors,
+        **encoder.made_with(prompt if prompt is not None else encoder.prompt(inputs.of.entity)),
+        "template": inputs.content.template,
         "dimension": dimension,
-        "reduction": text.reduction if dimension < encoder.size else None,
+        "reduction": settings.reduction if dimension < encoder.size else None,
     }
 
 
@@ -183,7 +184,7 @@ def _check_ours(folder: Path) -> None:
         raise UserError(folder, "is a file", "Choose another text.store.")
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (MANIFEST, WORK)):
         raise UserError(
-            folder, "is not empty and holds no text store", "Choose another text.store, or empty the folder."
+            folder, "is not empty and holds no content store", "Choose another text.store, or empty the folder."
         )
 
 
@@ -198,7 +199,7 @@ def _drop_other_rebuild(target: Path, made_with: dict[str, Any]) -> None:
         shutil.rmtree(target, ignore_errors=True)
 
 
-def _lay_down(plan: Plan, survey: TextSurvey, manifest: dict[str, Any] | None) -> None:
+def _lay_down(plan: Plan, survey: InputSurvey, manifest: dict[str, Any] | None) -> None:
     """Reserves the space for all rows, and writes what the ranks and the commit want to know."""
     work = plan.folder / WORK
     if _vectors_of(work / JOB) != plan.made_with:  # notes of another job's shards would only mislead
@@ -225,7 +226,7 @@ def _cut(start: int, rows: int) -> list[Shard]:
     return [Shard(start + at, min(SHARD_ROWS, rows - at)) for at in range(0, rows, SHARD_ROWS)]
 
 
-def _renewed(plan: Plan, experiment: Experiment, name: str, manifest: dict[str, Any]) -> bool:
+def _renewed(plan: Plan, experiment: Experiment, of: Stored, manifest: dict[str, Any]) -> bool:
     """Whether the store is just what it should be; renews its manifest where only names and places changed."""
     folder = plan.folder
     wanted = {folder / WORK / INDEX: manifest["index_sha256"], folder / manifest["index"]: manifest["index_sha256"]}
@@ -233,7 +234,7 @@ def _renewed(plan: Plan, experiment: Experiment, name: str, manifest: dict[str, 
         wanted[folder / PCA] = manifest["pca_sha256"]
     if any(sha256_of_file(path) != checksum for path, checksum in wanted.items()):
         return False
-    expected = expected_manifest(experiment, name)
+    expected = expected_manifest(experiment, of)
     if manifest != manifest | expected:
         write_manifest(folder, manifest | expected)
     tidy(folder, manifest)

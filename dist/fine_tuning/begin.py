@@ -1,5 +1,6 @@
 """What a fine-tuning begins with: a pretrained run's weights, in a model with other domains, features and more ids."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torchrec.distributed import DistributedModelParallel
 
+from ...data.batch.contents import ContentTable
 from ...data.batch.row_encoder import RowEncoder
 from ...data.schema.layout import id_key
 from ...data.vocabulary.vocabulary import Vocabulary
@@ -24,7 +26,7 @@ from .freezing import freeze_known_rows
 from .pretrained import Pretrained
 
 _DENSE = "model.dense."
-_FEW = 50  # rows with a text and an id that was seen often: with fewer, no map is fitted
+_FEW = 50  # rows with a content and an id that was seen often: with fewer, no map is fitted
 _OFTEN = 5
 _MOST = 100_000  # rows a map is fitted on
 _RIDGE = 0.1
@@ -33,8 +35,8 @@ _RIDGE = 0.1
 def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime) -> list[str]:
     """Gives a model that holds its initial values those of a pretrained run, as far as both have the same.
 
-    Tables keep their rows; new ids begin with what a linear map of their text says, fitted on the known ids, and without a
-    text with their initial values. In the dense part names decide (`model.transfer`).
+    Tables keep their rows; new ids begin with what a linear map of their contents says, fitted on the known ids, and without
+    any with their initial values. In the dense part names decide (`model.transfer`).
 
     Args:
         base: the pretrained run; its best checkpoint is used, from any number of ranks.
@@ -56,8 +58,9 @@ def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: Row
     read = {"model": tables | {f"dense.{name}": value for name, value in dense.items()}}
     read_tensors(checkpoint, read, _GrownTables())
     told = _transfer(base, dense, model, encoder)
-    for entity in encoder.text_vectors:
-        told += _begin_with_text(entity, base, tables, encoder, runtime)
+    for entity in encoder.layout.entities:
+        if contents := encoder.contents_of(entity):
+            told += _begin_with_contents(entity, contents, base, tables, encoder, runtime)
     if "L0" in encoder.experiment.training.freeze:
         freeze_known_rows(base, sharded, encoder.layout)
     return told
@@ -106,30 +109,34 @@ def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], e
     return told
 
 
-def _begin_with_text(
-    entity: str, base: Pretrained, tables: dict[str, Any], encoder: RowEncoder, runtime: Runtime
+def _begin_with_contents(
+    entity: str,
+    contents: Sequence[ContentTable],
+    base: Pretrained,
+    tables: dict[str, Any],
+    encoder: RowEncoder,
+    runtime: Runtime,
 ) -> list[str]:
-    """Gives new ids what a ridge regression says of their text, fitted on ids that were seen often."""
+    """Gives new ids what a ridge regression says of their contents side by side, fitted on ids that were seen often."""
     table = id_key(entity)
     known, now = base.statistics.tables.get(table), encoder.statistics.tables[table]
     if not isinstance(known, Vocabulary) or not isinstance(now, Vocabulary) or now.rows == known.rows:
         return []
-    text_of_row = np.concatenate([[-1], encoder.text_rows(entity, now.keys)])
-    often = (known.counts >= _OFTEN) & (text_of_row[: known.rows] >= 0)
-    seen = np.flatnonzero(often)[:_MOST]  # the most frequent come first
-    new = known.rows + np.flatnonzero(text_of_row[known.rows :] >= 0)
+    content_of_row = [np.concatenate([[-1], content.rows(now.keys)]) for content in contents]
+    has_one = np.any([rows >= 0 for rows in content_of_row], 0)
+    seen = np.flatnonzero((known.counts >= _OFTEN) & has_one[: known.rows])[:_MOST]  # the most frequent come first
+    new = known.rows + np.flatnonzero(has_one[known.rows :])
     found = f"{table}: {known.rows - 1:,} ids kept, {now.rows - known.rows:,} new"
     if len(seen) < _FEW or not len(new):
         return [found]
-    texts = encoder.text_vectors[entity]
 
     def features(rows: np.ndarray) -> Tensor:
-        vectors = texts[torch.from_numpy(text_of_row[rows])].double()
-        return torch.cat([vectors, torch.ones(len(rows), 1, dtype=torch.float64)], 1)
+        found = [content.picked(at[rows]).double() for content, at in zip(contents, content_of_row, strict=True)]
+        return torch.cat([*found, torch.ones(len(rows), 1, dtype=torch.float64)], 1)
 
     shards = tables[f"embeddings.embedding_bags.{table}.weight"].local_shards()
     width = encoder.experiment.model.embedding_dim
-    size = texts.shape[1] + 1
+    size = sum(content.vectors.shape[1] for content in contents) + 1
     sums = torch.zeros(size, size + width, dtype=torch.float64)  # x xᵀ and x yᵀ, each rank over the cells it holds
     for part in shards:
         (row, column), (rows, columns) = part.metadata.shard_offsets, part.metadata.shard_sizes
@@ -148,4 +155,4 @@ def _begin_with_text(
         here = new[(new >= row) & (new < row + rows)]
         values = features(here) @ weights[:, column : column + columns]
         part.tensor[torch.from_numpy(here - row).to(part.tensor.device)] = values.to(part.tensor)
-    return [f"{found}, {len(new):,} of them from their texts"]
+    return [f"{found}, {len(new):,} of them from their contents"]

@@ -15,7 +15,7 @@ _SHARPNESS = 10.0  # of the softmax over cosines: 0.1 more is e times the weight
 
 
 def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
-    """Domain -> the mean text vector of the items in its first training rows, over those that have a text.
+    """Domain -> the mean vector of the items in its first training rows, over those that have one: of their first content.
 
     A domain without such a row has no profile.
 
@@ -23,10 +23,10 @@ def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dic
         encoder: of the experiment.
         train: domain -> its training files.
     """
-    if "item" not in encoder.text_vectors:
+    if not (contents := encoder.contents_of("item")):
         return {}
     experiment, item = encoder.experiment, encoder.experiment.entities.item.id
-    vectors, found = encoder.text_vectors["item"], {}
+    vectors, found = contents[0].vectors, {}
     for name, files in train.items():
         total, rows, worded = np.zeros(vectors.shape[1]), 0, 0
         needs = needed_columns(experiment, name)
@@ -34,7 +34,7 @@ def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dic
             if rows >= _ROWS:
                 break
             table = read_good_rows(path, group, needs, [item], experiment.bad_data)
-            at = encoder.text_rows("item", *id_keys(table[item]))[: _ROWS - rows]
+            at = contents[0].rows(*id_keys(table[item]))[: _ROWS - rows]
             total += vectors[at[at >= 0]].double().sum(0).numpy()
             rows, worded = rows + len(at), worded + int((at >= 0).sum())
         if worded:

@@ -1,16 +1,16 @@
-"""What rows are joined with, catalogs and text vectors: what tells them from what they were."""
+"""What rows are joined with, catalogs and content stores: what tells them from what they were."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...data.catalogs.catalog_files import catalog_files
 from ...data.config.experiment import Experiment
-from ...data.contents.text_store import store_identity, text_store_folder
+from ...data.contents.content_store import store_folder, store_identity
 from ...data.storage.file_identity import identities
 
 
 def joined(experiment: Experiment, before: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """`FileIdentity`s of all catalogs' files, and one for each store of text vectors that the model reads.
+    """`FileIdentity`s of all catalogs' files, and one for each content store that the model reads.
 
     Args:
         experiment: whose they are.
@@ -22,6 +22,4 @@ def joined(experiment: Experiment, before: Sequence[Mapping[str, Any]] = ()) -> 
     entities = experiment.entities.present()
     files = [file for name, entity in entities.items() if entity.catalog for file in catalog_files(name, entity)]
     found = identities(files, before)
-    if "text" in experiment.model.aspects:
-        found += [store_identity(text_store_folder(experiment, name)) for name in experiment.entities.with_text()]
-    return found
+    return found + [store_identity(store_folder(experiment, of)) for of in experiment.stores_read()]

@@ -99,7 +99,7 @@ def _prepared(experiment: Experiment, run: Path) -> Events:
             if "validation" in of_domain:
                 needs = needed_columns(experiment, name)
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
-    encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and text stores before there is a run
+    encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
     statistics = replace(statistics, profiles=domain_profiles(encoder, train))
     create_run(run, experiment, statistics, train, best(before.run) if before is not None else None)
     if experiment.training.precision == "bf16" and not has_bf16(device):

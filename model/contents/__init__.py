@@ -1,14 +1,14 @@
 """Frozen encoders of contents: what turns texts into vectors, once."""
 
 from collections.abc import Callable
+from typing import Any
 
-from ...data.config.sections.text import TextConfig
 from .content_encoder import ContentEncoder
 from .random_vectors import RandomVectors
 from .text_encoder_loading import load_text_encoder
 
-ENCODERS: dict[str, Callable[[TextConfig, str | None], ContentEncoder]] = {
+ENCODERS: dict[str, Callable[[Any, str | None], ContentEncoder]] = {
     "llm": load_text_encoder,
     "random": RandomVectors.load,
 }
-"""``text.vectors`` -> loads its encoder: of the experiment's ``text``, in a precision that goes before the experiment's."""
+"""``vectors`` of an encoder's settings -> loads it, in a precision that goes before the one they ask for."""

@@ -1,4 +1,4 @@
-"""Vectors of past items and of candidates, from their lookups, texts and features."""
+"""Vectors of past items and of candidates, from their lookups, contents and features."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -77,14 +77,15 @@ class PastItems(nn.Module):
         of_features = dict(zip(features, others, strict=False))
         described = PooledFeatures(of_features, past.dense, past.described)
         counts = torch.cat([past.counts, past.candidate_counts])
-        text_at = torch.cat([past.text_at, past.candidate_text_at])
-        vectors = encoder.items(ids, counts, past.texts.float(), text_at, described, domain)
+        gathered = {name: (distinct.float(), past.vector_at[name]) for name, distinct in past.vectors.items()}
+        vectors = encoder.items(ids, counts, gathered, described, domain)
         items, candidates = vectors.split([len(past.rows), len(past.candidates)])
         sequence = Sequence.of(past, items, self.layout.past)
         if self.layout.attention:
             n = len(past.rows)
             ids = others[-1]
-            looked_at = encoder.items(ids, counts[:n], past.texts.float(), text_at[:n], described.first(n), domain)
+            of_past = {name: (distinct, at[:n]) for name, (distinct, at) in gathered.items()}
+            looked_at = encoder.items(ids, counts[:n], of_past, described.first(n), domain)
             at_hand = self.own(pooled, batch, encoder, domain, attention_key(None))
             sequence = replace(sequence, attention=(looked_at, at_hand))
         return sequence, candidates
@@ -95,11 +96,11 @@ class PastItems(nn.Module):
         """``[B, D]``: the rows' own items, in the same space, their ids looked up under ``key``; else as `forward`."""
         rows, layout = batch.rows, self.layout
         counts = batch.id_counts[:, layout.entities.index("item")].clamp_min(0)
-        texts, text_at = batch.dense.new_zeros(0, 0), torch.full_like(batch.domains, -1)
-        if "text" in encoder.owners["item"]:
-            name = layout.text_of["item"]
-            texts = batch.vectors[name].float()
-            text_at = torch.where(batch.vector_present[name], torch.arange(rows, device=counts.device), -1)
+        place = torch.arange(rows, device=counts.device)
+        gathered = {
+            name: (batch.vectors[name].float(), torch.where(batch.vector_present[name], place, -1))
+            for name in layout.contents_of.get("item", {}).values()
+        }
         features, dense = layout.past_features, batch.dense.index_select(1, self.dense_columns)
         present, given = (dense != 0).any(1), lengths(batch, layout)
         for feature in features:
@@ -109,7 +110,7 @@ class PastItems(nn.Module):
             feature: sums / list_lengths(batch, layout, feature) if feature in layout.lists else sums
             for feature, sums in zip(features, others, strict=True)
         }
-        return encoder.items(ids, counts, texts, text_at, PooledFeatures(of_features, dense, present), domain)
+        return encoder.items(ids, counts, gathered, PooledFeatures(of_features, dense, present), domain)
 
     def _of_rows(self, pooled: KeyedTensor, keys: tuple[str, ...], rows: int) -> list[Tensor]:
         """``[B, embedding_dim]`` of each of some keys, in one pick."""

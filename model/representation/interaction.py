@@ -1,11 +1,13 @@
 """What two representations say together."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...data.batch.batch import Batch
+from ...data.config.sections.entities import TEXT
 from ...data.schema.layout import HISTORY, Layout
 
 _PARTNERS = ("user", "query", HISTORY)
@@ -16,34 +18,53 @@ def product_partners(owners: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(p for p in _PARTNERS if p in owners) if "item" in owners else ()
 
 
-def cosine_partners(layout: Layout, owners: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Owners whose text vector can be compared with the item's: both have one in use, of one width."""
+class Cosine(NamedTuple):
+    """Two contents that are compared: one of the item, and one of a partner."""
 
-    def size(owner: str) -> int | None:
-        return layout.vectors[layout.text_of[owner]] if "text" in owners.get(owner, ()) else None
+    content: str
+    partner: str
+    of_partner: str
 
-    return tuple(p for p in ("query", HISTORY) if size("item") is not None and size(p) == size("item"))
+    def __str__(self) -> str:
+        if self.content == self.of_partner == TEXT:
+            return f"cosine of item and {self.partner}"
+        return f"cosine of item {self.content} and {self.partner} {self.of_partner}"
 
 
-def text_cosines(layout: Layout, batch: Batch, partners: tuple[str, ...]) -> Tensor:
-    """Cosine of the item's raw text vector with each partner's; 0 where either is absent.
+def cosines_of(layout: Layout, owners: Mapping[str, tuple[str, ...]]) -> tuple[Cosine, ...]:
+    """What can be compared with the item's contents, where both are in use and of one width.
 
-    It needs no training, so it ranks items no one has ever seen.
+    A query's contents of the same name or from the same encoder, and the mean of the same content over past items.
+    """
+    found = []
+    for partner in ("query", HISTORY):
+        for content, ours in layout.contents_of.get("item", {}).items():
+            for of_partner, theirs in layout.contents_of.get(partner, {}).items():
+                used = content in owners.get("item", ()) and of_partner in owners.get(partner, ())
+                encoders = layout.encoder_of.get(ours), layout.encoder_of.get(theirs)
+                alike = content == of_partner or (encoders[0] is not None and encoders[0] == encoders[1])
+                if used and alike and layout.vectors[ours] == layout.vectors[theirs]:
+                    found.append(Cosine(content, partner, of_partner))
+    return tuple(found)
+
+
+def cosines(layout: Layout, batch: Batch, pairs: tuple[Cosine, ...]) -> Tensor:
+    """Cosines of the item's raw vectors with each partner's; 0 where either is absent.
+
+    They need no training, so they rank items no one has ever seen.
 
     Args:
         layout: what the batch holds.
         batch: B rows, vectors float32.
-        partners: as from `cosine_partners`.
+        pairs: as from `cosines_of`.
 
     Returns:
-        ``[B, len(partners)]`` float32.
+        ``[B, len(pairs)]`` float32.
     """
-    item = layout.text_of["item"]
-    ours = batch.vectors[item]
     columns = []
-    for partner in partners:
-        name = layout.text_of[partner]
-        theirs = batch.vectors[name]
+    for content, partner, of_partner in pairs:
+        item, name = layout.contents_of["item"][content], layout.contents_of[partner][of_partner]
+        ours, theirs = batch.vectors[item], batch.vectors[name]
         lengths = ours.norm(dim=1) * theirs.norm(dim=1)
         cosine = (ours * theirs).sum(1) / lengths.clamp_min(1e-12)
         columns.append(cosine.masked_fill(~(batch.vector_present[item] & batch.vector_present[name]), 0.0))

@@ -31,10 +31,9 @@ def history_aspects(
         non_empty: ``[B]`` bool, whether the row has a history.
 
     Returns:
-        aspect -> (vectors ``[B, embedding_dim]`` or ``[B, D_text]``, present ``[B]`` bool).
+        aspect -> (vectors ``[B, embedding_dim]`` or ``[B, size]``, present ``[B]`` bool).
     """
     aspects = {"id": (pooled, non_empty)}
-    if HISTORY in layout.text_of:
-        name = layout.text_of[HISTORY]
-        aspects["text"] = (batch.vectors[name], batch.vector_present[name])
+    for content, name in layout.contents_of.get(HISTORY, {}).items():
+        aspects[content] = (batch.vectors[name], batch.vector_present[name])
     return aspects

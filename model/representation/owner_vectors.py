@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
-from ...data.config.sections.model import ASPECTS
+from ...data.config.sections.entities import Stored
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
 from ..gates.mean import UniformGate
@@ -19,6 +19,8 @@ from .mean_history import history_aspects
 from .sparse_aspect import PooledFeatures, SparseAspect, aspect_projection
 
 Aspects = dict[str, tuple[Tensor, Tensor]]
+Gathered = Mapping[str, tuple[Tensor, Tensor]]
+"""Name in ``Batch.vectors`` -> distinct vectors ``[U, size]`` float32, and which of them each of N items has, ``[N]`` int64; -1: none."""
 
 
 def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool = False) -> dict[str, tuple[str, ...]]:
@@ -26,7 +28,7 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
 
     Args:
         layout: what the batch holds.
-        wanted: the experiment's ``model.aspects``.
+        wanted: the experiment's ``model.aspects``; all there are where it is empty.
         items_only: the item alone, as `OwnerVectors.items` needs it.
 
     Raises:
@@ -38,20 +40,17 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
     found = {}
     for owner in owners:
         sparse = (layout.sparse_of, layout.dense_of, layout.vectors_of)
-        has = {
-            "id": owner != CONTEXT,
-            "text": owner in layout.text_of,
-            "sparse": any(of.get(owner) for of in sparse),
-        }
+        with_sparse = any(of.get(owner) for of in sparse)
         if items_only:
-            has["sparse"] = bool(layout.past_features or layout.past_dense)
-        if aspects := tuple(a for a in ASPECTS if a in wanted and has[a]):
+            with_sparse = bool(layout.past_features or layout.past_dense)
+        there = ["id"] * (owner != CONTEXT) + [*layout.contents_of.get(owner, {})] + ["sparse"] * with_sparse
+        if aspects := tuple(aspect for aspect in there if not wanted or aspect in wanted):
             found[owner] = aspects
     if not found:
         raise UserError(
             "experiment: model.aspects",
             f"no entity has any of {sorted(wanted)}",
-            "Add an aspect, or give the entities texts or features.",
+            "Add an aspect, or give the entities contents or features.",
         )
     return found
 
@@ -71,13 +70,13 @@ class OwnerVectors(nn.Module):
 
     Args:
         layout: what the batch holds.
-        aspects: aspects in use, of ``id``, ``text``, ``sparse``.
+        aspects: aspects in use: ``id``, ``sparse`` and contents by name; all where it is empty.
         embedding_dim: width of the lookups.
         width: D.
         gate: what fuses two aspects or more; one needs no choosing.
         id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
             A row keeps an id that is all it has.
-        id_from_text: whether entities with both aspects have an `IdFromText`.
+        id_from_text: whether entities with an id and a content have an `IdFromText`.
         items_only: for items one by one alone, as of `items`.
 
     Attributes:
@@ -103,11 +102,12 @@ class OwnerVectors(nn.Module):
         self.id_projections = nn.ModuleDict(
             {o: aspect_projection(embedding_dim, width) for o, a in projected.items() if "id" in a}
         )
+        # Of all contents; the name is the one that checkpoints have of it.
         self.text_projections = nn.ModuleDict(
             {
-                o: aspect_projection(layout.vectors[layout.text_of[o]], width)
-                for o, a in projected.items()
-                if "text" in a
+                Stored(o, content).name: aspect_projection(layout.vectors[layout.contents_of[o][content]], width)
+                for o in projected
+                for content in self._contents(o)
             }
         )
         at_level("L0", self.text_projections)
@@ -119,8 +119,8 @@ class OwnerVectors(nn.Module):
         self.gates = nn.ModuleDict(
             {o: gate.build(width, named("aspect", a)) if len(a) > 1 else UniformGate() for o, a in self.owners.items()}
         )
-        both = [o for o, a in projected.items() if {"id", "text"} <= set(a)] if id_from_text else []
-        self.ids_from_text = nn.ModuleDict({o: IdFromText(width) for o in both})
+        both = [o for o, a in projected.items() if "id" in a and self._contents(o)] if id_from_text else []
+        self.ids_from_text = nn.ModuleDict({o: IdFromText(width, len(self._contents(o))) for o in both})
         if "query" in self.owners:
             self.no_query = nn.Parameter(torch.randn(width) * 0.1)
             declare(self, {"no_query": ("width",)})
@@ -160,16 +160,19 @@ class OwnerVectors(nn.Module):
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
         return fused, weights, off
 
+    def _contents(self, owner: str) -> list[str]:
+        """Those of its aspects that are contents."""
+        return [aspect for aspect in self.owners[owner] if aspect in self.layout.contents_of.get(owner, {})]
+
     def items(
-        self, ids: Tensor, counts: Tensor, texts: Tensor, text_at: Tensor, described: PooledFeatures, domain: Tensor
+        self, ids: Tensor, counts: Tensor, vectors: Gathered, described: PooledFeatures, domain: Tensor
     ) -> Tensor:
         """Vectors of items that are not the rows' own: their aspects, fused by the item's gate as of no domain in particular.
 
         Args:
             ids: ``[N, embedding_dim]`` lookups.
             counts: ``[N]`` float32, how often each was seen in training; the id of one never seen has no part.
-            texts: ``[U, D_text]`` float32.
-            text_at: ``[N]`` int64, which of them an item has; -1: none.
+            vectors: of their contents, by name in ``Batch.vectors``; what is not there, no item has.
             described: their features.
             domain: ``[D]``, in place of a row's domain.
 
@@ -181,10 +184,11 @@ class OwnerVectors(nn.Module):
         found = dict.fromkeys(names, (nothing, torch.zeros_like(counts, dtype=torch.bool)))
         if "id" in names:
             found["id"] = (self._project("item", "id", ids), counts > 0)
-        if "text" in names:
-            # A row of zeros behind the texts is what -1 means.
-            projected = F.pad(self._project("item", "text", texts), (0, 0, 0, 1))
-            found["text"] = (projected[text_at], text_at >= 0)
+        for content in self._contents("item"):
+            if (name := self.layout.contents_of["item"][content]) in vectors:
+                distinct, at = vectors[name]
+                # A row of zeros behind the vectors is what -1 means.
+                found[content] = (F.pad(self._project("item", content, distinct), (0, 0, 0, 1))[at], at >= 0)
         if "sparse" in names and (described.lookups or described.dense.shape[1]):
             aspect = self.sparse_aspects["item"]
             assert isinstance(aspect, SparseAspect)
@@ -220,34 +224,42 @@ class OwnerVectors(nn.Module):
             exists = counts >= 0
             if "id" in names:
                 found["id"] = (self._project(owner, "id", pooled[id_key(owner)]), counts > 0)
-        if "text" in names:
-            name = layout.text_of[owner]
-            found["text"] = (self._project(owner, "text", batch.vectors[name]), batch.vector_present[name])
+        for content in self._contents(owner):
+            name = layout.contents_of[owner][content]
+            found[content] = (self._project(owner, content, batch.vectors[name]), batch.vector_present[name])
         if "sparse" in names:
             found["sparse"] = self.sparse_aspects[owner](batch, pooled, non_empty, exists)
         return found
 
     def _project(self, entity: str, aspect: str, vectors: Tensor) -> Tensor:
-        projections = self.id_projections if aspect == "id" else self.text_projections
-        return projections[entity](vectors)
+        if aspect == "id":
+            return self.id_projections[entity](vectors)
+        return self.text_projections[Stored(entity, aspect).name](vectors)
 
 
 class IdFromText(nn.Module):
     """Predicts an entity's id aspect from its text, and puts the prediction where there is no id to look up.
 
+    Of an entity with several contents, it is the mean of those that are there that predicts.
+
     Beyond the paper; the idea of a warm-up that generates embeddings for new ids is that of Pan et al. (2019). The loss
     moves the prediction alone, not what is predicted; id dropout lets the rest of the model learn to use it.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, contents: int):
         super().__init__()
+        self.contents = contents
         self.predict = nn.Sequential(linear(width, width), nn.ReLU(), aspect_projection(width, width))
 
     def forward(self, aspects: Tensor, present: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Args: ``[B, A, D]`` with id and text first, ``[B, A]`` bool, ``[B]``. Returns both, and the summed error of the rows
-        whose id was seen: mean squared difference, a scalar."""
-        has_text, seen = present[:, 1], counts > 0
-        predicted = self.predict(aspects[:, 1])
+        """Args: ``[B, A, D]`` with the id first and the contents behind it, ``[B, A]`` bool, ``[B]``. Returns both, and the summed
+        error of the rows whose id was seen: mean squared difference, a scalar."""
+        has_text, seen, text = present[:, 1], counts > 0, aspects[:, 1]
+        if self.contents > 1:
+            there = present[:, 1 : 1 + self.contents]
+            has_text = there.any(1)
+            text = (aspects[:, 1 : 1 + self.contents] * there[:, :, None]).sum(1) / there.sum(1).clamp_min(1)[:, None]
+        predicted = self.predict(text)
         errors = (predicted - aspects[:, 0].detach()).square().mean(1)
         stands_in = has_text & ~present[:, 0]
         ids = torch.where(stands_in[:, None], predicted, aspects[:, 0])

@@ -13,7 +13,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import HISTORY, Layout
 from ..layers.forms import EVERY, as_autocast
-from .interaction import cosine_partners, product_partners, text_cosines
+from .interaction import cosines, cosines_of, product_partners
 from .lookups import looked_up
 from .owner_vectors import OwnerVectors
 
@@ -21,7 +21,7 @@ Represented = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
 class Owners(nn.Module):
-    """One vector per owner, its aspects fused by a gate; products with the item's, and text similarities.
+    """One vector per owner, its aspects fused by a gate; products with the item's, and cosines of contents.
 
     Attributes:
         inputs: name and width of each part of what it gives, in order.
@@ -39,11 +39,11 @@ class Owners(nn.Module):
         if layout.past:
             owners[HISTORY] = ()
         self.products = product_partners(owners) if config.interaction else ()
-        self.cosines = cosine_partners(layout, owners) if config.interaction else ()
+        self.cosines = cosines_of(layout, owners) if config.interaction else ()
         self.with_domain = config.domain_width == 0
         self.inputs = [(owner, config.width) for owner in owners]
         self.inputs += [(f"item x {partner}", config.width) for partner in self.products]
-        self.inputs += [(f"cosine of item and {partner}", 1) for partner in self.cosines]
+        self.inputs += [(str(pair), 1) for pair in self.cosines]
         self.inputs += [("domain", config.width)] * self.with_domain
         self.size = sum(size for _, size in self.inputs)
 
@@ -59,7 +59,7 @@ class Owners(nn.Module):
             fused[HISTORY] = history(fused["item"])
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
         if self.cosines:
-            parts.append(text_cosines(self.layout, batch, self.cosines))
+            parts.append(cosines(self.layout, batch, self.cosines))
         if self.with_domain:
             parts.append(domains)
         return torch.cat(parts, 1), gates, off

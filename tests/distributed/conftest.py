@@ -10,10 +10,11 @@ import pytest
 from foundrank.data.catalogs.catalog import read_catalog
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.text_store import expected_manifest, text_store_folder
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import expected_manifest, store_folder
 from foundrank.data.simulation.worlds import simulate
 from foundrank.model.kinds import KINDS
-from tests.text_store import write_text_store
+from tests.content_store import write_store
 
 SMALL = (
     "model.embedding_dim=8", "model.width=8", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",
@@ -31,8 +32,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert entity.catalog is not None
         keys = pa.concat_arrays(read_catalog(name, entity, [])[entity.catalog.key].chunks)
         vectors = rng.normal(size=(len(keys), 12)) / 12**0.5
-        folder = text_store_folder(experiment, name)
-        write_text_store(folder, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, name))
+        folder = store_folder(experiment, Stored(name, "text"))
+        write_store(folder, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, Stored(name, "text")))
     return path
 
 

@@ -92,8 +92,9 @@ def ridge(experiment: Experiment, known: Statistics, entity: str, table: np.ndar
     statistics = known.extended(counted)
     encoder = RowEncoder(experiment, statistics)
     ids, before = statistics.tables[f"id_{entity}"], known.tables[f"id_{entity}"]
-    at = encoder.text_rows(entity, ids.keys)
-    texts, worded = encoder.text_vectors[entity].float().numpy()[at], at >= 0
+    content = encoder.contents[f"text_{entity}"]
+    at = content.rows(ids.keys)
+    texts, worded = content.vectors.float().numpy()[at], at >= 0
     chosen = (before.counts[1:] >= 5) & worded[: before.rows - 1]
     x, y = texts[: before.rows - 1][chosen], table[1:][chosen]
     model = Ridge(alpha=0.1 * float(np.square(x).sum(0).mean()), fit_intercept=True, tol=1e-9).fit(x, y)

@@ -20,7 +20,8 @@ from benchmarks.tree_features import item_profile, matrix, shared_columns, targe
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
-from foundrank.data.contents.text_store import expected_manifest, text_store_folder
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import expected_manifest, store_folder
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
@@ -30,7 +31,7 @@ from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals,
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.metrics import auc
-from tests.text_store import write_text_store
+from tests.content_store import write_store
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ def world(tmp_path_factory):
     for name, entity in experiment.entities.present().items():
         keys = pq.read_table(entity.catalog.path)[entity.catalog.key].combine_chunks()
         vectors = random.normal(size=(len(keys), 20))
-        store = text_store_folder(experiment, name)
-        write_text_store(store, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, name))
+        store = store_folder(experiment, Stored(name, "text"))
+        write_store(store, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, Stored(name, "text")))
     events = check_events(experiment)
     statistics = count(experiment, {name: splits["train"] for name, splits in events.items()})
     return experiment, RowEncoder(experiment, statistics), events
@@ -142,8 +143,8 @@ def test_matrix_of_a_search_domain(world):
     # Crosses and cosines, one row at a time.
     item = rows.singles[:, layout.keys.index(id_key("item"))]
     values, offsets = rows.lists[HISTORY]
-    texts, text_offsets = rows.history["text"]
-    vectors = encoder.text_vectors["item"].numpy().astype(np.float64)
+    texts, text_offsets = rows.history["text_item"]
+    vectors = encoder.contents["text_item"].vectors.numpy().astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for i in range(0, len(rows), len(rows) // 50):
         history = values[offsets[i] : offsets[i + 1]]
@@ -152,7 +153,7 @@ def test_matrix_of_a_search_domain(world):
         if not len(of_text):
             assert np.isnan(shared["nearest in history to item"][i])
             continue
-        mine, mean = vectors[rows.text_rows["item"][i]], of_text.mean(0)
+        mine, mean = vectors[rows.content_rows["text_item"][i]], of_text.mean(0)
         assert shared["nearest in history to item"][i] == pytest.approx((of_text @ mine).max(), abs=1e-3)
         cosine = mean @ mine / np.linalg.norm(mean)
         assert shared["cosine of item and history"][i] == pytest.approx(cosine, abs=1e-3)

@@ -1,21 +1,19 @@
 """The network."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from ...settings_base import MOST, Positive, Seam, Share, Strict
+from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
+from .entities import OTHER_ASPECTS
 from .next_item import NextItemConfig
-
-Aspect = Literal["id", "text", "sparse"]
-ASPECTS: tuple[str, ...] = get_args(Aspect)
 
 
 class ModelConfig(Strict):
     """Widths and variants of the S&R multi-domain foundation."""
 
-    aspects: tuple[Aspect, ...] = Field(
-        default=("id", "text", "sparse"), min_length=1, description="views of each entity in use"
+    aspects: tuple[Name, ...] = Field(
+        default=(), description="views of each entity in use: id, sparse, and contents by name; all when empty"
     )
     embedding_dim: Positive = Field(default=32, description="width of id and sparse embeddings; a multiple of 4")
     width: Positive = Field(default=64, description="D: width of every aspect and entity vector")
@@ -71,9 +69,10 @@ class ModelConfig(Strict):
         found: dict[str, str] = {}
         if self.alignment.kind == "none":
             found["alignment_weight"] = "alignment: js or mmd"
-        if self.id_from_text and not {"id", "text"} <= set(self.aspects):
-            found["id_from_text"] = "the aspects id and text"
-        if self.id_dropout and ("id" not in self.aspects or len(self.aspects) == 1):
+        chosen = set(self.aspects)
+        if self.id_from_text and chosen and not ("id" in chosen and chosen - set(OTHER_ASPECTS)):
+            found["id_from_text"] = "the aspect id and a content"
+        if self.id_dropout and chosen and ("id" not in chosen or len(chosen) == 1):
             found["id_dropout"] = "the aspect id and another"
         objective = self.next_item
         if objective is not None and (objective.positions != "all" or self.history.encoder != "bert4rec"):
@@ -82,6 +81,10 @@ class ModelConfig(Strict):
             given = {name for name in ("interaction", "id_dropout", "id_from_text") if getattr(self, name)}
             found |= dict.fromkeys(given, "another gate than none")
         return found
+
+    def uses(self, aspect: str) -> bool:
+        """Whether an aspect is looked at, where an entity has it."""
+        return not self.aspects or aspect in self.aspects
 
     @property
     def past(self) -> bool:

@@ -1,10 +1,13 @@
 """The language model that embeds texts."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from ...settings_base import Positive, Strict
+
+# What vectors depend on. Random ones know no encoder.
+_ASKED = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction", "precision")
 
 
 class TextConfig(Strict):
@@ -16,7 +19,7 @@ class TextConfig(Strict):
     )
     encoder: str = Field(default="minilm", description="minilm (shipped, offline), a hub id, or a local folder")
     revision: str | None = Field(default=None, description="hub id: its branch, tag or commit")
-    store: str = Field(default="text_store", description="folder of the text vectors, relative to the experiment file")
+    store: str = Field(default="text_store", description="folder of the content store, relative to the experiment file")
     max_length: Positive | None = Field(
         default=None,
         description="tokens per text, longer ones are truncated; the encoder's own limit, at most 512, when absent",
@@ -43,6 +46,16 @@ class TextConfig(Strict):
     trust_remote_code: bool = Field(
         default=False, description="run code from the encoder's repository; only if you trust it"
     )
+
+    @property
+    def suffix(self) -> str:
+        """Of the folders with the vectors; those of other encoders lie beside the language model's."""
+        return "" if self.vectors == "llm" else f"-{self.vectors}"
+
+    def asked(self) -> dict[str, Any]:
+        """All that vectors depend on, as JSON values."""
+        names = ("vectors", "dimension") if self.vectors == "random" else _ASKED
+        return {name: getattr(self, name) for name in names}
 
     def without_effect(self) -> dict[str, str]:
         # A location describes data. And it is not taken for another one only because it was left out.

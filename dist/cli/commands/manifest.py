@@ -17,7 +17,7 @@ COMMANDS = {"train": train, "score": score, "embed": embed}
 PLACES = {
     "train": {"experiment": ("the experiment", False), "run": ("--run-dir", True)},
     "score": {"run": ("the run", False), "source": ("the input", False), "out": ("the output", True)},
-    "embed": {"experiment": ("the experiment", True)},  # the text store is beside it
+    "embed": {"experiment": ("the experiment", True)},  # the content store is beside it
 }
 
 

@@ -42,8 +42,13 @@ def _experiment(domains: int = 3) -> Experiment:
                     "history": {},
                     "features": {"age": {"kind": "dense"}, "likes": {"kind": "list"}},
                 },
-                "query": {"id": "query"},
-                "item": {"id": "item", "features": {"image": {"kind": "vector", "size": 5}}},
+                "query": {"id": "query", "catalog": {"path": "q.parquet", "key": "query"}, "text": "{query}"},
+                "item": {
+                    "id": "item",
+                    "catalog": {"path": "i.parquet", "key": "item"},
+                    "text": "{title}",
+                    "features": {"image": {"kind": "vector", "size": 5, "source": "events"}},
+                },
             },
             "domains": surfaces,
         }

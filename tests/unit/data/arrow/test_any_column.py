@@ -33,10 +33,11 @@ from foundrank.data.arrow.times import ragged_ages, seconds
 from foundrank.data.arrow.values import floats, numbers, ragged_keys, vector_rows
 from foundrank.data.catalogs.catalog import read_catalog, read_catalog_features
 from foundrank.data.catalogs.catalog_files import check_catalog
-from foundrank.data.catalogs.catalog_texts import scan_texts
 from foundrank.data.config.kinds import with_kinds
 from foundrank.data.config.sections.bad_data import BadDataConfig
-from foundrank.data.config.sections.entities import EntityConfig
+from foundrank.data.config.sections.entities import EntityConfig, Stored
+from foundrank.data.content_kinds.content import Embedded
+from foundrank.data.contents.catalog_inputs import CatalogInputs
 from foundrank.data.errors import UserError
 from foundrank.data.events.bad_rows import read_events
 from foundrank.data.events.event_files import check_columns, list_events
@@ -220,17 +221,19 @@ def test_a_text_of_a_catalog(data, new_file):
     array, path = array_of(kind, values), new_file()
     pq.write_table(pa.table({"id": range(ROWS), "x": array}), path)
     entity = ENTITY.model_validate({"id": "item", "catalog": {"path": str(path), "key": "id"}, "text": "{x}"})
-    kind = pq.read_schema(path).field("x").type
+    content = entity.every_content()["text"]
+    assert isinstance(content, Embedded)
+    inputs, kind = CatalogInputs(Stored("item", "text"), entity, content), pq.read_schema(path).field("x").type
     if not holds(kind, TEXT):
         with pytest.raises(UserError, match=r"column 'x': is .*; entities.item.text takes strings, numbers"):
-            list(scan_texts("item", entity))
+            list(inputs.scan())
         return
     values = [value if isinstance(value, list) else [value] for value in written(array)]
     if any(one == b"\xff" for value in values for one in value):
         with pytest.raises(UserError, match="column 'x' is not UTF-8 in row"):
-            list(scan_texts("item", entity))
+            list(inputs.scan())
         return
-    ((_, texts),) = scan_texts("item", entity)
+    ((_, texts),) = inputs.scan()
     for text, value in zip(texts.to_pylist(), values, strict=True):
         words = [one.decode() if isinstance(one, bytes) else one for one in value if one is not None]
         if all(isinstance(one, str | int) and not isinstance(one, bool) for one in words):

@@ -27,7 +27,7 @@ def ragged(random: np.random.Generator, rows: int, upto: int):
 
 
 def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 6) -> Rows:
-    """Encoded rows of no meaning, for a text store of ``texts`` vectors."""
+    """Encoded rows of no meaning, for a content store of ``texts`` vectors."""
     random = np.random.default_rng((seed, domain))
     events = [name for name in layout.vectors if name not in ("text_item", "text_history")]
     tasks = (rows, len(layout.tasks))
@@ -38,8 +38,8 @@ def random_rows(layout: Layout, domain: int, rows: int, seed: int, texts: int = 
         dense=random.normal(size=(rows, len(layout.dense))).astype(np.float32),
         vectors={name: random.normal(size=(rows, layout.vectors[name])).astype(np.float32) for name in events},
         vector_present={name: random.random(rows) < 0.5 for name in events},
-        text_rows={"item": random.integers(-1, texts, rows)},
-        history={"text": ragged(random, rows, texts)},
+        content_rows={"text_item": random.integers(-1, texts, rows)},
+        history={"text_item": ragged(random, rows, texts)},
         id_counts=random.integers(-1, 9, (rows, len(layout.entities))).astype(np.float32),
         labels=random.integers(0, 2, tasks).astype(np.float32),
         label_mask=random.random(tasks) < 0.5,
@@ -63,7 +63,7 @@ def test_rows_come_grouped_by_domain_and_whole(layout, lengths, order, spare, da
     chosen = data.draw(st.lists(st.sampled_from(order), min_size=1, unique=True))
     pieces = {d: random_rows(layout, d, lengths[d], sum(lengths)) for d in chosen}
     rows = sum(lengths[d] for d in chosen)
-    batch = assemble([pieces[d] for d in chosen], layout, {"item": TEXTS}, rows + spare, COUNTS)
+    batch = assemble([pieces[d] for d in chosen], layout, {"text_item": TEXTS}, rows + spare, COUNTS)
     parts = [pieces[d] for d in sorted(chosen)]
     assert batch.domain_lengths == [lengths[d] if d in chosen else 0 for d in range(3)]
     assert batch.domains.tolist() == [d for d in sorted(chosen) for _ in range(lengths[d])]
@@ -91,19 +91,19 @@ def test_rows_come_grouped_by_domain_and_whole(layout, lengths, order, spare, da
 @given(st.integers(0, 9), st.integers(0, 99))
 def test_text_vectors_and_the_mean_of_the_history(layout, rows, seed):
     part = random_rows(layout, 1, rows, seed)
-    batch = assemble([part], layout, {"item": TEXTS}, rows, COUNTS)
+    batch = assemble([part], layout, {"text_item": TEXTS}, rows, COUNTS)
     assert batch.vectors["text_item"].dtype == torch.float16
-    for row, at in enumerate(part.text_rows["item"].tolist()):
+    for row, at in enumerate(part.content_rows["text_item"].tolist()):
         assert bool(batch.vector_present["text_item"][row]) == (at >= 0)
         assert batch.vectors["text_item"][row].tolist() == (TEXTS[at].tolist() if at >= 0 else [0.0] * 4)
-    for row, past in enumerate(row_lists(part.history["text"])):
+    for row, past in enumerate(row_lists(part.history["text_item"])):
         assert bool(batch.vector_present["text_history"][row]) == bool(past)
         mean = TEXTS[past].double().mean(0) if past else torch.zeros(4, dtype=torch.float64)
         torch.testing.assert_close(batch.vectors["text_history"][row].double(), mean, rtol=1e-3, atol=1e-3)
 
 
 def test_types(layout):
-    batch = assemble([random_rows(layout, 0, 3, 0)], layout, {"item": TEXTS}, 5, COUNTS)
+    batch = assemble([random_rows(layout, 0, 3, 0)], layout, {"text_item": TEXTS}, 5, COUNTS)
     assert batch.sparse.values().dtype == batch.domains.dtype == torch.int64
     assert batch.dense.dtype == batch.id_counts.dtype == batch.labels.dtype == torch.float32
     assert batch.label_mask.dtype == batch.vector_present["text_query"].dtype == torch.bool
@@ -112,7 +112,7 @@ def test_types(layout):
 
 
 def test_an_empty_batch_has_every_field(layout):
-    batch = assemble([random_rows(layout, 2, 0, 0)], layout, {"item": TEXTS}, 4, COUNTS)
+    batch = assemble([random_rows(layout, 2, 0, 0)], layout, {"text_item": TEXTS}, 4, COUNTS)
     assert batch.domain_lengths == [0, 0, 0]
     assert batch.sparse.values().shape == (0,)
     assert batch.sparse.stride() == 4
@@ -133,15 +133,15 @@ def test_taking_and_concatenating_move_whole_rows(layout, places, seed):
         np.testing.assert_array_equal(taken.singles, rows.singles[chosen])
         np.testing.assert_array_equal(taken.dense, rows.dense[chosen])
         np.testing.assert_array_equal(taken.host["row"], rows.host["row"][chosen])
-        np.testing.assert_array_equal(taken.text_rows["item"], rows.text_rows["item"][chosen])
+        np.testing.assert_array_equal(taken.content_rows["text_item"], rows.content_rows["text_item"][chosen])
         for name in rows.vectors:
             np.testing.assert_array_equal(taken.vectors[name], rows.vectors[name][chosen])
             np.testing.assert_array_equal(taken.vector_present[name], rows.vector_present[name][chosen])
         for key, values in rows.lists.items():
             whole = row_lists(values)
             assert row_lists(taken.lists[key]) == [whole[at] for at in chosen]
-        past = row_lists(rows.history["text"])
-        assert row_lists(taken.history["text"]) == [past[at] for at in chosen]
+        past = row_lists(rows.history["text_item"])
+        assert row_lists(taken.history["text_item"]) == [past[at] for at in chosen]
 
 
 def test_memory_of_rows_is_counted(layout):

@@ -33,7 +33,7 @@ def test_features_of_past_items_and_candidates_are_what_the_catalog_says(lengths
     features = ItemFeatures.of(layout, columns, CATALOG)
     parts = [rows_with_past(layout, d, of_domain, seed) for d, of_domain in enumerate(lengths)]
     rows, items = sum(map(len, lengths)), some_items(candidates, seed)
-    batch = assemble(parts, layout, {"item": TEXTS}, rows + 8, COUNTS, items, features)
+    batch = assemble(parts, layout, {"text_item": TEXTS}, rows + 8, COUNTS, items, features)
     past = batch.past
     assert past is not None
     bags = {key: [bag.tolist() for bag in jagged.to_dense()] for key, jagged in batch.sparse.to_dict().items()}
@@ -52,7 +52,7 @@ def test_features_of_past_items_and_candidates_are_what_the_catalog_says(lengths
     ]
     layout = layout_of({"history": {"encoder": "din", "decoupled": True, "features": ["tags"]}})
     features = ItemFeatures.of(layout, columns, CATALOG)
-    batch = assemble(parts, layout, {"item": TEXTS}, rows + 8, COUNTS, item_features=features)
+    batch = assemble(parts, layout, {"text_item": TEXTS}, rows + 8, COUNTS, item_features=features)
     assert batch.past is not None
     listed = [at for row in listed for at in row]
     assert batch.past.dense.shape == (len(listed), 0)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from foundrank.data.catalogs.catalog import read_catalog, scan_catalog
 from foundrank.data.catalogs.catalog_files import catalog_fingerprint, check_catalog
-from foundrank.data.catalogs.text_template import render_texts
 from foundrank.data.config.kinds import with_kinds
 from foundrank.data.config.sections.entities import EntityConfig
+from foundrank.data.content_kinds.text import Text
+from foundrank.data.content_kinds.text_template import render_texts
 from foundrank.data.errors import UserError
 from foundrank.model.kinds import KINDS
 
@@ -242,8 +243,9 @@ def test_bad_templates_are_refused(template, message):
 )
 def test_real_catalogs_render(path, key, template, share):
     config = entity(DATA / path, key=key, text=template)
-    table = read_catalog("item", config, config.text_columns)
-    texts = render_texts(template, table)
+    content = Text(text=template)
+    table = read_catalog("item", config, content.columns)
+    texts = content.inputs(table)
     assert len(texts) == table.num_rows
     assert 1 - texts.null_count / len(texts) >= share
     assert pc.min(pc.utf8_length(texts)).as_py() > 0

@@ -46,7 +46,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("entities.item.prompt", "item: ", RANDOM, "text.vectors: llm", {}),
     ("entities.user.history.time", "at", {}, "times", {"entities.user.history.times": "when"}),
     ("model.alignment_weight", 0.1, {"model.alignment": "none"}, "alignment: js or mmd", {"model.alignment": "mmd"}),
-    ("model.id_from_text", 0.1, {"model.aspects": ["id", "sparse"]}, "the aspects id and text", {"model.aspects": ["id", "text"]}),
+    ("model.id_from_text", 0.1, {"model.aspects": ["id", "sparse"]}, "the aspect id and a content", {"model.aspects": ["id", "text"]}),
     ("model.id_dropout", 0.1, {"model.aspects": ["id"]}, "the aspect id and another", {"model.aspects": ["id", "text"]}),
     ("model.id_dropout", 0.1, {"model.aspects": ["text", "sparse"]}, "the aspect id and another", {}),
     ("model.id_dropout", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),

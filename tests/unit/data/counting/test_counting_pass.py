@@ -123,7 +123,7 @@ def test_labels_and_rows(world):
 
 def test_text_sizes_and_layout(world, tmp_path):
     experiment, _, statistics = world
-    assert statistics.text_sizes == {"item": 4}
+    assert statistics.content_sizes == {"item": 4}
     layout = statistics.layout(experiment)
     assert layout.vectors["text_item"] == layout.vectors["text_history"] == 4
     assert dict(layout.tables) == {name: table.rows for name, table in statistics.tables.items()}
@@ -211,7 +211,7 @@ def test_a_domain_without_queries_has_the_tables_of_their_features(tmp_path):
 def test_without_the_text_aspect_no_text_store_is_needed(tmp_path):
     write_world(tmp_path, random_events(0, {"find": 3, "home": 3, "new": 3}))
     experiment = load_experiment(tmp_path, ["model.aspects=[id, sparse]", "text.store=absent"], kinds=KINDS)
-    assert count(experiment, train_files(experiment)).text_sizes == {}
+    assert count(experiment, train_files(experiment)).content_sizes == {}
 
 
 @pytest.mark.parametrize(("far", "spread"), [(0.0, 3.0), (1e8, 3.0), (-1.7e12, 1e6)])

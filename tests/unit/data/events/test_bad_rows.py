@@ -17,7 +17,10 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.bad_data import BadDataConfig
-from foundrank.data.contents.distinct_texts import survey_texts
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.content_kinds.text import Text
+from foundrank.data.contents.catalog_inputs import CatalogInputs
+from foundrank.data.contents.distinct_inputs import survey_inputs
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.counting.statistics import Statistics
 from foundrank.data.epoch.order import deal, ordered_chunks
@@ -258,7 +261,8 @@ def test_the_first_row_of_a_key_counts_in_a_catalog(world, tmp_path):
 
 def test_the_first_row_of_a_key_gives_its_text(world, tmp_path):
     def index(item) -> dict:
-        with survey_texts("item", item, tmp_path) as survey:
+        text = Text(text=item.text)
+        with survey_inputs(CatalogInputs(Stored("item", "text"), item, text), tmp_path) as survey:
             survey.number_rows([], 100)
             blocks = [block.to_pydict() for block in survey.read_index()]
             return {

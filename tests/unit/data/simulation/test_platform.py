@@ -53,7 +53,11 @@ def test_every_declared_column_is_on_disk(experiment, events):
         assert ("query" in table.column_names) == (domain.kind == "search")
     for entity in experiment.entities.present().values():
         catalog = pq.read_table(entity.catalog.path)
-        assert {entity.catalog.key, *entity.text_columns, *entity.features} <= set(catalog.column_names)
+        assert {
+            entity.catalog.key,
+            *(column for content in entity.every_content().values() for column in content.columns),
+            *entity.features,
+        } <= set(catalog.column_names)
         assert len(catalog[entity.catalog.key].unique()) == catalog.num_rows
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from foundrank.data.contents.content_store import FORMAT, ContentStore, open_store
 from foundrank.data.contents.store_mirror import begin_from_published, publish_store
-from foundrank.data.contents.text_store import FORMAT, TextStore, open_text_store
 from foundrank.data.errors import UserError
 from foundrank.data.storage import storage
 from foundrank.data.storage.file_systems import StorageError
@@ -23,7 +23,7 @@ from foundrank.data.storage.mirror import (
     remove_original,
     shown,
 )
-from tests.text_store import write_text_store
+from tests.content_store import write_store
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -134,11 +134,11 @@ def test_a_cache_that_cannot_be_written_is_told(bucket, cache):
 def store_of(folder: Path, seed: int, rows: int = 5) -> Path:
     vectors = np.random.default_rng(seed).random((rows, 4))
     manifest = {"asked": {}, "catalog_fingerprint": "", "format": FORMAT}
-    write_text_store(folder, pa.array(range(rows)), np.arange(rows), vectors, manifest)
+    write_store(folder, pa.array(range(rows)), np.arange(rows), vectors, manifest)
     return folder
 
 
-def same_store(given: TextStore, wanted: TextStore) -> bool:
+def same_store(given: ContentStore, wanted: ContentStore) -> bool:
     return given.manifest == wanted.manifest and bool((given.vectors == wanted.vectors).all())
 
 
@@ -148,7 +148,7 @@ def test_a_text_store_is_published_and_read_elsewhere(bucket, tmp_path):
     publish_store(folder, rebuilt=False)
     read = mirrored(f"{bucket.uri}/store/item", "read")
     local = store_of(tmp_path / "local", 1)
-    assert same_store(open_text_store(read), open_text_store(local))
+    assert same_store(open_store(read), open_store(local))
     bucket.requests.clear()
     begin_from_published(folder)
     publish_store(folder, rebuilt=False)
@@ -159,7 +159,7 @@ def test_a_rebuilt_store_is_not_there_until_it_is_whole(bucket, tmp_path):
     folder = store_of(mirrored(f"{bucket.uri}/rebuilt/item", "work"), 1)
     publish_store(folder, rebuilt=False)
     read = mirrored(f"{bucket.uri}/rebuilt/item", "read")
-    old = open_text_store(read)
+    old = open_store(read)
     store_of(folder, 2)
     bucket.fails = lambda request: request.method == "PUT" and "/index-" in request.path
     try:
@@ -168,11 +168,11 @@ def test_a_rebuilt_store_is_not_there_until_it_is_whole(bucket, tmp_path):
     finally:
         bucket.fails = lambda request: False
     with pytest.raises(UserError, match=r"manifest\.json is missing"):
-        open_text_store(read)
+        open_store(read)
     begin_from_published(folder)  # run again: what was rebuilt is not lost
     publish_store(folder, rebuilt=True)
-    new = open_text_store(read)
-    assert same_store(new, open_text_store(store_of(tmp_path / "local", 2)))
+    new = open_store(read)
+    assert same_store(new, open_store(store_of(tmp_path / "local", 2)))
     assert not same_store(new, old)
     assert len([key for key in bucket.keys("rebuilt/item") if key.startswith("index-")]) == 1
 

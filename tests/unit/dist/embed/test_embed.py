@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from foundrank.data.config.kinds import experiment_type
-from foundrank.data.contents.text_store import check_text_store, open_text_store
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import check_store, open_store
 from foundrank.data.errors import UserError
 from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
@@ -23,8 +24,8 @@ def test_each_key_with_text_gets_its_vector_and_equal_texts_are_encoded_once(tmp
     experiment = make_experiment(tmp_path)
     folder, said = run(experiment)
     assert folder == tmp_path / "store" / "item"
-    store = open_text_store(folder)
-    check_text_store(store, experiment, "item")
+    store = open_store(folder)
+    check_store(store, experiment, Stored("item", "text"))
     assert vectors_of(store) == {"a": [2, 1, 0, 0], "c": [3, 1, 0, 0], "d": [2, 1, 0, 0]}  # b is without text: absent
     assert encoder.texts == ["xx", "yyy"]
     assert store.manifest["made_with"]["weights_sha256"] == "w"
@@ -36,7 +37,7 @@ def test_shards_and_files_keep_their_order(tmp_path, encoder, small_shards):
     keys, titles = many(100)
     for at in range(0, 100, 30):
         write_items(tmp_path, keys[at : at + 30], titles[at : at + 30], f"items{at:02d}.parquet")
-    store = open_text_store(run(make_experiment(tmp_path))[0])
+    store = open_store(run(make_experiment(tmp_path))[0])
     assert [len(call) for call in encoder.calls] == [8] * 12 + [4]
     assert vectors_of(store) == {key: [len(title), 1, 0, 0] for key, title in zip(keys, titles, strict=True)}
 
@@ -52,7 +53,7 @@ def test_a_prompt_is_put_before_each_text(tmp_path, encoder):
     write_items(tmp_path)
     folder, _ = run(make_experiment(tmp_path, prompt="item: "))
     assert encoder.texts == ["item: xx", "item: yyy"]
-    assert open_text_store(folder).manifest["made_with"]["prompt"] == "item: "
+    assert open_store(folder).manifest["made_with"]["prompt"] == "item: "
     encoder.stated = StatedSettings(prompts={"document": "doc: ", "query": "q: "})
     run(make_experiment(tmp_path, store=str(tmp_path / "stated")))
     assert encoder.texts[0] == "doc: xx"
@@ -67,7 +68,7 @@ def test_texts_that_were_cut_are_counted(tmp_path, encoder):
 def test_the_first_values_are_kept_and_scaled_again(tmp_path, encoder):
     encoder.normalize = True
     write_items(tmp_path)
-    store = open_text_store(run(make_experiment(tmp_path, dimension=2))[0])
+    store = open_store(run(make_experiment(tmp_path, dimension=2))[0])
     assert store.size == 2
     expected = np.array([3.0, 1.0]) / np.sqrt(10)
     np.testing.assert_allclose(vectors_of(store)["c"], expected, atol=1e-3)
@@ -79,7 +80,7 @@ def test_pca_keeps_what_varies_and_is_kept_for_what_comes_later(tmp_path, encode
     experiment = make_experiment(tmp_path, dimension=1, reduction="pca")
     folder, _ = run(experiment)
     lengths = np.array([len(title) for title in titles], float)
-    vectors = vectors_of(open_text_store(folder))
+    vectors = vectors_of(open_store(folder))
     ours = np.array([vectors[key][0] for key in keys])
     assert abs(np.corrcoef(ours, lengths)[0, 1]) > 0.999
     assert ours.mean() == pytest.approx(0, abs=0.05)
@@ -88,7 +89,7 @@ def test_pca_keeps_what_varies_and_is_kept_for_what_comes_later(tmp_path, encode
     write_items(tmp_path, keys + more_keys, titles + more)
     run(experiment)
     assert (folder / "pca.safetensors").read_bytes() == before
-    again = vectors_of(open_text_store(folder))
+    again = vectors_of(open_store(folder))
     assert [again[key] for key in keys] == [vectors[key] for key in keys]
     assert len(again) == 50
 
@@ -112,15 +113,15 @@ def test_random_vectors_depend_on_the_text_alone_and_load_no_encoder(tmp_path, m
     experiment = make_experiment(tmp_path, vectors="random", dimension=16)
     folder, _ = run(experiment)
     assert folder.name == "item-random"
-    store = open_text_store(folder)
-    check_text_store(store, experiment, "item")
+    store = open_store(folder)
+    check_store(store, experiment, Stored("item", "text"))
     vectors = vectors_of(store)
     assert vectors["a"] == vectors["d"]
     assert np.linalg.norm(vectors["a"]) == pytest.approx(1, abs=1e-3)
     assert abs(np.dot(vectors["a"], vectors["c"])) < 0.9
     write_items(tmp_path, ["z"], ["yyy"])
     other = make_experiment(tmp_path, vectors="random", dimension=16, store=str(tmp_path / "other"))
-    assert vectors_of(open_text_store(run(other)[0]))["z"] == vectors["c"]
+    assert vectors_of(open_store(run(other)[0]))["z"] == vectors["c"]
 
 
 def test_no_vectors_at_all(tmp_path, encoder):
@@ -147,7 +148,7 @@ def test_a_real_decoder_fills_a_store(tmp_path):
     keys, titles = [f"k{n}" for n in range(50)], [f"tea {'cup ' * (n % 9)}{n}" for n in range(50)]
     write_items(tmp_path, keys, titles)
     write_llama(tmp_path / "llama", {word for title in titles for word in title.split()})
-    store = open_text_store(run(make_experiment(tmp_path, encoder=str(tmp_path / "llama")))[0])
+    store = open_store(run(make_experiment(tmp_path, encoder=str(tmp_path / "llama")))[0])
     assert store.manifest["made_with"]["pooling"] == "last"
     assert store.manifest["made_with"]["max_length"] == 512
     assert store.vectors.shape == (50, 8)

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from foundrank.data.contents.text_store import check_text_store, open_text_store
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import check_store, open_store
 from foundrank.data.errors import UserError
 from foundrank.model.contents import ENCODERS
 
@@ -28,13 +29,13 @@ def test_only_what_is_new_is_encoded_and_the_old_rows_stay(tmp_path, encoder, sm
     keys, titles = many(20)
     write_items(tmp_path, keys, titles)
     folder, _ = run(make_experiment(tmp_path))
-    before = open_text_store(folder)
+    before = open_store(folder)
     encoder.calls.clear()
     more_keys, more = many(5, start=20)
     write_items(tmp_path, keys[3:] + more_keys, titles[3:] + more)  # three items are gone
     _, said = run(make_experiment(tmp_path))
     assert encoder.texts == sorted(more)
-    after = open_text_store(folder)
+    after = open_store(folder)
     assert torch.equal(after.vectors[:20], before.vectors)
     wanted = {key: [len(title), 1, 0, 0] for key, title in zip(keys[3:] + more_keys, titles[3:] + more, strict=True)}
     assert vectors_of(after) == wanted
@@ -46,7 +47,7 @@ def test_only_what_is_new_is_encoded_and_the_old_rows_stay(tmp_path, encoder, sm
     run(make_experiment(tmp_path))
     assert encoder.calls == []
     run(make_experiment(tmp_path), rebuild=True)
-    assert len(open_text_store(folder).vectors) == 23
+    assert len(open_store(folder).vectors) == 23
     assert [p.name for p in folder.parent.iterdir()] == ["item"]
 
 
@@ -65,7 +66,7 @@ def test_vectors_of_two_kinds_are_never_mixed(tmp_path, encoder, change):
     assert content(folder) == before
     run(experiment, rebuild=True)
     assert len(encoder.calls) == 1
-    check_text_store(open_text_store(folder), experiment, "item")
+    check_store(open_store(folder), experiment, Stored("item", "text"))
 
 
 def test_a_store_keeps_the_precision_it_began_with(tmp_path, encoder, monkeypatch):
@@ -89,7 +90,7 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path, encoder, small_shards, sto
     with pytest.raises(KeyboardInterrupt):
         run(experiment)
     with pytest.raises(UserError, match="is missing"):
-        open_text_store(tmp_path / "store" / "item")
+        open_store(tmp_path / "store" / "item")
     done = len(encoder.calls)
     encoder.fails_at = None
     folder, _ = run(experiment)
@@ -144,13 +145,13 @@ def test_a_damaged_shard_whose_texts_are_gone_becomes_zeros(tmp_path, encoder, s
     keys, titles = many(16)
     write_items(tmp_path, keys, titles)
     folder, _ = run(make_experiment(tmp_path))
-    rows = open_text_store(folder).row_of_key
+    rows = open_store(folder).row_of_key
     gone = [n for n in range(16) if rows[n] < 8][:3]
     kept = [n for n in range(16) if n not in gone]
     (folder / "vectors.f16").write_bytes(b"\xff" * 16 * 8)
     write_items(tmp_path, [keys[n] for n in kept], [titles[n] for n in kept])
     run(make_experiment(tmp_path))
-    store = open_text_store(folder)
+    store = open_store(folder)
     assert vectors_of(store) == {keys[n]: [len(titles[n]), 1, 0, 0] for n in kept}
     assert store.vectors[rows[gone]].eq(0).all()
 
@@ -161,7 +162,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, encoder):
     folder.mkdir(parents=True)
     (folder / "thesis.txt").write_text("years of work")
     for rebuild in (False, True):
-        with pytest.raises(UserError, match="is not empty and holds no text store"):
+        with pytest.raises(UserError, match="is not empty and holds no content store"):
             run(make_experiment(tmp_path), rebuild=rebuild)
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
@@ -207,9 +208,9 @@ def test_a_rewritten_catalog_with_the_same_texts_only_renews_the_manifest(tmp_pa
     )
     experiment = make_experiment(tmp_path)
     with pytest.raises(UserError, match="has changed since"):
-        check_text_store(open_text_store(folder), experiment, "item")
+        check_store(open_store(folder), experiment, Stored("item", "text"))
     run(experiment)
-    check_text_store(open_text_store(folder), experiment, "item")
+    check_store(open_store(folder), experiment, Stored("item", "text"))
     assert len(encoder.calls) == 1
     assert {name for name, bytes_ in content(folder).items() if bytes_ != before[name]} == {"manifest.json"}
 
@@ -261,4 +262,4 @@ def test_a_disk_that_fills_up_at_any_moment_is_told_and_what_is_done_is_kept(
     encoder.calls.clear()
     run(make_experiment(tmp_path))
     assert len(encoder.calls) == 38 - noted
-    assert vectors_of(open_text_store(small_disk / "item"))["k7"] == [len(titles[7]), 1, 0, 0]
+    assert vectors_of(open_store(small_disk / "item"))["k7"] == [len(titles[7]), 1, 0, 0]

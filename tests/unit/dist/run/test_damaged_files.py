@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.distributed.checkpoint import state_dict_saver
 
+from foundrank.data.contents.content_store import open_store
 from foundrank.data.contents.store_writer import held_shards
-from foundrank.data.contents.text_store import open_text_store
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.dist.report.report import write_report
@@ -23,7 +23,7 @@ from foundrank.dist.run.kept_checkpoints import best, checksum
 from foundrank.dist.run.new_run import create_run
 from foundrank.dist.run.run_documents import Committed, Events, State
 from foundrank.dist.run.run_folder import open_run, read_json, write_json
-from tests.text_store import write_text_store
+from tests.content_store import write_store
 
 from ....tiny_world import random_events, train_files, write_world
 
@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     line = {"step": 1, "epoch": 0, "rows": 9, "loss": 0.7, "losses": {"d/t": 0.7}, "samples_per_s": 9.0, "lr": 0.1}
     (run / "metrics.jsonl").write_text("".join(json.dumps(line | {"step": at}) + "\n" for at in (1, 2, 3)))
     vectors = np.arange(12.0).reshape(4, 3)
-    write_text_store(folder / "store", pa.array(["a", "b", "c"]), np.array([0, 3, 1]), vectors, {"asked": {}})
+    write_store(folder / "store", pa.array(["a", "b", "c"]), np.array([0, 3, 1]), vectors, {"asked": {}})
     return folder
 
 
@@ -74,7 +74,7 @@ def read_run(folder: Path) -> Any:
     state = read_json(step / "state.json", State)
     read_json(run / "events.json", Events)
     tables = {name: (table.rows, table.counts.tolist()) for name, table in statistics.tables.items()}
-    store = open_text_store(folder / "store")
+    store = open_store(folder / "store")
     held_shards(folder / "store")
     at = store.vectors[torch.from_numpy(store.row_of_key.astype(np.int64))]
     assert at.shape == (3, 3)

@@ -191,7 +191,7 @@ def test_every_variant_overfits_a_tiny_batch(variant, model, layout, make_batch)
 def test_optional_parts_may_be_absent(model, layout, make_batch):
     bare = replace(
         layout, history=False, keys=tuple(k for k in layout.keys if k != "history"),
-        lists=tuple(k for k in layout.lists if k != "history"), text_of={}, vectors={}, vectors_of={}, sparse_of={}, dense_of={}, dense=()
+        lists=tuple(k for k in layout.lists if k != "history"), contents_of={}, vectors={}, vectors_of={}, sparse_of={}, dense_of={}, dense=()
     )  # fmt: skip
     net = model(layout=bare)
     loss, out = net(make_batch(bare, [5, 3, 4]))

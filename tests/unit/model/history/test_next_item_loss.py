@@ -42,8 +42,8 @@ def world() -> SimpleNamespace:
     lengths = torch.tensor([3, 0, 2])
     none = torch.full_like(rows, -1)
     past = Past(
-        rows=rows, at=none, lengths=lengths, counts=counts[rows], text_at=none, item_rows=own_rows, chosen=torch.ones(3, dtype=torch.bool),
-        candidates=candidates, candidate_counts=counts[candidates], candidate_text_at=none, keys=none, ages=torch.zeros_like(rows), domains=none, dense=torch.zeros(len(rows) + len(candidates), 0), described=torch.zeros(len(rows) + len(candidates), dtype=torch.bool), texts=torch.zeros(0, 0),
+        rows=rows, at=none, lengths=lengths, counts=counts[rows], item_rows=own_rows, chosen=torch.ones(3, dtype=torch.bool),
+        candidates=candidates, candidate_counts=counts[candidates], keys=none, ages=torch.zeros_like(rows), domains=none, dense=torch.zeros(len(rows) + len(candidates), 0), described=torch.zeros(len(rows) + len(candidates), dtype=torch.bool), vectors={}, vector_at={},
         longest=3, trained_items=ROWS - 1, trained_events=int(counts.sum()),
     )  # fmt: skip
     sequence = Sequence(

@@ -29,7 +29,7 @@ def in_domains(history: History, domains: list[int], attention: bool = False):
 
 
 NONE = torch.zeros(0)
-PAST = Past(*[NONE] * 16, longest=6, trained_items=0, trained_events=0)
+PAST = Past(*[NONE] * 13, vectors={}, vector_at={}, longest=6, trained_items=0, trained_events=0)
 WHERE = [0, 2, -1, 1, 1, 0, -1, 2, 0, 1]  # of 3, 0, 6 and 1 items
 
 

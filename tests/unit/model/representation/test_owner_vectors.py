@@ -5,7 +5,7 @@ import torch
 
 from foundrank.data.errors import UserError
 from foundrank.model.gates import GATES
-from foundrank.model.representation.interaction import cosine_partners, text_cosines
+from foundrank.model.representation.interaction import cosines, cosines_of
 from foundrank.model.representation.owner_vectors import OwnerVectors, owners_and_aspects
 
 
@@ -45,7 +45,7 @@ def test_owners_have_the_aspects_that_are_wanted_and_there(layout):
 
 def test_no_aspect_at_all_is_refused(layout):
     with pytest.raises(UserError, match=r"model\.aspects"):
-        owners_and_aspects(replace(layout, text_of={}), ["text"])
+        owners_and_aspects(replace(layout, contents_of={}), ["text"])
 
 
 def test_presence_follows_the_data(layout, make_batch, encode):
@@ -118,16 +118,16 @@ def test_id_dropout_hides_ids_that_are_not_alone_in_training_only(layout, make_b
 
 def test_text_cosines(layout, make_batch):
     batch = make_batch(layout, [6, 5, 4])
-    partners = cosine_partners(layout, owners_and_aspects(layout, ("id", "text")))
-    assert partners == ("query", "history")
-    assert cosine_partners(layout, owners_and_aspects(layout, ("id",))) == ()
+    partners = cosines_of(layout, owners_and_aspects(layout, ("id", "text")))
+    assert [str(pair) for pair in partners] == ["cosine of item and query", "cosine of item and history"]
+    assert cosines_of(layout, owners_and_aspects(layout, ("id",))) == ()
     batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
-    cosines = text_cosines(layout, batch, partners)
+    found = cosines(layout, batch, partners)
     both = batch.vector_present["text_item"] & batch.vector_present["text_history"]
     expected = torch.cosine_similarity(batch.vectors["text_item"], batch.vectors["text_history"], dim=1)
-    torch.testing.assert_close(cosines[both, 1], expected[both])
-    assert cosines[~both, 1].eq(0).all()
-    assert cosines[6:, 0].eq(0).all()
+    torch.testing.assert_close(found[both, 1], expected[both])
+    assert found[~both, 1].eq(0).all()
+    assert found[6:, 0].eq(0).all()
 
 
 def test_the_text_stands_in_for_an_id_never_seen(layout, make_batch, encode):

@@ -1,6 +1,7 @@
-"""The text store: the language model's vectors of a catalog's texts, written once, memory-mapped by every reader.
+"""The content store: an encoder's vectors of a catalog's texts and other contents, written once, memory-mapped by every reader.
 
-One folder per entity::
+One folder per content, ``item`` for the item's `text` and ``item_title`` for another one. What is embedded is called a text here,
+whatever it is::
 
     <store>/item/vectors.f16            float16 [N, D], little-endian, no header: one row per distinct text
     <store>/item/texts.b16              [N, 16] bytes: the BLAKE2b digest of each row's text
@@ -28,6 +29,7 @@ from pydantic import Field
 
 from ..catalogs.catalog_files import catalog_fingerprint
 from ..config.experiment import Experiment
+from ..config.sections.entities import Stored
 from ..errors import UserError, one_line
 from ..storage import storage
 from ..storage.json_documents import Shape, read_document, sum_of
@@ -36,11 +38,8 @@ from ..storage.parquet_memory import READ_ERRORS, check_size
 
 VECTORS, DIGESTS, MANIFEST, PCA, WORK = "vectors.f16", "texts.b16", "manifest.json", "pca.safetensors", "work"
 FORMAT = 2
-DIGEST_BYTES = 16
 _KEYS = (pa.string(), pa.int64(), pa.uint64())
 _REMEDY = "Run `foundrank embed EXP` to write it."
-_ASKED = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction", "precision")
-
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -71,8 +70,8 @@ class Manifest(Shape):
 
 
 @dataclass(frozen=True)
-class TextStore:
-    """An opened text store of one entity.
+class ContentStore:
+    """The opened store of one content.
 
     Attributes:
         vectors: ``[N, D]`` float16 over the mapped file; read-only, writing to it crashes the process.
@@ -88,35 +87,30 @@ class TextStore:
 
     @property
     def size(self) -> int:
-        """D, the width of a text vector."""
+        """D, the width of a vector."""
         return self.vectors.shape[1]
 
 
-def text_store_folder(experiment: Experiment, entity: str) -> Path:
-    """Where an entity's text vectors are, or are fetched to; those of other encoders lie beside the language model's."""
-    return mirrored(experiment.text.store, "read") / (
-        entity if experiment.text.vectors == "llm" else f"{entity}-{experiment.text.vectors}"
-    )
+def store_folder(experiment: Experiment, of: Stored) -> Path:
+    """Where a content's vectors are, or are fetched to; those of other encoders lie beside the language model's."""
+    suffix = experiment.encoder_of(experiment.entities.embedded()[of]).suffix
+    return mirrored(experiment.text.store, "read") / f"{of.name}{suffix}"
 
 
-def expected_manifest(experiment: Experiment, entity: str) -> dict[str, Any]:
+def expected_manifest(experiment: Experiment, of: Stored) -> dict[str, Any]:
     """The part of the manifest that the experiment and the catalog's files determine.
 
     Raises:
         UserError: the catalog's files are missing or not Parquet.
     """
-    config = experiment.entities.present()[entity]
+    config, content = experiment.entities.present()[of.entity], experiment.entities.embedded()[of]
     assert config.catalog is not None
-    fields = experiment.text.model_dump(mode="json")
-    asked = {name: fields[name] for name in _ASKED} | {"template": config.text, "prompt": config.prompt}
-    if asked["vectors"] == "random":  # the encoder has no part in them
-        asked = {name: asked[name] for name in ("vectors", "dimension", "template")}
     return {
         "format": FORMAT,
-        "asked": asked,
+        "asked": experiment.encoder_of(content).asked() | content.asked(),
         "catalog": config.catalog.path,
         "catalog_key": config.catalog.key,
-        "catalog_fingerprint": catalog_fingerprint(entity, config),
+        "catalog_fingerprint": catalog_fingerprint(of.entity, config),
     }
 
 
@@ -132,7 +126,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     remedy = "Run `foundrank embed EXP --rebuild` to make the store anew."
     held = read_document(path, dict[str, Any], remedy).get("format")
     if held != FORMAT:
-        raise UserError(path, f"the text store has format {held}, this version reads {FORMAT}", remedy)
+        raise UserError(path, f"the content store has format {held}, this version reads {FORMAT}", remedy)
     manifest = read_document(path, Manifest, remedy)
     if sum(shard["rows"] for shard in manifest["shards"]) != manifest["rows"]:
         raise UserError(path, "is damaged (its shards are not as many rows as it has)", remedy)
@@ -152,8 +146,8 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     storage.write(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def open_text_store(folder: str | Path) -> TextStore:
-    """Opens the text store of one entity, fetched first where it is elsewhere; the vectors stay on disk until touched.
+def open_store(folder: str | Path) -> ContentStore:
+    """Opens the store of one content, fetched first where it is elsewhere; the vectors stay on disk until touched.
 
     Raises:
         UserError: it is absent, incomplete or damaged.
@@ -168,7 +162,7 @@ def open_text_store(folder: str | Path) -> TextStore:
 
 
 def store_identity(folder: Path) -> dict[str, Any]:
-    """What tells the vectors and texts of a store from any others, as a `FileIdentity`: a hash of their checksums.
+    """What tells the vectors and keys of a store from any others, as a `FileIdentity`: a hash of their checksums.
 
     Raises:
         UserError: it is absent or damaged.
@@ -176,18 +170,18 @@ def store_identity(folder: Path) -> dict[str, Any]:
     """
     fetch(folder)
     if (manifest := read_manifest(folder)) is None:
-        raise UserError(folder, f"no text store here: {MANIFEST} is missing", _REMEDY)
+        raise UserError(folder, f"no content store here: {MANIFEST} is missing", _REMEDY)
     parts = {name: manifest[name] for name in ("rows", "dimension", "index_sha256", "texts_sha256", "shards")}
     return {"file": str(folder / MANIFEST), "bytes": 0, "checksum": sum_of(parts)}
 
 
-def _open(folder: Path) -> TextStore:
+def _open(folder: Path) -> ContentStore:
     manifest = read_manifest(folder)
     if manifest is None:
-        raise UserError(folder, f"no text store here: {MANIFEST} is missing", _REMEDY)
+        raise UserError(folder, f"no content store here: {MANIFEST} is missing", _REMEDY)
     for name in (VECTORS, str(manifest.get("index"))):
         if not (folder / name).is_file() and read_manifest(folder) == manifest:
-            raise UserError(folder, f"no text store here: {name} is missing", _REMEDY)
+            raise UserError(folder, f"no content store here: {name} is missing", _REMEDY)
     try:
         if sha256_of_file(folder / manifest["index"]) != manifest["index_sha256"]:
             raise ValueError(f"{manifest['index']} is not what was written")
@@ -204,22 +198,22 @@ def _open(folder: Path) -> TextStore:
     except FileNotFoundError:
         raise
     except (*READ_ERRORS, ValueError, KeyError, TypeError) as error:
-        raise UserError(folder, f"the text store cannot be read: {one_line(error)}", _REMEDY) from error
+        raise UserError(folder, f"the content store cannot be read: {one_line(error)}", _REMEDY) from error
     if not whole:
-        raise UserError(folder, "the text store's files do not belong together", _REMEDY)
+        raise UserError(folder, "the content store's files do not belong together", _REMEDY)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return TextStore(torch.from_numpy(vectors), keys, rows, manifest)
+        return ContentStore(torch.from_numpy(vectors), keys, rows, manifest)
 
 
-def check_text_store(store: TextStore, experiment: Experiment, entity: str) -> None:
-    """Refuses a store that was made from another text, catalog or encoder than the experiment asks for.
+def check_store(store: ContentStore, experiment: Experiment, of: Stored) -> None:
+    """Refuses a store that was made from another template, catalog or encoder than the experiment asks for.
 
     Raises:
         UserError: naming the field that differs and both values.
     """
-    expected = expected_manifest(experiment, entity)
-    folder = text_store_folder(experiment, entity)
+    expected = expected_manifest(experiment, of)
+    folder = store_folder(experiment, of)
     if changed := changes(store.manifest.get("asked", {}), expected["asked"]):
         raise UserError(
             folder,

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
-from ...data.catalogs.catalog_texts import read_texts
-from ...data.config.sections.entities import EntityConfig
+from ...data.contents.catalog_inputs import CatalogInputs
 from ...data.contents.store_shards import disk_errors
 from ...data.errors import UserError
 from ...data.storage.storage import write
@@ -45,8 +44,7 @@ def fit_pca(
     path: Path,
     encoder: ContentEncoder,
     prompt: str,
-    name: str,
-    config: EntityConfig,
+    inputs: CatalogInputs,
     positions: np.ndarray,
     dimension: int,
 ) -> None:
@@ -56,8 +54,7 @@ def fit_pca(
         path: file to write: ``mean [E]`` and ``directions [E, D]``, float32.
         encoder: gives the vectors.
         prompt: put before each text.
-        name: name of the entity.
-        config: its config.
+        inputs: the content.
         positions: ascending catalog rows of distinct texts.
         dimension: D.
 
@@ -67,10 +64,10 @@ def fit_pca(
     if len(positions) < dimension:
         raise UserError(
             f"text.dimension: {dimension}",
-            f"entities.{name} has {len(positions)} distinct texts, too few to fit that many components",
+            f"{inputs.place} has {len(positions)} distinct texts, too few to fit that many components",
             "Set a smaller one, or text.reduction: truncate.",
         )
-    texts = list(read_texts(name, config, positions))
+    texts = list(inputs.read(positions))
     with threads_kept():
         torch.set_num_threads(1)  # the same bits on any number of cores
         parts = [encoder.encode(texts[at : at + _CHUNK], prompt)[0] for at in range(0, len(texts), _CHUNK)]

@@ -1,4 +1,4 @@
-"""A text store of vectors that are there already."""
+"""A content store of vectors that are there already."""
 
 import os
 import shutil
@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from foundrank.data.content_kinds.content import DIGEST_BYTES
+from foundrank.data.contents.content_store import FORMAT, WORK
 from foundrank.data.contents.embed_work import write_index, write_rows
 from foundrank.data.contents.store_shards import Shard, as_halves, finished, reserve, write_shard
 from foundrank.data.contents.store_writer import commit, swap
-from foundrank.data.contents.text_store import DIGEST_BYTES, FORMAT, WORK
 from foundrank.data.storage.local_writes import make_folder
 
 
-def write_text_store(
+def write_store(
     folder: str | Path, keys: pa.Array, row_of_key: np.ndarray, vectors: np.ndarray, manifest: dict[str, Any]
 ) -> None:
     """Writes a whole store from vectors that are there already, in place of an older one.

@@ -8,14 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.catalogs.catalog_texts import read_texts
-from foundrank.data.config.sections.entities import EntityConfig
-from foundrank.data.contents.distinct_texts import survey_texts
+from foundrank.data.config.sections.entities import EntityConfig, Stored
+from foundrank.data.content_kinds.content import Embedded
+from foundrank.data.contents.catalog_inputs import CatalogInputs
+from foundrank.data.contents.distinct_inputs import survey_inputs
 from foundrank.data.errors import UserError
 
 
 def entity(path, text="{title}") -> EntityConfig:
     return EntityConfig.model_validate({"id": "item", "catalog": {"path": str(path), "key": "id"}, "text": text})
+
+
+def inputs_of(config) -> CatalogInputs:
+    content = config.every_content()["text"]
+    assert isinstance(content, Embedded)
+    return CatalogInputs(Stored("item", "text"), config, content)
 
 
 def write(path, ids, titles):
@@ -25,7 +32,7 @@ def write(path, ids, titles):
 
 def survey(config, folder, held=(), window=100):
     """What a survey finds: index, digests and positions of the rows, keys, unused, three sampled positions."""
-    with survey_texts("item", config, folder) as found:
+    with survey_inputs(inputs_of(config), folder) as found:
         found.number_rows(held, window)
         index = {key: row for block in found.read_index() for key, row in zip(*block.to_pydict().values(), strict=True)}
         digests, positions = (np.concatenate(parts) for parts in zip(*found.read_rows(), strict=True))
@@ -63,7 +70,7 @@ def test_the_survey_finds_every_distinct_text_at_its_first_place(tmp_path_factor
     assert len(sample) == min(3, len(distinct))
 
     wanted = np.sort(positions)[::2]
-    assert list(read_texts("item", config, wanted)) == [texts[row] for row in wanted]
+    assert list(inputs_of(config).read(wanted)) == [texts[row] for row in wanted]
 
     # A later catalog: rows there are stay, whatever has gone, and what is new comes after them.
     later = [text for text in titles[1:] if text and text.strip()] + new
@@ -84,7 +91,7 @@ def test_the_survey_finds_every_distinct_text_at_its_first_place(tmp_path_factor
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
     write(tmp_path / "a.parquet", list(range(3)), ["x", "y", "z"])
     with ExitStack() as stack:
-        found = stack.enter_context(survey_texts("item", entity(tmp_path / "a.parquet"), tmp_path))
+        found = stack.enter_context(survey_inputs(inputs_of(entity(tmp_path / "a.parquet")), tmp_path))
         found._database.execute("PRAGMA max_page_count = 1")
         with pytest.raises(OSError, match="in a temporary file") as told, stack:
             found.number_rows([], 8)

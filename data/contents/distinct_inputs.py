@@ -1,11 +1,10 @@
-"""Which distinct texts a catalog holds, and which row of a text store each one has, for catalogs of any size.
+"""Which distinct inputs of an encoder a catalog holds, texts above all, and which row of a store each one has.
 
-Digests of the texts are sorted and joined by SQLite, in a temporary file: memory stays the same from a thousand texts to
-a hundred million.
+Digests of the inputs are sorted and joined by SQLite, in a temporary file: memory stays the same from a thousand to a
+hundred million.
 """
 
 import errno
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,37 +16,36 @@ import pyarrow.compute as pc
 
 from ..arrow.ids import id_keys
 from ..catalogs.catalog import read_catalog, scan_catalog
-from ..catalogs.catalog_texts import scan_texts
-from ..config.sections.entities import EntityConfig
+from ..content_kinds.content import DIGEST_BYTES
 from ..errors import UserError
-from .text_store import DIGEST_BYTES
+from .catalog_inputs import CatalogInputs
 
 _CACHE_KIB = 16_384  # of pages that SQLite keeps in memory, and of what it sorts at once
 _BLOCK = 1 << 14
 
 
-class TextSurvey:
-    """The texts of one catalog and the rows of its store.
+class InputSurvey:
+    """The inputs of one content, as a catalog has them, and the rows of its store.
 
     Attributes:
-        keys: of the catalog that have a text.
-        rows: of the store, one per distinct text; those it had already come first.
-        unused: rows whose text no key has any more.
+        keys: of the catalog that have one.
+        rows: of the store, one per distinct input; those it had already come first.
+        unused: rows whose input no key has any more.
     """
 
-    def __init__(self, name: str, entity: EntityConfig, database: sqlite3.Connection):
-        self._name, self._entity, self._database = name, entity, database
+    def __init__(self, inputs: CatalogInputs, database: sqlite3.Connection):
+        self._inputs, self._database = inputs, database
         self.keys = self._count("SELECT COUNT(digest) FROM catalog")
         self.rows = self.unused = 0
 
     def number_rows(self, held: Iterable[np.ndarray], window: int) -> None:
-        """Gives every distinct text a row: first those a store has, then the others by first appearance.
+        """Gives every distinct input a row: first those a store has, then the others by first appearance.
 
-        Within a window of so many texts the longest come first, so that neighbours are of similar length.
+        Within a window of so many the longest come first, so that neighbours are of similar length.
 
         Args:
             held: ``[n, 16]`` uint8 blocks, digests of the rows there are.
-            window: texts that are sorted together.
+            window: inputs that are sorted together.
         """
         run = self._database.execute
         run("CREATE TABLE store (row INTEGER PRIMARY KEY, digest BLOB, position INTEGER)")  # rows from 1
@@ -70,26 +68,26 @@ class TextSurvey:
         self.unused = self._count("SELECT COUNT(*) FROM store WHERE position IS NULL")
 
     def read_rows(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Blocks of the store's rows: ``[n, 16]`` uint8 digests of their texts, and ``[n]`` int64 position of each
-        text's first appearance in the catalog; -1 where it has gone."""
+        """Blocks of the store's rows: ``[n, 16]`` uint8 digests of their inputs, and ``[n]`` int64 position of each
+        one's first appearance in the catalog; -1 where it has gone."""
         cursor = self._database.execute("SELECT digest, COALESCE(position, -1) FROM store ORDER BY row")
         while block := cursor.fetchmany(_BLOCK):
             digests = np.frombuffer(b"".join(digest for digest, _ in block), np.uint8)
             yield digests.reshape(-1, DIGEST_BYTES), np.array([position for _, position in block], np.int64)
 
     def read_index(self) -> Iterator[pa.Table]:
-        """Blocks of the keys that have a text, in the catalog's order, and the row of each: ``key``, ``row``."""
+        """Blocks of the keys that have an input, in the catalog's order, and the row of each: ``key``, ``row``."""
         cursor = self._database.execute(
             "SELECT store.row - 1 FROM catalog LEFT JOIN store USING (digest) ORDER BY catalog.position"
         )
-        for piece in scan_catalog(self._name, self._entity, []):
+        for piece in scan_catalog(self._inputs.of.entity, self._inputs.entity, []):
             rows = pa.array([row for (row,) in cursor.fetchmany(piece.table.num_rows)], pa.int64())
             if len(rows) != piece.table.num_rows:
                 raise UserError(piece.file, "was changed while it was read", "Run the command again.")
             yield pa.table({"key": piece.table.column(0), "row": rows}).filter(rows.is_valid())
 
     def sample_positions(self, size: int) -> np.ndarray:
-        """``[min(size, distinct texts)]`` int64 ascending positions of evenly spaced distinct texts."""
+        """``[min(size, distinct inputs)]`` int64 ascending positions of evenly spaced distinct inputs."""
         cursor = self._database.execute(
             "SELECT position FROM (SELECT position, ROW_NUMBER() OVER (ORDER BY position) AS number,"
             " COUNT(*) OVER () AS texts FROM texts)"
@@ -103,54 +101,50 @@ class TextSurvey:
 
 
 @contextmanager
-def survey_texts(name: str, entity: EntityConfig, folder: Path) -> Iterator[TextSurvey]:
-    """Reads a catalog once and notes its distinct texts, in a temporary file that goes with the survey.
+def survey_inputs(inputs: CatalogInputs, folder: Path) -> Iterator[InputSurvey]:
+    """Reads a catalog once and notes the distinct inputs of a content, in a temporary file that goes with the survey.
 
     Args:
-        name: name of the entity.
-        entity: its config.
+        inputs: the content, as its catalog has it.
         folder: an existing folder for the temporary file: about 100 bytes a row.
 
     Raises:
-        UserError: a bad catalog, a key that occurs twice, a text that is not UTF-8, or no text at all.
+        UserError: a bad catalog, a key that occurs twice, a text that is not UTF-8, or nothing at all.
         OSError: the folder's disk is full or cannot be written.
     """
     with _database(folder) as database:
-        _note_texts(name, entity, database)
-        survey = TextSurvey(name, entity, database)
+        _note_inputs(inputs, database)
+        survey = InputSurvey(inputs, database)
         if not survey.keys:
-            assert entity.catalog is not None
+            assert inputs.entity.catalog is not None
             raise UserError(
-                f"entities.{name}.text: {entity.text!r}",
-                f"every row of {entity.catalog.path} is empty there",
-                "Name columns that hold text, or remove `text`.",
+                f"{inputs.place}: {inputs.content.template!r}",
+                f"every row of {inputs.entity.catalog.path} is empty there",
+                f"Name columns that hold something, or remove `{inputs.place.rpartition('.')[2]}`.",
             )
         yield survey
 
 
-def _note_texts(name: str, entity: EntityConfig, database: sqlite3.Connection) -> None:
+def _note_inputs(source: CatalogInputs, database: sqlite3.Connection) -> None:
     database.execute("CREATE TABLE catalog (position INTEGER PRIMARY KEY, hash INTEGER, digest BLOB, length INTEGER)")
-    for piece, texts in scan_texts(name, entity):
+    for piece, inputs in source.scan():
         keys = piece.table.column(0)
-        digests = [text and _digest(text) for text in texts.cast(pa.large_binary()).to_pylist()]
+        digests = source.content.digests(inputs)
         hashes, keyed = id_keys(keys)
-        positions = range(piece.position, piece.position + len(texts))
-        lengths = pc.binary_length(texts).to_pylist()
+        positions = range(piece.position, piece.position + len(inputs))
+        lengths = pc.binary_length(inputs).to_pylist()
         notes = zip(positions, hashes.view(np.int64).tolist(), digests, lengths, strict=True)
         if not keyed.all():  # these rows are skipped
             notes = (note if has else (note[0], None, None, None) for note, has in zip(notes, keyed, strict=True))
         database.executemany("INSERT INTO catalog VALUES (?, ?, ?, ?)", notes)
     # Hashes are short and of one type; where two agree, the keys themselves are compared.
+    entity = source.entity
     assert entity.catalog is not None
     if database.execute("SELECT 1 FROM catalog GROUP BY hash HAVING COUNT(*) > 1 OR hash IS NULL LIMIT 1").fetchone():
-        read_catalog(name, entity, [])
+        read_catalog(source.of.entity, entity, [])
         if entity.catalog.policy.skips:  # a key's first row is the one that counts
             firsts = "SELECT MIN(position) FROM catalog GROUP BY hash"
             database.execute(f"UPDATE catalog SET digest = NULL WHERE position NOT IN ({firsts})")
-
-
-def _digest(text: bytes) -> bytes:
-    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 @contextmanager

@@ -1,0 +1,11 @@
+"""The kinds of contents an entity may have: one file each, a class whose fields are that kind's settings."""
+
+from .content import Content
+from .text import Text
+from .vector import Vector
+
+CONTENTS: dict[str, type[Content]] = {
+    "text": Text,
+    "vector": Vector,
+}
+"""Name, as in ``{NAME: ...}`` -> the kind."""
