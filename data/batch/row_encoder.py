@@ -76,7 +76,7 @@ class RowEncoder:
             domain: its name.
             table: at least the columns `needed_columns` lists.
             where: file and row group, for errors.
-            with_labels: False leaves all labels masked, for scoring.
+            with_labels: False leaves all labels masked, for scoring, and features with ``bias`` missing.
             with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64
                 keys, with ``_known``), ``item`` (table row, 0 for none),
                 ``item_key``, ``bad`` and ``oracle/<task>``.
@@ -105,6 +105,8 @@ class RowEncoder:
             absent = name == "query" and config.kind == "recommendation"
             self._encode_entity(out, position, name, entity, None if absent else table, where)
         event_features = self.experiment.context | config.features
+        if not with_labels:
+            event_features = {name: feature for name, feature in event_features.items() if not feature.bias}
         self._put(out, self._encode_features(event_features, table, where), None)
         self._empty_vectors(out)
         self._encode_history(out, table, where, with_host)

@@ -66,6 +66,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                 "has source: catalog",
                 "Context features come from the events; put catalog features under entities.",
             )
+    _check_bias(experiment, path)
     _check_shared_tasks(experiment, path)
     _check_weighted_metrics(experiment, path)
     _check_shared_names(experiment, path)
@@ -96,6 +97,23 @@ def _check_aspects(experiment: Experiment, path: str | Path) -> None:
         raise UserError(
             f"{path}: text.vectors", f"is 'none', and model.aspects is {names} alone", "Add another aspect."
         )
+
+
+def _check_bias(experiment: Experiment, path: str | Path) -> None:
+    """A feature with ``bias`` says where a row was shown: nothing that an item or a user is, and nothing without a label."""
+    for place, name, feature in _features(experiment):
+        if not feature.bias:
+            continue
+        field = f"{path}: {place}.{name}.bias"
+        if place.startswith("entities.") or feature.entity is not None:
+            owner = feature.entity or place.split(".")[1]
+            raise UserError(
+                field,
+                f"is true, but the feature belongs to {'the ' * (owner != 'context')}{owner}",
+                "Put what is not known at scoring, such as the position, under `context` or a domain's `features`, without `entity`.",
+            )
+        if not any(domain.tasks for domain in experiment.domains.values()):
+            raise UserError(field, "has no effect without a task", "Remove the feature, or name a label to predict.")
 
 
 def _check_sequences(experiment: Experiment, path: str | Path) -> None:

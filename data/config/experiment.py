@@ -59,6 +59,8 @@ class Experiment(Strict):
             found |= dict.fromkeys(_OF_TASKS, "a task")
         if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):
             found["training.keep_best"] = "a domain with events.validation"
+        if not any(feature.bias for feature in self.features().values()):
+            found["model.bias_dropout"] = "a feature with bias: true"
         if not self.training.keep_best:
             found["training.validate_every"] = "training.keep_best: true"
         elif "training.keep_best" in found:

@@ -63,7 +63,8 @@ def id_types(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[st
     """Embedding table -> ``string`` or ``integer``, what its ids are in training events and catalogs; not where all are null."""
     types = known_id_types(experiment, {})
     for name, files in train.items():
-        check_columns(files, needed_columns(experiment, name, with_labels=False), experiment.bad_data, types)
+        needs = [need for need in needed_columns(experiment, name) if need.table]
+        check_columns(files, needs, experiment.bad_data, types)
     return {table: family for table, (family, _) in types.items()}
 
 
@@ -71,7 +72,7 @@ def unsigned_ids(experiment: Experiment, train: Mapping[str, EventFiles]) -> lis
     """Embedding tables whose ids are integers of 64 bits without a sign in some file of the training events."""
     found = set()
     for name, files in train.items():
-        tables = {need.name: need.table for need in needed_columns(experiment, name, with_labels=False) if need.table}
+        tables = {need.name: need.table for need in needed_columns(experiment, name) if need.table}
         for file in files.files:
             schema = open_parquet(file).schema_arrow
             found |= {table for column, table in tables.items() if is_unsigned(schema.field(column).type)}

@@ -100,6 +100,12 @@ class Feature(Strict):
         default=None, description="of a domain's feature: the representation it belongs to; context when absent"
     )
 
+    bias: bool = Field(
+        default=False,
+        description="of the context or of a domain, such as the position on the page: it moves the logits in training "
+        "through a tower of its own, and has no part in scores",
+    )
+
     def column_name(self, name: str) -> str:
         """The column that holds the feature called ``name``."""
         return self.column or name

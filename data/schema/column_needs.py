@@ -31,7 +31,8 @@ IdTypes = dict[str, tuple[str, str]]
 def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) -> list[ColumnNeed]:
     """What the events of domain ``name`` must have.
 
-    A recommendation domain needs no query column; ``with_labels=False`` leaves out labels and what only metrics need.
+    A recommendation domain needs no query column; ``with_labels=False`` leaves out what scores do without: labels, features with
+    ``bias`` and what only metrics need.
     """
     domain = experiment.domains[name]
     needs: list[ColumnNeed] = []
@@ -49,8 +50,9 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
     history = experiment.entities.user.history
     if history is not None:
         needs += history_needs(experiment, history)
-    needs += [f.need(n, f"context.{n}") for n, f in experiment.context.items()]
-    needs += [f.need(n, f"domains.{name}.features.{n}") for n, f in domain.features.items()]
+    of_events = [(f"context.{n}", n, f) for n, f in experiment.context.items()]
+    of_events += [(f"domains.{name}.features.{n}", n, f) for n, f in domain.features.items()]
+    needs += [f.need(n, field) for field, n, f in of_events if with_labels or not f.bias]
     if with_labels:
         needs += _metric_columns(name, domain)
     return needs

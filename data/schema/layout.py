@@ -14,6 +14,7 @@ from ..content_kinds.vector import Vector
 
 HISTORY = "history"
 CONTEXT = "context"
+BIAS = "bias"
 ATTENTION_TABLE = "attention_item"
 
 
@@ -65,9 +66,9 @@ class Layout:
         attention: whether past items and the row's own have keys of a second table, behind all others.
         table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
         tables: table -> rows, row 0 being the unknown id.
-        dense: feature names of the columns of ``Batch.dense``.
+        dense: feature names of the columns of ``Batch.dense``; those of ``bias`` come last.
         vectors: name -> size, of every entry of ``Batch.vectors``.
-        sparse_of: owner (entity or ``context``) -> its sparse keys.
+        sparse_of: owner (entity or ``context``; ``bias``, where there are such features) -> its sparse keys.
         dense_of: owner -> its columns in ``Batch.dense``.
         vectors_of: owner -> its vector features (names in ``vectors``), contents excluded.
         contents_of: owner (entity or ``history``) -> content -> name of its vectors in ``vectors``; owners without any are left out.
@@ -147,9 +148,10 @@ def make_layout(
         shared = [past_key(back) for back in range(past)] + [candidate_key(place) for place in range(candidates)]
     elif user.history is not None:
         lists.append(HISTORY)
-    sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
-    dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT)}
-    vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT)}
+    with_bias = [BIAS] if any(feature.bias for feature in experiment.features().values()) else []
+    sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
+    dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
+    vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
     dense: list[str] = []
     vectors: dict[str, int] = {}
 
@@ -159,11 +161,12 @@ def make_layout(
         (f.entity or CONTEXT, name, f) for domain in experiment.domains.values() for name, f in domain.features.items()
     ]
     seen = set()
+    owned.sort(key=lambda each: each[2].bias)
     for owner, name, feature in owned:
         if name in seen:
             continue  # domains may share a feature
         seen.add(name)
-        inputs = feature.inputs(name)
+        owner, inputs = BIAS if feature.bias else owner, feature.inputs(name)
         singles += inputs.singles
         lists += inputs.lists
         table_of |= {key: key for key in inputs.keys}

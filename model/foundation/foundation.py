@@ -12,7 +12,8 @@ from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
-from ...data.schema.layout import Layout
+from ...data.schema.layout import BIAS, Layout
+from ..heads.bias_tower import BiasTower
 from ..history.history import History
 from ..layers.axes import Axis, at_level, declare, input_axis, layer_norm, named
 from ..layers.domain_adaptive import DomainAdaptiveLayer
@@ -35,7 +36,7 @@ class Foundation(nn.Module):
         L0  embedding tables and text projections
         L1  row and history encoders and gates: id projections, sparse aspects, ids from texts, the vector of no query
         L2  domain embeddings, domain-adaptive layer, experts and the gates over them
-        L3  towers
+        L3  towers, that of features with ``bias`` included
 
     ``forward`` is two calls and no more: TorchRec's pipeline traces it, and takes ``dense`` as one opaque step.
 
@@ -87,6 +88,7 @@ class Dense(nn.Module):
         self.precision = precision
         self.history = History(layout, config, batch_size) if layout.past else None
         self.adaptive: DomainAdaptiveLayer | None = None
+        self.bias_tower: BiasTower | None = None
         self.ranks, self.shared_head = bool(layout.tasks), config.shared_head
         if self.ranks:
             self._make_ranking(layout, config)
@@ -110,6 +112,9 @@ class Dense(nn.Module):
         self.id_from_text = config.id_from_text
         of_head = Axis("domain", 1) if config.shared_head else domains
         self.head = config.head.build(seen, of_head, tasks, learned)
+        if BIAS in layout.sparse_of:
+            outputs = replace(tasks, kind="output")
+            self.bias_tower = BiasTower(layout, config.embedding_dim, domains, outputs, config.bias_dropout)
         self.tasks = TaskColumns(layout.task_kinds, layout.task_scales)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
 
@@ -158,6 +163,8 @@ class Dense(nn.Module):
         z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
         seen = z if self.adaptive is None else F.relu(self.norm(z))
         logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
+        if self.bias_tower is not None:
+            logits = self.bias_tower(logits, pooled, batch)
         if self.training or torch.is_grad_enabled():
             loss, losses, counts = multitask_loss(self.tasks, logits, batch, self.task_weights, self.batch_size)
             with torch.autocast(z.device.type, enabled=False):

@@ -5,6 +5,8 @@ as tables cut by rows and whole ones meet in a plan. And where in the result a k
 are pooled by sum, a key's lookup is taken by its name, and here a list's sum becomes its mean.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torchrec import KeyedTensor
 
@@ -12,19 +14,24 @@ from ...data.batch.batch import Batch
 from ...data.schema.layout import Layout
 
 
-def looked_up(pooled: KeyedTensor, batch: Batch, layout: Layout) -> dict[str, Tensor]:
+def looked_up(
+    pooled: KeyedTensor, batch: Batch, layout: Layout, keys: Sequence[str] | None = None
+) -> dict[str, Tensor]:
     """The lookups of B rows.
 
     Args:
         pooled: key -> ``[P, embedding_dim]`` sums, P >= B; rows B and beyond are padding.
         batch: B rows.
         layout: of the batch.
+        keys: those that are wanted, in this order; all when None.
 
     Returns:
         key -> ``[B, embedding_dim]``: the id's row of the table, the mean of a list's; zeros where there is none.
     """
     found = dict(zip(pooled.keys(), pooled.values()[: batch.rows].split(pooled.length_per_key(), 1), strict=True))
-    for key in layout.lists:
+    if keys is not None:
+        found = {key: found[key] for key in keys}
+    for key in layout.lists if keys is None else (key for key in keys if key in layout.lists):
         found[key] = found[key] / list_lengths(batch, layout, key)
     return found
 

@@ -11,7 +11,7 @@ from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
-from ...data.schema.layout import HISTORY, Layout
+from ...data.schema.layout import BIAS, HISTORY, Layout
 from ..layers.forms import EVERY, as_autocast
 from .interaction import cosines, cosines_of, product_partners
 from .lookups import looked_up
@@ -89,7 +89,7 @@ def _owner_vectors(layout: Layout, config: ModelConfig, items_only: bool = False
 
 
 class SideBySide(nn.Module):
-    """Everything a row has, concatenated: lookups, numbers, vectors. What is missing is zeros.
+    """Everything a row has but features with ``bias``, concatenated: lookups, numbers, vectors. What is missing is zeros.
 
     The input of plain multi-task models; ``model.aspects`` and ``model.interaction`` have no part in it.
 
@@ -101,11 +101,20 @@ class SideBySide(nn.Module):
 
     def __init__(self, layout: Layout, config: ModelConfig):
         super().__init__()
-        self.layout, self.vectors = layout, tuple(layout.vectors)
+        without = {*layout.sparse_of.get(BIAS, ()), *layout.vectors_of.get(BIAS, ())}
+        self.layout, self.vectors = layout, tuple(name for name in layout.vectors if name not in without)
         self.with_domain = config.domain_width == 0
-        self.lookups = [key for table in layout.tables for key in layout.keys if layout.table_of[key] == table]
-        self.inputs = [(key, config.embedding_dim) for key in self.lookups] + [(name, 1) for name in layout.dense]
-        self.inputs += [*layout.vectors.items()] + [("domain", config.width)] * self.with_domain
+        self.lookups = [
+            key
+            for table in layout.tables
+            for key in layout.keys
+            if layout.table_of[key] == table and key not in without
+        ]
+        self.columns = len(layout.dense) - len(layout.dense_of.get(BIAS, ()))  # of numbers, the first ones
+        self.inputs = [(key, config.embedding_dim) for key in self.lookups]
+        self.inputs += [(name, 1) for name in layout.dense[: self.columns]]
+        self.inputs += [(name, layout.vectors[name]) for name in self.vectors]
+        self.inputs += [("domain", config.width)] * self.with_domain
         self.size = sum(size for _, size in self.inputs)
         of_tables = len(self.lookups) * config.embedding_dim
         self.learned = (slice(0, of_tables), slice(self.size - config.width * self.with_domain, self.size))
@@ -113,7 +122,8 @@ class SideBySide(nn.Module):
     def forward(self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: None = None) -> Represented:
         """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
         found = looked_up(pooled, batch, self.layout)
-        parts = [*(found[key] for key in self.lookups), batch.dense, *(batch.vectors[name] for name in self.vectors)]
+        parts = [*(found[key] for key in self.lookups), batch.dense[:, : self.columns]]
+        parts += [batch.vectors[name] for name in self.vectors]
         if self.with_domain:
             parts.append(domains)
         return torch.cat(as_autocast(*parts), 1), {}, domains.new_zeros(())  # narrowed first: half as much to copy

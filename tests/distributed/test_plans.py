@@ -33,7 +33,12 @@ from .small_events import write_events, write_experiment
 HASHED = ("entities.user.encoding=hash", "entities.user.buckets=37", "entities.item.features.tags.encoding=hash")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "domain_gate, mmoe, mean, lists": (),
-    "none, shared_bottom, mean, hashed lists": ("model.gate=none", "model.head=shared_bottom", *HASHED),
+    "none, shared_bottom, mean, hashed lists, a bias": (
+        "model.gate=none",
+        "model.head=shared_bottom",
+        "context.device.bias=true",
+        *HASHED,
+    ),
     "none, mmoe, no domain layer, bf16": ("model.gate=none", "model.domain_width=0", "training.precision=bf16"),
     "mean, star, din on features and a table for attention, bf16": (
         "model.gate=mean",

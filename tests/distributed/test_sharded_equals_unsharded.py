@@ -65,7 +65,7 @@ HISTORIES = {
         "entities.user.history.domains=history_domains",
         "model.history.features=[brand, rating]",
     ],
-    "auto": ["model.history={encoder: din, decoupled: true}"],
+    "auto": ["model.history={encoder: din, decoupled: true}", "context.position.bias=true", "model.bias_dropout=1e-9"],
 }
 
 

@@ -25,6 +25,12 @@ class ModelConfig(Strict):
         default=0.1,
         description="share of training rows whose id aspect is hidden, so that the other aspects learn to do without it",
     )
+    bias_dropout: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="share of training rows whose features with `bias` are hidden, as they are in all rows at scoring",
+    )
     id_from_text: float = Field(
         default=0.0,
         ge=0,

@@ -1,6 +1,7 @@
 """A small layout and random batches of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from foundrank.model.kinds import KINDS
 TEXT, EMBEDDING = 12, 8
 
 
-def _experiment(domains: int = 3) -> Experiment:
+def small_experiment(context: dict[str, Any] | None = None, domains: int = 3) -> Experiment:
+    """Three domains, the first a search one; ``context`` describes features of the event."""
     events = {"train": "x.parquet"}
     surfaces = {
         f"d{i}": {"kind": "recommendation", "events": events, "tasks": {"click": {"label": "click"}}}
@@ -50,6 +52,7 @@ def _experiment(domains: int = 3) -> Experiment:
                     "features": {"image": {"kind": "vector", "size": 5, "source": "events"}},
                 },
             },
+            "context": context or {},
             "domains": surfaces,
         }
     )
@@ -58,13 +61,13 @@ def _experiment(domains: int = 3) -> Experiment:
 @pytest.fixture(scope="session")
 def layout() -> Layout:
     """Three domains (the first a search one with two tasks), every kind of aspect and feature."""
-    return _layout(_experiment())
+    return _layout(small_experiment())
 
 
 @pytest.fixture(scope="session")
 def other_layout() -> Layout:
     """``d1`` of that layout and a new domain, ``kids``; without the features of ``d0``, with a new one of the context."""
-    raw = _experiment().model_dump(mode="json", exclude_none=True)
+    raw = small_experiment().model_dump(mode="json", exclude_none=True)
     raw["domains"] = {"d1": raw["domains"]["d1"], "kids": raw["domains"]["d2"]}
     raw["context"] = {"weather": {"kind": "dense"}}
     return _layout(experiment_type(KINDS).model_validate(raw))

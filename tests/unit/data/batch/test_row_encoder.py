@@ -151,6 +151,16 @@ def encode(encoder: RowEncoder, domain: str, rows, **options):
     return encoder.encode(domain, table, "events", **options)
 
 
+def test_scoring_leaves_features_with_bias_missing(tmp_path):
+    events = random_events(3, COUNTS)
+    write_world(tmp_path, events, seed=3, group=5)
+    encoder = encoder_of(load_experiment(tmp_path, ["context.hour.bias=true"], kinds=KINDS))
+    at = encoder.layout.keys.index("feature_hour")
+    assert (encode(encoder, "home", events["home"]).singles[:, at] >= 0).any()
+    assert (encode(encoder, "home", events["home"], with_labels=False).singles[:, at] == -1).all()
+    assert encoder.no_rows().singles.shape[0] == 0
+
+
 def bags_of(batch) -> dict[str, list[list[int]]]:
     return {key: [bag.tolist() for bag in jagged.to_dense()] for key, jagged in batch.sparse.to_dict().items()}
 

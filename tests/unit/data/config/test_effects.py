@@ -47,6 +47,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("entities.user.history.time", "at", {}, "times", {"entities.user.history.times": "when"}),
     ("model.alignment_weight", 0.1, {"model.alignment": "none"}, "alignment: js or mmd", {"model.alignment": "mmd"}),
     ("model.id_from_text", 0.1, {"model.aspects": ["id", "sparse"]}, "the aspect id and a content", {"model.aspects": ["id", "text"]}),
+    ("model.bias_dropout", 0.2, {}, "a feature with bias: true", {"context.hour.bias": True}),
     ("model.id_dropout", 0.1, {"model.aspects": ["id"]}, "the aspect id and another", {"model.aspects": ["id", "text"]}),
     ("model.id_dropout", 0.1, {"model.aspects": ["text", "sparse"]}, "the aspect id and another", {}),
     ("model.id_dropout", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),

@@ -156,6 +156,27 @@ def test_search_needs_a_query(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("place", "changes", "words"),
+    [
+        ("entities.item.features.brand", {}, "is true, but the feature belongs to the item"),
+        ("domains.find.features.matched", {}, "is true, but the feature belongs to the item"),
+        (
+            "context.hour",
+            {"model": {"history": "sasrec", "next_item": {}}, "tasks": None},
+            "has no effect without a task",
+        ),
+    ],
+)
+def test_a_bias_is_of_an_event_with_a_label(tmp_path, place, changes, words):
+    content = changed(f"{place}.bias", True) | changes
+    if "tasks" in content:
+        for domain in content["domains"].values():
+            domain["tasks"] = content["tasks"] or {}
+        del content["tasks"]
+    assert told(tmp_path, content).startswith(f"experiment.yaml: {place}.bias: {words}")
+
+
+@pytest.mark.parametrize(
     ("key", "value", "other"),
     [
         ("context.brand", {"kind": "categorical"}, "entities.item.features"),

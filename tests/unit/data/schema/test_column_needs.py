@@ -25,6 +25,15 @@ def test_scoring_needs_no_labels():
     assert training - scoring == {"click", "buy", "truth", "row"}
 
 
+def test_scoring_needs_no_features_with_bias():
+    raw = experiment_dict()
+    raw["context"]["hour"]["bias"] = raw["domains"]["find"]["features"]["rank"]["bias"] = True
+    experiment = experiment_type(KINDS).model_validate(raw)
+    scoring = {n.name for n in needed_columns(experiment, "find", with_labels=False)}
+    training = {n.name for n in needed_columns(experiment, "find")}
+    assert training - scoring == {"click", "buy", "truth", "row", "hour", "rank"}
+
+
 def test_a_need_names_the_field_that_asks():
     experiment = experiment_type(KINDS).model_validate(experiment_dict())
     fields = {n.name: (n.field, n.size) for n in needed_columns(experiment, "find")}

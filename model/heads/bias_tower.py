@@ -1,0 +1,61 @@
+"""The shallow tower of features with ``bias``: what the place of an item on the page has to do with its labels."""
+
+import torch
+from torch import Tensor, nn
+from torchrec import KeyedTensor
+
+from ...data.batch.batch import Batch
+from ...data.schema.layout import BIAS, Layout
+from ..layers.axes import Axis, at_level, declare, input_axis
+from ..layers.forms import grouped_linear
+from ..representation.lookups import looked_up
+
+_QUICKER = 10.0
+
+
+class BiasTower(nn.Module):
+    """Adds to the logits what position, device slot and the like explain of the labels, so that the rest need not.
+
+    One linear map per (domain, output) of these features' lookups, numbers and vectors, which nothing else sees. It is the
+    shallow tower of Zhao et al. (2019, "Recommending what video to watch next"). So is the drop-out: it adds nothing to a
+    share of the training rows, as to all rows at scoring. The rest learns there what a label is over the positions that were
+    logged, so scores are calibrated over these; and that it has to explain relevance by itself, where good positions are
+    given to good items and the position would do.
+
+    A feature that is missing in a training row, as in other domains, adds zeros to what is mapped.
+
+    Args:
+        layout: of the batches.
+        embedding_dim: width of the lookups.
+        domains: the axis of the domains. Also with ``shared_head`` each has a tower of its own: pages differ.
+        outputs: the axis of what the model gives for a row.
+        share: of training rows that it adds nothing to.
+    """
+
+    def __init__(self, layout: Layout, embedding_dim: int, domains: Axis, outputs: Axis, share: float):
+        super().__init__()
+        self.layout, self.share = layout, share
+        self.keys, self.vectors = layout.sparse_of[BIAS], layout.vectors_of[BIAS]
+        self.columns = len(layout.dense_of[BIAS])  # the last ones
+        inputs = [(name, embedding_dim) for name in self.keys]
+        inputs += [(layout.dense[column], 1) for column in layout.dense_of[BIAS]]
+        inputs += [(name, layout.vectors[name]) for name in self.vectors]
+        seen = input_axis(inputs)
+        self.weight = nn.Parameter(torch.zeros(domains.size, outputs.size, seen.size))
+        # Adam moves every number alike. The logits of all rows that are not hidden are right on the mean at once by this one, so
+        # what moves the mean of the others' is what hidden rows say.
+        self.bias = nn.Parameter(torch.zeros(domains.size, outputs.size))
+        declare(at_level("L3", self), {"weight": (domains, outputs, seen), "bias": (domains, outputs)})
+
+    def forward(self, logits: Tensor, pooled: KeyedTensor, batch: Batch) -> Tensor:
+        """Logits ``[B, O]`` float32 and what the features add to them; ``pooled``: key -> ``[P, embedding_dim]``, P >= B."""
+        if not self.training:
+            return logits
+        found = looked_up(pooled, batch, self.layout, self.keys)
+        parts = [*found.values(), batch.dense[:, batch.dense.shape[1] - self.columns :]]
+        parts += [batch.vectors[name] for name in self.vectors]
+        with torch.autocast(logits.device.type, enabled=False):
+            inputs = torch.cat([part.float() for part in parts], 1)
+            added = grouped_linear(inputs, self.weight, self.bias * _QUICKER, batch.domain_lengths)
+            hidden = torch.rand(batch.rows, 1, device=logits.device) < self.share
+            return logits + added.masked_fill(hidden, 0.0)
