@@ -33,7 +33,7 @@ class Amount(Task):
     def taken(self, labels: Array) -> NDArray[np.bool_]:
         return labels > 0
 
-    def loss(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
         return (logits - labels / self.unit) ** 2
 
     def scores(self, logits: Tensor, scale: Scale) -> Tensor:
@@ -85,7 +85,7 @@ class Band(Amount):
     def scaled(self, labels: Array) -> Array:
         return labels
 
-    def loss(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
         middle, width = logits.unbind(-1)
         return (middle - (labels - scale.mean) / scale.deviation) ** 2 + width**2
 

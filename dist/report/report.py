@@ -17,10 +17,11 @@ from ..run.run_documents import Evaluation, RunInfo, Validation
 from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
 from . import page as html
 from . import plots as plots
+from .calibration import by_decile, with_deciles
 from .figure import FEW
 
 Row = Mapping[str, Any]
-OF_TASKS = ("auc", "cold", "gates", "numbers")
+OF_TASKS = ("auc", "cold", "calibration", "gates", "numbers")
 RANKED = {
     "hr@5": "HR@5",
     "hr@10": "HR@10",
@@ -62,6 +63,11 @@ def write_report(run: Path) -> Path:
     sections |= {
         "auc": (f"{_titles(by or validated_by) or 'Metrics'} per domain", _bounds(rows, by)),
         "cold": ("Warm and cold", _warm_and_cold(rows, by)),
+    }
+    if deciles := with_deciles(rows):
+        words = "Each point is a tenth of a domain's rows, in order of their prediction. Below the dashed line too much is promised."
+        sections["calibration"] = ("Predictions and labels", [html.figure(by_decile(deciles), words)])
+    sections |= {
         "gates": ("What each domain listens to", _gates(evaluation.get("gates") or {})),
         "training": ("Training", _training(metrics, unreadable)),
         "validation": (

@@ -75,12 +75,17 @@ Events = dict[str, list[EventFile]]
 
 
 class MetricRow(Shape):
-    """A domain, task and slice of an evaluation, and the numbers that the task is measured by."""
+    """A domain, task and slice of an evaluation, and the numbers that the task is measured by.
+
+    Attributes:
+        deciles: mean score and mean label of each tenth of the rows, where the kind of task gives them.
+    """
 
     domain: str
     task: str
     slice: str
     rows: Count
+    deciles: list[tuple[float, float]] | None = None
     __pydantic_extra__: dict[str, Number]
 
 

@@ -101,7 +101,7 @@ class Binary(Task):
         """Where the label is 1."""
         return labels > 0
 
-    def loss(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
         """Binary cross-entropy in nats."""
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 

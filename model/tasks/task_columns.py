@@ -47,7 +47,7 @@ class TaskColumns:
         """``[B, T]`` loss of each label, of logits ``[B, O]`` and labels ``[B, T]``; what it is where there is no label means
         nothing.
         """
-        return self._each(lambda of, logits, labels: of.task.loss(logits, labels, of.scale), logits, labels)
+        return self._each(lambda of, logits, labels: of.task.losses(logits, labels, of.scale), logits, labels)
 
     def scores(self, logits: Tensor) -> Tensor:
         """``[B, T]`` scores of logits ``[B, O]``; NaN where no number came out, infinite logits included."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor  # slow to import, and who reads an experiment file does without
 
 Array = NDArray[Any]
-Format = Annotated[str, Field(pattern=r"^,?\.\d[f%]$")]
+Format = Annotated[str, Field(pattern=r"^,?\.\d[fg%]$")]
 
 
 class Metric(Strict):
@@ -151,15 +151,15 @@ class Task(Strict, ABC):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """A name for each number (logit) that the model gives for a row. What depends on them is in `loss` and `scores`."""
+        """A name for each number (logit) that the model gives for a row. What depends on them is in `losses` and `scores`."""
         return ("logit",)
 
     def scaled(self, labels: Array) -> Array | None:
-        """What of labels ``[N]`` float64 the scale is of that `loss` and `scores` are given; None: this kind needs none."""
+        """What of labels ``[N]`` float64 the scale is of that `losses` and `scores` are given; None: this kind needs none."""
         return None
 
     @abstractmethod
-    def loss(self, logits: "Tensor", labels: "Tensor", scale: Scale) -> "Tensor":
+    def losses(self, logits: "Tensor", labels: "Tensor", scale: Scale) -> "Tensor":
         """Loss of each label, before any weight.
 
         Args:

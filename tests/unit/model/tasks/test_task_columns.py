@@ -17,7 +17,7 @@ def test_each_column_is_computed_by_its_own_kind(tasks):
     columns = TaskColumns(tasks)
     losses, scores = columns.losses(LOGITS, LABELS), columns.scores(LOGITS)
     for at, task in enumerate(tasks):
-        torch.testing.assert_close(losses[:, at], task.loss(LOGITS[:, at], LABELS[:, at], Scale()))
+        torch.testing.assert_close(losses[:, at], task.losses(LOGITS[:, at], LABELS[:, at], Scale()))
         torch.testing.assert_close(scores[:, at], task.scores(LOGITS[:, at], Scale()))
 
 
@@ -36,7 +36,9 @@ def test_a_task_with_several_outputs_has_its_own_scale(before, after):
     assert losses.shape == scores.shape == labels.shape
     for at, (band, scale) in enumerate(zip(bands, scales, strict=True)):
         of_band = logits[:, len(before) + 2 * at : len(before) + 2 * at + 2]
-        torch.testing.assert_close(losses[:, len(before) + at], band.loss(of_band, labels[:, len(before) + at], scale))
+        torch.testing.assert_close(
+            losses[:, len(before) + at], band.losses(of_band, labels[:, len(before) + at], scale)
+        )
         wanted = band.scores(of_band, scale)
         wanted[1] = torch.nan if at == 0 else wanted[1]
         torch.testing.assert_close(scores[:, len(before) + at], wanted, equal_nan=True)
@@ -47,7 +49,7 @@ def test_a_task_with_several_outputs_has_its_own_scale(before, after):
 def test_tasks_that_are_alike_and_of_one_scale_are_computed_together():
     bands, logits, labels = (Band(label="paid"), Band(label="due")), torch.randn(3, 4), torch.rand(3, 2)
     columns, scale = TaskColumns(bands, [Scale(1.0, 2.0)] * 2), Scale(1.0, 2.0)
-    wanted = [band.loss(logits[:, 2 * at : 2 * at + 2], labels[:, at], scale) for at, band in enumerate(bands)]
+    wanted = [band.losses(logits[:, 2 * at : 2 * at + 2], labels[:, at], scale) for at, band in enumerate(bands)]
     torch.testing.assert_close(columns.losses(logits, labels), torch.stack(wanted, 1))
     assert columns.losses(logits[:0], labels[:0]).shape == (0, 2)
 
