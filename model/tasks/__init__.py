@@ -2,6 +2,10 @@
 
 from ...data.config.sections.task import Task
 from .binary import Binary
+from .regression import Regression
 
-TASKS: dict[str, type[Task]] = {"binary": Binary}
+TASKS: dict[str, type[Task]] = {
+    "binary": Binary,
+    "regression": Regression,
+}
 """``kind`` of a task in the experiment -> its class."""
