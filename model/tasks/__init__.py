@@ -2,10 +2,12 @@
 
 from ...data.config.sections.task import Task
 from .binary import Binary
+from .ordinal import Ordinal
 from .regression import Regression
 
 TASKS: dict[str, type[Task]] = {
     "binary": Binary,
     "regression": Regression,
+    "ordinal": Ordinal,
 }
 """``kind`` of a task in the experiment -> its class."""
