@@ -4,10 +4,12 @@ from ...data.config.sections.task import Task
 from .binary import Binary
 from .ordinal import Ordinal
 from .regression import Regression
+from .value import Value
 
 TASKS: dict[str, type[Task]] = {
     "binary": Binary,
     "regression": Regression,
     "ordinal": Ordinal,
+    "value": Value,
 }
 """``kind`` of a task in the experiment -> its class."""
