@@ -2,6 +2,7 @@
 
 from ...data.config.sections.task import Task
 from .binary import Binary
+from .count import Count
 from .ordinal import Ordinal
 from .regression import Regression
 from .value import Value
@@ -11,5 +12,6 @@ TASKS: dict[str, type[Task]] = {
     "regression": Regression,
     "ordinal": Ordinal,
     "value": Value,
+    "count": Count,
 }
 """``kind`` of a task in the experiment -> its class."""
