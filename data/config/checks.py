@@ -69,6 +69,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
     _check_bias(experiment, path)
     _check_shared_tasks(experiment, path)
     _check_weighted_metrics(experiment, path)
+    _check_parents(experiment, path)
     _check_shared_names(experiment, path)
 
 
@@ -168,6 +169,26 @@ def _check_shared_tasks(experiment: Experiment, path: str | Path) -> None:
                     f"is not the task of that name in domains.{first}: it is of another kind, or has other settings",
                     f"Rename one; what may differ between domains is {', '.join(sorted(task.of_domain))}.",
                 )
+
+
+def _check_parents(experiment: Experiment, path: str | Path) -> None:
+    """What a task is given is another task of the domain, of the same kind, and not in the end itself."""
+    for name, domain in experiment.domains.items():
+        for task_name, task in domain.tasks.items():
+            field, before = f"{path}: domains.{name}.tasks.{task_name}.given", [task_name]
+            while (parent := domain.tasks[before[-1]].parent) is not None:
+                if parent not in domain.tasks:
+                    remedy = nearest(parent, set(domain.tasks) - {task_name})
+                    raise UserError(field, f"'{parent}' is not a task of this domain", remedy)
+                if type(domain.tasks[parent]) is not type(task):
+                    raise UserError(
+                        field, f"'{parent}' is a task of another kind", "Give it one whose label is 0 or 1."
+                    )
+                if parent in before:
+                    raise UserError(
+                        field, f"goes in a circle: {' given '.join([*before, parent])}", "Let one come first."
+                    )
+                before.append(parent)
 
 
 def _check_weighted_metrics(experiment: Experiment, path: str | Path) -> None:

@@ -39,12 +39,19 @@ def weight_needs(name: str, domain: DomainConfig) -> list[ColumnNeed]:
 def read_labels(domain: DomainConfig, task: str, table: pa.Table) -> NDArray[np.float64]:
     """``[N]`` float64 labels of a task of a domain; NaN where a row has none.
 
+    Of a task that is given another, they are of both events: 0 where the other's label is 0, the task's own where it is 1, and none
+    where it has none.
+
     Args:
         domain: which has the task.
         task: its name.
         table: events of the domain, with the columns of all its labels.
     """
-    return domain.tasks[task].label.read(table)
+    own, parent = domain.tasks[task].label.read(table), domain.tasks[task].parent
+    if parent is None:
+        return own
+    before = read_labels(domain, parent, table)
+    return np.where(before > 0, own, before)
 
 
 def read_weights(domain: DomainConfig, task: str, table: pa.Table) -> NDArray[np.float64] | None:

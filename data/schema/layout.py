@@ -83,7 +83,9 @@ class Layout:
         outputs: names of the numbers that the model gives for a row, of one task after the other: the task's own, and
             ``TASK/OUTPUT`` for more than one; columns of ``Outputs.logits``.
         output_kinds: what each of ``outputs`` is, whatever its task is called: ``Binary/logit``.
+        task_parents: the position of the task that each of ``tasks`` is given, as of `Task.parent`; None: it stands for itself.
         output_tasks: which of ``tasks`` each of ``outputs`` belongs to.
+        output_offsets: [domains][outputs], what is added in training, as of `Task.offset`.
         task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
         weighted: whether labels have weights, ``Batch.weights``.
     """
@@ -115,7 +117,9 @@ class Layout:
     task_scales: tuple[Scale, ...]
     outputs: tuple[str, ...]
     output_kinds: tuple[str, ...]
+    task_parents: tuple[int | None, ...]
     output_tasks: tuple[int, ...]
+    output_offsets: tuple[tuple[float, ...], ...]
     task_weights: tuple[tuple[float, ...], ...]
     weighted: bool
 
@@ -242,7 +246,12 @@ def make_layout(
         task_scales=tuple((scales or {}).get(task, Scale()) for task in tasks),
         outputs=tuple(name for _, name, _ in outputs),
         output_kinds=tuple(kind for _, _, kind in outputs),
+        task_parents=tuple(None if kind.parent is None else tasks.index(kind.parent) for kind in kinds),
         output_tasks=tuple(at for at, _, _ in outputs),
+        output_offsets=tuple(
+            tuple(d.tasks[tasks[at]].offset if tasks[at] in d.tasks else 0.0 for at, _, _ in outputs)
+            for d in experiment.domains.values()
+        ),
         task_weights=weights,
         weighted=any(domain.weight_of(task) for domain in experiment.domains.values() for task in domain.tasks),
     )

@@ -122,7 +122,7 @@ def predict(
     if not rows:
         return {}, {}, 0
     columns: dict[str, list[np.ndarray]] = {}
-    tasks = TaskColumns(layout.task_kinds, layout.task_scales)
+    tasks = TaskColumns(layout.task_kinds, layout.task_scales, layout.task_parents)
     weighted = any(domain.weighted_metrics for domain in encoder.experiment.domains.values())
     gates = _GateMeans(len(layout.domains))
     was_training = model.training

@@ -119,7 +119,7 @@ class RowScorer:
         self.progress: Callable[[int], None] = lambda rows: None
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
-        self._tasks = TaskColumns(encoder.layout.task_kinds, encoder.layout.task_scales)
+        self._tasks = TaskColumns(encoder.layout.task_kinds, encoder.layout.task_scales, encoder.layout.task_parents)
         tasks, domains = encoder.layout.tasks, encoder.experiment.domains
         self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
         self._has_output = self._has_task[:, list(encoder.layout.output_tasks)]

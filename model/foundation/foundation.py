@@ -77,6 +77,7 @@ class Dense(nn.Module):
     """
 
     task_weights: Tensor
+    offsets: Tensor | None
     no_domain: Tensor
     domain_embedding: nn.Parameter
     represent: Any  # Owners, SideBySide or ItemsOnly
@@ -115,8 +116,10 @@ class Dense(nn.Module):
         if BIAS in layout.sparse_of:
             outputs = replace(tasks, kind="output")
             self.bias_tower = BiasTower(layout, config.embedding_dim, domains, outputs, config.bias_dropout)
-        self.tasks = TaskColumns(layout.task_kinds, layout.task_scales)
+        self.tasks = TaskColumns(layout.task_kinds, layout.task_scales, layout.task_parents)
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
+        shifted = any(any(of_domain) for of_domain in layout.output_offsets)
+        self.register_buffer("offsets", torch.tensor(layout.output_offsets) if shifted else None, persistent=False)
 
     def forward(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, Outputs]:
         """The loss and what else the model says.
@@ -166,7 +169,9 @@ class Dense(nn.Module):
         if self.bias_tower is not None:
             logits = self.bias_tower(logits, pooled, batch)
         if self.training or torch.is_grad_enabled():
-            loss, losses, counts = multitask_loss(self.tasks, logits, batch, self.task_weights, self.batch_size)
+            loss, losses, counts = multitask_loss(
+                self.tasks, logits, batch, self.task_weights, self.batch_size, self.offsets
+            )
             with torch.autocast(z.device.type, enabled=False):
                 alignment = self.align(z.float(), lengths)
         else:  # one who predicts asks for no loss

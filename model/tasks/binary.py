@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...data.arrow.column_need import BadValues, ColumnNeed
@@ -17,6 +17,7 @@ from ...data.arrow.column_types import PROBABILITY
 from ...data.arrow.values import floats
 from ...data.config.sections.label import AnyLabel
 from ...data.config.sections.task import COUNT, Array, Measures, Metric, Scale, Task
+from ...data.settings_base import Name
 from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy
 
 MEASURES = Measures(
@@ -71,7 +72,7 @@ _PROBABILITIES = BadValues(
 class Binary(Task):
     """A label that is 0 or 1. Its score is the probability of 1."""
 
-    of_domain: ClassVar[frozenset[str]] = Task.of_domain | {"probability"}
+    of_domain: ClassVar[frozenset[str]] = Task.of_domain | {"probability", "negative_rate"}
     takes: ClassVar[str] = "0 or 1"
     weighted: ClassVar[bool] = True
     of_conditions: ClassVar[bool] = True
@@ -84,6 +85,22 @@ class Binary(Task):
     probability: str | None = Field(
         default=None, description="events column holding the true probability, where one is known (simulations)"
     )
+    negative_rate: float = Field(
+        default=1.0, gt=0, le=1, description="share of the rows with label 0 that the training events have kept"
+    )
+    given: Name | None = Field(
+        default=None,
+        description="task of the same domain whose event comes first, as click does before conversion: the score is the probability "
+        "of both, learned from all rows",
+    )
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> "Binary":
+        if self.given is not None and self.negative_rate < 1:
+            raise ValueError(
+                f"has negative_rate and given; write the rate at {self.given}, whose 0 are what was left out"
+            )
+        return self
 
     def columns(self, field: str) -> list[ColumnNeed]:
         """The label's, and that of the true probability where there is one."""
@@ -91,6 +108,19 @@ class Binary(Task):
         if self.probability:
             needs.append(ColumnNeed(self.probability, PROBABILITY, f"{field}.probability", bad=_PROBABILITIES))
         return needs
+
+    @property
+    def parent(self) -> str | None:
+        """``given``."""
+        return self.given
+
+    @property
+    def offset(self) -> float:
+        """Where a share r of the negatives is left, the odds of 1 are 1/r times what they are: log 1/r.
+
+        Source: King and Zeng, Logistic Regression in Rare Events Data (2001); He et al. (2014).
+        """
+        return -math.log(self.negative_rate)
 
     @property
     def oracle(self) -> str | None:

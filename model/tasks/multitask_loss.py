@@ -9,7 +9,12 @@ from .task_columns import TaskColumns
 
 
 def multitask_loss(
-    tasks: TaskColumns, logits: Tensor, batch: Batch, task_weights: Tensor, denominator: int
+    tasks: TaskColumns,
+    logits: Tensor,
+    batch: Batch,
+    task_weights: Tensor,
+    denominator: int,
+    offsets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted loss over the labels that are present.
 
@@ -23,13 +28,15 @@ def multitask_loss(
         batch: B rows.
         task_weights: ``[domains, T]`` float32.
         denominator: the nominal batch size.
+        offsets: ``[domains, O]`` float32, what is added to the logits; None: nothing.
 
     Returns:
         The loss, a float32 scalar; and, detached, the sums before ``task_weights`` and the counts of labels, both by their weights
         in the batch, ``[domains, T]`` float32.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        each = tasks.losses(logits.float(), batch.labels)
+        logits = logits.float() if offsets is None else logits.float() + offsets[batch.domains]
+        each = tasks.losses(logits, batch.labels)
         if batch.weights is None:
             counted = batch.label_mask.float()
             each = each.masked_fill(~batch.label_mask, 0.0)

@@ -150,6 +150,16 @@ class Task(Strict, ABC):
         """Whether labels ``[N]`` say that the row's item was taken, which makes it one for the next-item objective to find."""
 
     @property
+    def parent(self) -> str | None:
+        """The task whose event comes first: this one's logit is then of its label where that of the parent is 1."""
+        return None
+
+    @property
+    def offset(self) -> float:
+        """What is added to the logit in training, as its events show more of one label than there is. Scores go without it."""
+        return 0.0
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """A name for each number (logit) that the model gives for a row. What depends on them is in `losses` and `scores`."""
         return ("logit",)
