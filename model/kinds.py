@@ -7,6 +7,7 @@ from .alignments import ALIGNMENTS
 from .gates import GATES
 from .heads import HEADS
 from .history import HISTORIES
+from .losses import LIST_LOSSES
 from .optimizers import OPTIMIZERS, SCHEDULES
 from .tasks import TASKS
 
@@ -17,6 +18,7 @@ KINDS = Kinds(
     gates=GATES,
     heads=HEADS,
     histories=HISTORIES,
+    list_losses=LIST_LOSSES,
     optimizers=OPTIMIZERS,
     schedules=SCHEDULES,
     tasks=TASKS,

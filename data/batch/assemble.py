@@ -12,6 +12,7 @@ from ..schema.layout import HISTORY, Layout, id_key
 from .batch import Batch
 from .item_features import Described, ItemFeatures, undescribed
 from .past_items import NONE, ItemCounts, Items, Past, past_of
+from .result_lists import result_lists
 from .rows import Rows, join_ragged
 
 
@@ -75,6 +76,7 @@ def assemble(
         host={name: np.concatenate([p.host[name] for p in parts]) for name in parts[0].host},
         past=past,
         weights=None if parts[0].weights is None else torch.from_numpy(joined("weights")),
+        lists=result_lists([part.begins_list for part in parts], [len(part) for part in parts]),
     )
 
 

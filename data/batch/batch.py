@@ -9,6 +9,7 @@ from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
 from .past_items import Past
+from .result_lists import ResultLists
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Batch(Pipelineable):
         domain_lengths: rows per domain (all domains, zeros included); sums to B. Stays on the host.
         host: columns for the metrics, NumPy ``[B]``; stays on the host and is empty during training.
         past: the past items one by one, for models that take them so; else None.
+        lists: which rows make a list, where a domain of the batch has its lists whole; else None.
 
     A small one, two domains, keys ``id_user`` and ``history``, B = 3, P = 4::
 
@@ -50,6 +52,7 @@ class Batch(Pipelineable):
     host: dict[str, np.ndarray] = field(default_factory=dict)
     past: Past | None = None
     weights: Tensor | None = None
+    lists: ResultLists | None = None
 
     @property
     def rows(self) -> int:
@@ -70,6 +73,7 @@ class Batch(Pipelineable):
             host=self.host,
             past=None if self.past is None else self.past.changed(change),
             weights=None if self.weights is None else change(self.weights),
+            lists=None if self.lists is None else self.lists.changed(change),
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
@@ -86,5 +90,6 @@ class Batch(Pipelineable):
         tensors = (self.dense, self.id_counts, self.labels, self.label_mask, self.domains)
         past = () if self.past is None else self.past.tensors()
         weights = () if self.weights is None else (self.weights,)
-        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past, *weights):
+        lists = () if self.lists is None else (self.lists.of_row, self.lists.lengths)
+        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past, *weights, *lists):
             tensor.record_stream(stream)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ class Rows:
         chosen: ``[N]`` bool, whether the row's item was taken: it has one, the row is not a bad one, and where its domain has
             tasks one of its labels says so, as of `Task.taken`. A label that is not there says nothing.
         weights: ``[N, tasks]`` float32 from 0 up, of the labels; None where all weigh 1.
+        begins_list: ``[N]`` bool, whether a list begins with the row, where lists are read whole; else None.
         host: further columns ``[N]`` for metrics.
     """
 
@@ -47,6 +48,7 @@ class Rows:
     label_mask: np.ndarray
     chosen: np.ndarray
     weights: np.ndarray | None = None
+    begins_list: np.ndarray | None = None
     host: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -93,6 +95,7 @@ class Rows:
             label_mask=change(self.label_mask),
             chosen=change(self.chosen),
             weights=None if self.weights is None else change(self.weights),
+            begins_list=None if self.begins_list is None else change(self.begins_list),
             host=each(self.host),
         )
 
@@ -131,6 +134,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         label_mask=joined("label_mask"),
         chosen=joined("chosen"),
         weights=None if first.weights is None else joined("weights"),
+        begins_list=None if first.begins_list is None else joined("begins_list"),
         host=joined_each("host"),
     )
 

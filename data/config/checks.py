@@ -67,6 +67,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                 "Context features come from the events; put catalog features under entities.",
             )
     _check_bias(experiment, path)
+    _check_list_losses(experiment, path)
     _check_shared_tasks(experiment, path)
     _check_weighted_metrics(experiment, path)
     _check_parents(experiment, path)
@@ -155,6 +156,25 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
             raise UserError(
                 field, f"'{name}' is not a categorical, list or dense feature from the item catalog", nearest(name, fit)
             )
+
+
+def _check_list_losses(experiment: Experiment, path: str | Path) -> None:
+    """A list loss looks at lists, and orders them by one number."""
+    for name, domain in experiment.domains.items():
+        for task_name, task in domain.tasks.items():
+            field = f"{path}: domains.{name}.tasks.{task_name}.list_loss"
+            if task.list_loss is not None and domain.list_column is None:
+                raise UserError(
+                    field,
+                    f"is a loss of whole lists, and domains.{name} does not say which rows make a list",
+                    f"Name the events column that does as domains.{name}.list_column, or remove it.",
+                )
+            if task.list_loss is not None and len(task.outputs) > 1:
+                raise UserError(
+                    field,
+                    f"orders lists by one number that the model gives for a row, and a task of this kind has {len(task.outputs)}",
+                    "Remove it, or add a task of another kind on the same column, which has it.",
+                )
 
 
 def _check_shared_tasks(experiment: Experiment, path: str | Path) -> None:

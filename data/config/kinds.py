@@ -33,6 +33,7 @@ class Kinds:
     gates: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
     histories: Mapping[str, type[Strict]] = field(default_factory=dict)
+    list_losses: Mapping[str, type[Strict]] = field(default_factory=dict)
     optimizers: Mapping[str, type[Strict]] = field(default_factory=dict)
     schedules: Mapping[str, type[Strict]] = field(default_factory=dict)
     tasks: Mapping[str, type[Task]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from ..schema.bad_values import BadValue, refuse_beside, rows_of
 from ..schema.column_needs import needed_columns
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import id_key
+from .list_marks import ListCounter
 from .statistics import Statistics
 
 
@@ -41,7 +42,8 @@ def count(
         progress: called with the number of rows just counted.
 
     Raises:
-        UserError: a bad catalog, a bad dense value, or more bad rows than `bad_data` allows.
+        UserError: a bad catalog, a bad dense value, more bad rows than `bad_data` allows, or, where there is a list loss, a list
+            that is scattered or too long.
     """
     skipped = Skipped()
     counts = Counts()
@@ -51,8 +53,15 @@ def count(
     }
     moments: dict[str, np.ndarray] = {}  # of labels, one task's in all domains together
     features = {name: _event_features(experiment, name) for name in train}
+    lists = {
+        name: ListCounter(name, domain.list_column)
+        for name in train
+        if (domain := experiment.domains[name]).whole_lists
+    }
     # Ahead of the counting, which takes as long as decoding.
     for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):
+        if name in lists:
+            lists[name].add(table[lists[name].column], path, group)
         if bad:
             skipped.add(name, path, group, bad)
             skipped.check(name, train[name].rows, experiment.bad_data)
@@ -80,6 +89,7 @@ def count(
             if (scaled := task.scaled(values[~np.isnan(values)])) is not None:
                 moments[task_name] = add_moments(moments.get(task_name, np.zeros(3)), scaled)
         progress(table.num_rows)
+    marks = {name: counter.marks(experiment.training.batch_size) for name, counter in lists.items()}
     for entity_name, entity in entities.items():
         counts.ids(id_key(entity_name), entity)  # an entity no event names still has its (empty) table
     _count_catalogs(experiment, counts)
@@ -90,9 +100,8 @@ def count(
     rows = {name: files.rows for name, files in train.items()}
     types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
     scales = {task: Scale(*mean_deviation(each)) for task, each in moments.items()}
-    return Statistics(
-        counts.tables(), counts.dense(), labels, rows, sizes, skipped, id_types=types, unsigned=unsigned, scales=scales
-    )
+    known = (counts.tables(), counts.dense(), labels, rows, sizes, skipped)
+    return Statistics(*known, id_types=types, unsigned=unsigned, scales=scales, lists=marks)
 
 
 def _read_all(

@@ -18,8 +18,9 @@ from ..storage.json_documents import Shape, read_document, sum_of
 from ..vocabulary.encoding import ENCODINGS
 from ..vocabulary.key_counts import Table
 from ..vocabulary.vocabulary import HashedIds
+from .list_marks import ListMarks
 
-STATISTICS, SKIPPED = "statistics.json", "skipped_rows.parquet"
+STATISTICS, SKIPPED, LISTS = "statistics.json", "skipped_rows.parquet", "lists_of_{}.npy"
 REMEDY = "Restore the run from a copy, or train it again."
 
 _Count = Annotated[int, Field(ge=0)]
@@ -39,6 +40,7 @@ class _Document(Shape):
     id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
     unsigned: list[str] = Field(default_factory=list)
     scales: dict[str, _Moments] = Field(default_factory=dict)
+    lists: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
 
@@ -57,6 +59,7 @@ class Statistics:
         id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
         unsigned: embedding tables whose ids are integers of 64 bits without a sign somewhere in the training events.
         scales: task -> the scale of its labels in the training events of all domains, of those whose kind needs one.
+        lists: domain -> where lists begin among its training rows, of the domains with a list loss.
     """
 
     tables: dict[str, Table]
@@ -69,6 +72,7 @@ class Statistics:
     id_types: dict[str, str] = field(default_factory=dict)
     unsigned: list[str] = field(default_factory=list)
     scales: dict[str, Scale] = field(default_factory=dict)
+    lists: dict[str, ListMarks] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -119,8 +123,13 @@ class Statistics:
             "unsigned": self.unsigned,
             "scales": self.scales,
         }
+        if self.lists:
+            plain["lists"] = {name: of_domain.longest for name, of_domain in self.lists.items()}
+        for name, of_domain in self.lists.items():
+            np.save(folder / LISTS.format(name), of_domain.begins)
         self.skipped.save(folder / SKIPPED)
-        sums = {path.name: sha256_of_file(path) for path in sorted(folder.glob("*.parquet"))}
+        files = sorted([*folder.glob("*.parquet"), *folder.glob(LISTS.format("*"))])
+        sums = {path.name: sha256_of_file(path) for path in files}
         plain["sha256"] = sums | {STATISTICS: sum_of(plain)}
         (folder / STATISTICS).write_text(json.dumps(plain, indent=1), encoding="utf-8")
 
@@ -145,7 +154,8 @@ class Statistics:
         skipped = Skipped(plain["skipped"])
         known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
         scales = {task: Scale(*scale) for task, scale in plain.get("scales", {}).items()}
-        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []), scales)
+        lists = {name: _marks(folder, name, longest) for name, longest in plain.get("lists", {}).items()}
+        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []), scales, lists)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -171,3 +181,8 @@ class Statistics:
                 raise UserError(folder / STATISTICS, f"says nothing of '{name}' in {where}", REMEDY)
         if len({len(profile) for profile in self.profiles.values()}) > 1:
             raise UserError(folder / STATISTICS, "has profiles of several lengths", REMEDY)
+
+
+def _marks(folder: Path, name: str, longest: int) -> ListMarks:
+    """Mapped, so that the ranks of a machine share them; they have just been found to be what was written."""
+    return ListMarks(np.load(folder / LISTS.format(name), mmap_mode="r", allow_pickle=False), longest)

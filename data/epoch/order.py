@@ -4,71 +4,26 @@ An epoch is a list of *chunks*. A chunk is a handful of *blocks* (row groups or 
 few row groups that were themselves picked at random; its rows are then shuffled together. Chunks do not depend on the number of ranks; they are dealt to the ranks, and every
 rank spreads its rows evenly over the same number of steps. Where a run was interrupted is therefore a few integers
 (`Position`), and what is left of an epoch can be dealt to any other number of ranks: each row exactly once.
+
+In a domain with a list loss it is lists that are shuffled and dealt. Wherever its rows are cut, between chunks, ranks, steps
+and epochs, the cut is moved back to where a list begins; so a step has up to the longest list's rows more or fewer than its share.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
+from ..counting.list_marks import ListMarks
 from ..events.event_files import EventFiles
+from .chunks import Block, Chunk, DomainLists, between_lists, blocks_of, blocks_of_lists, drop
 
-_BLOCKS_PER_DOMAIN = 1024
 _CHUNKS_PER_DOMAIN = 64
-_SMALLEST_BLOCK = 16
 _SMALL_DOMAIN = 4096
 _NEAR_ROWS = 2**18  # of all domains, in the row groups that are decoded at one time, if those are not larger
 _GOLDEN = 0.618033988749895  # its multiples lie evenly between whole numbers, however many they are
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows ``start`` to ``stop`` of one row group."""
-
-    file: int
-    group: int
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Rows ``start`` to ``stop`` of the shuffled rows of some blocks of one domain."""
-
-    domain: int
-    shuffle_key: tuple[int, ...]
-    blocks: tuple[Block, ...]
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-    def cut(self, start: int, stop: int) -> "Chunk":
-        """Part of this chunk, positions counted from its own start."""
-        return Chunk(self.domain, self.shuffle_key, self.blocks, self.start + start, self.start + stop)
-
-    def order(self) -> np.ndarray:
-        """``[rows]`` positions among the blocks' rows laid end to end; in file order where there is no shuffle key."""
-        if not self.shuffle_key:
-            return np.arange(self.start, self.stop)
-        total = sum(block.rows for block in self.blocks)
-        return np.random.default_rng(self.shuffle_key).permutation(total)[self.start : self.stop]
-
-    def locations(self) -> list[tuple[int, int, int, int]]:
-        """Domain, file, row group and row in it, of each row in order."""
-        starts = np.cumsum([0, *(block.rows for block in self.blocks)])
-        order = self.order()
-        pairs = zip(order, np.searchsorted(starts, order, side="right") - 1, strict=True)
-        return [
-            (self.domain, (block := self.blocks[b]).file, block.group, int(block.start + at - starts[b]))
-            for at, b in pairs
-        ]
 
 
 @dataclass(frozen=True)
@@ -108,20 +63,35 @@ class RankOrder:
 
     def taken(self, step: int) -> list[int]:
         """Rows per domain read before step ``step``."""
-        return [rows * step // self.steps if self.steps else 0 for rows in self.rows]
+        even = [rows * step // self.steps if self.steps else 0 for rows in self.rows]
+        for domain, cuts in self._cuts.items():
+            even[domain] = int(cuts[step])
+        return even
+
+    @cached_property
+    def _cuts(self) -> dict[int, np.ndarray]:
+        """Domain whose lists stay whole -> ``[steps + 1]`` rows read before each step, and by the end."""
+        whole = {d: chunks for d, chunks in enumerate(self.chunks) if chunks and chunks[0].lists is not None}
+        steps = np.arange(self.steps + 1)
+        return {d: between_lists(chunks, self.rows[d] * steps // self.steps) for d, chunks in whole.items()}
 
     def rest(self, step: int) -> list[list[Chunk]]:
         """Per domain, what is left when ``step`` steps are done."""
-        return [_drop(chunks, taken) for chunks, taken in zip(self.chunks, self.taken(step), strict=True)]
+        return [drop(chunks, taken) for chunks, taken in zip(self.chunks, self.taken(step), strict=True)]
 
     def locations(self, step: int) -> list[tuple[int, int, int, int]]:
         """Domain, file, row group and row in it, of each row of a step, in the batch's order."""
         bounds = zip(self.chunks, self.taken(step), self.taken(step + 1), strict=True)
-        return [place for chunks, a, b in bounds for chunk in _drop(chunks, a, b) for place in chunk.locations()]
+        return [place for chunks, a, b in bounds for chunk in drop(chunks, a, b) for place in chunk.locations()]
 
 
 def epoch_chunks(
-    files: Mapping[int, EventFiles], weights: Mapping[int, float], seed: int, epoch: int, shuffle_rows: int
+    files: Mapping[int, EventFiles],
+    weights: Mapping[int, float],
+    seed: int,
+    epoch: int,
+    shuffle_rows: int,
+    lists: Mapping[int, ListMarks] = MappingProxyType({}),
 ) -> list[list[Chunk]]:
     """The chunks of one training epoch, per domain.
 
@@ -134,6 +104,7 @@ def epoch_chunks(
         seed: of the order.
         epoch: counted from 0.
         shuffle_rows: rows shuffled together, all domains; each domain gets its share.
+        lists: position of a domain -> where its lists begin, of the domains whose lists stay whole.
     """
     total = sum(events.rows for events in files.values())
     chunks = []
@@ -142,7 +113,8 @@ def epoch_chunks(
         # Small domains are shuffled whole; large ones begin sooner when a chunk is a small part of them.
         window = min(shuffle_rows * events.rows // max(total, 1), max(events.rows // _CHUNKS_PER_DOMAIN, _SMALL_DOMAIN))
         near = _NEAR_ROWS * events.rows // max(total, 1)
-        chunks.append(_slice_passes(domain, events, wanted, seed, epoch, window, near))
+        whole = DomainLists(events, lists[domain]) if domain in lists else None
+        chunks.append(_slice_passes(domain, events, wanted, seed, epoch, window, near, whole))
     return chunks
 
 
@@ -154,7 +126,8 @@ def ordered_chunks(files: Mapping[int, EventFiles]) -> list[list[Chunk]]:
 def deal(chunks: list[list[Chunk]], ranks: int, batch_size: int) -> list[RankOrder]:
     """Deals chunks to ranks: each domain's rows evenly, cutting a chunk where it must.
 
-    All ranks get the same number of steps, none more than ``batch_size + domains`` rows a step.
+    All ranks get the same number of steps, none more than ``batch_size + domains`` rows a step, and, for every domain whose
+    lists stay whole, one less than those of its longest list more.
     """
     shares: list[list[list[Chunk]]] = [[] for _ in range(ranks)]
     for position, domain_chunks in enumerate(chunks):
@@ -162,8 +135,10 @@ def deal(chunks: list[list[Chunk]], ranks: int, batch_size: int) -> list[RankOrd
         # The remainder goes to other ranks for other domains, so that no rank gets it always.
         bounds = [(rows * r + (position * ranks // max(len(chunks), 1))) // ranks for r in range(ranks)] + [rows]
         bounds[0] = 0
+        if domain_chunks and domain_chunks[0].lists is not None:
+            bounds = between_lists(domain_chunks, np.array(bounds)).tolist()
         for rank in range(ranks):
-            shares[rank].append(_drop(domain_chunks, bounds[rank], bounds[rank + 1]))
+            shares[rank].append(drop(domain_chunks, bounds[rank], bounds[rank + 1]))
     most = max(sum(chunk.rows for part in share for chunk in part) for share in shares)
     steps = -(-most // batch_size)
     return [RankOrder(share, steps) for share in shares]
@@ -196,73 +171,65 @@ def rows_in(chunks: list[list[Chunk]]) -> int:
     return sum(chunk.rows for of_domain in chunks for chunk in of_domain)
 
 
-def blocks_of(files: EventFiles) -> list[Block]:
-    """Row groups, in file order, cut into parts where a domain has few of them, so that chunks mix rows from afar."""
-    groups = [(f, g, rows) for f, of_file in enumerate(files.group_rows) for g, rows in enumerate(of_file) if rows]
-    size = max(_SMALLEST_BLOCK, -(-files.rows // _BLOCKS_PER_DOMAIN))
-    return [Block(f, g, at, min(at + size, rows)) for f, g, rows in groups for at in range(0, rows, size)]
-
-
 def _slice_passes(
-    domain: int, events: EventFiles, wanted: int, seed: int, epoch: int, window: int, near: int
+    domain: int,
+    events: EventFiles,
+    wanted: int,
+    seed: int,
+    epoch: int,
+    window: int,
+    near: int,
+    lists: DomainLists | None,
 ) -> list[Chunk]:
     """Rows ``epoch * wanted`` to ``(epoch + 1) * wanted`` of the endless sequence of passes over a domain."""
     at, end = epoch * wanted, (epoch + 1) * wanted
     out: list[Chunk] = []
     while at < end and events.rows:
         number, skipped = divmod(at, events.rows)
-        chunks = _drop(
-            _one_pass(domain, events, seed, number, window, near), skipped, min(events.rows, skipped + end - at)
-        )
-        out += chunks
-        at += sum(chunk.rows for chunk in chunks)
+        chunks = _one_pass(domain, events, seed, number, window, near, lists)
+        last = min(events.rows, skipped + end - at)
+        at += last - skipped
+        if lists is not None:
+            skipped, last = between_lists(chunks, np.array([skipped, last])).tolist()
+        out += drop(chunks, skipped, last)
     return out
 
 
-def _one_pass(domain: int, events: EventFiles, seed: int, number: int, window: int, near: int) -> list[Chunk]:
-    blocks = blocks_of(events)
+def _one_pass(
+    domain: int, events: EventFiles, seed: int, number: int, window: int, near: int, lists: DomainLists | None
+) -> list[Chunk]:
+    units = [(block,) for block in blocks_of(events)] if lists is None else blocks_of_lists(events, lists)
     random = np.random.default_rng((seed, domain, number))
-    order = np.lexsort((random.random(len(blocks)), _neighbourhoods(blocks, random, near, domain * _GOLDEN % 1)))
+    order = np.lexsort((random.random(len(units)), _neighbourhoods(units, random, near, domain * _GOLDEN % 1)))
     chunks: list[Chunk] = []
     pending: list[Block] = []
     held = 0
     for at in order:
-        pending.append(blocks[at])
-        held += blocks[at].rows
+        pending += units[at]
+        held += sum(block.rows for block in units[at])
         if held >= window:
-            chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held))
+            chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held, lists))
             pending, held = [], 0
     if pending:
-        chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held))
+        chunks.append(Chunk(domain, (seed, domain, number, len(chunks)), tuple(pending), 0, held, lists))
     return chunks
 
 
-def _neighbourhoods(blocks: list[Block], random: np.random.Generator, near: int, begun: float) -> np.ndarray:
-    """``[blocks]`` the neighbourhood of each block: row groups picked at random, ``near`` rows, whose blocks are mixed.
+def _neighbourhoods(units: list[tuple[Block, ...]], random: np.random.Generator, near: int, begun: float) -> np.ndarray:
+    """``[units]`` the neighbourhood of each block, or of the few that go together: row groups picked at random, ``near`` rows, whose blocks are mixed.
 
     A row group is decoded as a whole, however few of its rows are wanted. Reading one neighbourhood after another lets
     the reader keep what it decodes, where blocks picked from everywhere would decode large files over and over. The first is
     smaller by the share ``begun``, another for each domain: else all would come to their next at one time, and a training
     would wait for what they all decode then.
     """
-    new_group = [i == 0 or (b.file, b.group) != (blocks[i - 1].file, blocks[i - 1].group) for i, b in enumerate(blocks)]
+    groups = [(unit[0].file, unit[0].group) for unit in units]
+    new_group = [i == 0 or group != groups[i - 1] for i, group in enumerate(groups)]
     group_of = np.cumsum(new_group, dtype=np.int64) - 1
-    group_rows = np.bincount(group_of, [block.rows for block in blocks]).astype(np.int64)
+    group_rows = np.bincount(group_of, [sum(block.rows for block in unit) for unit in units]).astype(np.int64)
     order = random.permutation(len(group_rows))
     rows_before = np.cumsum(group_rows[order]) - group_rows[order]
     neighbourhood = np.empty(len(order), np.int64)
     gone = int(begun * near) if group_rows.sum() > near else 0  # what is near as a whole stays whole
     neighbourhood[order] = (rows_before + gone) // max(near, 1)
     return neighbourhood[group_of]
-
-
-def _drop(chunks: list[Chunk], start: int, stop: int | None = None) -> list[Chunk]:
-    """Rows ``start`` to ``stop`` of chunks laid end to end."""
-    out, at = [], 0
-    for chunk in chunks:
-        first = max(start - at, 0)
-        last = chunk.rows if stop is None else min(stop - at, chunk.rows)
-        if first < last:
-            out.append(chunk.cut(first, last))
-        at += chunk.rows
-    return out

@@ -86,7 +86,12 @@ class Reader:
             self._use(group, block)
         # Laid end to end and then picked from: one copy in order, one at random.
         rows = concatenate(parts)
-        return rows.take(chunk.order()) if chunk.shuffle_key else rows.slice(chunk.start, chunk.stop)
+        if not chunk.shuffle_key:
+            return rows.slice(chunk.start, chunk.stop)
+        order = chunk.order()
+        rows = rows.take(order)
+        rows.begins_list = chunk.begins(order)
+        return rows
 
     def _read_group(self, key: _Group) -> _Held:
         if key in self._cache:

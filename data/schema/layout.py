@@ -3,7 +3,7 @@
 Everything the model needs to know about the data, as names and sizes; no data in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,13 +81,14 @@ class Layout:
         task_kinds: of each of ``tasks``, as the first domain that has it sets it.
         task_scales: of the labels of each of ``tasks``.
         outputs: names of the numbers that the model gives for a row, of one task after the other: the task's own, and
-            ``TASK/OUTPUT`` for more than one; columns of ``Outputs.logits``.
+            ``TASK/OUTPUT`` for more than one; behind them those of list losses. Columns of ``Outputs.logits``.
         output_kinds: what each of ``outputs`` is, whatever its task is called: ``Binary/logit``.
         task_parents: the position of the task that each of ``tasks`` is given, as of `Task.parent`; None: it stands for itself.
         output_tasks: which of ``tasks`` each of ``outputs`` belongs to.
         output_offsets: [domains][outputs], what is added in training, as of `Task.offset`.
         task_weights: [domains][tasks], the loss weight; 0 where a domain lacks the task.
         weighted: whether labels have weights, ``Batch.weights``.
+        list_losses: [domains][tasks], the list loss; None where there is none.
     """
 
     entities: tuple[str, ...]
@@ -122,6 +123,7 @@ class Layout:
     output_offsets: tuple[tuple[float, ...], ...]
     task_weights: tuple[tuple[float, ...], ...]
     weighted: bool
+    list_losses: tuple[tuple[Any, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for comparing two layouts."""
@@ -209,6 +211,12 @@ def make_layout(
         for at, kind in enumerate(kinds)
         for place, output in enumerate(kind.outputs)
     ]
+    list_losses = tuple(
+        tuple(d.tasks[t].list_loss if t in d.tasks else None for t in tasks) for d in experiment.domains.values()
+    )
+    for at, of_task in enumerate(zip(*list_losses, strict=True)):  # behind all tasks' own
+        further = dict.fromkeys(output for loss in of_task if loss is not None for output in loss.outputs)
+        outputs += [(at, f"{tasks[at]}/{output}", f"list/{output}") for output in further]
     weights = tuple(
         tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values()
     )
@@ -254,6 +262,7 @@ def make_layout(
         ),
         task_weights=weights,
         weighted=any(domain.weight_of(task) for domain in experiment.domains.values() for task in domain.tasks),
+        list_losses=list_losses,
     )
 
 
@@ -272,9 +281,11 @@ def _content_sizes(experiment: Experiment, stored: Mapping[str, int]) -> dict[St
     return sizes
 
 
-def padded_rows(batch_size: int, domains: int) -> int:
-    """Most rows a step can have: rounding may add one row per domain to the batch size."""
-    return batch_size + domains
+def padded_rows(batch_size: int, domains: int, longest: Iterable[int] = ()) -> int:
+    """Most rows a step can have: rounding may add one row per domain to the batch size, and where lists stay whole, all but one of
+    the domain's longest; ``longest`` has the rows of each of these.
+    """
+    return batch_size + domains + sum(rows - 1 for rows in longest)
 
 
 def _candidate_keys(experiment: Experiment, tables: Mapping[str, int]) -> int:

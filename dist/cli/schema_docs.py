@@ -78,7 +78,7 @@ def _title(name: str, schema: dict[str, Any], place: str) -> str:
     for of_field in schema["properties"].values():
         if "const" in of_field:
             holder = place.removesuffix(".NAME").rpartition(".")[2]
-            return f"{holder.capitalize().removesuffix('s')}: {of_field['const']}"
+            return f"{re.sub('(?<!s)s$', '', holder).replace('_', ' ').capitalize()}: {of_field['const']}"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removesuffix("Config")).capitalize()
 
 

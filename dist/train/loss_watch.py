@@ -39,6 +39,8 @@ class LossWatch(Observer):
         outputs = step.outputs
         fine = torch.isfinite(outputs.losses).all() & torch.isfinite(outputs.alignment)
         fine &= torch.isfinite(outputs.next_item).all()
+        if outputs.list_losses is not None:
+            fine &= torch.isfinite(outputs.list_losses).all()
         self._first = torch.where(fine, self._first, self._first.clamp(max=step.at))
         if step.number % self._every == 0:
             self.before_saving()

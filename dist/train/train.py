@@ -91,7 +91,9 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
     weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
-    reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains)))
+    lists = {layout.domains.index(name): of_domain for name, of_domain in statistics.lists.items()}
+    longest = [of_domain.longest for of_domain in lists.values()]
+    reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains), longest))
     draw = draw_candidates(encoder, runtime.rank)
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
     log = TrainingLog(run, experiment, runtime, layout, times, optimizer)
@@ -112,7 +114,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
         for epoch in range(position.epoch, training.epochs):
             if step == training.max_steps:
                 break
-            chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows)
+            chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows, lists)
             here = position if epoch == position.epoch else Position(epoch)
             orders, first, here = resume(chunks, here, runtime.world_size, training.batch_size)
             order = orders[runtime.rank]

@@ -74,6 +74,8 @@ class TrainingLog(Observer):
         self._counts = outputs.counts + self._counts
         self._alignment = outputs.alignment + self._alignment
         self._next_item = outputs.next_item + self._next_item
+        if outputs.list_losses is not None:
+            self._list_losses = [outputs.list_losses + sum(self._list_losses)]
         self._steps += 1
         if self._progress.share is None:
             self._progress.begin_at(step.progress)
@@ -120,6 +122,7 @@ class TrainingLog(Observer):
         self._counts: Any = 0.0
         self._alignment: Any = 0.0
         self._next_item: Any = 0.0
+        self._list_losses: list[torch.Tensor] = []
         self._steps = 0
         self._rows, self._waited, self._since = 0, 0.0, time.perf_counter()
         self._times.restart()
@@ -127,19 +130,25 @@ class TrainingLog(Observer):
     def _write(self, step: Step) -> None:
         seconds = time.perf_counter() - self._since
         ranks = self._runtime.world_size
-        each = (self._losses, self._counts, self._next_item, self._alignment)
+        each = (self._losses, self._counts, *self._list_losses, self._next_item, self._alignment)
         flat = torch.cat([values.flatten() for values in each]).double()
         host = [self._rows, self._waited, memory_mb(self._runtime.device), *self._times.seconds()]
         total = self._runtime.sum(torch.cat([flat.cpu(), torch.tensor(host, dtype=torch.float64)]))
         size = self._losses.numel()
         losses, counts = total[:size].view_as(self._losses), total[size : 2 * size].view_as(self._losses)
-        found, to_find, alignment, rows, waited, memory, *parts = total[2 * size :].tolist()
+        of_lists = {}
+        if self._list_losses:
+            of_lists = self._per_task(*total[2 * size : 4 * size].view(2, *self._losses.shape))
+        found, to_find, alignment, rows, waited, memory, *parts = total[
+            2 * size * (1 + len(self._list_losses)) :
+        ].tolist()
         line: dict[str, Any] = {
             "step": step.number,
             "epoch": step.epoch + 1,
             "rows": round(rows),
             "loss": _mean(losses.sum(), counts.sum()) if size else found / max(to_find, 1),
             "losses": self._per_task(losses, counts),
+            "list_losses": of_lists,
             "next_item": found / to_find if to_find else None,
             "alignment": alignment / (self._steps * ranks),
             "samples_per_s": rows / seconds,
@@ -178,6 +187,8 @@ class TrainingLog(Observer):
             self._writer.add_scalar("loss/next_item", line["next_item"], line["step"])
         for name, value in line["losses"].items():
             self._writer.add_scalar(f"loss/{name}", value, line["step"])
+        for name, value in line["list_losses"].items():
+            self._writer.add_scalar(f"list_loss/{name}", value, line["step"])
         first, self._line = not self._line, line
         if first:
             self._progress.tell()

@@ -20,6 +20,7 @@ from ..layers.domain_adaptive import DomainAdaptiveLayer
 from ..layers.domain_rows import to_rows
 from ..layers.forms import EVERY
 from ..layers.precision import chosen_precision
+from ..losses.list_losses import ListLosses
 from ..representation.embedding_tables import make_embeddings
 from ..representation.representation import ItemsOnly, Owners, SideBySide
 from ..tasks.multitask_loss import multitask_loss
@@ -117,6 +118,8 @@ class Dense(nn.Module):
             outputs = replace(tasks, kind="output")
             self.bias_tower = BiasTower(layout, config.embedding_dim, domains, outputs, config.bias_dropout)
         self.tasks = TaskColumns(layout.task_kinds, layout.task_scales, layout.task_parents)
+        some = any(loss is not None for of_domain in layout.list_losses for loss in of_domain)
+        self.list_losses = ListLosses(layout, self.batch_size) if some else None
         self.register_buffer("task_weights", torch.tensor(layout.task_weights), persistent=False)
         shifted = any(any(of_domain) for of_domain in layout.output_offsets)
         self.register_buffer("offsets", torch.tensor(layout.output_offsets) if shifted else None, persistent=False)
@@ -129,7 +132,7 @@ class Dense(nn.Module):
             batch: B rows.
 
         Returns:
-            The loss, a float32 scalar: multi-task loss + alpha x alignment + the weighted error of ids predicted from texts + the
+            The loss, a float32 scalar: multi-task loss + list losses + alpha x alignment + the weighted error of ids predicted from texts + the
             weighted next-item loss. Losses and alignment are zeros where the model is not in training and gradients are off.
         """
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
@@ -168,10 +171,14 @@ class Dense(nn.Module):
         logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
         if self.bias_tower is not None:
             logits = self.bias_tower(logits, pooled, batch)
+        list_losses = None
         if self.training or torch.is_grad_enabled():
             loss, losses, counts = multitask_loss(
                 self.tasks, logits, batch, self.task_weights, self.batch_size, self.offsets
             )
+            if self.list_losses is not None:
+                of_lists, list_losses = self.list_losses(logits, batch)
+                loss = loss + of_lists
             with torch.autocast(z.device.type, enabled=False):
                 alignment = self.align(z.float(), lengths)
         else:  # one who predicts asks for no loss
@@ -184,5 +191,6 @@ class Dense(nn.Module):
             alignment=alignment.detach(),
             gates={owner: weights.detach() for owner, weights in gates.items()},
             next_item=loss.new_zeros(2),
+            list_losses=list_losses,
         )
         return loss + self.alignment_weight * alignment + self.id_from_text * off / self.batch_size, outputs

@@ -14,6 +14,8 @@ class Outputs(NamedTuple):
         counts: ``[domains, T]``, how many labels those are sums over; where labels have weights, the sum of these.
         alignment: scalar, before its weight; zero where losses are.
         gates: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``.
+        list_losses: ``[2, domains, T]``, sums over rows of the unweighted losses of their lists, and how many rows those are; None where
+            no task has a list loss, or losses are zeros.
         next_item: ``[2]``, the sum of the next-item losses and how many they are; zeros outside of training.
         user: ``[B, D]``, whose product with candidates scores them; None in training, and without a next-item objective.
         candidates: ``[M, D]``; None where ``user`` is.
@@ -25,5 +27,6 @@ class Outputs(NamedTuple):
     alignment: Tensor
     gates: dict[str, Tensor]
     next_item: Tensor
+    list_losses: Tensor | None = None
     user: Tensor | None = None
     candidates: Tensor | None = None

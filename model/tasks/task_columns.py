@@ -28,7 +28,8 @@ class _Alike(NamedTuple):
 
 
 class TaskColumns:
-    """T tasks, one per column of the labels, with O >= T outputs, the columns of the logits: each task's lie side by side.
+    """T tasks, one per column of the labels, with O >= T outputs, the columns of the logits: each task's lie side by side, and
+    further ones, of list losses, behind them all.
 
     Tasks that are alike, with labels of the same scale, are computed together.
     """
@@ -76,7 +77,7 @@ class TaskColumns:
     def _each(self, compute: Callable[..., Tensor], logits: Tensor, *columns: Tensor) -> Tensor:
         if len(self._alike) == 1:
             (of,) = self._alike
-            wide = len(of.task.outputs)
+            wide, logits = len(of.task.outputs), logits[:, : self._outputs]
             return compute(of, logits if wide == 1 else logits.unflatten(1, (len(of.columns), wide)), *columns)
         out: dict[int, Tensor] = {}
         for of in self._alike:

@@ -50,9 +50,11 @@ def batches_of(encoder: RowEncoder, rank: int, world_size: int) -> Iterator[Batc
     events = check_events(experiment)
     files = {layout.domains.index(name): splits["train"] for name, splits in events.items()}
     weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
-    chunks = epoch_chunks(files, weights, experiment.seed, 0, experiment.training.shuffle_rows)
+    lists = {layout.domains.index(name): of_domain for name, of_domain in encoder.statistics.lists.items()}
+    chunks = epoch_chunks(files, weights, experiment.seed, 0, experiment.training.shuffle_rows, lists)
     plan = deal(chunks, world_size, experiment.training.batch_size)[rank]
-    reader = Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains)))
+    longest = [of_domain.longest for of_domain in lists.values()]
+    reader = Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains), longest))
     return reader.batches(plan, draw=draw_candidates(encoder, rank)(0))
 
 

@@ -40,7 +40,8 @@ class DomainConfig(Strict):
     )
     features: dict[Name, AnyFeature] = Field(default_factory=dict, description="features only this domain has")
     list_column: str | None = Field(
-        default=None, description="events column naming the result list of a row; turns on NDCG@10"
+        default=None,
+        description="events column naming the result list of a row; turns on NDCG@10, and tasks may have a list loss",
     )
     cold: bool = Field(default=False, description="marks a domain with little data, for reports")
     sampling_weight: float = Field(
@@ -65,3 +66,8 @@ class DomainConfig(Strict):
     def weight_of(self, task: str) -> str | None:
         """The events column with the weights of a task's labels; None: they all weigh 1."""
         return self.tasks[task].sample_weight or self.sample_weight
+
+    @property
+    def whole_lists(self) -> bool:
+        """Whether training needs all rows of a list in one batch: some task has a list loss."""
+        return any(task.list_loss is not None for task in self.tasks.values())

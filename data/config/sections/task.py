@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ...arrow.column_need import ColumnNeed
-from ...settings_base import Strict
+from ...settings_base import Seam, Strict
 from .label import AnyLabel, Label
 
 if TYPE_CHECKING:
@@ -108,13 +108,14 @@ class Task(Strict, ABC):
         label: the events column, or a condition on one.
         weight: of the loss.
         sample_weight: events column with the weight of each label; None: the domain's.
+        list_loss: a loss of whole lists beside it; None for none.
         of_domain: settings that may differ between domains.
         takes: the labels there are, for messages: ``0 or 1``.
         weighted: whether `metrics` and `headline` take weights; where they do not, a domain cannot have weighted metrics.
         of_conditions: whether labels may be a condition on a column: the kind takes 0 and 1.
     """
 
-    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "sample_weight"})
+    of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "sample_weight", "list_loss"})
     takes: ClassVar[str]
     weighted: ClassVar[bool] = False
     of_conditions: ClassVar[bool] = False
@@ -123,6 +124,10 @@ class Task(Strict, ABC):
     weight: float
     sample_weight: str | None = Field(
         default=None, description="events column with the weight of each label, in place of the domain's"
+    )
+    list_loss: Annotated[Any, Seam("list_losses", by="kind")] | None = Field(
+        default=None,
+        description="a loss of whole result lists beside the loss of each label; its domain needs a list_column",
     )
 
     @field_validator("label")
@@ -233,5 +238,6 @@ class Task(Strict, ABC):
 def alike(first: Task, second: Task) -> bool:
     """Whether two tasks are the same, but for what may differ between domains."""
     return type(first) is type(second) and all(
-        getattr(first, name) == getattr(second, name) for name in type(first).model_fields.keys() - first.of_domain
+        getattr(first, name) == getattr(second, name)
+        for name in type(first).model_fields.keys() - first.of_domain - Task.of_domain
     )

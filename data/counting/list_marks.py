@@ -1,0 +1,107 @@
+"""Where result lists begin among the rows of a domain: what the order of an epoch needs to move them whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ..arrow.ids import id_keys
+from ..errors import UserError
+from ..events.event_files import read_group
+
+
+@dataclass(frozen=True)
+class ListMarks:
+    """A mark for each training row of a domain, in the order of its files. A row that names no list is a list of its own.
+
+    Attributes:
+        begins: ``[rows]`` bool, whether it is the first row of a list.
+        longest: rows of the longest list, at least 1.
+    """
+
+    begins: np.ndarray
+    longest: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A row of a file, for errors."""
+
+    path: str
+    group: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: row group {self.group}, row {self.row}"
+
+
+class ListCounter:
+    """Finds the lists of one domain, row group after row group."""
+
+    def __init__(self, domain: str, column: str):
+        """Args: the domain's name, its list column."""
+        self._domain, self.column = domain, column
+        self._begins: list[np.ndarray] = []
+        self._keys: list[np.ndarray] = []  # of each list that has a name
+        self._rows_of_keys: list[np.ndarray] = []  # its first row
+        self._groups: list[tuple[int, str, int]] = []  # the domain's row with which each begins, its file, its number
+        self._rows = 0
+        self._last: tuple[np.uint64, bool] = np.uint64(0), False
+
+    def add(self, column: pa.ChunkedArray, path: str, group: int) -> None:
+        """The next row group's."""
+        keys, valid = id_keys(column)
+        if not len(keys):
+            return
+        before = np.concatenate([[self._last[0]], keys[:-1]]), np.concatenate([[self._last[1]], valid[:-1]])
+        begins = ~(valid & before[1] & (keys == before[0]))
+        self._begins.append(begins)
+        named = np.flatnonzero(begins & valid)
+        self._keys.append(keys[named])
+        self._rows_of_keys.append(named + self._rows)
+        self._groups.append((self._rows, path, group))
+        self._rows += len(keys)
+        self._last = keys[-1], bool(valid[-1])
+
+    def marks(self, most: int) -> ListMarks:
+        """All of them.
+
+        Args:
+            most: rows that a list may have.
+
+        Raises:
+            UserError: the rows of a list lie apart, or there are more of them than ``most``.
+        """
+        if not self._begins:
+            return ListMarks(np.zeros(0, bool), 1)
+        begins = np.concatenate(self._begins)
+        keys, rows = np.concatenate(self._keys), np.concatenate(self._rows_of_keys)
+        order = np.argsort(keys, kind="stable")
+        again = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+        if len(again):
+            first, second = rows[order[again[0]]], rows[order[again[0] + 1]]
+            raise UserError(
+                f"{self._place(second)}: column '{self.column}'",
+                f"names list {self._named(first)}, which has rows at {self._place(first)}, too, and others in between",
+                f"A list loss of domain '{self._domain}' needs the rows of a list next to one another: sort the events by this "
+                "column when writing them, and give different lists different ids.",
+            )
+        bounds = np.append(np.flatnonzero(begins), len(begins))
+        lengths = np.diff(bounds)
+        longest = int(lengths.argmax())
+        if lengths[longest] > most:
+            raise UserError(
+                f"{self._place(bounds[longest])}: column '{self.column}'",
+                f"begins list {self._named(bounds[longest])} of {lengths[longest]:,} rows, more than the {most:,} of "
+                f"training.batch_size, and a list loss of domain '{self._domain}' needs it whole in one rank's batch",
+                "Raise training.batch_size, cut such lists when writing the events, or remove the list loss.",
+            )
+        return ListMarks(begins, int(lengths[longest]))
+
+    def _named(self, row: int) -> str:
+        place = self._place(row)
+        return repr(read_group(place.path, place.group, [self.column])[self.column][place.row].as_py())
+
+    def _place(self, row: int) -> _Place:
+        start, path, group = next(each for each in reversed(self._groups) if each[0] <= row)
+        return _Place(path, group, int(row - start))
