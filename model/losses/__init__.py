@@ -4,6 +4,7 @@ They are summed beside the loss of each label; ``list_losses`` does that for all
 """
 
 from ...data.settings_base import Strict
+from .pairwise import Pairwise
 from .softmax import Softmax
 
-LIST_LOSSES: dict[str, type[Strict]] = {"softmax": Softmax}
+LIST_LOSSES: dict[str, type[Strict]] = {"pairwise": Pairwise, "softmax": Softmax}
