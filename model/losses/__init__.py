@@ -4,7 +4,8 @@ They are summed beside the loss of each label; ``list_losses`` does that for all
 """
 
 from ...data.settings_base import Strict
+from .jrc import JRC
 from .pairwise import Pairwise
 from .softmax import Softmax
 
-LIST_LOSSES: dict[str, type[Strict]] = {"pairwise": Pairwise, "softmax": Softmax}
+LIST_LOSSES: dict[str, type[Strict]] = {"jrc": JRC, "pairwise": Pairwise, "softmax": Softmax}
