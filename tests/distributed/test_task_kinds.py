@@ -165,7 +165,9 @@ def test_a_task_is_the_same_in_all_domains_that_have_it(world):
 def test_a_fine_tuning_goes_on_with_the_kind_there_was(world, runs):
     run, *_ = runs[1]
     again = load_experiment(world, [f"init_from={run}"], kinds=OWN)
-    assert pretrained(again).experiment.domains["feed"].tasks["spent"] == Amount(label="spent", unit=20.0)
+    spent = pretrained(again).experiment.domains["feed"].tasks["spent"]
+    assert isinstance(spent, Amount)
+    assert spent.model_dump() == Amount(label="spent", unit=20.0).model_dump()
     changes = [f"init_from={run}", "only=[feed]", "domains.feed.tasks={spent: {label: clicked}}"]
     other = load_experiment(world, [*changes, "domains.home.tasks={click: {label: clicked}}"], kinds=OWN)
     with pytest.raises(UserError, match="task 'spent'"):
