@@ -54,9 +54,9 @@ def count(
     moments: dict[str, np.ndarray] = {}  # of labels, one task's in all domains together
     features = {name: _event_features(experiment, name) for name in train}
     lists = {
-        name: ListCounter(name, domain.list_column)
+        name: ListCounter(name, column)
         for name in train
-        if (domain := experiment.domains[name]).whole_lists
+        if (column := experiment.domains[name].list_column) and experiment.domains[name].whole_lists
     }
     # Ahead of the counting, which takes as long as decoding.
     for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):

@@ -79,7 +79,7 @@ class ListCounter:
         order = np.argsort(keys, kind="stable")
         again = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
         if len(again):
-            first, second = rows[order[again[0]]], rows[order[again[0] + 1]]
+            first, second = rows[order[again[0] : again[0] + 2]].tolist()
             raise UserError(
                 f"{self._place(second)}: column '{self.column}'",
                 f"names list {self._named(first)}, which has rows at {self._place(first)}, too, and others in between",
