@@ -169,11 +169,11 @@ def _check_list_losses(experiment: Experiment, path: str | Path) -> None:
                     f"is a loss of whole lists, and domains.{name} does not say which rows make a list",
                     f"Name the events column that does as domains.{name}.list_column, or remove it.",
                 )
-            if task.list_loss is not None and len(task.outputs) > 1:
+            if task.list_loss is not None and not task.ranks_by_first:
                 raise UserError(
                     field,
-                    f"orders lists by one number that the model gives for a row, and a task of this kind has {len(task.outputs)}",
-                    "Remove it, or add a task of another kind on the same column, which has it.",
+                    "orders rows by one output of the model, and a task of this kind has several that make its score together",
+                    "Remove it, or give it to a task of another kind on the same column.",
                 )
 
 

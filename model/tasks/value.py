@@ -44,6 +44,7 @@ class Value(NumberTask):
     """
 
     takes: ClassVar[str] = "a number from 0 up"
+    ranks_by_first: ClassVar[bool] = False  # that is of whether, not of how much
 
     kind: Literal["value"] = Field(
         default="value",

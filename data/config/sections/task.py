@@ -112,12 +112,14 @@ class Task(Strict, ABC):
         of_domain: settings that may differ between domains.
         takes: the labels there are, for messages: ``0 or 1``.
         weighted: whether `metrics` and `headline` take weights; where they do not, a domain cannot have weighted metrics.
+        ranks_by_first: whether more of the first of several outputs means a higher score; a list loss orders rows by it.
         of_conditions: whether labels may be a condition on a column: the kind takes 0 and 1.
     """
 
     of_domain: ClassVar[frozenset[str]] = frozenset({"label", "weight", "sample_weight", "list_loss"})
     takes: ClassVar[str]
     weighted: ClassVar[bool] = False
+    ranks_by_first: ClassVar[bool] = True
     of_conditions: ClassVar[bool] = False
 
     label: AnyLabel = Field(description="events column holding the labels; null where a row has none")

@@ -273,6 +273,9 @@ def test_a_list_loss_needs_a_list_column():
     raw = experiment_dict()
     raw["domains"]["home"]["tasks"]["click"]["list_loss"] = {"kind": "pairwise", "lambda_weights": True}
     assert load_experiment(raw, kinds=KINDS).domains["home"].whole_lists
+    spent = {"spent": {"kind": "value", "label": "clicks", "list_loss": "softmax"}}
+    with pytest.raises(UserError, match=r"home.tasks.spent.list_loss: orders rows by one output"):
+        load_experiment(raw | {"domains": {"home": raw["domains"]["home"] | {"tasks": spent}}}, kinds=KINDS)
     del raw["domains"]["home"]["list_column"]
     with pytest.raises(
         UserError, match=r"home.tasks.click.list_loss: is a loss of whole lists, and domains.home does not"
