@@ -169,6 +169,12 @@ def _check_list_losses(experiment: Experiment, path: str | Path) -> None:
                     f"is a loss of whole lists, and domains.{name} does not say which rows make a list",
                     f"Name the events column that does as domains.{name}.list_column, or remove it.",
                 )
+            if task.list_loss is not None and task.parent is not None:
+                raise UserError(
+                    field,
+                    f"orders rows by the model's output, which is given {task.parent}, while scores are the product of both",
+                    "Remove it, or put it on a task that is given nothing.",
+                )
             if task.list_loss is not None and not task.ranks_by_first:
                 raise UserError(
                     field,

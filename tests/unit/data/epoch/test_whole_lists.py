@@ -276,6 +276,9 @@ def test_a_list_loss_needs_a_list_column():
     spent = {"spent": {"kind": "value", "label": "clicks", "list_loss": "softmax"}}
     with pytest.raises(UserError, match=r"home.tasks.spent.list_loss: orders rows by one output"):
         load_experiment(raw | {"domains": {"home": raw["domains"]["home"] | {"tasks": spent}}}, kinds=KINDS)
+    chain = {"click": {"label": "click"}, "buy": {"label": "buy", "given": "click", "list_loss": "softmax"}}
+    with pytest.raises(UserError, match=r"home.tasks.buy.list_loss: orders rows by .* given click"):
+        load_experiment(raw | {"domains": {"home": raw["domains"]["home"] | {"tasks": chain}}}, kinds=KINDS)
     del raw["domains"]["home"]["list_column"]
     with pytest.raises(
         UserError, match=r"home.tasks.click.list_loss: is a loss of whole lists, and domains.home does not"
