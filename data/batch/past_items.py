@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schema.layout import HISTORY, Layout
-from .item_features import Described
+from .item_features import Described, distinct_rows
 from .rows import Rows, join_histories, join_ragged
 
 
@@ -30,7 +30,8 @@ class Past:
         domains: ``[N]`` int64 positions of the domains they were in; -1 where that is unknown.
         dense: ``[N + M, d]`` float32, numbers that the catalog has of past items and candidates.
         described: ``[N + M]`` bool, whether features have a part in an item.
-        vectors: name in ``Batch.vectors`` of a content of items -> ``[U, size]``, the distinct vectors of past items and candidates.
+        vectors: name in ``Batch.vectors`` of a content or a vector feature of items -> ``[U, size]``, the distinct ones of past items
+            and candidates.
         vector_at: same names -> ``[N + M]`` int64 positions among these; -1 where an item has none.
         longest: of ``lengths``, at least 1; stays on the host.
         trained_items: how many items were seen in training.
@@ -172,12 +173,11 @@ def past_of(
     ends = np.repeat(np.arange(1, len(lengths) + 1) * layout.past - offsets[1:], lengths)
     known = {name: values for name, (values, _) in join_histories([part.history for part in parts]).items()}
     vectors, vector_at = {}, {}
-    for name in layout.contents_of.get("item", {}).values():
-        if name in content_vectors:  # what events say is of their own item alone
-            of_candidates = candidates.content_rows.get(name, _NO_ROWS)
-            wanted, places = np.unique(np.concatenate([known[name], of_candidates, [-1]]), return_inverse=True)
-            vectors[name] = content_vectors[name][torch.from_numpy(wanted[1:])]
-            vector_at[name] = _long(places[:-1] - 1)
+    for name in layout.past_contents:
+        wanted, at = distinct_rows(np.concatenate([known[name], candidates.content_rows.get(name, _NO_ROWS)]))
+        vectors[name], vector_at[name] = content_vectors[name][torch.from_numpy(wanted)], _long(at)
+    for name, (distinct, at) in described.vectors.items():
+        vectors[name], vector_at[name] = torch.from_numpy(distinct), _long(at)
     own = np.concatenate([part.singles[:, item_at] for part in parts])
     return Past(
         rows=_long(rows),

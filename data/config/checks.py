@@ -146,16 +146,14 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
 def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
-    fit = {n for n, f in item.features.items() if item.comes_from_catalog(f) and not f.inputs(n).vectors}
+    fit = {name for name, feature in item.features.items() if item.comes_from_catalog(feature)}
     if experiment.model.past_features and "sparse" not in aspects_in_use(experiment):
         raise UserError(
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
         )
     for name in experiment.model.past_features:
         if name not in fit:
-            raise UserError(
-                field, f"'{name}' is not a categorical, list or dense feature from the item catalog", nearest(name, fit)
-            )
+            raise UserError(field, f"'{name}' is not a feature from the item catalog", nearest(name, fit))
 
 
 def _check_list_losses(experiment: Experiment, path: str | Path) -> None:

@@ -62,6 +62,8 @@ class Layout:
         candidates: how many keys hold items that belong to no row.
         past_features: keys of the sparse features of items that past items and candidates have too.
         past_dense: columns of ``Batch.dense`` that they have too.
+        past_vectors: names in ``vectors`` of the vector features that they have too.
+        past_contents: names in ``vectors`` of the contents that they have: those that do not come with the events.
         past_domains: whether it is told in which domain each past item was.
         attention: whether past items and the row's own have keys of a second table, behind all others.
         table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
@@ -99,6 +101,8 @@ class Layout:
     candidates: int
     past_features: tuple[str, ...]
     past_dense: tuple[int, ...]
+    past_vectors: tuple[str, ...]
+    past_contents: tuple[str, ...]
     past_domains: bool
     attention: bool
     table_of: Mapping[str, str]
@@ -199,9 +203,10 @@ def make_layout(
         table_of |= dict.fromkeys(attention, ATTENTION_TABLE)
     table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
     tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
+    of_events = entities["item"].given(in_catalog=False)
+    of_items = [of for of in sizes if of.entity == "item" and of.content not in of_events]
     if HISTORY in lists and tasks:  # without tasks nothing looks at the mean vectors
-        of_events = entities["item"].given(in_catalog=False)
-        for of in (of for of in sizes if of.entity == "item" and of.content not in of_events):
+        for of in of_items:
             contents_of.setdefault(HISTORY, {})[of.content] = content_key(HISTORY, of.content)
             vectors[content_key(HISTORY, of.content)] = sizes[of]
 
@@ -231,6 +236,8 @@ def make_layout(
         past_dense=tuple(
             column for column in dense_of["item"] if any(dense[column] in inputs.dense for inputs in of_past)
         ),
+        past_vectors=tuple(name for inputs in of_past for name in inputs.vectors),
+        past_contents=tuple(content_key(*of) for of in of_items) if past else (),
         past_domains=past > 0 and user.history is not None and user.history.domains is not None,
         attention=decoupled,
         table_of=table_of,

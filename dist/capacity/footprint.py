@@ -200,7 +200,7 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
 def _full_past(layout: Layout, rows: int) -> Past:
     """As many past items as rows can have, all with contents of their own."""
     items, candidates = rows * layout.past, rows * layout.candidates
-    sizes = {name: layout.vectors[name] for name in layout.contents_of.get("item", {}).values()}
+    sizes = {name: layout.vectors[name] for name in (*layout.past_contents, *layout.past_vectors)}
     ones = torch.ones(items + candidates)
     return Past(
         rows=torch.ones(items, dtype=torch.int64),

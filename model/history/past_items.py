@@ -99,10 +99,12 @@ class PastItems(nn.Module):
         place = torch.arange(rows, device=counts.device)
         gathered = {
             name: (batch.vectors[name].float(), torch.where(batch.vector_present[name], place, -1))
-            for name in layout.contents_of.get("item", {}).values()
+            for name in (*layout.past_contents, *layout.past_vectors)
         }
         features, dense = layout.past_features, batch.dense.index_select(1, self.dense_columns)
         present, given = (dense != 0).any(1), lengths(batch, layout)
+        for name in layout.past_vectors:
+            present = present | batch.vector_present[name]
         for feature in features:
             present = present | (given[layout.keys.index(feature), :rows] > 0)
         ids, *others = self._of_rows(pooled, (key, *features), rows)

@@ -15,7 +15,7 @@ from ..layers.fast import fast_on_cpu
 PastFeatures = Annotated[
     tuple[str, ...],
     Field(
-        description="categorical, list and dense features of the item catalog for past items and candidates; each costs as many lookups as the ids"
+        description="features of the item catalog for past items and candidates; a categorical or list one costs as many lookups as the ids"
     ),
 ]
 """A setting of encoders of sequences, which read it before they build: ``features``."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
@@ -16,11 +15,9 @@ from ..gates.mean import UniformGate
 from ..layers.axes import Axis, at_level, declare, linear, named
 from .lookups import lengths
 from .mean_history import history_aspects
-from .sparse_aspect import PooledFeatures, SparseAspect, aspect_projection
+from .sparse_aspect import Gathered, PooledFeatures, SparseAspect, aspect_projection, picked
 
 Aspects = dict[str, tuple[Tensor, Tensor]]
-Gathered = Mapping[str, tuple[Tensor, Tensor]]
-"""Name in ``Batch.vectors`` -> distinct vectors ``[U, size]`` float32, and which of them each of N items has, ``[N]`` int64; -1: none."""
 
 
 def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool = False) -> dict[str, tuple[str, ...]]:
@@ -41,9 +38,11 @@ def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool =
     for owner in owners:
         sparse = (layout.sparse_of, layout.dense_of, layout.vectors_of)
         with_sparse = any(of.get(owner) for of in sparse)
+        contents = list(layout.contents_of.get(owner, {}))
         if items_only:
-            with_sparse = bool(layout.past_features or layout.past_dense)
-        there = ["id"] * (owner != CONTEXT) + [*layout.contents_of.get(owner, {})] + ["sparse"] * with_sparse
+            with_sparse = _with_past_features(layout)
+            contents = [name for name in contents if layout.contents_of[owner][name] in layout.past_contents]
+        there = ["id"] * (owner != CONTEXT) + contents + ["sparse"] * with_sparse
         if aspects := tuple(aspect for aspect in there if not wanted or aspect in wanted):
             found[owner] = aspects
     if not found:
@@ -172,8 +171,8 @@ class OwnerVectors(nn.Module):
         Args:
             ids: ``[N, embedding_dim]`` lookups.
             counts: ``[N]`` float32, how often each was seen in training; the id of one never seen has no part.
-            vectors: of their contents, by name in ``Batch.vectors``; what is not there, no item has.
-            described: their features.
+            vectors: of their contents and vector features; what is not there, no item has.
+            described: their other features.
             domain: ``[D]``, in place of a row's domain.
 
         Returns:
@@ -187,12 +186,11 @@ class OwnerVectors(nn.Module):
         for content in self._contents("item"):
             if (name := self.layout.contents_of["item"][content]) in vectors:
                 distinct, at = vectors[name]
-                # A row of zeros behind the vectors is what -1 means.
-                found[content] = (F.pad(self._project("item", content, distinct), (0, 0, 0, 1))[at], at >= 0)
-        if "sparse" in names and (described.lookups or described.dense.shape[1]):
+                found[content] = (picked(self._project("item", content, distinct), at), at >= 0)
+        if "sparse" in names and _with_past_features(self.layout):
             aspect = self.sparse_aspects["item"]
             assert isinstance(aspect, SparseAspect)
-            found["sparse"] = (aspect.of_items(described.lookups, described.dense), described.present)
+            found["sparse"] = (aspect.of_items(described.lookups, described.dense, vectors), described.present)
         aspects = torch.stack([found[name][0].float() for name in names], 1)
         present = torch.stack([found[name][1] for name in names], 1)
         if self.training and self.id_dropout and names[0] == "id":
@@ -268,10 +266,17 @@ class IdFromText(nn.Module):
         return aspects, present, (errors * (has_text & seen)).sum()
 
 
+def _with_past_features(layout: Layout) -> bool:
+    return bool(layout.past_features or layout.past_dense or layout.past_vectors)
+
+
 def _past_features_only(layout: Layout) -> Layout:
     """With no features but those that past items have."""
     return replace(
-        layout, sparse_of={"item": layout.past_features}, dense_of={"item": layout.past_dense}, vectors_of={}
+        layout,
+        sparse_of={"item": layout.past_features},
+        dense_of={"item": layout.past_dense},
+        vectors_of={"item": layout.past_vectors},
     )
 
 

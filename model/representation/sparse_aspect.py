@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
 from ...data.schema.layout import Layout
 from ..layers.axes import Axis, input_axis, layer_norm, linear
+
+
+Gathered = Mapping[str, tuple[Tensor, Tensor]]
+"""Name in ``Batch.vectors`` -> distinct vectors ``[U, size]`` float32, and which of them each of N items has, ``[N]`` int64; -1: none."""
 
 
 class SparseAspect(nn.Module):
@@ -67,18 +72,26 @@ class SparseAspect(nn.Module):
             present = present | exists
         return self.projection(torch.cat(parts, 1)), present
 
-    def of_items(self, lookups: Mapping[str, Tensor], dense: Tensor) -> Tensor:
+    def of_items(self, lookups: Mapping[str, Tensor], dense: Tensor, vectors: Gathered) -> Tensor:
         """``[N, D]`` of items that are not the rows' own; what only events say is missing.
 
         Args:
             lookups: key -> ``[N, embedding_dim]``, for ``layout.past_features``.
             dense: ``[N, d]``, for ``layout.past_dense``.
+            vectors: among others, those for ``layout.past_vectors``.
         """
         nothing = dense.new_zeros(len(dense), self.embedding_dim)
-        parts = [lookups.get(key, nothing) for key in (*self.keys, *self.vectors)]
+        parts = [lookups.get(key, nothing) for key in self.keys]
+        for name, project in self.vector_projections.items():
+            parts.append(picked(project(vectors[name][0]), vectors[name][1]) if name in vectors else nothing)
         if self.has_dense:
             parts.append(dense.new_zeros(len(dense), len(self.columns)).index_copy(1, self.past_columns, dense))
         return self.projection(torch.cat(parts, 1))
+
+
+def picked(distinct: Tensor, at: Tensor) -> Tensor:
+    """``[N, D]``: of ``[U, D]`` those at the given places; zeros for -1, which a row of zeros behind them stands for."""
+    return F.pad(distinct, (0, 0, 0, 1))[at]
 
 
 @dataclass

@@ -222,8 +222,8 @@ def test_domains_are_read_only_where_past_items_are_taken_one_by_one(tmp_path):
     [
         ("model.history.time_bias=true", "needs to know when past items were"),
         ("model.history.features=[brnd]", "Did you mean 'brand'"),
-        ("model.history.features=[image]", "'image' is not a categorical, list or dense feature from the item catalog"),
-        ("model.history.features=[rank]", "'rank' is not a categorical"),
+        ("model.history.features=[shelf]", "'shelf' is not a feature from the item catalog"),
+        ("model.history.features=[rank]", "'rank' is not a feature from the item catalog"),
         (
             "model={aspects: [id, text], history: {encoder: din, features: [brand]}}",
             "no part without the sparse aspect",

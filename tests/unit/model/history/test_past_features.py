@@ -19,7 +19,7 @@ from tests.tiny_world import SCHEMAS, encoder_of, random_events, write_world
 
 SETTINGS = (
     "model={embedding_dim: 8, width: 8, id_dropout: 0, aspects: [id, text, sparse], "
-    "history: {encoder: sasrec, dropout: 0, features: [brand, tags, price]}, next_item: {negatives: 5}}"
+    "history: {encoder: sasrec, dropout: 0, features: [brand, tags, price, image]}, next_item: {negatives: 5}}"
 )
 
 
@@ -84,7 +84,7 @@ def test_no_rows_and_no_candidates_are_nothing(encoder: RowEncoder):
 
 def test_a_new_item_is_known_by_its_features_alone(tmp_path: Path):
     write_world(tmp_path, random_events(1, {"find": 40, "home": 60, "new": 10}))
-    alone = SETTINGS.replace("[id, text, sparse]", "[sparse]").replace("tags, price", "tags")
+    alone = SETTINGS.replace("[id, text, sparse]", "[sparse]").replace("tags, price, image", "tags, image")
     encoder = encoder_of(load_experiment(tmp_path, [alone], kinds=KINDS))
     model = model_of(encoder)
     listed = encoder.items(trained=False)
@@ -95,7 +95,7 @@ def test_a_new_item_is_known_by_its_features_alone(tmp_path: Path):
 
 
 def test_without_features_named_there_are_no_lookups_for_them(encoder: RowEncoder):
-    layout = replace(encoder.layout, past_features=(), past_dense=())
+    layout = replace(encoder.layout, past_features=(), past_dense=(), past_vectors=())
     assert len(PastItems(layout)._keys) == layout.past + layout.candidates
     assert len(PastItems(encoder.layout)._keys) == 3 * (layout.past + layout.candidates)
 
@@ -113,7 +113,7 @@ def test_all_that_a_model_without_tasks_has_of_features_learns(tmp_path: Path):
     loss, _ = model(encoder.assemble([encoded], 8, encoder.items(trained=True).take(np.arange(4))))
     loss.backward()
     aspect = model.dense.represent.encoder.sparse_aspects["item"]
-    assert aspect.inputs == [("feature_brand", 8), ("feature_tags", 8), ("price", 1)]  # and not slot, image, ...
+    assert aspect.inputs == [("feature_brand", 8), ("feature_tags", 8), ("feature_image", 8), ("price", 1)]  # not slot, ...
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
     assert (aspect.projection[0].weight.grad != 0).any(0).all()
