@@ -14,7 +14,8 @@ from torchrec.distributed import DistributedModelParallel
 
 from ...data.batch.contents import ContentTable
 from ...data.batch.row_encoder import RowEncoder
-from ...data.schema.layout import id_key
+from ...data.errors import UserError
+from ...data.schema.layout import Layout, id_key
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.transfer import axes_with_lookups_in_order, shapes_only, transferred
 from ...model.layers.axes import axes_of
@@ -48,8 +49,9 @@ def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: Row
         What was done, a line each.
 
     Raises:
-        UserError: the run has no checkpoint, or a damaged one.
+        UserError: the run has no checkpoint, or a damaged one, or vectors are of another size there.
     """
+    _check_sizes(base.layout, encoder.layout)
     checkpoint = checked_best(base.run, runtime)
     saved = saved_tensors(checkpoint)
     model = sharded.state_dict()
@@ -64,6 +66,14 @@ def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: Row
     if "L0" in encoder.experiment.training.freeze:
         freeze_known_rows(base, sharded, encoder.layout)
     return told
+
+
+def _check_sizes(before: Layout, now: Layout) -> None:
+    """Raises a UserError where vectors of one name are not of one size in both."""
+    for name in now.vectors.keys() & before.vectors.keys():
+        if now.vectors[name] != before.vectors[name]:
+            what = f"are of {now.vectors[name]} values, and of {before.vectors[name]} in the run that init_from names"
+            raise UserError(f"vectors {name}", what, "Give them another name, or those of that run.")
 
 
 class _GrownTables(DefaultLoadPlanner):

@@ -15,7 +15,7 @@ _SHARPNESS = 10.0  # of the softmax over cosines: 0.1 more is e times the weight
 
 
 def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
-    """Domain -> the mean vector of the items in its first training rows, over those that have one: of their first content.
+    """Domain -> the mean vector of the items in its first training rows, over those that have one: of the first embedded content.
 
     A domain without such a row has no profile.
 
@@ -23,10 +23,12 @@ def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dic
         encoder: of the experiment.
         train: domain -> its training files.
     """
-    if not (contents := encoder.contents_of("item")):
+    of_items, embedded = encoder.layout.contents_of.get("item", {}), encoder.layout.encoder_of
+    content = next((encoder.contents[key] for key in of_items.values() if key in embedded), None)
+    if content is None:
         return {}
     experiment, item = encoder.experiment, encoder.experiment.entities.item.id
-    vectors, found = contents[0].vectors, {}
+    vectors, found = content.vectors, {}
     for name, files in train.items():
         total, rows, worded = np.zeros(vectors.shape[1]), 0, 0
         needs = needed_columns(experiment, name)
@@ -34,7 +36,7 @@ def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dic
             if rows >= _ROWS:
                 break
             table = read_good_rows(path, group, needs, [item], experiment.bad_data)
-            at = contents[0].rows(*id_keys(table[item]))[: _ROWS - rows]
+            at = content.rows(*id_keys(table[item]))[: _ROWS - rows]
             total += vectors[at[at >= 0]].double().sum(0).numpy()
             rows, worded = rows + len(at), worded + int((at >= 0).sum())
         if worded:
@@ -54,13 +56,14 @@ def mixture(
         known: known domain -> whether it is a search domain.
 
     Returns:
-        Known domain -> weight; they sum to 1. Without profiles all of its kind weigh the same, and without any of its
-        kind all of them.
+        Known domain -> weight; they sum to 1. Without profiles of one content all of its kind weigh the same, and without any of
+        its kind all of them.
     """
     alike = [domain for domain, searches in known.items() if searches == search] or list(known)
-    if name not in profiles or any(domain not in profiles for domain in alike):
+    sizes = {len(profiles.get(domain, ())) for domain in (name, *alike)}
+    if 0 in sizes or len(sizes) > 1:
         return dict.fromkeys(alike, 1 / len(alike))
-    centre = np.mean([profiles[domain] for domain in known if domain in profiles], axis=0)
+    centre = np.mean([p for domain in known if len(p := profiles.get(domain, ())) in sizes], axis=0)
     cosines = np.array([_cosine(profiles[name] - centre, profiles[domain] - centre) for domain in alike])
     weights = np.exp(_SHARPNESS * (cosines - cosines.max()))
     return dict(zip(alike, (weights / weights.sum()).tolist(), strict=True))

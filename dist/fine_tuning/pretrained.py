@@ -6,7 +6,10 @@ from typing import Any
 
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
+from ...data.config.sections.entities import OTHER_ASPECTS
 from ...data.config.sections.task import alike
+from ...data.content_kinds.content import Embedded
+from ...data.content_kinds.vector import Vector
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
@@ -53,11 +56,12 @@ def pretrained(experiment: Experiment) -> Pretrained:
     base, statistics = open_run(run, kinds_of(experiment))
     best(run)
     changed = list(differences(_meaning(base), _meaning(experiment)))
+    changed += differences(_contents(base, experiment), _contents(experiment, base))
     if changed:
         raise UserError(
             f"init_from: {run}",
             f"is a run of another model ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})",
-            "Give both experiments the same `model` and `text`; dropout, alignment, next_item and weights of losses may differ.",
+            "Give both experiments the same `model` and `text`; dropout, alignment, next_item and weights of losses may differ, and contents may be added.",
         )
     learned = {name: task for domain in base.domains.values() for name, task in domain.tasks.items()}
     for name, task in ((name, task) for domain in experiment.domains.values() for name, task in domain.tasks.items()):
@@ -71,11 +75,27 @@ def pretrained(experiment: Experiment) -> Pretrained:
 
 
 def _meaning(experiment: Experiment) -> dict[str, Any]:
+    """What both must agree in; contents that one of them has are new, or go."""
     model = {name: value for name, value in experiment.model.model_dump().items() if name not in _MAY_CHANGE}
+    model["aspects"] = tuple(aspect for aspect in model["aspects"] if aspect in OTHER_ASPECTS)
     for part in ("history", "head"):
         model[part].pop("dropout", None)
     text = {name: getattr(experiment.text, name) for name in _TEXT}
     return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
+
+
+def _contents(experiment: Experiment, of_other: Experiment) -> dict[str, Any]:
+    """What vectors mean of contents that another experiment has too, under the place where they are described."""
+    found, others = {}, of_other.entities.present()
+    for entity, config in experiment.entities.present().items():
+        there = others[entity].every_content() if entity in others else {}
+        for name, content in config.every_content().items():
+            other, place = there.get(name), f"entities.{entity}.{config.place_of(name)}"
+            if isinstance(content, Vector) and isinstance(other, Vector):
+                found[f"{place}.size"] = content.size
+            elif isinstance(content, Embedded) and isinstance(other, Embedded):
+                found[place] = None if content.own_encoder is None else content.own_encoder.asked()
+    return found
 
 
 def held_id_types(run: Path, experiment: Experiment) -> dict[str, str]:

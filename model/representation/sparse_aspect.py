@@ -11,7 +11,6 @@ from ...data.batch.batch import Batch
 from ...data.schema.layout import Layout
 from ..layers.axes import Axis, input_axis, layer_norm, linear
 
-
 Gathered = Mapping[str, tuple[Tensor, Tensor]]
 """Name in ``Batch.vectors`` -> distinct vectors ``[U, size]`` float32, and which of them each of N items has, ``[N]`` int64; -1: none."""
 

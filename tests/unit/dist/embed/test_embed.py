@@ -33,6 +33,28 @@ def test_each_key_with_text_gets_its_vector_and_equal_texts_are_encoded_once(tmp
     assert "2 distinct texts of 3 rows" in said
 
 
+def test_each_content_has_its_own_store_and_only_what_is_new_is_embedded(tmp_path, encoder):
+    write_items(tmp_path)
+    raw = make_experiment(tmp_path).model_dump(mode="json", exclude_none=True)
+    raw["entities"]["item"]["contents"] = {
+        "key": {"text": "{asin}", "prompt": "key: "},
+        "seen": {"vector": "v", "size": 2},
+    }
+    experiment = experiment_type(KINDS).model_validate(raw)
+    folders = embed(experiment, ALONE)
+    assert folders == {name: tmp_path / "store" / name for name in ("item", "item_key")}
+    assert vectors_of(open_store(folders["item_key"])) == {key: [6, 1, 0, 0] for key in "abcd"}
+    assert vectors_of(open_store(folders["item"])) == {"a": [2, 1, 0, 0], "c": [3, 1, 0, 0], "d": [2, 1, 0, 0]}
+    for of in experiment.stored():
+        check_store(open_store(folders[of.name]), experiment, of)
+    with pytest.raises(UserError, match=r"another experiment .template: '{asin}' there, '{title}' here"):
+        check_store(open_store(folders["item_key"]), experiment, Stored("item", "text"))
+    before = len(encoder.calls)
+    raw["entities"]["item"]["contents"]["both"] = {"text": "{asin} {title}"}
+    embed(experiment_type(KINDS).model_validate(raw), ALONE)
+    assert [sorted(call) for call in encoder.calls[before:]] == [["a xx", "b", "c yyy", "d xx"]]
+
+
 def test_shards_and_files_keep_their_order(tmp_path, encoder, small_shards):
     keys, titles = many(100)
     for at in range(0, 100, 30):

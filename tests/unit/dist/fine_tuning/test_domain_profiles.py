@@ -25,6 +25,8 @@ def test_a_new_domain_is_most_of_what_its_items_are_like():
 def test_without_profiles_all_of_its_kind_weigh_the_same():
     assert mixture("kids", False, {}, KNOWN) == {"shop_feed": 0.5, "video_feed": 0.5}
     assert mixture("kids", False, PROFILES, KNOWN) == {"shop_feed": 0.5, "video_feed": 0.5}
+    of_another_size = PROFILES | {"kids": [0.9, 0.1, 0.3]}
+    assert mixture("kids", False, of_another_size, KNOWN) == {"shop_feed": 0.5, "video_feed": 0.5}
     assert mixture("find", True, {}, {"a": False, "b": False}) == {"a": 0.5, "b": 0.5}  # none of its kind
 
 

@@ -113,7 +113,12 @@ def test_all_that_a_model_without_tasks_has_of_features_learns(tmp_path: Path):
     loss, _ = model(encoder.assemble([encoded], 8, encoder.items(trained=True).take(np.arange(4))))
     loss.backward()
     aspect = model.dense.represent.encoder.sparse_aspects["item"]
-    assert aspect.inputs == [("feature_brand", 8), ("feature_tags", 8), ("feature_image", 8), ("price", 1)]  # not slot, ...
+    assert aspect.inputs == [
+        ("feature_brand", 8),
+        ("feature_tags", 8),
+        ("feature_image", 8),
+        ("price", 1),
+    ]  # not slot, ...
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
     assert (aspect.projection[0].weight.grad != 0).any(0).all()

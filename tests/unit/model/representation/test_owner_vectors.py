@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from foundrank.data.errors import UserError
+from foundrank.data.schema.layout import Layout
 from foundrank.model.gates import GATES
 from foundrank.model.representation.interaction import cosines, cosines_of
-from foundrank.model.representation.owner_vectors import OwnerVectors, owners_and_aspects
+from foundrank.model.representation.owner_vectors import IdFromText, OwnerVectors, owners_and_aspects
 
 
 @pytest.fixture
@@ -140,6 +141,67 @@ def test_the_text_stands_in_for_an_id_never_seen(layout, make_batch, encode):
     assert torch.equal(weights["user"] > 0, plain["user"] > 0)  # users have no text
     assert set(encoder.ids_from_text) == {"query", "item"}
     assert encoder.off > 0
+
+
+def with_title(layout: Layout) -> Layout:
+    """The layout with a second text of items and their history, and a vector of queries that no text can be compared with."""
+    added = {"content_title_item": 12, "content_title_history": 12, "content_mood_query": 12}
+    contents = {owner: dict(of) for owner, of in layout.contents_of.items()}
+    for name in added:
+        _, content, owner = name.split("_")
+        contents[owner][content] = name
+    encoders = {"text_item": "minilm", "text_query": "minilm", "content_title_item": "minilm"}
+    return replace(layout, vectors={**layout.vectors, **added}, contents_of=contents, encoder_of=encoders)
+
+
+def test_contents_are_aspects_of_their_own_names_and_masked_where_missing(layout, make_batch):
+    layout = with_title(layout)
+    assert owners_and_aspects(layout, ())["item"] == ("id", "text", "title", "sparse")
+    assert owners_and_aspects(layout, ("title",)) == {"item": ("title",), "history": ("title",)}
+    encoder = OwnerVectors(layout, (), 8, 6, GATES["mean"](), 0.0, False).eval()
+    batch = make_batch(layout, [6, 5, 4])
+    batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
+    pooled = {key: torch.randn(batch.rows, 8) for key in layout.keys}
+    _, weights, _ = encoder(pooled, batch, torch.randn(batch.rows, 6))
+    for at, name in enumerate(("text_item", "content_title_item"), 1):
+        assert torch.equal(weights["item"][:, at] > 0, batch.vector_present[name])
+    titles = (*layout.contents_of["history"].values(), "content_mood_query")
+    for owner, at in (("history", 1), ("history", 2), ("query", 2)):
+        name = titles[at - 1] if owner == "history" else titles[2]
+        assert torch.equal(weights[owner][:, at] > 0, batch.vector_present[name])
+
+
+def test_what_one_encoder_made_and_what_has_one_name_is_compared(layout):
+    layout = with_title(layout)
+    every = owners_and_aspects(layout, ())
+    assert [str(pair) for pair in cosines_of(layout, every)] == [
+        "cosine of item and query",
+        "cosine of item title and query text",
+        "cosine of item and history",
+        "cosine of item title and history title",
+    ]
+    narrow = replace(layout, vectors={**layout.vectors, "content_title_item": 5})
+    assert [str(pair) for pair in cosines_of(narrow, every)] == [
+        "cosine of item and query",
+        "cosine of item and history",
+    ]
+
+
+def test_the_mean_of_the_contents_that_are_there_predicts_an_id():
+    torch.manual_seed(0)
+    several, one = IdFromText(6, 2), IdFromText(6, 1)
+    one.load_state_dict(several.state_dict())
+    aspects, counts = torch.randn(4, 4, 6), torch.zeros(4)
+    present = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]]).bool()
+    found, there, _ = several(aspects, present, counts)
+    texts = torch.stack([aspects[0, 1:3].mean(0), aspects[1, 1], aspects[2, 2]])
+    wanted, _, _ = one(
+        torch.stack([aspects[:3, 0], texts], 1), present[:3, :1].new_tensor([[0, 1]] * 3), torch.zeros(3)
+    )
+    torch.testing.assert_close(found[:3, 0], wanted[:, 0])
+    torch.testing.assert_close(found[3, 0], aspects[3, 0])
+    assert there[:, 0].tolist() == [True, True, True, False]
+    assert torch.equal(found[:, 1:], aspects[:, 1:])
 
 
 def test_the_loss_of_predicted_ids_moves_the_prediction_alone(layout, make_batch, encode):
