@@ -82,6 +82,14 @@ class Binary(Task):
         description="events column holding 0, 1 or null (null: no label in this row), or a condition on a column"
     )
     weight: float = Field(default=1.0, gt=0, description="weight of its loss")
+    loss: Literal["bce", "focal"] = Field(
+        default="bce",
+        description="bce: cross-entropy, whose scores are probabilities; focal: rows that are predicted well count less, which draws "
+        "scores toward one half: they rank, and are not calibrated",
+    )
+    focal_gamma: float = Field(
+        default=2.0, gt=0, description="of focal: how much less rows count that are predicted well; 0 would be bce"
+    )
     probability: str | None = Field(
         default=None, description="events column holding the true probability, where one is known (simulations)"
     )
@@ -127,13 +135,21 @@ class Binary(Task):
         """The true probability."""
         return self.probability
 
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.loss == "focal" else {"focal_gamma": "loss: focal"}
+
     def taken(self, labels: Array) -> NDArray[np.bool_]:
         """Where the label is 1."""
         return labels > 0
 
     def losses(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
-        """Binary cross-entropy in nats."""
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        """Binary cross-entropy in nats; of focal (Lin et al., Focal Loss for Dense Object Detection, 2017) times the probability of
+        the other label to the power of ``focal_gamma``.
+        """
+        if self.loss == "bce":
+            return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        right = (2 * labels - 1) * logits  # log-odds of the label there is
+        return -F.logsigmoid(right) * torch.exp(self.focal_gamma * F.logsigmoid(-right))
 
     def scores(self, logits: Tensor, scale: Scale) -> Tensor:
         """Probabilities: the sigmoid."""

@@ -31,6 +31,7 @@ FINE = {
     "trust_remote_code": {"text.encoder": "./mine"},
     "reduction": {"text.dimension": 4},
 }
+NUMBER = {"domains.new.tasks.like.kind": "regression"}
 VALIDATED = {"domains.home.events.validation": "v/*.parquet"}
 
 # Key, its value, what makes it useless, what it needs as the error says it, and what makes it useful.
@@ -69,6 +70,9 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("domains.home.weighted_metrics", True, {}, "sample_weight", {"domains.home.sample_weight": "w"}),
     ("domains.home.sample_weight", "w", NO_TASKS, "a task", SASREC),
+    ("domains.new.tasks.like.focal_gamma", 1.0, {}, "loss: focal", {"domains.new.tasks.like.loss": "focal"}),
+    *(("domains.new.tasks.like." + key, 0.9, NUMBER, f"loss: {loss}", NUMBER | {"domains.new.tasks.like.loss": loss})
+      for key, loss in (("delta", "huber"), ("quantile", "quantile"))),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
     ("training.validate_every", 9, {}, "a domain with events.validation", VALIDATED),
     ("training.validate_every", 9, VALIDATED | {"training.keep_best": False}, "training.keep_best: true", VALIDATED),
