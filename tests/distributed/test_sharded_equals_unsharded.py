@@ -75,8 +75,20 @@ HISTORIES = {
 }
 
 
+OF_TASKS = [
+    f"domains.shop_search.tasks.when={{kind: ordinal, label: hour, levels: {list(range(24))}}}",
+    "domains.shop_search.tasks.spend={kind: value, label: hour}",
+    "domains.video_feed.tasks.spend={kind: value, label: position, weight: 0.5}",
+    "domains.video_feed.tasks.number={kind: count, label: position}",
+    "domains.shop_feed.tasks.place={kind: regression, label: position}",
+    "domains.shop_feed.tasks.rate={kind: regression, label: p_click, transform: log1p, loss: huber}",
+    "domains.shop_feed.tasks.focused={label: click, loss: focal}",
+]
+
+
 @pytest.mark.parametrize(
-    ("sharding", "further"), [("table_wise", LIST_LOSSES), ("column_wise", []), ("row_wise", []), *HISTORIES.items()]
+    ("sharding", "further"),
+    [("table_wise", LIST_LOSSES), ("column_wise", OF_TASKS), ("row_wise", []), *HISTORIES.items()],
 )
 def test_training_equals_the_unsharded_reference(small, sharding: str, further: list[str]):
     # Row-wise Adagrad blows up the last digits of a row whose gradients are all next to nothing.
