@@ -108,6 +108,9 @@ class Binary(Task):
             raise ValueError(
                 f"has negative_rate and given; write the rate at {self.given}, whose 0 are what was left out"
             )
+        if self.loss == "focal" and (self.given is not None or self.negative_rate < 1):
+            other = "negative_rate" if self.given is None else "given"
+            raise ValueError(f"has {other} and loss: focal, whose scores are no probabilities to work with; use bce")
         return self
 
     def columns(self, field: str) -> list[ColumnNeed]:

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from foundrank.data.config.sections.task import Scale
 from foundrank.model.tasks.binary import Binary
@@ -27,3 +28,9 @@ def test_extreme_logits_give_finite_losses_and_gradients(loss, value):
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert logits.grad[0] >= 0 >= logits.grad[1] or value == 0.0
+
+
+@pytest.mark.parametrize("other", [{"negative_rate": 0.5}, {"given": "click"}])
+def test_what_needs_probabilities_is_refused_with_focal(other):
+    with pytest.raises(ValidationError, match="no probabilities to work with; use bce"):
+        Binary(label="y", loss="focal", **other)
