@@ -232,8 +232,7 @@ class RowEncoder:
     def _encode_features(self, features: Mapping[str, Feature], table: pa.Table, where: str) -> FeatureColumns:
         out = FeatureColumns()
         for name, feature in features.items():
-            column = feature.column_name(name)
-            out.add(feature.encode(name, table[column], f"{where}: column '{column}'", self.statistics))
+            out.add(feature.encode(name, table, where, self.statistics))
         return out
 
     def _put(self, out: Rows, columns: FeatureColumns, at: np.ndarray | None) -> None:

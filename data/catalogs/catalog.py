@@ -66,7 +66,7 @@ def read_catalog_features(name: str, entity: EntityConfig) -> tuple[dict[str, Fe
     """
     assert entity.catalog is not None
     features: dict[str, Feature] = {n: f for n, f in entity.features.items() if entity.comes_from_catalog(f)}
-    needs = [f.need(n, f"entities.{name}.features.{n}") for n, f in features.items()]
+    needs = [need for n, f in features.items() for need in f.needs(n, f"entities.{name}.features.{n}")]
     for content_name, content in entity.given(in_catalog=True).items():
         needs += content.needs(f"entities.{name}.{entity.place_of(content_name)}")
     table, policy = read_catalog(name, entity, [need.name for need in needs]), entity.catalog.policy

@@ -76,9 +76,8 @@ def count(
             keys, _ = ragged_keys(table[history.column], history.max_length)
             counts.ids(id_key("item"), experiment.entities.item).add(keys, np.ones(len(keys), bool))
         for feature_name, feature in features[name].items():
-            if (column := feature.column_name(feature_name)) in table.column_names:
-                where = f"{path}: column '{column}', row group {group}"
-                feature.count(feature_name, table[column], where, counts, None)
+            if all(need.name in table.column_names for need in feature.needs(feature_name, "")):
+                feature.count(feature_name, table, f"{path}: row group {group}", counts, None)
         for task_name, task in experiment.domains[name].tasks.items():
             values = read_labels(experiment.domains[name], task_name, table)
             if (weights := read_weights(experiment.domains[name], task_name, table)) is not None:
@@ -137,5 +136,4 @@ def _count_catalogs(experiment: Experiment, counts: Counts) -> None:
         id_table = counts.ids(id_key(entity_name), entity).table(min_count=1)
         weights = id_table.counts[id_table.lookup(id_keys(catalog[entity.catalog.key])[0])]
         for name, feature in features.items():
-            column = feature.column_name(name)
-            feature.count(name, catalog[column], f"{entity.catalog.path}: column '{column}'", counts, weights)
+            feature.count(name, catalog, entity.catalog.path, counts, weights)

@@ -19,19 +19,19 @@ class Categorical(Encoding, Feature):
 
     kind: Literal["categorical"] = Field(description="one id (int64 or string)")
 
-    def need(self, name: str, field: str) -> ColumnNeed:
-        return ColumnNeed(self.column_name(name), SCALAR_ID, field, table=feature_key(name))
+    def needs(self, name: str, field: str) -> list[ColumnNeed]:
+        return [ColumnNeed(self.column_name(name), SCALAR_ID, field, table=feature_key(name))]
 
     def inputs(self, name: str) -> Inputs:
         key = feature_key(name)
         return Inputs(singles=(key,), encodings={key: self})
 
-    def count(self, name: str, column: pa.ChunkedArray, where: str, counts: Counts, weights: np.ndarray | None) -> None:
-        counts.ids(feature_key(name), self).add(*id_keys(column), weights)
+    def count(self, name: str, table: pa.Table, where: str, counts: Counts, weights: np.ndarray | None) -> None:
+        counts.ids(feature_key(name), self).add(*id_keys(self.column_of(name, table, where)[0]), weights)
 
-    def encode(self, name: str, column: pa.ChunkedArray, where: str, counted: Counted) -> FeatureColumns:
+    def encode(self, name: str, table: pa.Table, where: str, counted: Counted) -> FeatureColumns:
         key = feature_key(name)
-        keys, valid = id_keys(column)
+        keys, valid = id_keys(self.column_of(name, table, where)[0])
         rows = counted.tables[key].lookup(keys)
         if not valid.all():
             rows[~valid] = -1

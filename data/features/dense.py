@@ -25,21 +25,22 @@ class Dense(Feature):
         """What a number must be larger than; None where any finite one will do."""
         return -1.0 if self.transform == "log1p" else None
 
-    def need(self, name: str, field: str) -> ColumnNeed:
+    def needs(self, name: str, field: str) -> list[ColumnNeed]:
         bad = BadValues(partial(bad_numbers, above=self.above), NO_NUMBER)
-        return ColumnNeed(self.column_name(name), NUMBER, field, bad=bad)
+        return [ColumnNeed(self.column_name(name), NUMBER, field, bad=bad)]
 
     def inputs(self, name: str) -> Inputs:
         return Inputs(dense=(name,))
 
-    def count(self, name: str, column: pa.ChunkedArray, where: str, counts: Counts, weights: np.ndarray | None) -> None:
-        values = self._transformed(column, where)
+    def count(self, name: str, table: pa.Table, where: str, counts: Counts, weights: np.ndarray | None) -> None:
+        values = self._transformed(*self.column_of(name, table, where))
         shown = ~np.isnan(values) if weights is None else ~np.isnan(values) & (weights > 0)
         counts.add_numbers(name, values[shown])
 
-    def encode(self, name: str, column: pa.ChunkedArray, where: str, counted: Counted) -> FeatureColumns:
+    def encode(self, name: str, table: pa.Table, where: str, counted: Counted) -> FeatureColumns:
         mean, deviation = counted.dense.get(name, (0.0, 1.0))
-        values = self._transformed(column, where) - mean
+        column, at = self.column_of(name, table, where)
+        values = self._transformed(column, at) - mean
         values /= deviation
         values = values.astype(np.float32)
         if column.null_count:

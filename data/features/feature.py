@@ -110,26 +110,31 @@ class Feature(Strict):
         """The column that holds the feature called ``name``."""
         return self.column or name
 
+    def column_of(self, name: str, table: pa.Table, where: str) -> tuple[pa.ChunkedArray, str]:
+        """That column of a table, and where it is, for messages; ``where`` is the table's own place."""
+        column = self.column_name(name)
+        return table[column], f"{where}: column '{column}'"
+
     def meaning(self) -> dict[str, Any]:
         """Of what domains that share a feature must say the same."""
         return self.model_dump(exclude=set(self.differs)) | {"entity": self.entity or "context"}
 
     @abstractmethod
-    def need(self, name: str, field: str) -> ColumnNeed:
-        """What its column must hold, and which of such values are bad; ``field`` is where the experiment describes it."""
+    def needs(self, name: str, field: str) -> list[ColumnNeed]:
+        """What its columns must hold, and which of such values are bad; ``field`` is where the experiment describes it."""
 
     @abstractmethod
     def inputs(self, name: str) -> Inputs:
         """What it is in a batch."""
 
     @abstractmethod
-    def count(self, name: str, column: pa.ChunkedArray, where: str, counts: Counts, weights: np.ndarray | None) -> None:
-        """Adds a column of the training data to what is counted.
+    def count(self, name: str, table: pa.Table, where: str, counts: Counts, weights: np.ndarray | None) -> None:
+        """Adds N rows of the training data to what is counted.
 
         Args:
             name: of the feature.
-            column: ``[N]``.
-            where: file and column, for messages.
+            table: with the columns that it needs.
+            where: file and row group, for messages.
             counts: what has been found so far.
             weights: ``[N]``, how often training shows each row of a catalog; None: once.
 
@@ -138,8 +143,8 @@ class Feature(Strict):
         """
 
     @abstractmethod
-    def encode(self, name: str, column: pa.ChunkedArray, where: str, counted: Counted) -> FeatureColumns:
-        """A column ``[N]`` as what `inputs` says that it is in a batch.
+    def encode(self, name: str, table: pa.Table, where: str, counted: Counted) -> FeatureColumns:
+        """N rows, as of `count`, as what `inputs` says that they are in a batch.
 
         Raises:
             UserError: a bad value, with its row.

@@ -23,19 +23,19 @@ class IdList(Encoding, Feature):
     kind: Literal["list"] = Field(description="many ids, pooled")
     max_length: Positive = Field(default=50, description="ids kept per row, the last ones")
 
-    def need(self, name: str, field: str) -> ColumnNeed:
-        return ColumnNeed(self.column_name(name), LIST_ID, field, table=feature_key(name))
+    def needs(self, name: str, field: str) -> list[ColumnNeed]:
+        return [ColumnNeed(self.column_name(name), LIST_ID, field, table=feature_key(name))]
 
     def inputs(self, name: str) -> Inputs:
         key = feature_key(name)
         return Inputs(lists={key: self.max_length}, encodings={key: self})
 
-    def count(self, name: str, column: pa.ChunkedArray, where: str, counts: Counts, weights: np.ndarray | None) -> None:
-        keys, offsets = ragged_keys(column, self.max_length)
+    def count(self, name: str, table: pa.Table, where: str, counts: Counts, weights: np.ndarray | None) -> None:
+        keys, offsets = ragged_keys(self.column_of(name, table, where)[0], self.max_length)
         repeated = None if weights is None else np.repeat(weights, np.diff(offsets))
         counts.ids(feature_key(name), self).add(keys, np.ones(len(keys), bool), repeated)
 
-    def encode(self, name: str, column: pa.ChunkedArray, where: str, counted: Counted) -> FeatureColumns:
+    def encode(self, name: str, table: pa.Table, where: str, counted: Counted) -> FeatureColumns:
         key = feature_key(name)
-        keys, offsets = ragged_keys(column, self.max_length)
+        keys, offsets = ragged_keys(self.column_of(name, table, where)[0], self.max_length)
         return FeatureColumns(lists={key: (counted.tables[key].lookup(keys), offsets)})

@@ -20,14 +20,15 @@ class Vector(Feature):
     kind: Literal["vector"] = Field(description="list<float> or fixed_size_list<float>")
     size: Positive = Field(description="its number of values")
 
-    def need(self, name: str, field: str) -> ColumnNeed:
-        return ColumnNeed(self.column_name(name), VECTOR, field, self.size)
+    def needs(self, name: str, field: str) -> list[ColumnNeed]:
+        return [ColumnNeed(self.column_name(name), VECTOR, field, self.size)]
 
     def inputs(self, name: str) -> Inputs:
         return Inputs(vectors={feature_key(name): self.size})
 
-    def count(self, name: str, column: pa.ChunkedArray, where: str, counts: Counts, weights: np.ndarray | None) -> None:
+    def count(self, name: str, table: pa.Table, where: str, counts: Counts, weights: np.ndarray | None) -> None:
         """There is nothing to count."""
 
-    def encode(self, name: str, column: pa.ChunkedArray, where: str, counted: Counted) -> FeatureColumns:
-        return FeatureColumns(vectors={feature_key(name): vector_rows(column, self.size, where)})
+    def encode(self, name: str, table: pa.Table, where: str, counted: Counted) -> FeatureColumns:
+        column, at = self.column_of(name, table, where)
+        return FeatureColumns(vectors={feature_key(name): vector_rows(column, self.size, at)})

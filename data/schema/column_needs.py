@@ -46,13 +46,13 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
                 needs += content.needs(f"entities.{entity_name}.{entity.place_of(content_name)}")
         for feature_name, feature in entity.features.items():
             if not entity.comes_from_catalog(feature):
-                needs.append(feature.need(feature_name, f"entities.{entity_name}.features.{feature_name}"))
+                needs += feature.needs(feature_name, f"entities.{entity_name}.features.{feature_name}")
     history = experiment.entities.user.history
     if history is not None:
         needs += history_needs(experiment, history)
     of_events = [(f"context.{n}", n, f) for n, f in experiment.context.items()]
     of_events += [(f"domains.{name}.features.{n}", n, f) for n, f in domain.features.items()]
-    needs += [f.need(n, field) for field, n, f in of_events if with_labels or not f.bias]
+    needs += [need for field, n, f in of_events if with_labels or not f.bias for need in f.needs(n, field)]
     if with_labels:
         needs += _metric_columns(name, domain)
     return needs
@@ -86,7 +86,7 @@ def catalog_needs(name: str, entity: EntityConfig) -> list[ColumnNeed]:
     needs = [ColumnNeed(entity.catalog.key, SCALAR_ID, f"entities.{name}.catalog.key", table=id_key(name))]
     for feature_name, feature in entity.features.items():
         if entity.comes_from_catalog(feature):
-            needs.append(feature.need(feature_name, f"entities.{name}.features.{feature_name}"))
+            needs += feature.needs(feature_name, f"entities.{name}.features.{feature_name}")
     for content_name, content in entity.every_content().items():
         if entity.content_in_catalog(content):
             needs += content.needs(f"entities.{name}.{entity.place_of(content_name)}")

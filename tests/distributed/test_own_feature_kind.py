@@ -38,19 +38,18 @@ class Cyclic(Feature):
     kind: Literal["cyclic"] = "cyclic"
     period: Positive
 
-    def need(self, name: str, field: str) -> ColumnNeed:
-        return ColumnNeed(
-            self.column_name(name), NUMBER, field, bad=BadValues(partial(bad_numbers, above=-1), "no hour")
-        )
+    def needs(self, name: str, field: str) -> list[ColumnNeed]:
+        bad = BadValues(partial(bad_numbers, above=-1), "no hour")
+        return [ColumnNeed(self.column_name(name), NUMBER, field, bad=bad)]
 
     def inputs(self, name: str) -> Inputs:
         return Inputs(dense=(f"{name}.sin", f"{name}.cos"))
 
-    def count(self, name, column, where: str, counts: Counts, weights) -> None:
-        numbers(column, where, -1)  # nothing is counted, but a bad one is found before training
+    def count(self, name, table, where: str, counts: Counts, weights) -> None:
+        numbers(*self.column_of(name, table, where), -1)  # nothing is counted, but a bad one is found before training
 
-    def encode(self, name, column, where: str, counted: Counted) -> FeatureColumns:
-        angles = numbers(column, where, -1) * (2 * np.pi / self.period)
+    def encode(self, name, table, where: str, counted: Counted) -> FeatureColumns:
+        angles = numbers(*self.column_of(name, table, where), -1) * (2 * np.pi / self.period)
         columns = {f"{name}.sin": np.sin(angles), f"{name}.cos": np.cos(angles)}
         return FeatureColumns(dense={key: np.nan_to_num(of.astype(np.float32)) for key, of in columns.items()})
 
@@ -144,5 +143,5 @@ def test_its_columns_and_values_are_checked(tmp_path, cyclic):
     path = tmp_path / "home/part-000.parquet"
     table = pq.read_table(path)
     pq.write_table(table.append_column("bad", pa.array([-2] * table.num_rows)), path)
-    with pytest.raises(UserError, match="column 'bad', row group 0, row 0: the value is -2"):
+    with pytest.raises(UserError, match="row group 0: column 'bad', row 0: the value is -2"):
         encoder_of(experiment)

@@ -239,5 +239,5 @@ def test_a_bad_value_is_named(tmp_path):
     events = random_events(0, {"find": 9, "home": 3, "new": 3})
     events["find"][7]["clicks"] = -1
     experiment = write_world(tmp_path, events, group=4)
-    with pytest.raises(UserError, match=r"part-000.parquet: column 'clicks', row group 1, row 3: the value is -1"):
+    with pytest.raises(UserError, match=r"part-000.parquet: row group 1: column 'clicks', row 3: the value is -1"):
         count(experiment, train_files(experiment))

@@ -40,7 +40,7 @@ SKIP = BadDataConfig(policy="skip", max_share=0.5)
 ROWS = {"find": 40, "home": 30, "new": 20}
 NEEDS = [
     ColumnNeed("x", "number", "x"),
-    Dense(kind="dense", transform="log1p").need("log", "log"),
+    *Dense(kind="dense", transform="log1p").needs("log", "log"),
     ColumnNeed("v", "vector", "v", 2),
     *Binary.model_validate({"label": "click"}).columns("click"),
     *Binary.model_validate({"label": {"column": "watched", "at_least": 30}}).columns("long"),

@@ -14,10 +14,10 @@ from foundrank.data.features.counts import Counts
 from foundrank.data.features.dense import Dense
 
 COLUMNS = {
-    "categorical": pa.array(["a", None, "b", "a"]),
-    "list": pa.array([["a", None], None, ["b", "a", "c"], []]),
-    "dense": pa.array([1.0, None, 3.0, 8.0]),
-    "vector": pa.array([[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]]),
+    "categorical": {"f": pa.array(["a", None, "b", "a"])},
+    "list": {"f": pa.array([["a", None], None, ["b", "a", "c"], []])},
+    "dense": {"f": pa.array([1.0, None, 3.0, 8.0])},
+    "vector": {"f": pa.array([[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]])},
 }
 SETTINGS = {"list": {"max_length": 2}, "vector": {"size": 2}}
 
@@ -29,11 +29,11 @@ def made(kind: str, **settings):
 @pytest.mark.parametrize("kind", FEATURES)
 @pytest.mark.parametrize("weights", [None, np.array([2, 1, 0, 3])])
 def test_a_kind_encodes_what_it_says_it_is_in_a_batch(kind, weights):
-    feature, column = made(kind), COLUMNS[kind]
-    assert holds(column.type, feature.need("f", "here").holds, feature.need("f", "here").size)
+    feature, table = made(kind), pa.table(COLUMNS[kind])
+    assert all(holds(table[need.name].type, need.holds, need.size) for need in feature.needs("f", "here"))
     counts = Counts()
-    feature.count("f", column, "here", counts, weights)
-    found = feature.encode("f", column, "here", SimpleNamespace(tables=counts.tables(), dense=counts.dense()))
+    feature.count("f", table, "here", counts, weights)
+    found = feature.encode("f", table, "here", SimpleNamespace(tables=counts.tables(), dense=counts.dense()))
     inputs = feature.inputs("f")
     assert tuple(found.singles) == inputs.singles
     assert tuple(found.lists) == tuple(inputs.lists)
@@ -53,20 +53,20 @@ def test_a_kind_encodes_what_it_says_it_is_in_a_batch(kind, weights):
 )
 def test_ids_are_counted_as_often_as_training_shows_them(weights, expected):
     counts, feature = Counts(), made("categorical")
-    feature.count("f", COLUMNS["categorical"], "here", counts, weights)
+    feature.count("f", pa.table(COLUMNS["categorical"]), "here", counts, weights)
     table = counts.tables()["feature_f"]
-    rows = feature.encode("f", pa.array(["a", "b"]), "here", SimpleNamespace(tables=counts.tables(), dense={}))
+    rows = feature.encode("f", pa.table({"f": ["a", "b"]}), "here", SimpleNamespace(tables=counts.tables(), dense={}))
     assert table.counts[rows.singles["feature_f"]].tolist() == [*expected.values()]
 
 
 @pytest.mark.parametrize("transform", ["none", "log1p"])
 def test_a_number_is_standardised_after_its_transform(transform):
     counts, feature = Counts(), Dense(kind="dense", transform=transform)
-    feature.count("f", COLUMNS["dense"], "here", counts, None)
+    feature.count("f", pa.table(COLUMNS["dense"]), "here", counts, None)
     known = [math.log1p(value) if transform == "log1p" else value for value in (1.0, 3.0, 8.0)]
     mean, deviation = np.mean(known), np.std(known)
     assert counts.dense()["f"] == pytest.approx((mean, deviation))
-    found = feature.encode("f", COLUMNS["dense"], "here", SimpleNamespace(tables={}, dense=counts.dense()))
+    found = feature.encode("f", pa.table(COLUMNS["dense"]), "here", SimpleNamespace(tables={}, dense=counts.dense()))
     expected = [(known[0] - mean) / deviation, 0, (known[1] - mean) / deviation, (known[2] - mean) / deviation]
     np.testing.assert_allclose(found.dense["f"], expected, rtol=1e-6)
 
