@@ -15,9 +15,8 @@ from ..errors import UserError
 from ..events.bad_rows import Skipped
 from ..schema.layout import Layout, id_key, make_layout
 from ..storage.json_documents import Shape, read_document, sum_of
-from ..vocabulary.encoding import ENCODINGS
+from ..vocabulary.encoding import TABLES
 from ..vocabulary.key_counts import Table
-from ..vocabulary.vocabulary import HashedIds
 from .list_marks import ListMarks
 
 STATISTICS, SKIPPED, LISTS = "statistics.json", "skipped_rows.parquet", "lists_of_{}.npy"
@@ -30,7 +29,7 @@ _Moments = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, 
 class _Document(Shape):
     """``statistics.json``."""
 
-    tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash"]]
+    tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash", "buckets"]]
     dense: dict[str, _Moments]
     labels: dict[str, dict[str, tuple[_Count, Annotated[float, Field(allow_inf_nan=False)]]]]
     rows: dict[str, _Count]
@@ -85,15 +84,13 @@ class Statistics:
         for name, table in self.tables.items():
             if name not in new.tables:
                 continue
-            if type(table) is not type(new.tables[name]) or (
-                isinstance(table, HashedIds) and table.rows != new.tables[name].rows
-            ):
+            if type(table) is not type(new.tables[name]) or not table.fits(new.tables[name]):
                 raise UserError(
                     f"the encoding of {name}",
                     "is not the one of the run to fine-tune",
-                    "Give it the same `encoding` and `buckets`.",
+                    "Give it the same `encoding`, `buckets` and `boundaries`.",
                 )
-            tables[name] = table.extended(new.tables[name])  # type: ignore[arg-type]
+            tables[name] = table.extended(new.tables[name])
         dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
         types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
         unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
@@ -149,7 +146,7 @@ class Statistics:
         for name in sums.keys() - {STATISTICS}:
             if sha256_of_file(folder / name) != sums[name]:
                 raise UserError(folder / name, "is damaged: it is missing, or not what was written", REMEDY)
-        tables = {name: ENCODINGS[way].table.load(folder / f"{name}.parquet") for name, way in plain["tables"].items()}
+        tables = {name: TABLES[way].load(folder / f"{name}.parquet") for name, way in plain["tables"].items()}
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
         skipped = Skipped(plain["skipped"])
         known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])

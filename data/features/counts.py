@@ -3,18 +3,18 @@
 import numpy as np
 
 from ..arrow.moments import add_moments, mean_deviation
-from ..vocabulary.encoding import Encoding
-from ..vocabulary.key_counts import ExactCounts, HashedCounts, Table
+from ..vocabulary.encoding import Encoded
+from ..vocabulary.key_counts import KeyCounts, Table
 
 
 class Counts:
     """Ids per embedding table, and mean and deviation per dense column, of values that come in parts."""
 
     def __init__(self):
-        self._ids: dict[str, ExactCounts | HashedCounts] = {}
+        self._ids: dict[str, KeyCounts] = {}
         self._moments: dict[str, np.ndarray] = {}
 
-    def ids(self, table: str, encoding: Encoding) -> ExactCounts | HashedCounts:
+    def ids(self, table: str, encoding: Encoded) -> KeyCounts:
         """The counts of a table's ids, to add to; none yet where it is new."""
         if table not in self._ids:
             self._ids[table] = encoding.ids.counts()

@@ -12,7 +12,7 @@ from pydantic import Field
 from ..arrow.column_need import ColumnNeed
 from ..arrow.values import Ragged
 from ..settings_base import Strict
-from ..vocabulary.encoding import Encoding
+from ..vocabulary.encoding import Encoded
 from ..vocabulary.key_counts import Table
 from .counts import Counts
 
@@ -36,7 +36,7 @@ class Inputs:
 
     singles: tuple[str, ...] = ()
     lists: Mapping[str, int] = field(default_factory=dict)
-    encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    encodings: Mapping[str, Encoded] = field(default_factory=dict)
     dense: tuple[str, ...] = ()
     vectors: Mapping[str, int] = field(default_factory=dict)
 

@@ -1,18 +1,18 @@
 """How ids become rows of an embedding table: the settings, and what each way of doing so is."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
 from ..settings_base import Positive, Strict
-from .key_counts import ExactCounts, HashedCounts
+from .buckets import Buckets
+from .key_counts import ExactCounts, HashedCounts, KeyCounts
 from .vocabulary import HashedIds, Vocabulary
 
 
 class Vocab(Strict):
     """Exact rows, given by the counting pass."""
 
-    table: ClassVar = Vocabulary
     min_count: Positive = 1
 
     def counts(self) -> ExactCounts:
@@ -27,7 +27,6 @@ class Vocab(Strict):
 class Hash(Strict):
     """A fixed number of rows, however many ids there are."""
 
-    table: ClassVar = HashedIds
     buckets: Positive = 100_000
 
     def counts(self) -> HashedCounts:
@@ -41,6 +40,30 @@ class Hash(Strict):
 
 ENCODINGS: dict[str, type[Vocab] | type[Hash]] = {"vocab": Vocab, "hash": Hash}
 """Name -> a way of giving ids rows, with its settings."""
+
+TABLES: dict[str, Any] = {table.encoding: table for table in (Vocabulary, HashedIds, Buckets)}
+"""Name, as in a run's statistics -> what ``load`` reads from its folder."""
+
+
+class Way(Protocol):
+    """A way of giving ids, or numbers, rows."""
+
+    def counts(self) -> KeyCounts:
+        """Nothing counted yet."""
+        ...
+
+    def rows(self) -> int | None:
+        """Rows of the table, as far as they are known before any counting."""
+        ...
+
+
+class Encoded(Protocol):
+    """What has ids, or numbers, that become rows of an embedding table."""
+
+    @property
+    def ids(self) -> Way:
+        """How they do."""
+        ...
 
 
 class Encoding(Strict):

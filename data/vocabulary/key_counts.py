@@ -1,13 +1,60 @@
 """Counting the ids of a column, and the table rows they get."""
 
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
 import numpy as np
 
 from ..arrow.ids import hash_rows
 from .vocabulary import HashedIds, Vocabulary
 
-Table = Vocabulary | HashedIds
 _SMALL_KEYS = 1 << 23  # keys below it are counted in an array
 _PENDING = 1_000_000
+
+
+class Table(Protocol):
+    """What gives ids, or numbers, rows of an embedding table.
+
+    Attributes:
+        encoding: names the way of doing so, in a run's statistics.
+        counts: ``[rows]`` int64, how often training shows what has the row.
+    """
+
+    encoding: ClassVar[str]
+    counts: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, row 0 included."""
+        ...
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` keys to ``[N]`` rows."""
+        ...
+
+    def fits(self, new: Any) -> bool:
+        """Whether `extended` means something, of another one of its class."""
+        ...
+
+    def extended(self, new: Any) -> "Table":
+        """Made fit for what another one has counted; what had a row keeps it."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes it."""
+        ...
+
+
+class KeyCounts(Protocol):
+    """What counts ids, or numbers, that come in parts."""
+
+    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Counts the valid ones of ``[N]`` keys, each as often as its weight says."""
+        ...
+
+    def table(self, min_count: int | None = None) -> Table:
+        """The table of what has been counted."""
+        ...
 
 
 class HashedCounts:

@@ -54,7 +54,7 @@ class Vocabulary:
         counts: ``[rows]`` int64, how often each row's id was seen in training; 0 for row 0.
     """
 
-    encoding: ClassVar = "vocab"
+    encoding: ClassVar[str] = "vocab"
 
     def __init__(self, keys: np.ndarray, counts: np.ndarray):
         """Args: keys ``[N]`` uint64 of rows 1..N, counts ``[N]`` of the same rows."""
@@ -73,6 +73,10 @@ class Vocabulary:
         # Sixteen bits are sorted by their digits, several times as fast.
         order = np.argsort(rarity.astype(np.uint16) if rarity.max(initial=0) < 2**16 else rarity, kind="stable")
         return cls(keys[order], counts[order])
+
+    def fits(self, new: "Vocabulary") -> bool:
+        """Whether another one's ids may come after its own: they may."""
+        return True
 
     def extended(self, new: "Vocabulary") -> "Vocabulary":
         """With the ids of another one after its own, which keep their rows; what both have counted is added up."""
@@ -108,7 +112,7 @@ class Vocabulary:
         Raises:
             UserError: the file is missing or damaged.
         """
-        keys, counts = _read(path, {"key": pa.uint64(), "count": pa.int64()})
+        keys, counts = read_columns(path, {"key": pa.uint64(), "count": pa.int64()})
         if len(np.unique(keys)) < len(keys):
             raise _damaged(path, "a key is there twice")
         return cls(keys, counts)
@@ -121,10 +125,14 @@ class HashedIds:
         counts: ``[rows]`` int64, how often each row was hit in training.
     """
 
-    encoding: ClassVar = "hash"
+    encoding: ClassVar[str] = "hash"
 
     def __init__(self, counts: np.ndarray):
         self.counts = counts.astype(np.int64)
+
+    def fits(self, new: "HashedIds") -> bool:
+        """Whether another one gives ids the same rows."""
+        return self.rows == new.rows
 
     def extended(self, new: "HashedIds") -> "HashedIds":
         """With what another one of the same number of rows has counted."""
@@ -150,13 +158,13 @@ class HashedIds:
         Raises:
             UserError: the file is missing or damaged.
         """
-        (counts,) = _read(path, {"count": pa.int64()})
+        (counts,) = read_columns(path, {"count": pa.int64()})
         if len(counts) < 2:
             raise _damaged(path, "it has no rows")
         return cls(counts)
 
 
-def _read(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray]:
+def read_columns(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray]:
     """The columns of a file that holds these, no null, and no count below zero."""
     try:
         with pq.ParquetFile(path) as file:

@@ -15,7 +15,7 @@ from ...data.counting.counting_pass import count
 from ...data.errors import UserError, nearest
 from ...data.events.check_events import check_events
 from ...data.schema.layout import Layout, id_key, make_layout
-from ...data.vocabulary.encoding import Encoding
+from ...data.vocabulary.encoding import Encoded
 from ..report.terminal_tables import empty_table
 from .cluster import Cluster
 from .footprint import PROCESS, Footprint, footprint
@@ -55,7 +55,7 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
     Raises:
         UserError: an unknown table, or one whose rows are neither said nor can be counted.
     """
-    encodings: dict[str, Encoding] = {id_key(name): entity for name, entity in experiment.entities.present().items()}
+    encodings: dict[str, Encoded] = {id_key(name): entity for name, entity in experiment.entities.present().items()}
     for name, feature in experiment.features().items():
         encodings |= feature.inputs(name).encodings
     for name in rows:

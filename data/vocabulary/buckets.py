@@ -1,0 +1,118 @@
+"""Numbers in place of ids: each goes into the bucket between two boundaries, and a bucket has a row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..settings_base import Strict
+from .key_counts import ExactCounts
+from .vocabulary import read_columns
+
+
+class Buckets:
+    """A row for each bucket; row 0, of ids never seen, is never used.
+
+    Attributes:
+        boundaries: ``[K]`` float64, increasing; a number equal to one belongs above it.
+        counts: ``[K + 2]`` int64, how many numbers of training fell into each row's bucket.
+        asked: how many buckets of equal size were asked for; 0 where the boundaries were given.
+    """
+
+    encoding: ClassVar[str] = "buckets"
+
+    def __init__(self, boundaries: np.ndarray, counts: np.ndarray, asked: int):
+        """Args: boundaries ``[K]``, counts ``[K + 1]`` of the buckets, and how many were asked for."""
+        self.boundaries, self.asked = boundaries.astype(np.float64), asked
+        self.counts = np.concatenate([[0], counts]).astype(np.int64)
+
+    def fits(self, new: "Buckets") -> bool:
+        """Whether both were made by the same settings."""
+        return self.asked == new.asked and (self.asked > 0 or np.array_equal(self.boundaries, new.boundaries))
+
+    def extended(self, new: "Buckets") -> "Buckets":
+        """With what another one has counted, where that has the same boundaries; those of this one stay."""
+        same = np.array_equal(self.boundaries, new.boundaries)
+        return Buckets(self.boundaries, self.counts[1:] + (new.counts[1:] if same else 0), self.asked)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, row 0 included."""
+        return len(self.counts)
+
+    def lookup(self, keys: np.ndarray) -> np.ndarray:
+        """``[N]`` float64 numbers to ``[N]`` int64 rows, never 0."""
+        return np.searchsorted(self.boundaries, keys, side="right") + 1
+
+    def save(self, path: Path) -> None:
+        """Writes upper boundary and count per bucket."""
+        asked = np.full(len(self.counts) - 1, self.asked)
+        columns = {"below": np.append(self.boundaries, np.inf), "count": self.counts[1:], "asked": asked}
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "Buckets":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        below, counts, asked = read_columns(path, {"below": pa.float64(), "count": pa.int64(), "asked": pa.int64()})
+        return cls(below[:-1], counts, int(asked[0]))
+
+
+class NumberCounts:
+    """How often each number was seen: in buckets whose boundaries are known, else of each distinct one."""
+
+    def __init__(self, boundaries: Sequence[float] | None, buckets: int):
+        """Args: boundaries; None: as many buckets as the second says, of equal size as far as equal numbers allow."""
+        self._boundaries = None if boundaries is None else np.array(boundaries, np.float64)
+        self._buckets, self._distinct = buckets, ExactCounts()
+        self._counts = np.zeros(0 if boundaries is None else len(boundaries) + 1, np.int64)
+
+    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Counts the valid ones of ``[N]`` float64 numbers, each as often as its weight says."""
+        values, weights = keys[valid] + 0.0, None if weights is None else weights[valid]  # a negative zero is none
+        if self._boundaries is None:
+            self._distinct.add(values.view(np.uint64), np.ones(len(values), bool), weights)
+        else:
+            self._counts += _in_buckets(self._boundaries, values, weights)
+
+    def table(self, min_count: int | None = None) -> Buckets:
+        """The table; ``min_count`` means nothing to it."""
+        if self._boundaries is not None:
+            return Buckets(self._boundaries, self._counts, 0)
+        distinct = self._distinct.table(min_count=1)
+        values, counts = distinct.keys.view(np.float64), distinct.counts[1:]
+        shown = counts > 0
+        order = np.argsort(values[shown])
+        values, counts = values[shown][order], counts[shown][order]
+        below = np.cumsum(counts)
+        wanted = np.arange(1, self._buckets) * (below[-1] if len(below) else 0)
+        # The first number with more than k / n of all up to and with it begins bucket k.
+        at = np.searchsorted(below * self._buckets, wanted, side="right")
+        boundaries = np.unique(values[at[(at > 0) & (at < len(values))]])
+        return Buckets(boundaries, _in_buckets(boundaries, values, counts), self._buckets)
+
+
+class Bucketing(Strict):
+    """How numbers become rows: boundaries, or how many buckets."""
+
+    boundaries: tuple[float, ...] | None
+    buckets: int
+
+    def counts(self) -> NumberCounts:
+        """Nothing counted yet."""
+        return NumberCounts(self.boundaries, self.buckets)
+
+    def rows(self) -> int | None:
+        """Rows of the table; of buckets that equal numbers may make fewer, the most there can be."""
+        return (self.buckets if self.boundaries is None else len(self.boundaries) + 1) + 1
+
+
+def _in_buckets(boundaries: np.ndarray, values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    at = np.searchsorted(boundaries, values, side="right")
+    return np.bincount(at, weights, minlength=len(boundaries) + 1).astype(np.int64)
