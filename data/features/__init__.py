@@ -1,5 +1,6 @@
 """The kinds of features: one file each, a class whose fields are that kind's settings and whose methods are all that is done with it."""
 
+from .bucketed import Bucketed
 from .categorical import Categorical
 from .dense import Dense
 from .feature import Feature
@@ -10,6 +11,7 @@ FEATURES: dict[str, type[Feature]] = {
     "categorical": Categorical,
     "list": IdList,
     "dense": Dense,
+    "bucketed": Bucketed,
     "vector": Vector,
 }
 """Name, as in ``kind: NAME`` -> the kind."""

@@ -46,6 +46,7 @@ def write_experiment(folder: Path) -> Path:
         "category": {"kind": "categorical"},
         "tags": {"kind": "list"},
         "price": {"kind": "dense"},
+        "age": {"kind": "bucketed", "buckets": 4, "column": "price"},
     }
     features["picture"] = {"kind": "vector", "size": 4}
     user = {"id": "user_id", "history": {"column": "history", "max_length": 6}}

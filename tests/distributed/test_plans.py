@@ -43,7 +43,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "mean, star, din on features and a table for attention, bf16": (
         "model.gate=mean",
         "model.head=star",
-        "model.history={encoder: din, decoupled: true, features: [category, tags, price]}",
+        "model.history={encoder: din, decoupled: true, features: [category, tags, price, age]}",
         "training.precision=bf16",
     ),
     "mean_gate, ple, sasrec finds the next item, mmd": (
@@ -67,8 +67,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *HASHED,
     ),
 }
-TABLES = ("id_user", "id_item", "attention_item", "feature_device", "feature_category", "feature_tags")
-MIXED = dict(zip(TABLES, ("row_wise", "table_wise", "row_wise", "column_wise", "row_wise", "table_wise"), strict=True))
+TABLES = ("id_user", "id_item", "attention_item", "feature_device", "feature_category", "feature_tags", "feature_age")
+MIXED = dict(
+    zip(
+        TABLES,
+        ("row_wise", "table_wise", "row_wise", "column_wise", "row_wise", "table_wise", "column_wise"),
+        strict=True,
+    )
+)
 OTHERS = {
     table: {"row_wise": "table_wise", "table_wise": "row_wise", "column_wise": "table_wise"}[kind]
     for table, kind in MIXED.items()

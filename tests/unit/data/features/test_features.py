@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from foundrank.data.arrow.column_types import holds
+from foundrank.data.errors import UserError
 from foundrank.data.features import FEATURES
 from foundrank.data.features.counts import Counts
 from foundrank.data.features.dense import Dense
@@ -17,6 +18,7 @@ COLUMNS = {
     "categorical": {"f": pa.array(["a", None, "b", "a"])},
     "list": {"f": pa.array([["a", None], None, ["b", "a", "c"], []])},
     "dense": {"f": pa.array([1.0, None, 3.0, 8.0])},
+    "bucketed": {"f": pa.array([1.0, None, 3.0, 8.0])},
     "vector": {"f": pa.array([[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]])},
 }
 SETTINGS = {"list": {"max_length": 2}, "vector": {"size": 2}}
@@ -76,6 +78,7 @@ def test_a_number_is_standardised_after_its_transform(transform):
     [
         *(("dense", s) for s in ("buckets", "min_count", "encoding", "max_length", "size")),
         *(("vector", s) for s in ("transform", "buckets", "max_length")),
+        *(("bucketed", s) for s in ("transform", "min_count", "encoding", "max_length", "size")),
         *(("categorical", s) for s in ("transform", "size", "max_length")),
         *(("list", s) for s in ("transform", "size")),
     ],
@@ -103,3 +106,33 @@ def test_a_resolved_encoding_shows_the_default_of_its_own_setting():
         "min_count": 1,
     }
     assert made("list", encoding="hash").buckets == 100_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [({"buckets": 2}, [1, -1, 2, 2]), ({"boundaries": (3.0, 9.0)}, [1, -1, 2, 2]), ({}, [1, -1, 2, 3])],
+)
+def test_a_number_in_a_bucket_is_looked_up_and_a_missing_one_is_not(settings, rows):
+    counts, feature, table = Counts(), made("bucketed", **settings), pa.table(COLUMNS["bucketed"])
+    feature.count("f", table, "here", counts, None)
+    found = feature.encode("f", table, "here", SimpleNamespace(tables=counts.tables(), dense={}))
+    assert found.singles["feature_f"].tolist() == rows
+    assert counts.tables()["feature_f"].rows <= (feature.ids.rows() or 0)
+    assert made("bucketed", **feature.model_dump(exclude_none=True, exclude={"kind"})) == feature
+    bad = pa.table({"f": [1.0, float("nan")]})
+    with pytest.raises(UserError, match="here: column 'f', row 1: the value is nan"):
+        feature.encode("f", bad, "here", SimpleNamespace(tables=counts.tables(), dense={}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"boundaries": [1.0, 1.0]}, "must increase"),
+        ({"boundaries": []}, "at least 1 item"),
+        ({"boundaries": [1.0], "buckets": 3}, "not both"),
+        ({"buckets": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_buckets_are_described_in_one_way(settings, told):
+    with pytest.raises(ValidationError, match=told):
+        made("bucketed", **settings)
