@@ -31,9 +31,16 @@ def read_yaml(text: bytes | str, where: str, remedy: str) -> Any:
         text = text.decode() if isinstance(text, bytes) else text
         if (why := _too_much(text)) is not None:
             raise UserError(where, why, "Write it out, without more levels or aliases than an experiment needs.")
-        return yaml.load(text, Loader=_Loader)
+        return _written_out(yaml.load(text, Loader=_Loader))
     except _REFUSED as error:
         raise UserError(where, f"not valid YAML: {one_line(error)}", remedy) from error
+
+
+def _written_out(value: Any) -> Any:
+    """The value with a copy of its own wherever an alias stood: a change in one place is none in another."""
+    if isinstance(value, dict):
+        return {key: _written_out(inner) for key, inner in value.items()}
+    return [_written_out(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _too_much(text: str) -> str | None:

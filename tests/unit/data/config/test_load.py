@@ -287,6 +287,15 @@ def test_bad_overrides(tmp_path, override, words):
     assert words in told(tmp_path, experiment_dict(), override)
 
 
+def test_an_override_changes_one_place_of_what_an_alias_names(tmp_path):
+    plain = experiment_dict()
+    plain["domains"]["home"]["tasks"] = plain["domains"]["new"]["tasks"] = {"click": {"label": "click"}}
+    path = write(tmp_path, plain)
+    assert "&id001" in path.read_text()
+    domains = load_experiment(path, ["domains.home.tasks.click.weight=3"], kinds=KINDS).domains
+    assert [domains[name].tasks["click"].weight for name in ("home", "new")] == [3.0, 1.0]
+
+
 def test_paths_come_back_absolute(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "llm").mkdir()
