@@ -188,7 +188,7 @@ def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:
     files = {name: splits["test"] for name, splits in check_events(experiment, ["test"]).items() if "test" in splits}
     columns, _, _ = predict(sharded, encoder, files, runtime)
     layout = encoder.layout
-    kept = {name: columns[name] for name in ("labels", "mask", "user", "domain")}
+    kept = {name: columns[name] for name in ("labels", "mask", "user", "list", "domain")}
     kept["probabilities"] = columns["scores"]
     kept["item_counts"] = columns["counts"][:, layout.entities.index("item")]
     kept |= {f"probability/{task}": columns[f"oracle/{task}"] for task in layout.tasks if f"oracle/{task}" in columns}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 
 from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.result_lists import ResultLists, result_lists
+from foundrank.data.config.load import load_experiment
+from foundrank.model.kinds import KINDS
 from foundrank.model.losses import LIST_LOSSES
 from foundrank.model.losses.jrc import JRC
 from foundrank.model.losses.list_loss import ListLoss, ListRows
 from foundrank.model.losses.list_losses import ListLosses
 from foundrank.model.losses.pairwise import Pairwise
 from foundrank.model.losses.softmax import Softmax
+from tests.tiny_world import experiment_dict
 
 LOSSES = [Softmax(), Pairwise(), Pairwise(lambda_weights=True), JRC()]
 IDS = [f"{type(loss).__name__}{'-lambda' * getattr(loss, 'lambda_weights', False)}" for loss in LOSSES]
@@ -234,6 +237,34 @@ def test_without_lists_in_a_batch_there_is_no_loss(of, make_batch):
     total, told = ListLosses(layout, 8)(torch.randn(4, 2), make_batch(layout, [0, 0, 4]))
     assert total == 0
     assert not told.any()
+
+
+class Hinge(ListLoss):
+    """The best positive should be a margin ahead of the best negative."""
+
+    kind: Literal["hinge"] = "hinge"
+    margin: float = 1.0
+
+    def loss(self, logits: torch.Tensor, gains: torch.Tensor, rows: ListRows, further: torch.Tensor) -> torch.Tensor:
+        hidden = (gains <= 0, gains > 0)
+        best, other = (rows.max(logits.masked_fill(of, -1e4)).clamp_min(-1e4) for of in hidden)
+        return (self.margin - best + other).clamp_min(0.0)
+
+
+def test_a_loss_of_one_s_own(of, make_batch):
+    raw = experiment_dict()
+    raw["domains"]["home"]["tasks"]["click"]["list_loss"] = {"kind": "hinge", "margin": 2.0, "weight": 3.0}
+    kinds = KINDS.with_(list_losses={"hinge": Hinge})
+    loss = load_experiment(raw, kinds=kinds).domains["home"].tasks["click"].list_loss
+    assert (type(loss), loss.margin, loss.weight) == (Hinge, 2.0, 3.0)
+    batch = make_batch(of(loss), [3, 0, 0])
+    batch.labels[:, 0], batch.label_mask[:, 0] = torch.tensor([1.0, 0.0, 0.0]), True
+    batch.lists, logits = lists_of([3]), torch.tensor([[0.5, 0.0], [1.0, 0.0], [-3.0, 0.0]], requires_grad=True)
+    found, _ = ListLosses(of(loss), 3)(logits, batch)
+    found.backward()
+    assert found.item() == pytest.approx(3 * (2.0 - 0.5 + 1.0))
+    assert logits.grad is not None
+    assert logits.grad[:, 0].tolist() == [-3.0, 3.0, 0.0]
 
 
 def test_every_kind_is_tested():
