@@ -3,8 +3,8 @@
     python -m benchmarks.conversion_chain --world market
     python -m benchmarks.conversion_chain --world platform
 
-Each seed draws a world of its own and trains both arms on it. An arm predicts that an impression is clicked and converts: the
-chain by its score, two tasks by the product of theirs. What is done already is kept; run again, it goes on.
+Each seed draws a world of its own and trains all arms on it. An arm predicts that an impression is clicked and converts: the
+chain by its score, the others by the product of two. What is done already is kept; run again, it goes on.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow.dataset as ds
 import typer
+import yaml
 from scipy.stats import t as student
 
 import foundrank
@@ -24,10 +25,12 @@ from .jobs import Out, Work
 
 CLICK = {"kind": "binary", "label": "click"}
 CONVERSION = {"kind": "binary", "label": "conversion"}
-ARMS: dict[str, dict[str, Any]] = {
-    "chain": {"click": CLICK, "conversion": CONVERSION | {"given": "click"}},
-    "two tasks": {"click": CLICK, "conversion": CONVERSION},
+ARMS: dict[str, list[dict[str, Any]]] = {
+    "chain": [{"click": CLICK, "conversion": CONVERSION | {"given": "click"}}],
+    "two tasks": [{"click": CLICK, "conversion": CONVERSION}],
+    "two models": [{"click": CLICK}, {"conversion": CONVERSION}],
 }
+"""Name -> the tasks of each of its models."""
 WORLDS: dict[str, dict[str, Any]] = {
     "market": {"only": ["shelf"]},
     "platform": {"text": {"vectors": "none"}, "training": {"epochs": 2}},
@@ -49,35 +52,42 @@ def conversion_chain(
         folder = work / f"{world}-{rows}" / f"seed-{seed}"
         if not (folder / "data").exists():
             foundrank.simulate(folder / "data", rows, seed, world)
-        for arm, tasks in ARMS.items():
-            for prediction, metrics in _measured(folder, arm, tasks, seed, WORLDS[world]).items():
+        for arm, models in ARMS.items():
+            for prediction, metrics in _measured(folder, arm, models, seed, WORLDS[world]).items():
                 found.setdefault(prediction, []).append(metrics)
                 typer.echo(f"seed {seed}, {prediction}: {metrics}")
     write_section(out, f"conversion-chain-{world}", _section(world, rows, seeds, found))
 
 
 def _measured(
-    folder: Path, arm: str, tasks: dict[str, Any], seed: int, changes: dict[str, Any]
+    folder: Path, arm: str, models: list[dict[str, Any]], seed: int, changes: dict[str, Any]
 ) -> dict[str, dict[str, float]]:
     """What an arm's predictions are worth on all test impressions, means over domains; it is trained if that is not done."""
-    run = folder / arm.replace(" ", "-")
-    kept = folder / f"{run.name}.json"
+    name = arm.replace(" ", "-")
+    kept = folder / f"{name}.json"
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
-    plain = foundrank.load_experiment(folder / "data", seed=seed, **changes)
-    domains = {name: {"tasks": tasks} for name in plain.domains}
-    experiment = foundrank.load_experiment(folder / "data", seed=seed, **changes, domains=domains)
-    foundrank.train(experiment, run)
-    scorer = foundrank.load(run)
+    plain = yaml.safe_load((folder / "data" / "experiment.yaml").read_text(encoding="utf-8"))
+    scorers, domains = [], {}
+    for number, tasks in enumerate(models):
+        of_all = {domain: config | {"tasks": tasks} for domain, config in plain["domains"].items()}
+        path = folder / "data" / f"{name}-{number}.yaml"
+        path.write_text(yaml.safe_dump(plain | {"domains": of_all}), encoding="utf-8")
+        experiment = foundrank.load_experiment(path, seed=seed, **changes)
+        scorers.append(foundrank.load(foundrank.train(experiment, folder / f"{name}-{number}")))
+        domains = experiment.domains
     of_domains: dict[str, list[list[float]]] = {}
-    for name, domain in experiment.domains.items():
-        table = ds.dataset(sorted(map(str, Path(str(domain.events.test)).parent.glob("*.parquet")))).to_table()
-        scores = scorer.score(table, domain=name)
+    for domain, config in domains.items():
+        table = ds.dataset(sorted(map(str, Path(str(config.events.test)).parent.glob("*.parquet")))).to_table()
         both = np.nan_to_num(table["conversion"].to_numpy().astype(float)) * table["click"].to_numpy()
-        click, conversion = (scores[f"score_{task}"].to_numpy().astype(float) for task in ("click", "conversion"))
-        predictions = {arm: conversion}
-        if "given" not in tasks["conversion"]:
-            predictions = {f"{arm}: product": click * conversion, f"{arm}: conversion alone": conversion}
+        scored = [scorer.score(table, domain=domain) for scorer in scorers]
+        columns = {
+            name: of[name].to_numpy().astype(float) for of in scored for name in of.column_names if "score_" in name
+        }
+        click, conversion = columns.get("score_click"), columns["score_conversion"]
+        predictions = {arm: conversion if arm == "chain" else click * conversion}
+        if arm == "two tasks":
+            predictions["conversion of clicks alone"] = conversion
         for prediction, values in predictions.items():
             of_domains.setdefault(prediction, []).append([of(both, values) for of in METRICS.values()])
     means = {each: dict(zip(METRICS, np.mean(values, 0).tolist(), strict=True)) for each, values in of_domains.items()}

@@ -198,6 +198,8 @@ def _numbers(rows: Sequence[Row], by: Mapping[str, Measures], cold: set[str]) ->
             )
         )
     words = [*dict.fromkeys(measures.explained for measures in by.values()), "A dash: not defined or not known."]
+    if weighted := dict.fromkeys(row["domain"] for row in rows if row.get("weight") is not None):
+        words.append(f"In {', '.join(weighted)} rows count by their weights, where a task has any.")
     return [*parts, html.paragraph(" ".join(words), "faint")]
 
 

@@ -21,6 +21,7 @@ from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.report.report import write_report
 from foundrank.dist.score.score import RowScorer, model_of
 from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.model.kinds import KINDS
@@ -104,6 +105,7 @@ def test_the_log_and_describe_tell_of_all_labels_and_of_the_weights(world, train
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert set(lines[-1]["losses"]) == {"home/click", "home/buy", "home/long", "feed/click"}
     assert 0 < lines[-1]["loss"] < lines[0]["loss"] < 1
+    assert "In home rows count by their weights" in write_report(run).read_text()
     out = io.StringIO()
     describe(load_experiment(world, kinds=KINDS), Console(file=out, width=300, no_color=True))
     assert re.search(r"odds [01]\.\d*, \d+\.\d% null; trust 1\.\d*, [23]\d\.\d% zero", out.getvalue())
