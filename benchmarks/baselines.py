@@ -30,6 +30,7 @@ from foundrank.dist.evaluate.popularity import popularity
 from foundrank.dist.evaluate.slices import slice_rows
 from foundrank.dist.run.run_folder import write_json
 from foundrank.model.kinds import KINDS
+from foundrank.model.tasks.binary import Binary
 from foundrank.model.tasks.metrics import apart, auc
 
 from .target_encoding import make_folds
@@ -81,8 +82,16 @@ def run_trees(
         ``columns``, ``train_rows`` and ``validation_auc`` of the chosen trees; and (domain, task) -> predictions.
 
     Raises:
-        UserError: bad data, a split that is missing, or text vectors that are.
+        UserError: a task that is not binary, bad data, a split that is missing, or text vectors that are.
     """
+    for name, domain in experiment.domains.items():
+        for task_name, task in domain.tasks.items():
+            if not isinstance(task, Binary):
+                raise UserError(
+                    f"domains.{name}.tasks.{task_name}",
+                    "is not of kind binary, and the trees of the comparison are classifiers",
+                    "Compare an experiment without it.",
+                )
     events = check_events(experiment)
     for name, of_domain in events.items():
         for split in SPLITS:

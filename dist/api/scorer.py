@@ -73,7 +73,7 @@ class Scorer:
         like: Sequence[str] = (),
         bad_data: Literal["fail", "skip"] | None = None,
     ) -> pa.Table:
-        """The score of each task, for each row: of a binary one its probability.
+        """The score of each task, for each row: of a binary one its probability, of others a number in the label's unit.
 
         Args:
             rows: a pyarrow Table, or a pandas or polars DataFrame, with the events' columns, but for labels and ``list_column``.

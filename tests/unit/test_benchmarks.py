@@ -30,6 +30,7 @@ from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals, weighted_auc
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
+from foundrank.model.tasks.count import Count
 from foundrank.model.tasks.metrics import auc
 from tests.content_store import write_store
 
@@ -184,6 +185,14 @@ def test_trees_of_two_domains(world, monkeypatch):
     assert held.labels.tolist() == test.labels[held.at, at].tolist()
     assert held.cold.sum() == next(r["rows"] for r in rows if (r["domain"], r["task"], r["slice"]) == ("shop_search", "conversion", "cold_items"))  # fmt: skip
     assert auc(held.labels, held.probabilities) == every["shop_search", "conversion"]["auc"]
+
+
+def test_a_task_that_is_not_binary_is_told(world):
+    experiment = world[0]
+    domain = experiment.domains["shop_feed"]
+    changed = domain.model_copy(update={"tasks": {"place": Count(label="position")}})
+    with pytest.raises(UserError, match=r"domains\.shop_feed\.tasks\.place: is not of kind binary"):
+        baselines.run_trees(experiment.model_copy(update={"domains": {"shop_feed": changed}}), seed=0)
 
 
 def test_missing_split_is_told(world):
