@@ -60,10 +60,13 @@ class Count(NumberTask):
     def losses(self, logits: Tensor, labels: Tensor, scale: Scale) -> Tensor:
         """Negative log-likelihood of a Poisson distribution without what the label alone decides, over the labels' deviation where
         that is above 1: so the gradients of large counts are of the size of a probability's. Where the rate is beyond 22,000 times
-        the mean, it grows in proportion to the logit: one row far off cannot throw the model out.
+        the mean, and beyond the label, it grows in proportion to the logit: one row far off cannot throw the model out.
         """
-        rate = torch.exp(logits.clamp(max=_LINEAR_FROM)) * (1 + (logits - _LINEAR_FROM).clamp(min=0))
-        return (_mean(scale) * rate - labels * logits) / max(scale.deviation, 1.0)
+        mean = _mean(scale)
+        # Beyond the label too: a line that rises by less than the label would pull the logit up without end.
+        begins = (torch.log((labels / mean).clamp(min=1)) + 1).clamp(min=_LINEAR_FROM)
+        rate = torch.exp(torch.minimum(logits, begins) + math.log(mean)) * (1 + (logits - begins).clamp(min=0))
+        return (rate - labels * logits) / max(scale.deviation, 1.0)
 
     def scores(self, logits: Tensor, scale: Scale) -> Tensor:
         """The rate."""

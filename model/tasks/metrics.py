@@ -154,9 +154,10 @@ def normalized_entropy(labels: Array, probabilities: Array, weights: Array | Non
 
     Source: He et al., Practical Lessons from Predicting Clicks on Ads at Facebook (2014).
     """
-    rate = _mean(np.asarray(labels) > 0, weights)
-    if not 0 < rate < 1:
+    positive = np.asarray(labels) > 0
+    if all_same(positive, weights):
         return math.nan
+    rate = _mean(positive, weights)
     return logloss(labels, probabilities, weights) / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
 
 
@@ -170,6 +171,15 @@ def calibration(labels: Array, probabilities: Array, weights: Array | None = Non
     """
     rate = _mean(np.asarray(labels) > 0, weights)
     return _mean(np.asarray(probabilities), weights) / rate if rate > 0 else math.nan
+
+
+def all_same(values: Array, weights: Array | None = None) -> bool:
+    """Whether the values of all rows that count, those with a weight above 0, are the same; true where there are none.
+
+    A weighted mean of equal values is not one of them to the last bit, so a variance does not tell.
+    """
+    counted = np.asarray(values) if weights is None else np.asarray(values)[weights > 0]
+    return not len(counted) or bool(counted.min() == counted.max())
 
 
 class _TieBlocks(NamedTuple):

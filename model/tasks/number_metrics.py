@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ...data.config.sections.task import Array
-from .metrics import RANKING_K
+from .metrics import RANKING_K, all_same
 
 DECILES = 10
 _LEAST = 1e-30  # of a rate: the logarithm of zero would say that no other error matters
@@ -29,8 +29,10 @@ def mae(labels: Array, scores: Array, weights: Array | None = None) -> float:
 def r_squared(labels: Array, scores: Array, weights: Array | None = None) -> float:
     """1 - squared error / variance of the labels: 1 is perfect, 0 what their mean reaches; NaN where they are all the same."""
     labels = _float(labels)
+    if all_same(labels, weights):
+        return math.nan
     variance = mean((labels - mean(labels, weights)) ** 2, weights)
-    return 1 - mean((_float(scores) - labels) ** 2, weights) / variance if variance > 0 else math.nan
+    return 1 - mean((_float(scores) - labels) ** 2, weights) / variance
 
 
 def spearman(labels: Array, scores: Array, weights: Array | None = None) -> float:
@@ -38,12 +40,12 @@ def spearman(labels: Array, scores: Array, weights: Array | None = None) -> floa
 
     Source: Spearman (1904).
     """
-    if not _known(labels, scores):
+    if not _known(labels, scores) or all_same(labels, weights) or all_same(scores, weights):
         return math.nan
     x, y = _ranks(labels, weights), _ranks(scores, weights)
     x, y = x - mean(x, weights), y - mean(y, weights)
     spread = math.sqrt(mean(x * x, weights) * mean(y * y, weights))
-    return mean(x * y, weights) / spread if spread > 0 else math.nan
+    return mean(x * y, weights) / spread
 
 
 def calibration_ratio(labels: Array, scores: Array, weights: Array | None = None) -> float:

@@ -62,7 +62,7 @@ def bad_numbers(
     values = floats(array)
     bad = (values < least) | (values > LARGEST)
     if above:
-        bad |= values == least
+        bad |= values.astype(np.float32) <= np.float32(least)  # labels are kept so
     if whole:
         bad |= values != np.floor(values)
         bad &= ~np.isnan(values)
@@ -95,7 +95,7 @@ class NumberTask(Task):
     weight: float = Field(default=1.0, gt=0, description="weight of its loss")
     expected: str | None = Field(
         default=None,
-        description="events column holding the label's true expectation, where one is known (simulations)",
+        description="events column holding the label's true expectation (of a quantile: the true quantile), where one is known (simulations)",
     )
 
     @property
@@ -107,6 +107,11 @@ class NumberTask(Task):
     @abstractmethod
     def measured(self) -> tuple[Measured, ...]:
         """The numbers of an evaluation, the headline first; beside them, there is NDCG where there are lists."""
+
+    @property
+    def truth(self) -> str:
+        """What ``expected`` holds the true one of."""
+        return "expectation"
 
     @property
     def support(self) -> Metric:
@@ -151,7 +156,7 @@ class NumberTask(Task):
             mean=Metric(key="mean", title="means", format=".4g"),
             chosen_by=self.chosen_by.metric.title,
             of_popularity="Popularity predicts the item's own mean label in training.",
-            of_oracle="The oracle predicts the true expectation, known in a simulation: no model can be expected to do better.",
+            of_oracle=f"The oracle predicts the true {self.truth}, known in a simulation: no model can be expected to do better.",
             explained=self.explained,
         )
 

@@ -29,6 +29,7 @@ class Ordinal(NumberTask):
     Data, 1980), with distances that each row has for itself.
     """
 
+    ranks_by_first: ClassVar[bool] = False  # the distances, too, are the row's own
     takes: ClassVar[str] = "one of its levels"
 
     kind: Literal["ordinal"] = Field(

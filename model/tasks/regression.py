@@ -133,6 +133,11 @@ class Regression(NumberTask):
         return f"RMSE and MAE are in the label's unit. R²: the share of the labels' variance that is explained. {OF_CALIBRATION}"
 
     @property
+    def truth(self) -> str:
+        """What scores estimate."""
+        return "quantile" if self.loss == "quantile" else "expectation"
+
+    @property
     def _pinball(self) -> Measured:
         metric = Metric(
             key="pinball",

@@ -258,3 +258,28 @@ def test_huber_is_the_squared_error_of_small_errors():
     logits, labels = torch.tensor([[0.2], [-0.4], [5.0]]), torch.zeros(3, 1)
     found = made("regression", loss="huber", delta=0.5).losses(logits, labels, Scale())
     torch.testing.assert_close(found, torch.tensor([[0.04], [0.16], [2 * 0.5 * (5.0 - 0.25)]]))
+
+
+@pytest.mark.parametrize("label", [3.0, 1e9])
+def test_the_loss_of_a_count_far_above_the_mean_is_least_at_the_count(label):
+    task, scale = TASKS["count"](label="n"), Scale(1e-4, 1.0)
+    logits = torch.linspace(-60, 80, 1401, dtype=torch.float64)[:, None]
+    losses = task.losses(logits, torch.full_like(logits, label), scale)[:, 0]
+    best = math.log(label / scale.mean)
+    assert abs(logits[losses.argmin(), 0] - best) <= 0.1
+    after = losses[logits[:, 0] > best + 0.1]
+    assert (after.diff() >= 0).all()
+    assert torch.isfinite(losses).all()
+
+
+def test_a_label_that_is_minus_one_once_it_is_kept_is_bad_for_its_logarithm():
+    need, *_ = TASKS["regression"](label="y", transform="log1p").columns("y")
+    assert need.bad is not None
+    bad = need.bad.find(pa.array([-0.99999999999, -0.999, None]))
+    assert bad is not None
+    assert bad.tolist() == [True, False, False]
+
+
+def test_a_quantile_is_compared_with_the_true_quantile():
+    assert "true quantile" in TASKS["regression"](label="y", loss="quantile").measures.of_oracle
+    assert "true expectation" in TASKS["regression"](label="y").measures.of_oracle

@@ -197,3 +197,9 @@ def test_the_binary_kind_gives_its_weights_to_every_metric():
     assert weighted["ndcg@10"] == pytest.approx(ndcg_at_k(labels, scores, groups, weights=times))
     assert weighted["positives"] == 3  # rows
     assert CLICK.headline(labels, scores, times) == weighted["auc"]
+
+
+def test_no_entropy_where_all_rows_that_count_are_of_one_class():
+    weights = np.array([1e-16, 0.3, 1.0, 7e3, 0.0])
+    assert math.isnan(normalized_entropy(np.array([1, 1, 1, 1, 0]), np.full(5, 0.3), weights))
+    assert math.isnan(normalized_entropy(np.array([0, 0, 0, 0, 1]), np.full(5, 0.3), weights))

@@ -176,3 +176,13 @@ def test_a_label_between_two_levels_belongs_to_the_nearer_one():
     levels = np.array([1.0, 2.0, 4.0])
     found = of_numbers.accuracy(np.array([1, 2, 4, 4]), np.array([1.5, 2.9, 3.1, 2.5]), levels)
     assert found == 0.75
+
+
+def test_nothing_is_explained_or_ordered_where_all_rows_that_count_are_the_same():
+    """A weighted mean of equal numbers is not always one of them to the last bit."""
+    weights = np.array([0.1, 0.7, 0.3, 0.0])
+    labels, scores = np.array([0.1, 0.1, 0.1, 5.0]), np.array([0.1, 0.3, 0.2, 0.9])
+    assert math.isnan(of_numbers.r_squared(labels, scores, weights))
+    assert math.isnan(of_numbers.spearman(labels, scores, weights))
+    assert math.isnan(of_numbers.spearman(scores, labels, weights))
+    assert math.isnan(of_numbers.r_squared(labels[:3], scores[:3]))
