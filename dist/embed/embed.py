@@ -142,10 +142,10 @@ def _encode(
 
     def work(shard: Shard, wanted: np.ndarray, texts: list[str]) -> None:
         torch.set_num_threads(1)
-        vectors, cut = encoder.encode(texts, plan.prompt)
+        encoded = encoder.encode(texts, plan.prompt)
         halves = np.zeros((shard.rows, plan.dimension), np.float16)  # zeros: no catalog has that text any more
-        halves[wanted] = as_halves(project(vectors), f"text.encoder: {plan.encoder}")
-        write_shard(plan.folder, shard, halves, shard_digests(plan.folder, shard), cut)
+        halves[wanted] = as_halves(project(encoded.vectors), f"text.encoder: {plan.encoder}")
+        write_shard(plan.folder, shard, halves, shard_digests(plan.folder, shard), encoded.cut)
         _give_back_memory()
 
     workers = _workers()

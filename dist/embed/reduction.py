@@ -70,7 +70,7 @@ def fit_pca(
     texts = list(inputs.read(positions))
     with threads_kept():
         torch.set_num_threads(1)  # the same bits on any number of cores
-        parts = [encoder.encode(texts[at : at + _CHUNK], prompt)[0] for at in range(0, len(texts), _CHUNK)]
+        parts = [encoder.encode(texts[at : at + _CHUNK], prompt).vectors for at in range(0, len(texts), _CHUNK)]
         vectors = torch.from_numpy(np.concatenate(parts)).double()
         mean = vectors.mean(0)
         _, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean))

@@ -1,12 +1,27 @@
 """What every encoder of contents can do."""
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 
+class Encoded(NamedTuple):
+    """What an encoder made of N inputs.
+
+    Attributes:
+        vectors: ``[N, D]`` float32.
+        cut: how many were longer than it takes.
+        bad: position -> what is wrong, of those that turned out to be nothing it can encode; their vectors mean nothing.
+    """
+
+    vectors: np.ndarray
+    cut: int = 0
+    bad: Mapping[int, str] = {}
+
+
 class ContentEncoder(Protocol):
-    """Turns texts into vectors. Several threads may use one."""
+    """Turns contents of one kind into vectors. Several threads may use one."""
 
     @property
     def size(self) -> int:
@@ -18,8 +33,8 @@ class ContentEncoder(Protocol):
         """Commit of the repository that it was loaded from; None where there is none."""
         ...
 
-    def encode(self, texts: list[str], prompt: str = "") -> tuple[np.ndarray, int]:
-        """``[N, D]`` float32 vectors of N texts, each with ``prompt`` before it, and how many texts were cut."""
+    def encode(self, inputs: list[Any], prompt: str = "") -> Encoded:
+        """The vectors of N contents, each with ``prompt`` before it."""
         ...
 
     def prompt(self, entity: str) -> str:

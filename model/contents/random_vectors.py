@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...data.config.sections.text import TextConfig
+from .content_encoder import Encoded
 
 WIDTH = 384  # where nobody chose one: that of the default encoder
 
@@ -26,14 +27,14 @@ class RandomVectors:
         """Of the width the experiment's ``text`` asks for; float32 in any ``precision``."""
         return cls(config.dimension or WIDTH)
 
-    def encode(self, texts: list[str], prompt: str = "") -> tuple[np.ndarray, int]:
+    def encode(self, inputs: list[str], prompt: str = "") -> Encoded:
         """``[N, D]`` float32, uniformly distributed on the unit sphere; no text is ever cut."""
-        seeds = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+        seeds = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in inputs]
         rows = [
             np.random.Generator(np.random.Philox(key=int.from_bytes(seed))).normal(size=self.size) for seed in seeds
         ]
-        vectors = np.array(rows, np.float32).reshape(len(texts), self.size)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 0
+        vectors = np.array(rows, np.float32).reshape(len(inputs), self.size)
+        return Encoded(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
     def prompt(self, entity: str) -> str:
         """None: it has no part in a vector."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .content_encoder import Encoded
 from .text_encoder_files import StatedSettings
 
 
@@ -68,27 +69,27 @@ class TextEncoder:
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def encode(self, texts: list[str], prompt: str = "") -> tuple[np.ndarray, int]:
+    def encode(self, inputs: list[str], prompt: str = "") -> Encoded:
         """The vectors of some texts.
 
         Texts of similar length share a forward pass, so that little of it is padding. A vector does not depend on
         which texts it was encoded with, up to rounding; the same list gives the same bits.
 
         Args:
-            texts: N texts.
+            inputs: N texts.
             prompt: put before each.
 
         Returns:
             ``[N, D]`` float32, and how many texts were cut after ``max_length`` tokens.
         """
-        vectors = np.empty((len(texts), self.size), np.float32)
-        tokens, cut = self._tokenize([prompt + text for text in texts])
+        vectors = np.empty((len(inputs), self.size), np.float32)
+        tokens, cut = self._tokenize([prompt + text for text in inputs])
         lengths = np.array([len(ids) for ids in tokens], np.int64)
         order = np.argsort(-lengths, kind="stable")  # longest first: memory peaks in the first pass
         with torch.inference_mode():
             for rows in _batches(order, lengths, self.batch_tokens):
                 vectors[rows] = self._forward([tokens[row] for row in rows], lengths[rows]).cpu().numpy()
-        return vectors, cut
+        return Encoded(vectors, cut)
 
     def _tokenize(self, texts: list[str]) -> tuple[list[list[int]], int]:
         if not texts:

@@ -13,6 +13,7 @@ import torch
 from foundrank.data.config.kinds import experiment_type
 from foundrank.dist.embed.embed import embed
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.model.contents.content_encoder import Encoded
 from foundrank.model.contents.text_encoder_files import StatedSettings
 from foundrank.model.kinds import KINDS
 
@@ -41,7 +42,7 @@ class LengthEncoder:
                 raise KeyboardInterrupt
             self.calls.append([prompt + text for text in texts])
         vectors = [[min(len(prompt + text), 50), 1.0, 0.0, 0.0] for text in texts]
-        return np.array(vectors, np.float32).reshape(-1, 4), sum(len(text) > 50 for text in texts)
+        return Encoded(np.array(vectors, np.float32).reshape(-1, 4), sum(len(text) > 50 for text in texts))
 
     def prompt(self, entity):
         return self.stated.prompt(entity)

@@ -12,6 +12,7 @@ from foundrank.data.errors import UserError
 from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
 from foundrank.model.contents import ENCODERS
+from foundrank.model.contents.content_encoder import Encoded
 from foundrank.model.contents.text_encoder_files import StatedSettings
 from foundrank.model.kinds import KINDS
 from tests.tiny_encoder import write_llama
@@ -161,7 +162,7 @@ def test_a_catalog_without_any_text_is_refused(tmp_path, encoder):
 
 def test_a_vector_that_overflows_float16_stops_the_job(tmp_path, encoder, monkeypatch):
     write_items(tmp_path)
-    monkeypatch.setattr(encoder, "encode", lambda texts, prompt: (np.full((len(texts), 4), 1e6, np.float32), 0))
+    monkeypatch.setattr(encoder, "encode", lambda texts, prompt: Encoded(np.full((len(texts), 4), 1e6, np.float32)))
     with pytest.raises(UserError, match=r"not finite in float16.*text.normalize"):
         run(make_experiment(tmp_path))
 

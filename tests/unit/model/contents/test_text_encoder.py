@@ -61,7 +61,7 @@ def plain(folder, text, pooling="mean"):
 @pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
 def test_batches_give_what_single_texts_give(kind, pooling, batch_tokens, request):
     where = request.getfixturevalue(kind)
-    vectors, cut = encoder(where, pooling=pooling, batch_tokens=batch_tokens, normalize=False).encode(TEXTS)
+    vectors, cut, _ = encoder(where, pooling=pooling, batch_tokens=batch_tokens, normalize=False).encode(TEXTS)
     assert vectors.dtype == np.float32
     expected = np.stack([plain(where, text, pooling) for text in TEXTS])
     np.testing.assert_allclose(vectors, expected, atol=2e-5)
@@ -236,9 +236,9 @@ def test_a_gpu_gives_the_same_directions(monkeypatch):
     texts = ["ceramic coffee mug", "porcelain tea cup", "x", "a long story " * 30]
     on_gpu = load_text_encoder(TextConfig())
     assert (on_gpu.device.type, on_gpu.precision) == ("cuda", "bf16")
-    vectors, cut = on_gpu.encode(texts)
+    vectors, cut, _ = on_gpu.encode(texts)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    expected, also_cut = load_text_encoder(TextConfig(precision="fp32")).encode(texts)
+    expected, also_cut, _ = load_text_encoder(TextConfig(precision="fp32")).encode(texts)
     assert (vectors * expected).sum(1).min() > 0.999
     assert cut == also_cut
 

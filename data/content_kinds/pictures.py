@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
+from ..errors import UserError
 from ..storage import storage
 from ..storage.file_systems import StorageError, is_uri
 
@@ -114,6 +115,22 @@ def _read_object(uri: str) -> bytes | None:
 def digest_of(content: bytes) -> bytes:
     """The BLAKE2b digest, of 16 bytes, by which a picture is known."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def read_again(picture: Picture) -> bytes:
+    """The bytes of a picture that was looked at before.
+
+    Raises:
+        UserError: they are others now.
+        StorageError: an object store cannot be reached or refuses.
+    """
+    try:
+        content = read_picture(picture.location)
+    except BadPicture:
+        content = b""
+    if digest_of(content) != picture.digest:
+        raise UserError(picture.location, "was changed while it was read", "Run the command again.")
+    return content
 
 
 def check_header(content: bytes, max_pixels: int) -> None:
