@@ -42,13 +42,13 @@ def write_store(
         make_folder(new)
         (new / WORK).mkdir()
         reserve(new, *halves.shape)
-        write_shard(new, shard, halves, digests, 0)
+        write_shard(new, shard, halves, digests, 0, {})
         write_rows(new, [(digests, rows)])
         write_index(new, [pa.table({"key": keys, "row": np.asarray(row_of_key)})], len(halves))
         note = finished(new, shard, digests, halves.shape[1])
         assert note is not None
         held = {"format": FORMAT, "made_with": {"vectors": "given"}} | manifest
-        commit(new, len(halves), len(keys), [note], halves.shape[1], held)
+        commit(new, len(halves), [note], halves.shape[1], held)
         swap(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)

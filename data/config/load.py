@@ -105,7 +105,9 @@ def _resolve(experiment: Experiment, root: str) -> Experiment:
         if "catalog" in entity:
             entity["catalog"].setdefault("bad_data", raw["bad_data"])
     raw["model"]["aspects"] = aspects_in_use(experiment)
-    encoder = Path(root, raw["text"]["encoder"])
-    if not is_uri(root) and encoder.is_dir():
-        raw["text"]["encoder"] = str(encoder)
+    contents = [content for entity in raw["entities"].values() for content in entity["contents"].values()]
+    for settings in (raw["text"], *contents):
+        encoder = Path(root, settings.get("encoder") or "")
+        if not is_uri(root) and "encoder" in settings and encoder.is_dir():
+            settings["encoder"] = str(encoder)
     return type(experiment).model_validate(raw)

@@ -54,13 +54,16 @@ def expand_events(raw: dict[str, Any], folder: str, where: str) -> list[str]:
 
 
 def change_locations(raw: dict[str, Any], change: Callable[[str], str]) -> None:
-    """Puts ``change(location)`` in place of each location of an experiment's plain dict: of events, catalogs, text vectors and
+    """Puts ``change(location)`` in place of each location of an experiment's plain dict: of events, catalogs, contents, text vectors and
     the run to begin with. A text encoder is not one: what vectors were made with is told by its name."""
     if raw.get("init_from") is not None:
         raw["init_from"] = change(raw["init_from"])
     for entity in raw["entities"].values():
         if entity is not None and entity.get("catalog") is not None:
             entity["catalog"]["path"] = change(entity["catalog"]["path"])
+        for content in entity.get("contents", {}).values() if entity is not None else ():
+            if "folder" in content:
+                content["folder"] = change(content["folder"])
     for domain in raw["domains"].values():
         events = domain["events"]
         domain["events"] = {split: pattern and change(pattern) for split, pattern in events.items()}

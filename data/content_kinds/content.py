@@ -3,16 +3,21 @@
 import hashlib
 import string
 from abc import abstractmethod
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from ..arrow.column_need import ColumnNeed
 from ..arrow.column_types import TEXT
+from ..escaping import redacted, visible
 from ..settings_base import Strict
 from .text_template import render_texts
 
 DIGEST_BYTES = 16
+_EXAMPLES = 3
 
 
 class EncoderSettings(Protocol):
@@ -24,8 +29,8 @@ class EncoderSettings(Protocol):
         ...
 
     @property
-    def encoder(self) -> str:
-        """Name of its weights, for messages and the manifest."""
+    def encoder(self) -> str | None:
+        """Name of its weights, for messages and the manifest; None where it has none."""
         ...
 
     @property
@@ -53,6 +58,30 @@ class EncoderSettings(Protocol):
         ...
 
 
+@dataclass
+class Missing:
+    """Inputs that a catalog names and that cannot be had.
+
+    Attributes:
+        counts: reason -> rows.
+        examples: reason -> the first of them.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, reason: str, name: str, rows: int = 1) -> None:
+        """Counts rows that name one."""
+        self.counts[reason] = self.counts.get(reason, 0) + rows
+        known, shown = self.examples.setdefault(reason, []), visible(redacted(name))
+        if len(known) < _EXAMPLES and shown not in known:
+            known.append(shown)
+
+    def told(self) -> dict[str, Any]:
+        """As JSON values; empty where all could be had."""
+        return {reason: {"rows": rows, "first": self.examples[reason]} for reason, rows in self.counts.items()}
+
+
 class Content(Strict):
     """One content of an entity: a text, a picture or a vector. A kind adds its settings; that with the kind's name says what it is.
 
@@ -72,7 +101,17 @@ class Content(Strict):
 
 
 class Embedded(Content):
-    """A content whose vectors ``foundrank embed`` makes of catalog columns that a template names."""
+    """A content whose vectors ``foundrank embed`` makes of catalog columns that a template names.
+
+    A setting of the name `folder` is a location, relative to the experiment file.
+
+    Attributes:
+        plural: what its inputs are called.
+        together: inputs that are embedded, written and believed together, at most.
+    """
+
+    plural: ClassVar[str] = "texts"
+    together: ClassVar[int] = 1024
 
     @property
     @abstractmethod
@@ -107,9 +146,18 @@ class Embedded(Content):
         """
         return render_texts(self.template, table)
 
-    def digests(self, inputs: pa.Array) -> list[bytes | None]:
-        """`DIGEST_BYTES` of each of N inputs: those that agree in them are embedded once. None: there is nothing to embed."""
+    def digests(self, inputs: pa.Array, missing: Missing) -> list[bytes | None]:
+        """`DIGEST_BYTES` of each of N inputs: those that agree in them are embedded once. None: there is nothing to embed.
+
+        Args:
+            inputs: large_string ``[N]``.
+            missing: where it is noted that an input cannot be had.
+        """
         return [text and _digest(text) for text in inputs.cast(pa.large_binary()).to_pylist()]
+
+    def taken(self, inputs: Sequence[str], digests: np.ndarray) -> list[Any]:
+        """What its encoder takes of N inputs and their digests, ``[N, DIGEST_BYTES]`` uint8."""
+        return list(inputs)
 
 
 def _digest(content: bytes) -> bytes:

@@ -10,7 +10,7 @@ from ..arrow.column_types import TEXT, holds, in_words, is_list, plain_table
 from ..errors import UserError, nearest
 
 
-def render_texts(template: str, table: pa.Table) -> pa.Array:
+def render_texts(template: str, table: pa.Table, as_written: bool = False) -> pa.Array:
     """Fill a template with each row of a table.
 
     Numbers, dates and booleans are written out, lists joined by ``", "``, nulls left out; runs of whitespace and
@@ -19,6 +19,7 @@ def render_texts(template: str, table: pa.Table) -> pa.Array:
     Args:
         template: e.g. ``"{brand} {title}"``; ``{{`` and ``}}`` stand for braces. No conversions or format specs.
         table: rows with at least the columns named.
+        as_written: leave whitespace as it is, as in names of files.
 
     Returns:
         large_string array, one text per row (large: all texts together may pass 2 GiB); null where every column named
@@ -29,6 +30,7 @@ def render_texts(template: str, table: pa.Table) -> pa.Array:
     """
     pieces: list = []
     filled = None
+    tidy = (lambda texts: texts) if as_written else _squeeze
     for literal, name in _parse_template(template):
         if literal:
             pieces.append(pa.scalar(literal, pa.large_string()))
@@ -38,12 +40,12 @@ def render_texts(template: str, table: pa.Table) -> pa.Array:
             raise UserError(
                 f"text template {template!r}", f"no column '{name}' to fill it", nearest(name, table.column_names)
             )
-        text = _as_text(plain_table(table.select([name]), keep_dictionaries=False)[name], name)
+        text = tidy(_as_text(plain_table(table.select([name]), keep_dictionaries=False)[name], name))
         pieces.append(text)
         has_text = pc.not_equal(text, "")
         filled = has_text if filled is None else pc.or_(filled, has_text)
     separator = pa.scalar("", pa.large_string())
-    joined = _squeeze(pc.binary_join_element_wise(*pieces, separator))
+    joined = tidy(pc.binary_join_element_wise(*pieces, separator))
     texts = pc.if_else(filled, joined, pa.scalar(None, pa.large_string()))
     return pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.large_string())
 
@@ -70,14 +72,14 @@ def _parse_template(template: str) -> list[tuple[str, str | None]]:
 
 
 def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """A column of plain type as squeezed large_string; "" where it is null or blank."""
+    """A column of plain type as large_string; "" where it is null."""
     if not holds(column.type, TEXT):
         what = f"is of type {column.type}; a text template takes {in_words(TEXT)}"
         raise UserError(f"catalog column '{name}'", what, "Cast it when writing the catalog, or leave it out.")
     if is_list(column.type):
         chunks = [_join_lists(chunk, name) for chunk in column.chunks]
-        return _squeeze(pa.chunked_array(chunks, pa.large_string()))
-    return _squeeze(pc.fill_null(_cast_text(column, name), ""))
+        return pa.chunked_array(chunks, pa.large_string())
+    return pc.fill_null(_cast_text(column, name), "")
 
 
 def _join_lists(lists: pa.Array, name: str) -> pa.Array:

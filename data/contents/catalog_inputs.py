@@ -38,6 +38,11 @@ class CatalogInputs:
         """The key of the experiment under which the content is described."""
         return f"entities.{self.of.entity}.{self.entity.place_of(self.of.content)}"
 
+    @property
+    def settings_at(self) -> str:
+        """The key under which the settings of its encoder are."""
+        return "text" if self.content.own_encoder is None else self.place
+
     def scan(self, within: tuple[int, int] | None = None) -> Iterator[tuple[Piece, pa.Array]]:
         """Reads the catalog piece by piece, with the input of each row, large_string; null where there is none.
 

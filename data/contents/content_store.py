@@ -46,12 +46,21 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Written(Shape):
-    """What is known of a finished shard: rows, SHA-256 of its texts' digests and of its bytes, texts that were cut."""
+    """What is known of a finished shard: rows, SHA-256 of its texts' digests and of its bytes, texts that were cut, and row -> what is
+    wrong, where the encoder found nothing it can encode."""
 
     rows: Count
     texts: Digest
     vectors: Digest
     cut: Count
+    bad: dict[str, str] = Field(default_factory=dict)
+
+
+class Absent(Shape):
+    """Rows whose input could not be had, and the first of the inputs."""
+
+    rows: Count
+    first: list[str]
 
 
 class Manifest(Shape):
@@ -67,6 +76,7 @@ class Manifest(Shape):
     index_sha256: Digest
     texts_sha256: Digest
     shards: list[Written]
+    missing: dict[str, Absent] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ..arrow.ids import id_keys
 from ..catalogs.catalog import read_catalog, scan_catalog
-from ..content_kinds.content import DIGEST_BYTES
+from ..content_kinds.content import DIGEST_BYTES, Missing
 from ..errors import UserError
 from .catalog_inputs import CatalogInputs
 
@@ -31,10 +31,11 @@ class InputSurvey:
         keys: of the catalog that have one.
         rows: of the store, one per distinct input; those it had already come first.
         unused: rows whose input no key has any more.
+        missing: inputs that the catalog names and that cannot be had.
     """
 
-    def __init__(self, inputs: CatalogInputs, database: sqlite3.Connection):
-        self._inputs, self._database = inputs, database
+    def __init__(self, inputs: CatalogInputs, missing: Missing, database: sqlite3.Connection):
+        self._inputs, self.missing, self._database = inputs, missing, database
         self.keys = self._count("SELECT COUNT(digest) FROM catalog")
         self.rows = self.unused = 0
 
@@ -86,15 +87,17 @@ class InputSurvey:
                 raise UserError(piece.file, "was changed while it was read", "Run the command again.")
             yield pa.table({"key": piece.table.column(0), "row": rows}).filter(rows.is_valid())
 
-    def sample_positions(self, size: int) -> np.ndarray:
-        """``[min(size, distinct inputs)]`` int64 ascending positions of evenly spaced distinct inputs."""
+    def sample(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """``[min(size, distinct inputs)]`` int64 ascending positions of evenly spaced distinct inputs, and ``[..., 16]`` uint8 digests."""
         cursor = self._database.execute(
-            "SELECT position FROM (SELECT position, ROW_NUMBER() OVER (ORDER BY position) AS number,"
+            "SELECT position, digest FROM (SELECT position, digest, ROW_NUMBER() OVER (ORDER BY position) AS number,"
             " COUNT(*) OVER () AS texts FROM texts)"
             " WHERE number * ?1 / texts > (number - 1) * ?1 / texts ORDER BY position",
             (size,),
         )
-        return np.array([position for (position,) in cursor], np.int64)
+        found = cursor.fetchall()
+        digests = np.frombuffer(b"".join(digest for _, digest in found), np.uint8).reshape(-1, DIGEST_BYTES)
+        return np.array([position for position, _ in found], np.int64), digests
 
     def _count(self, query: str) -> int:
         return self._database.execute(query).fetchone()[0]
@@ -113,8 +116,14 @@ def survey_inputs(inputs: CatalogInputs, folder: Path) -> Iterator[InputSurvey]:
         OSError: the folder's disk is full or cannot be written.
     """
     with _database(folder) as database:
-        _note_inputs(inputs, database)
-        survey = InputSurvey(inputs, database)
+        survey = InputSurvey(inputs, _note_inputs(inputs, database), database)
+        if not survey.keys and survey.missing.counts:
+            reason, rows = next(iter(survey.missing.counts.items()))
+            raise UserError(
+                f"{inputs.place}: {inputs.content.template!r}",
+                f"not one of the {inputs.content.plural} can be had; {rows:,}: {reason}, first {survey.missing.examples[reason][0]}",
+                "Correct what the template and the catalog name.",
+            )
         if not survey.keys:
             assert inputs.entity.catalog is not None
             raise UserError(
@@ -125,11 +134,12 @@ def survey_inputs(inputs: CatalogInputs, folder: Path) -> Iterator[InputSurvey]:
         yield survey
 
 
-def _note_inputs(source: CatalogInputs, database: sqlite3.Connection) -> None:
+def _note_inputs(source: CatalogInputs, database: sqlite3.Connection) -> Missing:
+    missing = Missing()
     database.execute("CREATE TABLE catalog (position INTEGER PRIMARY KEY, hash INTEGER, digest BLOB, length INTEGER)")
     for piece, inputs in source.scan():
         keys = piece.table.column(0)
-        digests = source.content.digests(inputs)
+        digests = source.content.digests(inputs, missing)
         hashes, keyed = id_keys(keys)
         positions = range(piece.position, piece.position + len(inputs))
         lengths = pc.binary_length(inputs).to_pylist()
@@ -145,6 +155,7 @@ def _note_inputs(source: CatalogInputs, database: sqlite3.Connection) -> None:
         if entity.catalog.policy.skips:  # a key's first row is the one that counts
             firsts = "SELECT MIN(position) FROM catalog GROUP BY hash"
             database.execute(f"UPDATE catalog SET digest = NULL WHERE position NOT IN ({firsts})")
+    return missing
 
 
 @contextmanager

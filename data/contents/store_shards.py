@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,9 @@ def reserve(folder: Path, rows: int, dimension: int) -> None:
                 raise
 
 
-def write_shard(folder: Path, shard: Shard, vectors: np.ndarray, digests: np.ndarray, cut: int) -> None:
+def write_shard(
+    folder: Path, shard: Shard, vectors: np.ndarray, digests: np.ndarray, cut: int, bad: Mapping[int, str]
+) -> None:
     """Writes one shard and notes that it is there.
 
     Args:
@@ -79,6 +81,7 @@ def write_shard(folder: Path, shard: Shard, vectors: np.ndarray, digests: np.nda
         vectors: ``[rows, D]`` float16.
         digests: ``[rows, 16]`` uint8, of its texts.
         cut: texts that were longer than the encoder takes.
+        bad: row of the shard -> what is wrong, where it was nothing that can be encoded.
     """
     content = np.ascontiguousarray(vectors, "<f2")
     with disk_errors(folder):
@@ -91,8 +94,14 @@ def write_shard(folder: Path, shard: Shard, vectors: np.ndarray, digests: np.nda
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        note = Written(rows=shard.rows, texts=sha256_of(digests), vectors=sha256_of(content), cut=cut)
-        storage.write(_note(folder, shard), note.model_dump_json().encode())
+        note = Written(
+            rows=shard.rows,
+            texts=sha256_of(digests),
+            vectors=sha256_of(content),
+            cut=cut,
+            bad={str(row): bad[row] for row in sorted(bad)},
+        )
+        storage.write(_note(folder, shard), note.model_dump_json(exclude_defaults=True).encode())
 
 
 def finished(folder: Path, shard: Shard, digests: np.ndarray, dimension: int) -> Written | None:
@@ -139,9 +148,7 @@ def as_halves(vectors: np.ndarray, where: str) -> np.ndarray:
         halves = vectors.astype(np.float16, copy=False)
     if not np.isfinite(halves).all():
         row = int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0])
-        raise UserError(
-            where, f"vector {row} is not finite in float16", "Set text.normalize: true, or use another encoder."
-        )
+        raise UserError(where, f"vector {row} is not finite in float16", "Set normalize: true, or use another encoder.")
     return halves
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from ..content_kinds.content import DIGEST_BYTES
 from ..errors import UserError
@@ -52,15 +53,12 @@ def read_digests(folder: Path, manifest: dict[str, Any] | None) -> Iterator[np.n
         )
 
 
-def commit(
-    folder: Path, rows: int, keys: int, shards: Sequence[Written], dimension: int, manifest: dict[str, Any]
-) -> None:
+def commit(folder: Path, rows: int, shards: Sequence[Written], dimension: int, manifest: dict[str, Any]) -> None:
     """Makes the rows of all shards count, in one step, and tidies up.
 
     Args:
         folder: of the store; its vectors are written, and ``work/`` holds its digests and index.
         rows: N, of the store.
-        keys: K, of the index.
         shards: all of them, in order.
         dimension: D.
         manifest: what the vectors were made from and with; sizes and checksums are added here.
@@ -74,11 +72,11 @@ def commit(
             "rows": rows,
             "dimension": dimension,
             "dtype": "float16",
-            "keys": keys,
+            "keys": pq.read_metadata(folder / WORK / INDEX).num_rows,
             "index": f"index-{checksum[:16]}.parquet",
             "index_sha256": checksum,
             "texts_sha256": sha256_of_file(folder / WORK / DIGESTS),
-            "shards": [shard.model_dump() for shard in shards],
+            "shards": [shard.model_dump(exclude_defaults=True) for shard in shards],
         }
         os.replace(folder / WORK / INDEX, folder / full["index"])
         os.replace(folder / WORK / DIGESTS, folder / DIGESTS)  # rows are only ever added: it begins as the old one

@@ -249,9 +249,9 @@ def make_layout(
         vectors_of={k: tuple(v) for k, v in vectors_of.items()},
         contents_of=contents_of,
         encoder_of={
-            content_key(*of): experiment.encoder_of(content).encoder
+            content_key(*of): encoder
             for of, content in experiment.stored().items()
-            if of in sizes
+            if of in sizes and (encoder := experiment.encoder_of(content).encoder) is not None
         },
         history=user.history is not None,
         domains=tuple(experiment.domains),

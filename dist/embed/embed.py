@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 
 from ...data.config.experiment import Experiment
-from ...data.config.sections.entities import Stored
 from ...data.contents.catalog_inputs import CatalogInputs
 from ...data.contents.content_store import store_folder
 from ...data.contents.embed_work import shard_digests, shard_positions
@@ -113,11 +112,13 @@ def _embed_content(
         started = time.perf_counter()
         with threads_kept():
             _encode(plan, inputs, encoder, runtime)
-            _wait_for_all(plan, of, runtime)
+            _wait_for_all(plan, inputs, runtime)
         rows, seconds = sum(shard.rows for shard in plan.todo), time.perf_counter() - started
         if runtime.is_main:
-            said = f"{of}: embedded {rows:,} distinct texts, {rows / seconds:,.0f} texts/s"
-            info(said, "embedded", entity=of.entity, content=of.content, texts=rows, texts_per_s=rows / seconds)
+            plural = inputs.content.plural
+            said = f"{of}: embedded {rows:,} distinct {plural}, {rows / seconds:,.0f} {plural}/s"
+            fields = {plural: rows, f"{plural}_per_s": rows / seconds}
+            info(said, "embedded", entity=of.entity, content=of.content, **fields)
     runtime.barrier()
     told = runtime.on_main(lambda: finish(plan, experiment, inputs, encoder))
     for line in told if runtime.is_main else ():
@@ -142,16 +143,19 @@ def _encode(
 
     def work(shard: Shard, wanted: np.ndarray, texts: list[str]) -> None:
         torch.set_num_threads(1)
-        encoded = encoder.encode(texts, plan.prompt)
+        digests = shard_digests(plan.folder, shard)
+        encoded = encoder.encode(inputs.content.taken(texts, digests[wanted]), plan.prompt)
         halves = np.zeros((shard.rows, plan.dimension), np.float16)  # zeros: no catalog has that text any more
-        halves[wanted] = as_halves(project(encoded.vectors), f"text.encoder: {plan.encoder}")
-        write_shard(plan.folder, shard, halves, shard_digests(plan.folder, shard), encoded.cut)
+        halves[wanted] = as_halves(project(encoded.vectors), f"{inputs.settings_at}.encoder: {plan.encoder}")
+        bad = {int(wanted[at]): reason for at, reason in encoded.bad.items()}
+        halves[list(bad)] = 0
+        write_shard(plan.folder, shard, halves, digests, encoded.cut, bad)
         _give_back_memory()
 
     workers = _workers()
     pending: deque[Future[None]] = deque()
     total = sum(shard.rows for shard in plan.todo)
-    progress = Progress(f"{inputs.of}: embedding", "texts", total, "embedding", runtime.is_main)
+    progress = Progress(f"{inputs.of}: embedding", inputs.content.plural, total, "embedding", runtime.is_main)
     with progress, ThreadPoolExecutor(workers) as pool:
         shown = time.perf_counter()
 
@@ -204,10 +208,12 @@ def _groups(shards: list[Shard]) -> Iterator[list[Shard]]:
         yield group
 
 
-def _wait_for_all(plan: Plan, of: Stored, runtime: Runtime) -> None:
+def _wait_for_all(plan: Plan, inputs: CatalogInputs, runtime: Runtime) -> None:
     """Until every rank has written its shards: a collective would give up on a slow one after its timeout."""
     total = sum(shard.rows for shard in plan.todo)
-    with Progress(f"{of}: waiting for other ranks", "texts", total, main=runtime.is_main) as progress:
+    with Progress(
+        f"{inputs.of}: waiting for other ranks", inputs.content.plural, total, main=runtime.is_main
+    ) as progress:
         while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
             progress.done = done
             time.sleep(0.2)

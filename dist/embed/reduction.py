@@ -11,7 +11,7 @@ from ...data.contents.catalog_inputs import CatalogInputs
 from ...data.contents.store_shards import disk_errors
 from ...data.errors import UserError
 from ...data.storage.storage import write
-from ...model.contents.content_encoder import ContentEncoder
+from ...model.contents.content_encoder import ContentEncoder, Encoded
 from ..ranks.runtime import threads_kept
 
 SAMPLE = 20_000  # texts that PCA is fitted on
@@ -45,7 +45,7 @@ def fit_pca(
     encoder: ContentEncoder,
     prompt: str,
     inputs: CatalogInputs,
-    positions: np.ndarray,
+    sample: tuple[np.ndarray, np.ndarray],
     dimension: int,
 ) -> None:
     """Fits principal components on some texts of a catalog, and writes them.
@@ -55,26 +55,36 @@ def fit_pca(
         encoder: gives the vectors.
         prompt: put before each text.
         inputs: the content.
-        positions: ascending catalog rows of distinct texts.
+        sample: ascending catalog rows ``[M]`` of distinct texts, and their digests.
         dimension: D.
 
     Raises:
         UserError: there are fewer texts than dimensions.
     """
-    if len(positions) < dimension:
-        raise UserError(
-            f"text.dimension: {dimension}",
-            f"{inputs.place} has {len(positions)} distinct texts, too few to fit that many components",
-            "Set a smaller one, or text.reduction: truncate.",
-        )
-    texts = list(inputs.read(positions))
+    positions, digests = sample
+    _check_enough(len(positions), dimension, inputs)
+    texts = inputs.content.taken(list(inputs.read(positions)), digests)
     with threads_kept():
         torch.set_num_threads(1)  # the same bits on any number of cores
-        parts = [encoder.encode(texts[at : at + _CHUNK], prompt).vectors for at in range(0, len(texts), _CHUNK)]
+        parts = [_usable(encoder.encode(texts[at : at + _CHUNK], prompt)) for at in range(0, len(texts), _CHUNK)]
         vectors = torch.from_numpy(np.concatenate(parts)).double()
+        _check_enough(len(vectors), dimension, inputs)
         mean = vectors.mean(0)
         _, directions = torch.linalg.eigh((vectors - mean).T @ (vectors - mean))
     kept = directions.flip(1)[:, :dimension]
     fitted = {"mean": mean.float().numpy(), "directions": np.ascontiguousarray(kept.float().numpy())}
     with disk_errors(path.parent):
         write(path, save(fitted))
+
+
+def _check_enough(found: int, dimension: int, inputs: CatalogInputs) -> None:
+    if found < dimension:
+        raise UserError(
+            f"{inputs.settings_at}.dimension: {dimension}",
+            f"{inputs.place} has {found} distinct {inputs.content.plural}, too few to fit that many components",
+            f"Set a smaller one, or {inputs.settings_at}.reduction: truncate.",
+        )
+
+
+def _usable(encoded: Encoded) -> np.ndarray:
+    return np.delete(encoded.vectors, list(encoded.bad), axis=0)

@@ -1,7 +1,7 @@
 """What an embed job has to do: which rows a store will have, which of them are there, and how the vectors are made."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ import numpy as np
 
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
+from ...data.content_kinds.content import Missing
 from ...data.contents.catalog_inputs import CatalogInputs
 from ...data.contents.content_store import (
     MANIFEST,
     PCA,
     WORK,
+    Written,
     changes,
     expected_manifest,
     read_manifest,
@@ -22,7 +24,14 @@ from ...data.contents.content_store import (
     write_manifest,
 )
 from ...data.contents.distinct_inputs import InputSurvey, survey_inputs
-from ...data.contents.embed_work import INDEX, shard_digests, write_index, write_rows
+from ...data.contents.embed_work import (
+    INDEX,
+    drop_from_index,
+    first_positions,
+    shard_digests,
+    write_index,
+    write_rows,
+)
 from ...data.contents.store_shards import Shard, disk_errors, finished, reserve, shard_checksum
 from ...data.contents.store_writer import commit, held_shards, read_digests, sha256_of_file, swap, tidy
 from ...data.errors import UserError
@@ -44,25 +53,25 @@ class Plan:
         folder: of the store, or beside it while one is rebuilt.
         todo: shards to encode and write, in order.
         shards: all shards the store will have.
-        keys: of the catalog that have a text.
         dimension: D of the store.
         prompt: put before each text.
-        encoder: what the experiment calls it.
+        encoder: what the experiment calls it; None where there is none, as of random vectors of pictures.
         reduce: ``truncate`` or ``pca`` where D is less than the encoder's, else None.
         made_with: what the vectors depend on.
         unused: rows that no key of the catalog has any more.
+        missing: what the catalog names and nobody can have; what encoders find comes to it when all is encoded.
     """
 
     folder: Path
     todo: list[Shard]
     shards: list[Shard]
-    keys: int
     dimension: int
     prompt: str
-    encoder: str
+    encoder: str | None
     reduce: str | None
     made_with: dict[str, Any]
     unused: int
+    missing: Missing
 
     def projection(self) -> Callable[[np.ndarray], np.ndarray]:
         """From the encoder's vectors to the store's."""
@@ -100,24 +109,26 @@ def make_plan(experiment: Experiment, inputs: CatalogInputs, encoder: ContentEnc
     damaged = [shard for shard, note in held if shard_checksum(target, shard, dimension) != note.vectors]
     with disk_errors(target), survey_inputs(inputs, target.parent) as survey:
         survey.number_rows(read_digests(target, manifest), _WINDOW)
-        new = _cut(held_rows, survey.rows - held_rows)
+        new = _cut(held_rows, survey.rows - held_rows, min(SHARD_ROWS, inputs.content.together))
         plan = Plan(
             folder=target,
             todo=damaged + new,
             shards=[shard for shard, _ in held] + new,
-            keys=survey.keys,
             dimension=dimension,
             prompt=made_with.get("prompt", ""),
             encoder=experiment.encoder_of(inputs.content).encoder,
             reduce=made_with.get("reduction"),
             made_with=made_with,
             unused=survey.unused,
+            missing=survey.missing,
         )
         _lay_down(plan, survey, manifest)
         wants_pca = plan.reduce == "pca" and not (target / PCA).is_file()
-        sample = survey.sample_positions(SAMPLE) if wants_pca else None
-    if not plan.todo and manifest and _renewed(plan, experiment, inputs.of, manifest):
-        return plan
+        sample = survey.sample(SAMPLE) if wants_pca else None
+    if not plan.todo and manifest:
+        _drop_bad(plan, inputs, dict(held))
+        if _renewed(plan, experiment, inputs.of, manifest):
+            return plan
     if sample is not None:
         fit_pca(target / PCA, encoder, plan.prompt, inputs, sample, dimension)
     todo = [shard for shard in plan.todo if finished(target, shard, shard_digests(target, shard), dimension) is None]
@@ -139,16 +150,17 @@ def finish(plan: Plan, experiment: Experiment, inputs: CatalogInputs, encoder: C
             done = finished(plan.folder, shard, shard_digests(plan.folder, shard), plan.dimension)
             if done is not None:
                 notes[shard] = done
+        _drop_bad(plan, inputs, notes)
         pca = plan.folder / PCA
         commit(
             plan.folder,
             sum(shard.rows for shard in plan.shards),
-            plan.keys,
             [notes[shard] for shard in plan.shards],
             plan.dimension,
             expected_manifest(experiment, inputs.of)
             | {"model": {"id": plan.encoder, "revision": encoder.revision}}
             | {"made_with": plan.made_with}
+            | _absent(plan)
             | ({"pca_sha256": sha256_of_file(pca)} if plan.reduce == "pca" else {}),
         )
     if plan.folder != folder:
@@ -156,7 +168,7 @@ def finish(plan: Plan, experiment: Experiment, inputs: CatalogInputs, encoder: C
             swap(plan.folder, folder)
     manifest = read_manifest(folder)
     assert manifest is not None
-    return _told(folder, manifest, plan)
+    return _told(folder, manifest, plan, inputs.content.plural)
 
 
 def _made_with(experiment: Experiment, inputs: CatalogInputs, encoder: ContentEncoder) -> dict[str, Any]:
@@ -165,7 +177,7 @@ def _made_with(experiment: Experiment, inputs: CatalogInputs, encoder: ContentEn
     dimension, prompt = settings.dimension or encoder.size, asked.get("prompt")
     if dimension > encoder.size:
         raise UserError(
-            f"text.dimension: {dimension}",
+            f"{inputs.settings_at}.dimension: {dimension}",
             f"the encoder '{settings.encoder}' gives {encoder.size} numbers",
             f"Set it to {encoder.size} or less, or leave it out.",
         )
@@ -221,9 +233,9 @@ def _vectors_of(job: Path) -> Any:
         return None
 
 
-def _cut(start: int, rows: int) -> list[Shard]:
-    """Shards of rows ``start`` to ``start + rows``."""
-    return [Shard(start + at, min(SHARD_ROWS, rows - at)) for at in range(0, rows, SHARD_ROWS)]
+def _cut(start: int, rows: int, most: int) -> list[Shard]:
+    """Shards of rows ``start`` to ``start + rows``, of ``most`` rows each."""
+    return [Shard(start + at, min(most, rows - at)) for at in range(0, rows, most)]
 
 
 def _renewed(plan: Plan, experiment: Experiment, of: Stored, manifest: dict[str, Any]) -> bool:
@@ -234,20 +246,43 @@ def _renewed(plan: Plan, experiment: Experiment, of: Stored, manifest: dict[str,
         wanted[folder / PCA] = manifest["pca_sha256"]
     if any(sha256_of_file(path) != checksum for path, checksum in wanted.items()):
         return False
-    expected = expected_manifest(experiment, of)
-    if manifest != manifest | expected:
-        write_manifest(folder, manifest | expected)
+    kept = {name: value for name, value in manifest.items() if name != "missing"}
+    wanted = kept | expected_manifest(experiment, of) | _absent(plan)
+    if manifest != wanted:
+        write_manifest(folder, wanted)
     tidy(folder, manifest)
     return True
 
 
-def _told(folder: Path, manifest: dict[str, Any], plan: Plan) -> list[str]:
+def _drop_bad(plan: Plan, inputs: CatalogInputs, notes: Mapping[Shard, Written]) -> None:
+    """Takes out of the index what turned out to be nothing its encoder can encode, and counts it."""
+    bad = {shard.start + int(row): reason for shard, note in notes.items() for row, reason in note.bad.items()}
+    dropped = drop_from_index(plan.folder, bad, sum(shard.rows for shard in plan.shards))
+    for reason in dict.fromkeys(bad[row] for row in sorted(dropped)):
+        rows = [row for row in dropped if bad[row] == reason]
+        first, *others = inputs.read(first_positions(plan.folder, rows))
+        plan.missing.note(reason, first, sum(dropped[row] for row in rows))
+        for name in others:
+            plan.missing.note(reason, name, 0)
+
+
+def _absent(plan: Plan) -> dict[str, Any]:
+    """What the manifest says of what nobody can have."""
+    told = plan.missing.told()
+    return {"missing": told} if told else {}
+
+
+def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str) -> list[str]:
     state = "" if plan.todo else "up to date, "
-    lines = [f"{state}{manifest['rows']:,} distinct texts of {manifest['keys']:,} rows in {folder}"]
+    lines = [f"{state}{manifest['rows']:,} distinct {plural} of {manifest['keys']:,} rows in {folder}"]
+    if missing := manifest.get("missing"):
+        rows = sum(of_reason["rows"] for of_reason in missing.values())
+        why = [f"{of['rows']:,} {reason} ({', '.join(of['first'])})" for reason, of in missing.items()]
+        lines.append(f"{rows:,} rows have none: {'; '.join(why)}")
     if cut := sum(shard["cut"] for shard in manifest["shards"]):
         lines.append(f"{cut:,} texts were cut after {plan.made_with['max_length']} tokens (text.max_length)")
     if (rebuild := folder.with_name(f"{folder.name}.rebuild")).exists():
         lines.append(f"an unfinished rebuild lies in {rebuild}: go on with --rebuild, or delete it")
     if plan.unused:
-        lines.append(f"{plan.unused:,} vectors are of texts the catalog no longer has; --rebuild drops them")
+        lines.append(f"{plan.unused:,} vectors are of {plural} the catalog no longer has; --rebuild drops them")
     return lines

@@ -57,7 +57,7 @@ class Progress:
             what: is done, e.g. "scoring".
             unit: what is counted, e.g. "rows".
             total: how many there are, where that is known.
-            metric: the kind of work for Prometheus, of `prometheus.WORK`, whose unit is ``unit``.
+            metric: the kind of work for Prometheus, of `prometheus.WORK`.
             main: whether this process tells of it; by default rank 0 does.
             said: what to tell beside the share and the time left, as words and as fields of a record; else count and rate.
         """
@@ -69,7 +69,7 @@ class Progress:
         self._task: TaskID | None = None
         self._begun_share = 0.0
         self._moved: tuple[float, float | None] = (0.0, None)
-        self._counted_before = prometheus.value(self._name(f"{unit}_total")) or 0.0 if metric else 0.0
+        self._counted_before = prometheus.value(self._name(f"{self._counted_as}_total")) or 0.0 if metric else 0.0
 
     @property
     def share(self) -> float | None:
@@ -148,11 +148,15 @@ class Progress:
         if self.metric:
             prometheus.note(self._name("progress_ratio"), self.share)
             prometheus.note(self._name("remaining_seconds"), self.remaining())
-            prometheus.note(self._name(f"{self.unit}_total"), self._counted_before + self.done)
-            prometheus.note(self._name(f"{self.unit}_per_second"), self.rate())
+            prometheus.note(self._name(f"{self._counted_as}_total"), self._counted_before + self.done)
+            prometheus.note(self._name(f"{self._counted_as}_per_second"), self.rate())
             for name, number in self._said(self)[1].items():
                 if self._name(name) in prometheus.FAMILIES:
                     prometheus.note(self._name(name), number)
+
+    @property
+    def _counted_as(self) -> str:
+        return prometheus.WORK[self.metric]
 
     def _name(self, number: str) -> str:
         return f"foundrank_{self.metric}_{number}"

@@ -18,7 +18,7 @@ WORK = {
     "evaluation": "rows",
     "scoring": "rows",
     "recommendation": "users",
-    "embedding": "texts",
+    "embedding": "contents",
 }
 """Kinds of work that have a length, and what they take one after another."""
 

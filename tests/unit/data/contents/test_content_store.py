@@ -115,7 +115,7 @@ def test_a_failed_swap_puts_the_old_store_back(tmp_path, monkeypatch):
 def test_vectors_too_large_for_float16_are_refused(tmp_path):
     with pytest.raises(UserError, match="vector 1 is not finite") as error:
         write_store(tmp_path / "item", KEYS, ROWS, np.array([[1.0], [1e6]], np.float32), {})
-    assert "text.normalize" in str(error.value)
+    assert "normalize: true" in str(error.value)
     assert not (tmp_path / "item").exists()
 
 
@@ -156,7 +156,7 @@ def test_a_reader_does_not_see_what_a_job_is_adding(tmp_path):
     write_store(folder, KEYS, ROWS, VECTORS, {})
     before = open_store(folder)
     (folder / "work").mkdir()
-    write_shard(folder, Shard(2, 3), np.ones((3, 3), np.float16), np.zeros((3, 16), np.uint8), 0)
+    write_shard(folder, Shard(2, 3), np.ones((3, 3), np.float16), np.zeros((3, 16), np.uint8), 0, {})
     after = open_store(folder)
     assert after.vectors.shape == (2, 3)
     assert torch.equal(after.vectors, before.vectors)

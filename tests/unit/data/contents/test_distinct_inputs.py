@@ -37,7 +37,7 @@ def survey(config, folder, held=(), window=100):
         index = {key: row for block in found.read_index() for key, row in zip(*block.to_pydict().values(), strict=True)}
         digests, positions = (np.concatenate(parts) for parts in zip(*found.read_rows(), strict=True))
         assert (len(index), len(digests)) == (found.keys, found.rows)
-        return index, digests, positions.tolist(), found.unused, found.sample_positions(3).tolist()
+        return index, digests, positions.tolist(), found.unused, found.sample(3)[0].tolist()
 
 
 @settings(max_examples=40)

@@ -163,7 +163,7 @@ def test_a_catalog_without_any_text_is_refused(tmp_path, encoder):
 def test_a_vector_that_overflows_float16_stops_the_job(tmp_path, encoder, monkeypatch):
     write_items(tmp_path)
     monkeypatch.setattr(encoder, "encode", lambda texts, prompt: Encoded(np.full((len(texts), 4), 1e6, np.float32)))
-    with pytest.raises(UserError, match=r"not finite in float16.*text.normalize"):
+    with pytest.raises(UserError, match=r"text.encoder.*not finite in float16.*normalize"):
         run(make_experiment(tmp_path))
 
 
