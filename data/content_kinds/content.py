@@ -5,7 +5,7 @@ import string
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,13 @@ class EncoderSettings(Protocol):
     def asked(self) -> dict[str, Any]:
         """All of it that vectors depend on, as JSON values, ``vectors`` included."""
         ...
+
+
+class Located(NamedTuple):
+    """An input that is elsewhere: where, and the digest of what is there."""
+
+    location: str
+    digest: bytes
 
 
 @dataclass
@@ -156,7 +163,7 @@ class Embedded(Content):
         return [text and _digest(text) for text in inputs.cast(pa.large_binary()).to_pylist()]
 
     def taken(self, inputs: Sequence[str], digests: np.ndarray) -> list[Any]:
-        """What its encoder takes of N inputs and their digests, ``[N, DIGEST_BYTES]`` uint8."""
+        """What its encoder takes of N inputs and their digests, ``[N, DIGEST_BYTES]`` uint8: texts, or where they are."""
         return list(inputs)
 
 

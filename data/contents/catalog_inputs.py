@@ -10,7 +10,7 @@ from ..arrow.column_types import is_list
 from ..catalogs.catalog import Piece, scan_catalog
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig, Stored
-from ..content_kinds.content import Embedded
+from ..content_kinds.content import Embedded, Missing
 from ..errors import UserError
 
 
@@ -42,6 +42,20 @@ class CatalogInputs:
     def settings_at(self) -> str:
         """The key under which the settings of its encoder are."""
         return "text" if self.content.own_encoder is None else self.place
+
+    def check_any(self, had: int, missing: Missing) -> None:
+        """Refuses a content of which nothing can be had, though its catalog names some.
+
+        Raises:
+            UserError: with the first reason.
+        """
+        if had == 0 and missing.counts:
+            reason, rows = next(iter(missing.counts.items()))
+            raise UserError(
+                f"{self.place}: {self.content.template!r}",
+                f"not one of the {self.content.plural} can be had; {rows:,}: {reason}, first {missing.examples[reason][0]}",
+                "Correct what the template and the catalog name.",
+            )
 
     def scan(self, within: tuple[int, int] | None = None) -> Iterator[tuple[Piece, pa.Array]]:
         """Reads the catalog piece by piece, with the input of each row, large_string; null where there is none.

@@ -17,6 +17,7 @@ store is being read, and a job that dies leaves the store as it was.
 import hashlib
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -149,6 +150,16 @@ def sha256_of_file(path: Path) -> str:
         return ""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def missing_told(manifest: Mapping[str, Any]) -> str | None:
+    """What there is to tell of the inputs that a catalog names and that could not be had; None where there are none."""
+    missing = manifest.get("missing", {})
+    if not missing:
+        return None
+    rows = sum(of_reason["rows"] for of_reason in missing.values())
+    why = [f"{of_reason['rows']:,} {reason} ({', '.join(of_reason['first'])})" for reason, of_reason in missing.items()]
+    return f"{rows:,} rows have none: {'; '.join(why)}"
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

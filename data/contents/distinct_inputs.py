@@ -117,13 +117,7 @@ def survey_inputs(inputs: CatalogInputs, folder: Path) -> Iterator[InputSurvey]:
     """
     with _database(folder) as database:
         survey = InputSurvey(inputs, _note_inputs(inputs, database), database)
-        if not survey.keys and survey.missing.counts:
-            reason, rows = next(iter(survey.missing.counts.items()))
-            raise UserError(
-                f"{inputs.place}: {inputs.content.template!r}",
-                f"not one of the {inputs.content.plural} can be had; {rows:,}: {reason}, first {survey.missing.examples[reason][0]}",
-                "Correct what the template and the catalog name.",
-            )
+        inputs.check_any(survey.keys, survey.missing)
         if not survey.keys:
             assert inputs.entity.catalog is not None
             raise UserError(

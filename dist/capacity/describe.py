@@ -15,7 +15,7 @@ from ...data.config.sections.domains import SPLITS
 from ...data.config.sections.entities import OTHER_ASPECTS, EntityConfig, Stored
 from ...data.content_kinds.content import Content, Embedded
 from ...data.content_kinds.vector import Vector
-from ...data.contents.content_store import open_store, store_folder
+from ...data.contents.content_store import ContentStore, missing_told, open_store, store_folder
 from ...data.counting.counting_pass import count
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
@@ -39,7 +39,8 @@ def describe(experiment: Experiment, console: Console) -> None:
         UserError: the first thing wrong with the data; the content stores alone may still be missing.
     """
     events = check_events(experiment)
-    missing = _missing_stores(experiment)
+    stores = _stores(experiment)
+    missing = [of for of in experiment.stores_read() if of not in stores]
     counted = experiment
     if missing:
         names = {of.content for of in missing}
@@ -53,23 +54,27 @@ def describe(experiment: Experiment, console: Console) -> None:
     console.print(_domains(experiment, events, statistics))
     console.print(_entities(experiment, statistics))
     if any(entity.every_content() for entity in experiment.entities.present().values()):
-        console.print(_contents(experiment, statistics))
+        console.print(_contents(experiment, statistics, stores))
     console.print(_tables(counted, statistics))
+    for of, store in stores.items():
+        if (told := missing_told(store.manifest)) is not None:
+            console.print(f"{of}: {told}", highlight=False)
     for of in missing:
         kind = experiment.stored()[of].kind
         console.print(f"{of}: no {kind} vectors yet; run `foundrank embed` before training", highlight=False)
 
 
-def _missing_stores(experiment: Experiment) -> list[Stored]:
-    missing = []
+def _stores(experiment: Experiment) -> dict[Stored, ContentStore]:
+    """The content stores that are there."""
+    found = {}
     for of in experiment.stores_read():
         try:
-            open_store(store_folder(experiment, of))
+            found[of] = open_store(store_folder(experiment, of))
         except StorageError:
             raise
         except UserError:
-            missing.append(of)
-    return missing
+            continue
+    return found
 
 
 def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], statistics: Statistics) -> Table:
@@ -141,7 +146,7 @@ def _in_catalog(name: str, entity: EntityConfig, ids: Ids) -> str:
     return _share(ids, keys)
 
 
-def _contents(experiment: Experiment, statistics: Statistics) -> Table:
+def _contents(experiment: Experiment, statistics: Statistics, stores: Mapping[Stored, ContentStore]) -> Table:
     table = empty_table("Contents", ["entity", "content", "made of", "width", "rows that have it"])
     for name, entity in experiment.entities.present().items():
         for content_name, content in entity.every_content().items():
@@ -150,13 +155,16 @@ def _contents(experiment: Experiment, statistics: Statistics) -> Table:
             else:
                 assert isinstance(content, Vector)
                 made_of, width = f"column {content.vector}", content.size
-            share = _coverage(name, entity, content, statistics.tables[id_key(name)])
+            store = stores.get(Stored(name, content_name))
+            share = _coverage(name, entity, content, statistics.tables[id_key(name)], store)
             table.add_row(name, content_name, made_of, str(width or "–"), share)
     return table
 
 
-def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids) -> str:
-    """Share of the training rows that have an id, which has the content in the catalog."""
+def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids, store: ContentStore | None) -> str:
+    """Share of the training rows that have an id, which has the content in its store, or in the catalog."""
+    if store is not None and isinstance(ids, Vocabulary):
+        return _share(ids, id_keys(store.keys)[0])
     if entity.catalog is None or not entity.content_in_catalog(content) or not isinstance(ids, Vocabulary):
         return "–"
     if isinstance(content, Embedded):

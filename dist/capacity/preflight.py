@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ...data.catalogs.catalog import scan_catalog
 from ...data.config.experiment import Experiment
+from ...data.content_kinds.content import Missing
+from ...data.contents.catalog_inputs import CatalogInputs
 from ...data.contents.content_store import check_store, open_store, store_folder
 from ...data.counting.counting_pass import count
 from ...data.errors import UserError
@@ -20,6 +21,7 @@ from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.storage import names
+from ...model.contents.pretrained import folder_or_id
 from ...model.contents.text_encoder_loading import model_source
 from ..evaluate.prepare import EvaluationJob
 from ..fine_tuning.pretrained import held_id_types, pretrained
@@ -34,6 +36,7 @@ from .footprint import Footprint, footprint
 from .reading import arrow_bytes, check_held, held_by_metrics, held_by_reader, held_by_scorer, largest_group
 
 _COUNTED_ROWS = 500_000
+_LOOKED_AT = 500  # inputs of encoders that are elsewhere, such as pictures
 _SMALLER_GROUPS = (
     "Give it more memory or fewer ranks on a machine, or write smaller row groups, e.g. row_group_size=100_000."
 )
@@ -170,22 +173,49 @@ def check_embedding(experiment: Experiment) -> list[str]:
     Raises:
         UserError: the first thing wrong.
     """
-    contents, entities = experiment.stored(), experiment.entities.present()
+    contents = experiment.stored()
     store = mirrored(experiment.text.store, "work")
     check_can_be_made(store, f"text.store: {experiment.text.store}", "Choose a folder you can write to.")
     if is_uri(experiment.text.store):
         names(experiment.text.store)  # whether files can be written there, only writing one would tell
-    for of, content in contents.items():
-        next(iter(scan_catalog(of.entity, entities[of.entity], content.columns)), None)
-    if experiment.text.vectors == "llm":
-        source = Path(model_source(experiment.text))
-        if source.is_dir() and not (source / "config.json").is_file():
+    told = [f"contents: {', '.join(map(str, contents)) or 'none'}; store: {experiment.text.store}"]
+    sources = {"text.encoder": model_source(experiment.text)} if experiment.text.vectors == "llm" else {}
+    for of in contents:
+        inputs = CatalogInputs.of_experiment(experiment, of)
+        told += _first_inputs(inputs)
+        encoder, where = inputs.content.own_encoder, f"{inputs.place}.encoder"
+        if encoder is not None and encoder.encoder is not None:
+            sources[where] = folder_or_id(encoder.encoder, f"{where}: {encoder.encoder}")
+    for where, source in sources.items():
+        if Path(source).is_dir() and not Path(source, "config.json").is_file():
             raise UserError(
-                f"text.encoder: {experiment.text.encoder}",
+                f"{where}: {source}",
                 "the folder has no config.json, so it holds no model",
-                "Save a model and its tokenizer there with save_pretrained.",
+                "Save a model, and what prepares its inputs, there with save_pretrained.",
             )
-    return [f"contents: {', '.join(map(str, contents)) or 'none'}; store: {experiment.text.store}"]
+    return told
+
+
+def _first_inputs(inputs: CatalogInputs) -> list[str]:
+    """Reads the first rows of a catalog, and what is elsewhere of theirs; tells what cannot be had.
+
+    Raises:
+        UserError: a bad catalog, or there is nothing of any of them.
+    """
+    for _, found in inputs.scan():
+        missing, some = Missing(), found.slice(0, _LOOKED_AT)
+        had = sum(digest is not None for digest in inputs.content.digests(some, missing))
+        inputs.check_any(had, missing)
+        if missing.counts:
+            rows, why = (
+                sum(missing.counts.values()),
+                ", ".join(f"{n:,} {reason}" for reason, n in missing.counts.items()),
+            )
+            return [
+                f"{inputs.of}: of the first {len(some):,} rows {rows:,} name {inputs.content.plural} that cannot be had: {why}"
+            ]
+        break
+    return []
 
 
 def _first_rows(train: Mapping[str, EventFiles]) -> dict[str, EventFiles]:

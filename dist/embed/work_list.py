@@ -19,6 +19,7 @@ from ...data.contents.content_store import (
     Written,
     changes,
     expected_manifest,
+    missing_told,
     read_manifest,
     store_folder,
     write_manifest,
@@ -275,10 +276,8 @@ def _absent(plan: Plan) -> dict[str, Any]:
 def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str) -> list[str]:
     state = "" if plan.todo else "up to date, "
     lines = [f"{state}{manifest['rows']:,} distinct {plural} of {manifest['keys']:,} rows in {folder}"]
-    if missing := manifest.get("missing"):
-        rows = sum(of_reason["rows"] for of_reason in missing.values())
-        why = [f"{of['rows']:,} {reason} ({', '.join(of['first'])})" for reason, of in missing.items()]
-        lines.append(f"{rows:,} rows have none: {'; '.join(why)}")
+    if (missing := missing_told(manifest)) is not None:
+        lines.append(missing)
     if cut := sum(shard["cut"] for shard in manifest["shards"]):
         lines.append(f"{cut:,} texts were cut after {plan.made_with['max_length']} tokens (text.max_length)")
     if (rebuild := folder.with_name(f"{folder.name}.rebuild")).exists():

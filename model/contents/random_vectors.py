@@ -1,20 +1,21 @@
-"""Random vectors in place of a language model's."""
+"""Random vectors in place of an encoder's."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ...data.config.sections.text import TextConfig
+from ...data.content_kinds.content import DIGEST_BYTES, EncoderSettings, Located
 from .content_encoder import Encoded
 
 WIDTH = 384  # where nobody chose one: that of the default encoder
 
 
 class RandomVectors:
-    """The paper's ablation arm: a fixed random vector per distinct text, of the same length as a language model's.
+    """The paper's ablation arm: a fixed random vector per distinct input, of the same length as an encoder's.
 
-    A vector is a function of the text alone: equal texts agree across catalogs, processes and versions.
+    A vector is a function of its input alone: equal ones agree across catalogs, processes and versions.
     """
 
     revision = None
@@ -23,13 +24,13 @@ class RandomVectors:
         self.size = size
 
     @classmethod
-    def load(cls, config: TextConfig, precision: str | None) -> "RandomVectors":
-        """Of the width the experiment's ``text`` asks for; float32 in any ``precision``."""
+    def load(cls, config: EncoderSettings, precision: str | None) -> "RandomVectors":
+        """Of the width that is asked for; float32 in any ``precision``."""
         return cls(config.dimension or WIDTH)
 
-    def encode(self, inputs: list[str], prompt: str = "") -> Encoded:
-        """``[N, D]`` float32, uniformly distributed on the unit sphere; no text is ever cut."""
-        seeds = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in inputs]
+    def encode(self, inputs: Sequence[str | Located], prompt: str = "") -> Encoded:
+        """``[N, D]`` float32, uniformly distributed on the unit sphere; no text is ever cut, and nothing read."""
+        seeds = [given.digest if isinstance(given, Located) else _digest(given) for given in inputs]
         rows = [
             np.random.Generator(np.random.Philox(key=int.from_bytes(seed))).normal(size=self.size) for seed in seeds
         ]
@@ -43,3 +44,7 @@ class RandomVectors:
     def made_with(self, prompt: str) -> dict[str, Any]:
         """Nothing but the text."""
         return {}
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
