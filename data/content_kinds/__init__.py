@@ -1,10 +1,12 @@
 """The kinds of contents an entity may have: one file each, a class whose fields are that kind's settings."""
 
 from .content import Content
+from .image import Image
 from .text import Text
 from .vector import Vector
 
 CONTENTS: dict[str, type[Content]] = {
+    "image": Image,
     "text": Text,
     "vector": Vector,
 }

@@ -9,7 +9,6 @@ import io
 import os
 import stat
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
@@ -17,8 +16,8 @@ from PIL import Image, ImageFile, UnidentifiedImageError, features
 from ..errors import UserError
 from ..storage import storage
 from ..storage.file_systems import StorageError, is_uri
+from .content import DIGEST_BYTES, Located
 
-DIGEST_BYTES = 16
 MOST_BYTES = 1 << 28  # of a file
 MOST_ASPECT = 200  # resized to a short side of 224, a longer one would be larger than what is read
 
@@ -60,13 +59,6 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 class BadPicture(Exception):
     """A picture that cannot be had; ``str`` of it is one of the reasons of this module."""
-
-
-class Picture(NamedTuple):
-    """A picture that was looked at: where its file is, and the BLAKE2b digest of its bytes."""
-
-    location: str
-    digest: bytes
 
 
 def read_picture(location: str) -> bytes:
@@ -117,7 +109,7 @@ def digest_of(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def read_again(picture: Picture) -> bytes:
+def read_again(picture: Located) -> bytes:
     """The bytes of a picture that was looked at before.
 
     Raises:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundrank.data.config.load import dump_experiment, load_experiment
+from foundrank.data.config.locations import locations
 from foundrank.data.config.sections.entities import ENTITIES
 from foundrank.data.errors import UserError
 from foundrank.model.kinds import KINDS
@@ -318,6 +319,32 @@ def test_paths_come_back_absolute(tmp_path, monkeypatch):
     assert experiment.text.store == str(root / "store")
     assert experiment.text.encoder == str(root / "llm")
     assert load_experiment(root, ["text.encoder=minilm"], kinds=KINDS).text.encoder == "minilm"
+
+
+def test_pictures_have_a_folder_and_an_encoder_of_their_own(tmp_path):
+    (tmp_path / "vit").mkdir()
+    picture = {"image": "{path}", "folder": "pictures", "encoder": "vit"}
+    content = changed(
+        "entities.item.contents", {"picture": picture, "front": {"image": "{path}", "encoder": "a/hub-id"}}
+    )
+    at = "entities.item.contents.picture"
+    found = load_experiment(write(tmp_path, content), kinds=KINDS)
+    contents = found.entities.item.contents
+    assert (contents["picture"].folder, contents["picture"].encoder) == (f"{tmp_path}/pictures", f"{tmp_path}/vit")
+    assert (contents["front"].folder, contents["front"].encoder) == (str(tmp_path), "a/hub-id")
+    assert load_experiment(yaml.safe_load(dump_experiment(found)), kinds=KINDS) == found
+    assert set(locations(found)) >= {f"{tmp_path}/pictures", str(tmp_path)}
+    random = load_experiment(write(tmp_path, content), [f"{at}.vectors=random"], kinds=KINDS)
+    assert random.entities.item.contents["picture"].encoder is None
+    assert "picture" in random.model.aspects
+    none = load_experiment(write(tmp_path, content), [f"{at}.vectors=none"], kinds=KINDS)
+    assert "picture" not in none.model.aspects
+    assert "Did you mean 'encoder'?" in told(tmp_path, changed(at, {"image": "{path}", "encodr": "vit"}))
+    assert "name the `encoder`" in told(tmp_path, changed(at, {"image": "{path}"}))
+    assert "names no column" in told(tmp_path, changed(at, {"image": "a.jpg", "encoder": "vit"}))
+    unused = told(tmp_path, changed(at, picture | {"vectors": "random"}))
+    assert f"{at}.encoder" in unused
+    assert "vectors: vision" in unused
 
 
 @settings(max_examples=30)

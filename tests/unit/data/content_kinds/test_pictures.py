@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from foundrank.data.contents import pictures
-from foundrank.data.contents.pictures import BadPicture, check_header, decode, read_picture
+from foundrank.data.content_kinds import pictures
+from foundrank.data.content_kinds.pictures import BadPicture, check_header, decode, read_picture
 from tests.pictures import encoded, plain, png_of_size
 
 PIXELS = 10_000
