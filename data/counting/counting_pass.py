@@ -51,6 +51,9 @@ def count(
     labels: dict[str, dict[str, list[float]]] = {
         name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train
     }
+    outcomes: dict[str, dict[str, list[int]]] = {
+        name: {task: [0, 0] for task, of in experiment.domains[name].tasks.items() if of.parent} for name in train
+    }
     moments: dict[str, np.ndarray] = {}  # of labels, one task's in all domains together
     features = {name: _event_features(experiment, name) for name in train}
     lists = {
@@ -83,6 +86,10 @@ def count(
             if (weights := read_weights(experiment.domains[name], task_name, table)) is not None:
                 values = np.where(weights > 0, values, np.nan)  # nobody learns from the others
             labels[name][task_name][0] += int((~np.isnan(values)).sum())
+            if task.parent is not None:
+                before = read_labels(experiment.domains[name], task.parent, table) > 0
+                outcomes[name][task_name][0] += int(before.sum())
+                outcomes[name][task_name][1] += int((before & ~np.isnan(values)).sum())
             total = float(np.nansum(values))
             labels[name][task_name][1] += int(total) if total.is_integer() else total
             if (scaled := task.scaled(values[~np.isnan(values)])) is not None:
@@ -100,7 +107,7 @@ def count(
     types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
     scales = {task: Scale(*mean_deviation(each)) for task, each in moments.items()}
     known = (counts.tables(), counts.dense(), labels, rows, sizes, skipped)
-    return Statistics(*known, id_types=types, unsigned=unsigned, scales=scales, lists=marks)
+    return Statistics(*known, id_types=types, unsigned=unsigned, scales=scales, lists=marks, outcomes=outcomes)
 
 
 def _read_all(

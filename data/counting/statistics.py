@@ -38,6 +38,7 @@ class _Document(Shape):
     profiles: dict[str, list[float]]
     id_types: dict[str, Literal["string", "integer"]] = Field(default_factory=dict)
     unsigned: list[str] = Field(default_factory=list)
+    outcomes: dict[str, dict[str, tuple[_Count, _Count]]] = Field(default_factory=dict)
     scales: dict[str, _Moments] = Field(default_factory=dict)
     lists: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
@@ -57,6 +58,7 @@ class Statistics:
         profiles: domain -> what its items are about, as of `profiles.domain_profiles`.
         id_types: embedding table -> ``string`` or ``integer``, what its ids are; not of one in which all are null.
         unsigned: embedding tables whose ids are integers of 64 bits without a sign somewhere in the training events.
+        outcomes: domain -> task that is given another -> [rows in which that one's label is 1, those that have the task's label, too].
         scales: task -> the scale of its labels in the training events of all domains, of those whose kind needs one.
         lists: domain -> where lists begin among its training rows, of the domains with a list loss.
     """
@@ -72,6 +74,7 @@ class Statistics:
     unsigned: list[str] = field(default_factory=list)
     scales: dict[str, Scale] = field(default_factory=dict)
     lists: dict[str, ListMarks] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -118,6 +121,7 @@ class Statistics:
             "profiles": self.profiles,
             "id_types": self.id_types,
             "unsigned": self.unsigned,
+            "outcomes": self.outcomes,
             "scales": self.scales,
         }
         if self.lists:
@@ -151,8 +155,11 @@ class Statistics:
         skipped = Skipped(plain["skipped"])
         known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])
         scales = {task: Scale(*scale) for task, scale in plain.get("scales", {}).items()}
+        outcomes = {
+            name: {task: list(rows) for task, rows in of.items()} for name, of in plain.get("outcomes", {}).items()
+        }
         lists = {name: _marks(folder, name, longest) for name, longest in plain.get("lists", {}).items()}
-        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []), scales, lists)
+        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []), scales, lists, outcomes)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -170,6 +177,7 @@ class Statistics:
             "tables": (counted, self.tables),
             "labels": (set(experiment.domains), self.labels),
             "rows": (set(experiment.domains), self.rows),
+            "lists": ({name for name, domain in experiment.domains.items() if domain.whole_lists}, self.lists),
             "scales": ({name for name, task in tasks if task.scaled(np.zeros(0)) is not None}, self.scales),
             "text_sizes": ({of.name for of in experiment.stores_read()}, self.content_sizes),
         }

@@ -123,7 +123,8 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
         before: of the run that a fine-tuning begins with; what it has learnt of a task needs no labels here.
 
     Raises:
-        UserError: nobody can learn a task, as its labels in training are all null, or in bad rows.
+        UserError: nobody can learn a task, as its labels in training are all null, or in bad rows, or null wherever the task that
+            it is given has happened.
     """
     known = {task for domain in before.domains.values() for task in domain.tasks} if before is not None else set()
     labelled = {task for tasks in statistics.labels.values() for task, (labels, _) in tasks.items() if labels}
@@ -138,8 +139,24 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
                     + (", or none of a weight above 0" if weighed else ""),
                     f"Write {experiment.domains[name].tasks[task].takes} where the outcome is known, or remove the task.",
                 )
+            clicked, outcomes = statistics.outcomes.get(name, {}).get(task, (0, 0))
+            if outcomes < clicked:
+                _tell_unknown_outcomes(experiment, name, task, clicked, outcomes)
             if not labels:
                 warning(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")
+
+
+def _tell_unknown_outcomes(experiment: Experiment, domain: str, task: str, before: int, known: int) -> None:
+    """Of a task that is given another: rows without the other's event are 0, so those with it must not be without an outcome."""
+    where, of = f"domains.{domain}.tasks.{task}", experiment.domains[domain].tasks[task]
+    remedy = "Leave out the days whose outcomes are not known yet, with all of their rows, or write 0 where it did not happen."
+    column = f"column '{of.label.column}'"
+    if not known:
+        raise UserError(where, f"{column} has no label in any of the {before:,} rows with {of.parent}", remedy)
+    warning(
+        f"{where}: {column} has no label in {before - known:,} of {before:,} rows with {of.parent}, which count nowhere while rows "
+        f"without {of.parent} count as 0: scores come out too low, by {1 - known / before:.1%} if these are like the others. {remedy}"
+    )
 
 
 def tell_set_aside(where: str, files: EventFiles) -> None:

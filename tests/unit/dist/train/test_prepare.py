@@ -2,9 +2,11 @@
 
 import pytest
 
+from foundrank.data.config.load import load_experiment
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.dist.train.prepare import check_labels
+from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 
 
@@ -35,3 +37,20 @@ def test_what_a_pretrained_run_has_learnt_needs_no_labels_but_something_does(tmp
     experiment, statistics = counted(tmp_path / "none", **none)
     with pytest.raises(UserError, match=r"domains.find.tasks.click"):
         check_labels(experiment, statistics, experiment)
+
+
+def test_clicks_without_an_outcome_are_told_and_refused_where_there_is_no_other(tmp_path, capsys):
+    def chain(folder, known: int):
+        events = random_events(1, {"find": 20, "home": 20, "new": 20})
+        for at, row in enumerate(events["find"]):
+            row.update(click=at % 2 == 1, buy=False if at < known else None)
+        write_world(folder, events)
+        experiment = load_experiment(folder, ["domains.find.tasks.buy.given=click"], kinds=KINDS)
+        return experiment, count(experiment, train_files(experiment))
+
+    check_labels(*chain(tmp_path / "all", known=20))
+    assert "without click" not in capsys.readouterr().out
+    check_labels(*chain(tmp_path / "some", known=10))
+    assert "has no label in 5 of 10 rows with click" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match=r"domains.find.tasks.buy.*no label in any of the 10 rows with click"):
+        check_labels(*chain(tmp_path / "none", known=0))
