@@ -56,7 +56,7 @@ def test_the_reference_has_every_field_and_its_description():
     for row in (
         "| `gate` | [gate: mean](#gate-mean) or [gate: mean_gate](#gate-mean_gate) or [gate: cls_gate](#gate-cls_gate) or [gate: domain_gate](#gate-domain_gate) or [gate: domain_count_gate](#gate-domain_count_gate) or [gate: none](#gate-none) | `domain_gate` | how aspects are fused",
         "| `id_dropout` | number ≥ 0, &lt; 1 | ",
-        "| `tasks` | mapping, `NAME` to [task: binary](#task-binary) | empty | labels to predict; may be empty only if model.next_item is the only objective |",
+        "| `tasks` | mapping, `NAME` to [task: binary](#task-binary) or [task: regression](#task-regression) or ",
         "| `aspects` | list of name | `[]` | views of each entity in use: id, sparse, and contents by name; all when empty |",
     ):
         assert row in reference
