@@ -17,7 +17,7 @@ from ..config.sections.entities import EntityConfig
 from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
-from ..schema.column_needs import needed_columns
+from ..schema.column_needs import history_needs, needed_columns, time_of_events
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import HISTORY, Layout, content_key, id_key
 from ..vocabulary.vocabulary import KeyIndex, Vocabulary
@@ -102,15 +102,14 @@ class RowEncoder:
             weights=np.ones((rows, len(layout.tasks)), np.float32) if layout.weighted else None,
         )
         for position, (name, entity) in enumerate(self._entities.items()):
-            absent = name == "query" and config.kind == "recommendation"
-            self._encode_entity(out, position, name, entity, None if absent else table, where)
+            self._encode_entity(out, position, name, entity, None if config.lacks(name) else table, where)
         event_features = self.experiment.context | config.features
         if not with_labels:
             event_features = {name: feature for name, feature in event_features.items() if not feature.bias}
         self._put(out, self._encode_features(event_features, table, where), None)
         self._empty_vectors(out)
-        self._encode_history(out, table, where, with_host)
-        out.chosen = out.singles[:, self._single_at[id_key("item")]] >= 0
+        self._encode_history(out, domain, table, where, with_host)
+        out.chosen = (out.singles[:, self._single_at[id_key("item")]] >= 0) & config.users
         taken = np.full(rows, not config.tasks)
         if with_labels:
             for task_name, task in config.tasks.items():
@@ -200,10 +199,12 @@ class RowEncoder:
         items = Items(keys, rows, table.counts[rows].astype(np.float32), content_rows, catalog_rows)
         return items.take(items.counts > 0) if trained else items
 
-    def _encode_history(self, out: Rows, table: pa.Table, where: str, with_keys: bool) -> None:
+    def _encode_history(self, out: Rows, domain: str, table: pa.Table, where: str, with_keys: bool) -> None:
         history = self.experiment.entities.user.history
         if history is None:
             return
+        if self.experiment.domains[domain].lacks("user"):
+            table = pa.table({need.name: pa.nulls(len(out)) for need in history_needs(self.experiment, history)})
         keys, offsets = ragged_keys(table[history.column], history.max_length)
         found = self.statistics.tables[id_key("item")].lookup(keys)
         if self.layout.past:  # one by one: an item never seen keeps its place
@@ -213,7 +214,8 @@ class RowEncoder:
             items, most = table[history.column], history.max_length
             if self.experiment.model.past_times:
                 assert history.times is not None  # `load` has seen to it
-                events = table[history.time] if history.time is not None else None
+                time = time_of_events(self.experiment, domain)
+                events = table[time] if time is not None else None
                 at = f"{where}: column '{history.times}'"
                 out.history["ages"] = ragged_ages(items, table[history.times], events, most, at)
             if history.domains is not None:
@@ -262,7 +264,8 @@ class RowEncoder:
 
     def _encode_host(self, out: Rows, domain: str, table: pa.Table) -> None:
         config = self.experiment.domains[domain]
-        for name, column in (("user", self.experiment.entities.user.id), ("list", config.list_column)):
+        user = self.experiment.entities.user.id if config.users else None
+        for name, column in (("user", user), ("list", config.list_column)):
             nothing = (np.zeros(len(out), np.uint64), np.zeros(len(out), bool))
             out.host[name], out.host[f"{name}_known"] = id_keys(table[column]) if column else nothing
         out.host["bad"] = np.zeros(len(out), bool)  # the reader knows better

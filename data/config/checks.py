@@ -53,6 +53,12 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                     "has source: catalog",
                     "A domain's own features come from its events; put catalog features under entities.",
                 )
+            if feature.entity == "user" and not domain.users:
+                raise UserError(
+                    where,
+                    "belongs to the user, but the domain has users: false",
+                    "Remove it, or choose another entity.",
+                )
             if feature.entity == "query" and entities.query is None:
                 raise UserError(
                     where,
@@ -132,6 +138,12 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
             f"{path}: model.history.time_bias",
             "needs to know when past items were",
             "Name the events column with their times as entities.user.history.times.",
+        )
+    if model.next_item is not None and not any(domain.users for domain in experiment.domains.values()):
+        raise UserError(
+            f"{path}: model.next_item",
+            "finds what users take next, and no domain has any",
+            "Remove it, or `users: false` where the events name the user.",
         )
     _check_past_features(experiment, path)
     for name, domain in experiment.domains.items():

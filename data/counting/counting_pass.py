@@ -70,9 +70,10 @@ def count(
             skipped.check(name, train[name].rows, experiment.bad_data)
             table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
         for entity_name, entity in entities.items():
-            if entity.id in table.column_names:
+            if not experiment.domains[name].lacks(entity_name):
                 counts.ids(id_key(entity_name), entity).add(*id_keys(table[entity.id]))
-        if (objective := experiment.model.next_item) is not None and objective.positions == "all":
+        objective = experiment.model.next_item
+        if objective is not None and objective.positions == "all" and experiment.domains[name].users:
             # Past items are then learned from as the row's own is.
             history = experiment.entities.user.history
             assert history is not None  # `load` has seen to it
@@ -127,7 +128,7 @@ def _read_all(
 def _event_features(experiment: Experiment, domain: str) -> dict[str, Feature]:
     features: dict[str, Feature] = {}
     for name, entity in experiment.entities.present().items():
-        if name == "query" and experiment.domains[domain].kind == "recommendation":
+        if experiment.domains[domain].lacks(name):
             continue
         features |= {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
     return features | experiment.context | experiment.domains[domain].features

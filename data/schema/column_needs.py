@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from ..arrow.column_need import ColumnNeed
+from ..arrow.column_need import BadValues, ColumnNeed
 from ..arrow.column_types import (
     LIST_ID,
     LIST_NAME,
@@ -15,6 +15,7 @@ from ..arrow.column_types import (
     id_family,
     in_words,
 )
+from ..arrow.times import bad_times
 from ..config.experiment import Experiment
 from ..config.sections.domains import DomainConfig
 from ..config.sections.entities import EntityConfig, HistoryConfig
@@ -23,6 +24,7 @@ from .labels import weight_needs
 from .layout import id_key
 
 HISTORY_FIELD = "entities.user.history"
+_NO_TIME = BadValues(bad_times, "no time", "Write null where a time is unknown.")
 
 IdTypes = dict[str, tuple[str, str]]
 """Embedding table -> ``string`` or ``integer``, what its ids are, and the first file, or run, that says so."""
@@ -31,13 +33,13 @@ IdTypes = dict[str, tuple[str, str]]
 def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) -> list[ColumnNeed]:
     """What the events of domain ``name`` must have.
 
-    A recommendation domain needs no query column; ``with_labels=False`` leaves out what scores do without: labels, features with
+    A recommendation domain needs no query column, one without users no user column and no history; ``with_labels=False`` leaves out what scores do without: labels, features with
     ``bias`` and what only metrics need.
     """
     domain = experiment.domains[name]
     needs: list[ColumnNeed] = []
     for entity_name, entity in experiment.entities.present().items():
-        if entity_name == "query" and domain.kind == "recommendation":
+        if domain.lacks(entity_name):
             continue
         field = f"entities.{entity_name}.id"
         needs.append(ColumnNeed(entity.id, SCALAR_ID, field, table=id_key(entity_name)))
@@ -48,14 +50,24 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
             if not entity.comes_from_catalog(feature):
                 needs += feature.needs(feature_name, f"entities.{entity_name}.features.{feature_name}")
     history = experiment.entities.user.history
-    if history is not None:
+    if history is not None and domain.users:
         needs += history_needs(experiment, history)
+    if domain.time is not None and (with_labels or time_of_events(experiment, name) == domain.time):
+        needs.append(ColumnNeed(domain.time, TIME, f"domains.{name}.time", bad=_NO_TIME))
     of_events = [(f"context.{n}", n, f) for n, f in experiment.context.items()]
     of_events += [(f"domains.{name}.features.{n}", n, f) for n, f in domain.features.items()]
     needs += [need for field, n, f in of_events if with_labels or not f.bias for need in f.needs(n, field)]
     if with_labels:
         needs += _metric_columns(name, domain)
     return needs
+
+
+def time_of_events(experiment: Experiment, domain: str) -> str | None:
+    """The column with the times of a domain's events that those of past items are compared with; None: they are with the newest."""
+    history = experiment.entities.user.history
+    if history is None or not experiment.domains[domain].users or not (experiment.model.past_times and history.times):
+        return None
+    return history.time or experiment.domains[domain].time
 
 
 def history_needs(experiment: Experiment, history: HistoryConfig) -> list[ColumnNeed]:

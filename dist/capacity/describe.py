@@ -1,6 +1,7 @@
 """What the data holds and what the model will be, told before anything is trained."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import numpy as np
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from ...data.arrow.column_types import WEIGHT
 from ...data.arrow.ids import id_keys
+from ...data.arrow.times import seconds
 from ...data.arrow.values import floats
 from ...data.catalogs.catalog import read_catalog
 from ...data.config.experiment import Experiment
@@ -29,6 +31,7 @@ from ...data.vocabulary.key_counts import Table as Ids
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.foundation import Foundation
 from ..logs.progress import Progress
+from ..logs.records import warning
 from ..report.terminal_tables import empty_table
 
 
@@ -52,6 +55,7 @@ def describe(experiment: Experiment, console: Console) -> None:
     ) as done:
         statistics = count(counted, train, done.add)
     console.print(_domains(experiment, events, statistics))
+    _tell_times(experiment, events, console)
     console.print(_entities(experiment, statistics))
     if any(entity.every_content() for entity in experiment.entities.present().values()):
         console.print(_contents(experiment, statistics, stores))
@@ -89,7 +93,9 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
         rows = [f"{events[name][split].rows:,}" if split in events[name] else "–" for split in SPLITS]
         last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
         cold = [
-            _cold_share(experiment, name, events[name][last], statistics, entity) if last else "–"
+            _cold_share(experiment, name, events[name][last], statistics, entity)
+            if last and not domain.lacks(entity)
+            else "–"
             for entity in ("item", "user")
         ]
         of_tasks = []
@@ -101,6 +107,41 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
             name + (" (cold)" if domain.cold else ""), domain.kind, *rows, *cold, ", ".join(of_tasks), *weights
         )
     return table
+
+
+def _tell_times(experiment: Experiment, events: Mapping[str, Mapping[str, EventFiles]], console: Console) -> None:
+    """From when to when each split of the domains with a `time` is, and a warning where one begins before training's end."""
+    for name, domain in experiment.domains.items():
+        if domain.time is None:
+            continue
+        ranges = {split: found for split in events[name] if (found := _times(experiment, name, events[name][split]))}
+        told = ", ".join(f"{split} {_moment(first)} to {_moment(last)}" for split, (first, last) in ranges.items())
+        console.print(f"{name}: {told or f'no time in column {domain.time}'}", highlight=False)
+        for split, (first, _) in ranges.items():
+            if split != "train" and "train" in ranges and first < ranges["train"][1]:
+                warning(
+                    f"domains.{name}.events.{split} begins at {_moment(first)}, before training ends, at "
+                    f"{_moment(ranges['train'][1])}: metrics will be of a past that the model has seen the future of"
+                )
+
+
+def _times(experiment: Experiment, domain: str, files: EventFiles) -> tuple[float, float] | None:
+    """The first and the last time of some events, in seconds; None where none is known."""
+    column, needs = experiment.domains[domain].time, needed_columns(experiment, domain)
+    assert column is not None
+    first, last = np.inf, -np.inf
+    for path, group in files.row_groups:
+        at = seconds(read_good_rows(path, group, needs, [column], experiment.bad_data)[column])
+        first, last = np.nanmin(at, initial=first), np.nanmax(at, initial=last)
+    return (float(first), float(last)) if first <= last else None
+
+
+def _moment(at: float) -> str:
+    """A time in seconds as UTC; as it is where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):
+        return f"{at:g} s"
 
 
 def _cold_share(experiment: Experiment, domain: str, files: EventFiles, statistics: Statistics, entity: str) -> str:

@@ -225,7 +225,8 @@ class Recommender:
         return outputs.user.float()
 
     def _encode(self, table: pa.Table) -> Rows:
-        experiment, domain = self._encoder.experiment, self._encoder.layout.domains[0]  # in any, the user is the same
+        experiment = self._encoder.experiment
+        domain = next(name for name, of in experiment.domains.items() if of.users)  # in any, the user is the same
         needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
         for lacking in needs - set(table.column_names):
             table = table.append_column(lacking, pa.nulls(table.num_rows))

@@ -261,7 +261,7 @@ def _alike(encoder: RowEncoder) -> list[list[int]]:
     for position, name in enumerate(encoder.layout.domains):
         config = encoder.experiment.domains[name]
         features = {name: feature.model_dump() for name, feature in config.features.items()}
-        groups.setdefault(repr((config.kind, features)), []).append(position)
+        groups.setdefault(repr((config.kind, config.users, config.time, features)), []).append(position)
     return list(groups.values())
 
 

@@ -43,6 +43,14 @@ class DomainConfig(Strict):
         default=None,
         description="events column naming the result list of a row; turns on NDCG@10, and tasks may have a list loss",
     )
+    users: bool = Field(
+        default=True,
+        description="false: no user is known, as on a page that is the same for all; its events have no user and no history",
+    )
+    time: str | None = Field(
+        default=None,
+        description="events column: time of the event (timestamp, date or seconds); entities.user.history.time where that is absent",
+    )
     cold: bool = Field(default=False, description="marks a domain with little data, for reports")
     sampling_weight: float = Field(
         default=1.0, gt=0, description="multiple of its natural share of each training batch"
@@ -58,6 +66,10 @@ class DomainConfig(Strict):
         if not any(self.weight_of(task) for task in self.tasks):
             found["weighted_metrics"] = "sample_weight"
         return found
+
+    def lacks(self, entity: str) -> bool:
+        """Whether no row of it has the ``user`` or the ``query``."""
+        return not self.users if entity == "user" else entity == "query" and self.kind == "recommendation"
 
     def weighs_metrics_of(self, task: str) -> bool:
         """Whether metrics of a task count rows by weights."""

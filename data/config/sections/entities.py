@@ -67,7 +67,8 @@ class HistoryConfig(Strict):
         description="events column: list of the times of these items (timestamps, dates or seconds), for model.history.time_bias",
     )
     time: str | None = Field(
-        default=None, description="events column: time of the event itself; that of the newest past item when absent"
+        default=None,
+        description="events column: time of the event itself; the domain's `time` when absent, else that of the newest past item",
     )
 
     def without_effect(self) -> dict[str, str]:

@@ -1,0 +1,24 @@
+"""What `describe` tells of the times of events."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from foundrank.data.config.load import load_experiment
+from foundrank.dist.capacity.describe import describe
+from foundrank.model.kinds import KINDS
+from tests.tiny_world import random_events, write_world
+
+
+def test_splits_that_overlap_in_time_are_told(tmp_path, capsys):
+    write_world(tmp_path, random_events(3, {"find": 30, "home": 30, "new": 20}), seed=3, group=50)
+    table = pq.read_table(tmp_path / "home/part-000.parquet")
+    for start, path in ((1_700_000_000, "first.parquet"), (1_700_000_010, "later.parquet")):
+        at = pa.array([None, *range(start, start + table.num_rows - 1)], pa.timestamp("s"))
+        pq.write_table(table.append_column("at", at), tmp_path / path, row_group_size=10)
+    events = f"domains.home.events={{train: {tmp_path}/first.parquet, test: {tmp_path}/later.parquet}}"
+    changes = ["only=[home]", "domains.home.time=at", "domains.home.users=false", "text.vectors=none", events]
+    describe(load_experiment(tmp_path, changes, kinds=KINDS), Console(width=200))
+    told = capsys.readouterr().out
+    assert "home: train 2023-11-14 22:13:20 to " in told
+    assert "domains.home.events.test begins at 2023-11-14 22:13:30, before training ends" in told
