@@ -129,8 +129,9 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
     known = {task for domain in before.domains.values() for task in domain.tasks} if before is not None else set()
     labelled = {task for tasks in statistics.labels.values() for task, (labels, _) in tasks.items() if labels}
     for name, tasks in statistics.labels.items():
-        for task, (labels, _) in tasks.items():
-            column = experiment.domains[name].tasks[task].label.column
+        for task, (labels, total) in tasks.items():
+            label = experiment.domains[name].tasks[task].label
+            column = label.column
             weighed = experiment.domains[name].weight_of(task) is not None
             if not labels and task not in labelled and (task not in known or not labelled):
                 raise UserError(
@@ -144,6 +145,9 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
                 _tell_unknown_outcomes(experiment, name, task, clicked, outcomes)
             if not labels:
                 warning(f"domains.{name}.tasks.{task}: column '{column}' holds no label in the training events")
+            elif label.is_condition and total in (0, labels):
+                often = "every label of the training events is" if total else "no label of the training events is"
+                warning(f"domains.{name}.tasks.{task}.label: {often} 1; look at the condition on '{column}'")
 
 
 def _tell_unknown_outcomes(experiment: Experiment, domain: str, task: str, before: int, known: int) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from foundrank.data.config.load import load_experiment
+from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.dist.train.prepare import check_labels
@@ -54,3 +54,15 @@ def test_clicks_without_an_outcome_are_told_and_refused_where_there_is_no_other(
     assert "has no label in 5 of 10 rows with click" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(UserError, match=r"domains.find.tasks.buy.*no label in any of the 10 rows with click"):
         check_labels(*chain(tmp_path / "none", known=0))
+
+
+@pytest.mark.parametrize(("bound", "told"), [(100, "no label of"), (-1, "every label of"), (4, "")])
+def test_a_condition_that_makes_all_labels_the_same_is_told(tmp_path, capsys, bound, told):
+    experiment, _ = counted(tmp_path)
+    raw = plain(experiment)
+    raw["domains"]["new"]["tasks"]["like"]["label"] = {"column": "clicks", "at_least": bound}
+    experiment = load_experiment(raw, kinds=KINDS)
+    check_labels(experiment, count(experiment, train_files(experiment)))
+    wanted = f"domains.new.tasks.like.label: {told} the training events is 1; look at the condition on 'clicks'"
+    out = capsys.readouterr().out
+    assert out.startswith(wanted) if told else not out
