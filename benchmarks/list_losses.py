@@ -7,7 +7,7 @@ in its weight, of three, at bce's factor. Then all arms are trained with further
 already is kept; run again, it goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, folder, run_all
 from foundrank.model.kinds import KINDS
-from foundrank.model.tasks.metrics import RANKING_K, auc, ndcg_at_k
+from foundrank.model.tasks.metrics import RANKING_K, auc, calibration, logloss, ndcg_at_k
 
 from .jobs import Out, Source, run_foundrank
 
@@ -125,14 +125,19 @@ def section(rate: float, weights: dict[str, float | None], predictions: dict[str
         f"domains. Means over domains and {seeds} seeds; differences to bce with 95 % intervals, a bootstrap over users and seeds. Chosen on",
         f"validation by NDCG@10 with the first seed: for bce the factor of both learning rates, {rate:g} of {', '.join(f'{r:g}' for r in RATES)}; at that",
         f"factor the weight of each list loss, of {', '.join(f'{w:g}' for w in WEIGHTS)}.\n",
-        "| | weight | NDCG@10 | difference | AUC | difference |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| | weight | NDCG@10 | difference | AUC | difference | log loss | calibration |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, mine in predictions.items():
-        cells = [f"{_mean(mine, ndcg):.4f}" for ndcg in (True, False)]
+        cells = [
+            f"{_mean(mine, metric):.{digits}f}"
+            for metric, digits in ((_ndcg, 4), (_auc, 4), (_logloss, 4), (_calibration, 3))
+        ]
         gaps = ["", ""] if name == BCE else [_ndcg_gap(mine, predictions[BCE]), _auc_gap(mine, predictions[BCE])]
         weight = "" if weights[name] is None else f"{weights[name]:g}"
-        lines.append(f"| {name} | {weight} | {cells[0]} | {gaps[0]} | {cells[1]} | {gaps[1]} |")
+        lines.append(
+            f"| {name} | {weight} | {cells[0]} | {gaps[0]} | {cells[1]} | {gaps[1]} | {cells[2]} | {cells[3]} |"
+        )
     return "\n".join(lines)
 
 
@@ -142,13 +147,30 @@ def _of_domain(run: dict[str, NDArray], domain: int) -> tuple[NDArray, NDArray, 
     return run["labels"][at, 0], run["probabilities"][at, 0], run["user"][at], run["list"][at]
 
 
-def _mean(runs: Sequence[dict[str, NDArray]], ndcg: bool) -> float:
+def _mean(runs: Sequence[dict[str, NDArray]], metric: Callable[[NDArray, NDArray, NDArray], float]) -> float:
+    """Of a metric of labels, scores and lists, over runs and domains."""
     found = []
     for run in runs:
         for domain in range(len(run["domains"])):
             labels, scores, _, lists = _of_domain(run, domain)
-            found.append(ndcg_at_k(labels, scores, lists) if ndcg else auc(labels, scores))
+            found.append(metric(labels, scores, lists))
     return float(np.mean(found))
+
+
+def _ndcg(labels: NDArray, scores: NDArray, lists: NDArray) -> float:
+    return ndcg_at_k(labels, scores, lists)
+
+
+def _auc(labels: NDArray, scores: NDArray, _lists: NDArray) -> float:
+    return auc(labels, scores)
+
+
+def _logloss(labels: NDArray, scores: NDArray, _lists: NDArray) -> float:
+    return logloss(labels, scores)
+
+
+def _calibration(labels: NDArray, scores: NDArray, _lists: NDArray) -> float:
+    return calibration(labels, scores)
 
 
 def _shown(gap: float, interval: tuple[float, float]) -> str:
@@ -162,7 +184,7 @@ def _auc_gap(mine: Sequence[dict[str, NDArray]], theirs: Sequence[dict[str, NDAr
         scores = [np.stack([_of_domain(run, domain)[1] for run in runs]) for runs in (mine, theirs)]
         rows[str(name)] = TestRows(labels, users, np.zeros(len(labels), bool), *scores)
     interval = difference_intervals(rows, replicates=_REPLICATES)[MEAN]
-    return _shown(_mean(mine, False) - _mean(theirs, False), interval)
+    return _shown(_mean(mine, _auc) - _mean(theirs, _auc), interval)
 
 
 def _ndcg_gap(mine: Sequence[dict[str, NDArray]], theirs: Sequence[dict[str, NDArray]]) -> str:
@@ -184,7 +206,7 @@ def _ndcg_gap(mine: Sequence[dict[str, NDArray]], theirs: Sequence[dict[str, NDA
             sides.append((np.stack(of_seeds, 1) * picked).sum(1) / len(runs))
         gaps.append(sides[0] - sides[1])
     low, high = np.percentile(np.mean(gaps, axis=0), [2.5, 97.5])
-    return _shown(_mean(mine, True) - _mean(theirs, True), (float(low), float(high)))
+    return _shown(_mean(mine, _ndcg) - _mean(theirs, _ndcg), (float(low), float(high)))
 
 
 def _ndcg_of_lists(labels: NDArray, scores: NDArray, users: NDArray, lists: NDArray) -> tuple[NDArray, NDArray]:
