@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.result_lists import ResultLists, result_lists
 from foundrank.data.config.load import load_experiment
+from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.kinds import KINDS
 from foundrank.model.losses import LIST_LOSSES
 from foundrank.model.losses.jrc import JRC
@@ -20,6 +21,7 @@ from foundrank.model.losses.list_loss import ListLoss, ListRows
 from foundrank.model.losses.list_losses import ListLosses
 from foundrank.model.losses.pairwise import Pairwise
 from foundrank.model.losses.softmax import Softmax
+from foundrank.model.representation.embedding_tables import materialise
 from tests.tiny_world import experiment_dict
 
 LOSSES = [Softmax(), Pairwise(), Pairwise(lambda_weights=True), JRC()]
@@ -237,6 +239,27 @@ def test_without_lists_in_a_batch_there_is_no_loss(of, make_batch):
     total, told = ListLosses(layout, 8)(torch.randn(4, 2), make_batch(layout, [0, 0, 4]))
     assert total == 0
     assert not told.any()
+
+
+@pytest.mark.parametrize("rows", [[4, 3, 2], [0, 0, 5], [0, 0, 0]])
+def test_all_parameters_get_gradients_and_probabilities_are_of_the_first_output(of, config, make_batch, rows):
+    layout = of(JRC())
+    torch.manual_seed(0)
+    model = Foundation(layout, config(), batch_size=16)
+    materialise(model, seed=1)
+    batch = make_batch(layout, rows, padding=2)
+    plain, without = model(batch)
+    assert without.list_losses is not None
+    assert not without.list_losses.any()
+    batch.lists = lists_of([rows[0], rows[1], rows[2]]) if all(rows) else None
+    loss, out = model(batch)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.dense.parameters())
+    assert (loss > plain).item() == all(rows)
+    torch.testing.assert_close(out.losses, without.losses)
+    assert out.logits.shape == (sum(rows), 3)
+    scores = model.dense.tasks.scores(out.logits)
+    torch.testing.assert_close(scores, out.logits[:, :2].sigmoid())
 
 
 class Hinge(ListLoss):
