@@ -50,9 +50,11 @@ def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tup
     encoder = RowEncoder(experiment, statistics)
     names, training = encoder.layout.domains, experiment.training
     files = {names.index(name): of_domain["train"] for name, of_domain in check_events(experiment).items()}
-    chunks = epoch_chunks(files, dict.fromkeys(files, 1.0), experiment.seed, 0, training.shuffle_rows)
+    lists = {names.index(name): of_domain for name, of_domain in statistics.lists.items()}
+    chunks = epoch_chunks(files, dict.fromkeys(files, 1.0), experiment.seed, 0, training.shuffle_rows, lists)
     plan = deal(chunks, ranks, training.batch_size)[rank]
-    return Reader(encoder, files, padded_rows(training.batch_size, len(names))), encoder, plan
+    padded = padded_rows(training.batch_size, len(names), [of_domain.longest for of_domain in lists.values()])
+    return Reader(encoder, files, padded), encoder, plan
 
 
 def decoding(held: list[Batch], experiment: Experiment) -> Iterator[Batch]:

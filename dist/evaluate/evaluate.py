@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...data.arrow.column_types import LABELS
+from ...data.arrow.column_types import LABELS, WEIGHT
 from ...data.arrow.ids import id_keys
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
@@ -16,7 +16,7 @@ from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
 from ...data.schema.bad_values import check_share
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.labels import read_labels
+from ...data.schema.labels import read_labels, read_weights
 from ...data.schema.layout import Layout, id_key
 from ...data.storage.mirror import publish
 from ...model.representation.owner_vectors import owners_and_aspects
@@ -220,7 +220,7 @@ def popularity_counts(
     for d, name in enumerate(layout.domains):
         files, tasks = events[name]["train"], experiment.domains[name].tasks
         needs = needed_columns(experiment, name)
-        columns = [experiment.entities.item.id, *(need.name for need in needs if need.holds in LABELS)]
+        columns = [experiment.entities.item.id, *(need.name for need in needs if need.holds in (*LABELS, WEIGHT))]
         for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
             table = read_good_rows(path, group, needs, columns, experiment.bad_data)
             keys, has_item = id_keys(table[experiment.entities.item.id])
@@ -228,6 +228,8 @@ def popularity_counts(
             for task_name in tasks:
                 labels = read_labels(experiment.domains[name], task_name, table)
                 known = ~np.isnan(labels)
+                if (weights := read_weights(experiment.domains[name], task_name, table)) is not None:
+                    known &= weights > 0
                 counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
             progress(table.num_rows * runtime.world_size)
     counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()

@@ -95,6 +95,8 @@ def _contents(experiment: Experiment, of_other: Experiment) -> dict[str, Any]:
                 found[f"{place}.size"] = content.size
             elif isinstance(content, Embedded) and isinstance(other, Embedded):
                 found[place] = None if content.own_encoder is None else content.own_encoder.asked()
+            elif other is not None:
+                found[f"{place}.kind"] = content.kind
     return found
 
 

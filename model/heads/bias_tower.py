@@ -22,7 +22,7 @@ class BiasTower(nn.Module):
     logged, so scores are calibrated over these; and that it has to explain relevance by itself, where good positions are
     given to good items and the position would do.
 
-    A feature that is missing in a training row, as in other domains, adds zeros to what is mapped.
+    Rows of one list are hidden together where a list loss looks at it. A feature that is missing in a training row, as in other domains, adds zeros to what is mapped.
 
     Args:
         layout: of the batches.
@@ -57,5 +57,7 @@ class BiasTower(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             inputs = torch.cat([part.float() for part in parts], 1)
             added = grouped_linear(inputs, self.weight, self.bias * _QUICKER, batch.domain_lengths)
-            hidden = torch.rand(batch.rows, 1, device=logits.device) < self.share
-            return logits + added.masked_fill(hidden, 0.0)
+            draws = torch.rand(batch.rows, 1, device=logits.device)
+            if (lists := batch.lists) is not None:  # a list loss compares rows: those of one list have it all, or none
+                draws = draws[lists.lengths.cumsum(0) - lists.lengths][lists.of_row]
+            return logits + added.masked_fill(draws < self.share, 0.0)

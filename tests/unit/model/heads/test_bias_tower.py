@@ -5,13 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torchrec import KeyedJaggedTensor
+from torchrec import KeyedJaggedTensor, KeyedTensor
 
 from foundrank.data.batch.batch import Batch
+from foundrank.data.batch.result_lists import ResultLists
 from foundrank.data.schema.layout import BIAS, Layout, make_layout
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.foundation.transfer import transferred
-from foundrank.model.layers.axes import axes_of, levels_of
+from foundrank.model.heads.bias_tower import BiasTower
+from foundrank.model.layers.axes import axes_of, levels_of, named
 from foundrank.model.representation.embedding_tables import materialise
 
 from ..conftest import TEXT, small_experiment
@@ -172,3 +174,16 @@ def test_it_recovers_the_order_that_positions_have_spoilt(biased, config):
         scores = [logits[item == one].mean() for one in range(items)]
         correlation[told] = np.corrcoef(np.argsort(np.argsort(scores)), np.argsort(np.argsort(quality)))[0, 1]
     assert correlation[True] > 0.85 > correlation[False] + 0.1
+
+
+def test_rows_of_a_list_are_hidden_together(biased, make_batch):
+    """Else a list loss would compare rows with what their position adds with rows without it."""
+    tower = BiasTower(biased, 8, named("domain", biased.domains), named("output", biased.outputs), 0.5)
+    torch.nn.init.constant_(tower.bias, 1.0)
+    rows = [64, *[0] * (len(biased.domains) - 1)]
+    lists = ResultLists(torch.arange(64) // 4, torch.full((16,), 4), 16 * 16)
+    batch = replace(make_batch(biased, rows), lists=lists)
+    pooled = KeyedTensor.from_tensor_list(list(biased.keys), [torch.zeros(64, 8)] * len(biased.keys))
+    added = tower(torch.zeros(64, len(biased.outputs)), pooled, batch).view(16, 4, -1)
+    assert (added == added[:, :1]).all()
+    assert 0 < int((added == 0).all(2).all(1).sum()) < 16
