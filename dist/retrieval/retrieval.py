@@ -55,7 +55,7 @@ class Retriever:
     Attributes:
         items: C of them.
         vectors: ``[C, D]`` float32.
-        unknown: ``[C]`` bool, items of which neither id nor text nor a named feature is known, or no number came out.
+        unknown: ``[C]`` bool, items of which neither id nor content nor a named feature is known, or no number came out.
         overflowed: how many items no number came out of.
     """
 

@@ -133,7 +133,7 @@ def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[d
     """Writes the best items of every user, those first that score highest; ``planned`` is of `plan_recommendations`.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
-    ``k``. An item of which nothing is known, neither id nor text nor a named feature, is never recommended; a catalog's new items are.
+    ``k``. An item of which nothing is known, neither id nor content nor a named feature, is never recommended; a catalog's new items are.
 
     Returns:
         The summary, in which a user's score is that of the best item; of an approximate search, which share of the best items it found
