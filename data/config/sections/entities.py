@@ -133,13 +133,13 @@ class EntityConfig(Encoding):
             raise ValueError(f"{field} has source: catalog, but this entity has no catalog")
 
     def every_content(self) -> dict[str, Content]:
-        """All contents by name, those in their short form, too."""
+        """All contents by name, those in their short form, too; `text` comes first, the others by name, however the file has them."""
         found: dict[str, Content] = {}
         if self.text is not None:
             found[TEXT] = Text(text=self.text, prompt=self.prompt)
         elif self.text_vector is not None:
             found[TEXT] = Vector(vector=self.text_vector.column, size=self.text_vector.size, source="events")
-        return found | self.contents
+        return {name: (found | self.contents)[name] for name in sorted({*found, *self.contents}, key=_order)}
 
     def place_of(self, content: str) -> str:
         """The key, below this entity's, under which a content is described."""
@@ -189,4 +189,8 @@ class EntitiesConfig(Strict):
 
     def content_names(self) -> tuple[str, ...]:
         """The names of all contents, of any entity."""
-        return tuple(dict.fromkeys(name for entity in self.present().values() for name in entity.every_content()))
+        return tuple(sorted({n for entity in self.present().values() for n in entity.every_content()}, key=_order))
+
+
+def _order(content: str) -> tuple[bool, str]:
+    return content != TEXT, content

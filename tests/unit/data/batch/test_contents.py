@@ -10,6 +10,7 @@ import pytest
 from foundrank.data.config.load import load_experiment
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
+from foundrank.data.schema.layout import make_layout
 from foundrank.model.kinds import KINDS
 from tests.named_contents import BLURB, write_blurbs, write_contents
 from tests.tiny_world import SCHEMAS, encoder_of, random_events, text_vectors, train_files
@@ -34,7 +35,7 @@ def sources(folder: Path, experiment) -> dict[str, dict[int, np.ndarray]]:
 def test_each_content_has_its_own_vectors_and_the_history_their_means(tmp_path: Path):
     events = random_events(3, EVENTS)
     experiment = write_contents(tmp_path, events)
-    assert experiment.model.aspects == ("id", "text", "mood", "blurb", "clip", "sparse")
+    assert experiment.model.aspects == ("id", "text", "blurb", "clip", "mood", "sparse")
     encoder, wanted = encoder_of(experiment), sources(tmp_path, experiment)
     layout = encoder.layout
     assert layout.contents_of == {
@@ -61,6 +62,18 @@ def test_each_content_has_its_own_vectors_and_the_history_their_means(tmp_path: 
                 seen.add((key, vector is not None))
         assert bool(batch.vector_present["content_mood_query"][at]) == (row["query_vector"] is not None)
     assert len(seen) == 12  # there and missing, of each
+
+
+def test_the_order_of_the_file_means_nothing(world: Path):
+    there = load_experiment(world, kinds=KINDS)
+    turned = "entities.item.contents={clip: {vector: image, size: 3}, blurb: {text: '{brand} {tags}'}}"
+    experiment = load_experiment(world, [turned], kinds=KINDS)
+    assert experiment == there
+    tables = dict.fromkeys(["id_user", "id_query", "id_item"], 5)
+    sizes = {"item": 4, "item_blurb": 4}
+    layout, other = make_layout(experiment, tables, sizes), make_layout(there, tables, sizes)
+    assert list(layout.contents_of["item"]) == list(other.contents_of["item"]) == ["text", "blurb", "clip"]
+    assert list(layout.vectors) == list(other.vectors)
 
 
 def test_a_content_that_is_not_an_aspect_needs_neither_store_nor_place(tmp_path: Path):
