@@ -75,7 +75,7 @@ class Layout:
         vectors_of: owner -> its vector features (names in ``vectors``), contents excluded.
         contents_of: owner (entity or ``history``) -> content -> name of its vectors in ``vectors``; owners without any are left out.
             The history has the means of what is known of items whatever the events say.
-        encoder_of: name in ``vectors`` -> what embedded that content; contents of one encoder can be compared. Others are absent.
+        encoder_of: name in ``vectors`` -> what embedded that content, or those it is the mean of; others are absent.
         history: whether rows have a history.
         domains: domain names; ``Batch.domains`` holds positions in it.
         search: per domain, whether it is a search domain.
@@ -203,12 +203,20 @@ def make_layout(
         table_of |= dict.fromkeys(attention, ATTENTION_TABLE)
     table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
     tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
+    encoder_of = {
+        content_key(*of): encoder
+        for of, content in experiment.stored().items()
+        if of in sizes and (encoder := experiment.encoder_of(content).encoder) is not None
+    }
     of_events = entities["item"].given(in_catalog=False)
     of_items = [of for of in sizes if of.entity == "item" and of.content not in of_events]
     if HISTORY in lists and tasks:  # without tasks nothing looks at the mean vectors
         for of in of_items:
-            contents_of.setdefault(HISTORY, {})[of.content] = content_key(HISTORY, of.content)
-            vectors[content_key(HISTORY, of.content)] = sizes[of]
+            key = content_key(HISTORY, of.content)
+            contents_of.setdefault(HISTORY, {})[of.content] = key
+            vectors[key] = sizes[of]
+            if content_key(*of) in encoder_of:
+                encoder_of[key] = encoder_of[content_key(*of)]
 
     kinds = tuple(next(d.tasks[t] for d in experiment.domains.values() if t in d.tasks) for t in tasks)
     outputs = [
@@ -248,11 +256,7 @@ def make_layout(
         dense_of={k: tuple(v) for k, v in dense_of.items()},
         vectors_of={k: tuple(v) for k, v in vectors_of.items()},
         contents_of=contents_of,
-        encoder_of={
-            content_key(*of): encoder
-            for of, content in experiment.stored().items()
-            if of in sizes and (encoder := experiment.encoder_of(content).encoder) is not None
-        },
+        encoder_of=encoder_of,
         history=user.history is not None,
         domains=tuple(experiment.domains),
         search=tuple(d.kind == "search" for d in experiment.domains.values()),

@@ -185,7 +185,7 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
             torch.tensor(lengths, dtype=torch.int32).repeat_interleave(rows),
         ),
         dense=torch.randn(rows, len(layout.dense)),
-        vectors={name: torch.randn(rows, size).half() for name, size in layout.vectors.items()},
+        vectors={name: _vectors(layout, name, rows) for name in layout.vectors},
         vector_present={name: torch.ones(rows, dtype=torch.bool) for name in layout.vectors},
         id_counts=torch.ones(rows, len(layout.entities)),
         labels=torch.zeros(rows, len(layout.tasks)),
@@ -197,10 +197,16 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     )
 
 
+def _vectors(layout: Layout, name: str, rows: int) -> Tensor:
+    """As a store has them where they come from one, else as a column."""
+    values = torch.randn(rows, layout.vectors[name])
+    return values.half() if name in layout.encoder_of else values
+
+
 def _full_past(layout: Layout, rows: int) -> Past:
     """As many past items as rows can have, all with contents of their own."""
     items, candidates = rows * layout.past, rows * layout.candidates
-    sizes = {name: layout.vectors[name] for name in (*layout.past_contents, *layout.past_vectors)}
+    names = (*layout.past_contents, *layout.past_vectors)
     ones = torch.ones(items + candidates)
     return Past(
         rows=torch.ones(items, dtype=torch.int64),
@@ -216,8 +222,8 @@ def _full_past(layout: Layout, rows: int) -> Past:
         domains=torch.zeros(items, dtype=torch.int64),
         dense=torch.randn(items + candidates, len(layout.past_dense)),
         described=torch.ones(items + candidates, dtype=torch.bool),
-        vectors={name: torch.randn(items + candidates, size).half() for name, size in sizes.items()},
-        vector_at={name: torch.arange(items + candidates) for name in sizes},
+        vectors={name: _vectors(layout, name, items + candidates) for name in names},
+        vector_at={name: torch.arange(items + candidates) for name in names},
         longest=layout.past,
         trained_items=candidates,
         trained_events=candidates,

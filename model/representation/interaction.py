@@ -42,7 +42,9 @@ def cosines_of(layout: Layout, owners: Mapping[str, tuple[str, ...]]) -> tuple[C
             for of_partner, theirs in layout.contents_of.get(partner, {}).items():
                 used = content in owners.get("item", ()) and of_partner in owners.get(partner, ())
                 encoders = layout.encoder_of.get(ours), layout.encoder_of.get(theirs)
-                alike = content == of_partner or (encoders[0] is not None and encoders[0] == encoders[1])
+                alike = content == of_partner or (
+                    partner != HISTORY and encoders[0] is not None and encoders[0] == encoders[1]
+                )
                 if used and alike and layout.vectors[ours] == layout.vectors[theirs]:
                     found.append(Cosine(content, partner, of_partner))
     return tuple(found)

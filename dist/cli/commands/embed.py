@@ -35,7 +35,7 @@ def embed(
     check: Check = False,
     processes: Processes = None,
 ) -> None:
-    """Embed the texts of every catalog with a frozen language model; run again, it embeds only new texts."""
+    """Embed the contents of every catalog, texts and pictures, with frozen encoders; run again, it embeds only what is new."""
     begin(__name__, "embed.embed", check, processes)
 
     @cache

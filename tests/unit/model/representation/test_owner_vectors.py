@@ -150,7 +150,8 @@ def with_title(layout: Layout) -> Layout:
     for name in added:
         _, content, owner = name.split("_")
         contents[owner][content] = name
-    encoders = {"text_item": "minilm", "text_query": "minilm", "content_title_item": "minilm"}
+    texts = ("text_item", "text_query", "content_title_item", "text_history", "content_title_history")
+    encoders = dict.fromkeys(texts, "minilm")
     return replace(layout, vectors={**layout.vectors, **added}, contents_of=contents, encoder_of=encoders)
 
 
