@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,6 +247,9 @@ def test_a_batch_says_which_rows_make_a_list(tmp_path):
                     continue
                 assert batch.lists.lengths.sum() == batch.rows
                 assert batch.lists.pairs == batch.lists.lengths.square().sum()
+                moved = batch.to(torch.device("cpu")).lists
+                assert moved is not None
+                assert torch.equal(moved.of_row, batch.lists.of_row)
                 at = 0
                 for number, length in enumerate(batch.lists.lengths.tolist()):
                     assert batch.lists.of_row[at : at + length].tolist() == [number] * length
