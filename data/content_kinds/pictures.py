@@ -18,7 +18,7 @@ from ..storage import storage
 from ..storage.file_systems import StorageError, is_uri
 from .content import DIGEST_BYTES, Located
 
-MOST_BYTES = 1 << 28  # of a file
+MOST_BYTES = 1 << 27  # of a file
 MOST_ASPECT = 200  # resized to a short side of 224, a longer one would be larger than what is read
 
 FORMATS = {

@@ -18,6 +18,8 @@ from ...data.content_kinds.pictures import BadPicture, decode, read_again
 from ...data.machine.limits import cpus
 from .content_encoder import Encoded
 
+_MOST_READERS = 16  # threads that decode for a GPU
+
 
 @dataclass(frozen=True)
 class ImageEncoder:
@@ -75,7 +77,10 @@ class ImageEncoder:
         """
         vectors, bad = np.zeros((len(inputs), self.size), np.float32), {}
         # On a CPU it is the batches that are worked on side by side.
-        with ThreadPoolExecutor(1 if self.device.type == "cpu" else cpus()) as pool, torch.inference_mode():
+        with (
+            ThreadPoolExecutor(1 if self.device.type == "cpu" else min(_MOST_READERS, cpus())) as pool,
+            torch.inference_mode(),
+        ):
             for start in range(0, len(inputs), self.batch_size):
                 pixels: list[np.ndarray | None] = []
                 for row, found in enumerate(pool.map(self._pixels, inputs[start : start + self.batch_size]), start):
