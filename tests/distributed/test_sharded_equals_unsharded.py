@@ -91,8 +91,9 @@ OF_TASKS = [
     [("table_wise", LIST_LOSSES), ("column_wise", OF_TASKS), ("row_wise", []), *HISTORIES.items()],
 )
 def test_training_equals_the_unsharded_reference(small, sharding: str, further: list[str]):
-    # Row-wise Adagrad blows up the last digits of a row whose gradients are all next to nothing.
-    close = CLOSE | {"atol": 5e-4 if further in HISTORIES.values() else CLOSE["atol"]}
+    # Row-wise Adagrad blows up the last digits of a row whose gradients are all next to nothing; and AdamW those of the constant
+    # of JRC's second logit, on which no loss depends.
+    close = CLOSE | {"atol": 5e-4 if further in (LIST_LOSSES, *HISTORIES.values()) else CLOSE["atol"]}
     experiment = small(f"training.sharding={sharding}", "training.gradient_clip=0.05", *further)  # small enough to clip
     wanted, ranks = reference(experiment), run_ranks(train_steps, RANKS, experiment, STEPS)
 

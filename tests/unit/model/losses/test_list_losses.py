@@ -14,7 +14,9 @@ from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.result_lists import ResultLists, result_lists
 from foundrank.data.config.load import load_experiment
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.foundation.transfer import transferred
 from foundrank.model.kinds import KINDS
+from foundrank.model.layers.axes import axes_of
 from foundrank.model.losses import LIST_LOSSES
 from foundrank.model.losses.jrc import JRC
 from foundrank.model.losses.list_loss import ListLoss, ListRows
@@ -260,6 +262,22 @@ def test_all_parameters_get_gradients_and_probabilities_are_of_the_first_output(
     assert out.logits.shape == (sum(rows), 3)
     scores = model.dense.tasks.scores(out.logits)
     torch.testing.assert_close(scores, out.logits[:, :2].sigmoid())
+
+
+def test_fine_tuning_may_bring_a_list_loss_or_leave_it_out(layout, of, config, make_batch):
+    batch, found = make_batch(layout, [3, 2, 4]), []
+    plain, ranked = (Foundation(each, config(), batch_size=16).eval() for each in (layout, of(JRC())))
+    for model in (plain, ranked):
+        materialise(model, seed=1)
+    for old, new in ((plain, ranked), (ranked, plain)):
+        values, (before, after) = dict(old.dense.named_parameters()), (axes_of(model.dense) for model in (old, new))
+        with torch.no_grad():
+            for name, parameter in new.dense.named_parameters():
+                parameter.copy_(transferred(values[name], before[name], after[name], {}))
+            assert all(parameter.isfinite().all() for parameter in new.dense.parameters())
+            found += [model.dense.tasks.scores(model(batch)[1].logits) for model in (old, new)]
+    for scores in found[1:]:
+        torch.testing.assert_close(scores, found[0])
 
 
 class Hinge(ListLoss):
