@@ -41,7 +41,7 @@ def model_of(layout: Layout, config) -> Foundation:
     tower = model.dense.bias_tower
     if tower is not None:
         torch.nn.init.normal_(tower.weight)
-        torch.nn.init.normal_(tower.bias)
+        torch.nn.init.normal_(tower.hidden)
     return model
 
 
@@ -78,10 +78,10 @@ def test_scores_do_not_know_of_positions_and_training_does_through_the_tower_alo
     assert torch.equal(first.logits, second.logits)
     tower, model.dense.bias_tower = model.dense.bias_tower, None
     _, without = model.train()(batch)
-    torch.testing.assert_close(without.logits, first.logits)
+    torch.testing.assert_close(without.logits + 10 * tower.hidden[batch.domains], first.logits)
     pooled, at = model.embeddings(batch.sparse), batch.domains
     x = torch.cat([pooled["feature_position"], batch.dense[:, -1:]], 1)
-    shown = torch.einsum("bi,boi->bo", x, tower.weight[at]) + 10 * tower.bias[at]
+    shown = torch.einsum("bi,boi->bo", x, tower.weight[at])
     torch.testing.assert_close(one.logits, without.logits + shown)
 
 
@@ -104,7 +104,7 @@ def test_all_its_parameters_get_a_gradient_and_are_towers(biased, config, make_b
     model(make_batch(biased, lengths, padding=2))[0].backward()
     assert all(p.grad is not None for p in model.dense.parameters())
     levels = levels_of(model)
-    assert {levels[f"dense.bias_tower.{name}"] for name in ("weight", "bias")} == {"L3"}
+    assert {levels[f"dense.bias_tower.{name}"] for name in ("weight", "hidden")} == {"L3"}
 
 
 def test_fine_tuning_with_another_feature_keeps_what_is_known_of_the_others(biased, config):
@@ -159,7 +159,7 @@ def test_it_recovers_the_order_that_positions_have_spoilt(biased, config):
         random = np.random.default_rng(1)
         model = model_of(biased, config(aspects=("id",), alignment="none", domain_width=0))
         torch.nn.init.zeros_(model.dense.bias_tower.weight)
-        torch.nn.init.zeros_(model.dense.bias_tower.bias)
+        torch.nn.init.zeros_(model.dense.bias_tower.hidden)
         if not told:
             model.dense.bias_tower = None
         optimizer = torch.optim.Adam(model.parameters(), 0.02)
