@@ -24,18 +24,21 @@ def uneven(items: pa.ChunkedArray | pa.Array, beside: pa.ChunkedArray | pa.Array
 
 
 def of_items(
-    items: pa.ChunkedArray | pa.Array, beside: pa.ChunkedArray | pa.Array, where: str, one: str, more: str
+    items: pa.ChunkedArray | pa.Array,
+    beside: pa.ChunkedArray | pa.Array,
+    where: str,
+    one: str,
+    more: str,
+    of: str = "past item",
 ) -> pa.Array:
     """What ``beside`` says of each entry of ``items``, one after another; nulls for a row where it says nothing.
 
     Raises:
-        UserError: a row that has not ``one`` of ``more`` per past item; ``where`` is file, row group and column.
+        UserError: a row that has not ``one`` of ``more`` for each item; ``where`` is file, row group and column, ``of`` what items are.
     """
     if (bad := uneven(items, beside)) is not None:
         row = int(np.argmax(bad))
-        raise UserError(
-            f"{where}, row {row}", f"has not as many {more} as past items", f"Write one {one} per item of the history."
-        )
+        raise UserError(f"{where}, row {row}", f"has not as many {more} as {of}s", f"Write one {one} per {of}.")
     (_, offsets), (values, told) = ragged_lists(items), ragged_lists(beside)
     if np.array_equal(offsets, told):
         return values

@@ -36,6 +36,7 @@ class ColumnNeed:
         size: of a vector.
         optional: whether a file may lack it.
         table: of ids, the embedding table that they have rows in; empty for others.
+        beside: a column of lists, beside which this one has as many values in each row; empty: it is beside none.
         bad: which values are bad, where what it holds does not say so yet.
     """
 
@@ -45,4 +46,5 @@ class ColumnNeed:
     size: int = 0
     optional: bool = False
     table: str = ""
+    beside: str = ""
     bad: BadValues | None = dataclasses.field(default=None, compare=False)

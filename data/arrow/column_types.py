@@ -9,7 +9,7 @@ from pyarrow import types
 
 SCALAR_ID, LIST_ID, NUMBER, VECTOR, LABEL = "id", "list of ids", "number", "vector", "label"
 PROBABILITY, NAME, TEXT, ANYTHING = "probability", "name", "text", "anything"
-TIME, LIST_TIME, LIST_NAME = "time", "list of times", "list of names"
+TIME, LIST_TIME, LIST_NAME, LIST_NUMBER = "time", "list of times", "list of names", "list of numbers"
 STRING_LABEL = "label of a string"
 LABELS = (LABEL, STRING_LABEL)
 WEIGHT = "weight"
@@ -49,6 +49,7 @@ _LISTS_OF: dict[str, tuple[Test, ...]] = {
     LIST_ID: _ONE[SCALAR_ID],
     LIST_TIME: _ONE[TIME],
     LIST_NAME: _ONE[NAME],
+    LIST_NUMBER: _NUMBERS,
     TEXT: _ONE[TEXT],
     VECTOR: (types.is_floating,),
 }
@@ -65,6 +66,7 @@ _IN_WORDS = {
     LIST_ID: "lists of integers or strings",
     LIST_TIME: "lists of timestamps, dates or numbers of seconds",
     LIST_NAME: "lists of strings",
+    LIST_NUMBER: "lists of numbers",
     VECTOR: "lists of floats",
 }
 

@@ -117,6 +117,17 @@ def _bad_floats(values: np.ndarray, array: pa.Array, above: float | None) -> np.
     return bad if bad.any() else None
 
 
+def bad_weights(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
+    """``[N]`` bool, True for lists with a number that is NaN, below 0 or beyond ``LARGEST``; None where all are good."""
+    values, offsets = ragged_lists(column)
+    numbers_of = _as_floats(values)
+    bad = is_valid(values) & ~((numbers_of >= 0) & (numbers_of <= LARGEST))
+    if not bad.any():
+        return None
+    before = np.concatenate([[0], np.cumsum(bad)])[offsets]
+    return before[1:] > before[:-1]
+
+
 def floats(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """A column of numbers or booleans, of labels for example, as ``[N]`` float64; NaN where null."""
     return _as_floats(one_array(column))

@@ -124,13 +124,25 @@ def _sparse(
             lengths[behind : behind + layout.past, :rows] = of_rows >= 0
             lengths[-1, :rows] = own >= 0
             values += [of_rows[of_rows >= 0], own[own >= 0]]
+    per_key = lengths.sum(1).tolist()
     return KeyedJaggedTensor(
         keys=list(layout.keys),
         values=torch.from_numpy(np.concatenate(values, dtype=np.int64)),
+        weights=_weights(parts, layout, per_key) if layout.weighted_lists else None,
         lengths=torch.from_numpy(lengths.reshape(-1)),
         stride=padded,
-        length_per_key=lengths.sum(1).tolist(),  # or TorchRec would fetch them from the GPU, in every step
+        length_per_key=per_key,  # or TorchRec would fetch them from the GPU, in every step
     )
+
+
+def _weights(parts: Sequence[Rows], layout: Layout, per_key: Sequence[int]) -> Tensor:
+    """Float32 of each lookup: 1 but in lists with weights; ``per_key`` is how many lookups each key has."""
+    out = np.ones(sum(per_key), np.float32)
+    starts = np.cumsum([0, *per_key])
+    for key in layout.weighted_lists:
+        at = layout.keys.index(key)
+        out[starts[at] : starts[at + 1]] = join_ragged([part.list_weights[key] for part in parts])[0]
+    return torch.from_numpy(out)
 
 
 def _put_feature(

@@ -90,6 +90,9 @@ class RowEncoder:
             domain=layout.domains.index(domain),
             singles=np.full((layout.singles, rows), -1, self._row_type).T,
             lists={key: (np.zeros(0, self._row_type), np.zeros(rows + 1, np.int64)) for key in layout.lists},
+            list_weights={
+                key: (np.zeros(0, np.float32), np.zeros(rows + 1, np.int64)) for key in layout.weighted_lists
+            },
             dense=np.zeros((len(layout.dense), rows), np.float32).T,
             vectors={},
             vector_present={},
@@ -248,8 +251,9 @@ class RowEncoder:
 
         for key, values in columns.singles.items():
             out.singles[:, self._single_at[key]] = pick(values, -1)
-        for key, ragged in columns.lists.items():
-            out.lists[key] = ragged if at is None else take_ragged(*ragged, at)
+        for into, given in ((out.lists, columns.lists), (out.list_weights, columns.weights)):
+            for key, ragged in given.items():
+                into[key] = ragged if at is None else take_ragged(*ragged, at)
         for name, values in columns.dense.items():
             out.dense[:, self._dense_at[name]] = pick(values, 0)
         for key, (values, present) in columns.vectors.items():

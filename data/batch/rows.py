@@ -32,6 +32,7 @@ class Rows:
             tasks one of its labels says so, as of `Task.taken`. A label that is not there says nothing.
         weights: ``[N, tasks]`` float32 from 0 up, of the labels; None where all weigh 1.
         begins_list: ``[N]`` bool, whether a list begins with the row, where lists are read whole; else None.
+        list_weights: key -> ragged float32, of each id of ``lists[key]``; of keys whose ids have weights.
         host: further columns ``[N]`` for metrics.
     """
 
@@ -49,6 +50,7 @@ class Rows:
     chosen: np.ndarray
     weights: np.ndarray | None = None
     begins_list: np.ndarray | None = None
+    list_weights: dict[str, Ragged] = field(default_factory=dict)
     host: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class Rows:
         arrays += [] if self.weights is None else [self.weights]
         for group in (self.vectors, self.vector_present, self.content_rows, self.host):
             arrays += group.values()
-        for ragged in (*self.lists.values(), *self.history.values()):
+        for ragged in (*self.lists.values(), *self.list_weights.values(), *self.history.values()):
             arrays += ragged
         return sum(a.nbytes for a in arrays)
 
@@ -85,6 +87,7 @@ class Rows:
             domain=self.domain,
             singles=change(self.singles),
             lists=each_ragged(self.lists),
+            list_weights=each_ragged(self.list_weights),
             dense=change(self.dense),
             vectors=each(self.vectors),
             vector_present=each(self.vector_present),
@@ -124,6 +127,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         domain=first.domain,
         singles=joined("singles"),
         lists={key: join_ragged([p.lists[key] for p in parts]) for key in first.lists},
+        list_weights={key: join_ragged([p.list_weights[key] for p in parts]) for key in first.list_weights},
         dense=joined("dense"),
         vectors=joined_each("vectors"),
         vector_present=joined_each("vector_present"),

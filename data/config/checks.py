@@ -164,6 +164,12 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
         )
     for name in experiment.model.past_features:
+        if name in fit and item.features[name].inputs(name).weighted:
+            raise UserError(
+                field,
+                f"'{name}' has weights, which past items cannot have",
+                "Leave it out, or name a list without weights.",
+            )
         if name not in fit:
             raise UserError(field, f"'{name}' is not a feature from the item catalog", nearest(name, fit))
 

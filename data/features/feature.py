@@ -28,7 +28,8 @@ class Inputs:
 
     Attributes:
         singles: keys with at most one id per row, each of an embedding table of its name.
-        lists: keys with many ids, pooled, each of an embedding table of its name -> most ids of a row.
+        lists: keys with many ids, pooled to their mean, each of an embedding table of its name -> most ids of a row.
+        weighted: those of ``lists`` whose ids have weights, by which the mean counts them.
         encodings: key, of ``singles`` and ``lists`` -> how its ids become rows.
         dense: columns of ``Batch.dense``.
         vectors: names in ``Batch.vectors`` -> size.
@@ -36,6 +37,7 @@ class Inputs:
 
     singles: tuple[str, ...] = ()
     lists: Mapping[str, int] = field(default_factory=dict)
+    weighted: tuple[str, ...] = ()
     encodings: Mapping[str, Encoded] = field(default_factory=dict)
     dense: tuple[str, ...] = ()
     vectors: Mapping[str, int] = field(default_factory=dict)
@@ -53,12 +55,14 @@ class FeatureColumns:
     Attributes:
         singles: key -> ``[N]`` table rows; -1 where missing.
         lists: key -> ragged table rows.
+        weights: key of ``lists`` -> ragged float32, one above 0 for each id, on the mean 1 in each row.
         dense: column of ``Batch.dense`` -> ``[N]`` float32; 0 where missing.
         vectors: name -> ``[N, size]`` float32, zeros where missing, and ``[N]`` bool, where it is there.
     """
 
     singles: dict[str, np.ndarray] = field(default_factory=dict)
     lists: dict[str, Ragged] = field(default_factory=dict)
+    weights: dict[str, Ragged] = field(default_factory=dict)
     dense: dict[str, np.ndarray] = field(default_factory=dict)
     vectors: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -66,6 +70,7 @@ class FeatureColumns:
         """Takes in further features of the same rows."""
         self.singles |= other.singles
         self.lists |= other.lists
+        self.weights |= other.weights
         self.dense |= other.dense
         self.vectors |= other.vectors
 

@@ -12,15 +12,16 @@ import pyarrow as pa
 
 from ..arrow.beside_history import uneven
 from ..arrow.column_need import BadValues, ColumnNeed
-from ..arrow.column_types import LABELS, LIST_NAME, LIST_TIME, NUMBER, TIME, VECTOR, one_array
+from ..arrow.column_types import LABELS, LIST_NAME, LIST_NUMBER, LIST_TIME, NUMBER, TIME, VECTOR, one_array
 from ..arrow.times import bad_times
 from ..arrow.values import NO_NUMBER, bad_numbers, bad_vectors
 from ..config.sections.bad_data import BadDataConfig
 from ..errors import UserError
 from .column_needs import HISTORY_FIELD
 
-_BESIDE_ITEMS = {LIST_TIME: "times", LIST_NAME: "domains"}
+_VALUES = {LIST_TIME: "times", LIST_NAME: "domains", LIST_NUMBER: "weights"}
 _BAD = {
+    LIST_TIME: BadValues(bad_times, "no times"),
     NUMBER: BadValues(bad_numbers, NO_NUMBER),
     TIME: BadValues(bad_times, "no time"),
 }
@@ -37,17 +38,15 @@ class BadValue(NamedTuple):
 def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa.Table, list[BadValue]]:
     """The table with bad values and the labels of their rows missing, and the bad values that were in it."""
     found: list[BadValue] = []
-    items = next((table[need.name] for need in needs if need.field == HISTORY_FIELD), None)
-    beside = [need.name for need in needs if need.holds in _BESIDE_ITEMS or need.field == HISTORY_FIELD]
     for need in needs:
         array = one_array(table[need.name])
-        if need.holds in _BESIDE_ITEMS:
-            assert items is not None
-            bad = uneven(items, array)
-            what = f"not as many {_BESIDE_ITEMS[need.holds]} as past items"
-            if need.holds == LIST_TIME and (no_times := bad_times(array)) is not None:
-                bad = no_times if bad is None else bad | no_times
-                what += ", or no times"
+        if need.beside:
+            bad = uneven(table[need.beside], array)
+            what = f"not as many {_VALUES[need.holds]} as {_of_what(need)}s"
+            of_values = need.bad or _BAD.get(need.holds)
+            if of_values is not None and (no_values := of_values.find(array)) is not None:
+                bad = no_values if bad is None else bad | no_values
+                what += f", or {of_values.what}"
         elif need.holds == VECTOR:
             bad, what = bad_vectors(array, need.size), f"no vector of {need.size} finite values"
         elif (of_kind := need.bad or _BAD.get(need.holds)) is not None:
@@ -56,7 +55,9 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
             continue
         if bad is not None:
             found += [BadValue(int(row), need.name, what) for row in np.flatnonzero(bad)]
-            for name in beside if need.name in beside else [need.name]:  # a history goes with all that is said of it
+            # Ids go with all that is said of them.
+            beside = [other.name for other in needs if other.beside == need.beside]
+            for name in {need.beside: None, **dict.fromkeys(beside)} if need.beside else [need.name]:
                 table = _without(table, name, bad)
     if found:
         rows = rows_of(found, table.num_rows)
@@ -66,11 +67,19 @@ def without_bad_values(table: pa.Table, needs: Sequence[ColumnNeed]) -> tuple[pa
 
 
 def refuse_beside(table: pa.Table, needs: Sequence[ColumnNeed], where: str) -> None:
-    """Raises a UserError for the first bad value beside the history; ``where`` is file and row group."""
-    needs = [need for need in needs if need.holds in (*_BESIDE_ITEMS, TIME) or need.field == HISTORY_FIELD]
-    for bad in without_bad_values(table, needs)[1][:1] if len(needs) > 1 else []:
-        remedy = "Write one per item of the history, and null where it is unknown."
+    """Raises a UserError for the first bad value beside ids, or bad time; ``where`` is file and row group."""
+    needs = [need for need in needs if need.beside or need.holds == TIME]
+    if not any(need.beside for need in needs):
+        return
+    for bad in without_bad_values(table, needs)[1][:1]:
+        need = next(need for need in needs if need.name == bad.column)
+        remedy = f"Write one per {_of_what(need)}, and null where it is unknown."
         raise UserError(f"{where}: column '{bad.column}', row {bad.row}", f"holds {bad.what}", remedy)
+
+
+def _of_what(need: ColumnNeed) -> str:
+    """What each value of a column beside another one is of."""
+    return "past item" if need.field.startswith(HISTORY_FIELD) else "id"
 
 
 def rows_of(found: Sequence[BadValue], rows: int) -> np.ndarray:

@@ -74,9 +74,9 @@ def history_needs(experiment: Experiment, history: HistoryConfig) -> list[Column
     """The columns of the past: its items, and their domains and times where the model looks at them."""
     needs = [ColumnNeed(history.column, LIST_ID, HISTORY_FIELD, table=id_key("item"))]
     if experiment.model.past and history.domains is not None:
-        needs.append(ColumnNeed(history.domains, LIST_NAME, f"{HISTORY_FIELD}.domains"))
+        needs.append(ColumnNeed(history.domains, LIST_NAME, f"{HISTORY_FIELD}.domains", beside=history.column))
     if experiment.model.past_times and history.times is not None:
-        needs.append(ColumnNeed(history.times, LIST_TIME, f"{HISTORY_FIELD}.times"))
+        needs.append(ColumnNeed(history.times, LIST_TIME, f"{HISTORY_FIELD}.times", beside=history.column))
         if history.time is not None:
             needs.append(ColumnNeed(history.time, TIME, f"{HISTORY_FIELD}.time"))
     return needs

@@ -58,6 +58,7 @@ class Layout:
             again past items and candidates for each of their features.
         singles: how many of ``keys`` hold at most one id per row.
         lists: those of ``keys`` that hold lists, which are pooled.
+        weighted_lists: those of ``lists`` whose ids have weights.
         past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
         candidates: how many keys hold items that belong to no row.
         past_features: keys of the sparse features of items that past items and candidates have too.
@@ -97,6 +98,7 @@ class Layout:
     keys: tuple[str, ...]
     singles: int
     lists: tuple[str, ...]
+    weighted_lists: tuple[str, ...]
     past: int
     candidates: int
     past_features: tuple[str, ...]
@@ -162,6 +164,7 @@ def make_layout(
     sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
     dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
     vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
+    weighted_lists: list[str] = []
     dense: list[str] = []
     vectors: dict[str, int] = {}
 
@@ -179,6 +182,7 @@ def make_layout(
         owner, inputs = BIAS if feature.bias else owner, feature.inputs(name)
         singles += inputs.singles
         lists += inputs.lists
+        weighted_lists += inputs.weighted
         table_of |= {key: key for key in inputs.keys}
         sparse_of[owner] += inputs.keys
         dense_of[owner] += range(len(dense), len(dense) + len(inputs.dense))
@@ -238,6 +242,7 @@ def make_layout(
         keys=(*singles, *lists, *shared, *of_features, *attention),
         singles=len(singles),
         lists=tuple(lists),
+        weighted_lists=tuple(weighted_lists),
         past=past,
         candidates=candidates,
         past_features=past_features,

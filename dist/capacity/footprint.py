@@ -178,11 +178,13 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
         lengths += [longest.get(key, 1)] * items
     lengths += [1] * (layout.past + 1) * layout.attention
     of_domain = [len(part) for part in np.array_split(np.arange(rows), len(layout.domains))]
+    lookups = rows * sum(lengths)
     return Batch(
         sparse=KeyedJaggedTensor.from_lengths_sync(
             list(layout.keys),
-            torch.zeros(rows * sum(lengths), dtype=torch.int64),
+            torch.zeros(lookups, dtype=torch.int64),
             torch.tensor(lengths, dtype=torch.int32).repeat_interleave(rows),
+            torch.ones(lookups) if layout.weighted_lists else None,
         ),
         dense=torch.randn(rows, len(layout.dense)),
         vectors={name: _vectors(layout, name, rows) for name in layout.vectors},
@@ -234,5 +236,6 @@ def _bytes(batch: Batch) -> int:
     tensors = [batch.sparse.values(), batch.sparse.lengths(), batch.dense, batch.id_counts, batch.labels]
     tensors += [batch.label_mask, batch.domains, *batch.vectors.values(), *batch.vector_present.values()]
     tensors += batch.past.tensors() if batch.past is not None else []
-    tensors += [] if batch.weights is None else [batch.weights]
+    given = (batch.weights, batch.sparse.weights_or_none())
+    tensors += [tensor for tensor in given if tensor is not None]
     return sum(tensor.nbytes for tensor in tensors)

@@ -17,7 +17,8 @@ _LOW_BITS = {shift: (1 << (64 - shift)) - 1 for shift in (27, 30, 31, 41)}
 def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | str = "meta") -> EmbeddingBagCollection:
     """One table per entry of ``layout.tables``, each serving the keys that ``layout.table_of`` maps to it.
 
-    Every bag is pooled by sum, which means the same under every sharding plan (`model.lookups`). The history shares the item table.
+    Every bag is pooled by sum, which means the same under every sharding plan (`model.lookups`). The history shares the item table. A
+    collection has weights for all lookups or for none: a model with a list whose ids have weights looks up the rest with weights of 1.
 
     Args:
         layout: names and sizes of the tables.
@@ -35,7 +36,7 @@ def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | s
         )
         for table, rows in layout.tables.items()
     ]
-    tables = EmbeddingBagCollection(tables=configs, device=torch.device(device))
+    tables = EmbeddingBagCollection(configs, is_weighted=bool(layout.weighted_lists), device=torch.device(device))
     for bag in tables.embedding_bags.values():
         declare(bag, {"weight": ("id", "width")})
     return tables

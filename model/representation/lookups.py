@@ -2,7 +2,8 @@
 
 TorchRec pools alike under every sharding plan only by sum: its means are divided by the lengths of lists once, twice or never,
 as tables cut by rows and whole ones meet in a plan. And where in the result a key stands is the plan's affair. So tables
-are pooled by sum, a key's lookup is taken by its name, and here a list's sum becomes its mean.
+are pooled by sum, a key's lookup is taken by its name, and here a list's sum becomes its mean. Weights of a list's ids are on the mean 1 in each
+row, so that the same division makes the weighted mean.
 """
 
 from collections.abc import Sequence

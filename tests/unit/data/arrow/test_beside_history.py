@@ -53,7 +53,10 @@ def test_domains_are_names():
 def test_a_bad_row_loses_its_history_and_all_that_is_said_of_it():
     table = pa.table({"past": [[1, 2], [3], [4]], "where": [["a"] * 2, [], ["a"]], "when": [[1.0], [2.0], [3.0]]})
     needs = [ColumnNeed("past", LIST_ID, HISTORY_FIELD)]
-    needs += [ColumnNeed("where", LIST_NAME, "x"), ColumnNeed("when", LIST_TIME, "x")]
+    needs += [
+        ColumnNeed("where", LIST_NAME, "entities.user.history.domains", beside="past"),
+        ColumnNeed("when", LIST_TIME, "entities.user.history.times", beside="past"),
+    ]
     left, found = without_bad_values(table, needs)
     assert {(bad.row, bad.column) for bad in found} == {(0, "when"), (1, "where")}
     nothing = dict.fromkeys(table.column_names)
@@ -64,7 +67,10 @@ def test_a_bad_row_loses_its_history_and_all_that_is_said_of_it():
 
 def test_a_row_with_too_few_domains_is_a_bad_row():
     table = pa.table({"past": [[1, 2], [3]], "where": [["find"], ["home"]]})
-    needs = [ColumnNeed("past", LIST_ID, HISTORY_FIELD), ColumnNeed("where", LIST_NAME, "x")]
+    needs = [
+        ColumnNeed("past", LIST_ID, HISTORY_FIELD),
+        ColumnNeed("where", LIST_NAME, "entities.user.history.domains", beside="past"),
+    ]
     left, found = without_bad_values(table, needs)
     assert [(bad.row, bad.column, bad.what) for bad in found] == [(0, "where", "not as many domains as past items")]
     assert left.to_pylist() == [{"past": None, "where": None}, {"past": [3], "where": ["home"]}]

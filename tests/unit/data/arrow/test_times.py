@@ -59,7 +59,10 @@ def test_an_age_for_every_id_that_is_kept(rows, most):
 
 def test_a_row_with_too_few_times_is_a_bad_row():
     table = pa.table({"past": [[1, 2], [3], None], "when": [[1.0], [2.0], [3.0]]})
-    needs = [ColumnNeed("past", LIST_ID, HISTORY_FIELD), ColumnNeed("when", LIST_TIME, "x")]
+    needs = [
+        ColumnNeed("past", LIST_ID, HISTORY_FIELD),
+        ColumnNeed("when", LIST_TIME, f"{HISTORY_FIELD}.times", beside="past"),
+    ]
     left, found = without_bad_values(table, needs)
     assert [(bad.row, bad.column) for bad in found] == [(0, "when"), (2, "when")]
     assert left.to_pylist() == [
@@ -82,7 +85,7 @@ def test_what_is_no_time_is_told_or_skipped(bad):
         ragged_ages(items, fine, no_time, 3, "here")
     needs = [
         ColumnNeed("past", LIST_ID, HISTORY_FIELD),
-        ColumnNeed("when", LIST_TIME, "x"),
+        ColumnNeed("when", LIST_TIME, f"{HISTORY_FIELD}.times", beside="past"),
         ColumnNeed("now", TIME, "x"),
     ]
     for table, column in (
@@ -108,7 +111,7 @@ def test_ages_are_whole_seconds_however_they_are_written(unit):
 def test_what_is_wrong_beside_a_history_is_told_while_counting():
     needs = [
         ColumnNeed("past", LIST_ID, HISTORY_FIELD),
-        ColumnNeed("when", LIST_TIME, "x"),
+        ColumnNeed("when", LIST_TIME, f"{HISTORY_FIELD}.times", beside="past"),
         ColumnNeed("n", NUMBER, "n"),
     ]
     refuse_beside(pa.table({"past": [[1], None], "when": [[2.0], None], "n": [math.nan, 0.0]}), needs, "f")
