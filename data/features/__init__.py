@@ -6,10 +6,12 @@ from .dense import Dense
 from .feature import Feature
 from .id_list import IdList
 from .vector import Vector
+from .weighted_list import WeightedList
 
 FEATURES: dict[str, type[Feature]] = {
     "categorical": Categorical,
     "list": IdList,
+    "weighted_list": WeightedList,
     "dense": Dense,
     "bucketed": Bucketed,
     "vector": Vector,

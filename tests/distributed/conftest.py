@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from foundrank.data.catalogs.catalog import read_catalog
@@ -27,6 +28,10 @@ SMALL = (
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The experiment file of 10,000 simulated events; each text has a random vector."""
     path = simulate(tmp_path_factory.mktemp("world") / "data", rows=10_000)
+    items = path.parent / "catalogs/items.parquet"
+    table = pq.read_table(items)
+    weights = [[float(at + row % 3) for at in range(len(tags))] for row, tags in enumerate(table["tags"].to_pylist())]
+    pq.write_table(table.append_column("tag_weights", pa.array(weights)), items)
     experiment, rng = load_experiment(path, kinds=KINDS), np.random.default_rng(0)
     for name, entity in experiment.entities.present().items():
         assert entity.catalog is not None

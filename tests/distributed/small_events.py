@@ -25,6 +25,7 @@ def write_events(folder: Path) -> None:
     tags = [sorted(rng.choice(8, rng.integers(1, 7), replace=False).tolist()) for _ in range(items + 3)]
     lists = pa.list_(pa.int64())
     catalog = {"item_id": every, "price": every.astype(float), "category": every % 5}
+    catalog["tag_weights"] = pa.array([[(i + at) % 3 + 0.5 for at in range(len(tags[i]))] for i in every])
     picture = pa.FixedSizeListArray.from_arrays(np.sin(np.arange(4.0 * len(every), dtype=np.float32)), 4)
     catalog |= {"tags": pa.array([tags[i] for i in every], lists), "picture": picture}
     pq.write_table(pa.table(catalog), folder / "items.parquet")

@@ -33,10 +33,11 @@ from .small_events import write_events, write_experiment
 HASHED = ("entities.user.encoding=hash", "entities.user.buckets=37", "entities.item.features.tags.encoding=hash")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "domain_gate, mmoe, mean, lists": (),
-    "none, shared_bottom, mean, hashed lists, a bias": (
+    "none, shared_bottom, mean, hashed lists, a bias and a weighted list": (
         "model.gate=none",
         "model.head=shared_bottom",
         "context.device.bias=true",
+        "entities.item.features.labels={kind: weighted_list, column: tags, weights: tag_weights}",
         *HASHED,
     ),
     "none, mmoe, no domain layer, bf16": ("model.gate=none", "model.domain_width=0", "training.precision=bf16"),
@@ -67,14 +68,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         *HASHED,
     ),
 }
-TABLES = ("id_user", "id_item", "attention_item", "feature_device", "feature_category", "feature_tags", "feature_age")
-MIXED = dict(
-    zip(
-        TABLES,
-        ("row_wise", "table_wise", "row_wise", "column_wise", "row_wise", "table_wise", "column_wise"),
-        strict=True,
-    )
+TABLES = (
+    *("id_user", "id_item", "attention_item", "feature_device", "feature_category", "feature_tags"),
+    *("feature_age", "feature_labels"),
 )
+MIXED = dict(zip(TABLES, ("row_wise", "table_wise", "row_wise", "column_wise") * 2, strict=True))
+MIXED |= {"feature_category": "row_wise", "feature_tags": "table_wise"}
 OTHERS = {
     table: {"row_wise": "table_wise", "table_wise": "row_wise", "column_wise": "table_wise"}[kind]
     for table, kind in MIXED.items()

@@ -71,7 +71,12 @@ HISTORIES = {
         "entities.user.history.domains=history_domains",
         "model.history.features=[brand, rating]",
     ],
-    "auto": ["model.history={encoder: din, decoupled: true}", "context.position.bias=true", "model.bias_dropout=1e-9"],
+    "auto": [
+        "model.history={encoder: din, decoupled: true}",
+        "context.position.bias=true",
+        "model.bias_dropout=1e-9",
+        "entities.item.features.tags={kind: weighted_list, weights: tag_weights, max_length: 4}",
+    ],
 }
 
 

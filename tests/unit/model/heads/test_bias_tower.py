@@ -179,7 +179,7 @@ def test_it_recovers_the_order_that_positions_have_spoilt(biased, config):
 def test_rows_of_a_list_are_hidden_together(biased, make_batch):
     """Else a list loss would compare rows with what their position adds with rows without it."""
     tower = BiasTower(biased, 8, named("domain", biased.domains), named("output", biased.outputs), 0.5)
-    torch.nn.init.constant_(tower.bias, 1.0)
+    torch.nn.init.constant_(tower.hidden, 1.0)
     rows = [64, *[0] * (len(biased.domains) - 1)]
     lists = ResultLists(torch.arange(64) // 4, torch.full((16,), 4), 16 * 16)
     batch = replace(make_batch(biased, rows), lists=lists)

@@ -1,9 +1,11 @@
 """What the tables say of a batch, by key."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
-from torchrec import KeyedTensor
+from torchrec import KeyedJaggedTensor, KeyedTensor
 
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.representation.embedding_tables import make_embeddings, materialise
@@ -49,3 +51,32 @@ def test_the_order_of_a_plan_changes_nothing(layout, config, make_batch, pooled,
     loss, again = dense(other, batch)
     torch.testing.assert_close(loss, wanted, rtol=0, atol=0)
     torch.testing.assert_close(again.logits, outputs.logits, rtol=0, atol=0)
+
+
+def test_a_list_with_weights_is_their_mean(layout, make_batch):
+    """Of weights that are 1 on the mean, as the row encoder gives them; all other lookups have weights of 1."""
+    batch = make_batch(layout, [4, 3, 2], padding=3)
+    weighted = replace(layout, weighted_lists=("feature_likes",))
+    model = nn.Module()
+    model.embeddings = make_embeddings(weighted, 8)
+    materialise(model, seed=3)
+    bags = batch.sparse.to_dict()["feature_likes"].to_dense()
+    raw = [torch.arange(1.0, len(bag) + 1) for bag in bags]
+    starts = batch.sparse.offset_per_key()[list(layout.keys).index("feature_likes")]
+    weights = torch.ones(len(batch.sparse.values()))
+    told = torch.cat([of * len(of) / of.sum() for of in raw])
+    weights[starts : starts + len(told)] = told
+    sparse = KeyedJaggedTensor(list(layout.keys), batch.sparse.values(), weights, batch.sparse.lengths())
+    found = looked_up(model.embeddings(sparse), batch, weighted)
+    weight = model.embeddings.embedding_bags["feature_likes"].weight
+    means = [of @ weight[bag] / of.sum() if len(bag) else torch.zeros(8) for bag, of in zip(bags, raw, strict=True)]
+    torch.testing.assert_close(found["feature_likes"], torch.stack(means[: batch.rows]))
+    plain = looked_up(make_and_fill(layout)(batch.sparse), batch, layout)
+    torch.testing.assert_close(found["id_item"], plain["id_item"])
+
+
+def make_and_fill(layout):
+    model = nn.Module()
+    model.embeddings = make_embeddings(layout, 8)
+    materialise(model, seed=3)
+    return model.embeddings
