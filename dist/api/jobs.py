@@ -70,7 +70,7 @@ def embed(
     kinds: Kinds = KINDS,
     processes: int | None = None,
 ) -> None:
-    """Writes the text vectors of every catalog with a frozen language model; again, it embeds what is new.
+    """Writes the vectors of the contents of every catalog with frozen encoders; again, it embeds what is new.
 
     Args:
         experiment: an experiment, its file or its dict.

@@ -94,7 +94,7 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
 
 
 def check_same_beside(run: Path, experiment: Experiment) -> None:
-    """Makes sure that catalogs, text vectors and the checkpoint to begin with are those a run began with; what it does not say
+    """Makes sure that catalogs, content stores and the checkpoint to begin with are those a run began with; what it does not say
     of them, as a run of an older version, is taken to be the same.
 
     Raises:

@@ -159,7 +159,7 @@ def planned_parts(
         depends: what else its result depends on, the identity of its checkpoint among it.
         files: the input's.
         hive: columns in the names of their folders.
-        experiment: the run's, whose catalogs and text vectors are joined to the input.
+        experiment: the run's, whose catalogs and content stores are joined to the input.
         passed_on: names of the input's columns that the output has -> what asks for them.
         own: columns that the job writes and that a folder may be named after.
         claims: whether the folder is made this job's now.

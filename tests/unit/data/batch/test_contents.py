@@ -151,3 +151,22 @@ def test_vectors_of_another_size_and_columns_without_any_are_refused(world, enti
     experiment = load_experiment(world, [change, "model.aspects=[id, clip]"], kinds=KINDS)
     with pytest.raises(UserError, match=words):
         encoder_of(experiment)
+
+
+def test_a_bad_vector_in_a_catalog_is_refused_or_missing(tmp_path: Path):
+    write_contents(tmp_path, random_events(3, EVENTS), "model.aspects=[id, clip]")
+    path = tmp_path / "items.parquet"
+    items = pq.read_table(path)
+    images = items["image"].to_pylist()
+    bad = next(at for at, image in enumerate(images) if image is not None)
+    images[bad] = [1.0, float("nan"), 2.0]
+    at = items.column_names.index("image")
+    pq.write_table(items.set_column(at, "image", pa.array(images, items["image"].type)), path)
+    changes = ["model.aspects=[id, clip]", "entities.item.features={}"]
+    with pytest.raises(UserError, match=rf"items.parquet: column 'image'.* row {bad}"):
+        encoder_of(load_experiment(tmp_path, changes, kinds=KINDS))
+    skipping = load_experiment(tmp_path, [*changes, "bad_data={policy: skip, max_share: 0.5}"], kinds=KINDS)
+    clip = encoder_of(skipping).contents["content_clip_item"]
+    missing = {key for key, image in zip(items["item_id"].to_pylist(), images, strict=True) if image is None}
+    rows = clip.rows(np.arange(len(images), dtype=np.uint64))
+    assert set(np.flatnonzero(rows < 0).tolist()) == missing | {items["item_id"][bad].as_py()}
