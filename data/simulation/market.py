@@ -17,7 +17,7 @@ from ..storage.new_folder import check_new, new_folder
 from .market_experiment import EXPERIMENT_YAML
 
 MIN_ROWS = 10_000
-SHARES = {"shelf": 0.5, "results": 0.2, "sampled": 0.2, "kiosk": 0.1}
+SHARES = {"shelf": 0.4, "results": 0.25, "sampled": 0.3, "kiosk": 0.05}
 """Of all rows: items in a random order · a ranked list, where attention falls with the position · training rows with a part
 of the negatives · visitors who are not known."""
 SPLITS = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}
@@ -49,7 +49,7 @@ class _World:
     items: pa.Table
 
 
-def simulate_market(out: str | Path, rows: int = 100_000, seed: int = 2026) -> Path:
+def simulate_market(out: str | Path, rows: int = 200_000, seed: int = 2026) -> Path:
     """Writes a simulated market: events of four domains, two catalogs and the experiment file.
 
     Args:

@@ -15,7 +15,7 @@ def simulate(out: str | Path, rows: int | None = None, seed: int = 2026, world: 
 
     Args:
         out: a new folder for events, catalogs and experiment.yaml.
-        rows: events, of all domains together; 600,000 of a platform and 100,000 of a market when absent.
+        rows: events, of all domains together; 600,000 of a platform and 200,000 of a market when absent.
         seed: of everything random; the same seed gives the same files.
         world: ``platform``: seven search and recommendation domains with texts, cold items and clicks; ``market``: small, with
             labels of every kind.

@@ -70,7 +70,7 @@ def simulate(
     out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
     rows: Annotated[
         int | None,
-        typer.Option(min=10_000, help="events, all domains together; of a platform 600,000, of a market 100,000"),
+        typer.Option(min=10_000, help="events, all domains together; of a platform 600,000, of a market 200,000"),
     ] = None,
     seed: Seed = 2026,
     world: Annotated[
