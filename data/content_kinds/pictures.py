@@ -100,7 +100,7 @@ def _read_object(uri: str) -> bytes | None:
         return storage.read(uri, MOST_BYTES + 1)
     except StorageError:
         raise
-    except (OSError, ValueError) as error:
+    except (UserError, OSError, ValueError) as error:  # a folder, or a name that holds options of a connection
         raise BadPicture(NO_FILE) from error
 
 

@@ -54,7 +54,7 @@ class CatalogInputs:
             raise UserError(
                 f"{self.place}: {self.content.template!r}",
                 f"not one of the {self.content.plural} can be had; {rows:,}: {reason}, first {missing.examples[reason][0]}",
-                "Correct what the template and the catalog name.",
+                "Correct what the template and the catalog name, or where it is.",
             )
 
     def scan(self, within: tuple[int, int] | None = None) -> Iterator[tuple[Piece, pa.Array]]:

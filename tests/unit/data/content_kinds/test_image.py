@@ -9,6 +9,7 @@ from foundrank.data.content_kinds import pictures
 from foundrank.data.content_kinds.content import Missing
 from foundrank.data.content_kinds.image import OUTSIDE, Image
 from foundrank.data.content_kinds.pictures import digest_of
+from foundrank.data.storage.file_systems import StorageError
 from tests.pictures import plain, png_of_size
 
 
@@ -87,6 +88,20 @@ def test_any_name_is_a_picture_or_a_reason(tmp_path_factory, name):
     found, missing = digests(of, [name])
     assert found == [None]
     assert sum(missing.counts.values()) == (name != "")
+
+
+def test_pictures_in_a_bucket(bucket):
+    red = plain("red")
+    location = bucket.put("pictures/a  b.png", red)
+    of = image(folder=f"{bucket.uri}/pictures")
+    found, missing = digests(of, ["a  b.png", location, "gone.png", f"{bucket.uri}/other/a.png", "a.png?Signature=xyz"])
+    assert found == [digest_of(red), digest_of(red), None, None, None]
+    assert missing.counts == {pictures.MISSING: 1, OUTSIDE: 1, pictures.NO_FILE: 1}
+    assert "xyz" not in str(missing.examples)
+    bucket.fails = lambda request: True  # which says nothing of the picture
+    with pytest.raises(StorageError, match="access is denied"):
+        digests(of, ["a  b.png"])
+    bucket.fails = lambda request: False
 
 
 def test_settings():
