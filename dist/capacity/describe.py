@@ -57,6 +57,10 @@ def describe(experiment: Experiment, console: Console) -> None:
     console.print(_domains(experiment, events, statistics))
     _tell_times(experiment, events, console)
     console.print(_entities(experiment, statistics))
+    of_events = {"context": experiment.context} | {name: of.features for name, of in experiment.domains.items()}
+    for place, features in ((place, features) for place, features in of_events.items() if features):
+        named = (f"{name} ({feature.kind}{', bias' * feature.bias})" for name, feature in features.items())
+        console.print(f"features of {place}: {', '.join(named)}", highlight=False)
     if any(entity.every_content() for entity in experiment.entities.present().values()):
         console.print(_contents(experiment, statistics, stores))
     console.print(_tables(counted, statistics))

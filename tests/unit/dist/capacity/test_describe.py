@@ -17,8 +17,18 @@ def test_splits_that_overlap_in_time_are_told(tmp_path, capsys):
         at = pa.array([None, *range(start, start + table.num_rows - 1)], pa.timestamp("s"))
         pq.write_table(table.append_column("at", at), tmp_path / path, row_group_size=10)
     events = f"domains.home.events={{train: {tmp_path}/first.parquet, test: {tmp_path}/later.parquet}}"
-    changes = ["only=[home]", "domains.home.time=at", "domains.home.users=false", "text.vectors=none", events]
+    changes = [
+        "only=[home]",
+        "domains.home.features.picture.bias=true",
+        "domains.home.time=at",
+        "domains.home.users=false",
+        "text.vectors=none",
+        events,
+    ]
     describe(load_experiment(tmp_path, changes, kinds=KINDS), Console(width=200))
     told = capsys.readouterr().out
+    assert (
+        "features of context: hour (categorical)\nfeatures of home: slot (categorical), picture (vector, bias)" in told
+    )
     assert "home: train 2023-11-14 22:13:20 to " in told
     assert "domains.home.events.test begins at 2023-11-14 22:13:30, before training ends" in told
