@@ -11,7 +11,7 @@ entities:
     catalog: {path: catalogs/users.parquet, key: user}
     features:
       segment: {kind: categorical}
-      interests: {kind: list}
+      interests: {kind: weighted_list, weights: interest_weights}
   item:
     id: item
     catalog: {path: catalogs/items.parquet, key: item}

@@ -135,8 +135,11 @@ def _described(
     return out
 
 
-def check_new_or_same(run: Path, experiment: Experiment) -> bool:
-    """Whether ``run`` already holds this very experiment; False if it is free to use.
+def check_new_or_same(run: Path, experiment: Experiment) -> Experiment | None:
+    """The experiment of a run that holds this very one; None where the folder is free to use.
+
+    Of the two, go on with the run's: its parts, such as domains and features, have the order that its checkpoints have. The file's
+    may be another by now.
 
     Raises:
         UserError: the folder holds something else, or another experiment: the differences are listed.
@@ -149,7 +152,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
     check_can_be_made(run, run, "Choose another folder with --run-dir.")
     _check_apart(run, experiment)
     if is_free(run, BEFORE_ONE):
-        return False
+        return None
     if not (run / EXPERIMENT).is_file():
         raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
     refuse_links(run, files=True)
@@ -164,7 +167,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> bool:
             f"holds a run of another experiment ({shown})",
             "Choose another folder with --run-dir, or undo the change.",
         )
-    return True
+    return old
 
 
 def _check_apart(run: Path, experiment: Experiment) -> None:

@@ -72,20 +72,20 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False) -> Tr
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
     began = time.time()
-    events = _prepared(experiment, mirrored(run, "work"))
+    experiment, events = _prepared(experiment, mirrored(run, "work"))
     return TrainingJob(experiment, run, events, profiled, began, time.time() - began)
 
 
-def _prepared(experiment: Experiment, run: Path) -> Events:
+def _prepared(experiment: Experiment, run: Path) -> tuple[Experiment, Events]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
     events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
-    if check_new_or_same(run, experiment):
+    if (same := check_new_or_same(run, experiment)) is not None:
         check_same_events(run, train)
         check_same_beside(run, experiment)
         keep_format(run)
-        return events
+        return same, {name: events[name] for name in same.domains}
     before = pretrained(experiment) if experiment.init_from is not None else None
     with Progress(
         "counting the training events", "rows", sum(files.rows for files in train.values()), "counting"
@@ -111,7 +111,7 @@ def _prepared(experiment: Experiment, run: Path) -> Events:
             tell_set_aside(f"{name}, {split}", files)
     if rows := sum(statistics.skipped.rows.values()):
         warning(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
-    return events
+    return experiment, events
 
 
 def check_labels(experiment: Experiment, statistics: Statistics, before: Experiment | None = None) -> None:

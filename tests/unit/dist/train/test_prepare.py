@@ -1,11 +1,14 @@
 """What a training says of labels before it begins."""
 
+import json
+
 import pytest
+import yaml
 
 from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
-from foundrank.dist.train.prepare import check_labels
+from foundrank.dist.train.prepare import check_labels, prepare
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 
@@ -66,3 +69,22 @@ def test_a_condition_that_makes_all_labels_the_same_is_told(tmp_path, capsys, bo
     wanted = f"domains.new.tasks.like.label: {told} the training events is 1; look at the condition on 'clicks'"
     out = capsys.readouterr().out
     assert out.startswith(wanted) if told else not out
+
+
+def test_a_training_goes_on_in_the_order_that_its_run_has(tmp_path):
+    """What a parameter or a position of an epoch belongs to is told by place, and the file may be sorted in the meantime."""
+    write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 20}))
+    begun = load_experiment(tmp_path, kinds=KINDS)
+    first = prepare(begun, str(tmp_path / "run"))
+    raw = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
+    for part in (raw["domains"], raw["domains"]["find"]["tasks"], raw["entities"]["item"]["features"]):
+        turned = list(part.items())[::-1]
+        part.clear()
+        part.update(turned)
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    sorted_anew = load_experiment(tmp_path, kinds=KINDS)
+    assert list(sorted_anew.domains) != list(begun.domains)
+
+    again = prepare(sorted_anew, str(tmp_path / "run"))
+    assert json.dumps(again.experiment.model_dump(mode="json")) == json.dumps(begun.model_dump(mode="json"))
+    assert list(again.events) == list(first.events)
