@@ -23,7 +23,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
 from ...data.events.event_files import check_columns, iterate_group, list_events, open_parquet
-from ...data.schema.column_needs import IdTypes, history_needs, needed_columns
+from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
 from ...data.schema.layout import id_key, padded_rows
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below
@@ -104,13 +104,21 @@ def check_retrieves(run: Location, experiment: Experiment) -> None:
     """Makes sure that a run has learned to find items for users.
 
     Raises:
-        UserError: it has not, or the user's id has the name of a column that is written.
+        UserError: it has not, domains disagree about the time of an event, or the user's id has the name of a column that is written.
     """
     if experiment.model.next_item is None:
         raise UserError(
             run,
             "was not trained to predict the next item",
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
+        )
+    times = {name: time_of_events(experiment, name) for name in _domains_with_users(experiment)}
+    if len(set(times.values())) > 1:
+        found = ", ".join(f"{name}: {time or 'none'}" for name, time in times.items())
+        raise UserError(
+            f"{run}: entities.user.history.time",
+            f"is not set, and domains compare the times of past items with different columns ({found}), so a user has no time of its own",
+            "Name one column there that all events have, and train again.",
         )
     check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
 
@@ -226,7 +234,7 @@ class Recommender:
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment = self._encoder.experiment
-        domain = next(name for name, of in experiment.domains.items() if of.users)  # in any, the user is the same
+        domain = _domains_with_users(experiment)[0]  # in any, the user is the same: `check_retrieves` has seen to it
         needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
         for lacking in needs - set(table.column_names):
             table = table.append_column(lacking, pa.nulls(table.num_rows))
@@ -264,9 +272,18 @@ class Recommender:
 
 
 def user_needs(experiment: Experiment) -> list[ColumnNeed]:
+    """The user's id and history first, then what the model looks at beside them: domains, times, and the time of the event."""
     user = experiment.entities.user
     assert user.history is not None  # a next-item objective needs one
-    return [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
+    needs = [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
+    domain = _domains_with_users(experiment)[0]
+    if (time := time_of_events(experiment, domain)) is not None and time != user.history.time:
+        needs += [need for need in needed_columns(experiment, domain, with_labels=False) if need.name == time][:1]
+    return needs
+
+
+def _domains_with_users(experiment: Experiment) -> list[str]:
+    return [name for name, domain in experiment.domains.items() if domain.users]
 
 
 def _item_ids(encoder: RowEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:
