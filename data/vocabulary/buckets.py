@@ -92,9 +92,11 @@ class NumberCounts:
         values, counts = values[shown][order], counts[shown][order]
         below = np.cumsum(counts)
         wanted = np.arange(1, self._buckets) * (below[-1] if len(below) else 0)
-        # The first number with more than k / n of all up to and with it begins bucket k.
-        at = np.searchsorted(below * self._buckets, wanted, side="right")
-        boundaries = np.unique(values[at[(at > 0) & (at < len(values))]])
+        # The first number with more than k / n of all up to and with it begins bucket k. One that would begin several, or that
+        # is the least of all, has a bucket to itself: the next number begins another.
+        at, times = np.unique(np.searchsorted(below * self._buckets, wanted, side="right"), return_counts=True)
+        begin = np.union1d(at, at[(times > 1) | (at == 0)] + 1)
+        boundaries = values[begin[(begin > 0) & (begin < len(values))]]
         return Buckets(boundaries, _in_buckets(boundaries, values, counts), self._buckets)
 
 

@@ -25,11 +25,31 @@ def counted(parts, boundaries, buckets, weights=None) -> Buckets:
 def test_buckets_of_equal_size_are_exact_whatever_the_parts(parts, buckets):
     every = sorted(value + 0.0 for part in parts for value in part)
     table = counted(parts, None, buckets)
-    wanted = {every[k * len(every) // buckets] for k in range(1, buckets)} - {every[0]} if every else set()
-    assert table.boundaries.tolist() == sorted(wanted)
+    at = [every[k * len(every) // buckets] for k in range(1, buckets)] if every else []
+    wanted = set(at) | {
+        min((v for v in every if v > one), default=one) for one in at if at.count(one) > 1 or one == every[0]
+    }
+    assert table.boundaries.tolist() == sorted(wanted - set(every[:1]))
+    assert table.rows - 1 <= buckets
     assert table.counts.tolist() == [0, *np.bincount(table.lookup(np.array(every)) - 1, minlength=table.rows - 1)]
     assert (table.counts[1:] > 0).all() or not every
     assert counted([every], None, buckets).boundaries.tolist() == table.boundaries.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "buckets", "boundaries"),
+    [
+        ([0] * 95 + [1, 2, 3, 4, 5], 10, [1]),
+        ([0] * 60 + [1] * 40, 2, [1]),
+        ([0] * 5 + [1] * 90 + [2] * 5, 10, [1, 2]),
+        ([0] * 5 + [1] * 90 + [2] * 5, 2, [1]),
+        ([0] * 50 + list(range(1, 51)), 4, [1, 26]),
+        ([0] * 5 + [1] * 95, 10, [1]),
+        ([7] * 9, 3, []),
+    ],
+)
+def test_a_number_that_most_rows_have_has_a_bucket_to_itself(values, buckets, boundaries):
+    assert counted([values], None, buckets).boundaries.tolist() == boundaries
 
 
 def test_a_number_at_a_boundary_belongs_above_it_and_weights_count():
