@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ..arrow.column_need import BadValues, ColumnNeed
 from ..arrow.column_types import NUMBER
 from ..arrow.values import NO_NUMBER, bad_numbers, numbers
-from ..vocabulary.buckets import Bucketing
+from ..vocabulary.buckets import Bucketing, as_float32
 from .counts import Counts
 from .feature import Counted, Feature, FeatureColumns, Inputs, feature_key
 
@@ -39,8 +39,8 @@ class Bucketed(Feature):
         if self.boundaries is not None:
             if self.buckets is not None:
                 raise ValueError("give either `boundaries` or `buckets`, not both")
-            if any(second <= first for first, second in pairwise(self.boundaries)):
-                raise ValueError("`boundaries` must increase")
+            if any(second <= first for first, second in pairwise(as_float32(np.array(self.boundaries)))):
+                raise ValueError("`boundaries` must increase, also when rounded to float32, as numbers are")
         return self
 
     @property

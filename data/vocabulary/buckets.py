@@ -17,7 +17,7 @@ class Buckets:
     """A row for each bucket; row 0, of ids never seen, is never used.
 
     Attributes:
-        boundaries: ``[K]`` float64, increasing; a number equal to one belongs above it.
+        boundaries: ``[K]`` float32, increasing; a number equal to one belongs above it.
         counts: ``[K + 2]`` int64, how many numbers of training fell into each row's bucket.
         asked: how many buckets of equal size were asked for; 0 where the boundaries were given.
     """
@@ -26,7 +26,7 @@ class Buckets:
 
     def __init__(self, boundaries: np.ndarray, counts: np.ndarray, asked: int):
         """Args: boundaries ``[K]``, counts ``[K + 1]`` of the buckets, and how many were asked for."""
-        self.boundaries, self.asked = boundaries.astype(np.float64), asked
+        self.boundaries, self.asked = as_float32(boundaries), asked
         self.counts = np.concatenate([[0], counts]).astype(np.int64)
 
     def fits(self, new: "Buckets") -> bool:
@@ -44,8 +44,8 @@ class Buckets:
         return len(self.counts)
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
-        """``[N]`` float64 numbers to ``[N]`` int64 rows, never 0."""
-        return np.searchsorted(self.boundaries, keys, side="right") + 1
+        """``[N]`` float64 numbers, rounded to float32, to ``[N]`` int64 rows, never 0."""
+        return np.searchsorted(self.boundaries, as_float32(keys), side="right") + 1
 
     def save(self, path: Path) -> None:
         """Writes upper boundary and count per bucket."""
@@ -69,15 +69,16 @@ class NumberCounts:
 
     def __init__(self, boundaries: Sequence[float] | None, buckets: int):
         """Args: boundaries; None: as many buckets as the second says, of equal size as far as equal numbers allow."""
-        self._boundaries = None if boundaries is None else np.array(boundaries, np.float64)
+        self._boundaries = None if boundaries is None else as_float32(np.array(boundaries))
         self._buckets, self._distinct = buckets, ExactCounts()
         self._counts = np.zeros(0 if boundaries is None else len(boundaries) + 1, np.int64)
 
     def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Counts the valid ones of ``[N]`` float64 numbers, each as often as its weight says."""
-        values, weights = keys[valid] + 0.0, None if weights is None else weights[valid]  # a negative zero is none
+        """Counts the valid ones of ``[N]`` float64 numbers, rounded to float32, each as often as its weight says."""
+        values = as_float32(keys[valid]) + np.float32(0)  # a negative zero is none
+        weights = None if weights is None else weights[valid]
         if self._boundaries is None:
-            self._distinct.add(values.view(np.uint64), np.ones(len(values), bool), weights)
+            self._distinct.add(values.view(np.uint32).astype(np.uint64), np.ones(len(values), bool), weights)
         else:
             self._counts += _in_buckets(self._boundaries, values, weights)
 
@@ -86,7 +87,7 @@ class NumberCounts:
         if self._boundaries is not None:
             return Buckets(self._boundaries, self._counts, 0)
         distinct = self._distinct.table(min_count=1)
-        values, counts = distinct.keys.view(np.float64), distinct.counts[1:]
+        values, counts = distinct.keys.astype(np.uint32).view(np.float32), distinct.counts[1:]
         shown = counts > 0
         order = np.argsort(values[shown])
         values, counts = values[shown][order], counts[shown][order]
@@ -113,6 +114,12 @@ class Bucketing(Strict):
     def rows(self) -> int | None:
         """Rows of the table; of buckets that equal numbers may make fewer, the most there can be."""
         return (self.buckets if self.boundaries is None else len(self.boundaries) + 1) + 1
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Numbers as they are compared: 0.7 is the same one whether a file holds it in 32 bits or in 64."""
+    with np.errstate(over="ignore"):  # a boundary beyond all numbers
+        return values.astype(np.float32)
 
 
 def _in_buckets(boundaries: np.ndarray, values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -137,6 +137,7 @@ def test_a_number_in_a_bucket_is_looked_up_and_a_missing_one_is_not(settings, ro
     ("settings", "told"),
     [
         ({"boundaries": [1.0, 1.0]}, "must increase"),
+        ({"boundaries": [0.7, 0.70000000001]}, "rounded to float32"),
         ({"boundaries": []}, "at least 1 item"),
         ({"boundaries": [1.0], "buckets": 3}, "not both"),
         ({"buckets": 1}, "greater than or equal to 2"),
