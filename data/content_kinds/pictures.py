@@ -4,6 +4,7 @@ A picture that cannot be had is an ordinary thing in a catalog, so that all that
 one of a few reasons. Sizes are checked by the header, before anything is decoded.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -42,6 +43,18 @@ TOO_LARGE = "more pixels than image.max_pixels"
 TOO_NARROW = f"more than {MOST_ASPECT} times as long as wide"
 DAMAGED = "damaged"
 
+_OF_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENXIO,
+)
+"""Errors that say something of the file; all others are the machine's, or its network's, and may be gone a minute later."""
+
 _ORIENTATION = 0x0112  # EXIF's
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,7 +82,7 @@ def read_picture(location: str) -> bytes:
 
     Raises:
         BadPicture: there is none, or it is empty or larger than `MOST_BYTES`.
-        StorageError: an object store cannot be reached or refuses.
+        UserError: this machine cannot read it now; `StorageError`: an object store cannot be reached or refuses.
     """
     content = _read_object(location) if is_uri(location) else _read_file(location)
     if content is None:
@@ -85,14 +98,17 @@ def _read_file(path: str) -> bytes | None:
     try:
         # A name in a catalog may be that of a pipe, which would never end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BadPicture(NO_FILE)
-            return stream.read(MOST_BYTES + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                return stream.read(MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:  # a folder, not ours to read; a name with a zero byte in it
-        raise BadPicture(NO_FILE) from error
+    except (OSError, ValueError) as error:  # not ours to read; a name with a zero byte in it
+        raise _told(path, error) from error
 
 
 def _read_object(uri: str) -> bytes | None:
@@ -101,7 +117,18 @@ def _read_object(uri: str) -> bytes | None:
     except StorageError:
         raise
     except (UserError, OSError, ValueError) as error:  # a folder, or a name that holds options of a connection
-        raise BadPicture(NO_FILE) from error
+        raise _told(uri, error) from error
+
+
+def _told(location: str, error: Exception) -> BadPicture | UserError:
+    """What came of reading: a picture that cannot be had, or trouble that says nothing of it."""
+    if not isinstance(error, OSError) or error.errno is None or error.errno in _OF_FILE:
+        return BadPicture(NO_FILE)
+    return UserError(
+        location,
+        f"cannot be read now ({error.strerror or error})",
+        "Run the command again; if it says so again, copy the file again or look after the disk or the network it is on.",
+    )
 
 
 def digest_of(content: bytes) -> bytes:
@@ -113,7 +140,7 @@ def read_again(picture: Located) -> bytes:
     """The bytes of a picture that was looked at before.
 
     Raises:
-        UserError: they are others now.
+        UserError: they are others now, or cannot be read now.
         StorageError: an object store cannot be reached or refuses.
     """
     try:
@@ -148,11 +175,14 @@ def decode(content: bytes, max_pixels: int) -> Image.Image:
 
     Raises:
         BadPicture: it is of another format, has too many pixels, or breaks off or is damaged.
+        MemoryError: there is too little of it, which says nothing of the picture.
     """
     with _open(content, max_pixels) as image:
         try:
             image.load()
             return _upright(_rgb(image), _orientation(image))
+        except MemoryError:
+            raise
         except Exception as error:  # decoders raise whatever a broken file leads them to
             raise BadPicture(DAMAGED) from error
 
@@ -164,6 +194,8 @@ def _open(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
         raise BadPicture(TOO_LARGE) from error
     except UnidentifiedImageError as error:
         raise BadPicture(NO_PICTURE) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a header that is one of these formats', and wrong
         raise BadPicture(DAMAGED) from error
     width, height = image.size
@@ -186,6 +218,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
+    except MemoryError:
+        raise
     except Exception:  # EXIF that is damaged says nothing
         return 1
 

@@ -87,6 +87,11 @@ def drop_from_index(folder: Path, rows: Collection[int], of_store: int) -> dict[
     return dict(dropped)
 
 
+def keys_in_index(folder: Path) -> int:
+    """How many keys the index has."""
+    return pq.read_metadata(folder / WORK / INDEX).num_rows
+
+
 def shard_digests(folder: Path, shard: Shard) -> np.ndarray:
     """``[rows, 16]`` uint8 digests of the texts of a shard."""
     size, start = shard.rows * DIGEST_BYTES, shard.start * DIGEST_BYTES

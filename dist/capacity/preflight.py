@@ -25,6 +25,7 @@ from ...model.contents.pretrained import folder_or_id
 from ...model.contents.text_encoder_loading import model_source
 from ..evaluate.prepare import EvaluationJob
 from ..fine_tuning.pretrained import held_id_types, pretrained
+from ..logs.records import warning
 from ..ranks.job import count_of
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
 from ..run.run_folder import open_run, open_statistics
@@ -200,22 +201,28 @@ def _first_inputs(inputs: CatalogInputs) -> list[str]:
     """Reads the first rows of a catalog, and what is elsewhere of theirs; tells what cannot be had.
 
     Raises:
-        UserError: a bad catalog, or there is nothing of any of them.
+        UserError: a bad catalog, or these are all its rows and there is nothing of any of them.
     """
-    for _, found in inputs.scan():
-        missing, some = Missing(), found.slice(0, _LOOKED_AT)
-        had = sum(digest is not None for digest in inputs.content.digests(some, missing))
+    pieces = inputs.scan()
+    if (piece := next(pieces, None)) is None:
+        return []
+    _, found = piece
+    missing, some = Missing(), found.slice(0, _LOOKED_AT)
+    had = sum(digest is not None for digest in inputs.content.digests(some, missing))
+    if not missing.counts:
+        return []
+    if len(some) == len(found) and next(pieces, None) is None:
         inputs.check_any(had, missing)
-        if missing.counts:
-            rows, why = (
-                sum(missing.counts.values()),
-                ", ".join(f"{n:,} {reason}" for reason, n in missing.counts.items()),
-            )
-            return [
-                f"{inputs.of}: of the first {len(some):,} rows {rows:,} name {inputs.content.plural} that cannot be had: {why}"
-            ]
-        break
-    return []
+    plural, why = inputs.content.plural, ", ".join(f"{n:,} {reason}" for reason, n in missing.counts.items())
+    if had == 0:
+        first = next(iter(missing.examples.values()))[0]
+        warning(
+            f"{inputs.of}: not one of the {plural} of the first {len(some):,} rows can be had: {why}, first {first}; "
+            "embed stops where that holds for all rows"
+        )
+        return []
+    rows = sum(missing.counts.values())
+    return [f"{inputs.of}: of the first {len(some):,} rows {rows:,} name {plural} that cannot be had: {why}"]
 
 
 def _first_rows(train: Mapping[str, EventFiles]) -> dict[str, EventFiles]:

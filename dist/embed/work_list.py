@@ -29,6 +29,7 @@ from ...data.contents.embed_work import (
     INDEX,
     drop_from_index,
     first_positions,
+    keys_in_index,
     shard_digests,
     write_index,
     write_rows,
@@ -141,6 +142,9 @@ def finish(plan: Plan, experiment: Experiment, inputs: CatalogInputs, encoder: C
 
     Returns:
         What there is to tell.
+
+    Raises:
+        UserError: the encoder could encode nothing of what the catalog names.
     """
     folder = store_folder(experiment, inputs.of)
     work = plan.folder / WORK
@@ -256,7 +260,11 @@ def _renewed(plan: Plan, experiment: Experiment, of: Stored, manifest: dict[str,
 
 
 def _drop_bad(plan: Plan, inputs: CatalogInputs, notes: Mapping[Shard, Written]) -> None:
-    """Takes out of the index what turned out to be nothing its encoder can encode, and counts it."""
+    """Takes out of the index what turned out to be nothing its encoder can encode, and counts it.
+
+    Raises:
+        UserError: there is nothing else.
+    """
     bad = {shard.start + int(row): reason for shard, note in notes.items() for row, reason in note.bad.items()}
     dropped = drop_from_index(plan.folder, bad, sum(shard.rows for shard in plan.shards))
     for reason in dict.fromkeys(bad[row] for row in sorted(dropped)):
@@ -265,6 +273,7 @@ def _drop_bad(plan: Plan, inputs: CatalogInputs, notes: Mapping[Shard, Written])
         plan.missing.note(reason, first, sum(dropped[row] for row in rows))
         for name in others:
             plan.missing.note(reason, name, 0)
+    inputs.check_any(keys_in_index(plan.folder), plan.missing)
 
 
 def _absent(plan: Plan) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...data.content_kinds.content import Located
 from ...data.content_kinds.pictures import BadPicture, decode, read_again
+from ...data.errors import UserError
 from ...data.machine.limits import cpus
 from .content_encoder import Encoded
 
@@ -73,7 +74,7 @@ class ImageEncoder:
             ``[N, D]`` float32, zeros for a picture that is damaged; and which those are.
 
         Raises:
-            UserError: a file has changed since it was looked at.
+            UserError: a file has changed since it was looked at, or cannot be read or decoded on this machine now.
         """
         vectors, bad = np.zeros((len(inputs), self.size), np.float32), {}
         # On a CPU it is the batches that are worked on side by side.
@@ -99,6 +100,12 @@ class ImageEncoder:
             return self.pixels(decode(read_again(picture), self.max_pixels))
         except BadPicture as error:
             return error
+        except MemoryError as error:
+            raise UserError(
+                picture.location,
+                "takes more memory to decode than there is",
+                "Run the command again with more memory, fewer ranks or a smaller max_pixels.",
+            ) from error
 
     def pixels(self, image: Any) -> np.ndarray:
         """A picture of PIL as the model takes it, float32 ``[3, height, width]``."""

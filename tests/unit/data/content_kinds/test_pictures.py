@@ -1,3 +1,4 @@
+import errno
 import os
 import struct
 import zlib
@@ -11,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from foundrank.data.content_kinds import pictures
 from foundrank.data.content_kinds.pictures import BadPicture, check_header, decode, read_picture
+from foundrank.data.errors import UserError
 from tests.pictures import encoded, plain, png_of_size
 
 PIXELS = 10_000
@@ -176,6 +178,52 @@ def test_files_that_give_nothing(tmp_path, monkeypatch):
     assert read_picture(str(tmp_path / "long.png")) == b"x" * 100
     monkeypatch.setattr(pictures, "MOST_BYTES", 99)
     assert reason(tmp_path / "long.png") == pictures.TOO_LONG
+
+
+def test_no_name_leaves_a_file_open(tmp_path):
+    (tmp_path / "one.png").write_bytes(plain("red"))
+    os.mkfifo(tmp_path / "pipe.png")
+    before = len(os.listdir("/proc/self/fd"))
+    for name in ("one.png", ".", "pipe.png", "none.png") * 3:
+        with suppress(BadPicture):
+            read_picture(str(tmp_path / name))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_trouble_of_the_machine_is_no_missing_picture(tmp_path, monkeypatch, scheme):
+    location = f"{scheme}{tmp_path}/one.png"
+    (tmp_path / "one.png").write_bytes(plain("red"))
+
+    def fail_with(number):
+        def fail(*_, **__):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(*((pictures.storage, "read") if scheme else (os, "open")), fail)
+
+    for number in (errno.EMFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM):
+        fail_with(number)
+        with pytest.raises(UserError) as found:
+            read_picture(location)
+        assert str(found.value).startswith(
+            f"{location}: cannot be read now ({os.strerror(number)}). Run the command again"
+        )
+    for number in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO):
+        fail_with(number)
+        with pytest.raises(BadPicture, match=pictures.NO_FILE):
+            read_picture(location)
+
+
+@pytest.mark.parametrize("where", [(Image, "open"), (Image.Image, "convert"), (Image.Image, "getexif")])
+def test_too_little_memory_is_no_damaged_picture(monkeypatch, where):
+    content = encoded(quarters())
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(*where, fail)
+    with pytest.raises(MemoryError):
+        decode(content, PIXELS)
 
 
 def test_a_picture_by_uri(tmp_path):

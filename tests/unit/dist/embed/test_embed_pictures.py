@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 from contextlib import redirect_stderr
 
 import numpy as np
@@ -11,6 +13,7 @@ from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.sections.entities import Stored
 from foundrank.data.contents.content_store import check_store, open_store
 from foundrank.data.errors import UserError
+from foundrank.dist.capacity import preflight
 from foundrank.dist.capacity.preflight import check_embedding
 from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
@@ -207,6 +210,50 @@ def test_a_catalog_without_any_picture_says_why(tmp_path, shop):
         UserError, match=r"entities.item.contents.picture.*not one of the pictures can be had; 25: no such file"
     ):
         run(shop(folder=str(tmp_path / "elsewhere")))
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_pictures_that_are_all_damaged_make_no_store(tmp_path, shop, small_shards, already):
+    before = vectors_of(open_store(run(shop())[0])) if already else None
+    for number in range(20):
+        write(tmp_path / f"pictures/{number}.png", noise(number)[:-200])
+    for _ in range(2):  # the second finds nothing to encode
+        with pytest.raises(UserError, match=r"contents.picture.*not one of the pictures can be had; "):
+            run(shop())
+    folder = tmp_path / "store/item_picture"
+    assert (folder / "manifest.json").exists() == already
+    if already:  # what it had stays usable
+        assert vectors_of(open_store(folder)) == before
+    write(tmp_path / "pictures/3.png", noise(3))
+    assert set(vectors_of(open_store(run(shop())[0]))) == {"k3"}
+
+
+def test_a_disk_that_fails_for_a_while_costs_no_picture(tmp_path, shop, small_shards, monkeypatch):
+    folder = run(shop())[0]
+    before, opened = content(folder), os.open
+
+    def failing(path, *arguments, **options):
+        if str(path).endswith("/7.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(UserError, match=r"pictures/7.png: cannot be read now \(Input/output error\)"):
+        run(shop())
+    monkeypatch.setattr(os, "open", opened)
+    assert content(folder) == before
+    run(shop())
+    assert content(folder) == before
+
+
+def test_a_check_lets_pass_a_catalog_whose_first_pictures_are_missing(tmp_path, shop, monkeypatch, capsys):
+    for number in range(4):
+        (tmp_path / f"pictures/{number}.png").unlink()
+    monkeypatch.setattr(preflight, "_LOOKED_AT", 4)
+    check_embedding(shop())
+    said = capsys.readouterr().out
+    assert "not one of the pictures of the first 4 rows can be had: 4 no such file, first " in said
+    assert set(vectors_of(open_store(run(shop())[0]))) == GOOD - {"k0", "k1", "k2", "k3"}
 
 
 def test_a_check_looks_at_the_encoder_and_at_the_first_pictures(tmp_path, shop):

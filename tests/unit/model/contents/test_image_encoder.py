@@ -7,6 +7,7 @@ from foundrank.data.content_kinds.content import Located
 from foundrank.data.content_kinds.image import Image
 from foundrank.data.content_kinds.pictures import DAMAGED, digest_of
 from foundrank.data.errors import UserError
+from foundrank.model.contents import image_encoder
 from foundrank.model.contents.image_encoder_loading import load_image_encoder
 from tests.pictures import encoded, plain
 from tests.tiny_encoder import write_bert, write_clip, write_vit
@@ -97,6 +98,15 @@ def test_a_file_that_changes_under_way_is_told(vit, tmp_path):
     (tmp_path / "one.png").write_bytes(plain("blue"))
     with pytest.raises(UserError, match=r"one.png: was changed while it was read"):
         encoder(vit).encode([picture])
+
+
+def test_too_little_memory_to_decode_is_told(vit, tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(image_encoder, "decode", fail)
+    with pytest.raises(UserError, match=r"one.png: takes more memory to decode than there is"):
+        encoder(vit).encode([written(tmp_path / "one.png", plain("red"))])
 
 
 def test_a_pooler_without_weights_is_not_made_up(tmp_path, some):
