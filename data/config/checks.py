@@ -85,8 +85,16 @@ def aspects_in_use(experiment: Experiment) -> list[str]:
     contents = experiment.entities.content_names() or (TEXT,)
     wanted = experiment.model.aspects or (OTHER_ASPECTS[0], *contents, *OTHER_ASPECTS[1:])
     embedded = experiment.entities.embedded()
-    without = {of.content for of, content in embedded.items() if experiment.encoder_of(content).vectors == "none"}
-    if experiment.text.vectors == "none":
+    of_none = {of for of, content in embedded.items() if experiment.encoder_of(content).vectors == "none"}
+    others = {
+        content
+        for entity, config in experiment.entities.present().items()
+        for content in config.every_content()
+        if (entity, content) not in of_none
+    }
+    without = {of.content for of in of_none} - others  # another entity may have vectors of that name
+    own = any(of.content == TEXT and content.own_encoder is not None for of, content in embedded.items())
+    if experiment.text.vectors == "none" and not own:
         without.add(TEXT)
     return [aspect for aspect in wanted if aspect not in without]
 

@@ -1,5 +1,6 @@
 """The run that a fine-tuning begins with: whether it fits, checked before any work."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,15 @@ def _contents(experiment: Experiment, of_other: Experiment) -> dict[str, Any]:
             if isinstance(content, Vector) and isinstance(other, Vector):
                 found[f"{place}.size"] = content.size
             elif isinstance(content, Embedded) and isinstance(other, Embedded):
-                found[place] = None if content.own_encoder is None else content.own_encoder.asked()
+                found[place] = None if content.own_encoder is None else _meaning_of(content.own_encoder.asked())
             elif other is not None:
                 found[f"{place}.kind"] = content.kind
     return found
+
+
+def _meaning_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what an encoder is asked: not which inputs it is given, nor how."""
+    return {name: value for name, value in asked.items() if name in _TEXT}
 
 
 def held_id_types(run: Path, experiment: Experiment) -> dict[str, str]:

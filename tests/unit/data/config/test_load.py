@@ -339,6 +339,10 @@ def test_pictures_have_a_folder_and_an_encoder_of_their_own(tmp_path):
     assert "picture" in random.model.aspects
     none = load_experiment(write(tmp_path, content), [f"{at}.vectors=none"], kinds=KINDS)
     assert "picture" not in none.model.aspects
+    face = "entities.user.contents.picture={image: '{path}', encoder: a/hub-id}"
+    another = load_experiment(write(tmp_path, content), [f"{at}.vectors=none", face], kinds=KINDS)
+    assert "picture" in another.model.aspects  # the user's
+    assert [of.entity for of in another.stores_read() if of.content == "picture"] == ["user"]
     assert "Did you mean 'encoder'?" in told(tmp_path, changed(at, {"image": "{path}", "encodr": "vit"}))
     assert "name the `encoder`" in told(tmp_path, changed(at, {"image": "{path}"}))
     assert "names no column" in told(tmp_path, changed(at, {"image": "a.jpg", "encoder": "vit"}))
