@@ -18,7 +18,13 @@ settings.load_profile("foundrank")
 
 
 # Files of tests/jobs/ that do without the run which the others share.
-_WITHOUT_RUN = {f"tests/jobs/test_{name}.py" for name in ("local_ranks", "notebook", "python", "study")}
+_WITHOUT_RUN = {
+    f"tests/jobs/test_{name}.py"
+    for name in (
+        *("bad_data", "elastic", "kinds", "local_ranks", "next_item", "nightly", "notebook", "pictures", "python"),
+        *("recommend_ids", "study"),
+    )
+}
 
 
 class _Folders(LoadScopeScheduling):

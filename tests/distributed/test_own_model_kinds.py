@@ -130,7 +130,11 @@ def test_their_parameters_have_axes_and_are_learnt(runs: Path):
     layout = statistics.layout(experiment)
     dense = shapes_only(layout, experiment.model)
     axes = axes_of(dense)
-    assert axes["head.weight"] == (named("domain", ("find", "home")), named("task", layout.tasks), dense.inputs)
+    assert axes["head.weight"] == (
+        named("domain", ("find", "home")),
+        named("task", layout.outputs, layout.output_kinds),
+        dense.inputs,
+    )
     assert axes["represent.encoder.gates.item.scores"] == (named("aspect", ("id", "sparse")),)
     assert axes["history.encoder.layers.1.weight"] == ("out", "in")
     (scores,) = parameters(runs / "run", "represent.encoder.gates.item.scores").values()

@@ -104,7 +104,9 @@ def test_ctrl_c_ends_what_is_still_importing(world: Path, tmp_path: Path, proces
     (tmp_path / "tmp").mkdir()
     told = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"), "IMPORTED": imported}
     launcher = training(world, tmp_path / "run", processes, **told)
-    assert launcher.communicate(timeout=60) == ("", "interrupted: run the same command again to resume\n")
+    out, errors = launcher.communicate(timeout=60)
+    lines = [line for line in errors.splitlines() if "checking what there is to do" not in line]  # on a busy machine
+    assert (out, lines) == ("", ["interrupted: run the same command again to resume"])
     assert launcher.returncode == 130
     assert not list((tmp_path / "tmp").iterdir())
 

@@ -10,6 +10,7 @@ from foundrank.dist.ranks import temporary_folder as temporary
 def test_the_folder_is_nobody_else_s_and_all_temporary_files_go_there(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(temporary, "_made", [])  # not the folder that another test of this process has left
     folder = temporary.private_folder()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert folder == temporary.private_folder()
@@ -28,6 +29,7 @@ def test_a_long_name_leaves_room_for_sockets(tmp_path, monkeypatch):
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(temporary, "_made", [])  # not the folder that another test of this process has left
     folder = temporary.private_folder()
     assert len(str(folder)) < 80
     temporary.remove_private_folder()
