@@ -59,7 +59,7 @@ def scored(run: Path, market: Path, domain: str, *kept: str) -> pd.DataFrame:
 def test_clicks_and_what_follows_them_are_ranked_as_the_truth_ranks_them(measured):
     for domain, task in (("shelf", "click"), ("shelf", "conversion"), ("sampled", "click"), ("kiosk", "click")):
         row = measured[domain, task]
-        assert row["auc"] > row["oracle_auc"] - 0.012, (domain, task, row)
+        assert row["auc"] > row["oracle_auc"] - 0.01, (domain, task, row)
     assert measured["kiosk", "click"]["gauc"] is None  # nobody is known there
 
 
