@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -101,7 +101,8 @@ def _end(ranks: Sequence[BaseProcess], asked: int, patience: int) -> None:
     """Ends those that are still there: asked at first, then not any more."""
     for rank in ranks:
         if rank.pid is not None and rank.is_alive():
-            os.kill(rank.pid, asked)
+            with suppress(ProcessLookupError):  # it has ended just now, and what forked it has taken note
+                os.kill(rank.pid, asked)
     deadline = time.monotonic() + patience
     for rank in ranks:
         if rank.pid is not None:
