@@ -38,10 +38,10 @@ quick: lint
 	OMP_NUM_THREADS=1 python -m pytest -q -n 2 -m "not grid and not data" tests/unit/data tests/unit/model tests/unit/test_structure.py tests/unit/test_docs_names.py
 
 # One thread per process: the tests start several, and more threads than cores only wait for each other.
-# Three workers: the processors are idle for a third of the time otherwise, while tests wait for what they have started. One has
-# what shares a run in tests/jobs (tests/conftest.py), the others begin with the rest.
+# Two workers: one has what shares a run in tests/jobs (tests/conftest.py), the other begins with the rest. Three are hardly faster on
+# two cores, and what has to happen in time happens too late there.
 test: lint
-	OMP_NUM_THREADS=1 python -m pytest -q -n 3
+	OMP_NUM_THREADS=1 python -m pytest -q -n 2
 
 lint: venv
 	ruff check .
