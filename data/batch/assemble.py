@@ -10,6 +10,7 @@ from torchrec import KeyedJaggedTensor
 from ..arrow.values import Ragged, take_ragged
 from ..schema.layout import HISTORY, Layout, id_key
 from .batch import Batch
+from .contents import picked
 from .item_features import Described, ItemFeatures, undescribed
 from .past_items import NONE, ItemCounts, Items, Past, past_of
 from .result_lists import result_lists
@@ -50,9 +51,7 @@ def assemble(
         vectors[name] = torch.from_numpy(np.concatenate([p.vectors[name] for p in parts]))
         present[name] = torch.from_numpy(np.concatenate([p.vector_present[name] for p in parts]))
     for name, stored in content_vectors.items():
-        at = torch.from_numpy(np.concatenate([p.content_rows[name] for p in parts]))
-        present[name] = at >= 0
-        vectors[name] = stored[at.clamp(min=0)] * present[name].unsqueeze(1)
+        vectors[name], present[name] = picked(stored, np.concatenate([p.content_rows[name] for p in parts]))
     for content, name in layout.contents_of.get(HISTORY, {}).items():
         of_items = layout.contents_of["item"][content]
         values, offsets = join_ragged([p.history[of_items] for p in parts if of_items in p.history])

@@ -37,10 +37,12 @@ class ContentTable:
         at = self.index.lookup(keys)
         return np.where((at >= 0) if valid is None else valid & (at >= 0), self.row_of_key[at], -1)
 
-    def picked(self, rows: np.ndarray) -> Tensor:
-        """``[N, size]`` vectors of rows ``[N]``; zeros for -1."""
-        at = torch.from_numpy(rows)
-        return self.vectors[at.clamp(min=0)] * (at >= 0).unsqueeze(1)
+
+def picked(vectors: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """``[N, size]`` vectors of int64 rows ``[N]``, zeros for -1; and ``[N]`` bool, which of them there are."""
+    at = torch.from_numpy(rows)
+    present = at >= 0
+    return vectors[at.clamp(min=0)] * present.unsqueeze(1), present
 
 
 def open_stores(experiment: Experiment) -> dict[str, ContentTable]:

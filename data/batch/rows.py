@@ -28,8 +28,8 @@ class Rows:
         id_counts: ``[N, entities]`` float32.
         labels: ``[N, tasks]`` float32.
         label_mask: ``[N, tasks]`` bool.
-        chosen: ``[N]`` bool, whether the row's item was taken: it has one, and its domain users, the row is not a bad one, and where its domain has
-            tasks one of its labels says so, as of `Task.taken`. A label that is not there says nothing.
+        chosen: ``[N]`` bool, whether the row's item was taken: it has one, and its domain users, the row is not a bad one, and
+            where its domain has tasks one of its labels says so, as of `Task.taken`. A label that is not there says nothing.
         weights: ``[N, tasks]`` float32 from 0 up, of the labels; None where all weigh 1.
         begins_list: ``[N]`` bool, whether a list begins with the row, where lists are read whole; else None.
         list_weights: key -> ragged float32, of each id of ``lists[key]``; of keys whose ids have weights.

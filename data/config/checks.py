@@ -85,7 +85,7 @@ def aspects_in_use(experiment: Experiment) -> list[str]:
     contents = experiment.entities.content_names() or (TEXT,)
     wanted = experiment.model.aspects or (OTHER_ASPECTS[0], *contents, *OTHER_ASPECTS[1:])
     embedded = experiment.entities.embedded()
-    of_none = {of for of, content in embedded.items() if experiment.encoder_of(content).vectors == "none"}
+    of_none = embedded.keys() - experiment.stored().keys()
     others = {
         content
         for entity, config in experiment.entities.present().items()

@@ -216,7 +216,8 @@ def _one_pass(
 
 
 def _neighbourhoods(units: list[tuple[Block, ...]], random: np.random.Generator, near: int, begun: float) -> np.ndarray:
-    """``[units]`` the neighbourhood of each block, or of the few that go together: row groups picked at random, ``near`` rows, whose blocks are mixed.
+    """``[units]`` the neighbourhood of each block, or of the few that go together: row groups picked at random, ``near`` rows,
+    whose blocks are mixed.
 
     A row group is decoded as a whole, however few of its rows are wanted. Reading one neighbourhood after another lets
     the reader keep what it decodes, where blocks picked from everywhere would decode large files over and over. The first is

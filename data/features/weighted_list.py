@@ -84,10 +84,9 @@ class WeightedList(Encoding, Feature):
         read = self._numbers if self.weights is not None else self._decayed
         weights = read(column, table, where)
         has_part = valid & (weights > 0)
-        since_end = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(keys))
         if not has_part.all():
             keys, (weights, offsets) = keys[has_part], keep(weights, offsets, has_part)
-            since_end = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(keys))
+        since_end = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(len(keys))
         last = since_end <= self.max_length
         return keys[last], *keep(weights, offsets, last)
 

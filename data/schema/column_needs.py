@@ -33,8 +33,8 @@ IdTypes = dict[str, tuple[str, str]]
 def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) -> list[ColumnNeed]:
     """What the events of domain ``name`` must have.
 
-    A recommendation domain needs no query column, one without users no user column and no history; ``with_labels=False`` leaves out what scores do without: labels, features with
-    ``bias`` and what only metrics need.
+    A recommendation domain needs no query column, one without users no user column and no history; ``with_labels=False`` leaves
+    out what scores do without: labels, features with ``bias`` and what only metrics need.
     """
     domain = experiment.domains[name]
     needs: list[ColumnNeed] = []

@@ -111,8 +111,9 @@ def predict(
     """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
 
     Returns:
-        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, scores (NaN where no number came out), counts, item, oracle/TASK, user
-        as of `metrics.apart`, list and list_known; weights, where metrics are weighted), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
+        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, scores (NaN where no number came out), counts, item, oracle/TASK,
+        user as of `metrics.apart`, list and list_known; weights, where metrics are weighted), gate weights and bad rows as of
+        `evaluate`. Elsewhere: empty.
 
     Raises:
         UserError: as `evaluate`.

@@ -55,8 +55,8 @@ def slice_rows(
         weights: ``[N]`` how much each row counts in metrics and headlines; None: all alike.
 
     Returns:
-        One dict per slice: domain, task, slice, rows, with weights their sum as ``weight``, the task's metrics, overflowed (rows of which no number came out), and the
-        headline that the true expectation and the baseline reach on the same rows, as ``oracle_auc`` and ``popularity_auc``; None
+        One dict per slice: domain, task, slice, rows, with weights their sum as ``weight``, the task's metrics, overflowed (rows of
+        which no number came out), and the headline that the true expectation and the baseline reach on the same rows, as ``oracle_auc`` and ``popularity_auc``; None
         where not given or not defined, as where a row of the slice has no true expectation.
     """
     slices: dict[str, Array | slice] = {

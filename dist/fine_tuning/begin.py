@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torchrec.distributed import DistributedModelParallel
 
-from ...data.batch.contents import ContentTable
+from ...data.batch.contents import ContentTable, picked
 from ...data.batch.row_encoder import RowEncoder
 from ...data.errors import UserError
 from ...data.schema.layout import Layout, id_key
@@ -141,7 +141,9 @@ def _begin_with_contents(
         return [found]
 
     def features(rows: np.ndarray) -> Tensor:
-        found = [content.picked(at[rows]).double() for content, at in zip(contents, content_of_row, strict=True)]
+        found = [
+            picked(content.vectors, at[rows])[0].double() for content, at in zip(contents, content_of_row, strict=True)
+        ]
         return torch.cat([*found, torch.ones(len(rows), 1, dtype=torch.float64)], 1)
 
     shards = tables[f"embeddings.embedding_bags.{table}.weight"].local_shards()

@@ -6,7 +6,6 @@ import numpy as np
 
 from ...data.arrow.ids import id_keys
 from ...data.batch.row_encoder import RowEncoder
-from ...data.config.sections.entities import TEXT
 from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
@@ -17,7 +16,7 @@ _SHARPNESS = 10.0  # of the softmax over cosines: 0.1 more is e times the weight
 
 def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dict[str, list[float]]:
     """Domain -> the mean vector of the items in its first training rows, over those that have one: of the
-    embedded content ``text``, or else of that whose name is the first in the alphabet.
+    first embedded content, in the order that contents have whatever the file's is.
 
     A domain without such a row has no profile.
 
@@ -26,10 +25,7 @@ def domain_profiles(encoder: RowEncoder, train: Mapping[str, EventFiles]) -> dic
         train: domain -> its training files.
     """
     of_items, embedded = encoder.layout.contents_of.get("item", {}), encoder.layout.encoder_of
-    by_name = sorted(
-        of_items, key=lambda name: (name != TEXT, name)
-    )  # not as written: base and new run have to mean the same
-    content = next((encoder.contents[of_items[name]] for name in by_name if of_items[name] in embedded), None)
+    content = next((encoder.contents[key] for key in of_items.values() if key in embedded), None)
     if content is None:
         return {}
     experiment, item = encoder.experiment, encoder.experiment.entities.item.id

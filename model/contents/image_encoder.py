@@ -18,6 +18,7 @@ from ...data.content_kinds.pictures import BadPicture, decode, read_again
 from ...data.errors import UserError
 from ...data.machine.limits import cpus
 from .content_encoder import Encoded
+from .weights_checksum import add_weights
 
 _MOST_READERS = 16  # threads that decode for a GPU
 
@@ -55,9 +56,7 @@ class ImageEncoder:
     def weights_checksum(self) -> str:
         """SHA-256 over the names and values of all weights, and over how pictures are brought to size."""
         digest = hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True, default=str).encode())  # type: ignore[attr-defined]
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        add_weights(digest, self.model.state_dict())
         return digest.hexdigest()
 
     def encode(self, inputs: list[Located], prompt: str = "") -> Encoded:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .content_encoder import Encoded
 from .text_encoder_files import StatedSettings
+from .weights_checksum import add_weights
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,7 @@ class TextEncoder:
         digest.update(f"{self.stated.lower_case}:{vocabulary}".encode(errors="surrogatepass"))
         dense = [layer.state_dict() for layer in self.stated.dense]
         for at, weights in enumerate([self.model.state_dict(), *dense]):
-            for name, tensor in sorted(weights.items()):
-                digest.update(f"{at}:{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            add_weights(digest, weights, f"{at}:")
         return digest.hexdigest()
 
     def encode(self, inputs: list[str], prompt: str = "") -> Encoded:

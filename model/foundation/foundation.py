@@ -132,8 +132,9 @@ class Dense(nn.Module):
             batch: B rows.
 
         Returns:
-            The loss, a float32 scalar: multi-task loss + list losses + alpha x alignment + the weighted error of ids predicted from texts + the
-            weighted next-item loss. Losses and alignment are zeros where the model is not in training and gradients are off.
+            The loss, a float32 scalar: multi-task loss + list losses + alpha x alignment + the weighted error of ids predicted
+            from texts + the weighted next-item loss. Losses and alignment are zeros where the model is not in training and gradients
+            are off.
         """
         batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         device = batch.dense.device

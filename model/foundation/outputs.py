@@ -10,7 +10,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: ``[B, O]``, columns as in ``layout.outputs``.
-        losses: ``[domains, T]``, sums of losses, before the tasks' weights and by those of the labels; zeros where the model is not in training and gradients are off.
+        losses: ``[domains, T]``, sums of losses, before the tasks' weights and by those of the labels; zeros where the model is not in
+            training and gradients are off.
         counts: ``[domains, T]``, how many labels those are sums over; where labels have weights, the sum of these.
         alignment: scalar, before its weight; zero where losses are.
         gates: owner -> ``[B, A]``, columns as in ``represent.encoder.owners``.

@@ -24,7 +24,8 @@ class BiasTower(nn.Module):
     them. The rest learns there what a label is over the positions that were logged, so scores are calibrated over these; and
     that it has to explain relevance by itself, where good positions are given to good items and the position would do.
 
-    Rows of one list are hidden together where a list loss looks at it. A feature that is missing in a training row, as in other domains, adds zeros to what is mapped.
+    Rows of one list are hidden together where a list loss looks at it. A feature that is missing in a training row, as in other
+    domains, adds zeros to what is mapped.
 
     Args:
         layout: of the batches.

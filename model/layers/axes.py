@@ -20,8 +20,8 @@ class Axis:
     """An axis of a parameter.
 
     Attributes:
-        kind: what its positions are: ``domain``, ``task``, ``output`` for what leads directly to a task's logits, ``aspect``, ``in`` for the parts of an
-            input, ...
+        kind: what its positions are: ``domain``, ``task``, ``output`` for what leads directly to a task's logits, ``aspect``,
+            ``in`` for the parts of an input, ...
         size: how many there are.
         names: of each position; None where they have none, and models can exchange weights only if both have as many.
         alike: what each named position is, the same for those that are alike; None where all are.

@@ -109,7 +109,7 @@ def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K, w
     if weights is None:
         return float(np.mean(found))
     _, group_of_row = np.unique(groups, return_inverse=True)  # in rising order, as the blocks are
-    return _mean(found, (np.bincount(group_of_row, weights) / ties.rows_of_group)[some])
+    return mean(found, (np.bincount(group_of_row, weights) / ties.rows_of_group)[some])
 
 
 def apart(groups: Array, known: Array) -> Array:
@@ -138,7 +138,7 @@ def logloss(labels: Array, probabilities: Array, weights: Array | None = None) -
     likelihood = np.clip(np.asarray(probabilities, dtype=np.float64), CLIP, 1 - CLIP)
     np.subtract(1, likelihood, out=likelihood, where=np.asarray(labels) <= 0)
     np.log(likelihood, out=likelihood)
-    return -float(likelihood.mean()) if weights is None else -_mean(likelihood, weights)
+    return -float(likelihood.mean()) if weights is None else -mean(likelihood, weights)
 
 
 def normalized_entropy(labels: Array, probabilities: Array, weights: Array | None = None) -> float:
@@ -157,7 +157,7 @@ def normalized_entropy(labels: Array, probabilities: Array, weights: Array | Non
     positive = np.asarray(labels) > 0
     if all_same(positive, weights):
         return math.nan
-    rate = _mean(positive, weights)
+    rate = mean(positive, weights)
     return logloss(labels, probabilities, weights) / -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
 
 
@@ -169,8 +169,8 @@ def calibration(labels: Array, probabilities: Array, weights: Array | None = Non
         probabilities: ``[N]`` float in [0, 1].
         weights: ``[N]``.
     """
-    rate = _mean(np.asarray(labels) > 0, weights)
-    return _mean(np.asarray(probabilities), weights) / rate if rate > 0 else math.nan
+    rate = mean(np.asarray(labels) > 0, weights)
+    return mean(np.asarray(probabilities), weights) / rate if rate > 0 else math.nan
 
 
 def all_same(values: Array, weights: Array | None = None) -> bool:
@@ -241,7 +241,8 @@ def _tie_blocks(labels: Array, scores: Array, groups: Array, weights: Array | No
     )
 
 
-def _mean(values: Array, weights: Array | None = None) -> float:
+def mean(values: Array, weights: Array | None = None) -> float:
+    """Mean of ``[N]`` in float64; NaN without rows, or where all weigh nothing."""
     if weights is not None:
         total = weights.sum(dtype=np.float64)
         return float(np.dot(values.astype(np.float64), weights.astype(np.float64)) / total) if total else math.nan

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ...data.config.sections.task import Array
-from .metrics import RANKING_K, all_same
+from .metrics import RANKING_K, all_same, mean
 
 DECILES = 10
 _LEAST = 1e-30  # of a rate: the logarithm of zero would say that no other error matters
@@ -193,14 +193,6 @@ def accuracy(labels: Array, scores: Array, levels: Array, weights: Array | None 
     borders = (levels[1:] + levels[:-1]) / 2
     right = np.searchsorted(borders, _float(labels)) == np.searchsorted(borders, _float(scores))
     return mean(right.astype(np.float64), weights)
-
-
-def mean(values: Array, weights: Array | None = None) -> float:
-    """Mean of ``[N]`` float64; NaN without rows, or where all weigh nothing."""
-    if weights is None:
-        return float(values.mean()) if len(values) else math.nan
-    total = float(np.sum(weights, dtype=np.float64))
-    return float(np.dot(values, _float(weights))) / total if total > 0 else math.nan
 
 
 def _float(values: Array) -> Array:

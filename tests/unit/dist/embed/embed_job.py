@@ -61,6 +61,11 @@ class LengthEncoder:
 def make_experiment(tmp_path, template="{title}", prompt=None, **text):
     catalog = {"path": str(tmp_path / "items*.parquet"), "key": "asin"}
     item = {"id": "item", "catalog": catalog, "text": template, "prompt": prompt}
+    return experiment_of(item, tmp_path, **text)
+
+
+def experiment_of(item, tmp_path, **text):
+    """The smallest experiment with such an item, its stores in the folder."""
     return experiment_type(KINDS).model_validate(
         {
             "name": "t",

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pil
 
-from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.sections.entities import Stored
 from foundrank.data.contents.content_store import check_store, open_store
 from foundrank.data.errors import UserError
@@ -18,11 +17,10 @@ from foundrank.dist.capacity.preflight import check_embedding
 from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
 from foundrank.model.contents.image_encoder import ImageEncoder
-from foundrank.model.kinds import KINDS
 from tests.pictures import encoded, plain, png_of_size
 from tests.tiny_encoder import write_vit
 
-from .embed_job import ALONE, content, vectors_of
+from .embed_job import ALONE, content, experiment_of, vectors_of
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +49,7 @@ def shop(tmp_path, vit):
             "catalog": {"path": str(tmp_path / "items.parquet"), "key": "asin"},
             "contents": {"picture": {name: value for name, value in (picture | fields).items() if value is not None}},
         }
-        return experiment_type(KINDS).model_validate(
-            {
-                "name": "t",
-                "entities": {"user": {"id": "user"}, "item": item},
-                "domains": {
-                    "shop": {
-                        "kind": "recommendation",
-                        "events": {"train": "x.parquet"},
-                        "tasks": {"click": {"label": "click"}},
-                    }
-                },
-                "text": {"store": str(tmp_path / "store")},
-            }
-        )
+        return experiment_of(item, tmp_path)
 
     return experiment
 
