@@ -98,7 +98,7 @@ def test_a_job_that_is_given_notice_is_requeued_and_goes_on_where_it_was(slurm, 
 def test_srun_alone_starts_ranks_and_a_second_submission_names_the_first(slurm, world, tmp_path):
     """Two tasks on one node; the examples below have two nodes."""
     run = tmp_path / "run"
-    train = f"foundrank train {world} --run-dir {run} --set '{CHANGES}; training.epochs=16'"
+    train = f"foundrank train {world} --run-dir {run} --set '{CHANGES}; training.epochs=400'"
 
     def batch(command: str, *options: str) -> str:
         script, log = f"--wrap={command}", f"--output={tmp_path}/slurm-%j"
