@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError, nearest
+from foundrank.dist.compare.intervals import REPLICATES, TestRows
 from foundrank.dist.run.run_folder import EVALUATION, RUN_INFO, check_new_or_same, read_json, write_json
-from foundrank.dist.study.intervals import REPLICATES, TestRows
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 

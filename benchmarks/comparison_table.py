@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from foundrank.data.errors import UserError
-from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals
+from foundrank.dist.compare.intervals import MEAN, TestRows, difference_intervals
 
 Evaluations = Sequence[Sequence[Mapping[str, Any]]]
 """One list of rows, as in ``evaluation.json``, per seed."""

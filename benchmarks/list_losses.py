@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from foundrank.data.config.load import load_experiment
 from foundrank.data.storage.globs import expand_glob
+from foundrank.dist.compare.intervals import MEAN, TestRows, difference_intervals
 from foundrank.dist.run.run_documents import StudyResult, Validation
 from foundrank.dist.run.run_folder import VALIDATION, read_json
 from foundrank.dist.study.arms import Arm, DataSet
-from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, folder, run_all
 from foundrank.model.kinds import KINDS

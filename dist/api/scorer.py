@@ -18,7 +18,8 @@ from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime, alone
 from foundrank.dist.retrieval.search import faiss_module
 from foundrank.dist.run.run_folder import id_types_of
-from foundrank.dist.score.recommend import Recommender, RecommendJob, check_names_known, check_retrieves, user_needs
+from foundrank.dist.score.recommend import Recommender
+from foundrank.dist.score.recommend_input import RecommendJob, check_names_known, check_retrieves, user_needs
 from foundrank.dist.score.score import RowScorer, model_of
 from foundrank.dist.score.scoring_input import DOMAIN, ScoringJob, check_job, check_names, input_needs
 from foundrank.runs import Run, current_at

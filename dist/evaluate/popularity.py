@@ -3,8 +3,22 @@
 What a model has to beat. It knows nothing of the user, and nothing of an item it never saw.
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from ...data.arrow.column_types import LABELS, WEIGHT
+from ...data.arrow.ids import id_keys
+from ...data.batch.row_encoder import RowEncoder
+from ...data.config.experiment import Experiment
+from ...data.events.bad_rows import read_good_rows
+from ...data.events.event_files import EventFiles
+from ...data.schema.column_needs import needed_columns
+from ...data.schema.labels import read_labels, read_weights
+from ...data.schema.layout import id_key
+from ..ranks.runtime import Runtime
 
 STRENGTH = 10.0
 
@@ -56,6 +70,36 @@ class PopularityCounts:
         scores = ((sums + STRENGTH * mean) / (seen + STRENGTH)).astype(np.float32)
         scores[0] = mean
         return scores
+
+
+def popularity_counts(
+    experiment: Experiment,
+    encoder: RowEncoder,
+    events: Mapping[str, Mapping[str, EventFiles]],
+    runtime: Runtime,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> PopularityCounts:
+    """Counts the training events, each rank some of the row groups; ``progress`` is told of the rows of all ranks."""
+    layout = encoder.layout
+    items = encoder.statistics.tables[id_key("item")]
+    counts = PopularityCounts(items.rows, len(layout.domains), len(layout.tasks))
+    for d, name in enumerate(layout.domains):
+        files, tasks = events[name]["train"], experiment.domains[name].tasks
+        needs = needed_columns(experiment, name)
+        columns = [experiment.entities.item.id, *(need.name for need in needs if need.holds in (*LABELS, WEIGHT))]
+        for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
+            table = read_good_rows(path, group, needs, columns, experiment.bad_data)
+            keys, has_item = id_keys(table[experiment.entities.item.id])
+            rows = np.where(has_item, items.lookup(keys), 0)  # without an item they count for the domain's rate alone
+            for task_name in tasks:
+                labels = read_labels(experiment.domains[name], task_name, table)
+                known = ~np.isnan(labels)
+                if (weights := read_weights(experiment.domains[name], task_name, table)) is not None:
+                    known &= weights > 0
+                counts.add(d, layout.tasks.index(task_name), rows[known], labels[known])
+            progress(table.num_rows * runtime.world_size)
+    counts.counts = runtime.sum(torch.from_numpy(counts.counts)).numpy()
+    return counts
 
 
 def popularity(rows: NDArray[np.int64], labels: NDArray, size: int) -> NDArray[np.float32]:

@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,130 +9,32 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from ...data.arrow.column_need import ColumnNeed
-from ...data.arrow.column_types import SCALAR_ID, is_string
+from ...data.arrow.column_types import is_string
 from ...data.arrow.ids import id_keys
 from ...data.arrow.values import ragged_keys
 from ...data.batch.row_encoder import RowEncoder
 from ...data.batch.rows import Rows
 from ...data.catalogs.catalog import read_catalog
-from ...data.catalogs.catalog_files import catalog_key_type, known_id_types
-from ...data.config.experiment import Experiment
-from ...data.config.sections.bad_data import BadDataConfig
-from ...data.errors import UserError
-from ...data.events.event_files import check_columns, iterate_group, list_events, open_parquet
-from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
+from ...data.catalogs.catalog_files import catalog_key_type
+from ...data.events.event_files import iterate_group, open_parquet
+from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import id_key, padded_rows
-from ...data.storage.file_systems import Location
-from ...data.storage.globs import parquet_below
-from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import KeyIndex
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import Retriever
-from ..retrieval.search import Approximate, Exact, Search, faiss_module, recall
+from ..retrieval.search import Approximate, Exact, Search, recall
 from ..run.finite import usable
-from ..run.kept_checkpoints import best, identity
-from ..run.run_folder import id_types_of, open_experiment
-from .hive_columns import HiveColumns
-from .kept_columns import check_names_apart
 from .part_files import unfinished, write_part
+from .recommend_input import RecommendJob, domains_with_users, user_needs
 from .score import model_of, summed_up
 from .statistics import statistics_of
-from .work_list import Part, WorkList, in_turns, planned_parts
-from .writing import Writing
+from .work_list import Part, WorkList, in_turns
 
 _ROWS = 1024  # users at a time
 _COMPARED = 256  # users whose approximate search is compared with an exact one
 _WHOLE = 1 << 30  # longer than any history
-
-
-@dataclass(frozen=True)
-class RecommendJob:
-    """What is to be recommended to whom.
-
-    Attributes:
-        run: the run folder whose best checkpoint recommends, or its URI; it has learned ``model.next_item``.
-        source: a Parquet file, a folder of them, or a glob, with the user's id and history, and what the experiment names beside
-            it; or a URI of such.
-        out: folder of the recommendations, or its URI.
-        k: items per user.
-        repeat: whether past items are recommended too; they are where the run's ``model.next_item.repeat`` says so.
-        approximate: searches through FAISS, which may miss some of the best.
-    """
-
-    run: Location
-    source: str
-    out: Location
-    k: int = 100
-    repeat: bool = False
-    approximate: bool = False
-    policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
-    writing: Writing = field(default_factory=Writing)
-
-    @property
-    def folder(self) -> Path:
-        """Where this machine has the run folder."""
-        return mirrored(self.run, "read")
-
-
-def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
-    """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
-
-    Raises:
-        UserError: no run, one without a next-item objective, no input, input that lacks a column, an output folder that
-            cannot be made or holds something else, or FAISS is asked for and not there.
-    """
-    if job.approximate:
-        faiss_module()
-    experiment = open_experiment(job.folder)
-    checkpoint = best(job.folder)
-    check_retrieves(job.run, experiment)
-    files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
-    types = known_id_types(experiment, id_types_of(job.folder))
-    files = check_columns(files, user_needs(experiment), job.policy, types)
-    check_names_known(job.run, experiment, types)
-    passed_on = {experiment.entities.user.id: "entities.user.id"}
-    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
-    return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)
-
-
-def check_retrieves(run: Location, experiment: Experiment) -> None:
-    """Makes sure that a run has learned to find items for users.
-
-    Raises:
-        UserError: it has not, domains disagree about the time of an event, or the user's id has the name of a column that is written.
-    """
-    if experiment.model.next_item is None:
-        raise UserError(
-            run,
-            "was not trained to predict the next item",
-            "Train with model.next_item; `foundrank score` scores pairs that you name.",
-        )
-    times = {name: time_of_events(experiment, name) for name in _domains_with_users(experiment)}
-    if len(set(times.values())) > 1:
-        found = ", ".join(f"{name}: {time or 'none'}" for name, time in times.items())
-        raise UserError(
-            f"{run}: entities.user.history.time",
-            f"is not set, and domains compare the times of past items with different columns ({found}), so a user has no time of its own",
-            "Name one column there that all events have, and train again.",
-        )
-    check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
-
-
-def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> None:
-    """Makes sure that items can be named by their ids.
-
-    Raises:
-        UserError: these are strings, and no catalog has them.
-    """
-    if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
-        raise UserError(
-            f"{run}: entities.item",
-            "has ids that are strings and no catalog, so their names are no longer known",
-            "Train with a catalog that has one row per item.",
-        )
 
 
 def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[dict[str, Any], float | None, int, int]:
@@ -234,7 +134,7 @@ class Recommender:
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment = self._encoder.experiment
-        domain = _domains_with_users(experiment)[0]  # in any, the user is the same: `check_retrieves` has seen to it
+        domain = domains_with_users(experiment)[0]  # in any, the user is the same: `check_retrieves` has seen to it
         needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
         for lacking in needs - set(table.column_names):
             table = table.append_column(lacking, pa.nulls(table.num_rows))
@@ -269,21 +169,6 @@ class Recommender:
         items, values = self._ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())
         lists = {"items": pa.ListArray.from_arrays(offsets, items), "scores": pa.ListArray.from_arrays(offsets, values)}
         return pa.table({user: table[user], **lists})
-
-
-def user_needs(experiment: Experiment) -> list[ColumnNeed]:
-    """The user's id and history first, then what the model looks at beside them: domains, times, and the time of the event."""
-    user = experiment.entities.user
-    assert user.history is not None  # a next-item objective needs one
-    needs = [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
-    domain = _domains_with_users(experiment)[0]
-    if (time := time_of_events(experiment, domain)) is not None and time != user.history.time:
-        needs += [need for need in needed_columns(experiment, domain, with_labels=False) if need.name == time][:1]
-    return needs
-
-
-def _domains_with_users(experiment: Experiment) -> list[str]:
-    return [name for name, domain in experiment.domains.items() if domain.users]
 
 
 def _item_ids(encoder: RowEncoder, keys: np.ndarray) -> tuple[pa.Array, Tensor]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...model.tasks.metrics import auc
+from ..compare.intervals import MEAN, TestRows, difference_intervals
 from ..run.run_documents import StudyResult
 from ..run.run_folder import read_json
 from .arms import Arm, DataSet
-from .intervals import MEAN, TestRows, difference_intervals
 from .runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
 
 _REPLICATES = 500

@@ -175,7 +175,7 @@ def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:
     """The run's probabilities for the test rows of its domains, with what metrics need."""
     from ...data.batch.row_encoder import RowEncoder
     from ...data.events.check_events import check_events
-    from ..evaluate.evaluate import predict
+    from ..evaluate.predict import predict
     from ..run.checkpoint_writer import load
     from ..run.kept_checkpoints import best
     from ..run.run_folder import open_run

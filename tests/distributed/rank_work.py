@@ -25,7 +25,8 @@ from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import draw_candidates
-from foundrank.dist.score.recommend import RecommendJob, plan_recommendations, recommend
+from foundrank.dist.score.recommend import recommend
+from foundrank.dist.score.recommend_input import RecommendJob, plan_recommendations
 from foundrank.dist.score.score import score
 from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.dist.score.work_list import plan_parts

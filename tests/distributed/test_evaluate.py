@@ -9,7 +9,8 @@ import pytest
 
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.events.check_events import check_events
-from foundrank.dist.evaluate.evaluate import evaluate, popularity_counts
+from foundrank.dist.evaluate.evaluate import evaluate
+from foundrank.dist.evaluate.popularity import popularity_counts
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.sharding.shard import shard
 

@@ -14,8 +14,10 @@ from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.events.check_events import check_events
-from foundrank.dist.evaluate.evaluate import evaluate, popularity_counts, predict
+from foundrank.dist.evaluate.evaluate import evaluate
 from foundrank.dist.evaluate.next_item_metrics import next_item_rows
+from foundrank.dist.evaluate.popularity import popularity_counts
+from foundrank.dist.evaluate.predict import predict
 from foundrank.dist.evaluate.predictions import predictions
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import Retriever

@@ -17,7 +17,7 @@ from foundrank.dist.fine_tuning.begin import begin_from
 from foundrank.dist.fine_tuning.pretrained import pretrained
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run.checkpoint_writer import Checkpoints, load_newest
-from foundrank.dist.score.recommend import RecommendJob
+from foundrank.dist.score.recommend_input import RecommendJob
 from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer

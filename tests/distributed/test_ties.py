@@ -10,7 +10,7 @@ import pytest
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.score.recommend import RecommendJob
+from foundrank.dist.score.recommend_input import RecommendJob
 from foundrank.model.kinds import KINDS
 
 from .harness import run_ranks

@@ -27,7 +27,7 @@ from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import HISTORY, id_key
 from foundrank.data.simulation.worlds import simulate
-from foundrank.dist.study.intervals import MEAN, TestRows, difference_intervals, weighted_auc
+from foundrank.dist.compare.intervals import MEAN, TestRows, difference_intervals, weighted_auc
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.count import Count

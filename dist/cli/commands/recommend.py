@@ -17,7 +17,7 @@ from .thresholds import tell_thresholds
 if TYPE_CHECKING:
     from ....data.config.experiment import Experiment
     from ...ranks.runtime import Runtime
-    from ...score.recommend import RecommendJob
+    from ...score.recommend_input import RecommendJob
     from ...score.work_list import WorkList
 
 
@@ -47,7 +47,7 @@ def recommend(
         prometheus.label(command="recommend", run=str(run))  # what is wrong has them, too
         with quick_imports():
             from ...promote.promote import current_run
-            from ...score.recommend import RecommendJob, plan_recommendations
+            from ...score.recommend_input import RecommendJob, plan_recommendations
             from ...score.writing import Thresholds, Writing
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
@@ -58,7 +58,7 @@ def recommend(
     if check:
         with quick_imports():
             from ...capacity.preflight import check_scoring, ranks_asked
-            from ...score.recommend import user_needs
+            from ...score.recommend_input import user_needs
 
         def columns(experiment: "Experiment") -> list[str]:
             return [need.name for need in user_needs(experiment)]

@@ -5,7 +5,7 @@ import pytest
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import experiment_type
 from foundrank.data.errors import UserError
-from foundrank.dist.score.recommend import check_retrieves, user_needs
+from foundrank.dist.score.recommend_input import check_retrieves, user_needs
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict
 

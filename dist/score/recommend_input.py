@@ -1,0 +1,126 @@
+"""What a job that recommends is given: the job, and what its run and its input must have."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...data.arrow.column_need import ColumnNeed
+from ...data.arrow.column_types import SCALAR_ID
+from ...data.catalogs.catalog_files import known_id_types
+from ...data.config.experiment import Experiment
+from ...data.config.sections.bad_data import BadDataConfig
+from ...data.errors import UserError
+from ...data.events.event_files import check_columns, list_events
+from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
+from ...data.schema.layout import id_key
+from ...data.storage.file_systems import Location
+from ...data.storage.globs import parquet_below
+from ...data.storage.mirror import mirrored
+from ..retrieval.search import faiss_module
+from ..run.kept_checkpoints import best, identity
+from ..run.run_folder import id_types_of, open_experiment
+from .hive_columns import HiveColumns
+from .kept_columns import check_names_apart
+from .work_list import WorkList, planned_parts
+from .writing import Writing
+
+
+@dataclass(frozen=True)
+class RecommendJob:
+    """What is to be recommended to whom.
+
+    Attributes:
+        run: the run folder whose best checkpoint recommends, or its URI; it has learned ``model.next_item``.
+        source: a Parquet file, a folder of them, or a glob, with the user's id and history, and what the experiment names beside
+            it; or a URI of such.
+        out: folder of the recommendations, or its URI.
+        k: items per user.
+        repeat: whether past items are recommended too; they are where the run's ``model.next_item.repeat`` says so.
+        approximate: searches through FAISS, which may miss some of the best.
+    """
+
+    run: Location
+    source: str
+    out: Location
+    k: int = 100
+    repeat: bool = False
+    approximate: bool = False
+    policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
+    writing: Writing = field(default_factory=Writing)
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine has the run folder."""
+        return mirrored(self.run, "read")
+
+
+def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
+    """Checks the input and the output folder, which is made where the job ``claims`` it, and names the parts.
+
+    Raises:
+        UserError: no run, one without a next-item objective, no input, input that lacks a column, an output folder that
+            cannot be made or holds something else, or FAISS is asked for and not there.
+    """
+    if job.approximate:
+        faiss_module()
+    experiment = open_experiment(job.folder)
+    checkpoint = best(job.folder)
+    check_retrieves(job.run, experiment)
+    files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
+    types = known_id_types(experiment, id_types_of(job.folder))
+    files = check_columns(files, user_needs(experiment), job.policy, types)
+    check_names_known(job.run, experiment, types)
+    passed_on = {experiment.entities.user.id: "entities.user.id"}
+    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
+    return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)
+
+
+def check_retrieves(run: Location, experiment: Experiment) -> None:
+    """Makes sure that a run has learned to find items for users.
+
+    Raises:
+        UserError: it has not, domains disagree about the time of an event, or the user's id has the name of a column that is written.
+    """
+    if experiment.model.next_item is None:
+        raise UserError(
+            run,
+            "was not trained to predict the next item",
+            "Train with model.next_item; `foundrank score` scores pairs that you name.",
+        )
+    times = {name: time_of_events(experiment, name) for name in domains_with_users(experiment)}
+    if len(set(times.values())) > 1:
+        found = ", ".join(f"{name}: {time or 'none'}" for name, time in times.items())
+        raise UserError(
+            f"{run}: entities.user.history.time",
+            f"is not set, and domains compare the times of past items with different columns ({found}), so a user has no time of its own",
+            "Name one column there that all events have, and train again.",
+        )
+    check_names_apart({experiment.entities.user.id: "entities.user.id"}, ("items", "scores"))
+
+
+def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> None:
+    """Makes sure that items can be named by their ids.
+
+    Raises:
+        UserError: these are strings, and no catalog has them.
+    """
+    if experiment.entities.item.catalog is None and types.get(id_key("item"), ("", ""))[0] == "string":
+        raise UserError(
+            f"{run}: entities.item",
+            "has ids that are strings and no catalog, so their names are no longer known",
+            "Train with a catalog that has one row per item.",
+        )
+
+
+def user_needs(experiment: Experiment) -> list[ColumnNeed]:
+    """The user's id and history first, then what the model looks at beside them: domains, times, and the time of the event."""
+    user = experiment.entities.user
+    assert user.history is not None  # a next-item objective needs one
+    needs = [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
+    domain = domains_with_users(experiment)[0]
+    if (time := time_of_events(experiment, domain)) is not None and time != user.history.time:
+        needs += [need for need in needed_columns(experiment, domain, with_labels=False) if need.name == time][:1]
+    return needs
+
+
+def domains_with_users(experiment: Experiment) -> list[str]:
+    return [name for name, domain in experiment.domains.items() if domain.users]
