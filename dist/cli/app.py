@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ...data.errors import UserError, nearest
-from ...data.sources.importers import IMPORTERS
 from ...data.storage.mirror import mirrored, shown
 from ..console import console
 from ..lease.lease import BESIDE_TRAINING, Claim
@@ -25,6 +23,7 @@ from .commands.recommend import recommend
 from .commands.score import score
 from .commands.telling import debuggable, telling
 from .commands.train import train
+from .import_data import import_data
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 
@@ -35,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(import_data, name="import")
 
 
 def _tell_version(asked: bool) -> None:
@@ -83,21 +84,6 @@ def simulate(
     with held(Claim(out, "simulate")):
         path = write(out, rows, seed, world)
     print(f"wrote {path}\nnext: foundrank {'embed' if world == 'platform' else 'train'} {path}")
-
-
-@app.command("import")
-def import_data(
-    name: Annotated[str, typer.Argument(help=f"one of {', '.join(IMPORTERS)}")],
-    source: Annotated[Path, typer.Argument(help="folder with the data set's Parquet files", **LOCAL)],
-    out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
-    seed: Seed = 2026,
-) -> None:
-    """Turn a public data set into events per domain, catalogs and a ready experiment.yaml."""
-    if name not in IMPORTERS:
-        raise UserError("foundrank import", f"'{name}' is not a known data set", nearest(name, IMPORTERS))
-    with held(Claim(out, "import")):
-        path = IMPORTERS[name](source, out, seed)
-    print(f"wrote {path}\nnext: foundrank embed {path}")
 
 
 @app.command()

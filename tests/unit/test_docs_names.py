@@ -97,7 +97,10 @@ def fields_named(document: Path) -> set[str]:
 
 
 def parameters(command: str) -> set[str]:
-    return {name for each in get_command(app).commands[command].params for name in [*each.opts, *each.secondary_opts]}  # type: ignore[attr-defined]
+    """The options of a command, and of those below it."""
+    found = get_command(app).commands[command]  # type: ignore[attr-defined]
+    every = [found, *getattr(found, "commands", {}).values()]
+    return {name for one in every for each in one.params for name in [*each.opts, *each.secondary_opts]}
 
 
 @cache

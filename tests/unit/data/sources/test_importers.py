@@ -14,6 +14,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.sources.amazon_beauty import import_amazon_beauty
+from foundrank.data.sources.amazon_office import import_amazon_office
 from foundrank.data.sources.amazon_search import import_amazon_search
 from foundrank.data.sources.completejourney import import_completejourney
 from foundrank.data.sources.completejourney_experiment import DOMAINS
@@ -25,17 +26,21 @@ SPLITS = ("train", "validation", "test")
 IMPORTERS = {
     "completejourney": import_completejourney,
     "amazon_beauty": import_amazon_beauty,
+    "amazon_office": import_amazon_office,
     "amazon_search": import_amazon_search,
     "movietweetings": import_movietweetings,
 }
 FOLDERS = {
     "completejourney": "completejourney",
     "amazon_beauty": "amazon_beauty",
+    "amazon_office": "amazon_office",
     "amazon_search": "amazon_cellphones_search",
     "movietweetings": "movietweetings",
 }
+NEXT_ITEM = {"amazon_beauty", "amazon_office"}  # nothing is labelled there
 ITEM = {
     "amazon_beauty": "item_id",
+    "amazon_office": "item_id",
     "completejourney": "product_id",
     "amazon_search": "asin",
     "movietweetings": "movie_id",
@@ -85,7 +90,7 @@ def test_same_seed_same_files(made, name, tmp_path):
     IMPORTERS[name](source, tmp_path / "again")
     assert rows_of(tmp_path / "again") == rows
     assert (tmp_path / "again/experiment.yaml").read_text() == (out / "experiment.yaml").read_text()
-    if name not in ("amazon_beauty", "movietweetings"):  # nothing random there
+    if name not in NEXT_ITEM | {"movietweetings"}:  # nothing random there
         IMPORTERS[name](source, tmp_path / "other", seed=1)
         assert rows_of(tmp_path / "other") != rows
 
@@ -158,6 +163,47 @@ def test_of_each_users_items_the_last_two_are_held_out_and_the_rest_is_one_row(m
         assert of_split == {user: (past[:-back][-50:], past[-back]) for user, past in items.items()}
 
 
+def test_amazon_office_splits_as_its_source_and_looks_back_at_all_before(made):
+    source, out, rows = made["amazon_office"]
+    events = {}
+    for row in sorted(pq.read_table(source / "interactions.parquet").to_pylist(), key=lambda row: row["position"]):
+        events.setdefault(row["user_id"], []).append((row["item_id"], row["split"]))
+    wanted = []
+    for user, of_user in events.items():
+        items = [item for item, _ in of_user]
+        last = max(at for at, (_, split) in enumerate(of_user) if split == "train")
+        for at, (item, split) in enumerate(of_user):
+            if at and (split != "train" or at == last):
+                wanted.append((user, item, tuple(items[:at][-20:]), split))
+    assert Counter((r["user_id"], r["item_id"], tuple(r["history"]), r["split"]) for r in rows) == Counter(wanted)
+    described = pq.read_table(out / "catalogs/items.parquet")["description"].to_pylist()
+    assert described[2:4] == ["Writes & draws. In 2 colors.", None]
+
+
+@pytest.mark.parametrize("name", sorted(NEXT_ITEM))
+def test_held_out_items_are_asked_for_in_test_alone(made, name, tmp_path):
+    source, _, whole = made[name]
+    IMPORTERS[name](source, tmp_path / "out", unseen_items=0.2)
+    rows = rows_of(tmp_path / "out")
+    known = {
+        split: {i for r in of for i in (r["item_id"], *r["history"])}
+        for split in SPLITS
+        for of in [[r for r in rows if r["split"] == split]]
+    }
+    trained = {i for r in whole if r["split"] == "train" for i in (r["item_id"], *r["history"])}
+    unseen = trained - known["train"]
+    assert len(unseen) == round(0.2 * len(trained))
+    assert not unseen & {r["item_id"] for r in rows if r["split"] == "validation"}
+    assert unseen & known["validation"]  # there they are past items, as new ones are
+    assert [r for r in rows if r["split"] == "test"] == [r for r in whole if r["split"] == "test"]
+    assert "Training never sees 0.2 of its items" in (tmp_path / "out/experiment.yaml").read_text()
+    load_experiment(tmp_path / "out", kinds=KINDS)
+    IMPORTERS[name](source, tmp_path / "other", seed=1, unseen_items=0.2)
+    assert rows_of(tmp_path / "other") != rows
+    with pytest.raises(UserError, match=r"--unseen-items: 0.001 of .* are 0"):
+        IMPORTERS[name](source, tmp_path / "none", unseen_items=0.001)
+
+
 @pytest.mark.parametrize(("name", "time"), [("completejourney", "time"), ("movietweetings", "timestamp")])
 def test_splits_follow_each_other_in_time(made, name, time):
     _, _, rows = made[name]
@@ -170,7 +216,7 @@ def test_splits_follow_each_other_in_time(made, name, time):
             assert times == sorted(times)
 
 
-@pytest.mark.parametrize("name", sorted(IMPORTERS.keys() - {"amazon_beauty"}))  # where nothing is labelled
+@pytest.mark.parametrize("name", sorted(IMPORTERS.keys() - NEXT_ITEM))
 def test_test_rows_have_cold_items_with_both_labels(made, name):
     _, _, rows = made[name]
     label = "liked" if name == "movietweetings" else "purchase"
