@@ -19,6 +19,7 @@ _OF_TASKS = (
     *(f"model.{name}" for name in ("head", "shared_head", "domain_width", "interaction", "id_from_text")),
     *("model.alignment", "model.alignment_weight", "training.level_rates.L2", "training.level_rates.L3"),
 )
+_OF_VALIDATION = ("training.validate_every", "training.patience")
 
 
 class Experiment(Strict):
@@ -62,9 +63,9 @@ class Experiment(Strict):
         if not any(feature.bias for feature in self.features().values()):
             found["model.bias_dropout"] = "a feature with bias: true"
         if not self.training.keep_best:
-            found["training.validate_every"] = "training.keep_best: true"
+            found |= dict.fromkeys(_OF_VALIDATION, "training.keep_best: true")
         elif "training.keep_best" in found:
-            found["training.validate_every"] = found["training.keep_best"]
+            found |= dict.fromkeys(_OF_VALIDATION, found["training.keep_best"])
         return found
 
     def encoder_of(self, content: Embedded) -> EncoderSettings:

@@ -142,6 +142,8 @@ def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> list[tuple[str, 
         items.append(("ranks", html.count(facts["world_size"])))
     if facts.get("seconds") is not None:
         items.append(("training time", html.duration(facts["seconds"])))
+    if facts.get("ended_by_patience"):
+        items.append(("ended by", "patience"))
     return items
 
 

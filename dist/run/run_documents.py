@@ -34,12 +34,20 @@ class Place(Shape):
     taken: list[tuple[Annotated[int, Field(ge=1)], Count]]
 
 
+class Waited(Shape):
+    """What a training with ``patience`` knows of its validations."""
+
+    best: Number
+    since: Count
+
+
 class State(Shape):
     """``state.json`` of a checkpoint."""
 
     step: Count
     position: Place = Field(default_factory=lambda: Place(epoch=0, taken=[]))
     validation: Number = None
+    patience: Waited | None = None
 
 
 class TableSize(Shape):
@@ -62,6 +70,7 @@ class RunInfo(Shape):
     parameters: Count | None = None
     world_size: Count | None = None
     seconds: Number = None
+    ended_by_patience: bool = False
 
 
 class EventFile(FileIdentity):

@@ -1,4 +1,4 @@
-// Lookups of float32 tables on CPUs, and their update by row-wise Adagrad: what dist/cpu_tables.py calls.
+// Lookups of float32 tables on CPUs, and their update by row-wise Adagrad: what cpu_tables.py calls.
 //
 // A batch is T features of B bags each: bag b of feature t holds ids[offsets[t * B + b]] to ids[offsets[t * B + b + 1]].
 // Feature t has rows of dims[t + 1] - dims[t] numbers, of which number 0 of row 0 is weights[starts[t]].
@@ -78,7 +78,7 @@ inline uint64_t hashed(int64_t row) { return static_cast<uint64_t>(row) * 0x9E37
 
 template <int WIDTH>
 void update(const Features& f, int64_t first, int64_t last, int64_t thread, int64_t threads, const float* gradient,
-            int64_t stride, float* weights, float* momentum, float rate, float epsilon, Gradients& found) {
+            int64_t stride, float* weights, float* momentum, float rate, float epsilon, float decay, Gradients& found) {
   const int64_t dim = WIDTH ? WIDTH : f.dims[first + 1] - f.dims[first];
   const int64_t begin = f.offsets[first * f.bags], end = f.offsets[last * f.bags];
   int bits = 4;
@@ -116,6 +116,7 @@ void update(const Features& f, int64_t first, int64_t last, int64_t thread, int6
       }
     }
   }
+  const float kept = 1.0f - rate * decay;
   for (int64_t slot = 0; slot < used; ++slot) {
     if (slot + AHEAD < used) {
       ask_for(weights + found.rows[slot + AHEAD] * dim, dim);
@@ -128,7 +129,7 @@ void update(const Features& f, int64_t first, int64_t last, int64_t thread, int6
     momentum[row] += squares / static_cast<float>(dim);
     const float step = rate / (std::sqrt(momentum[row]) + epsilon);
     float* weight = weights + row * dim;
-    for (int64_t d = 0; d < dim; ++d) weight[d] -= step * sum[d];
+    for (int64_t d = 0; d < dim; ++d) weight[d] = kept * weight[d] - step * sum[d];
   }
 }
 
@@ -161,7 +162,7 @@ void pooled(const Features* f, const float* weights, float* out, int64_t stride,
 }
 
 void rowwise_adagrad(const Features* f, const float* gradient, int64_t stride, float* weights, float* momentum,
-                     const int64_t* momentum_starts, float rate, float epsilon, int64_t threads) {
+                     const int64_t* momentum_starts, float rate, float epsilon, float decay, int64_t threads) {
   static std::mutex one_at_a_time;
   static std::vector<Gradients> of_threads;
   std::lock_guard<std::mutex> lock(one_at_a_time);
@@ -172,7 +173,7 @@ void rowwise_adagrad(const Features* f, const float* gradient, int64_t stride, f
       const int64_t dim = f->dims[first + 1] - f->dims[first];
       auto work = dim == 16 ? update<16> : dim == 32 ? update<32> : dim == 64 ? update<64> : update<0>;
       work(*f, first, last, thread, threads, gradient, stride, weights + f->starts[first],
-           momentum + momentum_starts[first], rate, epsilon, of_threads[thread]);
+           momentum + momentum_starts[first], rate, epsilon, decay, of_threads[thread]);
     }
   });
 }

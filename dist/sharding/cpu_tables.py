@@ -32,6 +32,8 @@ UPDATE = "split_embedding_backward_codegen_rowwise_adagrad_cpu"
 _FLAGS = "-O3 -march=native -std=c++17 -fno-math-errno -fassociative-math -fno-signed-zeros -fno-trapping-math"
 _SUM = 0  # FBGEMM's number for it
 _FLOAT32 = 0  # FBGEMM's number for it
+_NO_DECAY, _DECOUPLED = 0, 2  # FBGEMM's numbers of kinds of decay
+_DECAY = 18  # the decay's place among the arguments of `UPDATE`
 _LOOKUPS_PER_THREAD = 16384
 _UNSAID = {
     "output_dtype": _FLOAT32,
@@ -67,19 +69,20 @@ def use_own_kernels() -> str | None:
     Returns:
         Why that cannot be done, if so.
     """
-    if not fast_tables():
-        return f"{SWITCH} says so"
-    try:
-        kernels = load_kernels()
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None)
-        return str(said or error).strip().splitlines()[0]
+    kernels, why_not = None, f"{SWITCH} says so"
+    if fast_tables():
+        try:
+            kernels, why_not = load_kernels(), None
+        except (OSError, subprocess.SubprocessError) as error:
+            said = getattr(error, "stderr", None)
+            why_not = str(said or error).strip().splitlines()[0]
+    ours = ((POOLED, pooled), (POOLED_OF_COPIES, pooled_of_copies)) if kernels is not None else ()
     library = torch.library.Library("fbgemm", "IMPL")
-    for name, kernel in ((POOLED, pooled), (POOLED_OF_COPIES, pooled_of_copies), (UPDATE, rowwise_adagrad)):
+    for name, kernel in (*ours, (UPDATE, rowwise_adagrad)):  # decay is ours with any kernels
         with warnings.catch_warnings(action="ignore"):  # torch says that something is replaced
             library.impl(name, partial(kernel, kernels, USUAL[name]), "CPU", with_keyset=True)
     _REGISTERED.append(library)
-    return None
+    return why_not
 
 
 def pooled(
@@ -128,28 +131,48 @@ def pooled_of_copies(
 
 
 def rowwise_adagrad(
-    kernels: ctypes.CDLL, usual: Callable[..., None], keyset: Any, *arguments: Any, **named: Any
+    kernels: ctypes.CDLL | None, usual: Callable[..., None], keyset: Any, *arguments: Any, **named: Any
 ) -> None:
     """FBGEMM's operator `UPDATE`: one step of row-wise Adagrad from the gradients ``[B, total_dim]`` of the pooled rows.
 
+    Where FBGEMM's kernel takes the step, rows decay before it: its own decay leaves out tables that one feature alone looks up.
+
     Its arguments, in FBGEMM's order: gradient, weights, their placements and starts, dims, the largest of them,
     cumulated_rows, their bits, ids, offsets, pooling, weights of lookups, stochastic rounding, momentum, its placements
-    and starts, rate, and epsilon; then what is refused here if it is not 0 (decay of weights and its kind, a largest norm).
+    and starts, rate, epsilon, decay of weights and its kind, of which the decoupled one is known here; then what is left to
+    FBGEMM if it is not 0 (a largest norm).
     """
     gradient, weights, _, starts, dims, _, cumulated_rows, _, ids, offsets, pooling, of_lookups = arguments[:12]
     _, momentum, _, momentum_starts, rate, epsilon, *others = arguments[12:]
+    decay, kind, *others = [*others, *(0.0, _NO_DECAY)[len(others) :]]
     features = _features(kernels, weights, starts, dims, cumulated_rows, ids, offsets, pooling, of_lookups)
     known = (gradient.dtype, momentum.dtype, momentum_starts.dtype) == (torch.float32, torch.float32, torch.int64)
+    decays = kind == _DECOUPLED
+    known &= decays or (kind, decay) == (_NO_DECAY, 0)
     if features is None or not known or gradient.stride(1) != 1 or any((*others, *named.values())):
+        if decays:
+            _decay(weights, starts, dims, ids, offsets, 1 - rate.item() * decay)
+            arguments = (*arguments[:_DECAY], 0.0, _NO_DECAY, *others)
         return usual(keyset, *arguments, **named)
-    stride, steps = c_int64(gradient.stride(0)), (c_float(rate.item()), c_float(epsilon))
+    stride, steps = c_int64(gradient.stride(0)), (c_float(rate.item()), c_float(epsilon), c_float(decay))
     tables = (_at(weights), _at(momentum), _at(momentum_starts))
     kernels.rowwise_adagrad(byref(features), _at(gradient), stride, *tables, *steps, _threads(ids))
     return None
 
 
+def _decay(weights: Tensor, starts: Tensor, dims: Tensor, ids: Tensor, offsets: Tensor, kept: float) -> None:
+    """Multiplies the rows that a batch looks up, each once, whichever features do."""
+    bags = (len(offsets) - 1) // max(1, len(dims) - 1)
+    seen: dict[tuple[int, int], list[Tensor]] = {}
+    for t, (start, width) in enumerate(zip(starts.tolist(), dims.diff().tolist(), strict=True)):
+        seen.setdefault((start, width), []).append(ids[offsets[t * bags] : offsets[(t + 1) * bags]])
+    for (start, width), rows in seen.items():
+        cells = start + torch.cat(rows).unique()[:, None] * width + torch.arange(width)
+        weights[cells] *= kept
+
+
 def _features(
-    kernels: ctypes.CDLL,
+    kernels: ctypes.CDLL | None,
     weights: Tensor,
     starts: Tensor,
     dims: Tensor,
@@ -161,6 +184,8 @@ def _features(
 ) -> Features | None:
     """What the kernels are told of a batch; None if they do not know such."""
     counts = (starts, cumulated_rows, ids, offsets)
+    if kernels is None:
+        return None
     if weights.dtype != torch.float32 or dims.dtype != torch.int32 or any(x.dtype != torch.int64 for x in counts):
         return None
     if weight_of_lookups is not None or pooling != _SUM or not all(x.is_contiguous() for x in counts):

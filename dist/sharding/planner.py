@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
+from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
 from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
@@ -99,11 +100,13 @@ class _InOrder(EmbeddingEnumerator):
 
 def table_sharder(training: TrainingConfig) -> TableSharder:
     """The sharder of tables that are trained like this, their optimizer fused into the backward pass."""
+    decay = training.table_decay
     return TableSharder(
         fused_params={
             "optimizer": _OPTIMIZERS[training.sparse_optimizer],
             "learning_rate": training.sparse_learning_rate,
             "eps": 1e-8,
+            **({"weight_decay": decay, "weight_decay_mode": WeightDecayMode.DECOUPLE} if decay else {}),
         }
     )
 

@@ -39,6 +39,7 @@ from ..sharding.shard import shard
 from .loss_watch import LossWatch
 from .observers import Observer, Step
 from .optimizer import Optimizer
+from .patience import Patience
 from .prepare import TrainingJob
 from .step_times import Startup, StepTimes
 from .trace import Trace
@@ -87,6 +88,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
             if runtime.is_main:
                 for line in told if not is_quiet() else ():
                     result(shown(line), "begun")
+    patience = Patience(training.patience, runtime, state)
     startup.done("model and tables")
 
     files = {layout.domains.index(name): of_domain["train"] for name, of_domain in events.items()}
@@ -112,7 +114,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
         running.push(partial(_tell_failure, observers))
         running.enter_context(torch.autograd.set_detect_anomaly(is_debugged() or torch.is_anomaly_enabled()))
         for epoch in range(position.epoch, training.epochs):
-            if step == training.max_steps:
+            if step == training.max_steps or patience.is_over:
                 break
             chunks = epoch_chunks(files, weights, experiment.seed, epoch, training.shuffle_rows, lists)
             here = position if epoch == position.epoch else Position(epoch)
@@ -126,7 +128,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
             for one in observers:
                 batches = one.reading(order, batches)
             for at in range(first, order.steps):
-                if step == training.max_steps:
+                if step == training.max_steps or patience.is_over:
                     break
                 progress = (epoch + done + (1 - done) * at / order.steps) / training.epochs
                 progress = max(progress, step / training.max_steps) if training.max_steps else progress
@@ -148,23 +150,28 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
                         over = epoch + done + (1 - done) * (at + 1) / order.steps
                         with _no_training(observers, pipeline):
                             state["validation"] = validate(sharded, encoder, events, run, step, over, runtime)
+                            patience.judge(state["validation"])
                             log.epoch(over, state["validation"])
-                    checkpoints.save(sharded, optimizer, state)
+                    checkpoints.save(sharded, optimizer, state | patience.state())
                 if stopped:
                     _finish(observers, checkpoints, stopped)
                     return step
+            if patience.is_over:  # inside an epoch: its checkpoint is there, and says where
+                break
             _check(observers, checkpoints, sharded, optimizer)
             with _no_training(observers, pipeline):
                 state = {"step": step, "position": Position(epoch + 1).as_dict()}
                 if training.keep_best:
                     state["validation"] = validate(sharded, encoder, events, run, step, epoch + 1, runtime)
-                checkpoints.save(sharded, optimizer, state)
+                    patience.judge(state["validation"])
+                checkpoints.save(sharded, optimizer, state | patience.state())
                 log.epoch(epoch + 1, state.get("validation"))
     _finish(observers, checkpoints, stopped=False)
     if runtime.is_main:
         info = read_json(run / RUN_INFO, RunInfo, {}) | {"format": FORMAT}
         info |= _run_info(sharded, encoder, runtime, step, time.perf_counter() - started)
         info |= {"startup_s": startup.seconds, "first_step_at": startup.first_step_at}
+        info |= {"ended_by_patience": patience.is_over}
         write_json(run / RUN_INFO, info)
         publish_run(run)
     return None

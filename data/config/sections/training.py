@@ -37,6 +37,11 @@ class TrainingConfig(Strict):
     level_rates: LevelRatesConfig = Field(
         default_factory=LevelRatesConfig, description="factors of the learning rates, per level of parameters"
     )
+    table_decay: float = Field(
+        default=0.0,
+        ge=0,
+        description="share of a table's row, times its learning rate, that is taken off it in each step that looks it up",
+    )
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         default="rowwise_adagrad", description="fused into the tables' backward"
     )
@@ -70,3 +75,11 @@ class TrainingConfig(Strict):
     validate_every: Positive | None = Field(
         default=None, description="evaluate it, and write a checkpoint, also after every so many steps of an epoch"
     )
+    patience: Positive | None = Field(
+        default=None,
+        description="end the training after so many validations in a row that are no better than the best before; the schedule is over all `epochs` all the same",
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        decays = self.sparse_optimizer == "rowwise_adagrad"
+        return {} if decays else {"table_decay": "sparse_optimizer: rowwise_adagrad"}

@@ -74,8 +74,9 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     *(("domains.new.tasks.like." + key, 0.9, NUMBER, f"loss: {loss}", NUMBER | {"domains.new.tasks.like.loss": loss})
       for key, loss in (("delta", "huber"), ("quantile", "quantile"))),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
-    ("training.validate_every", 9, {}, "a domain with events.validation", VALIDATED),
-    ("training.validate_every", 9, VALIDATED | {"training.keep_best": False}, "training.keep_best: true", VALIDATED),
+    *((f"training.{key}", 9, {}, "a domain with events.validation", VALIDATED) for key in ("validate_every", "patience")),
+    *((f"training.{key}", 9, VALIDATED | {"training.keep_best": False}, "training.keep_best: true", VALIDATED)
+      for key in ("validate_every", "patience")),
 ]  # fmt: skip
 
 # What describes the data may stay unused, and these change something whatever the others are.
@@ -85,7 +86,7 @@ ALWAYS = {
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
     "model.next_item": "weight loss positions repeat",
-    "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate freeze level_rates sparse_optimizer "
+    "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate table_decay freeze level_rates sparse_optimizer "
     "schedule gradient_clip precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
     "stall_seconds keep_checkpoints",
     "training.level_rates": "L0 L1",

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ comp
 
 KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 SUM, MEAN, NONE = 0, 1, 2
+DECOUPLED = 2
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ class Tables:
     """
 
     def __init__(self, seed, rows, dims, features, bags, longest):
-        self.pooling = SUM
+        self.pooling, self.features = SUM, features
         random = torch.Generator().manual_seed(seed)
         of_feature = [table for table, count in enumerate(features) for _ in range(count)]
         sizes = torch.tensor([r * d for r, d in zip(rows, dims, strict=True)])
@@ -83,15 +84,36 @@ def tables(draw):
 
 
 @settings(max_examples=60)
-@given(tables())
-def test_as_fbgemm_does(kernels, tables):
+@given(tables(), st.sampled_from([{}, {"weight_decay": 0.5, "weight_decay_mode": DECOUPLED}]))
+def test_as_fbgemm_does(kernels, tables, decay):
     if tables.gradient.numel():
         torch.testing.assert_close(
             tables.pool(lambda *a: pooled(kernels, never, *a)), tables.pool(USUAL[POOLED]), atol=1e-5, rtol=1e-5
         )
-    ours = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a))
-    for mine, theirs in zip(ours, tables.update(USUAL[UPDATE]), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+    ours = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a, *decay.values()))
+    theirs = tables.update(lambda *a: rowwise_adagrad(None, USUAL[UPDATE], *a, *decay.values()))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+    if not decay or all(count > 1 for count in tables.features):  # others FBGEMM 1.8 leaves as they are
+        for mine, other in zip(ours, tables.update(USUAL[UPDATE], **decay), strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+def test_decay_takes_a_share_of_the_rows_looked_up_alone(kernels):
+    tables = Tables(0, [90], [16], [1], 20, 2)
+    tables.gradient[:] = 0
+    weights, momentum = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a, 0.5, DECOUPLED))
+    kept = torch.ones(90, 1)
+    kept[tables.ids] = 1 - 0.1 * 0.5  # 0.1 is the rate of `update`
+    torch.testing.assert_close(weights.view(90, 16), tables.weights.view(90, 16) * kept)
+    assert torch.equal(momentum, tables.momentum)
+
+
+@pytest.mark.parametrize("others", [(0.5, 1), (0.5, 0), (0.0, 0, 3.0)], ids=["L2", "no kind", "a largest norm"])
+def test_other_decays_are_left_to_fbgemm(kernels, others):
+    tables, asked = Tables(0, [9], [16], [1], 5, 3), []
+    tables.update(lambda *a: rowwise_adagrad(kernels, lambda *b, **_: asked.append(b), *a, *others))
+    assert len(asked) == 1
 
 
 def test_threads_change_nothing(kernels, monkeypatch):
