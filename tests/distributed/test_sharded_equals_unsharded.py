@@ -1,5 +1,6 @@
 """Two ranks with sharded tables compute what one process without TorchRec's sharding computes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from torch import nn
 from torchrec.optim import RowWiseAdagrad
 
+from foundrank.data.batch.batch import Batch
 from foundrank.data.config.experiment import Experiment
+from foundrank.data.schema.layout import Layout
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.sharding.shard import shard
 from foundrank.model.foundation.foundation import Foundation
@@ -39,7 +42,8 @@ def reference(experiment: Experiment) -> Trained:
     streams = [batches_of(encoder, rank, RANKS) for rank in range(RANKS)]
     for step in range(STEPS):
         share = training.schedule.share(step / STEPS)
-        outcomes = [model(next(stream)) for stream in streams]
+        batches = [next(stream) for stream in streams]
+        outcomes = [model(batch) for batch in batches]
         model.zero_grad()
         torch.stack([loss for loss, _ in outcomes]).mean().backward()
         for name, table in tables.items():
@@ -49,11 +53,23 @@ def reference(experiment: Experiment) -> Trained:
         adamw.param_groups[0]["lr"] = training.learning_rate * share
         sparse.param_groups[0]["lr"] = training.sparse_learning_rate * share
         adamw.step()
+        for name, rows in _looked_up(encoder.layout, batches).items():
+            for part in parts[name]:
+                part.data[rows] *= 1 - training.sparse_learning_rate * share * training.table_decay
         sparse.step()
         losses += [loss.item() for loss, _ in outcomes]
         logits += [outputs.logits.numpy() for _, outputs in outcomes]
     values = {name: [((0, 0), table.detach().numpy())] for name, table in tables.items()}
     return Trained(losses, logits, values, {}, {f"dense.{n}": v.numpy() for n, v in model.dense.state_dict().items()})
+
+
+def _looked_up(layout: Layout, batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
+    """Table -> the rows of it that any rank looks up."""
+    ids = {key: torch.cat([batch.sparse[key].values() for batch in batches]) for key in layout.keys}
+    return {
+        table: torch.cat([ids[key] for key in layout.keys if layout.table_of[key] == table]).unique()
+        for table in layout.tables
+    }
 
 
 LIST_LOSSES = [
@@ -62,6 +78,8 @@ LIST_LOSSES = [
     "domains.shop_feed.tasks.conversion.list_loss={kind: pairwise, lambda_weights: true}",
     "domains.video_feed.tasks.click.list_loss=pairwise",
 ]
+DECAY = "training.table_decay=5"
+WEIGHTED = "entities.item.features.tags={kind: weighted_list, weights: tag_weights, max_length: 4}"
 HISTORIES = {
     "table_wise": ["model.history={encoder: bert4rec, dropout: 0}", "model.next_item={positions: all, mask_share: 0}"],
     "column_wise": ["model.history={encoder: hstu, dropout: 0}", "model.next_item={loss: gbce, negatives: 40}"],
@@ -75,7 +93,7 @@ HISTORIES = {
         "model.history={encoder: din, decoupled: true}",
         "context.position.bias=true",
         "model.bias_dropout=1e-9",
-        "entities.item.features.tags={kind: weighted_list, weights: tag_weights, max_length: 4}",
+        WEIGHTED,
     ],
 }
 
@@ -93,7 +111,11 @@ OF_TASKS = [
 
 @pytest.mark.parametrize(
     ("sharding", "further"),
-    [("table_wise", LIST_LOSSES), ("column_wise", OF_TASKS), ("row_wise", []), *HISTORIES.items()],
+    [
+        *(("table_wise", LIST_LOSSES), ("column_wise", OF_TASKS), ("row_wise", []), *HISTORIES.items()),
+        *((sharding, [DECAY]) for sharding in ("table_wise", "column_wise", "row_wise")),
+        ("auto", [DECAY, WEIGHTED]),  # these weights are for FBGEMM's kernels
+    ],
 )
 def test_training_equals_the_unsharded_reference(small, sharding: str, further: list[str]):
     # Row-wise Adagrad blows up the last digits of a row whose gradients are all next to nothing; and AdamW those of the constant
