@@ -36,7 +36,11 @@ class Patience:
         self._best, self._since = (found, 0) if better else (self._best, self._since + 1)
         if self.is_over and self._runtime.is_main:
             after = "the last validation was" if self._since == 1 else f"the last {self._since} validations were"
-            info(f"{after} no better than the best, {self._best:.4f}: the training ends here", "patience", best=self._best)
+            info(
+                f"{after} no better than the best, {self._best:.4f}: the training ends here",
+                "patience",
+                best=self._best,
+            )
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
