@@ -149,7 +149,8 @@ def rowwise_adagrad(
     known = (gradient.dtype, momentum.dtype, momentum_starts.dtype) == (torch.float32, torch.float32, torch.int64)
     decays = kind == _DECOUPLED
     known &= decays or (kind, decay) == (_NO_DECAY, 0)
-    if features is None or not known or gradient.stride(1) != 1 or any((*others, *named.values())):
+    known &= gradient.stride(1) == 1 and not any((*others, *named.values()))
+    if kernels is None or features is None or not known:
         if decays:
             _decay(weights, starts, dims, ids, offsets, 1 - rate.item() * decay)
             arguments = (*arguments[:_DECAY], 0.0, _NO_DECAY, *others)
