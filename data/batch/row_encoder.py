@@ -104,8 +104,8 @@ class RowEncoder:
             chosen=np.zeros(rows, bool),
             weights=np.ones((rows, len(layout.tasks)), np.float32) if layout.weighted else None,
         )
-        for position, (name, entity) in enumerate(self._entities.items()):
-            self._encode_entity(out, position, name, entity, None if config.lacks(name) else table, where)
+        for name, entity in self._entities.items():
+            self._encode_entity(out, name, entity, None if config.lacks(name) else table, where)
         event_features = self.experiment.context | config.features
         if not with_labels:
             event_features = {name: feature for name, feature in event_features.items() if not feature.bias}
@@ -131,18 +131,17 @@ class RowEncoder:
             self._encode_host(out, domain, table)
         return out
 
-    def _encode_entity(
-        self, out: Rows, position: int, name: str, entity: EntityConfig, table: pa.Table | None, where: str
-    ) -> None:
+    def _encode_entity(self, out: Rows, name: str, entity: EntityConfig, table: pa.Table | None, where: str) -> None:
         rows = len(out)
         if table is None:
             keys, valid = np.zeros(rows, np.uint64), np.zeros(rows, bool)
         else:
             keys, valid = id_keys(table[entity.id])
-        ids = self.statistics.tables[id_key(name)]
-        found = ids.lookup(keys)
-        out.singles[:, self._single_at[id_key(name)]] = np.where(valid, found, -1)
-        out.id_counts[:, position] = np.where(valid, ids.counts[found], -1)
+        if name in self.layout.entities:
+            ids = self.statistics.tables[id_key(name)]
+            found = ids.lookup(keys)
+            out.singles[:, self._single_at[id_key(name)]] = np.where(valid, found, -1)
+            out.id_counts[:, self.layout.entities.index(name)] = np.where(valid, ids.counts[found], -1)
         if name in self._catalogs:
             at = np.where(valid, self._catalogs[name].index.lookup(keys), -1)
             self._put(out, self._catalogs[name].columns, at)

@@ -9,7 +9,7 @@ from ..features.feature import Feature
 from ..settings_base import Name, Strict
 from .sections.bad_data import BadDataConfig
 from .sections.domains import DomainConfig
-from .sections.entities import EntitiesConfig, Stored
+from .sections.entities import EntitiesConfig, EntityConfig, Stored
 from .sections.features import AnyFeature
 from .sections.model import ModelConfig
 from .sections.text import TextConfig
@@ -67,6 +67,12 @@ class Experiment(Strict):
         elif "training.keep_best" in found:
             found |= dict.fromkeys(_OF_VALIDATION, found["training.keep_best"])
         return found
+
+    def looked_up(self) -> dict[str, EntityConfig]:
+        """The entities whose ids the model looks up: items alone where all it does is to find the next one."""
+        present = self.entities.present()
+        ranks = any(domain.tasks for domain in self.domains.values())
+        return present if ranks else {"item": present["item"]}
 
     def encoder_of(self, content: Embedded) -> EncoderSettings:
         """The settings of what makes a content's vectors."""

@@ -47,7 +47,7 @@ def count(
     """
     skipped = Skipped()
     counts = Counts()
-    entities = experiment.entities.present()
+    entities = experiment.looked_up()
     labels: dict[str, dict[str, list[float]]] = {
         name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train
     }
@@ -140,8 +140,10 @@ def _count_catalogs(experiment: Experiment, counts: Counts) -> None:
         if entity.catalog is None:
             continue
         features, catalog = read_catalog_features(entity_name, entity)
-        # Every id counts here, also those too rare for a row of their own: a common brand may have only rare items.
-        id_table = counts.ids(id_key(entity_name), entity).table(min_count=1)
-        weights = id_table.counts[id_table.lookup(id_keys(catalog[entity.catalog.key])[0])]
+        weights = None
+        if entity_name in experiment.looked_up():
+            # Every id counts here, also those too rare for a row of their own: a common brand may have only rare items.
+            id_table = counts.ids(id_key(entity_name), entity).table(min_count=1)
+            weights = id_table.counts[id_table.lookup(id_keys(catalog[entity.catalog.key])[0])]
         for name, feature in features.items():
             feature.count(name, catalog, entity.catalog.path, counts, weights)

@@ -171,7 +171,7 @@ class Statistics:
         owners = [owner.features for owner in (*entities.values(), *experiment.domains.values())]
         features = [pair for some in (*owners, experiment.context) for pair in some.items()]
         counted = {key for name, feature in features for key in feature.inputs(name).keys}
-        counted |= {id_key(name) for name in entities}
+        counted |= {id_key(name) for name in experiment.looked_up()}
         tasks = [pair for domain in experiment.domains.values() for pair in domain.tasks.items()]
         wanted = {
             "tables": (counted, self.tables),

@@ -53,7 +53,7 @@ class Layout:
     """Names and sizes of what is in a batch.
 
     Attributes:
-        entities: entities in use, in the order user, query, item; columns of ``Batch.id_counts``.
+        entities: entities whose ids are looked up, in the order user, query, item; columns of ``Batch.id_counts``.
         keys: keys of ``Batch.sparse``, in order: those with at most one id per row, the lists, past items, candidates, then
             again past items and candidates for each of their features.
         singles: how many of ``keys`` hold at most one id per row.
@@ -152,8 +152,9 @@ def make_layout(
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
-    singles, lists, shared, of_features = [id_key(e) for e in entities], [], [], []
-    table_of = {id_key(e): id_key(e) for e in entities}
+    looked_up = experiment.looked_up()
+    singles, lists, shared, of_features = [id_key(e) for e in looked_up], [], [], []
+    table_of = {id_key(e): id_key(e) for e in looked_up}
     past = user.history.max_length if user.history is not None and experiment.model.past else 0
     candidates = _candidate_keys(experiment, tables)
     if past:
@@ -238,7 +239,7 @@ def make_layout(
         tuple(d.tasks[t].weight if t in d.tasks else 0.0 for t in tasks) for d in experiment.domains.values()
     )
     return Layout(
-        entities=tuple(entities),
+        entities=tuple(looked_up),
         keys=(*singles, *lists, *shared, *of_features, *attention),
         singles=len(singles),
         lists=tuple(lists),
@@ -254,7 +255,7 @@ def make_layout(
         past_domains=past > 0 and user.history is not None and user.history.domains is not None,
         attention=decoupled,
         table_of=table_of,
-        tables=dict(tables),
+        tables={table: rows for table, rows in tables.items() if table in table_of.values()},
         dense=tuple(dense),
         vectors=vectors,
         sparse_of={k: tuple(v) for k, v in sparse_of.items()},

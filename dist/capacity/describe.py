@@ -98,7 +98,7 @@ def _domains(experiment: Experiment, events: Mapping[str, Mapping[str, EventFile
         last = next((split for split in reversed(SPLITS) if split in events[name] and split != "train"), None)
         cold = [
             _cold_share(experiment, name, events[name][last], statistics, entity)
-            if last and not domain.lacks(entity)
+            if last and not domain.lacks(entity) and id_key(entity) in statistics.tables
             else "–"
             for entity in ("item", "user")
         ]
@@ -177,13 +177,14 @@ def _weights(experiment: Experiment, domain: str, files: EventFiles) -> str:
 def _entities(experiment: Experiment, statistics: Statistics) -> Table:
     table = empty_table("Entities", ["entity", "ids in training", "in catalog", "features"])
     for name, entity in experiment.entities.present().items():
-        ids = statistics.tables[id_key(name)]
+        ids = statistics.tables.get(id_key(name))  # None where the model looks none up
+        seen = "–" if ids is None else f"{np.count_nonzero(ids.counts):,}"
         features = ", ".join(f"{n} ({f.kind})" for n, f in entity.features.items()) or "–"
-        table.add_row(name, f"{np.count_nonzero(ids.counts):,}", _in_catalog(name, entity, ids), features)
+        table.add_row(name, seen, _in_catalog(name, entity, ids), features)
     return table
 
 
-def _in_catalog(name: str, entity: EntityConfig, ids: Ids) -> str:
+def _in_catalog(name: str, entity: EntityConfig, ids: Ids | None) -> str:
     """Share of the training rows that have an id, whose id is in the catalog."""
     if entity.catalog is None or not isinstance(ids, Vocabulary):  # hashed ids cannot be told apart
         return "–"
@@ -201,12 +202,12 @@ def _contents(experiment: Experiment, statistics: Statistics, stores: Mapping[St
                 assert isinstance(content, Vector)
                 made_of, width = f"column {content.vector}", content.size
             store = stores.get(Stored(name, content_name))
-            share = _coverage(name, entity, content, statistics.tables[id_key(name)], store)
+            share = _coverage(name, entity, content, statistics.tables.get(id_key(name)), store)
             table.add_row(name, content_name, made_of, str(width or "–"), share)
     return table
 
 
-def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids, store: ContentStore | None) -> str:
+def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids | None, store: ContentStore | None) -> str:
     """Share of the training rows that have an id, which has the content in its store, or in the catalog."""
     if store is not None and isinstance(ids, Vocabulary):
         return _share(ids, id_keys(store.keys)[0])

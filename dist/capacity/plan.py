@@ -55,7 +55,7 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
     Raises:
         UserError: an unknown table, or one whose rows are neither said nor can be counted.
     """
-    encodings: dict[str, Encoded] = {id_key(name): entity for name, entity in experiment.entities.present().items()}
+    encodings: dict[str, Encoded] = {id_key(name): entity for name, entity in experiment.looked_up().items()}
     for name, feature in experiment.features().items():
         encodings |= feature.inputs(name).encodings
     for name in rows:

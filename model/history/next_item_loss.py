@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
 from ...data.config.sections.next_item import NextItemConfig
+from ..layers.forms import as_autocast
 from .catalog_softmax import cross_entropy_among_all
 from .sequence import Sequence, ToFind
 
@@ -67,7 +68,8 @@ class NextItem(nn.Module):
             weights = weights * (rows[found] > 0)  # an item that has no row is no candidate, others are there once each
             places = self._places(past.candidates, rows[found])
             smoothing = self.config.label_smoothing
-            total = cross_entropy_among_all(states * self.scale, candidates, places, weights, smoothing)
+            (narrow,) = as_autocast(states * self.scale)  # an encoder's last norm has made them float32
+            total = cross_entropy_among_all(narrow, candidates, places, weights, smoothing)
         else:
             negatives = Negatives(candidates, past.candidates)
             if self.config.in_batch:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from foundrank.data.arrow.ids import hash_rows, id_keys
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.task import Scale
 from foundrank.data.counting.counting_pass import count
@@ -241,3 +243,22 @@ def test_a_bad_value_is_named(tmp_path):
     experiment = write_world(tmp_path, events, group=4)
     with pytest.raises(UserError, match=r"part-000.parquet: row group 1: column 'clicks', row 3: the value is -1"):
         count(experiment, train_files(experiment))
+
+
+def test_where_only_the_next_item_is_sought_nobody_counts_users_or_looks_them_up(world, tmp_path):
+    experiment, events, ranking = world
+    domains = {name: domain.model_copy(update={"tasks": {}}) for name, domain in experiment.domains.items()}
+    finding = experiment.model_copy(update={"domains": domains})
+    found = count(finding, train_files(finding))
+    assert not {"id_user", "id_query"} & found.tables.keys()
+    items = {v: n for v, n in Counter(column([r for d in events.values() for r in d], "item")).items() if n >= 2}
+    assert counts_of(found.tables["id_item"], items) == items
+    for statistics in (found, ranking):  # the second is as earlier versions have it in their runs
+        statistics.check_fits(finding, tmp_path)
+        layout = statistics.layout(finding)
+        assert layout.entities == ("item",)
+        assert not [key for key in (*layout.keys, *layout.tables) if key in ("id_user", "id_query")]
+    encoder = RowEncoder(finding, found)
+    rows = encoder.encode("find", pq.read_table(train_files(finding)["find"].row_groups[0][0]), "a file")
+    assert rows.id_counts.shape[1] == 1
+    assert (rows.id_counts[:, 0] > 0).any()

@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.past_items import Past
@@ -180,3 +182,30 @@ def test_without_states_there_is_no_loss():
     total.backward()
     assert total == 0
     assert not items.grad.any()
+
+
+def test_under_autocast_scores_of_the_catalog_are_products_in_bfloat16(world):
+    every = torch.arange(1, ROWS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, (told, _) = loss_of(world, every, loss="softmax", positions="all")
+    found, scale = torch.tensor(FOUND) - 1, WIDTH**-0.5
+    narrow = (world.states * scale).bfloat16() @ world.table[1:].bfloat16().T
+    assert told == pytest.approx(F.cross_entropy(narrow.float(), found, reduction="sum").item(), rel=1e-6)
+    exact = F.cross_entropy(world.states @ world.table[1:].T * scale, found, reduction="sum").item()
+    assert told != pytest.approx(exact, rel=1e-6)
+    assert told == pytest.approx(exact, rel=0.01)
+
+
+def test_no_more_scores_are_held_at_a_time_than_are_asked_for():
+    largest = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **kwargs or {})
+            largest.append(max((of.numel() for of in tree_leaves(out) if isinstance(of, Tensor)), default=0))
+            return out
+
+    states, items = torch.randn(60, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+    with Watched():
+        cross_entropy_among_all(states, items, torch.arange(50).repeat(2)[:60], torch.ones(60), cells=250).backward()
+    assert max(largest) == 250  # of 60 x 50
