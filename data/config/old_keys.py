@@ -1,9 +1,11 @@
-"""Keys of older versions, and where they are now."""
+"""Keys of older versions, and where they are now; and what runs were that older versions made."""
 
+from collections.abc import Container
 from typing import Any
 
 from ..errors import UserError
 from ..settings_base import Strict
+from .effects import is_given
 from .places import section_at
 
 OLD_KEYS = {
@@ -15,6 +17,29 @@ OLD_KEYS = {
     "training.warmup_share": "training.schedule.warmup_share",
     "training.final_lr_share": "training.schedule.final_lr_share",
 }
+
+
+BEFORE = {"model.unknown_id": "masked", "model.hide_rare_items": 0.0}
+"""Keys that older versions lacked, and what models did before there were these. A run's file has every key with an effect."""
+
+
+def take_over_old_runs(raw: dict[str, Any], root: type[Strict], useless: Container[str]) -> list[str]:
+    """Adds to a run's file what the version that made it did not know, with the value that it meant.
+
+    Args:
+        raw: what the file says.
+        root: the experiment's type.
+        useless: keys that have no effect in it, which today's runs lack, too.
+
+    Returns:
+        The keys.
+    """
+    lacking = [key for key in BEFORE if key not in useless and not is_given(raw, key)]
+    for key in lacking:
+        *section, name = key.split(".")
+        if (into := section_at(raw, root, section)) is not None:  # what is no section has been told by then
+            into[name] = BEFORE[key]
+    return lacking
 
 
 def take_over_old_keys(raw: dict[str, Any], root: type[Strict], where: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from .effects import is_given, remove, without_effect
 from .experiment import Experiment
 from .kinds import seam_of
 from .mistakes import explained, of_other_kinds
-from .old_keys import take_over_old_keys
+from .old_keys import take_over_old_keys, take_over_old_runs
 from .overrides import apply
 from .places import annotation_at
 
@@ -23,6 +23,7 @@ class Written:
         raw: what is written, by keys of today.
         old_keys: key of today -> the one in its place in the file: an old one, or ``events`` for those of a domain.
         by_set: keys of today that ``--set`` has changed.
+        unknown_then: of a run, keys that the version which made it did not know; in ``raw`` they are what it meant.
     """
 
     def __init__(self, raw: dict[str, Any], root: type[Experiment], where: str, folder: str):
@@ -31,6 +32,7 @@ class Written:
         self.old_keys = take_over_old_keys(raw, root, where)
         self._in_file = deepcopy(raw)
         self.by_set: list[str] = []
+        self.unknown_then: list[str] = []
 
     def set(self, assignment: str) -> None:
         """Changes one key by ``key=value``, as `overrides.apply`."""
@@ -49,7 +51,11 @@ class Written:
             UserError: something is wrong with a key or its value, or a setting has no effect.
         """
         experiment = self._checked()
-        useless = {key: need for key, need in without_effect(experiment).items() if is_given(self.raw, key)}
+        every = without_effect(experiment)
+        if self._is_of_run() and (keys := take_over_old_runs(self.raw, self._root, every)):
+            self.unknown_then += keys
+            return self.experiment()
+        useless = {key: need for key, need in every.items() if is_given(self.raw, key)}
         if not useless:
             return experiment
         for key, need in useless.items():

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ...data.config.effects import remove
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
-from ...data.config.load import dump_experiment, load_experiment
+from ...data.config.load import dump_experiment, load_written
 from ...data.config.locations import locations
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
@@ -158,9 +159,14 @@ def check_new_or_same(run: Path, experiment: Experiment) -> Experiment | None:
     refuse_links(run, files=True)
     given = set(locations(experiment))
     made_in = read_json(run / RUN_INFO, RunInfo, {}).get("folder")
-    old = settled(load_experiment(run / EXPERIMENT, kinds=kinds_of(experiment)), made_in, run, given.__contains__)
-    if old != experiment:
-        changed = list(differences(old.model_dump(), experiment.model_dump()))
+    old, written = load_written(run / EXPERIMENT, kinds=kinds_of(experiment))
+    old = settled(old, made_in, run, given.__contains__)
+    then, now = old.model_dump(), experiment.model_dump()
+    for key in written.unknown_then:  # a run that an older version began goes on as it began
+        remove(then, key)
+        remove(now, key)
+    if then != now:
+        changed = list(differences(then, now))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
         raise UserError(
             run,

@@ -35,7 +35,7 @@ class Foundation(nn.Module):
     Multi-Domain Foundation (CIKM 2023), in this project's reading:
 
         L0  embedding tables and text projections
-        L1  row and history encoders and gates: id projections, sparse aspects, ids from texts, the vector of no query
+        L1  row and history encoders and gates: id projections, sparse aspects, ids from texts, the vectors of unknown ids and of no query
         L2  domain embeddings, domain-adaptive layer, experts and the gates over them
         L3  towers, that of features with ``bias`` included
 

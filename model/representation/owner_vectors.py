@@ -12,7 +12,8 @@ from ...data.config.sections.entities import Stored
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
 from ..gates.mean import UniformGate
-from ..layers.axes import Axis, at_level, declare, linear, named
+from ..layers.axes import Axis, at_level, declare, named
+from .id_state import Hiding, IdFromText, UnknownId
 from .lookups import lengths
 from .mean_history import history_aspects
 from .sparse_aspect import Gathered, PooledFeatures, SparseAspect, aspect_projection, picked
@@ -73,8 +74,8 @@ class OwnerVectors(nn.Module):
         embedding_dim: width of the lookups.
         width: D.
         gate: what fuses two aspects or more; one needs no choosing.
-        id_dropout: share of training rows whose id aspect is hidden, per entity, so the others learn to stand alone.
-            A row keeps an id that is all it has.
+        hiding: which ids are hidden in training, so that the other aspects learn to stand alone.
+        unknown_id: whether an id that is unseen or hidden has a learned vector; without, its aspect is missing.
         id_from_text: whether entities with an id and a content have an `IdFromText`.
         items_only: for items one by one alone, as of `items`.
 
@@ -89,13 +90,14 @@ class OwnerVectors(nn.Module):
         embedding_dim: int,
         width: int,
         gate: Gate,
-        id_dropout: float,
+        hiding: Hiding,
+        unknown_id: bool,
         id_from_text: bool,
         items_only: bool = False,
     ):
         super().__init__()
         self.layout, self.width = layout, width
-        self.id_dropout = id_dropout
+        self.hiding = hiding
         self.owners = owners_and_aspects(layout, aspects, items_only)
         projected = {o: a for o, a in self.owners.items() if o not in (HISTORY, CONTEXT)}
         self.id_projections = nn.ModuleDict(
@@ -120,6 +122,8 @@ class OwnerVectors(nn.Module):
         )
         both = [o for o, a in projected.items() if "id" in a and self._contents(o)] if id_from_text else []
         self.ids_from_text = nn.ModuleDict({o: IdFromText(width, len(self._contents(o))) for o in both})
+        with_others = [o for o, a in projected.items() if a[0] == "id" and len(a) > 1] if unknown_id else []
+        self.unknown_ids = nn.ModuleDict({o: UnknownId(width) for o in with_others})
         if "query" in self.owners:
             self.no_query = nn.Parameter(torch.randn(width) * 0.1)
             declare(self, {"no_query": ("width",)})
@@ -143,16 +147,10 @@ class OwnerVectors(nn.Module):
             found = self._aspects(owner, batch, pooled, non_empty)
             aspects = torch.stack([found[name][0].float() for name in names], 1)
             present = torch.stack([found[name][1] for name in names], 1)
-            if self.training and self.id_dropout and owner in self.layout.entities and names[0] == "id":
-                present = _hide_ids(present, self.id_dropout)
-            seen = self._counts(owner, batch)
-            # The gate must not know of an id that is hidden.
-            counts = seen * present[:, 0] if names[0] == "id" else seen
             with torch.autocast(aspects.device.type, enabled=False):
-                if owner in self.ids_from_text:
-                    aspects, present, error = self.ids_from_text[owner](aspects, present, seen)
-                    off = off + error
-                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, counts)
+                aspects, present, seen, error = self._completed(owner, aspects, present, self._counts(owner, batch))
+                off = off + error
+                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, seen)
             if owner == "query":
                 # A query never seen before is still a query: only a row that names none and has nothing of one is without.
                 absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
@@ -193,13 +191,39 @@ class OwnerVectors(nn.Module):
             found["sparse"] = (aspect.of_items(described.lookups, described.dense, vectors), described.present)
         aspects = torch.stack([found[name][0].float() for name in names], 1)
         present = torch.stack([found[name][1] for name in names], 1)
-        if self.training and self.id_dropout and names[0] == "id":
-            present = _hide_ids(present, self.id_dropout)
-        seen = counts * present[:, 0] if names[0] == "id" else counts
         with torch.autocast(aspects.device.type, enabled=False):
-            if "item" in self.ids_from_text:
-                aspects, present, _ = self.ids_from_text["item"](aspects, present, counts)
+            aspects, present, seen, _ = self._completed("item", aspects, present, counts)
             return self.gates["item"](aspects, present, domain.expand(len(ids), -1), seen)[0]
+
+    def _completed(
+        self, owner: str, aspects: Tensor, present: Tensor, counts: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the gate gets: in training some ids are hidden; what is known of the entity stands in for an id that is not.
+
+        One rule for rows, past items and candidates. An id is replaced only where another aspect is present, as it is hidden only there:
+        of what has nothing else there is no state that training could know.
+
+        Args:
+            owner: whose aspects they are.
+            aspects: ``[N, A, D]`` float32.
+            present: ``[N, A]`` bool.
+            counts: ``[N]`` float32, of the ids.
+
+        Returns:
+            Both; the counts as the gate may know them, 0 for a hidden id; and the summed error of ids predicted from texts, a scalar.
+        """
+        error = counts.new_zeros(())
+        if self.owners[owner][0] != "id":
+            return aspects, present, counts, error
+        if self.training and owner != HISTORY:
+            present = self.hiding.hide(owner, present, counts)
+        seen = counts * present[:, 0]
+        if owner in self.ids_from_text:
+            aspects, present, error = self.ids_from_text[owner](aspects, present, counts)
+        item = "item" if owner == HISTORY else owner  # a history is a mean of items
+        if item in self.unknown_ids:
+            aspects, present = self.unknown_ids[item](aspects, present)
+        return aspects, present, seen, error
 
     def _counts(self, owner: str, batch: Batch) -> Tensor:
         """``[B]`` how often the owner's id was seen in training; 0 where it has none."""
@@ -235,37 +259,6 @@ class OwnerVectors(nn.Module):
         return self.text_projections[Stored(entity, aspect).name](vectors)
 
 
-class IdFromText(nn.Module):
-    """Predicts an entity's id aspect from its text, and puts the prediction where there is no id to look up.
-
-    Of an entity with several contents, it is the mean of those that are there that predicts.
-
-    Beyond the paper; the idea of a warm-up that generates embeddings for new ids is that of Pan et al. (2019). The loss
-    moves the prediction alone, not what is predicted; id dropout lets the rest of the model learn to use it.
-    """
-
-    def __init__(self, width: int, contents: int):
-        super().__init__()
-        self.contents = contents
-        self.predict = nn.Sequential(linear(width, width), nn.ReLU(), aspect_projection(width, width))
-
-    def forward(self, aspects: Tensor, present: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Args: ``[B, A, D]`` with the id first and the contents behind it, ``[B, A]`` bool, ``[B]``. Returns both, and the summed
-        error of the rows whose id was seen: mean squared difference, a scalar."""
-        has_text, seen, text = present[:, 1], counts > 0, aspects[:, 1]
-        if self.contents > 1:
-            there = present[:, 1 : 1 + self.contents]
-            has_text = there.any(1)
-            text = (aspects[:, 1 : 1 + self.contents] * there[:, :, None]).sum(1) / there.sum(1).clamp_min(1)[:, None]
-        predicted = self.predict(text)
-        errors = (predicted - aspects[:, 0].detach()).square().mean(1)
-        stands_in = has_text & ~present[:, 0]
-        ids = torch.where(stands_in[:, None], predicted, aspects[:, 0])
-        aspects = torch.cat([ids[:, None], aspects[:, 1:]], 1)
-        present = torch.cat([(present[:, 0] | stands_in)[:, None], present[:, 1:]], 1)
-        return aspects, present, (errors * (has_text & seen)).sum()
-
-
 def _with_past_features(layout: Layout) -> bool:
     return bool(layout.past_features or layout.past_dense or layout.past_vectors)
 
@@ -278,9 +271,3 @@ def _past_features_only(layout: Layout) -> Layout:
         dense_of={"item": layout.past_dense},
         vectors_of={"item": layout.past_vectors},
     )
-
-
-def _hide_ids(present: Tensor, share: float) -> Tensor:
-    """``present [B, A]`` with column 0 cleared in a random ``share`` of the rows that have another aspect."""
-    hidden = (torch.rand(present.shape[0], device=present.device) < share) & present[:, 1:].any(1)
-    return torch.cat([(present[:, 0] & ~hidden)[:, None], present[:, 1:]], 1)

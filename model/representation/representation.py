@@ -13,6 +13,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import BIAS, HISTORY, Layout
 from ..layers.forms import EVERY, as_autocast
+from .id_state import Hiding
 from .interaction import cosines, cosines_of, product_partners
 from .lookups import looked_up
 from .owner_vectors import OwnerVectors
@@ -82,7 +83,8 @@ def _owner_vectors(layout: Layout, config: ModelConfig, items_only: bool = False
         config.embedding_dim,
         config.width,
         config.gate,
-        config.id_dropout,
+        Hiding(config.id_dropout, {"item": config.hide_rare_items}),
+        config.unknown_id == "learned",
         with_ids_from_text and not items_only,
         items_only,
     )

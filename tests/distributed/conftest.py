@@ -19,7 +19,7 @@ from tests.content_store import write_store
 
 SMALL = (
     "model.embedding_dim=8", "model.width=8", "model.domain_width=16", "model.experts=2", "model.expert_widths=[16, 8]",
-    "model.tower_widths=[4]", "model.dropout=0", "model.id_dropout=0", "training.batch_size=96", "training.log_every=1",
+    "model.tower_widths=[4]", "model.dropout=0", "model.id_dropout=0", "model.hide_rare_items=0", "training.batch_size=96", "training.log_every=1",
     "training.shuffle_rows=512", "training.epochs=1",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 MODEL = {
     "width": 8, "embedding_dim": 8, "expert_widths": [16], "tower_widths": [8], "domain_width": 16, "experts": 2, "dropout": 0,
-    "id_dropout": 0,
+    "id_dropout": 0, "hide_rare_items": 0,
 }  # fmt: skip
 TRAINING = {
     "epochs": 6, "batch_size": 32, "learning_rate": 0.02, "sparse_learning_rate": 0.2, "keep_best": False, "log_every": 5,

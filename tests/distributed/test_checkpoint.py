@@ -133,6 +133,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(small, tmp_path, sharding):
     experiment = small(
         f"training.sharding={sharding}", "training.batch_size=400", "training.checkpoint_every=4", "training.epochs=2",
         "training.keep_best=false", "training.keep_checkpoints=99", "model.dropout=0.2", "model.id_dropout=0.2",
+        "model.hide_rare_items=3",
     )  # fmt: skip
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     run_ranks(train_run, 2, experiment, undisturbed)

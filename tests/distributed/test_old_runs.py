@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from foundrank.data.config.load import load_experiment
+from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.errors import UserError
 from foundrank.dist.ranks.runtime import Runtime
-from foundrank.dist.run.new_run import keep_format
+from foundrank.dist.run.checkpoint_reader import read_tensors
+from foundrank.dist.run.kept_checkpoints import best
+from foundrank.dist.run.new_run import check_new_or_same, keep_format
 from foundrank.dist.run.run_folder import open_experiment, open_run
 from foundrank.model.kinds import KINDS
 
@@ -140,3 +143,37 @@ def test_a_fine_tuning_begins_with_what_the_run_was(old_run, old_events, tmp_pat
     run_ranks(train_run, 3, experiment, tmp_path / "fine")
     found = measured(run_ranks(evaluated, 2, tmp_path / "fine")[0]["rows"])
     assert found == pytest.approx(wanted, abs=2e-5)
+
+
+LEARNED = ("model.unknown_id=learned", "model.hide_rare_items=2")
+
+
+def silent_on_ids(run: Path) -> dict[str, Any]:
+    """What a file of today would hold to make this run."""
+    raw = plain(open_experiment(run))
+    return raw | {
+        "model": {key: of for key, of in raw["model"].items() if key not in ("unknown_id", "hide_rare_items")}
+    }
+
+
+def test_ids_stay_masked_in_a_run_that_knew_no_other_way(old_run):
+    run = old_run("whole")
+    today = load_experiment(silent_on_ids(run), LEARNED, kinds=KINDS)
+    assert open_experiment(run).model.unknown_id == "masked"
+    kept = check_new_or_same(run, today)
+    assert kept is not None
+    assert (kept.model.unknown_id, kept.model.hide_rare_items) == ("masked", 0)
+    with pytest.raises(UserError, match=r"another experiment \(model.id_dropout: 0.0 there, 0.5 here\)"):
+        check_new_or_same(run, load_experiment(silent_on_ids(run), [*LEARNED, "model.id_dropout=0.5"], kinds=KINDS))
+
+
+def test_a_fine_tuning_learns_the_vector_of_unknown_ids(old_run, tmp_path: Path):
+    run = old_run("whole")
+    changes = [f"init_from={run}", *LEARNED, "model.id_dropout=0.5", "training.epochs=1"]
+    experiment = load_experiment(silent_on_ids(run), changes, kinds=KINDS)
+    run_ranks(train_run, 2, experiment, tmp_path / "fine")
+    vector = "model.dense.represent.encoder.unknown_ids.item.vector"
+    found = {vector: torch.zeros(experiment.model.width)}
+    read_tensors(best(tmp_path / "fine"), found)
+    assert found[vector].ne(0).all()
+    run_ranks(evaluated, 1, tmp_path / "fine")

@@ -49,6 +49,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     ),
     "mean_gate, ple, sasrec finds the next item, mmd": (
         "model.gate=mean_gate",
+        "model.id_dropout=0.2",
+        "model.unknown_id=learned",
         "model.head=ple",
         "model.history={encoder: sasrec, layers: 1, dropout: 0, features: [tags]}",
         "model.next_item={negatives: 16}",
@@ -62,6 +64,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     ),
     "domain_count_gate, one head, hstu that reasons, gbce": (
         "model.gate=domain_count_gate",
+        "model.hide_rare_items=3",
+        "model.unknown_id=learned",
         "model.shared_head=true",
         "model.history={encoder: hstu, layers: 1, dropout: 0, reasoning: {steps: 2}}",
         "model.next_item={negatives: 16, loss: gbce}",

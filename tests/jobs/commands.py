@@ -20,7 +20,7 @@ TINY = (
     "model.tower_widths=[8]", "training.batch_size=128", "training.shuffle_rows=2048", "training.log_every=1",
     "training.learning_rate=0.005",
 )  # fmt: skip
-WITHOUT_DROPOUT = ("model.dropout=0", "model.id_dropout=0")
+WITHOUT_DROPOUT = ("model.dropout=0", "model.id_dropout=0", "model.hide_rare_items=0")
 
 
 def foundrank(*arguments: object, status: int = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:

@@ -129,7 +129,7 @@ def test_a_head_of_ones_own_goes_with_the_experiment_and_its_run(world, tmp_path
 
 def test_what_is_stepped_through_learns_the_same_without_threads_or_watchdog(world, tmp_path, monkeypatch):
     """In layers' plain form, so up to rounding; without dropout, which draws other units there."""
-    changes = {**TINY, "model": {**TINY["model"], "dropout": 0, "id_dropout": 0}}
+    changes = {**TINY, "model": {**TINY["model"], "dropout": 0, "id_dropout": 0, "hide_rare_items": 0}}
     experiment = foundrank.load_experiment(world, **changes)
     usual = foundrank.train(experiment, tmp_path / "usual").metrics()
     monkeypatch.setenv("FOUNDRANK_DEBUG", "1")

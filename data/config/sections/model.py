@@ -1,6 +1,6 @@
 """The network."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,16 @@ class ModelConfig(Strict):
     id_dropout: Share = Field(
         default=0.1,
         description="share of training rows whose id aspect is hidden, so that the other aspects learn to do without it",
+    )
+    hide_rare_items: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST,
+        description="k: the id of an item that training saw n times is hidden with a probability of k / (k + n) besides; 0: no more than others",
+    )
+    unknown_id: Literal["learned", "masked"] = Field(
+        default="masked",
+        description="what stands in for an unseen or hidden id: a learned vector, or nothing, so that its weight goes to other aspects",
     )
     bias_dropout: float = Field(
         default=0.1,
@@ -78,14 +88,15 @@ class ModelConfig(Strict):
         chosen = set(self.aspects)
         if self.id_from_text and chosen and not ("id" in chosen and chosen - set(OTHER_ASPECTS)):
             found["id_from_text"] = "the aspect id and a content"
-        if self.id_dropout and chosen and ("id" not in chosen or len(chosen) == 1):
-            found["id_dropout"] = "the aspect id and another"
+        of_ids = {"unknown_id", *(name for name in ("id_dropout", "hide_rare_items") if getattr(self, name))}
+        if chosen and ("id" not in chosen or len(chosen) == 1):
+            found |= dict.fromkeys(of_ids, "the aspect id and another")
         objective = self.next_item
         if objective is not None and (objective.positions != "all" or self.history.encoder != "bert4rec"):
             found["next_item.mask_share"] = "history.encoder: bert4rec and positions: all"
         if self.gate.kind == "none":  # everything side by side, whatever its aspect
-            given = {name for name in ("interaction", "id_dropout", "id_from_text") if getattr(self, name)}
-            found |= dict.fromkeys(given, "another gate than none")
+            given = {name for name in ("interaction", "id_from_text") if getattr(self, name)}
+            found |= dict.fromkeys(given | of_ids, "another gate than none")
         return found
 
     def uses(self, aspect: str) -> bool:

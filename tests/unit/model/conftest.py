@@ -86,7 +86,14 @@ def config():
     def make(head: str = "mmoe", tower_widths: tuple[int, ...] = (4,), **changes) -> ModelConfig:
         of_head = {"head": head, "widths": (16, 8), "tower_widths": tower_widths, "dropout": 0.0}
         of_head |= {"experts": 3} if head in ("mmoe", "ple") else {}
-        small = {"embedding_dim": EMBEDDING, "width": 8, "domain_width": 16, "head": of_head, "id_dropout": 0.0}
+        small = {
+            "embedding_dim": EMBEDDING,
+            "width": 8,
+            "domain_width": 16,
+            "head": of_head,
+            "id_dropout": 0.0,
+            "hide_rare_items": 0.0,
+        }
         return with_kinds(ModelConfig, KINDS).model_validate(small | changes)
 
     return make

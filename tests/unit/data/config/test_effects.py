@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from foundrank.data.config import old_keys
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.kinds import experiment_type, seam_of
 from foundrank.data.config.load import dump_experiment, load_experiment
+from foundrank.data.config.load import plain as plain_dict
 from foundrank.data.config.places import at_key, keys_of, present
 from foundrank.data.errors import UserError
 from foundrank.model.kinds import KINDS
@@ -52,6 +54,10 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.id_dropout", 0.1, {"model.aspects": ["id"]}, "the aspect id and another", {"model.aspects": ["id", "text"]}),
     ("model.id_dropout", 0.1, {"model.aspects": ["text", "sparse"]}, "the aspect id and another", {}),
     ("model.id_dropout", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),
+    *((f"model.{key}", value, {"model.aspects": aspects}, "the aspect id and another", {"model.aspects": ["id", "sparse"]})
+      for key, value in (("hide_rare_items", 1.0), ("unknown_id", "masked")) for aspects in (["id"], ["text", "sparse"])),
+    ("model.hide_rare_items", 1.0, GATELESS, "another gate than none", {"model.gate": "mean"}),
+    ("model.unknown_id", "masked", GATELESS, "another gate than none", {"model.gate": "mean"}),
     ("model.id_from_text", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),
     ("model.interaction", True, GATELESS, "another gate than none", {"model.gate": "mean"}),
     *((f"model.{key}", value, NO_TASKS, "a task", SASREC) for key, value in {
@@ -94,9 +100,9 @@ ALWAYS = {
 }
 
 
-def changed(*changes: dict[str, Any]) -> dict[str, Any]:
-    """The tiny experiment with values at dotted keys; None removes one."""
-    plain = experiment_dict()
+def changed(*changes: dict[str, Any], of: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An experiment, the tiny one by default, with values at dotted keys; None removes one."""
+    plain = experiment_dict() if of is None else of
     for key, value in {key: value for change in changes for key, value in change.items()}.items():
         at: Any = plain
         *parents, last = key.split(".")
@@ -136,9 +142,8 @@ def test_what_has_no_effect_is_refused(tmp_path, case):
     loaded(tmp_path, changed(useful, {key: value}))
     (tmp_path / "vocabulary").mkdir()
     (tmp_path / "vocabulary" / "statistics.json").touch()
-    assert (
-        loaded(tmp_path, changed(useless, {key: value})) == plain
-    )  # it is a run's, which older versions may have made
+    # A run's file has every key with an effect, and older versions wrote the others too.
+    assert loaded(tmp_path, changed({key: value}, of=plain_dict(plain))) == plain
 
 
 @pytest.mark.parametrize(
@@ -178,3 +183,18 @@ def test_every_setting_is_in_the_table_or_always_has_an_effect():
     found = {key for key in _settings(experiment_type(KINDS)) if not key.startswith(of_data)}
     assert not found - known
     assert {key for key in known if not key.startswith(of_data)} <= found
+
+
+def test_what_a_run_of_an_older_version_lacks_is_as_it_was_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(old_keys, "BEFORE", {"model.id_dropout": 0.25})
+    content = changed({"model.id_dropout": None})
+    today = loaded(tmp_path, content)
+    assert today.model.id_dropout == 0.1
+    (tmp_path / "vocabulary").mkdir()
+    (tmp_path / "vocabulary" / "statistics.json").touch()
+    then = loaded(tmp_path, content)
+    assert then.model == today.model.model_copy(update={"id_dropout": 0.25})
+    assert loaded(tmp_path, plain_dict(today)) == today  # a run of today says it
+    assert (
+        loaded(tmp_path, content, "model.aspects=[id]").model.id_dropout == 0.1
+    )  # where it has no effect, neither does

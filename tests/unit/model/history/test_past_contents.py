@@ -12,7 +12,7 @@ from tests.tiny_world import encoder_of, random_events
 from tests.unit.model.history.test_past_features import model_of, vectors
 
 SETTINGS = (
-    "model={embedding_dim: 8, width: 8, id_dropout: 0, "
+    "model={embedding_dim: 8, width: 8, id_dropout: 0, hide_rare_items: 0, "
     "history: {encoder: sasrec, dropout: 0, features: [brand, image]}, next_item: {negatives: 5}}"
 )
 ITEMS = list(range(6))

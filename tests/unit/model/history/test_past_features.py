@@ -18,7 +18,7 @@ from foundrank.model.representation.embedding_tables import materialise
 from tests.tiny_world import SCHEMAS, encoder_of, random_events, write_world
 
 SETTINGS = (
-    "model={embedding_dim: 8, width: 8, id_dropout: 0, aspects: [id, text, sparse], "
+    "model={embedding_dim: 8, width: 8, id_dropout: 0, hide_rare_items: 0, aspects: [id, text, sparse], "
     "history: {encoder: sasrec, dropout: 0, features: [brand, tags, price, image]}, next_item: {negatives: 5}}"
 )
 

@@ -6,22 +6,24 @@ import torch
 from foundrank.data.errors import UserError
 from foundrank.data.schema.layout import Layout
 from foundrank.model.gates import GATES
+from foundrank.model.representation.id_state import Hiding, IdFromText
 from foundrank.model.representation.interaction import cosines, cosines_of
-from foundrank.model.representation.owner_vectors import IdFromText, OwnerVectors, owners_and_aspects
+from foundrank.model.representation.owner_vectors import OwnerVectors, owners_and_aspects
 
 
 @pytest.fixture
 def encode(layout):
     """Encodes a batch with random lookups: ``(fused, weights, encoder)``."""
 
-    def run(batch, pooled=None, training=False, **changes):
+    def run(batch, pooled=None, training=False, id_dropout=0.0, **changes):
         torch.manual_seed(0)
         arguments = {
             "aspects": ("id", "text", "sparse"),
             "embedding_dim": 8,
             "width": 6,
             "gate": GATES["mean"](),
-            "id_dropout": 0.0,
+            "hiding": Hiding(id_dropout),
+            "unknown_id": False,
             "id_from_text": False,
         }
         encoder = OwnerVectors(layout, **(arguments | changes)).train(training)
@@ -159,7 +161,7 @@ def test_contents_are_aspects_of_their_own_names_and_masked_where_missing(layout
     layout = with_title(layout)
     assert owners_and_aspects(layout, ())["item"] == ("id", "text", "title", "sparse")
     assert owners_and_aspects(layout, ("title",)) == {"item": ("title",), "history": ("title",)}
-    encoder = OwnerVectors(layout, (), 8, 6, GATES["mean"](), 0.0, False).eval()
+    encoder = OwnerVectors(layout, (), 8, 6, GATES["mean"](), Hiding(0.0), False, False).eval()
     batch = make_batch(layout, [6, 5, 4])
     batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
     pooled = {key: torch.randn(batch.rows, 8) for key in layout.keys}
