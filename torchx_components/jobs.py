@@ -6,11 +6,9 @@ Once installed:  torchx run -s slurm foundrank.train --experiment experiment.yam
 
 from typing import Dict, List, Optional
 
-import torchx
 import torchx.specs as specs
 
-from foundrank.torchx_components.roles import scheduled
-from foundrank.torchx_components.submission import check_first, cluster_of, command_on_ranks, literal
+from foundrank.torchx_components.submission import check_first, cluster_of, command_alone, command_on_ranks
 
 
 def embed(
@@ -269,14 +267,43 @@ def study(
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
     """
-    role = specs.Role(
-        name="study",
-        image=image or torchx.IMAGE,
-        entrypoint="foundrank",  # no torchrun: it starts processes of its own, each a training by itself
-        args=[literal(one) for one in ("study", out, "--data", data, *args)],
-        env={name: literal(value) for name, value in (env or {}).items()},
-        mounts=specs.parse_mounts(mounts) if mounts else [],
-        resource=specs.resource(cpu=cpu, memMB=memMB, h=h),
-        max_retries=max_retries,
+    return command_alone(
+        "study", [out, "--data", data, *args], 1, cpu, 0, memMB, h, image, env, mounts, pod, max_retries
     )
-    return specs.AppDef(name="foundrank-study", roles=[scheduled(role, image, pod)])
+
+
+def tune(
+    experiment: str,
+    out: str,
+    *args: str,
+    nnodes: int = 1,
+    cpu: int = 2,
+    gpu: int = 0,
+    memMB: int = 8192,
+    h: Optional[str] = None,
+    image: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None,
+    pod: Optional[str] = None,
+    max_retries: int = 0,
+) -> specs.AppDef:
+    """Find better settings of an experiment, on one machine or several that share the trials; started again it goes on.
+
+    Args:
+        experiment: the experiment file
+        out: folder of the trials, on storage that every node sees
+        args: further arguments of `foundrank tune`, after `--`, e.g. -- --trials 80 --parallel 4
+        nnodes: machines, each of which works on trials of its own
+        cpu: CPU cores per machine
+        gpu: GPUs per machine
+        memMB: memory per machine in MB
+        h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
+        env: environment variables, K=V,K=V
+        mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
+    """
+    return command_alone(
+        "tune", [experiment, out, *args], nnodes, cpu, gpu, memMB, h, image, env, mounts, pod, max_retries
+    )

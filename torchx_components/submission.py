@@ -50,6 +50,35 @@ def cluster_of(nnodes: int, nproc: int, node: specs.Resource, h: Optional[str]) 
     return f"device={device},world_size={nnodes * nproc},ranks_per_host={nproc},host_memory_gib={node.memMB / 1024}"
 
 
+def command_alone(
+    command: str,
+    arguments: List[str],
+    nnodes: int,
+    cpu: int,
+    gpu: int,
+    memMB: int,
+    h: Optional[str],
+    image: Optional[str],
+    env: Optional[Dict[str, str]],
+    mounts: Optional[List[str]],
+    pod: Optional[str],
+    max_retries: int,
+) -> specs.AppDef:
+    """A command that starts trainings of its own: no torchrun, and on each machine one process by itself."""
+    role = specs.Role(
+        name=command,
+        image=image or torchx.IMAGE,
+        entrypoint="foundrank",
+        args=[literal(one) for one in (command, *arguments)],
+        env={name: literal(value) for name, value in (env or {}).items()},
+        mounts=specs.parse_mounts(mounts) if mounts else [],
+        resource=specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
+        num_replicas=nnodes,
+        max_retries=max_retries,
+    )
+    return specs.AppDef(name=f"foundrank-{command}", roles=[scheduled(role, image, pod)])
+
+
 def command_on_ranks(
     command: str,
     arguments: List[str],

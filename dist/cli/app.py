@@ -24,6 +24,7 @@ from .commands.score import score
 from .commands.telling import debuggable, telling
 from .commands.train import train
 from .import_data import import_data
+from .tune import tune
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 
@@ -100,7 +101,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
     """Print an experiment, or a run's, with all defaults, and where each value comes from."""
     from ...data.config.load import load_written, plain
     from ...model.kinds import KINDS  # brings torch, without which the command line answers --help
-    from .config_page import config_page
+    from ..report.config_page import config_page
 
     resolved, written = load_written(experiment, set_ or [], kinds=KINDS)
     print(config_page(plain(resolved), written.source))
@@ -131,6 +132,7 @@ def study(
     print(f"wrote {doc}")
 
 
+app.command()(telling(tune))
 app.command()(plan)
 # What it does not know is an option of the command that it is for, which looks at it.
 app.command(context_settings={"ignore_unknown_options": True})(manifest)

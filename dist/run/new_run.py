@@ -45,6 +45,7 @@ def create_run(
     statistics: Statistics,
     train: Mapping[str, EventFiles],
     base: Path | None = None,
+    noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Makes the folder of a new run, whole or not at all.
 
@@ -54,14 +55,17 @@ def create_run(
         statistics: of its training events.
         train: domain -> its training files.
         base: folder of the checkpoint that it begins with; None where it begins with none.
+        noted: what is known of the files, as of `CountedOf`, to spare reading those that cannot have changed since.
     """
-    begun: dict[str, Any] = {"format": FORMAT, "joined": joined(experiment)}
+    begun: dict[str, Any] = {"format": FORMAT, "joined": joined(experiment, noted.get("joined", ()))}
     begun |= {"base": identity(base)} if base is not None else {}
     begun |= {"folder": str(run.resolve())} if origin(run) is None else {}
     try:
         with new_folder(run, last=EXPERIMENT, left=BEFORE_ONE) as folder:
             statistics.save(folder / VOCABULARY)
-            (folder / EVENTS).write_text(json.dumps(_described(train), indent=1), encoding="utf-8")
+            (folder / EVENTS).write_text(
+                json.dumps(described(train, noted.get("events", {})), indent=1), encoding="utf-8"
+            )
             (folder / RUN_INFO).write_text(json.dumps(begun), encoding="utf-8")
             (folder / EXPERIMENT).write_text(dump_experiment(experiment), encoding="utf-8")
     except OSError as error:
@@ -78,7 +82,7 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
         UserError: a file is new, gone, or another; the first that differs is named.
     """
     then = read_json(run / EVENTS, Events, {})
-    now = _described(train, then)
+    now = described(train, then)
     for name, files in now.items():
         noted = then.get(name, [])
         if all("checksum" in file for file in noted) and same_content(noted, files):  # wherever they are by now
@@ -122,10 +126,11 @@ def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return all(new.get(name) == value for name, value in old.items() if name != "stat")
 
 
-def _described(
+def described(
     train: Mapping[str, EventFiles], before: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
 ) -> dict[str, list[dict[str, Any]]]:
-    """Domain -> its files, what they are, rows of each row group, and what is wrong with those set aside."""
+    """Domain -> its files, what they are, rows of each row group, and what is wrong with those set aside; ``before`` is the same
+    as it was noted earlier, to spare reading files that cannot have changed since."""
     out: dict[str, list[dict[str, Any]]] = {}
     for name, events in train.items():
         noted = before.get(name, [])

@@ -83,6 +83,13 @@ Events = dict[str, list[EventFile]]
 """``events.json``: domain -> its files."""
 
 
+class CountedOf(Shape):
+    """What kept statistics were counted of: training events, catalogs and content stores."""
+
+    events: Events
+    joined: list[FileIdentity]
+
+
 class MetricRow(Shape):
     """A domain, task and slice of an evaluation, and the numbers that the task is measured by.
 
@@ -160,6 +167,15 @@ class StudyResult(Shape):
 
     validation_auc: Number
     rate: float
+
+
+class TuneInfo(Shape):
+    """``tune.json``: what a folder's trials try, of which experiment."""
+
+    experiment: dict[str, Any]
+    space: dict[str, dict[str, Any]]
+    objective: str
+    seed: Count
 
 
 class JobOf(Shape):

@@ -12,7 +12,6 @@ import torch
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.config.sections.training import TrainingConfig
-from ...data.counting.counting_pass import count
 from ...data.counting.statistics import SKIPPED, Statistics
 from ...data.errors import UserError
 from ...data.events.bad_rows import find_bad_rows
@@ -24,11 +23,11 @@ from ...data.storage.mirror import mirrored, shown
 from ...model.layers.precision import has_bf16
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import held_id_types, pretrained
-from ..logs.progress import Progress
 from ..logs.records import warning
 from ..run.kept_checkpoints import best
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import VOCABULARY
+from .counted import counted
 
 Events = dict[str, dict[str, EventFiles]]
 """Domain -> split -> files."""
@@ -60,23 +59,24 @@ class TrainingJob:
         return mirrored(self.run, "work")
 
 
-def prepare(experiment: Experiment, run: Location, profiled: bool = False) -> TrainingJob:
+def prepare(experiment: Experiment, run: Location, profiled: bool = False, counts: Path | None = None) -> TrainingJob:
     """Checks the events, counts them and makes the run folder; in one process. A run being resumed is not counted again.
 
     Args:
         experiment: the experiment.
         run: the run folder, or its URI.
         profiled: as of `TrainingJob`.
+        counts: folder of what trainings of the same data have counted, as of `counted`.
 
     Raises:
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
     began = time.time()
-    experiment, events = _prepared(experiment, mirrored(run, "work"))
+    experiment, events = _prepared(experiment, mirrored(run, "work"), counts)
     return TrainingJob(experiment, run, events, profiled, began, time.time() - began)
 
 
-def _prepared(experiment: Experiment, run: Path) -> tuple[Experiment, Events]:
+def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[Experiment, Events]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
     events = check_events(experiment, held=held_id_types(run, experiment))
@@ -87,10 +87,7 @@ def _prepared(experiment: Experiment, run: Path) -> tuple[Experiment, Events]:
         keep_format(run)
         return same, {name: events[name] for name in same.domains}
     before = pretrained(experiment) if experiment.init_from is not None else None
-    with Progress(
-        "counting the training events", "rows", sum(files.rows for files in train.values()), "counting"
-    ) as counted:
-        statistics = count(experiment, train, counted.add)
+    statistics, noted = counted(experiment, train, counts)
     check_labels(experiment, statistics, before.experiment if before is not None else None)
     if before is not None:
         statistics = before.statistics.extended(statistics)
@@ -101,7 +98,7 @@ def _prepared(experiment: Experiment, run: Path) -> tuple[Experiment, Events]:
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
     encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
     statistics = replace(statistics, profiles=domain_profiles(encoder, train))
-    create_run(run, experiment, statistics, train, best(before.run) if before is not None else None)
+    create_run(run, experiment, statistics, train, best(before.run) if before is not None else None, noted)
     if experiment.training.precision == "bf16" and not has_bf16(device):
         warning(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"

@@ -32,6 +32,7 @@ COMPONENTS = {
         *["--check", "False", "--run", "/data/runs/shop", "--input", "/data/in/*.parquet"],
         *["--output", "/data/out", "--", "--domain", "a"],
     ],
+    "tune": ["--experiment", "/data/shop.yaml", "--out", "/data/tune", "--nnodes", "2", "-h", "h100_1"],
     "study": ["--out", "/data/study", "--data", "/data/public", "--pod", str(ROOT / "examples/pod.json")],
 }
 VERSIONS = [kubernetes_validate.utils.all_versions()[0], kubernetes_validate.latest_version()]

@@ -39,7 +39,7 @@ COMMANDS = {
 
 class TestComponents(ComponentTestCase):
     def test_each_passes_the_torchx_linter_and_has_help(self):
-        for name in (*COMPONENTS, "study"):
+        for name in (*COMPONENTS, "study", "tune"):
             self.validate(jobs, name)
 
 
@@ -162,6 +162,19 @@ def test_a_study_is_one_process_of_its_own():
     assert [role.entrypoint, *role.args] == ["foundrank", "study", "o", "--data", "d", "--only", "simulated"]
     assert [(m.src_path, m.dst_path) for m in role.mounts] == [("/data", "/in")]
     assert get_command(app).commands["study"].make_context("study", role.args[1:]).params["only"] == "simulated"
+
+
+def test_a_tuning_is_one_process_by_itself_on_each_machine():
+    given = ["--experiment", "e$$.yaml", "--out", "o", "--nnodes", "3", "--gpu", "2", "--", "--trials", "8"]
+    with get_runner() as runner:
+        info = runner.dryrun_component("foundrank.tune", given, "local_cwd", {})
+    [role] = info._app.roles
+    assert (role.entrypoint, role.num_replicas, role.resource.gpu) == ("foundrank", 3, 2)
+    [replicas] = info.request.role_params.values()
+    assert [replica.args for replica in replicas] == [["foundrank", "tune", "e$$.yaml", "o", "--trials", "8"]] * 3
+    assert (
+        get_command(app).commands["tune"].make_context("tune", ["e.yaml", *replicas[0].args[3:]]).params["trials"] == 8
+    )
 
 
 def test_jobs_that_share_a_node_can_meet_at_different_ports():

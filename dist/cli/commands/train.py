@@ -14,7 +14,7 @@ from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE, TRY_AGAIN
 from .job_command import begin, end, passed
-from .options import LOCATION, Check, Cluster, ExperimentPath, Overrides, Processes, loaded
+from .options import LOCAL, LOCATION, Check, Cluster, ExperimentPath, Overrides, Processes, loaded
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ def train(
         bool,
         typer.Option("--profile", help="write a Chrome trace of a few steps, trace.rankR.json, into the run folder"),
     ] = False,
+    counts: Annotated[
+        Path | None,
+        typer.Option(help="folder to keep what is counted of the data in, for other trainings of the same", **LOCAL),
+    ] = None,
     check: Check = False,
     cluster: Cluster = None,
     processes: Processes = None,
@@ -58,7 +62,7 @@ def train(
         with quick_imports():
             from ...train.prepare import prepare  # TorchRec, which a mistake in the file need not wait for
 
-        return prepare(wanted(), run or _usual(wanted()), profile)
+        return prepare(wanted(), run or _usual(wanted()), profile, counts)
 
     end(on_ranks(resolve, _train, processes, holds=lambda: Claim(run or _usual(wanted()), "train")))
 

@@ -11,6 +11,7 @@ JOBS = {
     "evaluate": ["--check", "False", "--run", "/data/run"],
     "score": ["--check", "False", "--run", "/data/run", "--input", "/data/in", "--output", "/data/out"],
     "recommend": ["--check", "False", "--run", "/data/run", "--users", "/data/in", "--output", "/data/out"],
+    "tune": ["--experiment", "/data/shop.yaml", "--out", "/data/tune", "--nnodes", "2"],
     "study": ["--out", "/data/study", "--data", "/data/public"],
 }
 CFG = {

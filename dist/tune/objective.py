@@ -1,0 +1,88 @@
+"""What a trial is judged by: numbers of its validations, never of the test split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...data.config.experiment import Experiment
+from ...data.errors import UserError, nearest
+from ..evaluate.slices import SEEN
+
+NEXT_ITEM = "next_item"
+_SLICES = ("all", "warm_items", "cold_items", "cold_users", *SEEN)
+_REMEDY = "Name a slice, a task, a domain or next_item, or several with / between, as in liked/cold_items."
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The mean over domains and tasks of what checkpoints are chosen by, of one slice of the validation rows.
+
+    Attributes:
+        slice: of the rows.
+        domains: in which; all where it is empty.
+        tasks: of which; all where it is empty.
+        next_item: whether it is NDCG@10 of the next item, in place of tasks.
+    """
+
+    slice: str
+    domains: tuple[str, ...]
+    tasks: tuple[str, ...]
+    next_item: bool
+
+    def value(self, experiment: Experiment, document: Mapping[str, Any], step: int) -> float | None:
+        """The number of one validation; None where no row has one.
+
+        Args:
+            experiment: the experiment.
+            document: ``validation.json``.
+            step: after which.
+        """
+        name = "next_item" if self.next_item else "rows"
+        rows = [row for row in document.get(name, ()) if row["step"] == step and row["slice"] == self.slice]
+        rows = [row for row in rows if not self.domains or row["domain"] in self.domains]
+        if self.next_item:
+            found = [(row["ndcg@10"], row["rows"]) for row in rows if row["rows"] and row["ndcg@10"] is not None]
+        else:
+            rows = [row for row in rows if not self.tasks or row["task"] in self.tasks]
+            each = [experiment.domains[row["domain"]].tasks[row["task"]].validation(row) for row in rows]
+            found = [one for one in each if one is not None]
+        if not found:
+            return None
+        values, weights = zip(*found, strict=True)
+        return float(np.average(values, weights=weights))
+
+
+def read_objective(text: str, experiment: Experiment) -> Objective:
+    """The objective that some names stand for, ``/`` between them; all of validation for none.
+
+    Raises:
+        UserError: the experiment has no such slice, task or domain, or two slices are named.
+    """
+    known_tasks = {task for domain in experiment.domains.values() for task in domain.tasks}
+    slices, domains, tasks = list[str](), list[str](), list[str]()
+    next_item = not known_tasks
+    for name in (part.strip() for part in text.split("/") if part.strip()):
+        if name == NEXT_ITEM and experiment.model.next_item is not None:
+            next_item = True
+        elif name in known_tasks:
+            tasks.append(name)
+        elif name in experiment.domains:
+            domains.append(name)
+        elif name in _SLICES:
+            slices.append(name)
+        else:
+            known = (*_SLICES, *known_tasks, *experiment.domains)
+            raise UserError("--objective", f"'{name}' is no slice, task or domain", f"{nearest(name, known)} {_REMEDY}")
+    if len(slices) > 1:
+        raise UserError("--objective", f"names {len(slices)} slices: {', '.join(slices)}", "Name one.")
+    if next_item and tasks:
+        raise UserError("--objective", f"names the next item and task '{tasks[0]}'", "Name one of the two.")
+    return Objective(slices[0] if slices else "all", tuple(domains), tuple(tasks), next_item)
+
+
+def steps(document: Mapping[str, Any]) -> dict[int, float]:
+    """Step -> epochs over, of each validation in ``validation.json``."""
+    rows = [*document.get("rows", ()), *document.get("next_item", ())]
+    return {row["step"]: row["epoch"] for row in sorted(rows, key=lambda row: row["step"])}
