@@ -56,6 +56,9 @@ class Experiment(Strict):
                 place = entities[entity].place_of(name)
                 at = f"entities.{entity}" if place == "text" else f"entities.{entity}.{place}"
                 found[f"{at}.prompt"] = "text.vectors: llm"
+        given = [content for of in self.entities.present().values() for content in of.given(in_catalog=True)]
+        if not self.stores_read() and not any(self.model.uses(content) for content in given):
+            found["model.content_conditioning"] = "a content of a catalog"
         if not any(domain.tasks for domain in self.domains.values()):
             found |= dict.fromkeys(_OF_TASKS, "a task")
         if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):

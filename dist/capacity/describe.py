@@ -17,6 +17,7 @@ from ...data.config.sections.domains import SPLITS
 from ...data.config.sections.entities import OTHER_ASPECTS, EntityConfig, Stored
 from ...data.content_kinds.content import Content, Embedded
 from ...data.content_kinds.vector import Vector
+from ...data.contents.conditioning import fitted, mean_cosine
 from ...data.contents.content_store import ContentStore, missing_told, open_store, store_folder
 from ...data.counting.counting_pass import count
 from ...data.counting.statistics import Statistics
@@ -193,7 +194,7 @@ def _in_catalog(name: str, entity: EntityConfig, ids: Ids | None) -> str:
 
 
 def _contents(experiment: Experiment, statistics: Statistics, stores: Mapping[Stored, ContentStore]) -> Table:
-    table = empty_table("Contents", ["entity", "content", "made of", "width", "rows that have it"])
+    table = empty_table("Contents", ["entity", "content", "made of", "width", "rows that have it", "mean cosine"])
     for name, entity in experiment.entities.present().items():
         for content_name, content in entity.every_content().items():
             if isinstance(content, Embedded):
@@ -203,8 +204,18 @@ def _contents(experiment: Experiment, statistics: Statistics, stores: Mapping[St
                 made_of, width = f"column {content.vector}", content.size
             store = stores.get(Stored(name, content_name))
             share = _coverage(name, entity, content, statistics.tables.get(id_key(name)), store)
-            table.add_row(name, content_name, made_of, str(width or "–"), share)
+            cosine = _cosine(store, experiment.model.content_conditioning) if store is not None else "–"
+            table.add_row(name, content_name, made_of, str(width or "–"), share, cosine)
     return table
+
+
+def _cosine(store: ContentStore, conditioning: str) -> str:
+    """The mean cosine of random pairs of its vectors, and what it becomes where they are conditioned."""
+    before = mean_cosine(store.vectors)
+    if before is None or conditioning == "none":
+        return "–" if before is None else f"{before:z.2f}"
+    after = mean_cosine(store.vectors, fitted(store.vectors, np.unique(store.row_of_key), conditioning == "whiten"))
+    return f"{before:z.2f}, then {after:z.2f}"
 
 
 def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids | None, store: ContentStore | None) -> str:

@@ -12,6 +12,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.content_kinds.content import Missing
 from ...data.contents.catalog_inputs import CatalogInputs
+from ...data.contents.conditioning import mean_cosine
 from ...data.contents.content_store import (
     MANIFEST,
     PCA,
@@ -20,6 +21,7 @@ from ...data.contents.content_store import (
     changes,
     expected_manifest,
     missing_told,
+    open_store,
     read_manifest,
     store_folder,
     write_manifest,
@@ -289,6 +291,10 @@ def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str) -> li
         lines.append(missing)
     if cut := sum(shard["cut"] for shard in manifest["shards"]):
         lines.append(f"{cut:,} texts were cut after {plan.made_with['max_length']} tokens (text.max_length)")
+    if (cosine := mean_cosine(open_store(folder).vectors)) is not None:
+        lines.append(
+            f"mean cosine of two {plural}: {cosine:z.2f}; training takes their mean away (model.content_conditioning)"
+        )
     if (rebuild := folder.with_name(f"{folder.name}.rebuild")).exists():
         lines.append(f"an unfinished rebuild lies in {rebuild}: go on with --rebuild, or delete it")
     if plan.unused:

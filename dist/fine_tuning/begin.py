@@ -19,6 +19,7 @@ from ...data.schema.layout import Layout, id_key
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.transfer import axes_with_lookups_in_order, shapes_only, transferred
 from ...model.layers.axes import axes_of
+from ...model.representation.conditioning import condition, fit_conditioning
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_reader import read_tensors, saved_tensors
 from ..run.kept_checkpoints import checked_best
@@ -68,6 +69,16 @@ def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: Row
     return told
 
 
+def begin_with_conditioning(sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime) -> None:
+    """Fits what contents go through first on the catalogs as they are now, and gives it to a model; where it is another run's
+    that a training begins with, `begin_from` puts that in its place.
+    """
+    kind = encoder.experiment.model.content_conditioning
+    if kind != "none":
+        whiten = kind == "whiten"
+        condition(sharded, runtime.on_main(lambda: fit_conditioning(encoder.contents, encoder.layout, whiten)))
+
+
 def _check_sizes(before: Layout, now: Layout) -> None:
     """Raises a UserError where vectors of one name are not of one size in both."""
     for name in now.vectors.keys() & before.vectors.keys():
@@ -111,6 +122,9 @@ def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], e
             continue
         value = transferred(old[name], before[name], after, mixtures)
         model[f"dense.{name}"].detach().copy_(value)
+    for name in old.keys() - every.keys():  # no parameter: the basis in which a projection was learnt
+        if (held := model.get(f"dense.{name}")) is not None:
+            held.copy_(old[name])
     told = [f"{len(every) - len(anew)} of {len(every)} dense parameters from {base.run}"]
     told += [f"new, with initial values: {', '.join(anew)}"] if anew else []
     for name, parts in mixtures.items():

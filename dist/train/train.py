@@ -20,7 +20,7 @@ from ...data.epoch.reader import Reader
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...data.storage.mirror import shown
-from ..fine_tuning.begin import begin_from
+from ..fine_tuning.begin import begin_from, begin_with_conditioning
 from ..fine_tuning.freezing import learning_parts
 from ..fine_tuning.pretrained import pretrained
 from ..logs import prometheus
@@ -83,7 +83,9 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
         position, step = Position(), 0
         if (state := load_newest(run, sharded, optimizer, runtime)) is not None:
             position, step = Position.from_dict(state.get("position", Position().as_dict())), state["step"]
-        elif experiment.init_from is not None:
+        else:
+            begin_with_conditioning(sharded, encoder, runtime)
+        if state is None and experiment.init_from is not None:
             told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
             if runtime.is_main:
                 for line in told if not is_quiet() else ():

@@ -1,6 +1,6 @@
 """What two representations say together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -50,8 +50,14 @@ def cosines_of(layout: Layout, owners: Mapping[str, tuple[str, ...]]) -> tuple[C
     return tuple(found)
 
 
-def cosines(layout: Layout, batch: Batch, pairs: tuple[Cosine, ...]) -> Tensor:
-    """Cosines of the item's raw vectors with each partner's; 0 where either is absent.
+def _as_they_are(owner: str, content: str, vectors: Tensor) -> Tensor:
+    return vectors
+
+
+def cosines(
+    layout: Layout, batch: Batch, pairs: tuple[Cosine, ...], seen: Callable[[str, str, Tensor], Tensor] = _as_they_are
+) -> Tensor:
+    """Cosines of the item's vectors with each partner's; 0 where either is absent.
 
     They need no training, so they rank items no one has ever seen.
 
@@ -59,6 +65,7 @@ def cosines(layout: Layout, batch: Batch, pairs: tuple[Cosine, ...]) -> Tensor:
         layout: what the batch holds.
         batch: B rows, vectors float32.
         pairs: as from `cosines_of`.
+        seen: of an owner, a content and its vectors ``[B, size]``, what is compared.
 
     Returns:
         ``[B, len(pairs)]`` float32.
@@ -66,7 +73,7 @@ def cosines(layout: Layout, batch: Batch, pairs: tuple[Cosine, ...]) -> Tensor:
     columns = []
     for content, partner, of_partner in pairs:
         item, name = layout.contents_of["item"][content], layout.contents_of[partner][of_partner]
-        ours, theirs = batch.vectors[item], batch.vectors[name]
+        ours, theirs = seen("item", content, batch.vectors[item]), seen(partner, of_partner, batch.vectors[name])
         lengths = ours.norm(dim=1) * theirs.norm(dim=1)
         cosine = (ours * theirs).sum(1) / lengths.clamp_min(1e-12)
         columns.append(cosine.masked_fill(~(batch.vector_present[item] & batch.vector_present[name]), 0.0))

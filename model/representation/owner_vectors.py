@@ -13,6 +13,7 @@ from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
 from ..gates.mean import UniformGate
 from ..layers.axes import Axis, at_level, declare, named
+from .conditioning import ContentProjection
 from .id_state import Hiding, IdFromText, UnknownId
 from .lookups import lengths
 from .mean_history import history_aspects
@@ -78,6 +79,7 @@ class OwnerVectors(nn.Module):
         unknown_id: whether an id that is unseen or hidden has a learned vector; without, its aspect is missing.
         id_from_text: whether entities with an id and a content have an `IdFromText`.
         items_only: for items one by one alone, as of `items`.
+        conditioned: whether vectors of contents are `Conditioned`.
 
     Attributes:
         owners: owner -> its aspects, the columns of its gate weights.
@@ -94,6 +96,7 @@ class OwnerVectors(nn.Module):
         unknown_id: bool,
         id_from_text: bool,
         items_only: bool = False,
+        conditioned: bool = False,
     ):
         super().__init__()
         self.layout, self.width = layout, width
@@ -106,9 +109,10 @@ class OwnerVectors(nn.Module):
         # Of all contents; the name is the one that checkpoints have of it.
         self.text_projections = nn.ModuleDict(
             {
-                Stored(o, content).name: aspect_projection(layout.vectors[layout.contents_of[o][content]], width)
+                Stored(o, content).name: ContentProjection(name, layout.vectors[name], width, conditioned)
                 for o in projected
                 for content in self._contents(o)
+                for name in [layout.contents_of[o][content]]
             }
         )
         at_level("L0", self.text_projections)
@@ -224,6 +228,12 @@ class OwnerVectors(nn.Module):
         if item in self.unknown_ids:
             aspects, present = self.unknown_ids[item](aspects, present)
         return aspects, present, seen, error
+
+    def centred(self, owner: str, content: str, vectors: Tensor) -> Tensor:
+        """``[N, size]`` vectors of one of its contents, those of the history being the item's, without their mean."""
+        projection = self.text_projections[Stored("item" if owner == HISTORY else owner, content).name]
+        assert isinstance(projection, ContentProjection)
+        return vectors if projection.conditioned is None else projection.conditioned.centred(vectors)
 
     def _counts(self, owner: str, batch: Batch) -> Tensor:
         """``[B]`` how often the owner's id was seen in training; 0 where it has none."""

@@ -13,6 +13,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import BIAS, HISTORY, Layout
 from ..layers.forms import EVERY, as_autocast
+from .conditioning import Conditioned, own_vectors
 from .id_state import Hiding
 from .interaction import cosines, cosines_of, product_partners
 from .lookups import looked_up
@@ -60,7 +61,7 @@ class Owners(nn.Module):
             fused[HISTORY] = history(fused["item"])
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
         if self.cosines:
-            parts.append(cosines(self.layout, batch, self.cosines))
+            parts.append(cosines(self.layout, batch, self.cosines, self.encoder.centred))
         if self.with_domain:
             parts.append(domains)
         return torch.cat(parts, 1), gates, off
@@ -87,6 +88,7 @@ def _owner_vectors(layout: Layout, config: ModelConfig, items_only: bool = False
         config.unknown_id == "learned",
         with_ids_from_text and not items_only,
         items_only,
+        config.content_conditioning != "none",
     )
 
 
@@ -105,6 +107,8 @@ class SideBySide(nn.Module):
         super().__init__()
         without = {*layout.sparse_of.get(BIAS, ()), *layout.vectors_of.get(BIAS, ())}
         self.layout, self.vectors = layout, tuple(name for name in layout.vectors if name not in without)
+        self.own = own_vectors(layout) if config.content_conditioning != "none" else {}
+        self.conditioned = nn.ModuleDict({n: Conditioned(n, layout.vectors[n]) for n in self.own.values()})
         self.with_domain = config.domain_width == 0
         self.lookups = [
             key
@@ -125,7 +129,13 @@ class SideBySide(nn.Module):
         """``[B, I]``, no gates, and no error. ``pooled`` as in `Dense`, ``domains`` ``[B, D]``."""
         found = looked_up(pooled, batch, self.layout)
         parts = [*(found[key] for key in self.lookups), batch.dense[:, : self.columns]]
-        parts += [batch.vectors[name] for name in self.vectors]
+        parts += [self._seen(name, batch) for name in self.vectors]
         if self.with_domain:
             parts.append(domains)
         return torch.cat(as_autocast(*parts), 1), {}, domains.new_zeros(())  # narrowed first: half as much to copy
+
+    def _seen(self, name: str, batch: Batch) -> Tensor:
+        vectors = batch.vectors[name]
+        if name not in self.own:
+            return vectors
+        return self.conditioned[self.own[name]](vectors) * batch.vector_present[name].unsqueeze(1)

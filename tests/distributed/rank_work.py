@@ -22,6 +22,7 @@ from foundrank.data.schema.layout import padded_rows
 from foundrank.data.storage.file_systems import Location
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import prepare_evaluation
+from foundrank.dist.fine_tuning.begin import begin_with_conditioning
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import draw_candidates
@@ -80,6 +81,7 @@ def train_steps(runtime: Runtime, experiment: Experiment, steps: int) -> Trained
     """Trains for some steps with the real pipeline and optimizer."""
     encoder = make_encoder(experiment)
     sharded = shard(encoder.layout, experiment, runtime)
+    begin_with_conditioning(sharded, encoder, runtime)
     optimizer = Optimizer(sharded, experiment.training)
     losses, logits = [], []
 
@@ -114,7 +116,7 @@ def sparse_state_of(sharded: DistributedModelParallel) -> dict[str, list[Piece]]
 
 
 def dense_of(sharded: DistributedModelParallel) -> dict[str, np.ndarray]:
-    """Every other parameter."""
+    """Every other parameter, and what contents go through."""
     state = sharded.state_dict()
     return {name: value.numpy().copy() for name, value in state.items() if "embedding_bags." not in name}
 

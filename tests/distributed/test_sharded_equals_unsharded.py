@@ -15,6 +15,7 @@ from foundrank.data.schema.layout import Layout
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.sharding.shard import shard
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.representation.conditioning import condition, fit_conditioning
 from foundrank.model.representation.embedding_tables import materialise
 
 from .harness import run_ranks
@@ -30,6 +31,7 @@ def reference(experiment: Experiment) -> Trained:
     torch.manual_seed(experiment.seed)
     model = Foundation(encoder.layout, experiment.model, training.batch_size)
     materialise(model, experiment.seed)
+    condition(model, fit_conditioning(encoder.contents, encoder.layout, whiten=True))
     bags: Any = model.embeddings.embedding_bags
     tables = {name: bag.weight for name, bag in bags.items()}
     # Each column shard keeps a row-wise moment of its own, so here each half of the columns is a parameter.

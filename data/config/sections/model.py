@@ -41,6 +41,11 @@ class ModelConfig(Strict):
         lt=1,
         description="share of training rows whose features with `bias` are hidden, as they are in all rows at scoring",
     )
+    content_conditioning: Literal["whiten", "center", "none"] = Field(
+        default="whiten",
+        description="what vectors of contents go through first, fitted on the catalogs as training finds them: whiten (their mean "
+        "subtracted, all directions spread alike), center (their mean subtracted), or none",
+    )
     id_from_text: float = Field(
         default=0.0,
         ge=0,

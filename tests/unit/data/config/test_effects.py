@@ -60,6 +60,9 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.unknown_id", "masked", GATELESS, "another gate than none", {"model.gate": "mean"}),
     ("model.id_from_text", 0.1, GATELESS, "another gate than none", {"model.gate": "mean"}),
     ("model.interaction", True, GATELESS, "another gate than none", {"model.gate": "mean"}),
+    ("model.content_conditioning", "center", NO_TEXT, "a content of a catalog", {}),
+    ("model.content_conditioning", "center", NO_VECTORS, "a content of a catalog", {}),
+    ("model.content_conditioning", "center", {"model.aspects": ["id", "sparse"]}, "a content of a catalog", {}),
     *((f"model.{key}", value, NO_TASKS, "a task", SASREC) for key, value in {
         "head": "ple", "shared_head": True, "domain_width": 8, "interaction": False, "id_from_text": 0.1, "alignment": "mmd",
         "alignment_weight": 0.1,

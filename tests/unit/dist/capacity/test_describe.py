@@ -1,12 +1,16 @@
-"""What `describe` tells of the times of events."""
+"""What `describe` tells of the times of events and of contents."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
 from foundrank.data.config.load import load_experiment
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import expected_manifest, store_folder
 from foundrank.dist.capacity.describe import describe
 from foundrank.model.kinds import KINDS
+from tests.content_store import write_store
 from tests.tiny_world import random_events, write_world
 
 
@@ -32,3 +36,19 @@ def test_splits_that_overlap_in_time_are_told(tmp_path, capsys):
     )
     assert "home: train 2023-11-14 22:13:20 to " in told
     assert "domains.home.events.test begins at 2023-11-14 22:13:30, before training ends" in told
+
+
+def test_the_mean_cosine_of_a_store_is_told_before_and_after_conditioning(tmp_path, capsys):
+    write_world(tmp_path, random_events(3, {"find": 30, "home": 30, "new": 20}), seed=3, group=50)
+    experiment = load_experiment(tmp_path, [], kinds=KINDS)
+    of = Stored("item", "text")
+    vectors = np.random.default_rng(0).normal(size=(300, 16)) + 1.5
+    write_store(
+        store_folder(experiment, of), pa.array(range(300)), np.arange(300), vectors, expected_manifest(experiment, of)
+    )
+    for conditioning, wanted in (("whiten", "0.70, then 0.00"), ("none", "0.70")):
+        describe(
+            load_experiment(tmp_path, [f"model.content_conditioning={conditioning}"], kinds=KINDS), Console(width=200)
+        )
+        row = next(line for line in capsys.readouterr().out.splitlines() if "{title}" in line)
+        assert row.rstrip().endswith(f" {wanted}"), row
