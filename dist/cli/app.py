@@ -23,6 +23,7 @@ from .commands.recommend import recommend
 from .commands.score import score
 from .commands.telling import debuggable, telling
 from .commands.train import train
+from .compare import compare
 from .import_data import import_data
 from .tune import tune
 
@@ -107,7 +108,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
     print(config_page(plain(resolved), written.source))
 
 
-for job in (embed, train, evaluate, score, recommend):
+for job in (embed, train, evaluate, compare, score, recommend):
     app.command()(telling(debuggable(job)))
 
 

@@ -1,14 +1,70 @@
-"""Two models on the same test rows: the interval of the difference of their AUCs, over users and over seeds."""
+"""The interval of the difference between two models on the same rows, over users and over seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .resampling import AucOfUsers, drawn_users
+
 REPLICATES = 1000
 MEAN = "**mean**"
-_CELLS = 1 << 23  # replicates x rows weighed at a time: 64 MB of float64
+_LEAST_DEFINED = 0.5  # of the replicates; a number that is defined in fewer has no interval
+
+
+class Interval(NamedTuple):
+    """Ends of a 95 % interval; NaN where there is none."""
+
+    low: float
+    high: float
+
+
+NO_INTERVAL = Interval(np.nan, np.nan)
+
+
+def interval_of_difference(first: NDArray, second: NDArray, users: int, paired: bool, seed: int = 0) -> Interval:
+    """The 95 % interval of (first - second), means over seeds, over the choice of users and of seeds.
+
+    Users: a paired bootstrap over clusters (Efron and Tibshirani, 1993), each replicate having drawn users with replacement, the same
+    ones for both sides, since a user's rows are not independent. Seeds: a normal deviation with the variance of their mean, less
+    what differs between seeds because of the users at hand, which is in the users' part already (Cameron, Gelbach and Miller,
+    2011). Both variances are estimates, of few seeds rough ones: in each replicate a variance is multiplied by its degrees of freedom
+    over a drawn chi-squared, which makes a normal deviation one of Student's t (the Behrens-Fisher distribution, for the sum). Of
+    one seed a side, the interval is over users alone.
+
+    Args:
+        first: ``[S, R]`` the number of each seed's model in each replicate of users.
+        second: ``[S', R]`` the same.
+        users: how many there are to draw from.
+        paired: whether seeds of both sides go together, S = S'; then it is their differences that vary.
+        seed: of the draws.
+    """
+    if users < 2:
+        return NO_INTERVAL
+    defined = np.isfinite(first).all(0) & np.isfinite(second).all(0)
+    if defined.mean() < _LEAST_DEFINED:
+        return NO_INTERVAL
+    random = np.random.default_rng(seed)
+    first, second = first[:, defined], second[:, defined]
+    of_users = first.mean(0) - second.mean(0)
+    middle, replicates = of_users.mean(), len(of_users)
+
+    def stretch(freedom: int) -> NDArray[np.float64]:
+        return freedom / random.chisquare(freedom, size=replicates)
+
+    deviation = (of_users - middle) * np.sqrt(users / (users - 1) * stretch(users - 1))
+    for values in [first - second] if paired else [first, second]:
+        if (seeds := len(values)) == 1:
+            continue
+        gaps = values.mean(1) - values.mean()
+        of_mean = gaps.var(ddof=1) / seeds
+        shared = ((values - values.mean(0) - gaps[:, None]) ** 2).sum() / (seeds * (seeds - 1) * replicates)
+        own = np.maximum(of_mean * stretch(seeds - 1) - shared, 0)
+        deviation = deviation + np.sqrt(own) * random.normal(size=replicates)
+    low, high = np.percentile(deviation, [2.5, 97.5])
+    return Interval(float(middle + low), float(middle + high))
 
 
 @dataclass(frozen=True)
@@ -38,12 +94,10 @@ class TestRows:
 
 def difference_intervals(
     domains: Mapping[str, TestRows], seed: int = 0, replicates: int = REPLICATES
-) -> dict[str, tuple[float, float]]:
-    """95 % intervals of (first - second) in mean AUC over seeds, per domain and for their mean.
+) -> dict[str, Interval]:
+    """Intervals of (first - second) in mean AUC over seeds, per domain and for their mean, as of `interval_of_difference`.
 
-    A paired bootstrap over clusters (Efron and Tibshirani, 1993): each replicate draws users with replacement, the same
-    ones for both models and in every domain, since a user's rows are not independent; and draws each model's seeds with
-    replacement. Ends are percentiles 2.5 and 97.5.
+    A replicate draws the same users in every domain; the seeds of the two models are drawn apart.
 
     Args:
         domains: name -> rows; a domain with one class only is left out.
@@ -53,54 +107,25 @@ def difference_intervals(
     Returns:
         name -> (low, high), and `MEAN` where there are several domains.
     """
-    random = np.random.default_rng(seed)
     domains = {name: rows for name, rows in domains.items() if len(np.unique(rows.labels)) == 2}
     if not domains:
         return {}
     users = np.unique(np.concatenate([rows.users for rows in domains.values()]))
-    drawn = random.multinomial(len(users), np.full(len(users), 1 / len(users)), size=replicates)
-    differences = {}
+    found: dict[str, tuple[NDArray, NDArray]] = {}
+    of_domain = {name: len(np.unique(rows.users)) for name, rows in domains.items()}
     for name, rows in domains.items():
         of_row = np.searchsorted(users, rows.users)
-        sides = []
-        for scores in (rows.first, rows.second):
-            picked = random.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=replicates)
-            aucs = np.stack([weighted_auc(rows.labels, line, drawn, of_row) for line in scores], 1)
-            sides.append((aucs * picked).sum(1) / len(scores))
-        differences[name] = sides[0] - sides[1]
-    if len(differences) > 1:
-        differences[MEAN] = np.mean(list(differences.values()), axis=0)
-    return {name: _percentiles(values) for name, values in differences.items()}
-
-
-def weighted_auc(labels: NDArray, scores: NDArray, weights: NDArray, of_row: NDArray) -> NDArray[np.float64]:
-    """AUC under each of several weightings of the rows; ties count one half.
-
-    Args:
-        labels: ``[N]`` 0 or 1.
-        scores: ``[N]``.
-        weights: ``[R, U]`` how often each of U users counts in each replicate.
-        of_row: ``[N]`` the user of each row.
-
-    Returns:
-        ``[R]``; NaN where a replicate has one class only.
-    """
-    positive = np.asarray(labels) > 0
-    negatives = np.flatnonzero(~positive)[np.argsort(scores[~positive], kind="stable")]
-    # For each positive row, how many negative ones have a lower score, and how many one that is not higher.
-    lower, not_higher = (np.searchsorted(scores[negatives], scores[positive], side) for side in ("left", "right"))
-    out = []
-    for part in np.array_split(weights, max(1, len(weights) * len(scores) // _CELLS)):
-        of_user = np.ascontiguousarray(part.T)
-        up_to = np.zeros((len(negatives) + 1, len(part)), np.int64)
-        np.cumsum(of_user[of_row[negatives]], axis=0, out=up_to[1:])
-        of_positive = of_user[of_row[positive]]
-        below = ((up_to[lower] + up_to[not_higher]) * of_positive).sum(0)
-        with np.errstate(invalid="ignore"):
-            out.append(below / (2 * of_positive.sum(0) * up_to[-1]))
-    return np.concatenate(out)
-
-
-def _percentiles(values: NDArray | Sequence[float]) -> tuple[float, float]:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+        sides = [[AucOfUsers(rows.labels, line, of_row) for line in scores] for scores in (rows.first, rows.second)]
+        drawn = [
+            [[auc.under(weights) for auc in side] for side in sides]
+            for weights in drawn_users(len(users), replicates, seed)
+        ]
+        first, second = (np.concatenate([part[side] for part in drawn], 1) for side in (0, 1))
+        found[name] = first, second
+    if len(found) > 1:
+        first, second = (np.mean([sides[n] for sides in found.values()], axis=0) for n in (0, 1))
+        found[MEAN], of_domain[MEAN] = (first, second), len(users)
+    return {
+        name: interval_of_difference(first, second, of_domain[name], paired=False, seed=seed)
+        for name, (first, second) in found.items()
+    }

@@ -1,6 +1,7 @@
 """Evaluation: exact metrics per domain, task and slice, over all ranks."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,77 @@ from ..run.kept_checkpoints import checked_best, identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
 from .measures import measures_of
-from .next_item_metrics import next_item_rows
+from .next_item_metrics import metric_rows, next_item_ranks
 from .popularity import PopularityCounts, popularity_counts
 from .predict import predict
+from .prediction_file import predictions_file, told_of, write_predictions
 from .prepare import EvaluationJob
 from .slices import slice_rows
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What a run's best checkpoint says of a split; on other ranks than 0 there are no columns.
+
+    Attributes:
+        encoder: of the run.
+        step: of the checkpoint.
+        told: what it was made from, as of `prediction_file.told_of`.
+        columns: as of `predict`; none where there are no tasks.
+        gates: as of `predict`.
+        skipped: bad rows.
+        ranks: as of `next_item_ranks`; none where no next item is sought.
+        items: that the next item is sought among.
+    """
+
+    encoder: RowEncoder
+    step: int
+    told: dict[str, Any]
+    columns: dict[str, np.ndarray]
+    gates: dict[str, Any]
+    skipped: int
+    ranks: dict[str, np.ndarray]
+    items: int
+
+
 def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
-    """Evaluates a run's best checkpoint on a split and writes ``evaluation.json``.
+    """Evaluates a run's best checkpoint on a split and writes ``evaluation.json``, and predictions, where the job keeps them.
 
     Returns:
         On rank 0 what was written; elsewhere an empty dict.
 
     Raises:
         UserError: a damaged checkpoint, or bad events.
+    """
+    found = predict_run(job, runtime)
+    layout, popularity = found.encoder.layout, None
+    if layout.tasks:
+        rows_to_count = sum(of_domain["train"].rows for of_domain in job.events.values())
+        with Progress("counting for the baseline", "rows", rows_to_count, main=runtime.is_main) as done:
+            popularity = popularity_counts(job.experiment, found.encoder, job.events, runtime, done.add)
+    if not runtime.is_main:
+        return {}
+    result = {
+        "split": job.split,
+        "step": found.step,
+        "checkpoint": found.told["checkpoint"],
+        "tasks": measures_of(layout),
+        "rows": _rows(found.encoder, found.columns, popularity) if found.columns else [],
+        "gates": found.gates,
+        "skipped": found.skipped,
+    }
+    if layout.candidates:
+        result["next_item"] = metric_rows(found.ranks, layout, found.items) if found.ranks else []
+    write_json(job.folder / EVALUATION, result)
+    publish(job.folder / EVALUATION)
+    return result
+
+
+def predict_run(job: EvaluationJob, runtime: Runtime) -> Predicted:
+    """What a run's best checkpoint says of a split; it is written into the run's folder, where the job keeps it.
+
+    Raises:
+        UserError: as `evaluate_run`.
     """
     experiment, run, split, events = job.experiment, job.folder, job.split, job.events
     prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
@@ -43,27 +100,12 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
         sharded = shard(encoder.layout, experiment, runtime)
         state = load(checkpoint, sharded)
     files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
-    rows, gates, skipped = [], {}, 0
-    if encoder.layout.tasks:
-        rows_to_count = sum(of_domain["train"].rows for of_domain in events.values())
-        with Progress("counting for the baseline", "rows", rows_to_count, main=runtime.is_main) as done:
-            popularity = popularity_counts(experiment, encoder, events, runtime, done.add)
-        rows, gates, skipped = evaluate(sharded, encoder, files, runtime, popularity)
-    result = {
-        "split": split,
-        "step": state["step"],
-        "checkpoint": identity(checkpoint),
-        "tasks": measures_of(encoder.layout),
-        "rows": rows,
-        "gates": gates,
-        "skipped": skipped,
-    }
-    if encoder.layout.candidates:
-        result["next_item"] = next_item_rows(sharded, encoder, files, runtime)
-    if runtime.is_main:
-        write_json(run / EVALUATION, result)
-        publish(run / EVALUATION)
-    return result if runtime.is_main else {}
+    told = runtime.on_main(lambda: told_of(split, identity(checkpoint), files))
+    columns, gates, skipped = predict(sharded, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
+    ranks, items = next_item_ranks(sharded, encoder, files, runtime) if encoder.layout.candidates else ({}, 0)
+    if job.keeps and runtime.is_main:
+        write_predictions(predictions_file(run, split), columns | ranks, encoder.layout, told)
+    return Predicted(encoder, state["step"], told, columns, gates, skipped, ranks, items)
 
 
 def evaluate(
@@ -125,8 +167,7 @@ def _rows(
                 task,
                 columns["labels"][where, t],
                 columns["scores"][where, t],
-                item_counts=columns["counts"][where, layout.entities.index("item")],
-                user_counts=columns["counts"][where, layout.entities.index("user")],
+                counts={entity: columns["counts"][where, at] for at, entity in enumerate(layout.entities)},
                 user_groups=columns["user"][where],
                 list_groups=columns["list"][where] if domain.list_column else None,
                 in_list=columns["list_known"][where],

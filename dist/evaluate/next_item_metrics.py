@@ -9,27 +9,35 @@ from torch import Tensor, nn
 
 from ...data.batch.row_encoder import RowEncoder
 from ...data.events.event_files import EventFiles
+from ...data.schema.layout import Layout
 from ..ranks.runtime import Runtime
 from ..retrieval.products import NEVER
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import CELLS
 from ..run.finite import usable
+from .predict import in_order_of_files
 from .predictions import predictions
+from .slices import slices_by_count
 
 CUTOFFS = (5, 10, 20)
 
 
 def next_item_rows(
-    model: nn.Module,
-    encoder: RowEncoder,
-    files: Mapping[str, EventFiles],
-    runtime: Runtime,
+    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
 ) -> list[dict[str, Any]]:
-    """Where the item of each row ranks among all items, given the row's past: hit rate, NDCG and MRR, per domain and slice.
+    """`metric_rows` of `next_item_ranks`, whose arguments it takes; on rank 0, elsewhere an empty list."""
+    columns, items = next_item_ranks(model, encoder, files, runtime)
+    return metric_rows(columns, encoder.layout, items) if columns else []
 
-    Rows count whose item was chosen, as of `Rows.chosen`. An item that ties with others ranks
-    behind them, and one that nothing is known of behind all. Past items are left out of the ranking, unless one of them is the
-    next, or ``model.next_item.repeat`` says that they come again. Beside the model's: how items rank by their count in training.
+
+def next_item_ranks(
+    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+) -> tuple[dict[str, np.ndarray], int]:
+    """Where the item of each row ranks among all items, given the row's past.
+
+    An item that ties with others ranks behind them, and one that nothing is known of behind all. Past items are left out of the
+    ranking, unless one of them is the next, or ``model.next_item.repeat`` says that they come again. Beside the model's: how items
+    rank by their count in training.
 
     Args:
         model: with a next-item objective; returned in the mode it came in.
@@ -38,9 +46,9 @@ def next_item_rows(
         runtime: the process group.
 
     Returns:
-        On rank 0 rows with ``domain``, ``slice`` (``all``, ``warm_items``, ``cold_items``), ``rows``, ``items``, ``overflowed``
-        (rows whose user came out as no number; they are in no metric), and
-        ``hr@K``, ``ndcg@K``, ``mrr@K`` with ``popularity_`` before them too. Elsewhere an empty list.
+        On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``chosen`` (whether the row
+        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``domain``, ``user``, ``user_known`` and ``counts``; and how
+        many items there are. Elsewhere no columns.
     """
     objective = encoder.experiment.model.next_item
     assert objective is not None
@@ -63,21 +71,22 @@ def next_item_rows(
             inside = (row >= start) & (row < start + step) & (not objective.repeat)
             gone = row[inside] - start, place[inside]
             kept = {
-                "rank": _ranks(scores, target[part], gone),
-                "popularity": _ranks(popularity.expand(len(scores), -1).clone(), target[part], gone),
-                "chosen": batch.past.chosen[part],
-                "domain": batch.domains[part],
-                "predicted": fine[part].cpu(),
-                "warm": batch.past.item_rows[part] > 0,
+                "rank": _ranks(scores, target[part], gone).numpy(),
+                "popularity_rank": _ranks(popularity.expand(len(scores), -1).clone(), target[part], gone).numpy(),
+                "chosen": batch.past.chosen[part].numpy(),
+                "domain": batch.domains[part].numpy(),
+                "predicted": fine[part].cpu().numpy(),
+                "counts": batch.id_counts[part].numpy(),
+                "user": batch.host["user"][part],
+                "user_known": batch.host["user_known"][part],
             }
             for name, values in kept.items():
-                columns.setdefault(name, []).append(values.numpy())
+                columns.setdefault(name, []).append(values)
     model.train(was_training)
     everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
     if not runtime.is_main or not any(everyone):
-        return []
-    merged = {name: np.concatenate([part[name] for part in everyone if part]) for name in next(filter(None, everyone))}
-    return _metric_rows(merged, encoder.layout.domains, len(retriever.items))
+        return {}, len(retriever.items)
+    return in_order_of_files(everyone), len(retriever.items)
 
 
 def _ranks(scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor]) -> Tensor:
@@ -91,20 +100,26 @@ def _ranks(scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor]) -> Tenso
     return torch.where((target >= 0) & (own[:, 0] > NEVER), ranks, scores.shape[1])
 
 
-def _metric_rows(columns: Mapping[str, np.ndarray], domains: tuple[str, ...], items: int) -> list[dict[str, Any]]:
+def metric_rows(columns: Mapping[str, np.ndarray], layout: Layout, items: int) -> list[dict[str, Any]]:
+    """Hit rate, NDCG and MRR, per domain and slice.
+
+    Returns:
+        Rows with ``domain``, ``slice`` (as of `slices_by_count`), ``rows``, ``items``, ``overflowed`` (rows whose user came out as no
+        number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` with ``popularity_`` before them too.
+    """
     out = []
-    chosen, predicted = columns["chosen"], columns["predicted"]
-    slices = {"all": chosen}
-    slices |= {"warm_items": slices["all"] & columns["warm"], "cold_items": slices["all"] & ~columns["warm"]}
-    for d, domain in enumerate(domains):
-        for name, inside in slices.items():
-            if not (inside := inside & (columns["domain"] == d)).any():
+    predicted = columns["predicted"]
+    slices = slices_by_count({name: columns["counts"][:, at] for at, name in enumerate(layout.entities)})
+    for d, domain in enumerate(layout.domains):
+        of_domain = columns["chosen"] & (columns["domain"] == d)
+        for name, of_slice in slices.items():
+            if not (inside := of_domain & of_slice).any():
                 continue
             overflowed = int((inside & ~predicted).sum())
             inside = inside & predicted
             row: dict[str, Any] = {"domain": domain, "slice": name, "rows": int(inside.sum()), "items": items}
             row["overflowed"] = overflowed
-            for prefix, ranks in (("", columns["rank"]), ("popularity_", columns["popularity"])):
+            for prefix, ranks in (("", columns["rank"]), ("popularity_", columns["popularity_rank"])):
                 row |= {f"{prefix}{metric}": value for metric, value in rank_metrics(ranks[inside]).items()}
             out.append(row)
     return out

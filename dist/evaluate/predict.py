@@ -24,9 +24,9 @@ def predict(
     """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
 
     Returns:
-        On rank 0: columns ``[N]`` or ``[N, T]`` (domain, labels, mask, scores (NaN where no number came out), counts, item, oracle/TASK,
-        user as of `metrics.apart`, list and list_known; weights, where metrics are weighted), gate weights and bad rows as of
-        `evaluate`. Elsewhere: empty.
+        On rank 0: columns ``[N]`` or ``[N, T]``, domain after domain and in the order of their files (domain, labels, mask, scores (NaN
+        where no number came out), counts, item, oracle/TASK, user as of `metrics.apart` and user_known, list and list_known; weights,
+        where metrics are weighted), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
 
     Raises:
         UserError: as `evaluate`.
@@ -71,9 +71,20 @@ def predict(
     gate_means = gates.means(encoder, runtime)
     if not runtime.is_main:
         return {}, {}, 0
-    merged = {name: np.concatenate([part[name] for part in everyone if name in part]) for name in everyone[0]}
-    merged["user"] = apart(merged["user"], merged.pop("user_known"))
+    merged = in_order_of_files(everyone)
+    merged["user"] = apart(merged["user"], merged["user_known"])
     return merged, gate_means, skipped
+
+
+def in_order_of_files(everyone: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Columns of all ranks, one of them ``domain``, as one: by domain, and within it in the order of its files.
+
+    A rank's rows of a domain follow on those of the rank before, as `deal` deals them.
+    """
+    found = [part for part in everyone if part]
+    order = np.argsort(np.concatenate([part["domain"] for part in found]), kind="stable")
+    names = list(found[0])
+    return {name: np.concatenate([part.pop(name) for part in found])[order] for name in names}
 
 
 class _GateMeans:

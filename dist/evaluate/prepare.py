@@ -3,6 +3,7 @@
 Imports little, so that the process that launches the ranks need not wait for TorchRec.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,14 @@ class EvaluationJob:
         run: the run folder, or its URI.
         split: ``train``, ``validation`` or ``test``.
         events: domain -> split -> files, of training and of ``split``.
+        keeps: whether predictions are written into the run's folder.
     """
 
     experiment: Experiment
     run: Location
     split: str
     events: dict[str, dict[str, EventFiles]]
+    keeps: bool = False
 
     @property
     def folder(self) -> Path:
@@ -40,22 +43,37 @@ class EvaluationJob:
         return mirrored(self.run, "read")
 
 
-def prepare_evaluation(run: Location, split: str, kinds: Kinds = KINDS, writes: bool = True) -> EvaluationJob:
-    """Checks a run, whose experiment could choose from ``kinds``, and the events to measure it with.
+def prepare_evaluation(
+    run: Location, split: str, kinds: Kinds = KINDS, writes: bool = True, keeps: bool = False
+) -> EvaluationJob:
+    """Checks a run, whose experiment could choose from ``kinds``, and the events to measure it with; it ``keeps`` predictions, or not.
 
     Where it does not ``write``, whether a bucket takes files is not tried out.
 
     Raises:
         UserError: no run, one without a checkpoint or that cannot be written to, no such split, or bad events.
     """
+    job = open_to_evaluate(run, split, ("train", split), kinds, keeps)
+    check_open_to_write(job.folder, tries=writes)
+    return job
+
+
+def open_to_evaluate(
+    run: Location, split: str, splits: Sequence[str], kinds: Kinds = KINDS, keeps: bool = False
+) -> EvaluationJob:
+    """As `prepare_evaluation`, of a run that may not be written to; ``splits`` are those that are read.
+
+    Raises:
+        UserError: as that, but for a run that cannot be written to.
+    """
     folder = mirrored(run, "read")
     experiment = open_experiment(folder, kinds)
     best(folder)
-    check_open_to_write(folder, tries=writes)
     if not any(getattr(domain.events, split, None) for domain in experiment.domains.values()):
         raise UserError(
             run,
             f"no domain has a '{split}' split",
             "Choose train, validation or test, whichever the experiment's events name.",
         )
-    return EvaluationJob(experiment, run, split, check_events(experiment, ("train", split), held=id_types_of(folder)))
+    events = check_events(experiment, tuple(dict.fromkeys(splits)), held=id_types_of(folder))
+    return EvaluationJob(experiment, run, split, events, keeps)

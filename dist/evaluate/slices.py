@@ -15,6 +15,25 @@ SEEN: dict[str, tuple[float, float]] = {
     "items_seen_100_or_more": (100, float("inf")),
 }
 """Slice -> how often its items were seen in training: at least, and below."""
+_BANDS = {"1_to_4": (1, 5), "5_to_19": (5, 20), "20_or_more": (20, float("inf"))}
+_PLURALS = {"user": "users", "query": "queries"}
+
+
+def slices_by_count(counts: Mapping[str, Array]) -> dict[str, Array]:
+    """Slice -> ``[N]`` bool: ``all``; ``warm_items``; ``cold_items``, ``cold_users`` and ``cold_queries``, whose id was never seen in training;
+    and by how often it was, `SEEN` for items, ``users_seen_1_to_4``, ``_5_to_19`` and ``_20_or_more`` for users, and for queries too.
+
+    Args:
+        counts: entity, ``item`` at least -> ``[N]`` times the row's was seen in training; -1: no id in this row, which is in ``all`` only.
+    """
+    items = counts["item"]
+    slices = {"all": np.ones(len(items), bool), "warm_items": items > 0, "cold_items": items == 0}
+    others = {_PLURALS[entity]: seen for entity, seen in counts.items() if entity in _PLURALS}
+    slices |= {f"cold_{name}": seen == 0 for name, seen in others.items()}
+    slices |= {name: (items >= least) & (items < below) for name, (least, below) in SEEN.items()}
+    for name, seen in others.items():
+        slices |= {f"{name}_seen_{band}": (seen >= least) & (seen < below) for band, (least, below) in _BANDS.items()}
+    return slices
 
 
 def slice_rows(
@@ -24,8 +43,7 @@ def slice_rows(
     labels: Array,
     scores: Array,
     *,
-    item_counts: Array,
-    user_counts: Array,
+    counts: Mapping[str, Array],
     user_groups: Array | None = None,
     list_groups: Array | None = None,
     in_list: Array | None = None,
@@ -35,9 +53,7 @@ def slice_rows(
 ) -> list[dict[str, Any]]:
     """The metrics of one domain and task, per slice of the rows.
 
-    Slices: ``all``; ``warm_items`` and ``cold_items``, whose item was seen or never seen in training; ``cold_users``,
-    whose user was never seen; and `SEEN`, by how often the item was seen. A row without an item (or user) id is in ``all``
-    only. Inside a slice, groups hold the slice's rows alone. A slice without rows is left out.
+    Slices are those of `slices_by_count`. Inside one, groups hold the slice's rows alone. One without rows is left out.
 
     Args:
         domain: its name.
@@ -45,8 +61,7 @@ def slice_rows(
         task: what it is measured by.
         labels: ``[N]``.
         scores: ``[N]`` float, the model's; NaN where no number came out. Such rows are in no metric.
-        item_counts: ``[N]`` times the row's item was seen in training; -1: no id in this row.
-        user_counts: ``[N]`` the same for its user.
+        counts: as of `slices_by_count`.
         user_groups: ``[N]`` int64 or uint64, the user of each row.
         list_groups: ``[N]`` int64 or uint64, the result list of each row.
         in_list: ``[N]`` bool, whether the row is in a list; None: all are.
@@ -59,19 +74,10 @@ def slice_rows(
         which no number came out), and the headline that the true expectation and the baseline reach on the same rows, as ``oracle_auc`` and ``popularity_auc``; None
         where not given or not defined, as where a row of the slice has no true expectation.
     """
-    slices: dict[str, Array | slice] = {
-        "all": slice(None),
-        "warm_items": item_counts > 0,
-        "cold_items": item_counts == 0,
-        "cold_users": user_counts == 0,
-    }
-    slices |= {name: (item_counts >= least) & (item_counts < below) for name, (least, below) in SEEN.items()}
     rows, predicted, measures = [], np.isfinite(scores), task.measures
-    for part, of_slice in slices.items():
-        where = np.zeros(len(labels), bool)
-        where[of_slice] = True
-        overflowed = int((where & ~predicted).sum())
-        where &= predicted
+    for part, of_slice in slices_by_count(counts).items():
+        overflowed = int((of_slice & ~predicted).sum())
+        where = of_slice & predicted
         y = labels[where]
         if not len(y) and not overflowed:
             continue

@@ -132,6 +132,14 @@ class Evaluation(Shape):
     checkpoint: Digest | None = None
 
 
+class Predicted(Shape):
+    """What the predictions of a split were made from: the checkpoint's `identity`, and domain -> files."""
+
+    split: str
+    checkpoint: Digest
+    files: dict[str, list[FileIdentity]]
+
+
 class ValidatedRow(MetricRow):
     """The same, after so many epochs."""
 

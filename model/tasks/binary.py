@@ -18,13 +18,14 @@ from ...data.arrow.values import floats
 from ...data.config.sections.label import AnyLabel
 from ...data.config.sections.task import COUNT, Array, Measures, Metric, Scale, Task
 from ...data.settings_base import Name
-from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy
+from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy, uauc
 
 MEASURES = Measures(
     headline=Metric(key="auc", title="AUC", short="AUC"),
     higher_is_better=True,
     others=[
         Metric(key="gauc", title="GAUC", short="GAUC"),
+        Metric(key="uauc", title="UAUC"),
         Metric(key=f"ndcg@{RANKING_K}", title=f"NDCG@{RANKING_K}", short=f"NDCG@{RANKING_K}"),
         Metric(key="logloss", title="log loss", higher_is_better=False),
         Metric(key="ne", title="NE", higher_is_better=False),
@@ -36,7 +37,7 @@ MEASURES = Measures(
     of_popularity="Popularity ranks by the item's own positive rate in training.",
     of_oracle=("The oracle ranks by the true probability, known in a simulation: no model can be expected above it."),
     explained=(
-        "GAUC: AUC within each user, weighted by rows. NE: log loss over that of the base rate, below 1 is better than it. "
+        "GAUC: AUC within each user, weighted by rows. UAUC: the same, each user counting once. NE: log loss over that of the base rate, below 1 is better than it. "
         "Calibration: mean prediction over positive rate, 1 is right."
     ),
 )
@@ -172,7 +173,7 @@ class Binary(Task):
         in_list: Array | slice = slice(None),
         weights: Array | None = None,
     ) -> dict[str, Any]:
-        """positives, auc, gauc (within ``users``), logloss, ne, calibration, ndcg@10 (within ``lists``)."""
+        """positives, auc, gauc and uauc (within ``users``), logloss, ne, calibration, ndcg@10 (within ``lists``)."""
         ndcg = None
         if lists is not None:
             of_lists = None if weights is None else weights[in_list]
@@ -181,6 +182,7 @@ class Binary(Task):
             "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
             "auc": defined(auc(labels, scores, weights)),
             "gauc": None if users is None else defined(gauc(labels, scores, users, weights)),
+            "uauc": None if users is None else defined(uauc(labels, scores, users, weights)),
             "logloss": defined(logloss(labels, scores, weights)),
             "ne": defined(normalized_entropy(labels, scores, weights)),
             "calibration": defined(calibration(labels, scores, weights)),

@@ -59,19 +59,44 @@ def gauc(labels: Array, scores: Array, groups: Array, weights: Array | None = No
 
     Source: Zhou et al., Deep Interest Network (2018).
     """
-    if not len(labels) or np.isnan(scores).any():
-        return math.nan
+    found, rows = group_aucs(labels, scores, groups, weights)
+    both = ~np.isnan(found)
+    return float(np.average(found[both], weights=rows[both])) if both.any() else math.nan
+
+
+def uauc(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> float:
+    """AUC within each group, averaged over the groups that have both classes, each counting the same.
+
+    Arguments as of `gauc`; weights count within a group alone. NaN when no group has both classes.
+
+    Source: Zhou et al., Deep Interest Network (2018), whose GAUC it is without the weights.
+    """
+    found, _ = group_aucs(labels, scores, groups, weights)
+    both = ~np.isnan(found)
+    return float(found[both].mean()) if both.any() else math.nan
+
+
+def group_aucs(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> tuple[Array, Array]:
+    """The AUC of each of G groups, in their rising order.
+
+    Arguments as of `gauc`.
+
+    Returns:
+        ``[G]`` float64, NaN for a group without both classes, and for all where a score is NaN; ``[G]`` its rows, or their weight.
+    """
+    if not len(labels):
+        return np.zeros(0), np.zeros(0)
     ties = _tie_blocks(labels, scores, groups, weights)
+    if np.isnan(scores).any():
+        return np.full(len(ties.first), np.nan), ties.rows_of_group
     negatives = ties.negatives
     before = np.cumsum(negatives) - negatives
     before -= np.repeat(before[ties.first], ties.blocks_of_group)
     twice_right = np.add.reduceat(ties.positives * (2 * before + negatives), ties.first)
     positives_of_group = np.add.reduceat(ties.positives, ties.first)
     pairs = positives_of_group * np.add.reduceat(negatives, ties.first)
-    both = pairs > 0
-    if not both.any():
-        return math.nan
-    return float(np.average(twice_right[both] / (2 * pairs[both]), weights=ties.rows_of_group[both]))
+    with np.errstate(invalid="ignore"):
+        return np.where(pairs > 0, twice_right / (2 * pairs), np.nan), ties.rows_of_group
 
 
 def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K, weights: Array | None = None) -> float:
@@ -93,9 +118,30 @@ def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K, w
 
     Source: Järvelin and Kekäläinen (2002); ties after McSherry and Najork (2008).
     """
-    if not len(labels) or np.isnan(scores).any():
-        return math.nan
+    found, counts = group_ndcgs(labels, scores, groups, k, weights)
+    some = ~np.isnan(found)
+    return mean(found[some], None if weights is None else counts[some]) if some.any() else math.nan
+
+
+def group_ndcgs(
+    labels: Array, scores: Array, groups: Array, k: int = RANKING_K, weights: Array | None = None
+) -> tuple[Array, Array]:
+    """The NDCG of each of G groups, in their rising order.
+
+    Arguments as of `ndcg_at_k`.
+
+    Returns:
+        ``[G]`` float64, NaN for a group without a positive, and for all where a score is NaN; ``[G]`` how much it counts in the mean.
+    """
+    if not len(labels):
+        return np.zeros(0), np.zeros(0)
     ties = _tie_blocks(labels, scores, groups)
+    counts = np.ones(len(ties.first))
+    if weights is not None:
+        _, group_of_row = np.unique(groups, return_inverse=True)  # in rising order, as the blocks are
+        counts = np.bincount(group_of_row, weights) / ties.rows_of_group
+    if np.isnan(scores).any():
+        return np.full(len(ties.first), np.nan), counts
     discount = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))))
     # Blocks are in rising order of score: a block's first place is what is left above it in its group.
     last = np.repeat(ties.rows_of_group, ties.blocks_of_group) - ties.starts
@@ -103,13 +149,9 @@ def ndcg_at_k(labels: Array, scores: Array, groups: Array, k: int = RANKING_K, w
     gained = np.add.reduceat(ties.positives / ties.sizes * share, ties.first)
     positives_of_group = np.add.reduceat(ties.positives, ties.first)
     some = positives_of_group > 0
-    if not some.any():
-        return math.nan
-    found = gained[some] / discount[np.minimum(positives_of_group[some], k)]
-    if weights is None:
-        return float(np.mean(found))
-    _, group_of_row = np.unique(groups, return_inverse=True)  # in rising order, as the blocks are
-    return mean(found, (np.bincount(group_of_row, weights) / ties.rows_of_group)[some])
+    found = np.full(len(some), np.nan)
+    found[some] = gained[some] / discount[np.minimum(positives_of_group[some], k)]
+    return found, counts
 
 
 def apart(groups: Array, known: Array) -> Array:

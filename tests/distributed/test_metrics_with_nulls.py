@@ -146,6 +146,7 @@ def right_metrics(rows: list[Row], score: str, label: str) -> dict[str, Any]:
         "positives": sum(labels),
         "auc": auc(rows, score, label),
         "gauc": sum(n * value for n, value in users) / sum(n for n, _ in users) if users else None,
+        "uauc": np.mean([value for _, value in users]) if users else None,
         "logloss": log_loss(labels, scores, labels=[0, 1]),
         "ne": log_loss(labels, scores, labels=[0, 1]) / log_loss(labels, np.full(len(labels), rate), labels=[0, 1])
         if 0 < rate < 1

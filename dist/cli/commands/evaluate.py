@@ -36,6 +36,9 @@ def evaluate(
             help="leave with status 3 where a metric is below this, e.g. click.auc=0.70; repeatable",
         ),
     ] = None,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="keep what it says of each row, in RUN/predictions/SPLIT.parquet")
+    ] = False,
     check: Check = False,
     cluster: Cluster = None,
     processes: Processes = None,
@@ -56,7 +59,7 @@ def evaluate(
             from ...evaluate.gate import read_gates
             from ...evaluate.prepare import prepare_evaluation
 
-        job = prepare_evaluation(current(), split, writes=not check)
+        job = prepare_evaluation(current(), split, writes=not check, keeps=predictions)
         return job, read_gates(fail_below or [], job.experiment, split)
 
     def claim() -> Claim:

@@ -18,8 +18,7 @@ def test_slices_hold_their_own_rows():
         CLICK,
         labels,
         probabilities,
-        item_counts=np.array([5, 1, 0, 0, -1, -1]),
-        user_counts=np.array([3, 3, 3, 3, 3, -1]),
+        counts={"item": np.array([5, 1, 0, 0, -1, -1]), "user": np.array([3, 3, 30, 30, 3, -1])},
         user_groups=np.array([1, 1, 1, 1, 2, 2]),
         oracle=np.array([0.9, 0.1, 0.9, 0.1, 0.9, 0.1]),
         popularity=np.array([0.7, 0.3, 0.4, 0.4, 0.4, 0.4]),
@@ -27,6 +26,8 @@ def test_slices_hold_their_own_rows():
     by_slice = {row["slice"]: row for row in rows}
     seen = {name: by_slice.pop(name) for name in [*by_slice] if name.startswith("items_seen")}
     assert {name: row["rows"] for name, row in seen.items()} == {"items_seen_1_to_4": 1, "items_seen_5_to_19": 1}
+    of_users = {name: by_slice.pop(name)["rows"] for name in [*by_slice] if name.startswith("users_seen")}
+    assert of_users == {"users_seen_1_to_4": 3, "users_seen_20_or_more": 2}
     assert list(by_slice) == ["all", "warm_items", "cold_items"]  # nobody is a cold user: no such row
     assert {(row["domain"], row["task"]) for row in rows} == {("shop", "click")}
     assert [by_slice[s]["rows"] for s in by_slice] == [6, 2, 2]
@@ -40,7 +41,7 @@ def test_slices_hold_their_own_rows():
 
 def test_unknown_oracle_and_popularity_are_none():
     labels = np.array([1, 0])
-    rows = slice_rows("a", "b", CLICK, labels, labels, item_counts=np.zeros(2), user_counts=np.zeros(2))
+    rows = slice_rows("a", "b", CLICK, labels, labels, counts={"item": np.zeros(2), "user": np.zeros(2)})
     assert [row["slice"] for row in rows] == ["all", "cold_items", "cold_users"]
     assert all(row["oracle_auc"] is None and row["popularity_auc"] is None for row in rows)
 

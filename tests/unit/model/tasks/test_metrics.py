@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from foundrank.model.tasks.binary import Binary
-from foundrank.model.tasks.metrics import auc, calibration, gauc, logloss, ndcg_at_k, normalized_entropy
+from foundrank.model.tasks.metrics import auc, calibration, gauc, logloss, ndcg_at_k, normalized_entropy, uauc
 
 CLICK = Binary(label="click")
 
@@ -48,6 +48,8 @@ def test_gauc_is_the_loop_over_groups(data):
     parts = [(n, value) for n, value in parts if not math.isnan(value)]
     expected = sum(n * v for n, v in parts) / sum(n for n, _ in parts) if parts else math.nan
     assert gauc(labels, scores, groups) == pytest.approx(expected, nan_ok=True)
+    plain = float(np.mean([v for _, v in parts])) if parts else math.nan
+    assert uauc(labels, scores, groups) == pytest.approx(plain, nan_ok=True)
 
 
 @given(predictions(), st.integers(1, 12))
@@ -87,6 +89,7 @@ def test_gauc_weighs_by_rows_and_skips_groups_of_one_class():
     scores = np.array([0.9, 0.1, 0.8, 0.2, 0.7, 0.6])
     groups = np.array([1, 1, 2, 2, 2, 3])  # AUC 1 on two rows, 0 on three, none on one
     assert gauc(labels, scores, groups) == pytest.approx(2 / 5)
+    assert uauc(labels, scores, groups) == pytest.approx(1 / 2)  # and here every user counts the same
 
 
 def test_auc_is_exact_at_a_low_click_rate():
@@ -142,7 +145,7 @@ def test_a_diverged_model_has_no_ranking():
     labels = np.array([0, 1, 0, 1])
     scores = np.array([0.1, np.nan, 0.3, 0.4])
     row = CLICK.metrics(labels, scores, np.zeros(4, np.int64), np.zeros(4, np.int64))
-    assert [row[key] for key in ("auc", "gauc", "logloss", "ne", "calibration", "ndcg@10")] == [None] * 6
+    assert [row[key] for key in ("auc", "gauc", "uauc", "logloss", "ne", "calibration", "ndcg@10")] == [None] * 7
     assert math.isnan(auc(labels, np.array([np.nan, 0.1, 0.2, 0.3])))
 
 
@@ -155,8 +158,9 @@ def test_a_row_of_weight_2_counts_as_two_rows(data, more):
     for metric in (auc, logloss, normalized_entropy, calibration):
         expected = metric(*repeated[:2]) if times.any() else math.nan
         assert metric(labels, scores, weights) == pytest.approx(expected, nan_ok=True), metric
-    expected = gauc(*repeated) if times.any() else math.nan
-    assert gauc(labels, scores, groups, weights) == pytest.approx(expected, nan_ok=True)
+    for metric in (gauc, uauc):
+        expected = metric(*repeated) if times.any() else math.nan
+        assert metric(labels, scores, groups, weights) == pytest.approx(expected, nan_ok=True), metric
 
 
 @given(predictions(), st.data())

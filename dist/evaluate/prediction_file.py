@@ -1,0 +1,156 @@
+"""Predictions of a split as a Parquet file in the run's folder: a row per row of the events, in the order of their files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from ...data.errors import UserError
+from ...data.events.event_files import EventFiles
+from ...data.schema.layout import Layout
+from ...data.storage.file_identity import identities, same_content
+from ...data.storage.local_writes import replace_file
+from ...data.storage.mirror import fetch, publish
+from ...data.storage.parquet_memory import READ_ERRORS
+from ...model.tasks.metrics import apart
+from ..run.run_documents import Predicted
+
+FOLDER = "predictions"
+_TOLD = b"foundrank.predictions"
+_REMEDY = "Remove it, and run `foundrank evaluate RUN --predictions` again."
+_OF_ROWS = 1 << 20  # in a row group
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run says of a split.
+
+    Attributes:
+        told: what it was made from, as of `Predicted`.
+        columns: as `predict` and `next_item_ranks` give them.
+    """
+
+    told: Mapping[str, Any]
+    columns: Mapping[str, np.ndarray]
+
+
+def predictions_file(run: Path, split: str) -> Path:
+    """Where the predictions of a split are, or would be."""
+    return run / FOLDER / f"{split}.parquet"
+
+
+def told_of(split: str, checkpoint: str, files: Mapping[str, EventFiles]) -> dict[str, Any]:
+    """What predictions are made from: `Predicted`."""
+    of_files = {name: identities(events.files) for name, events in files.items()}
+    return {"split": split, "checkpoint": checkpoint, "files": of_files}
+
+
+def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two are of the same checkpoint, split and files."""
+    return all(one[name] == other[name] for name in ("split", "checkpoint")) and (
+        one["files"].keys() == other["files"].keys()
+        and all(same_content(files, other["files"][name]) for name, files in one["files"].items())
+    )
+
+
+def write_predictions(path: Path, columns: Mapping[str, np.ndarray], layout: Layout, told: Mapping[str, Any]) -> None:
+    """Writes the file, whole or not at all.
+
+    Its columns: ``domain``; ``user`` and ``list``, keys made of the ids (uint64; null where the row has none); ``seen/ENTITY``, how often
+    the id was seen in training (null: no id); for each task ``label/TASK`` (null: none), ``score/TASK`` (NaN: no number came out; null in a
+    domain without the task), ``weight/TASK`` and ``expected/TASK`` where there are any; for the next item ``next/rank`` (0: first)
+    and ``next/popularity_rank``, ``next/chosen`` (whether it counts) and ``next/predicted`` (whether a number came out).
+    """
+    out: dict[str, pa.Array] = {
+        "domain": pa.DictionaryArray.from_arrays(
+            pa.array(columns["domain"], pa.int32()), pa.array(layout.domains, pa.string())
+        )
+    }
+    for name in ("user", "list"):
+        if name in columns:
+            out[name] = pa.array(columns[name], pa.uint64(), mask=~columns[f"{name}_known"])
+    for position, entity in enumerate(layout.entities):
+        seen = columns["counts"][:, position]
+        out[f"seen/{entity}"] = pa.array(seen.astype(np.int64), mask=seen < 0)
+    if "scores" in columns:
+        # A domain's rows all have its tasks' scores; elsewhere they mean nothing.
+        of_domain = np.array(layout.task_weights) > 0
+        for t, task in enumerate(layout.tasks):
+            lacks = ~of_domain[columns["domain"], t]
+            out[f"label/{task}"] = pa.array(columns["labels"][:, t], mask=~columns["mask"][:, t])
+            out[f"score/{task}"] = pa.array(columns["scores"][:, t], mask=lacks)
+            if "weights" in columns:
+                out[f"weight/{task}"] = pa.array(columns["weights"][:, t], mask=lacks)
+            if f"oracle/{task}" in columns:
+                expected = columns[f"oracle/{task}"]
+                out[f"expected/{task}"] = pa.array(expected, mask=lacks | np.isnan(expected))
+    for name in ("rank", "popularity_rank", "chosen", "predicted"):
+        if name in columns:
+            out[f"next/{name}"] = pa.array(columns[name])
+    content = pa.BufferOutputStream()
+    table = pa.table(out).replace_schema_metadata({_TOLD: json.dumps(told).encode()})
+    pq.write_table(table, content, compression="zstd", row_group_size=_OF_ROWS)
+    replace_file(path, content.getvalue())
+    publish(path)
+
+
+def read_told(path: Path) -> dict[str, Any] | None:
+    """What a file of predictions was made from; None where there is no file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    fetch(path.parent, lambda name: name == path.name)
+    if not path.is_file():
+        return None
+    try:
+        told = (pq.read_schema(path).metadata or {}).get(_TOLD, b"")
+        Predicted.model_validate_json(told)
+        return json.loads(told)
+    except (*READ_ERRORS, ValidationError) as error:
+        raise UserError(path, "does not hold predictions of foundrank, or is damaged", _REMEDY) from error
+
+
+def read_predictions(path: Path, tasks: Sequence[str], domains: Sequence[str]) -> Predictions:
+    """The predictions of a file; in ``columns`` a user is as of `metrics.apart`, and ``[N, T]`` are in the order of ``tasks``.
+
+    Raises:
+        UserError: it is damaged, or is not there.
+    """
+    told = read_told(path)
+    if told is None:
+        raise UserError(path, "is not there", _REMEDY)
+    try:
+        table = pq.read_table(path)
+        columns = _columns(table, tasks, domains)
+    except (*READ_ERRORS, KeyError, ValueError) as error:
+        raise UserError(path, "does not hold predictions of foundrank, or is damaged", _REMEDY) from error
+    return Predictions(told, columns)
+
+
+def _columns(table: pa.Table, tasks: Sequence[str], domains: Sequence[str]) -> dict[str, np.ndarray]:
+    names = table.column_names
+    of_domain = np.array([domains.index(name) for name in table["domain"].combine_chunks().dictionary.to_pylist()])
+    out = {"domain": of_domain[table["domain"].combine_chunks().indices.to_numpy()]}
+    for name in ("user", "list"):
+        if name in names:
+            out[f"{name}_known"] = table[name].is_valid().to_numpy()
+            out[name] = table[name].fill_null(0).to_numpy()
+    out["user"] = apart(out["user"], out["user_known"])
+    for name in names:
+        if name.startswith("seen/"):
+            out[name] = table[name].fill_null(-1).to_numpy()
+        if name.startswith("next/"):
+            out[name.removeprefix("next/")] = table[name].to_numpy()
+    if tasks:
+        out["mask"] = np.stack([table[f"label/{task}"].is_valid().to_numpy() for task in tasks], 1)
+        for kind, where, empty in (("labels", "label", 0.0), ("scores", "score", np.nan), ("weights", "weight", 1.0)):
+            if f"{where}/{tasks[0]}" in names:
+                out[kind] = np.stack([table[f"{where}/{task}"].fill_null(empty).to_numpy() for task in tasks], 1)
+    return out

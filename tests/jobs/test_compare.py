@@ -1,0 +1,115 @@
+"""Runs beside one another: the real command on runs of two seeds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from .commands import Here, foundrank, settings
+from .test_bad_input import check_told
+
+
+@pytest.fixture(scope="module")
+def arms(world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs of one step, and two that learned, of seeds 1 and 2 each."""
+    folder, common = tmp_path_factory.mktemp("arms"), settings("text.vectors=none")
+    for name, steps in (("begun", 1), ("learned", 60)):
+        for seed in (1, 2):
+            more = ["--set", f"seed={seed}; training.max_steps={steps}"]
+            foundrank("train", world, "--run-dir", folder / f"{name}.{seed}", *common, *more)
+    return [folder / f"{name}.{seed}" for name in ("begun", "learned") for seed in (1, 2)]
+
+
+def test_arms_are_compared_over_users_and_seeds(arms, tmp_path):
+    begun, learned = f"begun={arms[0]},{arms[1]}", f"learned={arms[2]},{arms[3]}"
+    files = ("--out", tmp_path / "c.json", "--report", tmp_path / "c.html")
+    told = foundrank("compare", begun, learned, "--draws", 200, *files, "-p", 2).stdout
+    assert "in AUC of click, in the mean over domains" in " ".join(told.split())
+    document = json.loads((tmp_path / "c.json").read_text())
+    assert [arm["seeds"] for arm in document["arms"]] == [[1, 2], [1, 2]]
+    rows = {(r["task"], r["domain"], r["slice"], r["metric"]): r for r in document["rows"]}
+    line = rows["click", "mean", "all", "logloss"]
+    assert line["paired"]
+    assert line["low"] < line["difference"] < min(line["high"], 0)
+    foundrank("compare", arms[0], arms[2], "--draws", 200, "--out", tmp_path / "single.json")
+    single = {
+        (r["task"], r["domain"], r["slice"], r["metric"]): r
+        for r in json.loads((tmp_path / "single.json").read_text())["rows"]
+    }["click", "mean", "all", "logloss"]
+    assert single["verdict"] == "better"  # less of it is
+    assert line["low"] < single["low"] < single["high"] < 0  # of users alone it is narrower
+    slices = {name for _, _, name, _ in rows}
+    assert "cold_items" in slices
+    assert any(name.startswith("users_seen_") for name in slices)
+    assert ("mean", "mean", "all", "logloss") in rows  # over tasks, too
+    # The numbers are those of the evaluations.
+    for folder in arms[2:]:
+        foundrank("evaluate", folder)
+    measured = [json.loads((folder / "evaluation.json").read_text())["rows"] for folder in arms[2:]]
+    for metric in ("auc", "gauc", "uauc", "logloss"):
+        for domain in ("shop_search", "events_feed"):
+            of_seeds = [
+                next(r for r in of if (r["domain"], r["task"], r["slice"]) == (domain, "click", "all"))[metric]
+                for of in measured
+            ]
+            assert rows["click", domain, "all", metric]["other"] == pytest.approx(sum(of_seeds) / 2, abs=1e-6)
+    page = (tmp_path / "c.html").read_text()
+    assert "learned against begun: click" in page
+    # Again nothing is predicted, and the numbers are the same.
+    written = (arms[0] / "predictions/test.parquet").stat().st_mtime_ns
+    foundrank("compare", begun, learned, "--draws", 200, "--out", tmp_path / "again.json")
+    assert (arms[0] / "predictions/test.parquet").stat().st_mtime_ns == written
+    assert json.loads((tmp_path / "again.json").read_text()) == document
+    # The other way round: the same numbers, the other sign.
+    foundrank("compare", arms[2], arms[0], "--draws", 200, "--out", tmp_path / "back.json")
+    back = {
+        (r["task"], r["domain"], r["slice"], r["metric"]): r
+        for r in json.loads((tmp_path / "back.json").read_text())["rows"]
+    }["click", "mean", "all", "logloss"]
+    assert back["difference"] == pytest.approx(-single["difference"])
+    assert back["verdict"] == "worse"
+
+
+def test_predictions_are_the_same_rows_whatever_the_ranks(arms, world, tmp_path):
+    found = []
+    for ranks in (1, 2):
+        folder = tmp_path / f"run{ranks}"
+        shutil.copytree(arms[3], folder)
+        foundrank("evaluate", folder, "--predictions", "-p", ranks)
+        found.append(pq.read_table(folder / "predictions/test.parquet"))
+    one, two = found
+    for name in one.column_names:
+        if name.startswith("score/"):
+            assert one[name].fill_null(-1).to_numpy() == pytest.approx(two[name].fill_null(-1).to_numpy(), abs=1e-5)
+        else:
+            assert one[name].equals(two[name]), name
+    labels = pq.read_table(sorted((world / "events" / "shop_search" / "test").glob("*.parquet")))
+    mine = one.filter(one["domain"].cast("string").to_numpy() == "shop_search")
+    assert mine["label/click"].to_pylist() == labels["click"].cast("float").to_pylist()
+
+
+def test_mistakes_are_told_before_work_starts(arms, world, tmp_path, here: Here):
+    check_told(here("compare", arms[0]), ["needs two runs"])
+    check_told(here("compare", arms[0], arms[0]), ["named twice"])
+    check_told(here("compare", f"a={arms[0]}", f"a={arms[1]}"), ["second arm called 'a'"])
+    check_told(here("compare", arms[0], tmp_path), ["not a run"])
+    check_told(here("compare", arms[0], arms[2], "--split", "holdout"), ["no domain has a 'holdout' split"])
+    twin = tmp_path / "twin"
+    shutil.copytree(arms[0], twin)
+    check_told(here("compare", f"a={arms[0]},{twin}", f"b={arms[2]}"), ["2 runs of seed 1"])
+    text = (twin / "experiment.yaml").read_text()
+    events = next(line.split(": ", 1)[1] for line in text.splitlines() if "shop_search/test" in line)
+    other = tmp_path / "other.parquet"
+    pq.write_table(pq.read_table(sorted((world / "events/shop_search/test").glob("*.parquet"))).slice(1), other)
+    (twin / "experiment.yaml").write_text(text.replace(events, str(other)))
+    check_told(here("compare", arms[2], twin), ["shop_search", "has other files than"])
+    file = arms[0] / "predictions" / "test.parquet"
+    file.parent.mkdir(exist_ok=True)
+    kept = file.read_bytes() if file.exists() else None
+    file.write_bytes(b"PAR1 not")
+    check_told(here("compare", arms[0], arms[2]), ["damaged"])
+    file.unlink()
+    if kept:
+        file.write_bytes(kept)
