@@ -17,6 +17,7 @@ from ..config.sections.entities import EntityConfig
 from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
+from ..rates.parts import Place
 from ..schema.column_needs import history_needs, needed_columns, time_of_events
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import HISTORY, Layout, content_key, id_key
@@ -24,6 +25,7 @@ from ..vocabulary.vocabulary import KeyIndex, Vocabulary
 from .contents import ContentTable, given_content, open_stores
 from .item_features import ItemFeatures
 from .past_items import NONE, ItemCounts, Items
+from .rate_columns import RateColumns
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -41,16 +43,22 @@ class RowEncoder:
     """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the content stores.
 
     Attributes:
+        of_training: whether what is evaluated are the training events, whose rates leave out their own labels.
         contents: name in ``Batch.vectors`` -> the content, of those that do not come with the events.
     """
 
-    def __init__(self, experiment: Experiment, statistics: Statistics):
+    def __init__(self, experiment: Experiment, statistics: Statistics, of_training: bool = False):
         """Reads the catalogs and opens the content stores.
+
+        Args:
+            experiment: the experiment.
+            statistics: of its training events.
+            of_training: whether these events are what is evaluated.
 
         Raises:
             UserError: a bad catalog, or a content store that is absent or was made from other contents.
         """
-        self.experiment, self.statistics = experiment, statistics
+        self.experiment, self.statistics, self.of_training = experiment, statistics, of_training
         self.layout: Layout = statistics.layout(experiment)
         self._item_counts = ItemCounts.of(statistics.tables[id_key("item")].counts)
         self._entities = experiment.entities.present()
@@ -65,10 +73,18 @@ class RowEncoder:
         items = self._catalogs.get("item")
         self._item_features = ItemFeatures.of(self.layout, items.columns, len(items.keys)) if items else None
         self._item_contents = [key for key in self.layout.contents_of.get("item", {}).values() if key in self.contents]
+        rates = statistics.rates
+        self._rates = RateColumns(experiment, self.layout, rates) if rates is not None else None
         self._from_tables = {*self.contents, *self.layout.contents_of.get(HISTORY, {}).values()}
 
     def encode(
-        self, domain: str, table: pa.Table, where: str, with_labels: bool = True, with_host: bool = False
+        self,
+        domain: str,
+        table: pa.Table,
+        where: str,
+        with_labels: bool = True,
+        with_host: bool = False,
+        place: Place | None = None,
     ) -> Rows:
         """Encodes rows of one domain.
 
@@ -80,6 +96,7 @@ class RowEncoder:
             with_host: adds what only metrics need: the keys of past items, and in ``host`` ``user`` and ``list`` (uint64
                 keys, with ``_known``), ``item`` (table row, 0 for none),
                 ``item_key``, ``bad`` and ``oracle/<task>``.
+            place: of a whole row group of training, whose rates are of others' labels; None: they are of all.
 
         Raises:
             UserError: a bad value, with its row.
@@ -110,6 +127,8 @@ class RowEncoder:
         if not with_labels:
             event_features = {name: feature for name, feature in event_features.items() if not feature.bias}
         self._put(out, self._encode_features(event_features, table, where), None)
+        if self._rates is not None:
+            self._rates.put(out, table, place)
         self._empty_vectors(out)
         self._encode_history(out, domain, table, where, with_host)
         out.chosen = (out.singles[:, self._single_at[id_key("item")]] >= 0) & config.users

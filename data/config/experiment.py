@@ -16,7 +16,7 @@ from .sections.text import TextConfig
 from .sections.training import TrainingConfig
 
 _OF_TASKS = (
-    *(f"model.{name}" for name in ("head", "shared_head", "domain_width", "interaction", "id_from_text")),
+    *(f"model.{name}" for name in ("head", "shared_head", "domain_width", "interaction", "id_from_text", "rates")),
     *("model.alignment", "model.alignment_weight", "training.level_rates.L2", "training.level_rates.L3"),
 )
 _OF_VALIDATION = ("training.validate_every", "training.patience")

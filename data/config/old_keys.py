@@ -19,7 +19,12 @@ OLD_KEYS = {
 }
 
 
-BEFORE = {"model.unknown_id": "masked", "model.hide_rare_items": 0.0, "model.content_conditioning": "none"}
+BEFORE = {
+    "model.unknown_id": "masked",
+    "model.hide_rare_items": 0.0,
+    "model.content_conditioning": "none",
+    "model.rates": False,
+}
 """Keys that older versions lacked, and what models did before there were these. A run's file has every key with an effect."""
 
 

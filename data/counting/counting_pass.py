@@ -19,6 +19,7 @@ from ..events.event_files import EventFiles
 from ..features.counts import Counts
 from ..features.feature import Feature
 from ..prefetch import prefetch
+from ..rates.columns import rate_columns
 from ..schema.bad_values import BadValue, refuse_beside, rows_of
 from ..schema.column_needs import needed_columns
 from ..schema.labels import read_labels, read_weights
@@ -108,7 +109,15 @@ def count(
     types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
     scales = {task: Scale(*mean_deviation(each)) for task, each in moments.items()}
     known = (counts.tables(), counts.dense(), labels, rows, sizes, skipped)
-    return Statistics(*known, id_types=types, unsigned=unsigned, scales=scales, lists=marks, outcomes=outcomes)
+    return Statistics(
+        *known,
+        id_types=types,
+        unsigned=unsigned,
+        scales=scales,
+        lists=marks,
+        outcomes=outcomes,
+        rate_columns=rate_columns(experiment),
+    )
 
 
 def _read_all(

@@ -13,6 +13,8 @@ from ..config.sections.task import Scale
 from ..contents.content_store import sha256_of_file
 from ..errors import UserError
 from ..events.bad_rows import Skipped
+from ..rates.rates import Rates
+from ..rates.saved_rates import RatesDocument, load_rates, save_rates
 from ..schema.layout import Layout, id_key, make_layout
 from ..storage.json_documents import Shape, read_document, sum_of
 from ..vocabulary.encoding import TABLES
@@ -41,6 +43,8 @@ class _Document(Shape):
     outcomes: dict[str, dict[str, tuple[_Count, _Count]]] = Field(default_factory=dict)
     scales: dict[str, _Moments] = Field(default_factory=dict)
     lists: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    rate_columns: list[str] = Field(default_factory=list)
+    rates: RatesDocument | None = None
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
 
@@ -61,6 +65,8 @@ class Statistics:
         outcomes: domain -> task that is given another -> [rows in which that one's label is 1, those that have the task's label, too].
         scales: task -> the scale of its labels in the training events of all domains, of those whose kind needs one.
         lists: domain -> where lists begin among its training rows, of the domains with a list loss.
+        rate_columns: names of the columns of rates.
+        rates: what they are made of, once that has been counted; without it they are 0.
     """
 
     tables: dict[str, Table]
@@ -75,6 +81,8 @@ class Statistics:
     scales: dict[str, Scale] = field(default_factory=dict)
     lists: dict[str, ListMarks] = field(default_factory=dict)
     outcomes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    rate_columns: tuple[str, ...] = ()
+    rates: Rates | None = None
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -104,7 +112,7 @@ class Statistics:
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
         rows = {name: table.rows for name, table in self.tables.items()}
-        return make_layout(experiment, rows, self.content_sizes, self.scales)
+        return make_layout(experiment, rows, self.content_sizes, self.scales, self.rate_columns)
 
     def save(self, folder: Path) -> None:
         """Writes the vocabularies, ``statistics.json`` and, if rows were skipped, `SKIPPED` into ``folder``."""
@@ -123,13 +131,16 @@ class Statistics:
             "unsigned": self.unsigned,
             "outcomes": self.outcomes,
             "scales": self.scales,
+            "rate_columns": list(self.rate_columns),
         }
         if self.lists:
             plain["lists"] = {name: of_domain.longest for name, of_domain in self.lists.items()}
         for name, of_domain in self.lists.items():
             np.save(folder / LISTS.format(name), of_domain.begins)
+        if self.rates is not None:
+            plain["rates"] = save_rates(folder, self.rates)
         self.skipped.save(folder / SKIPPED)
-        files = sorted([*folder.glob("*.parquet"), *folder.glob(LISTS.format("*"))])
+        files = sorted([*folder.glob("*.parquet"), *folder.glob("*.npy")])
         sums = {path.name: sha256_of_file(path) for path in files}
         plain["sha256"] = sums | {STATISTICS: sum_of(plain)}
         (folder / STATISTICS).write_text(json.dumps(plain, indent=1), encoding="utf-8")
@@ -159,7 +170,10 @@ class Statistics:
             name: {task: list(rows) for task, rows in of.items()} for name, of in plain.get("outcomes", {}).items()
         }
         lists = {name: _marks(folder, name, longest) for name, longest in plain.get("lists", {}).items()}
-        return cls(tables, dense, *known, plain.get("id_types", {}), plain.get("unsigned", []), scales, lists, outcomes)
+        rates = load_rates(folder, plain["rates"]) if "rates" in plain else None
+        columns = tuple(plain.get("rate_columns", ()))
+        types = plain.get("id_types", {}), plain.get("unsigned", [])
+        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.

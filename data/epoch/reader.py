@@ -15,6 +15,7 @@ from ..batch.rows import Rows, concatenate
 from ..events.bad_rows import read_events
 from ..events.event_files import EventFiles, open_parquet
 from ..machine.limits import memory
+from ..rates.parts import Place
 from ..schema.bad_values import BadValue, rows_of
 from ..schema.column_needs import needed_columns
 from .order import Block, Chunk, RankOrder
@@ -46,8 +47,17 @@ class Reader:
     of others that were used later. A rank keeps only the rows it will use.
     """
 
-    def __init__(self, encoder: RowEncoder, files: Mapping[int, EventFiles], padded: int, with_host: bool = False):
-        """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`."""
+    def __init__(
+        self,
+        encoder: RowEncoder,
+        files: Mapping[int, EventFiles],
+        padded: int,
+        with_host: bool = False,
+        of_training: bool = False,
+    ):
+        """Args: encoder, position of a domain -> its files, bags per key in each batch, whether batches carry `host`, and whether
+        the rows are those whose labels the rates are made of."""
+        self._of_training = of_training
         self._encoder, self._files, self._padded, self._with_host = encoder, files, padded, with_host
         self._names = encoder.layout.domains
         self._needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
@@ -100,7 +110,8 @@ class Reader:
         domain, file, group = key
         path = self._files[domain].files[file]
         table, bad = read_events(path, group, self._needs[domain], self._encoder.experiment.bad_data)
-        rows = self._encode(domain, table, f"{path}: row group {group}", bad)
+        place = Place(file, group) if self._of_training else None
+        rows = self._encode(domain, table, f"{path}: row group {group}", bad, place)
         self._cache[key] = held = _compact(rows, list(self._left[key]))
         self._cached += held.rows.nbytes
         while self._cached > self._most and len(self._cache) > 1:
@@ -124,8 +135,10 @@ class Reader:
         columns = list(dict.fromkeys(need.name for need in self._needs[domain]))
         return self._encode(domain, open_parquet(path).schema_arrow.empty_table().select(columns), path, [])
 
-    def _encode(self, domain: int, table: pa.Table, where: str, bad: list[BadValue]) -> Rows:
-        rows = self._encoder.encode(self._names[domain], table, where, with_host=self._with_host)
+    def _encode(
+        self, domain: int, table: pa.Table, where: str, bad: list[BadValue], place: Place | None = None
+    ) -> Rows:
+        rows = self._encoder.encode(self._names[domain], table, where, with_host=self._with_host, place=place)
         if bad:
             is_bad = rows_of(bad, table.num_rows)
             rows.chosen &= ~is_bad

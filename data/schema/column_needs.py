@@ -54,6 +54,8 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
         needs += history_needs(experiment, history)
     if domain.time is not None and (with_labels or time_of_events(experiment, name) == domain.time):
         needs.append(ColumnNeed(domain.time, TIME, f"domains.{name}.time", bad=_NO_TIME))
+    if with_labels and experiment.model.rates and (time := time_of_rates(experiment, name)) not in (None, domain.time):
+        needs.append(ColumnNeed(str(time), TIME, f"{HISTORY_FIELD}.time", bad=_NO_TIME))
     of_events = [(f"context.{n}", n, f) for n, f in experiment.context.items()]
     of_events += [(f"domains.{name}.features.{n}", n, f) for n, f in domain.features.items()]
     needs += [need for field, n, f in of_events if with_labels or not f.bias for need in f.needs(n, field)]
@@ -68,6 +70,12 @@ def time_of_events(experiment: Experiment, domain: str) -> str | None:
     if history is None or not experiment.domains[domain].users or not (experiment.model.past_times and history.times):
         return None
     return history.time or experiment.domains[domain].time
+
+
+def time_of_rates(experiment: Experiment, domain: str) -> str | None:
+    """The column with the times of a domain's events by which rates tell before from after; None: there is none."""
+    config, history = experiment.domains[domain], experiment.entities.user.history
+    return config.time or (history.time if history is not None and config.users else None)
 
 
 def history_needs(experiment: Experiment, history: HistoryConfig) -> list[ColumnNeed]:

@@ -8,44 +8,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..config.experiment import Experiment
-from ..config.sections.entities import TEXT, Stored
+from ..config.sections.entities import Stored
 from ..config.sections.task import Scale, Task
 from ..content_kinds.vector import Vector
-
-HISTORY = "history"
-CONTEXT = "context"
-BIAS = "bias"
-ATTENTION_TABLE = "attention_item"
-
-
-def id_key(entity: str) -> str:
-    """Name of an entity's id, as key of the batch and as embedding table."""
-    return f"id_{entity}"
-
-
-def past_key(back: int) -> str:
-    """Key of the past item that is ``back`` places before the newest."""
-    return f"past_{back}"
-
-
-def candidate_key(place: int) -> str:
-    """Key of items that belong to no row: candidates for the next one, as many per key as a batch has bags."""
-    return f"candidate_{place}"
-
-
-def past_feature_key(feature: str, key: str) -> str:
-    """Key of a feature, by its own key, of the items that ``key`` holds: past ones or candidates."""
-    return f"{key}_{feature}"
-
-
-def attention_key(back: int | None) -> str:
-    """Key of the past item that is ``back`` places before the newest, in the table for attention; None: the row's own item."""
-    return "attention_own" if back is None else f"attention_{back}"
-
-
-def content_key(owner: str, content: str) -> str:
-    """Name of the vectors of a content of an entity or of the history, in ``Batch.vectors``."""
-    return f"text_{owner}" if content == TEXT else f"content_{content}_{owner}"
+from ..features.feature import Inputs
+from .batch_keys import (
+    ATTENTION_TABLE,
+    BIAS,
+    CONTEXT,
+    HISTORY,
+    RATES,
+    attention_key,
+    candidate_key,
+    content_key,
+    id_key,
+    past_feature_key,
+    past_key,
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +48,9 @@ class Layout:
         attention: whether past items and the row's own have keys of a second table, behind all others.
         table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
         tables: table -> rows, row 0 being the unknown id.
-        dense: feature names of the columns of ``Batch.dense``; those of ``bias`` come last.
+        dense: feature names of the columns of ``Batch.dense``; rates come behind them, and those of ``bias`` last.
         vectors: name -> size, of every entry of ``Batch.vectors``.
-        sparse_of: owner (entity or ``context``; ``bias``, where there are such features) -> its sparse keys.
+        sparse_of: owner (entity or ``context``; ``bias`` and ``rates``, where there are such) -> its sparse keys.
         dense_of: owner -> its columns in ``Batch.dense``.
         vectors_of: owner -> its vector features (names in ``vectors``), contents excluded.
         contents_of: owner (entity or ``history``) -> content -> name of its vectors in ``vectors``; owners without any are left out.
@@ -131,6 +110,12 @@ class Layout:
     weighted: bool
     list_losses: tuple[tuple[Any, ...], ...]
 
+    @property
+    def rates(self) -> slice:
+        """Columns of ``Batch.dense`` that are rates."""
+        columns = self.dense_of.get(RATES, ())
+        return slice(columns[0], columns[-1] + 1) if columns else slice(0)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for comparing two layouts."""
         return asdict(self)
@@ -141,6 +126,7 @@ def make_layout(
     tables: Mapping[str, int],
     content_sizes: Mapping[str, int],
     scales: Mapping[str, Scale] | None = None,
+    rates: Iterable[str] = (),
 ) -> Layout:
     """The layout of an experiment's batches.
 
@@ -149,6 +135,7 @@ def make_layout(
         tables: table -> rows, from the statistics.
         content_sizes: `Stored.name` of each content store that the model reads -> width of its vectors.
         scales: task -> the scale of its labels, of those that need one, from the statistics.
+        rates: names of the columns of rates.
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
@@ -162,9 +149,10 @@ def make_layout(
     elif user.history is not None:
         lists.append(HISTORY)
     with_bias = [BIAS] if any(feature.bias for feature in experiment.features().values()) else []
-    sparse_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
-    dense_of: dict[str, list[int]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
-    vectors_of: dict[str, list[str]] = {owner: [] for owner in (*entities, CONTEXT, *with_bias)}
+    owners = (*entities, CONTEXT, *with_bias, *([RATES] if rates else []))
+    sparse_of: dict[str, list[str]] = {owner: [] for owner in owners}
+    dense_of: dict[str, list[int]] = {owner: [] for owner in owners}
+    vectors_of: dict[str, list[str]] = {owner: [] for owner in owners}
     weighted_lists: list[str] = []
     dense: list[str] = []
     vectors: dict[str, int] = {}
@@ -175,12 +163,14 @@ def make_layout(
         (f.entity or CONTEXT, name, f) for domain in experiment.domains.values() for name, f in domain.features.items()
     ]
     seen = set()
-    owned.sort(key=lambda each: each[2].bias)
-    for owner, name, feature in owned:
+    described = [(BIAS if f.bias else owner, name, f.inputs(name)) for owner, name, f in owned]
+    of_rates = [(RATES, "", Inputs(dense=tuple(rates)))] if rates else []
+    # Features with `bias` come last.
+    every = [*(of for of in described if of[0] != BIAS), *of_rates, *(of for of in described if of[0] == BIAS)]
+    for owner, name, inputs in every:
         if name in seen:
             continue  # domains may share a feature
         seen.add(name)
-        owner, inputs = BIAS if feature.bias else owner, feature.inputs(name)
         singles += inputs.singles
         lists += inputs.lists
         weighted_lists += inputs.weighted

@@ -95,7 +95,7 @@ def predict_run(job: EvaluationJob, runtime: Runtime) -> Predicted:
     prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
     statistics = open_statistics(run, experiment)
     checkpoint = checked_best(run, runtime)
-    encoder = RowEncoder(experiment, statistics)
+    encoder = RowEncoder(experiment, statistics, of_training=split == "train")
     with Progress("loading the model and its tables", main=runtime.is_main):
         sharded = shard(encoder.layout, experiment, runtime)
         state = load(checkpoint, sharded)

@@ -29,7 +29,8 @@ def predictions(
     if not by_position:
         return
     order = deal(ordered_chunks(by_position), runtime.world_size, training.batch_size)[runtime.rank]
-    reader = Reader(encoder, by_position, padded_rows(training.batch_size, len(layout.domains)), with_host=True)
+    padded = padded_rows(training.batch_size, len(layout.domains))
+    reader = Reader(encoder, by_position, padded, with_host=True, of_training=encoder.of_training)
     rows = sum(events.rows for events in by_position.values())
     with Progress("predicting", "rows", rows, "evaluation", runtime.is_main) as done:
         for batch in prefetch(reader.batches(order), training.prefetch_batches):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ...data.batch.rate_counting import count_rates
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.config.sections.training import TrainingConfig
@@ -22,7 +23,8 @@ from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
 from ...model.layers.precision import has_bf16
 from ..fine_tuning.domain_profiles import domain_profiles
-from ..fine_tuning.pretrained import held_id_types, pretrained
+from ..fine_tuning.pretrained import Pretrained, held_id_types, pretrained
+from ..logs.progress import Progress
 from ..logs.records import warning
 from ..run.kept_checkpoints import best
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
@@ -98,6 +100,9 @@ def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[E
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
     encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
     statistics = replace(statistics, profiles=domain_profiles(encoder, train))
+    if statistics.rate_columns:
+        with Progress("adding up rates", "rows", sum(files.rows for files in train.values()), "counting") as done:
+            statistics = replace(statistics, rates=count_rates(encoder, train, _moments(before), done.add))
     create_run(run, experiment, statistics, train, best(before.run) if before is not None else None, noted)
     if experiment.training.precision == "bf16" and not has_bf16(device):
         warning(
@@ -109,6 +114,11 @@ def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[E
     if rows := sum(statistics.skipped.rows.values()):
         warning(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {shown(run / VOCABULARY / SKIPPED)}")
     return experiment, events
+
+
+def _moments(before: Pretrained | None) -> dict[str, tuple[float, float]] | None:
+    """Of the rates of a run to fine-tune."""
+    return before.statistics.rates.moments if before is not None and before.statistics.rates is not None else None
 
 
 def check_labels(experiment: Experiment, statistics: Statistics, before: Experiment | None = None) -> None:

@@ -97,7 +97,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     weights = {d: experiment.domains[layout.domains[d]].sampling_weight for d in files}
     lists = {layout.domains.index(name): of_domain for name, of_domain in statistics.lists.items()}
     longest = [of_domain.longest for of_domain in lists.values()]
-    reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains), longest))
+    reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains), longest), of_training=True)
     draw = draw_candidates(encoder, runtime.rank)
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
     log = TrainingLog(run, experiment, runtime, layout, times, optimizer)

@@ -11,13 +11,14 @@ from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
-from ...data.schema.layout import BIAS, HISTORY, Layout
+from ...data.schema.layout import BIAS, HISTORY, RATES, Layout
 from ..layers.forms import EVERY, as_autocast
 from .conditioning import Conditioned, own_vectors
 from .id_state import Hiding
 from .interaction import cosines, cosines_of, product_partners
 from .lookups import looked_up
 from .owner_vectors import OwnerVectors
+from .rates import Rates
 
 Represented = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -47,6 +48,8 @@ class Owners(nn.Module):
         self.inputs += [(f"item x {partner}", config.width) for partner in self.products]
         self.inputs += [(str(pair), 1) for pair in self.cosines]
         self.inputs += [("domain", config.width)] * self.with_domain
+        self.rates = Rates(layout, config.width) if RATES in layout.dense_of else None
+        self.inputs += [(RATES, config.width)] * (self.rates is not None)
         self.size = sum(size for _, size in self.inputs)
 
     def forward(
@@ -64,6 +67,8 @@ class Owners(nn.Module):
             parts.append(cosines(self.layout, batch, self.cosines, self.encoder.centred))
         if self.with_domain:
             parts.append(domains)
+        if self.rates is not None:
+            parts.append(self.rates(batch))
         return torch.cat(parts, 1), gates, off
 
 

@@ -65,7 +65,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.content_conditioning", "center", {"model.aspects": ["id", "sparse"]}, "a content of a catalog", {}),
     *((f"model.{key}", value, NO_TASKS, "a task", SASREC) for key, value in {
         "head": "ple", "shared_head": True, "domain_width": 8, "interaction": False, "id_from_text": 0.1, "alignment": "mmd",
-        "alignment_weight": 0.1,
+        "alignment_weight": 0.1, "rates": False,
     }.items()),
     ("training.level_rates.L2", 0.1, NO_TASKS, "a task", SASREC),
     ("training.level_rates.L3", 0.1, NO_TASKS, "a task", SASREC),

@@ -1,0 +1,81 @@
+"""Smoothed rates and counts, as a row may know them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .parts import Parts, RowParts
+
+UNSEEN, MISSING = -1, -2
+"""In place of an id: one that training never saw, and none."""
+
+
+@dataclass
+class RateTable:
+    """What is known of ids (or categories), of each as often as it changes.
+
+    Attributes:
+        cells: ``[C]`` int64, increasing: ``id * stride + part``; in order of time what is known after that part, else without it, or
+            with all where the part is their number. The first is -1, of an id of which nothing is known.
+        values: ``[C, 2 T]`` float32, of each of T tasks the rate and the count, standardised.
+    """
+
+    cells: np.ndarray
+    values: np.ndarray
+
+    def known(self, ids: np.ndarray, parts: Parts, of_rows: RowParts | None) -> np.ndarray:
+        """``[N, 2 T]`` float32, what rows know of their ids; zeros where they have none.
+
+        Args:
+            ids: ``[N]`` int64, or `UNSEEN` or `MISSING`.
+            parts: of the training rows.
+            of_rows: the rows' own; None where they know of all.
+        """
+        first = np.maximum(ids, 0) * parts.stride
+        if parts.ordered:  # after the last part before the row's own
+            at = np.searchsorted(self.cells, first + (parts.stride if of_rows is None else of_rows.known)) - 1
+            found = self.cells.take(at) >= first
+        else:
+            at, found = self._exactly(first + (parts.count if of_rows is None else of_rows.known))
+            if of_rows is not None and not found.all():  # no label of the id is in the row's own part
+                rest = np.flatnonzero(~found)
+                at[rest], found[rest] = self._exactly(first[rest] + parts.count)
+        out = self.values.take(np.where(found & (ids >= 0), at, 0), axis=0)
+        out[ids == MISSING] = 0
+        return out
+
+    def _exactly(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        at = np.searchsorted(self.cells, cells)
+        return at, (at < len(self.cells)) & (self.cells.take(at, mode="clip") == cells)
+
+
+@dataclass
+class Rates:
+    """What the labels of training say of ids and categories.
+
+    Attributes:
+        parts: of the training rows.
+        tables: name -> what is known; of one by domain, the ids are ``row * domains + domain``.
+        moments: name of a column -> its mean and deviation over the training rows.
+    """
+
+    parts: Parts
+    tables: dict[str, RateTable]
+    moments: dict[str, tuple[float, float]]
+
+    def columns(
+        self, ids: Mapping[str, np.ndarray], entities: Mapping[str, str], of_rows: Mapping[str, RowParts] | None
+    ) -> np.ndarray:
+        """``[N, K]`` float32, standardised.
+
+        Args:
+            ids: name of a table -> ``[N]`` ids, as of `RateTable.known`.
+            entities: name of a table -> the entity that it is about.
+            of_rows: entity -> parts of the rows; None where they know of all labels.
+        """
+        found = [
+            table.known(ids[name], self.parts, None if of_rows is None else of_rows[entities[name]])
+            for name, table in self.tables.items()
+        ]
+        return np.concatenate(found, 1)
