@@ -34,7 +34,7 @@ from .jobs import Out, Source, run_foundrank
 
 LISTS = {"train": 30_000, "validation": 4_000, "test": 8_000}
 """Of each domain, drawn at random."""
-DATA = DataSet("amazon-search", "amazon_cellphones_search", "recommendation", 0)
+DATA = DataSet("amazon-search", ("amazon_cellphones_search",), "recommendation")
 BCE = "bce"
 LOSSES = {
     "softmax": "kind: softmax",

@@ -123,7 +123,7 @@ def _surface(runs: list[_Rows], domain: str, task: str, every: NDArray) -> tuple
     if task == NEXT_ITEM:
         counted, names = first.of(domain, "chosen"), "predicted"
         fine = [run.of(domain, names) for run in runs]
-        ranks = [run.of(domain, "rank") for run in runs]
+        ranks = [(run.of(domain, "rank"), run.of(domain, "percentile")) for run in runs]
     else:
         counted = first.of_task(domain, task, "mask")
         scores = [run.of_task(domain, task, "scores") for run in runs]
@@ -145,7 +145,7 @@ def _surface(runs: list[_Rows], domain: str, task: str, every: NDArray) -> tuple
         if not len(at):
             continue
         if task == NEXT_ITEM:
-            found = [numbers_of_ranks(of[at], of_row[at], len(every)) for of in ranks]
+            found = [numbers_of_ranks(rank[at], of[at], of_row[at], len(every)) for rank, of in ranks]
         else:
             found = [numbers(rows.take(at), of[at]) for of in scores]
         surface.add(name, len(at), np.unique(of_row[at]), found)

@@ -11,7 +11,11 @@ from ...model.tasks.metrics import CLIP, RANKING_K, auc, gauc, group_aucs, group
 from .resampling import AucOfUsers, OfRows, OfSums, Statistic
 
 NEXT_ITEM = "next_item"
-RANKED = (Metric(key="hr@10", title="HR@10"), Metric(key="ndcg@10", title="NDCG@10"))
+RANKED = (
+    Metric(key="hr@10", title="HR@10"),
+    Metric(key="ndcg@10", title="NDCG@10"),
+    Metric(key="percentile", title="percentile"),
+)
 _PLACES = 10
 
 
@@ -98,10 +102,10 @@ def numbers(rows: LabelledRows, scores: NDArray) -> dict[str, Number]:
     return out
 
 
-def numbers_of_ranks(ranks: NDArray, of_row: NDArray, users: int) -> dict[str, Number]:
-    """Hit rate and NDCG at 10 of rows whose item is at ``ranks [N]``, 0 being the first place."""
+def numbers_of_ranks(ranks: NDArray, percentiles: NDArray, of_row: NDArray, users: int) -> dict[str, Number]:
+    """Hit rate and NDCG at 10 of rows whose item is at ``ranks [N]``, 0 being the first place, and the mean of ``percentiles [N]``."""
     hit = ranks < _PLACES
-    found = {"hr@10": hit.astype(np.float64), "ndcg@10": hit / np.log2(ranks + 2)}
+    found = {"hr@10": hit.astype(np.float64), "ndcg@10": hit / np.log2(ranks + 2), "percentile": percentiles}
     every = np.ones(len(ranks))
     return {key: Number(float(each.mean()), OfSums(users, of_row, (each, every))) for key, each in found.items()}
 

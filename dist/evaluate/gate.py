@@ -8,7 +8,7 @@ from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
 
 NEXT_ITEM = "next_item"
-_OF_NEXT_ITEM = ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10")
+_OF_NEXT_ITEM = ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile")
 
 
 class Gate(NamedTuple):

@@ -46,7 +46,8 @@ def next_item_ranks(
         runtime: the process group.
 
     Returns:
-        On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``chosen`` (whether the row
+        On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
+        ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
         counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``domain``, ``user``, ``user_known`` and ``counts``; and how
         many items there are. Elsewhere no columns.
     """
@@ -86,7 +87,11 @@ def next_item_ranks(
     everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
     if not runtime.is_main or not any(everyone):
         return {}, len(retriever.items)
-    return in_order_of_files(everyone), len(retriever.items)
+    found, items = in_order_of_files(everyone), len(retriever.items)
+    of_ranks = {
+        name.replace("rank", "percentile"): percentiles(found[name], items) for name in ("rank", "popularity_rank")
+    }
+    return found | of_ranks, items
 
 
 def _ranks(scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor]) -> Tensor:
@@ -105,7 +110,7 @@ def metric_rows(columns: Mapping[str, np.ndarray], layout: Layout, items: int) -
 
     Returns:
         Rows with ``domain``, ``slice`` (as of `slices_by_count`), ``rows``, ``items``, ``overflowed`` (rows whose user came out as no
-        number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` with ``popularity_`` before them too.
+        number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` and ``percentile`` with ``popularity_`` before them too.
     """
     out = []
     predicted = columns["predicted"]
@@ -119,10 +124,19 @@ def metric_rows(columns: Mapping[str, np.ndarray], layout: Layout, items: int) -
             inside = inside & predicted
             row: dict[str, Any] = {"domain": domain, "slice": name, "rows": int(inside.sum()), "items": items}
             row["overflowed"] = overflowed
-            for prefix, ranks in (("", columns["rank"]), ("popularity_", columns["popularity_rank"])):
-                row |= {f"{prefix}{metric}": value for metric, value in rank_metrics(ranks[inside]).items()}
+            for prefix in ("", "popularity_"):
+                found = rank_metrics(columns[f"{prefix}rank"][inside])
+                places = columns[f"{prefix}percentile"][inside]
+                found["percentile"] = float(places.mean()) if len(places) else None
+                row |= {f"{prefix}{metric}": value for metric, value in found.items()}
             out.append(row)
     return out
+
+
+def percentiles(ranks: np.ndarray, items: int) -> np.ndarray:
+    """``[N]`` float64: which share of the other items ranks behind the one at ``ranks [N]``; 1 is best, chance one half."""
+    others = max(items - 1, 1)
+    return 1 - np.minimum(ranks, others) / others
 
 
 def mean_ndcg(rows: list[dict[str, Any]]) -> float | None:

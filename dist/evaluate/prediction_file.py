@@ -65,7 +65,7 @@ def write_predictions(path: Path, columns: Mapping[str, np.ndarray], layout: Lay
     Its columns: ``domain``; ``user`` and ``list``, keys made of the ids (uint64; null where the row has none); ``seen/ENTITY``, how often
     the id was seen in training (null: no id); for each task ``label/TASK`` (null: none), ``score/TASK`` (NaN: no number came out; null in a
     domain without the task), ``weight/TASK`` and ``expected/TASK`` where there are any; for the next item ``next/rank`` (0: first)
-    and ``next/popularity_rank``, ``next/chosen`` (whether it counts) and ``next/predicted`` (whether a number came out).
+    and ``next/percentile``, both with ``popularity_`` before them too, ``next/chosen`` (whether it counts) and ``next/predicted`` (whether a number came out).
     """
     out: dict[str, pa.Array] = {
         "domain": pa.DictionaryArray.from_arrays(
@@ -90,7 +90,7 @@ def write_predictions(path: Path, columns: Mapping[str, np.ndarray], layout: Lay
             if f"oracle/{task}" in columns:
                 expected = columns[f"oracle/{task}"]
                 out[f"expected/{task}"] = pa.array(expected, mask=lacks | np.isnan(expected))
-    for name in ("rank", "popularity_rank", "chosen", "predicted"):
+    for name in ("rank", "popularity_rank", "percentile", "popularity_percentile", "chosen", "predicted"):
         if name in columns:
             out[f"next/{name}"] = pa.array(columns[name])
     content = pa.BufferOutputStream()

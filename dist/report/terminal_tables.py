@@ -86,12 +86,14 @@ def print_next_item(rows: Sequence[Mapping[str, Any]], console: Console) -> None
         rows: as `retrieval.next_item_rows` gives them.
         console: where to print.
     """
-    numbers = ("rows", "HR@5", "HR@10", "HR@20", "NDCG@10", "MRR@10", "popular HR@10")
+    numbers = ("rows", "HR@5", "HR@10", "HR@20", "NDCG@10", "MRR@10", "percentile", "popular HR@10")
     table = empty_table(Text(f"next item, of {rows[0]['items']:,}", style="bold"), ("domain", "items"), numbers)
     for row in rows:
-        values = [row[name] for name in ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "popularity_hr@10")]
+        values = [
+            row[name] for name in ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile", "popularity_hr@10")
+        ]
         table.add_row(
-            Text(row["domain"]), row["slice"].removesuffix("_items"), f"{row['rows']:,}", *(_number(v) for v in values)
+            Text(row["domain"]), row["slice"].removesuffix("_items"), f"{row['rows']:,}", *map(_number, values)
         )
     console.print(table)
 

@@ -10,11 +10,11 @@ import yaml
 from ...data.config.load import load_experiment
 from ...data.errors import UserError
 from ...data.simulation.worlds import simulate
-from ...data.sources.importers import IMPORTERS
+from ...data.sources.importers import HOLDING_OUT, IMPORTERS
 from ...data.storage.globs import expand_glob
 from ...data.storage.local_writes import write_text
 from ...model.kinds import KINDS
-from .arms import FRACTIONS, DataSet
+from .arms import FRACTIONS, UNSEEN, DataSet
 
 _GROUP = 10_000
 _ROWS_SIMULATED = 300_000
@@ -24,7 +24,8 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
     """Makes a data set's experiment, once; its file.
 
     Every domain's training events become one file of at most ``data.rows`` rows, drawn at random; those of the new domain one
-    more for each fraction, each a part of the next larger.
+    more for each fraction, each a part of the next larger. Where the next item is sought, a tenth of the items is held out of
+    training, and all rows stay.
 
     Args:
         data: which.
@@ -40,12 +41,15 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
     if path.exists():
         return path
     if not made.exists():
-        if data.source is None:
+        if not data.sources:
             simulate(made, 2 * _ROWS_SIMULATED if full else _ROWS_SIMULATED, 2026)
-        elif source is None or not (source / data.source).is_dir():
-            raise UserError(f"--data {source}", f"has no folder '{data.source}'", "Give the folder with the data sets.")
+        elif data.cold is None:
+            HOLDING_OUT[data.name](_source(data, source), made, 2026, UNSEEN)
         else:
-            IMPORTERS[data.name](source / data.source, made, 2026)
+            IMPORTERS[data.name](_source(data, source), made, 2026)
+    if data.cold is None:
+        write_text(path, (made / "experiment.yaml").read_text(encoding="utf-8"))
+        return path
     experiment = load_experiment(made, kinds=KINDS)
     raw = yaml.safe_load((made / "experiment.yaml").read_text(encoding="utf-8"))
     for name, domain in experiment.domains.items():
@@ -65,3 +69,11 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
         }
     write_text(path, yaml.safe_dump(raw, sort_keys=False))
     return path
+
+
+def _source(data: DataSet, source: Path | None) -> Path:
+    """The first of a data set's folders that is there."""
+    for folder in (source / name for name in data.sources if source is not None):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"--data {source}", f"has no folder '{data.sources[-1]}'", "Give the folder with the data sets.")

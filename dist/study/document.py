@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from ...data.config.load import load_experiment
 from ...model.kinds import KINDS
 from ..evaluate.slices import SEEN
-from .arms import ABLATIONS, FRACTIONS, FROZEN, FULL, ID_ONLY, SINGLE, DataSet, arms
+from .arms import FRACTIONS, FROZEN, FULL, ID_ONLY, SINGLE, DataSet, arms, parts
+from .directions import PAPER, Verdicts, interval, table
 from .markdown_sections import write_section
+from .next_item_document import next_item_section
 from .results import Result, Surface, difference, read_results
 
 _LINES = (SINGLE, "all domains", *(f"fine-tuned {name}" for name in FROZEN))
 _TOLD = ("all domains", "fine-tuned full", "fine-tuned L0+L1 frozen")
-Verdicts = dict[str, dict[str, tuple[float, float, float]]]
-"""Direction -> data set -> difference with its interval."""
 
 
 def write_study(out: Path, data_sets: Sequence[DataSet], seeds: int, full: bool, doc: Path) -> None:
@@ -32,34 +32,43 @@ def write_study(out: Path, data_sets: Sequence[DataSet], seeds: int, full: bool,
     """
     figures = doc.parent / "study"
     figures.mkdir(parents=True, exist_ok=True)
+    paper: Verdicts = {}
     verdicts: Verdicts = {}
-    parts = []
+    sections = []
     for data in data_sets:
         domains = list(load_experiment(out / "data" / data.name / "study.yaml", kinds=KINDS).domains)
-        results = read_results(data, arms(data, domains, seeds), out)
-        if FULL in results:
-            parts.append(_section(data, results, verdicts, figures))
+        every = arms(data, domains, seeds)
+        if data.cold is None:
+            sections.append(next_item_section(data, every, out, paper, verdicts))
+        elif FULL in (results := read_results(data, every, out)):
+            sections.append(_section(data, results, verdicts, figures))
+            _ask_paper(data, results, paper)
     names = [data.name for data in data_sets]
     command = f"foundrank study OUT --data DATA --seeds {seeds}" + (" --full" if full else "")
-    text = "\n\n".join([f"    {command}", _HOW, "## Directions", _directions(verdicts, names), *parts])
+    heads = [f"    {command}", _HOW, "## The paper's directions", table(paper, names)]
+    text = "\n\n".join([*heads, "## What each part brings", table(verdicts, names), *filter(None, sections)])
     write_section(doc, "study", text, "The cold-start study")
 
 
 _HOW = """AUC is the mean over domains and tasks of test rows. Differences have a 95 % interval over both the choice of test users, whose
-rows go together, and of seeds (a paired bootstrap of 500 draws). Every arm tried learning rates times 0.5, 1 and 2 on
-validation with one seed and kept the best (column *rate*); the best epoch of validation is what is tested. *Cold items* were
-never seen in the training events of the full model. Bars in figures are standard errors over seeds."""
+rows go together, and of seeds (a paired bootstrap of 500 draws). Arms that change what is learned from tried learning rates times
+0.5, 1 and 2 on validation with one seed and kept the best; those that change a part of the model have the full model's (column
+*rate*). The best epoch of validation is what is tested. *Cold items* were never seen in the training events of the full model; where the
+next item is sought, a tenth of the items is held out of training, so that there are some. Bars in figures are standard errors over seeds.
+
+*holds*: the interval lies above 0; *reversed*: below; *undecided*: 0 is in it. The number is the difference in AUC; where the next
+item is sought in NDCG@10, and on cold items in rank percentile: the share of all other items that rank behind the next one."""
 
 
 def _section(data: DataSet, results: dict[str, Result], verdicts: Verdicts, figures: Path) -> str:
-    parts = [f"## {data.name}", _new_domain(data, results, verdicts)]
+    texts = [f"## {data.name}", _new_domain(data, results, verdicts)]
     if _fraction_figure(data, results, figures / f"{data.name}-new-domain.png"):
-        parts.append(f"![AUC of the new domain against its data](study/{data.name}-new-domain.png)")
-    parts.append(_ablations(data, results, verdicts))
+        texts.append(f"![AUC of the new domain against its data](study/{data.name}-new-domain.png)")
+    texts.append(_ablations(data, results, verdicts))
     if ID_ONLY in results:
         _count_figure(results, figures / f"{data.name}-item-counts.png")
-        parts.append(f"![AUC against how often the item was seen](study/{data.name}-item-counts.png)")
-    return "\n\n".join(parts)
+        texts.append(f"![AUC against how often the item was seen](study/{data.name}-item-counts.png)")
+    return "\n\n".join(texts)
 
 
 def _new_domain(data: DataSet, results: dict[str, Result], verdicts: Verdicts) -> str:
@@ -100,7 +109,7 @@ def _ablations(data: DataSet, results: dict[str, Result], verdicts: Verdicts) ->
     lines = ["| | rate | AUC | full model's lead | cold items | full model's lead | warm items: lead |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     lines.append(f"| {FULL} | {full.rate:g} | {full.mean_auc()[0]:.4f} | | {full.mean_auc(cold_items)[0]:.4f} | | |")
-    for name in (ID_ONLY, *(arm.name for group in ABLATIONS.values() for arm in group)):
+    for name in (ID_ONLY, *(arm.name for arm in parts(data))):
         if name not in results:
             continue
         of_arm = results[name]
@@ -120,6 +129,17 @@ def _ablations(data: DataSet, results: dict[str, Result], verdicts: Verdicts) ->
     return text
 
 
+def _ask_paper(data: DataSet, results: dict[str, Result], paper: Verdicts) -> None:
+    """What a data set says of the paper's directions."""
+    for one in PAPER:
+        if one.first not in results or one.second not in results:
+            continue
+        chosen = cold_items if one.rows == "cold items" else None
+        domain = data.cold if one.rows == "new domain" else None
+        gap = difference(results[one.first], results[one.second], chosen, domain)
+        paper.setdefault(one.said, {})[data.name] = gap
+
+
 def cold_items(surface: Surface) -> np.ndarray:
     """``[N]`` bool, rows of items never seen in training."""
     return surface.item_counts == 0
@@ -137,29 +157,8 @@ def _at(results: dict[str, Result], name: str, fraction: float) -> Result | None
     return results.get(f"{name}, {fraction:.0%}")
 
 
-def interval(gap: tuple[float, float, float]) -> str:
-    """A difference with its interval, as in tables; a dash for none."""
-    if math.isnan(gap[0]):
-        return "–"
-    mean, low, high = (f"{value:+.4f}".replace("-", "−") for value in gap)
-    return f"{mean} [{low}, {high}]"
-
-
 def _note(verdicts: Verdicts, direction: str, data: DataSet, gap: tuple[float, float, float]) -> None:
     verdicts.setdefault(direction, {})[data.name] = gap
-
-
-def _directions(verdicts: Verdicts, names: Sequence[str]) -> str:
-    lines = ["| direction | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
-    for direction, of_data in verdicts.items():
-        cells = []
-        for name in names:
-            gap = of_data.get(name, (math.nan,) * 3)
-            word = "–" if math.isnan(gap[0]) else "holds" if gap[1] > 0 else "reversed" if gap[2] < 0 else "undecided"
-            cells.append(word if word == "–" else f"{word}, {gap[0]:+.4f}".replace("-", "−"))
-        lines.append(f"| {direction} | {' | '.join(cells)} |")
-    words = "*holds*: the interval lies above 0; *reversed*: below; *undecided*: 0 is in it. The number is the difference in AUC."
-    return f"{words}\n\n" + "\n".join(lines)
 
 
 def _fraction_figure(data: DataSet, results: dict[str, Result], path: Path) -> bool:

@@ -14,7 +14,7 @@ from ..run.run_folder import read_json
 from .arms import Arm, DataSet
 from .runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
 
-_REPLICATES = 500
+REPLICATES = 500
 Chosen = Callable[["Surface"], np.ndarray]
 """Which rows of a surface are looked at, ``[N]`` bool."""
 
@@ -81,7 +81,7 @@ def difference(
             )
     if not rows:
         return np.nan, np.nan, np.nan
-    found = difference_intervals(rows, replicates=_REPLICATES)
+    found = difference_intervals(rows, replicates=REPLICATES)
     low, high = found.get(MEAN, next(iter(found.values())))
     gaps = [
         np.mean([auc(r.labels, line) for line in r.first]) - np.mean([auc(r.labels, line) for line in r.second])
@@ -94,19 +94,20 @@ def read_results(data: DataSet, every: Sequence[Arm], out: Path) -> dict[str, Re
     """Arm -> its result, of the arms whose seeds are there at the rate that won on validation."""
     found = {}
     for arm in every:
-        done = [path.parent for path in arm_folder(out, data.name, arm.name).glob(f"seed-*/{RESULT}")]
-        if done:
-            found[arm.name] = _read(sorted(done))
+        folders, rate = kept_predictions(data, arm, out)
+        if folders:
+            found[arm.name] = Result(_surfaces([np.load(one / PREDICTIONS) for one in folders]), len(folders), rate)
     return found
 
 
-def _read(folders: list[Path]) -> Result:
+def kept_predictions(data: DataSet, arm: Arm, out: Path) -> tuple[list[Path], float]:
+    """Folders of an arm's trainings that are done at the learning rate that won on validation, by seed; and that rate."""
+    folders = sorted(path.parent for path in arm_folder(out, data.name, arm.name).glob(f"seed-*/{RESULT}"))
+    if not folders:
+        return [], np.nan
     first = folders[0].name.split("-rate-")[0]  # the seed that tried all rates
     rate = tuned_rate([folder for folder in folders if folder.name.startswith(f"{first}-rate-")])
-    kept = [
-        np.load(folder / PREDICTIONS) for folder in folders if read_json(folder / RESULT, StudyResult)["rate"] == rate
-    ]
-    return Result(_surfaces(kept), len(kept), rate)
+    return [folder for folder in folders if read_json(folder / RESULT, StudyResult)["rate"] == rate], rate
 
 
 def _surfaces(of_seeds: Sequence[Any]) -> dict[tuple[str, str], Surface]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..run.run_documents import Best, StudyResult
 from ..run.run_folder import BEST, read_json, write_json
-from .arms import PRETRAINED, RATES, Arm, DataSet
+from .arms import FULL, PRETRAINED, RATES, Arm, DataSet
 
 # Imported where it is used, for start-up time: what deals out the trainings needs no torch, and its processes import it once each.
 
@@ -51,7 +51,8 @@ class Task:
 def run_arms(data: DataSet, every: Sequence[Arm], path: Path, out: Path, seeds: int, processes: int) -> int:
     """Trains what is not done of some arms; how many trainings that was.
 
-    Each arm tries three learning rates on validation with its first seed, and keeps the best for all of them.
+    Each arm that tunes tries three learning rates on validation with its first seed, and keeps the best for all of them; the others
+    have the full model's.
 
     Args:
         data: the data set.
@@ -72,12 +73,29 @@ def run_arms(data: DataSet, every: Sequence[Arm], path: Path, out: Path, seeds: 
         return Task(data, path, arm, seed, rate, folder(data, out, arm.name, seed, rate), base, keep)
 
     for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
-        tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage}
+        tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage if arm.tunes}
         done += run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
         rates |= {name: tuned_rate([one.folder for one in of_arm]) for name, of_arm in tried.items()}
-        rest = [task(arm, _FIRST_SEED + n, rates[arm.name]) for arm in stage for n in range(1, min(arm.seeds, seeds))]
+        rates |= {arm.name: rates[FULL] for arm in stage if not arm.tunes}
+        rest = [
+            task(arm, _FIRST_SEED + n, rates[arm.name])
+            for arm in stage
+            for n in range(arm.tunes, min(arm.seeds, seeds))
+        ]
         done += run_all(rest, processes, out / "log")
     return done
+
+
+def that_change(data: DataSet, every: Sequence[Arm], path: Path) -> list[Arm]:
+    """The arms without those that are the full model by another name, as the experiment has their settings anyhow."""
+    from ...data.config.load import load_experiment
+    from ...model.kinds import KINDS
+
+    def experiment(arm: Arm) -> Any:
+        return load_experiment(path, overrides(Task(data, path, arm, _FIRST_SEED, 1.0, Path())), kinds=KINDS)
+
+    full = [experiment(arm) for arm in every if arm.name == FULL]
+    return [arm for arm in every if arm.name == FULL or arm.begins_from or experiment(arm) not in full]
 
 
 def run_all(tasks: Sequence[Task], processes: int, log: Path) -> int:
@@ -113,10 +131,9 @@ def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:
 
 def overrides(task: Task) -> list[str]:
     """What the task changes in the experiment of its data set."""
-    fraction = (
-        f"domains.{task.data.cold}.events.train=events/{task.data.cold}/study-{task.arm.fraction:.0%}/part.parquet"
-    )
-    out = [*task.data.settings, fraction, f"text.vectors={task.arm.vectors}", *task.arm.settings, f"seed={task.seed}"]
+    cold, share = task.data.cold, f"study-{task.arm.fraction:.0%}"
+    fraction = [f"domains.{cold}.events.train=events/{cold}/{share}/part.parquet"] if cold is not None else []
+    out = [*task.data.settings, *fraction, f"text.vectors={task.arm.vectors}", *task.arm.settings, f"seed={task.seed}"]
     return out + ([f"init_from={task.base}"] if task.base is not None else [])
 
 
@@ -172,9 +189,10 @@ def _run(task: Task) -> Task:
 
 
 def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:
-    """The run's probabilities for the test rows of its domains, with what metrics need."""
+    """The run's probabilities for the test rows of its domains, or ranks of their next items, with what metrics need."""
     from ...data.batch.row_encoder import RowEncoder
     from ...data.events.check_events import check_events
+    from ..evaluate.next_item_metrics import next_item_ranks
     from ..evaluate.predict import predict
     from ..run.checkpoint_writer import load
     from ..run.kept_checkpoints import best
@@ -186,10 +204,15 @@ def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:
     sharded = shard(encoder.layout, experiment, runtime)
     load(best(run), sharded)
     files = {name: splits["test"] for name, splits in check_events(experiment, ["test"]).items() if "test" in splits}
-    columns, _, _ = predict(sharded, encoder, files, runtime)
     layout = encoder.layout
+    item = layout.entities.index("item")
+    if not layout.tasks:
+        ranks, _ = next_item_ranks(sharded, encoder, files, runtime)
+        kept = {name: ranks[name] for name in ("rank", "percentile", "chosen", "user")}
+        return kept | {"item_counts": ranks["counts"][:, item]}
+    columns, _, _ = predict(sharded, encoder, files, runtime)
     kept = {name: columns[name] for name in ("labels", "mask", "user", "list", "domain")}
     kept["probabilities"] = columns["scores"]
-    kept["item_counts"] = columns["counts"][:, layout.entities.index("item")]
+    kept["item_counts"] = columns["counts"][:, item]
     kept |= {f"probability/{task}": columns[f"oracle/{task}"] for task in layout.tasks if f"oracle/{task}" in columns}
     return kept | {"domains": np.array(layout.domains), "tasks": np.array(layout.tasks)}

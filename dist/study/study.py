@@ -12,7 +12,7 @@ from ...model.kinds import KINDS
 from .arms import DATA_SETS, arms
 from .datasets import prepare_data
 from .document import write_study
-from .runs import run_arms
+from .runs import run_arms, that_change
 
 
 def run_study(
@@ -54,6 +54,6 @@ def run_study(
             # A study is one process, whichever of Slurm's tasks that is; a command of its own must not wait for the others.
             environment = {name: value for name, value in os.environ.items() if name != "SLURM_PROCID"}
             subprocess.run(command, check=True, env=environment)
-        every = arms(data, list(load_experiment(path, kinds=KINDS).domains), seeds)
+        every = that_change(data, arms(data, list(load_experiment(path, kinds=KINDS).domains), seeds), path)
         if run_arms(data, every, path, out, seeds, processes) or data == chosen[-1]:
             write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)

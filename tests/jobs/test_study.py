@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from foundrank.dist.run.run_folder import read_json
 from foundrank.dist.study import datasets as study_data
 from foundrank.dist.study import runs as study_runs
 from foundrank.dist.study import study
-from foundrank.dist.study.arms import PRETRAINED, Arm, DataSet
+from foundrank.dist.study.arms import FULL, PRETRAINED, Arm, DataSet
+from tests.importer_sources import amazon_office_source
 
 from .commands import TINY
 
-DATA = DataSet("simulated", None, "events_feed", 400, (*TINY, "training.epochs=1", "model.aspects=[id, sparse]"))
+DATA = DataSet("simulated", (), "events_feed", 400, (*TINY, "training.epochs=1", "model.aspects=[id, sparse]"))
 
 
 @pytest.fixture
@@ -46,3 +48,23 @@ def test_a_study_compares_and_does_nothing_twice(small, tmp_path: Path):
     study.run_study(tmp_path / "out", None, [], 2, 1, False, doc)
     assert {path: path.stat().st_mtime_ns for path in results} == before
     assert doc.read_text() == text
+
+
+def test_a_study_ranks_next_items_new_ones_too(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    amazon_office_source(tmp_path / "sources" / "amazon_office")
+    settings = ("training.epochs=1", "model.width=16", "model.embedding_dim=8", "model.aspects=[id]")
+    data = DataSet("amazon-office", ("amazon_office",), None, settings=settings)
+    monkeypatch.setattr(study, "DATA_SETS", (data,))
+    monkeypatch.setattr(
+        study, "arms", lambda *_: [Arm(FULL), Arm("smoothed", ("model.next_item.label_smoothing=0.2",), tunes=False)]
+    )
+    doc = tmp_path / "study.md"
+    study.run_study(tmp_path / "out", tmp_path / "sources", [], 2, 2, False, doc)
+    folders = sorted(path.parent for path in (tmp_path / "out" / "runs").glob("*/*/*/result.json"))
+    assert len(folders) == 4
+    assert all(read_json(folder / "result.json")["validation_auc"] for folder in folders)
+    kept = np.load(folders[0] / "predictions.npz")
+    assert (kept["item_counts"][kept["chosen"]] == 0).sum() > 10
+    assert kept["percentile"].max() <= 1
+    assert "test rows, " in doc.read_text()
+    assert not list((tmp_path / "out").rglob("checkpoints"))

