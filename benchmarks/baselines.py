@@ -6,7 +6,7 @@ python -m benchmarks.baselines EXPERIMENT --seed 0 --out trees.json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from foundrank.data.batch.rate_counting import count_rates
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import Rows, concatenate
 from foundrank.data.config.experiment import Experiment
@@ -24,6 +25,7 @@ from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import EventFiles, read_group
+from foundrank.data.rates.parts import Place
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.data.schema.layout import id_key
 from foundrank.dist.evaluate.popularity import popularity
@@ -99,10 +101,10 @@ def run_trees(
                 raise UserError(
                     f"domains.{name}.events", f"has no {split} split", "The comparison needs all three: add one."
                 )
-    statistics = count(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
-    encoder = RowEncoder(experiment, statistics)
+    encoder = encoder_of(experiment, {name: of_domain["train"] for name, of_domain in events.items()})
     rows = {
-        name: [read_rows(encoder, name, of_domain[split]) for split in SPLITS] for name, of_domain in events.items()
+        name: [read_rows(encoder, name, of_domain[split], split == "train") for split in SPLITS]
+        for name, of_domain in events.items()
     }
     profile = item_profile(experiment, encoder.layout, [splits[TRAIN] for splits in rows.values()])
     out: list[dict[str, Any]] = []
@@ -118,13 +120,22 @@ def run_trees(
     return out, predictions
 
 
-def read_rows(encoder: RowEncoder, domain: str, files: EventFiles) -> Rows:
-    """Every row of one split of a domain, with what metrics need."""
+def encoder_of(experiment: Experiment, train: Mapping[str, EventFiles]) -> RowEncoder:
+    """What makes rows of events: with the model's own rates, which are numbers like any other, where the experiment has them."""
+    statistics = count(experiment, train)
+    if statistics.rate_columns:
+        statistics = replace(statistics, rates=count_rates(RowEncoder(experiment, statistics), train))
+    return RowEncoder(experiment, statistics)
+
+
+def read_rows(encoder: RowEncoder, domain: str, files: EventFiles, of_training: bool) -> Rows:
+    """Every row of one split of a domain, with what metrics need; rates of training rows leave out their own labels."""
     columns = [need.name for need in needed_columns(encoder.experiment, domain)]
-    parts = [
-        encoder.encode(domain, read_group(path, group, columns), f"{path}: row group {group}", with_host=True)
-        for path, group in files.row_groups
-    ]
+    parts = []
+    for path, group in files.row_groups:
+        place = Place(files.files.index(path), group) if of_training else None
+        where = f"{path}: row group {group}"
+        parts.append(encoder.encode(domain, read_group(path, group, columns), where, with_host=True, place=place))
     return concatenate(parts)
 
 

@@ -117,6 +117,7 @@ def measure_trees(experiment: Experiment, seed: int, max_rows: int, cache: Path)
     of_data = experiment.model_dump(mode="json", include={"entities", "context", "domains", "text"})
     settings = of_data | {
         "aspects": list(experiment.model.aspects),
+        "rates": experiment.model.rates,
         "grid": [list(setting) for setting in baselines.GRID],
         "seed": seed,
         "limits": [max_rows, baselines.GRID_ROWS, baselines.MAX_TREES, baselines.PATIENCE],
@@ -178,7 +179,7 @@ def _heading(experiment: Experiment, trees: list[dict], runs: list[dict], proces
 {calibration()} {seeds}; a training took
 {minutes["f"]:.1f} minutes on {processes} ranks, the trees of all domains {minutes["t"]:.1f} minutes.
 
-- foundrank: one model for all domains. Trees: a HistGradientBoostingClassifier per domain and task on the same features with
+- foundrank: one model for all domains. Trees: a HistGradientBoostingClassifier per domain and task on the same features and rates with
   out-of-fold target encodings (also of pairs), crosses with the history, text cosines and components; at most {max_rows:,}
   training rows; best of {len(baselines.GRID)} settings and two kinds of folds on validation. Popularity: an item's smoothed positive rate in training.
 - ± after a mean is a 95 % interval over seeds (Student's t). "vs trees" is the difference of the means with a 95 % interval over

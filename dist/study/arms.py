@@ -87,6 +87,8 @@ ABLATIONS: dict[str, tuple[Arm, ...]] = {
     "Alignment": _parts(*(Arm(f"alignment: {kind}", (f"model.alignment={kind}",)) for kind in ("mmd", "none"))),
     "Rankings": _parts(
         Arm("ids from texts", ("model.id_from_text=0.1",)),
+        Arm("rates", ("model.rates=true",)),
+        Arm("no rates", ("model.rates=false",)),
     ),
     "Everywhere": _parts(
         Arm("no id dropout", ("model.id_dropout=0",)),

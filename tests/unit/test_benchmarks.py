@@ -17,12 +17,10 @@ from benchmarks.comparison_table import (
 )
 from benchmarks.target_encoding import FOLDS, NOT_TRAINING, STRENGTH, TargetEncoding, make_folds
 from benchmarks.tree_features import item_profile, matrix, shared_columns, target_columns
-from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.rows import concatenate
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.entities import Stored
 from foundrank.data.contents.content_store import expected_manifest, store_folder
-from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import HISTORY, id_key
@@ -48,13 +46,29 @@ def world(tmp_path_factory):
         store = store_folder(experiment, Stored(name, "text"))
         write_store(store, keys, np.arange(len(keys)), vectors, expected_manifest(experiment, Stored(name, "text")))
     events = check_events(experiment)
-    statistics = count(experiment, {name: splits["train"] for name, splits in events.items()})
-    return experiment, RowEncoder(experiment, statistics), events
+    return experiment, baselines.encoder_of(experiment, {name: of["train"] for name, of in events.items()}), events
 
 
 def read(world, domain, split):
     _, encoder, events = world
-    return baselines.read_rows(encoder, domain, events[domain][split])
+    return baselines.read_rows(encoder, domain, events[domain][split], split == "train")
+
+
+def test_trees_have_the_rates_of_the_model_which_leave_out_a_rows_own_label(world):
+    experiment, encoder, events = world
+    experiment = experiment.model_copy(update={"model": experiment.model.model_copy(update={"rates": True})})
+    train = {name: of["train"] for name, of in events.items()}
+    encoder = baselines.encoder_of(experiment, train)
+    rates = [at for at, name in enumerate(encoder.layout.dense) if name == "id_item.click.rate"]
+    assert len(rates) == 1
+    own, all_of = (baselines.read_rows(encoder, "shop_search", train["shop_search"], of) for of in (True, False))
+    labels = own.labels[:, encoder.layout.tasks.index("click")]
+    honest, leaking = (auc(labels, rows.dense[:, rates[0]]) for rows in (own, all_of))
+    assert 0.5 < honest < leaking - 0.02
+    rows = baselines.read_rows(encoder, "shop_search", events["shop_search"]["test"], False)
+    profile = item_profile(experiment, encoder.layout, [own])
+    columns = shared_columns(rows, np.zeros(len(rows), bool), encoder, profile)
+    assert np.array_equal(columns["dense id_item.click.rate"], rows.dense[:, rates[0]])
 
 
 @pytest.mark.parametrize("in_order", [True, False])
