@@ -32,6 +32,7 @@ def test_each_key_with_text_gets_its_vector_and_equal_texts_are_encoded_once(tmp
     assert store.manifest["made_with"]["weights_sha256"] == "w"
     assert store.manifest["model"] == {"id": "minilm", "revision": None}
     assert "2 distinct texts of 3 rows" in said
+    assert "mean cosine of two texts: " in said
 
 
 def test_each_content_has_its_own_store_and_only_what_is_new_is_embedded(tmp_path, encoder):
