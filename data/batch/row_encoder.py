@@ -27,6 +27,7 @@ from .item_features import ItemFeatures
 from .past_items import NONE, ItemCounts, Items
 from .rate_columns import RateColumns
 from .rows import Rows
+from .similarity import similar_items
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -75,6 +76,7 @@ class RowEncoder:
         self._item_contents = [key for key in self.layout.contents_of.get("item", {}).values() if key in self.contents]
         rates = statistics.rates
         self._rates = RateColumns(experiment, self.layout, rates) if rates is not None else None
+        self._similar = similar_items(experiment, self.layout, self.contents, statistics.directions)
         self._from_tables = {*self.contents, *self.layout.contents_of.get(HISTORY, {}).values()}
 
     def encode(
@@ -228,6 +230,8 @@ class RowEncoder:
             table = pa.table({need.name: pa.nulls(len(out)) for need in history_needs(self.experiment, history)})
         keys, offsets = ragged_keys(table[history.column], history.max_length)
         found = self.statistics.tables[id_key("item")].lookup(keys)
+        for key, similar in self._similar.items():
+            similar.tell(out, key, (self.contents[key].rows(keys), offsets))
         if self.layout.past:  # one by one: an item never seen keeps its place
             out.lists[HISTORY] = found, offsets
             if with_keys:

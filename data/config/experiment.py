@@ -16,7 +16,10 @@ from .sections.text import TextConfig
 from .sections.training import TrainingConfig
 
 _OF_TASKS = (
-    *(f"model.{name}" for name in ("head", "shared_head", "domain_width", "interaction", "id_from_text", "rates")),
+    *(
+        f"model.{name}"
+        for name in ("head", "shared_head", "domain_width", "interaction", "id_from_text", "rates", "similarity")
+    ),
     *("model.alignment", "model.alignment_weight", "training.level_rates.L2", "training.level_rates.L3"),
 )
 _OF_VALIDATION = ("training.validate_every", "training.patience")
@@ -61,6 +64,8 @@ class Experiment(Strict):
             found["model.content_conditioning"] = "a content of a catalog"
         if not any(domain.tasks for domain in self.domains.values()):
             found |= dict.fromkeys(_OF_TASKS, "a task")
+        if self.model.similarity is not None and (self.entities.user.history is None or not self.compared()):
+            found["model.similarity"] = "a history, and a content of items that does not come with the events"
         if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):
             found["training.keep_best"] = "a domain with events.validation"
         if not any(feature.bias for feature in self.features().values()):
@@ -89,6 +94,13 @@ class Experiment(Strict):
     def stores_read(self) -> list[Stored]:
         """Those of them that the model reads."""
         return [of for of in self.stored() if self.model.uses(of.content)]
+
+    def compared(self) -> list[str]:
+        """The contents of items that the model reads and that past items have as well: those that do not come with the events."""
+        embedded = [of.content for of in self.stores_read() if of.entity == "item"]
+        side_by_side = self.model.gate.kind == "none"  # which takes what is given, whatever its aspect
+        given = self.entities.item.given(in_catalog=True)
+        return [*embedded, *(name for name in given if side_by_side or self.model.uses(name))]
 
     def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""

@@ -47,18 +47,9 @@ def fitted(vectors: Tensor, rows: np.ndarray, whiten: bool) -> Conditioning:
     Returns:
         What vectors of later catalogs go through as well. Nothing, where all vectors are the same or there is none.
     """
-    rows = rows[:: -(-len(rows) // _MOST) or 1]
-    size = vectors.shape[1]
-    total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
-    for start in range(0, len(rows), _BLOCK):
-        block = vectors[torch.from_numpy(rows[start : start + _BLOCK])].double()
-        total += block.sum(0)
-        products += block.T @ block
-    count = max(len(rows), 1)
-    mean = total / count
-    covariance = products / count - torch.outer(mean, mean)
+    size, (mean, covariance, count) = vectors.shape[1], mean_and_covariance(vectors, rows)
     spread = float(covariance.trace())
-    if spread <= _NOTHING * float(products.trace()) / count:
+    if spread <= _NOTHING * (spread + float(mean @ mean)):
         return Conditioning.none(size)
     if not whiten:
         return Conditioning(mean.float(), torch.eye(size) / spread**0.5)
@@ -67,6 +58,19 @@ def fitted(vectors: Tensor, rows: np.ndarray, whiten: bool) -> Conditioning:
     shrunk = (1 - shrinkage) * variances.clamp_min(0) + shrinkage * spread / size
     length = float((variances.clamp_min(0) / shrunk).sum()) ** 0.5
     return Conditioning(mean.float(), ((directions / shrunk.sqrt()) @ directions.T / length).float())
+
+
+def mean_and_covariance(vectors: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
+    """Of vectors, arguments as of `fitted`: float64 ``[D]`` and ``[D, D]``; and how many were looked at, at least 1."""
+    rows = rows[:: -(-len(rows) // _MOST) or 1]
+    size, count = vectors.shape[1], max(len(rows), 1)
+    total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+    for start in range(0, len(rows), _BLOCK):
+        block = vectors[torch.from_numpy(rows[start : start + _BLOCK])].double()
+        total += block.sum(0)
+        products += block.T @ block
+    mean = total / count
+    return mean, products / count - torch.outer(mean, mean), count
 
 
 def mean_cosine(vectors: Tensor, conditioning: Conditioning | None = None) -> float | None:

@@ -13,6 +13,7 @@ from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
 from ..contents.content_store import open_store, store_folder
+from ..contents.leading_directions import directions_of
 from ..events.bad_rows import Skipped, read_events
 from ..events.check_events import id_types, unsigned_ids
 from ..events.event_files import EventFiles
@@ -117,6 +118,7 @@ def count(
         lists=marks,
         outcomes=outcomes,
         rate_columns=rate_columns(experiment),
+        directions=directions_of(experiment),
     )
 
 

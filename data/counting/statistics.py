@@ -11,6 +11,7 @@ from pydantic import Field
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
 from ..contents.content_store import sha256_of_file
+from ..contents.leading_directions import Directions
 from ..errors import UserError
 from ..events.bad_rows import Skipped
 from ..rates.rates import Rates
@@ -22,6 +23,7 @@ from ..vocabulary.key_counts import Table
 from .list_marks import ListMarks
 
 STATISTICS, SKIPPED, LISTS = "statistics.json", "skipped_rows.parquet", "lists_of_{}.npy"
+DIRECTIONS = "directions_of_{}.npy"
 REMEDY = "Restore the run from a copy, or train it again."
 
 _Count = Annotated[int, Field(ge=0)]
@@ -45,6 +47,7 @@ class _Document(Shape):
     lists: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     rate_columns: list[str] = Field(default_factory=list)
     rates: RatesDocument | None = None
+    directions: list[str] = Field(default_factory=list)  # of which contents there is such a file
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
 
@@ -67,6 +70,7 @@ class Statistics:
         lists: domain -> where lists begin among its training rows, of the domains with a list loss.
         rate_columns: names of the columns of rates.
         rates: what they are made of, once that has been counted; without it they are 0.
+        directions: content of items -> along what it is compared with past items'.
     """
 
     tables: dict[str, Table]
@@ -83,6 +87,7 @@ class Statistics:
     outcomes: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     rate_columns: tuple[str, ...] = ()
     rates: Rates | None = None
+    directions: dict[str, Directions] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -107,7 +112,9 @@ class Statistics:
         unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
         # What a logit stands for is the task's, as long as it has that name.
         scales = new.scales | {task: scale for task, scale in self.scales.items() if task in new.scales}
-        return replace(new, tables=tables, dense=dense, id_types=types, unsigned=unsigned, scales=scales)
+        directions = new.directions | {name: of for name, of in self.directions.items() if name in new.directions}
+        known = {"id_types": types, "unsigned": unsigned, "scales": scales, "directions": directions}
+        return replace(new, tables=tables, dense=dense, **known)
 
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
@@ -139,6 +146,10 @@ class Statistics:
             np.save(folder / LISTS.format(name), of_domain.begins)
         if self.rates is not None:
             plain["rates"] = save_rates(folder, self.rates)
+        if self.directions:
+            plain["directions"] = list(self.directions)
+        for name, of_content in self.directions.items():
+            np.save(folder / DIRECTIONS.format(name), of_content)
         self.skipped.save(folder / SKIPPED)
         files = sorted([*folder.glob("*.parquet"), *folder.glob("*.npy")])
         sums = {path.name: sha256_of_file(path) for path in files}
@@ -172,8 +183,11 @@ class Statistics:
         lists = {name: _marks(folder, name, longest) for name, longest in plain.get("lists", {}).items()}
         rates = load_rates(folder, plain["rates"]) if "rates" in plain else None
         columns = tuple(plain.get("rate_columns", ()))
+        directions = {
+            name: np.load(folder / DIRECTIONS.format(name), allow_pickle=False) for name in plain.get("directions", [])
+        }
         types = plain.get("id_types", {}), plain.get("unsigned", [])
-        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates)
+        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates, directions)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -193,6 +207,7 @@ class Statistics:
             "rows": (set(experiment.domains), self.rows),
             "lists": ({name for name, domain in experiment.domains.items() if domain.whole_lists}, self.lists),
             "scales": ({name for name, task in tasks if task.scaled(np.zeros(0)) is not None}, self.scales),
+            "directions": (set(experiment.compared()) if experiment.model.similarity else set(), self.directions),
             "text_sizes": ({of.name for of in experiment.stores_read()}, self.content_sizes),
         }
         for where, (names, held) in wanted.items():

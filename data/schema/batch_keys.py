@@ -6,6 +6,7 @@ HISTORY = "history"
 CONTEXT = "context"
 BIAS = "bias"
 RATES = "rates"
+SIMILARITY = "similarity"
 ATTENTION_TABLE = "attention_item"
 
 

@@ -18,6 +18,7 @@ from .batch_keys import (
     CONTEXT,
     HISTORY,
     RATES,
+    SIMILARITY,
     attention_key,
     candidate_key,
     content_key,
@@ -48,10 +49,11 @@ class Layout:
         attention: whether past items and the row's own have keys of a second table, behind all others.
         table_of: key -> embedding table; past items and candidates share the item table, attention has one of its own.
         tables: table -> rows, row 0 being the unknown id.
-        dense: feature names of the columns of ``Batch.dense``; rates come behind them, and those of ``bias`` last.
+        dense: feature names of the columns of ``Batch.dense``; those of ``similarity`` come first, rates behind all others, and those of
+            ``bias`` last.
         vectors: name -> size, of every entry of ``Batch.vectors``.
         sparse_of: owner (entity or ``context``; ``bias`` and ``rates``, where there are such) -> its sparse keys.
-        dense_of: owner -> its columns in ``Batch.dense``.
+        dense_of: owner, or ``similarity``, where that is in the model -> its columns in ``Batch.dense``.
         vectors_of: owner -> its vector features (names in ``vectors``), contents excluded.
         contents_of: owner (entity or ``history``) -> content -> name of its vectors in ``vectors``; owners without any are left out.
             The history has the means of what is known of items whatever the events say.
@@ -154,7 +156,10 @@ def make_layout(
     dense_of: dict[str, list[int]] = {owner: [] for owner in owners}
     vectors_of: dict[str, list[str]] = {owner: [] for owner in owners}
     weighted_lists: list[str] = []
-    dense: list[str] = []
+    sizes = _content_sizes(experiment, content_sizes)
+    compared = [name for name in experiment.compared() if Stored("item", name) in sizes]
+    dense = [column for name in compared for column in experiment.model.similarity_columns(name)]
+    dense_of |= {SIMILARITY: list(range(len(dense)))} if dense else {}
     vectors: dict[str, int] = {}
 
     owned = [(owner, name, f) for owner, entity in entities.items() for name, f in entity.features.items()]
@@ -180,7 +185,6 @@ def make_layout(
         dense += inputs.dense
         vectors |= inputs.vectors
         vectors_of[owner] += inputs.vectors
-    sizes = _content_sizes(experiment, content_sizes)
     contents_of: dict[str, dict[str, str]] = {}
     for of, size in sizes.items():
         contents_of.setdefault(of.entity, {})[of.content] = content_key(*of)

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from ...data.config.experiment import Experiment
+from ...data.contents.leading_directions import DIRECTIONS
 from ...data.epoch.reader import CACHE_SHARE
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, iterate_group, open_parquet
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import Layout
+from ...data.schema.layout import Layout, id_key
 from ..score.scoring_input import ROWS_AT_A_TIME
 from ..sharding.planner import Ranks
 from .footprint import PROCESS
@@ -61,7 +62,9 @@ def held_by_reader(experiment: Experiment, layout: Layout, files: Mapping[str, E
         arrow = arrow_bytes(of_domain, [need.name for need in needed_columns(experiment, name)])
         largest = max(largest, largest_group(of_domain) * (_ARROW * arrow + _ENCODED * fixed))
         kept += of_domain.rows / ranks.count * (arrow / 2 + fixed)
-    return largest + min(kept, ranks.host_bytes * CACHE_SHARE)
+    compared = len(experiment.compared()) if experiment.model.similarity is not None else 0
+    along = 4.0 * DIRECTIONS * layout.tables[id_key("item")] * compared
+    return largest + min(kept, ranks.host_bytes * CACHE_SHARE) + along
 
 
 def held_by_metrics(layout: Layout, rows: int) -> float:

@@ -23,7 +23,7 @@ from .domain_profiles import mixture
 # What may change from one to the other; all else of `model` decides the shape or the meaning of weights.
 _MAY_CHANGE = {
     *("id_dropout", "hide_rare_items", "unknown_id", "id_from_text"),
-    *("bias_dropout", "alignment", "alignment_weight", "next_item"),
+    *("bias_dropout", "alignment", "alignment_weight", "next_item", "similarity"),
 }
 # Of `text`: where vectors are and how fast they are made is no matter, what they mean is.
 _TEXT = ("vectors", "encoder", "revision", "max_length", "pooling", "normalize", "dimension", "reduction")

@@ -11,7 +11,7 @@ from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
-from ...data.schema.layout import BIAS, HISTORY, RATES, Layout
+from ...data.schema.layout import BIAS, HISTORY, RATES, SIMILARITY, Layout
 from ..layers.forms import EVERY, as_autocast
 from .conditioning import Conditioned, own_vectors
 from .id_state import Hiding
@@ -24,7 +24,8 @@ Represented = tuple[Tensor, dict[str, Tensor], Tensor]
 
 
 class Owners(nn.Module):
-    """One vector per owner, its aspects fused by a gate; products with the item's, and cosines of contents.
+    """One vector per owner, its aspects fused by a gate; products with the item's, cosines of contents, and how alike the item is to
+    each past one.
 
     Attributes:
         inputs: name and width of each part of what it gives, in order.
@@ -43,10 +44,12 @@ class Owners(nn.Module):
             owners[HISTORY] = ()
         self.products = product_partners(owners) if config.interaction else ()
         self.cosines = cosines_of(layout, owners) if config.interaction else ()
+        self.similar = len(layout.dense_of.get(SIMILARITY, ()))  # of numbers, the first ones
         self.with_domain = config.domain_width == 0
         self.inputs = [(owner, config.width) for owner in owners]
         self.inputs += [(f"item x {partner}", config.width) for partner in self.products]
         self.inputs += [(str(pair), 1) for pair in self.cosines]
+        self.inputs += [(name, 1) for name in layout.dense[: self.similar]]
         self.inputs += [("domain", config.width)] * self.with_domain
         self.rates = Rates(layout, config.width) if RATES in layout.dense_of else None
         self.inputs += [(RATES, config.width)] * (self.rates is not None)
@@ -65,6 +68,8 @@ class Owners(nn.Module):
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
         if self.cosines:
             parts.append(cosines(self.layout, batch, self.cosines, self.encoder.centred))
+        if self.similar:
+            parts.append(batch.dense[:, : self.similar])
         if self.with_domain:
             parts.append(domains)
         if self.rates is not None:

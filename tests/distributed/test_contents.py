@@ -56,7 +56,10 @@ def small(path: Path, *changes: str) -> Experiment:
     return load_experiment(path, ["training.epochs=1", "training.learning_rate=0.003", *changes], kinds=KINDS)
 
 
-@pytest.mark.parametrize("of_history", [(), PAST], ids=["pooled", "past items"])
+SIMILAR = ("model.similarity={bins: 4, top: [1, 3]}",)
+
+
+@pytest.mark.parametrize("of_history", [(), PAST, SIMILAR], ids=["pooled", "past items", "similarity"])
 def test_training_equals_the_unsharded_reference(world: Path, of_history):
     experiment = small(world, "training.sharding=row_wise", *of_history)
     wanted, ranks = reference(experiment), run_ranks(train_steps, RANKS, experiment, STEPS)
@@ -76,7 +79,7 @@ def test_contents_may_come_and_go_in_a_fine_tuning(world: Path, tmp_path: Path):
     run = tmp_path / "run"
     run_ranks(train_run, 2, small(plain, "text={store: store}"), run)
     ((_, old),) = run_ranks(weights_of_run, 1, run)
-    more = small(whole_world, f"init_from={run}", "training.freeze=[L0, L1]")
+    more = small(whole_world, f"init_from={run}", "training.freeze=[L0, L1]", *SIMILAR)
     ((_, (_, begun), told),) = run_ranks(begin, 1, more)
     assert any("text_projections.item_words" in line for line in told if line.startswith("new, with initial values"))
     assert all(np.array_equal(begun[name], value) for name, value in old.items() if value.shape == begun[name].shape)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
 from .entities import OTHER_ASPECTS
 from .next_item import NextItemConfig
+from .similarity import SimilarityConfig
 
 
 class ModelConfig(Strict):
@@ -61,6 +62,10 @@ class ModelConfig(Strict):
     next_item: NextItemConfig | None = Field(
         default=None, description="train on predicting the next item, alone or beside the tasks; absent: off"
     )
+    similarity: SimilarityConfig | None = Field(
+        default=None,
+        description="how alike the item is to each of the user's past items, by their contents, as inputs; absent: off",
+    )
     domain_width: int = Field(
         default=128, ge=0, le=MOST, description="width of the domain-adaptive layer's output; 0: no such layer"
     )
@@ -111,6 +116,10 @@ class ModelConfig(Strict):
     def uses(self, aspect: str) -> bool:
         """Whether an aspect is looked at, where an entity has it."""
         return not self.aspects or aspect in self.aspects
+
+    def similarity_columns(self, content: str) -> tuple[str, ...]:
+        """Names of the numbers that say how alike the item and the past ones are by a content."""
+        return () if self.similarity is None else self.similarity.columns(content)
 
     @property
     def past(self) -> bool:

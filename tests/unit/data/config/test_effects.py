@@ -67,6 +67,9 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
         "head": "ple", "shared_head": True, "domain_width": 8, "interaction": False, "id_from_text": 0.1, "alignment": "mmd",
         "alignment_weight": 0.1, "rates": False,
     }.items()),
+    *(("model.similarity", {}, useless, "a history, and a content of items that does not come with the events", {})
+      for useless in ({"entities.user.history": None}, NO_TEXT, NO_VECTORS, {"model.aspects": ["id", "sparse"]})),
+    ("model.similarity", {}, NO_TASKS, "a task", SASREC),
     ("training.level_rates.L2", 0.1, NO_TASKS, "a task", SASREC),
     ("training.level_rates.L3", 0.1, NO_TASKS, "a task", SASREC),
     ("model.next_item.negatives", 9, SASREC | {"model.next_item.loss": "softmax"}, "loss: sampled_softmax or gbce", SASREC),
@@ -94,6 +97,7 @@ ALWAYS = {
     "bad_data": "policy max_share",  # max_share too: `foundrank score --bad-data skip` heeds it whatever the policy
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
+    "model.similarity": "bins top",
     "model.next_item": "weight loss positions repeat",
     "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate table_decay freeze level_rates sparse_optimizer "
     "schedule gradient_clip precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
