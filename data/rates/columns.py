@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..config.experiment import Experiment
+from ..schema.column_needs import time_of_rates
 from ..schema.layout import id_key
 
 RATE, COUNT = "rate", "count"
@@ -30,6 +31,16 @@ def rate_tables(experiment: Experiment) -> Iterator[tuple[str, str, bool]]:
         yield key, key, False
         if len(experiment.domains) > 1:
             yield f"{key}.here", key, True
+
+
+def rates_told(experiment: Experiment) -> str:
+    """What rates there are, and of which labels a row of training knows, in a sentence."""
+    kept = ", ".join(rate_keys(experiment))
+    without = [name for name in experiment.domains if time_of_rates(experiment, name) is None]
+    if not without:
+        return f"rates of {kept}: a row of training knows of earlier ones"
+    named = f"domains.{without[0]}.time would have it know of earlier ones alone"
+    return f"rates of {kept}: a row of training knows of other folds; {named}"
 
 
 def columns_of(table: str, tasks: tuple[str, ...]) -> list[str]:

@@ -78,8 +78,12 @@ class Parts:
             of_time = RowParts(np.where(unknown, self.count - 1, block), np.where(unknown, 0, block))
             return dict.fromkeys(entities, of_time)
         config = experiment.domains[domain]
-        keys = [config.list_column, entities["item"].id]
-        others = [entities["user"].id if config.users else None, config.list_column]
+        of_user = entities["user"].id if config.users else None
+        lists = (
+            config.list_column if config.list_column != of_user else None
+        )  # all that is known of a user is of one list
+        keys = [lists, entities["item"].id]
+        others = [of_user, config.list_column]
         by_row = mix(np.uint64(place.file << 40 | place.group << 20) ^ mix(np.arange(table.num_rows, dtype=np.uint64)))
         own, other = _folds(table, keys, by_row), _folds(table, others, by_row)
         return {entity: own if entity == "user" else other for entity in entities}

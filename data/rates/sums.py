@@ -10,6 +10,7 @@ from .rates import RateTable
 _LEAST, _MOST = 1.0, 1000.0  # labels that the prior stands for
 _EDGE = 1e-6
 _PENDING = 1_000_000
+_UNREAD = 1e30
 
 
 class CellSums:
@@ -139,7 +140,8 @@ def _moments(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = np.maximum(weights.sum(0), 1e-12)
     mean = (weights * values).sum(0) / total
     deviation = np.sqrt((weights * (values - mean) ** 2).sum(0) / total)
-    return np.stack([mean, np.where(deviation > 1e-6, deviation, 1)], 1)
+    # What all rows of training see alike, nothing learns to read: it is 0 for others, too.
+    return np.stack([mean, np.where(deviation > 1e-6, deviation, _UNREAD)], 1)
 
 
 def _summed(cells: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

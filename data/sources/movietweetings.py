@@ -123,6 +123,7 @@ domains:
       train: events/new_films/train/*.parquet
       validation: events/new_films/validation/*.parquet
       test: events/new_films/test/*.parquet
+    time: timestamp             # a rating's rates are of earlier ratings
     tasks:
       liked: {{label: liked}}     # rating >= 8 of 10
     features:
@@ -134,6 +135,7 @@ domains:
       train: events/library/train/*.parquet
       validation: events/library/validation/*.parquet
       test: events/library/test/*.parquet
+    time: timestamp
     tasks:
       liked: {{label: liked}}
     features:

@@ -25,6 +25,7 @@ from ...data.errors import UserError
 from ...data.events.bad_rows import read_good_rows
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
+from ...data.rates.columns import rates_told
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import id_key
 from ...data.storage.file_systems import StorageError
@@ -57,6 +58,8 @@ def describe(experiment: Experiment, console: Console) -> None:
         statistics = count(counted, train, done.add)
     console.print(_domains(experiment, events, statistics))
     _tell_times(experiment, events, console)
+    if statistics.rate_columns:
+        console.print(rates_told(experiment), highlight=False)
     console.print(_entities(experiment, statistics))
     of_events = {"context": experiment.context} | {name: of.features for name, of in experiment.domains.items()}
     for place, features in ((place, features) for place, features in of_events.items() if features):

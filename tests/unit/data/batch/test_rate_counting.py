@@ -18,6 +18,7 @@ from foundrank.data.epoch.order import deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.errors import UserError
 from foundrank.data.rates import sums
+from foundrank.data.rates.columns import rates_told
 from foundrank.data.rates.parts import FOLDS
 from foundrank.data.rates.saved_rates import VALUES
 from foundrank.model.kinds import KINDS
@@ -280,3 +281,19 @@ def test_folds_are_of_about_equal_size(tmp_path):
         known = counts_of(encoder, rate_matrix(encoder, name, files, True), "feature_brand.click.count")
         whole = counts_of(encoder, rate_matrix(encoder, name, files, False), "feature_brand.click.count")
         np.testing.assert_allclose(known / whole, 1 - 1 / FOLDS, atol=0.05)
+
+
+def test_it_is_told_of_which_labels_a_row_knows(tmp_path):
+    experiment = write(tmp_path, worlds(60), time=True).experiment
+    assert rates_told(experiment) == "rates of id_user, id_item, feature_brand: a row of training knows of earlier ones"
+    experiment = write(tmp_path, worlds(60), time=False).experiment
+    assert rates_told(experiment).endswith("of other folds; domains.shop.time would have it know of earlier ones alone")
+
+
+def test_a_list_that_is_all_of_a_user_leaves_something_to_know_of_him(tmp_path):
+    rows = worlds(400)
+    encoder = write(tmp_path, rows, time=False, domain={"list_column": "user"})
+    for name, files in train_files(encoder.experiment).items():
+        counts = counts_of(encoder, rate_matrix(encoder, name, files, of_training=True), "id_user.here.click.count")
+        whole = counts_of(encoder, rate_matrix(encoder, name, files, of_training=False), "id_user.here.click.count")
+        assert 0.6 < counts.sum() / whole.sum() < 0.9

@@ -136,3 +136,15 @@ def test_what_a_row_knows_does_not_depend_on_its_own_label_nor_on_later_ones(dat
             np.testing.assert_array_equal(before, after)
             n_known = (ids == ids[row]) & ((part < part[row]) if parts.ordered else (part != part[row]))
             np.testing.assert_allclose(before[0], expected(n_known.sum(), labels[n_known].sum()), rtol=1e-5, atol=1e-6)
+
+
+def test_what_all_rows_of_training_see_alike_is_0_for_others_too():
+    ids = np.repeat(np.arange(1, 5), 3)  # the rows of each are in one fold
+    table, _ = rate_table(*_added(ids, np.repeat(np.arange(4), 3)), FOLDED, [LABELS], None)
+    np.testing.assert_allclose(table.known(np.array([1, UNSEEN]), FOLDED, None), 0, atol=1e-9)
+
+
+def _added(ids, part):
+    adding = CellSums(1)
+    adding.add(ids * FOLDED.count + part, np.ones((len(ids), 2)))
+    return adding.merged()
