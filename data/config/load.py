@@ -98,6 +98,8 @@ def _check_strings(value: Any, at: str) -> None:
 
 def _resolve(experiment: Experiment, root: str) -> Experiment:
     raw = experiment.model_dump(mode="json", exclude_none=True)
+    if not experiment.training.says_batch_size:  # and it stays silent: the data decides
+        del raw["training"]["batch_size"]
     if only := raw.pop("only"):
         raw["domains"] = {name: domain for name, domain in raw["domains"].items() if name in only}
     change_locations(raw, lambda location: storage.resolved(location, root))

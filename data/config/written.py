@@ -15,6 +15,9 @@ from .old_keys import take_over_old_keys, take_over_old_runs
 from .overrides import apply
 from .places import annotation_at
 
+DECIDED = "default, or less by data size"
+"""Source of what a training decides when it begins, if nobody has written it."""
+
 
 class Written:
     """A file's plain dict, and changes to it.
@@ -75,7 +78,8 @@ class Written:
         if not is_given(self.raw, key):
             seam = seam_of(annotation_at(self.raw, self._root, section))
             if seam is None or last != seam.by or not is_given(self.raw, ".".join(section)):
-                return "default"  # and else it is a kind, told by its name alone
+                # and else it is a kind, told by its name alone
+                return DECIDED if key == "training.batch_size" else "default"
         if any(f"{key}.".startswith(f"{each}.") for each in self.by_set):
             return "--set"
         return f"file, as {self.old_keys[key]}" if key in self.old_keys else "file"

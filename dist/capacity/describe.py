@@ -19,6 +19,7 @@ from ...data.content_kinds.content import Content, Embedded
 from ...data.content_kinds.vector import Vector
 from ...data.contents.conditioning import fitted, mean_cosine
 from ...data.contents.content_store import ContentStore, missing_told, open_store, store_folder
+from ...data.counting.by_size import by_size
 from ...data.counting.counting_pass import count
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
@@ -68,6 +69,11 @@ def describe(experiment: Experiment, console: Console) -> None:
     if any(entity.every_content() for entity in experiment.entities.present().values()):
         console.print(_contents(experiment, statistics, stores))
     console.print(_tables(counted, statistics))
+    sized = by_size(experiment, sum(statistics.rows.values()))
+    source = (
+        "written" if experiment.training.says_batch_size else f"by data size: {sum(statistics.rows.values()):,} rows"
+    )
+    console.print(f"training.batch_size: {sized.training.batch_size} ({source})", highlight=False)
     for of, store in stores.items():
         if (told := missing_told(store.manifest)) is not None:
             console.print(f"{of}: {told}", highlight=False)

@@ -31,7 +31,7 @@ from ..run.new_run import check_new_or_same, check_same_beside, check_same_event
 from ..run.run_folder import open_run, open_statistics
 from ..score.work_list import WorkList
 from ..sharding.planner import Ranks
-from ..train.prepare import check_optimizer
+from ..train.prepare import check_optimizer, sized
 from .cluster import read_cluster
 from .footprint import Footprint, footprint
 from .reading import arrow_bytes, check_held, held_by_metrics, held_by_reader, held_by_scorer, largest_group
@@ -80,6 +80,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
     check_optimizer(experiment.training, ranks.device)
     events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
+    experiment = sized(experiment, train, run)
     for name, files in train.items():  # before some of them are counted, for which they are read
         columns = [need.name for need in needed_columns(experiment, name)]
         whole_group = 2 * largest_group(files) * arrow_bytes(files, columns)

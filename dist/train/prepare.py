@@ -4,15 +4,21 @@ Imports little, so that the process that launches the ranks need not wait for To
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...data.batch.rate_counting import count_rates
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
+from ...data.config.kinds import kinds_of
+from ...data.config.load import load_experiment
 from ...data.config.sections.training import TrainingConfig
+from ...data.counting.by_size import by_size, with_batch_size
+from ...data.counting.counting_pass import count
 from ...data.counting.statistics import SKIPPED, Statistics
 from ...data.errors import UserError
 from ...data.events.bad_rows import find_bad_rows
@@ -25,11 +31,11 @@ from ...model.layers.precision import has_bf16
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import Pretrained, held_id_types, pretrained
 from ..logs.progress import Progress
-from ..logs.records import warning
+from ..logs.records import info, warning
 from ..run.kept_checkpoints import best
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
-from ..run.run_folder import VOCABULARY
-from .counted import counted
+from ..run.run_folder import EXPERIMENT, VOCABULARY, fetch_run
+from .kept_counts import keep_counts, kept_counts
 
 Events = dict[str, dict[str, EventFiles]]
 """Domain -> split -> files."""
@@ -83,26 +89,19 @@ def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[E
     check_optimizer(experiment.training, device.type)
     events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
+    experiment = sized(experiment, train, run)
     if (same := check_new_or_same(run, experiment)) is not None:
         check_same_events(run, train)
         check_same_beside(run, experiment)
         keep_format(run)
         return same, {name: events[name] for name in same.domains}
     before = pretrained(experiment) if experiment.init_from is not None else None
-    statistics, noted = counted(experiment, train, counts)
-    check_labels(experiment, statistics, before.experiment if before is not None else None)
-    if before is not None:
-        statistics = before.statistics.extended(statistics)
+    statistics, noted = counted(experiment, train, before, counts)
     if experiment.bad_data.skips:  # of the training events they have just been counted
         for name, of_domain in events.items():
             if "validation" in of_domain:
                 needs = needed_columns(experiment, name)
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
-    encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
-    statistics = replace(statistics, profiles=domain_profiles(encoder, train))
-    if statistics.rate_columns:
-        with Progress("adding up rates", "rows", sum(files.rows for files in train.values()), "counting") as done:
-            statistics = replace(statistics, rates=count_rates(encoder, train, _moments(before), done.add))
     create_run(run, experiment, statistics, train, best(before.run) if before is not None else None, noted)
     if experiment.training.precision == "bf16" and not has_bf16(device):
         warning(
@@ -116,9 +115,61 @@ def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[E
     return experiment, events
 
 
+def counted(
+    experiment: Experiment, train: Mapping[str, EventFiles], before: Pretrained | None, counts: Path | None
+) -> tuple[Statistics, dict[str, Any]]:
+    """What a training must know of its events, kept by another one of the same data or newly counted.
+
+    Args:
+        experiment: the experiment.
+        train: domain -> its training files.
+        before: the run that a fine-tuning begins with.
+        counts: folder in which it is looked for, and into which it comes; None to count and keep nothing.
+
+    Returns:
+        The statistics, and what is known of the files, as of `create_run`.
+
+    Raises:
+        UserError: bad data, a catalog or a content store that is bad, or kept statistics that are damaged.
+    """
+    found, noted = kept_counts(counts, experiment, train)
+    rows = sum(files.rows for files in train.values())
+    statistics = found
+    if statistics is None:
+        with Progress("counting the training events", "rows", rows, "counting") as done:
+            statistics = count(experiment, train, done.add)
+    check_labels(experiment, statistics, before.experiment if before is not None else None)
+    alone = statistics
+    if before is not None:
+        statistics = before.statistics.extended(statistics)
+    encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
+    statistics = replace(statistics, profiles=domain_profiles(encoder, train))
+    if statistics.rate_columns and (before is not None or statistics.rates is None):
+        with Progress("adding up rates", "rows", rows, "counting") as done:
+            statistics = replace(statistics, rates=count_rates(encoder, train, _moments(before), done.add))
+    if found is None and counts is not None:
+        keep_counts(counts, experiment, alone if before is not None else statistics, noted)
+    return statistics, noted
+
+
 def _moments(before: Pretrained | None) -> dict[str, tuple[float, float]] | None:
     """Of the rates of a run to fine-tune."""
     return before.statistics.rates.moments if before is not None and before.statistics.rates is not None else None
+
+
+def sized(experiment: Experiment, train: Mapping[str, EventFiles], run: Path) -> Experiment:
+    """The experiment with what it leaves to the size of the data; of a run that is there, with what was decided then."""
+    if experiment.training.says_batch_size:
+        return experiment
+    fetch_run(run)
+    if (run / EXPERIMENT).is_file():
+        before = load_experiment(run / EXPERIMENT, kinds=kinds_of(experiment))
+        return with_batch_size(experiment, before.training.batch_size)
+    rows = sum(files.rows for files in train.values())
+    decided = by_size(experiment, rows)
+    if decided.training.batch_size != experiment.training.batch_size:
+        info(f"training.batch_size: {decided.training.batch_size}, for {rows:,} rows of training")
+    return decided
 
 
 def check_labels(experiment: Experiment, statistics: Statistics, before: Experiment | None = None) -> None:

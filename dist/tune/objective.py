@@ -8,10 +8,9 @@ import numpy as np
 
 from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
-from ..evaluate.slices import SEEN
+from ..evaluate.slices import slices_by_count
 
 NEXT_ITEM = "next_item"
-_SLICES = ("all", "warm_items", "cold_items", "cold_users", *SEEN)
 _REMEDY = "Name a slice, a task, a domain or next_item, or several with / between, as in liked/cold_items."
 
 
@@ -60,6 +59,7 @@ def read_objective(text: str, experiment: Experiment) -> Objective:
     Raises:
         UserError: the experiment has no such slice, task or domain, or two slices are named.
     """
+    known_slices = slices_by_count(dict.fromkeys(experiment.entities.present(), np.zeros(0)))
     known_tasks = {task for domain in experiment.domains.values() for task in domain.tasks}
     slices, domains, tasks = list[str](), list[str](), list[str]()
     next_item = not known_tasks
@@ -70,10 +70,10 @@ def read_objective(text: str, experiment: Experiment) -> Objective:
             tasks.append(name)
         elif name in experiment.domains:
             domains.append(name)
-        elif name in _SLICES:
+        elif name in known_slices:
             slices.append(name)
         else:
-            known = (*_SLICES, *known_tasks, *experiment.domains)
+            known = (*known_slices, *known_tasks, *experiment.domains)
             raise UserError("--objective", f"'{name}' is no slice, task or domain", f"{nearest(name, known)} {_REMEDY}")
     if len(slices) > 1:
         raise UserError("--objective", f"names {len(slices)} slices: {', '.join(slices)}", "Name one.")

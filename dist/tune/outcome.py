@@ -8,6 +8,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from ...data.config.load import plain
+from ...data.config.written import DECIDED
 from ...data.storage.local_writes import write_text
 from ..report import page as html
 from ..report.config_page import config_page
@@ -33,7 +34,7 @@ def write_best(job: Tuning, trials: Trials) -> Path | None:
             return "for trials to be judged within an epoch"
         if key in changes or any(key.startswith(f"{each}.") for each in changes):
             return f"trial {best.number}"
-        return written.source(key)
+        return "by data size" if written.source(key) == DECIDED else written.source(key)
 
     first = next((one for one in trials.done() if one.number == 0), None)
     of_first = f", {first.value:.5f} for the experiment as it was" if first is not None and first.value else ""

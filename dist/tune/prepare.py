@@ -9,13 +9,15 @@ from ...data.config.experiment import Experiment
 from ...data.config.kinds import Kinds
 from ...data.config.load import load_written, plain
 from ...data.config.written import Written
+from ...data.counting.by_size import by_size
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.storage.new_folder import check_can_be_made
+from ..fine_tuning.pretrained import pretrained
 from ..run.new_run import differences
 from ..run.run_documents import TuneInfo
 from ..run.run_folder import read_json, write_json
-from ..train.counted import counted
+from ..train.prepare import counted
 from .objective import Objective, read_objective
 from .space import Space, assignment, fitted, read_space, usual_space
 
@@ -60,7 +62,8 @@ class Tuning:
             UserError: they contradict each other.
         """
         every = [assignment(key, value) for key, value in (changes | self.settled(changes)).items()]
-        return load_written(self.file, [*self.overrides, *every], kinds=self.kinds)
+        experiment, written = load_written(self.file, [*self.overrides, *every], kinds=self.kinds)
+        return by_size(experiment, self.rows), written
 
     def settled(self, changes: dict[str, Any]) -> dict[str, Any]:
         """What a trial has besides its changes: validations within an epoch, unless the experiment says when, or counts them."""
@@ -110,14 +113,15 @@ def prepare_tuning(
     judged = read_objective(objective, experiment)
     asked = read_space(space) if space is not None else None
     check_can_be_made(out, out, "Choose another folder.")
-    seen = without_test(experiment)
-    events = check_events(seen)
+    events = check_events(without_test(experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     rows = sum(files.rows for files in train.values())
+    experiment = by_size(experiment, rows)
     chosen = fitted(asked or usual_space(rows), file, overrides, experiment, space)
     job = Tuning(file, overrides, kinds, experiment, written, chosen, judged, objective, out, rows, ranks)
     _keep(job, seed)
-    counted(seen, train, out / COUNTS)
+    before = pretrained(experiment) if experiment.init_from is not None else None
+    counted(without_test(experiment), train, before, out / COUNTS)
     return job
 
 

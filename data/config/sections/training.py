@@ -23,7 +23,10 @@ class TrainingConfig(Strict):
 
     epochs: Positive = Field(default=2, description="passes over the training events")
     max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever `epochs` says")
-    batch_size: Positive = Field(default=1024, description="rows per rank and step, all domains together")
+    batch_size: Positive = Field(
+        default=1024,
+        description="rows per rank and step, all domains together; where it is left out, less for fewer than 50,000 rows of training",
+    )
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of the dense part")
     optimizer: Annotated[Any, Seam("optimizers", by="kind", default="adamw")] = Field(
         default=None, description="of the dense part"
@@ -83,3 +86,8 @@ class TrainingConfig(Strict):
     def without_effect(self) -> dict[str, str]:
         decays = self.sparse_optimizer == "rowwise_adagrad"
         return {} if decays else {"table_decay": "sparse_optimizer: rowwise_adagrad"}
+
+    @property
+    def says_batch_size(self) -> bool:
+        """Whether it was written, and not left to the size of the data."""
+        return "batch_size" in self.model_fields_set

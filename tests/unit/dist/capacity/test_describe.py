@@ -38,6 +38,16 @@ def test_splits_that_overlap_in_time_are_told(tmp_path, capsys):
     assert "domains.home.events.test begins at 2023-11-14 22:13:30, before training ends" in told
 
 
+def test_the_batch_size_is_told_with_where_it_comes_from(tmp_path, capsys):
+    write_world(tmp_path, random_events(3, {"find": 30, "home": 30, "new": 20}), seed=3, group=50)
+    describe(load_experiment(tmp_path, ["text.vectors=none"], kinds=KINDS), Console(width=200))
+    assert "training.batch_size: 8 (written)" in capsys.readouterr().out
+    path = tmp_path / "experiment.yaml"
+    path.write_text(path.read_text().replace("batch_size: 8", "epochs: 2"))
+    describe(load_experiment(tmp_path, ["text.vectors=none"], kinds=KINDS), Console(width=200))
+    assert "training.batch_size: 128 (by data size: 80 rows)" in capsys.readouterr().out
+
+
 def test_the_mean_cosine_of_a_store_is_told_before_and_after_conditioning(tmp_path, capsys):
     write_world(tmp_path, random_events(3, {"find": 30, "home": 30, "new": 20}), seed=3, group=50)
     experiment = load_experiment(tmp_path, [], kinds=KINDS)

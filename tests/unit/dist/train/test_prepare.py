@@ -88,3 +88,19 @@ def test_a_training_goes_on_in_the_order_that_its_run_has(tmp_path):
     again = prepare(sorted_anew, str(tmp_path / "run"))
     assert json.dumps(again.experiment.model_dump(mode="json")) == json.dumps(begun.model_dump(mode="json"))
     assert list(again.events) == list(first.events)
+
+
+def test_the_batch_size_that_the_data_decides_is_told_kept_and_not_decided_again(tmp_path, capsys):
+    world = write_world(tmp_path / "world", random_events(1, {"find": 40, "home": 40, "new": 20}))
+    raw = plain(world)
+    del raw["training"]["batch_size"]
+    silent = load_experiment(raw, ["text.vectors=none"], kinds=KINDS)
+    job = prepare(silent, tmp_path / "run")
+    assert "training.batch_size: 128, for 100 rows of training" in capsys.readouterr().err
+    assert job.experiment.training.batch_size == 128
+    assert yaml.safe_load((tmp_path / "run" / "experiment.yaml").read_text())["training"]["batch_size"] == 128
+    # A run that an earlier version began, which decided nothing.
+    kept = tmp_path / "run" / "experiment.yaml"
+    kept.write_text(kept.read_text().replace("batch_size: 128", "batch_size: 1024"))
+    assert prepare(silent, tmp_path / "run").experiment.training.batch_size == 1024
+    assert "training.batch_size" not in capsys.readouterr().err

@@ -48,6 +48,7 @@ def test_a_slice_a_task_a_domain(experiment):
     assert value("find/click/cold_items", experiment) == pytest.approx(0.5)
     assert value("find / click", experiment) == pytest.approx(0.7)
     assert value("home/cold_items", experiment) is None
+    assert value("users_seen_1_to_4", experiment) is None  # which is known, and has no row
 
 
 @pytest.mark.parametrize(

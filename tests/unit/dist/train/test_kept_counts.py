@@ -7,10 +7,13 @@ import pytest
 from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.errors import UserError
 from foundrank.data.events.event_files import _open_local
-from foundrank.dist.train import counted as module
-from foundrank.dist.train.counted import counted
+from foundrank.dist.train import prepare as module
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
+
+
+def counted(experiment, train, kept=None):
+    return module.counted(experiment, train, None, kept)
 
 
 @pytest.fixture

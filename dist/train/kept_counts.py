@@ -15,11 +15,11 @@ from typing import Any
 from ...data.config.effects import remove
 from ...data.config.experiment import Experiment
 from ...data.config.load import plain
-from ...data.counting.counting_pass import count
 from ...data.counting.statistics import Statistics
 from ...data.events.event_files import EventFiles
 from ...data.storage.local_writes import temporary_name
-from ..logs.progress import Progress
+from ...data.storage.mirror import shown
+from ..logs.records import info
 from ..run.joined import joined
 from ..run.new_run import described
 from ..run.old_runs import FORMAT
@@ -31,41 +31,61 @@ _OF_MODEL = (
     *("embedding_dim", "width", "gate", "interaction", "id_dropout", "bias_dropout", "id_from_text", "domain_width"),
     *("alignment", "alignment_weight", "head", "shared_head"),
 )
-_NOT_COUNTED = ("name", "seed", "init_from", "training", *(f"model.{name}" for name in _OF_MODEL))
+_NOT_COUNTED = ("name", "seed", "training", *(f"model.{name}" for name in _OF_MODEL))
 """Settings that change nothing of what is counted. All others may."""
 
 
-def counted(
-    experiment: Experiment, train: Mapping[str, EventFiles], kept: Path | None = None
-) -> tuple[Statistics, dict[str, Any]]:
-    """The statistics of some training events, kept from another training or newly counted.
+def kept_counts(
+    folder: Path | None, experiment: Experiment, train: Mapping[str, EventFiles]
+) -> tuple[Statistics | None, dict[str, Any]]:
+    """What another training has counted of the same data.
 
     Args:
+        folder: in which it is looked for; None for nowhere.
         experiment: the experiment.
         train: domain -> its training files.
-        kept: folder in which they are looked for, and into which they come; None to count and keep nothing.
 
     Returns:
-        The statistics, and, where they are kept, what they are of, as of `CountedOf`.
+        The statistics, or None; and what the files are, as of `CountedOf`, if there is a folder.
 
     Raises:
-        UserError: bad data, or kept statistics that are damaged.
+        UserError: they are damaged.
     """
-    folder, of = None, dict[str, Any]()
-    if kept is not None:
-        folder = kept / _digest(experiment)
-        noted = read_json(folder / _OF, CountedOf, {})
-        events = described(train, noted.get("events", {}))
-        of = {"events": events, "joined": joined(experiment, noted.get("joined", ()))}
-        if _same(of, noted):
-            return Statistics.load(folder / VOCABULARY), of
-    with Progress(
-        "counting the training events", "rows", sum(files.rows for files in train.values()), "counting"
-    ) as done:
-        statistics = count(experiment, train, done.add)
-    if folder is not None and not statistics.skipped.rows:  # where bad rows are is told by whoever counts
-        _keep(folder, statistics, of)
-    return statistics, of
+    if folder is None:
+        return None, {}
+    kept = folder / _digest(experiment)
+    noted = read_json(kept / _OF, CountedOf, {})
+    events = described(train, noted.get("events", {}))
+    of = {"events": events, "joined": joined(experiment, noted.get("joined", ()))}
+    if not _same(of, noted):
+        return None, of
+    info(f"the training events were counted before: {shown(kept)}")
+    return Statistics.load(kept / VOCABULARY), of
+
+
+def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of: Mapping[str, Any]) -> None:
+    """Keeps statistics for other trainings, in one piece: of two that count at the same time, one comes first.
+
+    Not those with bad rows left out: which ones they are is told by whoever counts.
+
+    Args:
+        folder: into which they come.
+        experiment: the experiment.
+        statistics: what was counted.
+        of: what the files are, as `kept_counts` gave it.
+    """
+    if statistics.skipped.rows:
+        return
+    kept = folder / _digest(experiment)
+    making = kept.with_name(temporary_name(kept.name))
+    shutil.rmtree(making, ignore_errors=True)
+    statistics.save(making / VOCABULARY)
+    write_json(making / _OF, dict(of))
+    try:
+        shutil.rmtree(kept, ignore_errors=True)  # of data that has changed
+        os.rename(making, kept)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def _digest(experiment: Experiment) -> str:
@@ -87,16 +107,3 @@ def _same(of: Mapping[str, Any], noted: Mapping[str, Any]) -> bool:
         return [bare(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     return bare(of) == bare(noted)
-
-
-def _keep(folder: Path, statistics: Statistics, of: Mapping[str, Any]) -> None:
-    """In one piece; of two trainings that count at the same time, one comes first."""
-    making = folder.with_name(temporary_name(folder.name))
-    shutil.rmtree(making, ignore_errors=True)
-    statistics.save(making / VOCABULARY)
-    write_json(making / _OF, dict(of))
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # of data that has changed
-        os.rename(making, folder)
-    except OSError:
-        shutil.rmtree(making, ignore_errors=True)
