@@ -59,7 +59,7 @@ def against(
     for name in names:
         if name not in DATA:
             raise UserError("--only", f"'{name}' is not one of the data sets", nearest(name, DATA))
-    compared = {}
+    compared, calibrations = {}, {}
     for name in names:
         folder = prepare(name, source, base, work)
         runs: dict[str, list[Path]] = {BASE: [], NOW: []}
@@ -73,8 +73,9 @@ def against(
         _run(OURS, "compare", *arms, "--out", result, "-p", processes)
         compared[name] = json.loads(result.read_text(encoding="utf-8"))["rows"]
         check_read_alike(compared[name], runs[BASE])
-        write_section(out, "against", section(compared, seeds))
-    print(section(compared, seeds) + f"\n\nwrote {out}")
+        calibrations[name] = {version: calibration_of(of_version) for version, of_version in runs.items()}
+        write_section(out, "against", section(compared, calibrations, seeds))
+    print(section(compared, calibrations, seeds) + f"\n\nwrote {out}")
 
 
 def prepare(name: str, source: Path, base: Path, work: Path) -> Path:
@@ -138,11 +139,26 @@ def check_read_alike(rows: Sequence[Mapping[str, Any]], runs: Sequence[Path]) ->
             )
 
 
-def section(compared: Mapping[str, Sequence[Mapping[str, Any]]], seeds: int) -> str:
+def calibration_of(runs: Sequence[Path]) -> dict[str, float]:
+    """Task -> predicted over observed, the mean over runs and domains."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for row in read_json(run / EVALUATION).get("rows") or []:
+            if row["slice"] == "all" and row.get("calibration") is not None:
+                found.setdefault(row["task"], []).append(row["calibration"])
+    return {task: float(np.mean(values)) for task, values in found.items()}
+
+
+def section(
+    compared: Mapping[str, Sequence[Mapping[str, Any]]],
+    calibrations: Mapping[str, Mapping[str, Mapping[str, float]]],
+    seeds: int,
+) -> str:
     """Markdown: per data set and slice the change in each metric, and the mean of AUC over data sets.
 
     Args:
         compared: data set -> rows of `foundrank compare`.
+        calibrations: data set -> version -> task -> `calibration_of`; best at 1.
         seeds: of each version.
     """
     lines = ["| data set | rows | metric | before | now | change |", "| --- | --- | --- | ---: | ---: | ---: |"]
@@ -160,7 +176,10 @@ def section(compared: Mapping[str, Sequence[Mapping[str, Any]]], seeds: int) -> 
                 )
                 if metric == "auc":
                     changes.setdefault(part, []).append(gap)
-        lines += _calibration(name, rows)
+        for task, before in calibrations.get(name, {}).get(BASE, {}).items():
+            lines.append(
+                f"| {name} | all | calibration of {task} | {before:.3f} | {calibrations[name][NOW][task]:.3f} | |"
+            )
     for part, gaps in changes.items():
         lines.append(f"| **mean of {len(gaps)}** | {part.replace('_', ' ')} | AUC | | | {interval(mean_of(gaps))} |")
     command = f"    python -m benchmarks.against {shlex.join(sys.argv[1:])}"
@@ -184,20 +203,6 @@ def mean_of(gaps: Sequence[tuple[float, float, float]]) -> tuple[float, float, f
     mean = means.mean()
     low, high = (float(np.sqrt(((side - means) ** 2).sum()) / len(gaps)) for side in (lows, highs))
     return float(mean), float(mean - low), float(mean + high)
-
-
-def _calibration(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Calibration is best at 1 and has no direction: how far from 1, per task."""
-    out = []
-    for row in rows:
-        if (
-            row["metric"] == "calibration"
-            and row["slice"] == "all"
-            and row["domain"] == "mean"
-            and row["task"] != "mean"
-        ):
-            out.append(f"| {name} | all | calibration of {row['task']} | {row['first']:.3f} | {row['other']:.3f} | |")
-    return out
 
 
 def _gap(row: Mapping[str, Any]) -> tuple[float, float, float]:

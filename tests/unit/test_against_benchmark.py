@@ -25,7 +25,6 @@ ROWS = [
     row("all", "auc", 0.7, 0.72),
     row("cold_items", "auc", 0.6, 0.64),
     row("all", "logloss", 0.5, 0.49),
-    row("all", "calibration", 1.1, 1.02),
 ]
 
 
@@ -43,7 +42,8 @@ def test_the_mean_over_data_sets_has_a_narrower_interval():
 
 
 def test_a_section_tells_every_slice_and_the_mean():
-    text = against.section({"films": ROWS, "shop": [row("all", "auc", 0.6, 0.7)]}, 5)
+    calibrations = {"films": {"base": {"liked": 1.1}, "now": {"liked": 1.02}}}
+    text = against.section({"films": ROWS, "shop": [row("all", "auc", 0.6, 0.7)]}, calibrations, 5)
     assert "| films | all | AUC | 0.7000 | 0.7200 | +0.0200 [+0.0100, +0.0400] |" in text
     assert "| films | cold items | AUC | 0.6000 | 0.6400 | +0.0400 " in text
     assert "| films | all | calibration of liked | 1.100 | 1.020 | |" in text
@@ -56,8 +56,13 @@ def test_runs_that_are_read_otherwise_are_told(tmp_path: Path, measured: float):
     runs = [tmp_path / "one", tmp_path / "two"]
     for run in runs:
         run.mkdir()
-        lines = [{"domain": "films", "task": "liked", "slice": "all", "rows": 10, "auc": measured}]
+        lines = [
+            {"domain": "films", "task": "liked", "slice": "all", "rows": 10, "auc": measured, "calibration": 1.1},
+            {"domain": "shows", "task": "liked", "slice": "all", "rows": 10, "auc": 0.9, "calibration": 0.9},
+            {"domain": "films", "task": "liked", "slice": "cold_items", "rows": 10, "auc": 0.9, "calibration": 3.0},
+        ]
         (run / EVALUATION).write_text(json.dumps({"rows": lines}))
+    assert against.calibration_of(runs) == {"liked": pytest.approx(1.0)}
     if measured == 0.5:
         against.check_read_alike(ROWS, runs)
     else:
