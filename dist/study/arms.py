@@ -89,6 +89,8 @@ ABLATIONS: dict[str, tuple[Arm, ...]] = {
         Arm("ids from texts", ("model.id_from_text=0.1",)),
         Arm("rates", ("model.rates=true",)),
         Arm("no rates", ("model.rates=false",)),
+        Arm("similarity to past items", ("model.similarity={bins: 10}",)),
+        Arm("no similarity to past items", ("model.similarity=null",)),
     ),
     "Everywhere": _parts(
         Arm("no id dropout", ("model.id_dropout=0",)),
