@@ -23,16 +23,22 @@ def world(tmp_path):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How often the events were counted."""
-    made = []
-    count = module.count
+    """How often the events were counted; rates are added up as often."""
+    made, rates = [], []
 
-    def noted(*arguments):
-        made.append(arguments)
-        return count(*arguments)
+    def noted(name, calls):
+        work = getattr(module, name)
 
-    monkeypatch.setattr(module, "count", noted)
-    return made
+        def call(*arguments):
+            calls.append(arguments)
+            return work(*arguments)
+
+        monkeypatch.setattr(module, name, call)
+
+    noted("count", made)
+    noted("count_rates", rates)
+    yield made
+    assert len(rates) == len(made)
 
 
 def changed(experiment, *overrides):
@@ -43,6 +49,9 @@ def same(one, other):
     assert {name: list(table.counts) for name, table in one.tables.items()} == {
         name: list(table.counts) for name, table in other.tables.items()
     }
+    assert one.rates is not None
+    assert other.rates is not None
+    assert one.rates.moments == other.rates.moments
     assert (one.labels, one.rows, one.dense, one.id_types) == (other.labels, other.rows, other.dense, other.id_types)
 
 
