@@ -99,6 +99,7 @@ context:
   category_times_bought: {{kind: dense, transform: log1p}}
 
 model:
+  rates: true      # of products and their categories, bought and discounted before
   id_dropout: 0.3  # most products sell a few times a year, so the other aspects must stand alone
   dropout: 0.2
 

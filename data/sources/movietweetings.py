@@ -116,6 +116,8 @@ context:
   hour: {{kind: categorical}}     # UTC
   weekday: {{kind: categorical}}  # 0: Monday
 
+model: {{rates: true}}            # of films and users in earlier ratings
+
 domains:
   new_films:                    # released in 2012 or later
     kind: recommendation

@@ -53,7 +53,7 @@ class ModelConfig(Strict):
         description="weight of a loss that predicts the id aspect from the text; the prediction stands in for an unseen or hidden id; 0: off",
     )
     rates: bool = Field(
-        default=True,
+        default=False,
         description="whether rates and counts of ids and categories in training's labels are inputs; a row of training knows of those before it alone, or where events have no time, of those of other parts",
     )
     history: Annotated[Any, Seam("histories", by="encoder", default="mean")] = Field(

@@ -178,7 +178,6 @@ def test_a_past_item_never_seen_keeps_its_place_and_its_text(sequences: RowEncod
 def test_times_are_read_only_where_the_model_looks_at_them(tmp_path):
     write_world(tmp_path, random_events(1, {"find": 20, "home": 20, "new": 5}))
     changes = ["entities.user.history.times=when", "model.history.encoder=din", "entities.user.history.time=now"]
-    changes.append("model.rates=false")
     experiment = load_experiment(tmp_path, changes, kinds=KINDS)
     assert {"when", "now"}.isdisjoint(need.name for need in needed_columns(experiment, "home"))
     experiment = load_experiment(tmp_path, [*changes, "model.history.time_bias=true"], kinds=KINDS)

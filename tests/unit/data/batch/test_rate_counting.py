@@ -40,6 +40,7 @@ def write(folder: Path, rows: dict[str, dict], time: bool, **changes) -> RowEnco
         domains[name] |= ({"time": "at"} if time else {}) | changes.get("domain", {})
     item = {"id": "item", "features": {"brand": {"kind": "categorical"}}}
     experiment = {"name": "rated", "entities": {"user": {"id": "user"}, "item": item}, "domains": domains}
+    experiment["model"] = {"rates": True}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))
     return rated(load_experiment(folder, kinds=KINDS))
 

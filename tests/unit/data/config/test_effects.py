@@ -65,7 +65,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.content_conditioning", "center", {"model.aspects": ["id", "sparse"]}, "a content of a catalog", {}),
     *((f"model.{key}", value, NO_TASKS, "a task", SASREC) for key, value in {
         "head": "ple", "shared_head": True, "domain_width": 8, "interaction": False, "id_from_text": 0.1, "alignment": "mmd",
-        "alignment_weight": 0.1, "rates": False,
+        "alignment_weight": 0.1, "rates": True,
     }.items()),
     *(("model.similarity", {}, useless, "a history, and a content of items that does not come with the events", {})
       for useless in ({"entities.user.history": None}, NO_TEXT, NO_VECTORS, {"model.aspects": ["id", "sparse"]})),
