@@ -25,6 +25,7 @@ from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from foundrank.dist.report.report import write_report
+from foundrank.dist.retrieval.protocol import Protocol
 from foundrank.dist.run.kept_checkpoints import complete
 from foundrank.dist.run.run_documents import Evaluation
 from foundrank.dist.run.run_folder import EVALUATION, read_json
@@ -133,13 +134,25 @@ def _train(job: TrainingJob, runtime: Runtime) -> int:
 
 
 def evaluate(
-    run: Run | Location, split: str = "test", *, kinds: Kinds | None = None, processes: int | None = None
+    run: Run | Location,
+    split: str = "test",
+    *,
+    repeat: bool | None = None,
+    negatives: int = 0,
+    domain: str | None = None,
+    predictions: bool = False,
+    kinds: Kinds | None = None,
+    processes: int | None = None,
 ) -> dict[str, Any]:
     """Measures a run per domain, task and slice, and writes its report.
 
     Args:
         run: a run, its folder or its URI, or a folder that one was promoted to.
         split: ``train``, ``validation`` or ``test``.
+        repeat: whether the next item may be a past one; None: where the run's ``model.next_item.repeat`` says so.
+        negatives: how many items, drawn at random, the next one is ranked among; 0: all.
+        domain: measured alone, the next item among its items.
+        predictions: keeps what the run says of each row, in its folder.
         kinds: what its experiment could choose from, where that is more than foundrank has.
         processes: how many ranks; one per GPU, or one, by default.
 
@@ -151,7 +164,12 @@ def evaluate(
     """
     run = current_at(run, kinds)
     claim = Claim(run.location, "evaluate", BESIDE_TRAINING)
-    _on_ranks(lambda: prepare_evaluation(run.location, split, run.kinds), _evaluate, processes, claim)
+    protocol = Protocol(repeat, negatives, domain)
+
+    def resolve() -> EvaluationJob:
+        return prepare_evaluation(run.location, split, run.kinds, keeps=predictions, protocol=protocol)
+
+    _on_ranks(resolve, _evaluate, processes, claim)
     return read_json(run.folder / EVALUATION, Evaluation)
 
 

@@ -63,7 +63,7 @@ class Scorer:
         self._runtime = Runtime(0, 1, runtime.device)
         self.experiment = self._encoder.experiment
         self._id_types = known_id_types(self.experiment, id_types_of(folder))
-        self._recommenders: dict[tuple[int, bool, bool], Recommender] = {}
+        self._recommenders: dict[tuple[int, bool | None, bool, str | None], Recommender] = {}
 
     def score(
         self,
@@ -104,14 +104,23 @@ class Scorer:
         check_share(bad, table.num_rows, policy, _ROWS)
         return scores
 
-    def recommend(self, users: Any, k: int = 100, *, repeat: bool = False, approximate: bool = False) -> pa.Table:
+    def recommend(
+        self,
+        users: Any,
+        k: int = 100,
+        *,
+        repeat: bool | None = None,
+        approximate: bool = False,
+        domain: str | None = None,
+    ) -> pa.Table:
         """The items that suit each user best, of all there are.
 
         Args:
             users: a pyarrow Table, or a pandas or polars DataFrame, with the user's id and history.
             k: items per user.
-            repeat: recommends past items too.
+            repeat: whether past items are recommended too; None: where the run's ``model.next_item.repeat`` says so.
             approximate: searches through FAISS, if it is installed.
+            domain: whose items alone are recommended, those of its training events.
 
         Returns:
             A row for each row, in order: the user's id, and lists of at most ``k`` ``items`` and their ``scores`` (float32), those first that
@@ -126,7 +135,7 @@ class Scorer:
         check_retrieves(self._run, experiment)
         self._check(table, user_needs(experiment), _USERS)
         check_names_known(self._run, experiment, self._id_types)
-        asked = (k, repeat, approximate)
+        asked = (k, repeat, approximate, domain)
         with silenced_libraries():
             if asked not in self._recommenders:  # all items' vectors, which do not change
                 job = RecommendJob(self._run, _USERS, "", *asked)

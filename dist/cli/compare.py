@@ -15,7 +15,7 @@ from ..quick_imports import quick_imports
 from ..ranks.job import on_ranks
 from ..ranks.statuses import DONE
 from .commands.job_command import begin, end, passed_without_folder
-from .commands.options import LOCAL, Check, Processes, Seed
+from .commands.options import LOCAL, Check, Negatives, OneDomain, Processes, Repeat, Seed, Slices, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ def compare(
     split: Annotated[str, typer.Option(help="train, validation or test")] = "test",
     draws: Annotated[int, typer.Option(min=100, help="bootstrap draws of users and seeds")] = 1000,
     seed: Seed = 0,
+    repeat: Repeat = None,
+    negatives: Negatives = 0,
+    domain: OneDomain = None,
+    slices: Slices = "",
     out: Annotated[Path | None, typer.Option(help="JSON file for every number", **LOCAL)] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for every number", **LOCAL)] = None,
     check: Check = False,
@@ -49,8 +53,10 @@ def compare(
         prometheus.label(command="compare")
         with quick_imports():
             from ..compare.arms import prepare_comparison
+            from ..retrieval.protocol import Protocol
 
-        return prepare_comparison(runs, split, draws, seed, writes=not check), out, report
+        protocol = Protocol(repeat, negatives, domain)
+        return prepare_comparison(runs, split, draws, seed, protocol, names(slices), writes=not check), out, report
 
     if check:
         with quick_imports():

@@ -12,6 +12,7 @@ from ...model.kinds import KINDS
 from ..evaluate.prediction_file import alike, predictions_file, read_told, told_of
 from ..evaluate.prepare import EvaluationJob, open_to_evaluate
 from ..promote.promote import current_run
+from ..retrieval.protocol import Protocol, told_in_words
 from ..run.kept_checkpoints import best, identity
 from ..run.run_folder import check_open_to_write
 
@@ -61,7 +62,14 @@ class Comparison:
 
 
 def prepare_comparison(
-    asked: Sequence[str], split: str, replicates: int, seed: int, kinds: Kinds = KINDS, writes: bool = True
+    asked: Sequence[str],
+    split: str,
+    replicates: int,
+    seed: int,
+    protocol: Protocol | None = None,
+    slices: Sequence[str] = (),
+    kinds: Kinds = KINDS,
+    writes: bool = True,
 ) -> Comparison:
     """Checks what is to be compared.
 
@@ -70,6 +78,8 @@ def prepare_comparison(
         split: of the events.
         replicates: draws of users and seeds.
         seed: of the draws.
+        protocol: among which items the next one is sought.
+        slices: columns of the events by which rows are sliced, too.
         kinds: what the runs' experiments could choose from.
         writes: whether it is tried out that predictions can be written.
 
@@ -78,7 +88,9 @@ def prepare_comparison(
             the first run's, or bad events.
     """
     named = _named(asked)
-    arms = tuple(Arm(name, _opened(name, runs, split, kinds)) for name, runs in named.items())
+    arms = tuple(
+        Arm(name, _opened(name, runs, split, protocol or Protocol(), slices, kinds)) for name, runs in named.items()
+    )
     _check_same_rows([job for arm in arms for job in arm.runs], split)
     todo = tuple(job for arm in arms for job in arm.runs if not _has_predictions(job))
     for job in todo:
@@ -115,8 +127,11 @@ def _short_name(run: str, every: Sequence[str]) -> str:
     return last if sum(other.rstrip("/").rpartition("/")[2] == last for other in every) == 1 else run
 
 
-def _opened(name: str, runs: Sequence[Location], split: str, kinds: Kinds) -> tuple[EvaluationJob, ...]:
-    jobs = [open_to_evaluate(current_run(run), split, (split,), kinds, keeps=True) for run in runs]
+def _opened(
+    name: str, runs: Sequence[Location], split: str, protocol: Protocol, slices: Sequence[str], kinds: Kinds
+) -> tuple[EvaluationJob, ...]:
+    splits = (split,) if protocol.domain is None else ("train", split)
+    jobs = [open_to_evaluate(current_run(run), split, splits, kinds, True, protocol, slices) for run in runs]
     seeds = [job.experiment.seed for job in jobs]
     for seed in seeds:
         if seeds.count(seed) > 1:
@@ -132,14 +147,16 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
         UserError: they have not, or there is no domain that all have.
     """
     first, *others = jobs
-    common = set(first.events)
+    for job in others:
+        both = [of.protocol.told(of.experiment) for of in (first, job) if of.experiment.model.next_item is not None]
+        if len(both) == 2 and both[0] != both[1]:
+            what = f"seeks the next item among {told_in_words(both[1])}, and {first.run} among {told_in_words(both[0])}"
+            raise UserError(job.run, what, "Say --repeat or --no-repeat, for all of them.")
+    common = set(first.files)
     known: dict[tuple[str, ...], list[dict]] = {}
     for job in others:
-        for name in first.events.keys() & job.events.keys():
-            pair = [of.events[name].get(split) for of in (first, job)]
-            if None in pair:
-                continue
-            files = [each.files for each in pair if each is not None]
+        for name in first.files.keys() & job.files.keys():
+            files = [of.files[name].files for of in (first, job)]
             for each in files:
                 if each not in known:
                     known[each] = identities(each)
@@ -150,7 +167,7 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
                     f"has other files than {first.run}, the first of them {changed}",
                     "Compare runs whose experiments name the same events for it.",
                 )
-        common &= {name for name in job.events if split in job.events[name]}
+        common &= set(job.files)
     if not common:
         raise UserError(
             "foundrank compare", f"the runs have no domain in common that has a {split} split", "Compare others."
@@ -160,5 +177,6 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
 def _has_predictions(job: EvaluationJob) -> bool:
     """Whether a run's folder has predictions of the checkpoint that is its best now, and of the files as they are."""
     told = read_told(predictions_file(job.folder, job.split))
-    files = {name: of_domain[job.split] for name, of_domain in job.events.items() if job.split in of_domain}
-    return told is not None and alike(told, told_of(job.split, identity(best(job.folder)), files))
+    return told is not None and alike(
+        told, told_of(job.split, identity(best(job.folder)), job.files, job.protocol.told(job.experiment))
+    )

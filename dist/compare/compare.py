@@ -1,6 +1,6 @@
 """Runs on the same rows: what each says of them, and the differences between arms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ...data.arrow.ids import mix
 from ...data.config.sections.task import Metric, Task
 from ...data.errors import UserError
+from ..evaluate.column_slices import ColumnSlices, read_slices
 from ..evaluate.evaluate import predict_run
 from ..evaluate.prediction_file import predictions_file, read_predictions
 from ..evaluate.prepare import EvaluationJob
@@ -44,11 +45,14 @@ def _compared(job: Comparison) -> dict[str, Any]:
     metrics: dict[str, list[Metric]] = {}
     surfaces: list[Surface] = []
     overflowed = 0
+    job_of_first = job.runs[0]
+    names = list(job_of_first.experiment.domains)
+    further = read_slices(job_of_first.slices, job_of_first.files, names, job_of_first.experiment.bad_data)
     every = np.unique(np.concatenate([runs[0].drawn_with(domain) for domain in runs[0].domains]))
     common = [(d, t) for d in runs[0].domains for t in runs[0].tasks_of(d) if all(t in run.tasks_of(d) for run in runs)]
     with Progress("drawing users", "replicates", len(common) * job.replicates) as done:
         for domain, task in common:
-            surface, left_out = _surface(runs, domain, task, every)
+            surface, left_out = _surface(runs, domain, task, every, further)
             overflowed += left_out
             for drawn in drawn_users(len(every), job.replicates, job.seed):
                 surface.draw(drawn)
@@ -85,6 +89,9 @@ class _Rows:
     def task(self, domain: str, task: str) -> Task:
         return self._domains[domain].tasks[task]
 
+    def where(self, domain: str) -> NDArray:
+        return self._where[domain]
+
     def of(self, domain: str, name: str) -> NDArray:
         return self.columns[name][self._where[domain]]
 
@@ -114,9 +121,13 @@ class _Rows:
         return {name.removeprefix("seen/"): self.of(domain, name) for name in names}
 
 
-def _surface(runs: list[_Rows], domain: str, task: str, every: NDArray) -> tuple[Surface, int]:
+def _surface(
+    runs: list[_Rows], domain: str, task: str, every: NDArray, further: Sequence[ColumnSlices]
+) -> tuple[Surface, int]:
     """A domain's rows of a task in all slices, of all runs; and how many rows are left out."""
     first, slices = runs[0], slices_by_count(runs[0].counts(domain))
+    for column in further:
+        slices |= column.masks(first.where(domain))
     of_row = np.searchsorted(every, first.drawn_with(domain))
     for run in runs[1:]:
         _check_same(first, run, domain, task)

@@ -1,6 +1,6 @@
 """Evaluation: exact metrics per domain, task and slice, over all ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..run.checkpoint_writer import load
 from ..run.kept_checkpoints import checked_best, identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
+from .column_slices import ColumnSlices, read_slices
 from .measures import measures_of
 from .next_item_metrics import metric_rows, next_item_ranks
 from .popularity import PopularityCounts, popularity_counts
@@ -69,17 +70,20 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
             popularity = popularity_counts(job.experiment, found.encoder, job.events, runtime, done.add)
     if not runtime.is_main:
         return {}
+    slices = read_slices(job.slices, job.files, layout.domains, job.experiment.bad_data)
     result = {
         "split": job.split,
         "step": found.step,
         "checkpoint": found.told["checkpoint"],
         "tasks": measures_of(layout),
-        "rows": _rows(found.encoder, found.columns, popularity) if found.columns else [],
+        "rows": _rows(found.encoder, found.columns, popularity, slices) if found.columns else [],
         "gates": found.gates,
         "skipped": found.skipped,
+        "slices": {column: list(of.names) for column, of in zip(job.slices, slices, strict=True)},
     }
     if layout.candidates:
-        result["next_item"] = metric_rows(found.ranks, layout, found.items) if found.ranks else []
+        result["protocol"] = found.told["protocol"]
+        result["next_item"] = metric_rows(found.ranks, layout, found.items, slices) if found.ranks else []
     write_json(job.folder / EVALUATION, result)
     publish(job.folder / EVALUATION)
     return result
@@ -99,10 +103,14 @@ def predict_run(job: EvaluationJob, runtime: Runtime) -> Predicted:
     with Progress("loading the model and its tables", main=runtime.is_main):
         sharded = shard(encoder.layout, experiment, runtime)
         state = load(checkpoint, sharded)
-    files = {name: of_domain[split] for name, of_domain in events.items() if split in of_domain}
-    told = runtime.on_main(lambda: told_of(split, identity(checkpoint), files))
+    files = job.files
+    protocol = job.protocol
+    told = runtime.on_main(lambda: told_of(split, identity(checkpoint), files, protocol.told(experiment)))
     columns, gates, skipped = predict(sharded, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
-    ranks, items = next_item_ranks(sharded, encoder, files, runtime) if encoder.layout.candidates else ({}, 0)
+    ranks, items = {}, 0
+    if encoder.layout.candidates:
+        of_domain = None if protocol.domain is None else events[protocol.domain]["train"]
+        ranks, items = next_item_ranks(sharded, encoder, files, runtime, protocol, of_domain)
     if job.keeps and runtime.is_main:
         write_predictions(predictions_file(run, split), columns | ranks, encoder.layout, told)
     return Predicted(encoder, state["step"], told, columns, gates, skipped, ranks, items)
@@ -149,7 +157,10 @@ def validation_score(layout: Layout, rows: list[dict[str, Any]]) -> float | None
 
 
 def _rows(
-    encoder: RowEncoder, columns: dict[str, np.ndarray], popularity: PopularityCounts | None
+    encoder: RowEncoder,
+    columns: dict[str, np.ndarray],
+    popularity: PopularityCounts | None,
+    slices: Sequence[ColumnSlices] = (),
 ) -> list[dict[str, Any]]:
     layout, experiment = encoder.layout, encoder.experiment
     out = []
@@ -174,5 +185,6 @@ def _rows(
                 oracle=oracle[where] if oracle is not None else None,
                 popularity=popularity.scores(d, t)[columns["item"][where]] if popularity else None,
                 weights=columns["weights"][where, t] if domain.weighs_metrics_of(task_name) else None,
+                further={slice_: mask for column in slices for slice_, mask in column.masks(where).items()},
             )
     return out

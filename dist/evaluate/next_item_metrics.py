@@ -1,25 +1,30 @@
 """Where the next item ranks among all items: hit rate, NDCG and MRR."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...data.arrow.ids import mix
 from ...data.batch.row_encoder import RowEncoder
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
 from ..ranks.runtime import Runtime
+from ..retrieval.candidates import drawn_negatives, items_of_domain
 from ..retrieval.products import NEVER
+from ..retrieval.protocol import Protocol
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import CELLS
 from ..run.finite import usable
+from .column_slices import ColumnSlices
 from .predict import in_order_of_files
 from .predictions import predictions
 from .slices import slices_by_count
 
 CUTOFFS = (5, 10, 20)
+ALL_ITEMS = Protocol()
 
 
 def next_item_rows(
@@ -31,33 +36,43 @@ def next_item_rows(
 
 
 def next_item_ranks(
-    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+    model: nn.Module,
+    encoder: RowEncoder,
+    files: Mapping[str, EventFiles],
+    runtime: Runtime,
+    protocol: Protocol = ALL_ITEMS,
+    of_domain: EventFiles | None = None,
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Where the item of each row ranks among all items, given the row's past.
+    """Where the item of each row ranks among all items, or those that a protocol names, given the row's past.
 
     An item that ties with others ranks behind them, and one that nothing is known of behind all. Past items are left out of the
-    ranking, unless one of them is the next, or ``model.next_item.repeat`` says that they come again. Beside the model's: how items
-    rank by their count in training.
+    ranking, unless one of them is the next, or the protocol says that they come again. Beside the model's: how items rank by their
+    count in training.
 
     Args:
         model: with a next-item objective; returned in the mode it came in.
         encoder: of the experiment.
         files: domain -> files.
         runtime: the process group.
+        protocol: which items take part. Of those that are drawn, none is one that nothing is known of.
+        of_domain: training events of the protocol's domain, where it names one.
 
     Returns:
         On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
         ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
         counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``domain``, ``user``, ``user_known`` and ``counts``; and how
-        many items there are. Elsewhere no columns.
+        many items each is ranked among. Elsewhere no columns.
     """
-    objective = encoder.experiment.model.next_item
-    assert objective is not None
+    repeats = protocol.repeats(encoder.experiment)
     was_training = model.training
     model.eval()
     columns: dict[str, list[np.ndarray]] = {}
     retriever = Retriever(model, encoder, runtime)
     popularity = torch.from_numpy(retriever.items.counts)
+    allowed = torch.ones(len(retriever.items), dtype=torch.bool)
+    if of_domain is not None and protocol.domain is not None:
+        allowed = items_of_domain(protocol.domain, of_domain, encoder, retriever.items.keys, runtime)
+    pool = (allowed & ~retriever.unknown.cpu()).nonzero()[:, 0].numpy()
     for outputs, batch in predictions(model, encoder, files, runtime):
         assert batch.past is not None
         assert outputs.user is not None
@@ -69,11 +84,18 @@ def next_item_ranks(
         for start in range(0, batch.rows, step := max(1, CELLS // max(len(retriever.items), 1))):
             part = slice(start, start + step)
             scores = retriever.scores(users[part]).cpu()
-            inside = (row >= start) & (row < start + step) & (not objective.repeat)
+            inside = (row >= start) & (row < start + step) & (not repeats)
             gone = row[inside] - start, place[inside]
+            drawn = None
+            if protocol.negatives:
+                tells = mix(batch.host["row"][part].astype(np.uint64)) ^ batch.domains[part].numpy().astype(np.uint64)
+                own = (target[part] >= 0).nonzero()[:, 0]
+                left_out = torch.cat([gone[0], own]).numpy(), torch.cat([gone[1], target[part][own]]).numpy()
+                drawn = torch.from_numpy(drawn_negatives(tells, pool, left_out, len(allowed), protocol.negatives))
+            by_count = popularity.expand(len(scores), -1).clone()
             kept = {
-                "rank": _ranks(scores, target[part], gone).numpy(),
-                "popularity_rank": _ranks(popularity.expand(len(scores), -1).clone(), target[part], gone).numpy(),
+                "rank": _ranks(scores, target[part], gone, allowed, drawn).numpy(),
+                "popularity_rank": _ranks(by_count, target[part], gone, allowed, drawn).numpy(),
                 "chosen": batch.past.chosen[part].numpy(),
                 "domain": batch.domains[part].numpy(),
                 "predicted": fine[part].cpu().numpy(),
@@ -85,36 +107,50 @@ def next_item_ranks(
                 columns.setdefault(name, []).append(values)
     model.train(was_training)
     everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
+    items = 1 + min(protocol.negatives, len(pool)) if protocol.negatives else int(allowed.sum())
     if not runtime.is_main or not any(everyone):
-        return {}, len(retriever.items)
-    found, items = in_order_of_files(everyone), len(retriever.items)
+        return {}, items
+    found = in_order_of_files(everyone)
     of_ranks = {
         name.replace("rank", "percentile"): percentiles(found[name], items) for name in ("rank", "popularity_rank")
     }
     return found | of_ranks, items
 
 
-def _ranks(scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor]) -> Tensor:
-    """``[B]`` int64: how many items score at least as high as the row's own, those that are gone left out; C for none."""
+def _ranks(
+    scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor], allowed: Tensor, drawn: Tensor | None
+) -> Tensor:
+    """``[B]`` int64: how many of the ``allowed [C]`` items, or of those ``drawn [B, K]`` (-1: none), score at least as high as the
+    row's own, those that are gone left out; as many as there are for one that has no score."""
     own = scores.gather(1, target.clamp_min(0)[:, None])
+    found = (target >= 0) & (own[:, 0] > NEVER)
+    if drawn is not None:
+        of_drawn = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, NEVER)
+        return torch.where(found, (of_drawn >= own).sum(1), drawn.shape[1])
     scores[gone] = NEVER
+    scores[:, ~allowed] = NEVER
     ahead = (scores >= own).sum(1)
     # The row's own item has been counted, unless it is one of those that are gone.
     was_gone = scores.gather(1, target.clamp_min(0)[:, None]) == NEVER
     ranks = ahead - (~was_gone[:, 0]).long()
-    return torch.where((target >= 0) & (own[:, 0] > NEVER), ranks, scores.shape[1])
+    return torch.where(found, ranks, scores.shape[1])
 
 
-def metric_rows(columns: Mapping[str, np.ndarray], layout: Layout, items: int) -> list[dict[str, Any]]:
+def metric_rows(
+    columns: Mapping[str, np.ndarray], layout: Layout, items: int, columns_to_slice: Sequence[ColumnSlices] = ()
+) -> list[dict[str, Any]]:
     """Hit rate, NDCG and MRR, per domain and slice.
 
     Returns:
-        Rows with ``domain``, ``slice`` (as of `slices_by_count`), ``rows``, ``items``, ``overflowed`` (rows whose user came out as no
-        number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` and ``percentile`` with ``popularity_`` before them too.
+        Rows with ``domain``, ``slice`` (as of `slices_by_count`, and those of ``columns_to_slice``), ``rows``, ``items``, ``overflowed``
+        (rows whose user came out as no number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` and ``percentile`` with
+        ``popularity_`` before them too.
     """
     out = []
     predicted = columns["predicted"]
     slices = slices_by_count({name: columns["counts"][:, at] for at, name in enumerate(layout.entities)})
+    for column in columns_to_slice:
+        slices |= column.masks()
     for d, domain in enumerate(layout.domains):
         of_domain = columns["chosen"] & (columns["domain"] == d)
         for name, of_slice in slices.items():

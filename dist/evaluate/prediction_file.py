@@ -45,15 +45,17 @@ def predictions_file(run: Path, split: str) -> Path:
     return run / FOLDER / f"{split}.parquet"
 
 
-def told_of(split: str, checkpoint: str, files: Mapping[str, EventFiles]) -> dict[str, Any]:
+def told_of(
+    split: str, checkpoint: str, files: Mapping[str, EventFiles], protocol: Mapping[str, Any]
+) -> dict[str, Any]:
     """What predictions are made from: `Predicted`."""
     of_files = {name: identities(events.files) for name, events in files.items()}
-    return {"split": split, "checkpoint": checkpoint, "files": of_files}
+    return {"split": split, "checkpoint": checkpoint, "files": of_files, "protocol": dict(protocol)}
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two are of the same checkpoint, split and files."""
-    return all(one[name] == other[name] for name in ("split", "checkpoint")) and (
+    """Whether two are of the same checkpoint, split, files and protocol."""
+    return all(one[name] == other[name] for name in ("split", "checkpoint", "protocol")) and (
         one["files"].keys() == other["files"].keys()
         and all(same_content(files, other["files"][name]) for name, files in one["files"].items())
     )

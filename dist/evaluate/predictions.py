@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,13 +23,17 @@ def predictions(
 ) -> Iterator[tuple[Outputs, Batch]]:
     """The model's outputs for this rank's batches of ``files``, on the device, and the batches, on the host.
 
-    Every rank gets as many batches as the others; none where there are no rows. The model is not in training.
+    Every rank gets as many batches as the others; none where there are no rows. The model is not in training. ``row`` in `Batch.host` is
+    the place of each row among all rows of its domain, whatever the ranks.
     """
     layout, training = encoder.layout, encoder.experiment.training
     by_position = {layout.domains.index(name): events for name, events in files.items() if events.rows}
     if not by_position:
         return
-    order = deal(ordered_chunks(by_position), runtime.world_size, training.batch_size)[runtime.rank]
+    dealt = deal(ordered_chunks(by_position), runtime.world_size, training.batch_size)
+    order = dealt[runtime.rank]
+    reached = np.zeros(len(layout.domains), np.int64)
+    reached[list(by_position)] = np.sum([other.rows for other in dealt[: runtime.rank]], axis=0, dtype=np.int64)
     padded = padded_rows(training.batch_size, len(layout.domains))
     reader = Reader(encoder, by_position, padded, with_host=True, of_training=encoder.of_training)
     rows = sum(events.rows for events in by_position.values())
@@ -36,5 +41,9 @@ def predictions(
         for batch in prefetch(reader.batches(order), training.prefetch_batches):
             with torch.no_grad():  # not around the yield: what the caller does is its own
                 _, outputs = model(batch.to(runtime.device))
+            lengths = np.array(batch.domain_lengths)
+            begins = np.repeat(reached - np.cumsum(lengths) + lengths, lengths)
+            batch.host["row"] = begins + np.arange(batch.rows)
+            reached += lengths
             yield outputs, batch
             done.add(batch.rows * runtime.world_size)

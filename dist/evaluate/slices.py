@@ -1,6 +1,7 @@
 """Metrics of parts of the rows: warm and cold, by how often an item was seen in training; and their means."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,11 @@ def slice_rows(
     oracle: Array | None = None,
     popularity: Array | None = None,
     weights: Array | None = None,
+    further: Mapping[str, Array] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """The metrics of one domain and task, per slice of the rows.
 
-    Slices are those of `slices_by_count`. Inside one, groups hold the slice's rows alone. One without rows is left out.
+    Slices are those of `slices_by_count`, and ``further`` ones. Inside one, groups hold the slice's rows alone. One without rows is left out.
 
     Args:
         domain: its name.
@@ -68,6 +70,7 @@ def slice_rows(
         oracle: ``[N]`` the label's true expectation, where a simulation knows it; NaN where it is missing.
         popularity: ``[N]`` the popularity baseline's score.
         weights: ``[N]`` how much each row counts in metrics and headlines; None: all alike.
+        further: slice -> ``[N]`` bool.
 
     Returns:
         One dict per slice: domain, task, slice, rows, with weights their sum as ``weight``, the task's metrics, overflowed (rows of
@@ -75,7 +78,7 @@ def slice_rows(
         where not given or not defined, as where a row of the slice has no true expectation.
     """
     rows, predicted, measures = [], np.isfinite(scores), task.measures
-    for part, of_slice in slices_by_count(counts).items():
+    for part, of_slice in (slices_by_count(counts) | dict(further)).items():
         overflowed = int((of_slice & ~predicted).sum())
         where = of_slice & predicted
         y = labels[where]

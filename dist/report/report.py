@@ -12,6 +12,7 @@ from ...data.storage.local_writes import write_text
 from ...data.storage.mirror import publish
 from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
+from ..retrieval.protocol import told_in_words
 from ..run.kept_checkpoints import best, complete, identity
 from ..run.run_documents import Evaluation, RunInfo, Validation
 from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
@@ -59,7 +60,7 @@ def write_report(run: Path) -> Path:
     by, validated_by = measured_by(evaluation), measured_by(validation)
     name = str(experiment.get("name") or run.resolve().name)
 
-    sections = {"next": ("The next item", _next_item(found))} if found else {}
+    sections = {"next": ("The next item", _next_item(found, evaluation.get("protocol")))} if found else {}
     sections |= {
         "auc": (f"{_titles(by or validated_by) or 'Metrics'} per domain", _bounds(rows, by)),
         "cold": ("Warm and cold", _warm_and_cold(rows, by)),
@@ -147,13 +148,14 @@ def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> list[tuple[str, 
     return items
 
 
-def _next_item(rows: Sequence[Row]) -> list[str]:
+def _next_item(rows: Sequence[Row], protocol: Mapping[str, Any] | None) -> list[str]:
     groups: dict[str, list[list[str]]] = {}
     for row in rows:
         cells = [row["slice"].replace("_", " "), html.count(row["rows"]), *(html.number(row[k]) for k in RANKED)]
         groups.setdefault(row["domain"], []).append(cells)
     header = ("domain", "slice", "rows", *RANKED.values())
-    words = f"Where each row's item ranks among all {html.count(rows[0]['items'])} items, past ones left out; nothing is sampled."
+    words = f"Where each row's item ranks among {html.count(rows[0]['items'])} items"
+    words += "." if protocol is None else f": {told_in_words(protocol)}."  # older evaluations do not say
     return [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
 
 

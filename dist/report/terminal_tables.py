@@ -1,6 +1,6 @@
 """Tables in a terminal: their look, and metrics in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import summary
+from ..retrieval.protocol import told_in_words
 
 _NONE = "–"
 _WIDEST = 1000  # columns
@@ -65,6 +66,28 @@ def print_evaluation(rows: Sequence[Mapping[str, Any]], measured_by: Mapping[str
         console.print(table)
 
 
+def print_slices(
+    rows: Sequence[Mapping[str, Any]],
+    measured_by: Mapping[str, Measures],
+    slices: Collection[str],
+    console: Console,
+) -> None:
+    """Prints a table per task of some slices: a line per domain and slice, with the headline and what else the terminal has.
+
+    Arguments as of `print_evaluation`, and the names of the slices.
+    """
+    for task in dict.fromkeys(row["task"] for row in rows if row["slice"] in slices):
+        shown = [measured_by[task].headline, *(metric for metric in measured_by[task].others if metric.short)]
+        table = empty_table(
+            Text(f"{task}, in parts", style="bold"), ("domain", "slice"), ("rows", *(m.short for m in shown))
+        )
+        for row in rows:
+            if row["task"] == task and row["slice"] in slices:
+                cells = [_number(row.get(metric.key), metric) for metric in shown]
+                table.add_row(Text(row["domain"]), Text(row["slice"]), f"{row['rows']:,}", *cells)
+        console.print(table)
+
+
 def _metric_table(task: str, names: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> Table:
     """A line per domain, and their mean last where there are several."""
     table = Table(title=Text(task, style="bold"), **_LOOK)
@@ -79,15 +102,20 @@ def _metric_table(task: str, names: Sequence[str], lines: Sequence[tuple[str, Se
     return table
 
 
-def print_next_item(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+def print_next_item(
+    rows: Sequence[Mapping[str, Any]], console: Console, protocol: Mapping[str, Any] | None = None
+) -> None:
     """Prints where the next item was found among all items: a line per domain and slice, popularity beside the model.
 
     Args:
-        rows: as `retrieval.next_item_rows` gives them.
+        rows: as `next_item_metrics.metric_rows` gives them.
         console: where to print.
+        protocol: as of `Protocol.told`; it is told where it is not plainly all items.
     """
     numbers = ("rows", "HR@5", "HR@10", "HR@20", "NDCG@10", "MRR@10", "percentile", "popular HR@10")
-    table = empty_table(Text(f"next item, of {rows[0]['items']:,}", style="bold"), ("domain", "items"), numbers)
+    title = f"next item, of {rows[0]['items']:,}"
+    title += "" if protocol is None else f": {told_in_words(protocol)}"
+    table = empty_table(Text(title, style="bold"), ("domain", "items"), numbers)
     for row in rows:
         values = [
             row[name] for name in ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile", "popularity_hr@10")

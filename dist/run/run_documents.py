@@ -121,23 +121,33 @@ class FoundRow(Shape):
     popularity_ndcg_10: Number = Field(alias="popularity_ndcg@10")
 
 
+class Protocol(Shape):
+    """Among which items the next one is sought."""
+
+    repeat: bool
+    negatives: Count | None
+    domain: str | None
+
+
 class Evaluation(Shape):
     """``evaluation.json``."""
 
     tasks: dict[str, Measures] = Field(default_factory=dict)
     rows: list[MetricRow] = Field(default_factory=list)
     next_item: list[FoundRow] = Field(default_factory=list)
+    protocol: Protocol | None = None
     gates: dict[str, dict[str, dict[str, float]]] | None = None
     split: str = "test"
     checkpoint: Digest | None = None
 
 
 class Predicted(Shape):
-    """What the predictions of a split were made from: the checkpoint's `identity`, and domain -> files."""
+    """What the predictions of a split were made from: the checkpoint's `identity`, domain -> files, and among which items the next is sought."""
 
     split: str
     checkpoint: Digest
     files: dict[str, list[FileIdentity]]
+    protocol: Protocol
 
 
 class ValidatedRow(MetricRow):

@@ -23,11 +23,12 @@ from ...data.vocabulary.vocabulary import KeyIndex
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
+from ..retrieval.candidates import items_of_domain
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import Approximate, Exact, Search, recall
 from ..run.finite import usable
 from .part_files import unfinished, write_part
-from .recommend_input import RecommendJob, domains_with_users, user_needs
+from .recommend_input import RecommendJob, domains_with_users, training_events, user_needs
 from .score import model_of, summed_up
 from .statistics import statistics_of
 from .work_list import Part, WorkList, in_turns
@@ -92,8 +93,7 @@ class Recommender:
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = Retriever(model, encoder, runtime)
         self.items_overflowed = self._retriever.overflowed
-        objective = encoder.experiment.model.next_item
-        self._repeat = job.repeat or (objective is not None and objective.repeat)
+        self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)
         self._ids, self._search, self._exact = self._named()
@@ -145,6 +145,9 @@ class Recommender:
         retriever = self._retriever
         ids, nameless = _item_ids(self._encoder, retriever.items.keys)
         hidden = retriever.unknown | nameless.to(retriever.unknown.device)
+        if (events := training_events(self._job, self._encoder.experiment)) is not None and self._job.domain:
+            keys = retriever.items.keys
+            hidden |= ~items_of_domain(self._job.domain, events, self._encoder, keys, self._runtime).to(hidden.device)
         exact = Exact(retriever.vectors, hidden)
         return (ids, Approximate(retriever.vectors, hidden), exact) if self._job.approximate else (ids, exact, None)
 

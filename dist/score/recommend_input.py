@@ -9,12 +9,13 @@ from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
-from ...data.events.event_files import check_columns, list_events
+from ...data.events.event_files import EventFiles, check_columns, list_events
 from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
 from ...data.schema.layout import id_key
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below
 from ...data.storage.mirror import mirrored
+from ..retrieval.protocol import Protocol
 from ..retrieval.search import faiss_module
 from ..run.kept_checkpoints import best, identity
 from ..run.run_folder import id_types_of, open_experiment
@@ -34,18 +35,25 @@ class RecommendJob:
             it; or a URI of such.
         out: folder of the recommendations, or its URI.
         k: items per user.
-        repeat: whether past items are recommended too; they are where the run's ``model.next_item.repeat`` says so.
+        repeat: whether past items are recommended too; None: where the run's ``model.next_item.repeat`` says so.
         approximate: searches through FAISS, which may miss some of the best.
+        domain: whose items alone are recommended, those of its training events; None: all there are.
     """
 
     run: Location
     source: str
     out: Location
     k: int = 100
-    repeat: bool = False
+    repeat: bool | None = None
     approximate: bool = False
+    domain: str | None = None
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
     writing: Writing = field(default_factory=Writing)
+
+    @property
+    def protocol(self) -> Protocol:
+        """Which items take part."""
+        return Protocol(self.repeat, domain=self.domain)
 
     @property
     def folder(self) -> Path:
@@ -65,13 +73,28 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     experiment = open_experiment(job.folder)
     checkpoint = best(job.folder)
     check_retrieves(job.run, experiment)
+    training_events(job, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))
     files = check_columns(files, user_needs(experiment), job.policy, types)
     check_names_known(job.run, experiment, types)
     passed_on = {experiment.entities.user.id: "entities.user.id"}
-    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.repeat, "approximate": job.approximate}
+    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.protocol.repeats(experiment)}
+    claimed |= {"approximate": job.approximate} | ({} if job.domain is None else {"domain": job.domain})
     return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)
+
+
+def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | None:
+    """The training events of the domain whose items alone are recommended; None where all are.
+
+    Raises:
+        UserError: no such domain, or its training events are not there any more.
+    """
+    job.protocol.check(experiment, job.run)
+    if job.domain is None:
+        return None
+    pattern = experiment.domains[job.domain].events.train
+    return list_events(pattern, f"{job.run}: domains.{job.domain}.events.train", experiment.bad_data)
 
 
 def check_retrieves(run: Location, experiment: Experiment) -> None:

@@ -81,6 +81,69 @@ def test_past_items_compete_where_they_may_come_again(run, circle, here: Here):
     assert found[1]["mrr@20"] <= found[0]["mrr@20"]
 
 
+def found_by(here: Here, run: Path, *options: object) -> tuple[dict, dict]:
+    """The protocol and the line of all rows that ``evaluate`` with options writes."""
+    status, _ = here("evaluate", run, *options)
+    assert status == 0
+    document = json.loads((run / "evaluation.json").read_text())
+    return document["protocol"], next(row for row in document["next_item"] if row["slice"] == "all")
+
+
+def test_a_sample_of_items_is_the_same_on_any_ranks_and_easier_than_all(run, circle, here: Here):
+    mine = circle.parent / "sampled"
+    shutil.copytree(run, mine)
+    _, of_all = found_by(here, mine, "-p", 1)
+    told, one = found_by(here, mine, "--negatives", 5, "-p", 1)
+    _, two = found_by(here, mine, "--negatives", 5, "-p", 2)
+    assert told == {"repeat": False, "negatives": 5, "domain": None}
+    assert one == two
+    assert one["items"] == 6
+    assert one["popularity_mrr@10"] > of_all["popularity_mrr@10"]
+    # With all that can be drawn the numbers are those of all items, but for item 21, which is never drawn: nothing is known of it.
+    _, every = found_by(here, mine, "--negatives", 1000, "-p", 1)
+    assert {key: every[key] for key in every if key != "items"} == {key: of_all[key] for key in every if key != "items"}
+    said = foundrank("evaluate", mine, "--negatives", 5, "--repeat").stdout
+    assert "5 items drawn at random and its own, past ones included" in said
+    assert "5 items drawn at random and its own, past ones included" in (mine / "report.html").read_text()
+
+
+def test_past_items_take_part_or_not_as_the_user_says(run, circle, tmp_path, here: Here):
+    again = circle.parent / "again_or_not"
+    shutil.copytree(run, again)
+    plain = found_by(here, again, "-p", 1)
+    with_past = found_by(here, again, "--repeat", "-p", 1)
+    assert with_past[0]["repeat"]
+    assert with_past[1]["popularity_mrr@20"] < plain[1]["popularity_mrr@20"]
+    file = again / "experiment.yaml"
+    file.write_text(file.read_text().replace("repeat: false", "repeat: true"))
+    assert found_by(here, again, "--no-repeat", "-p", 1) == plain
+    assert found_by(here, again, "-p", 1) == with_past
+    users = circle / "events" / "beauty" / "test"
+    assert here("recommend", again, users, tmp_path / "new", "-k", 5, "--no-repeat")[0] == 0
+    past = {row["user_id"]: set(row["history"]) for row in pq.read_table(users).to_pylist()}
+    assert not any(past[row["user_id"]] & set(row["items"]) for row in pq.read_table(tmp_path / "new").to_pylist())
+
+
+def test_one_domain_s_items_are_those_of_its_training_events(run, circle, tmp_path, here: Here):
+    mine = circle.parent / "one_domain"
+    shutil.copytree(run, mine)
+    few = pq.read_table(circle / "events" / "beauty" / "train").slice(0, 3)
+    pq.write_table(few, tmp_path / "few.parquet")
+    text = (mine / "experiment.yaml").read_text()
+    train = next(line.split(": ", 1)[1] for line in text.splitlines() if line.strip().startswith("train:"))
+    (mine / "experiment.yaml").write_text(text.replace(train, str(tmp_path / "few.parquet")))
+    users = circle / "events" / "beauty" / "test"
+    assert here("recommend", mine, users, tmp_path / "out", "-k", 50, "--repeat", "--domain", "beauty")[0] == 0
+    items = {item for row in pq.read_table(tmp_path / "out").to_pylist() for item in row["items"]}
+    assert items == set(few["item_id"].to_pylist())
+    told, row = found_by(here, mine, "--domain", "beauty", "-p", 1)
+    assert told["domain"] == "beauty"
+    assert row["items"] == len(items)
+    assert row["rows"] == 300
+    check_told(here("evaluate", mine, "--domain", "buty"), ["--domain", "Did you mean 'beauty'"])
+    check_told(here("recommend", mine, users, tmp_path / "no", "--domain", "buty"), ["Did you mean 'beauty'"])
+
+
 def test_recommendations_are_the_next_items_and_none_of_the_past(run, circle, tmp_path, here: Here):
     users = circle / "events" / "beauty" / "test"
     told = foundrank("recommend", run, users, tmp_path / "out", "-k", 5, "-p", 2).stdout

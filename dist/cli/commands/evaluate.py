@@ -17,7 +17,7 @@ from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE, THRESHOLD
 from .job_command import begin, end, passed
-from .options import Check, Cluster, Processes, RunPath
+from .options import Check, Cluster, Negatives, OneDomain, Processes, Repeat, RunPath, Slices, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ def evaluate(
     predictions: Annotated[
         bool, typer.Option("--predictions", help="keep what it says of each row, in RUN/predictions/SPLIT.parquet")
     ] = False,
+    repeat: Repeat = None,
+    negatives: Negatives = 0,
+    domain: OneDomain = None,
+    slices: Slices = "",
     check: Check = False,
     cluster: Cluster = None,
     processes: Processes = None,
@@ -58,8 +62,12 @@ def evaluate(
         with quick_imports():
             from ...evaluate.gate import read_gates
             from ...evaluate.prepare import prepare_evaluation
+            from ...retrieval.protocol import Protocol
 
-        job = prepare_evaluation(current(), split, writes=not check, keeps=predictions)
+        protocol = Protocol(repeat, negatives, domain)
+        job = prepare_evaluation(
+            current(), split, writes=not check, keeps=predictions, protocol=protocol, slices=names(slices)
+        )
         return job, read_gates(fail_below or [], job.experiment, split)
 
     def claim() -> Claim:
@@ -84,15 +92,21 @@ def _evaluate(planned: "tuple[EvaluationJob, tuple[Gate, ...]]", runtime: "Runti
     if runtime.is_main:
         from ...evaluate.measures import measured_by
         from ...report.report import write_report
-        from ...report.terminal_tables import print_evaluation, print_next_item
+        from ...report.terminal_tables import print_evaluation, print_next_item, print_slices
 
         if is_json():
             for row in [*result["rows"], *result.get("next_item", [])]:
                 tell_result(f"{row['domain']}, {row.get('task', 'next item')}, {row['slice']}", "metrics", metrics=row)
         else:
             print_evaluation(result["rows"], measured_by(result), console())
+            print_slices(
+                result["rows"],
+                measured_by(result),
+                [name for of in result["slices"].values() for name in of],
+                console(),
+            )
             if result.get("next_item"):
-                print_next_item(result["next_item"], console())
+                print_next_item(result["next_item"], console(), result["protocol"])
         if result["skipped"]:
             warning(f"{result['skipped']:,} bad rows are in no metric")
         measured = [*result["rows"], *result.get("next_item", [])]

@@ -62,6 +62,25 @@ MaxMeanShift = Annotated[
     float | None,
     typer.Option(min=0, help="leave with status 3 where the mean of a task's scores has moved further"),
 ]
+Repeat = Annotated[
+    bool | None,
+    typer.Option(
+        "--repeat/--no-repeat", help="whether past items take part, too  [default: the run's model.next_item.repeat]"
+    ),
+]
+Negatives = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="rank the next item among so many others, drawn at random, in place of all; comparable with no other number",
+    ),
+]
+OneDomain = Annotated[
+    str | None, typer.Option("--domain", help="this domain alone, the next item among its items  [default: all]")
+]
+Slices = Annotated[
+    str, typer.Option("--slices", help="columns of the events by whose values rows are measured apart, comma-separated")
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="seed of everything random")]
 
 

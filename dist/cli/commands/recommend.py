@@ -10,7 +10,19 @@ from ...logs.records import result, warning
 from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from .job_command import begin, end, passed
-from .options import LOCATION, Against, Check, Cluster, MaxMeanShift, MaxNullShare, Overwrite, Processes, RunPath
+from .options import (
+    LOCATION,
+    Against,
+    Check,
+    Cluster,
+    MaxMeanShift,
+    MaxNullShare,
+    OneDomain,
+    Overwrite,
+    Processes,
+    Repeat,
+    RunPath,
+)
 from .thresholds import tell_thresholds
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
@@ -30,7 +42,8 @@ def recommend(
         str, typer.Argument(help="folder for the recommendations; run again to finish an interrupted job", **LOCATION)
     ],
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
-    repeat: Annotated[bool, typer.Option("--repeat", help="recommend past items too")] = False,
+    repeat: Repeat = None,
+    domain: OneDomain = None,
     approximate: Annotated[bool, typer.Option("--approximate", help="search with FAISS, if it is installed")] = False,
     overwrite: Overwrite = False,
     against: Against = None,
@@ -51,7 +64,7 @@ def recommend(
             from ...score.writing import Thresholds, Writing
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
-        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, writing=writing)
+        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, domain, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
     claim = Claim(out, "recommend")

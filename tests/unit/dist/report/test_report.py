@@ -146,7 +146,7 @@ def test_a_run_that_finds_the_next_item_says_how_often_and_leaves_out_what_is_of
         "The next item",
         "next item in beauty · HR@10",
         "0.5000",
-        "among all 1,234 items",
+        "among 1,234 items",
         "cold items",
         "NDCG@10",
     ):

@@ -1,0 +1,84 @@
+"""Which items take part where not all do: those of a domain, or some drawn at random."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...data.arrow.ids import id_keys, mix
+from ...data.batch.row_encoder import RowEncoder
+from ...data.events.bad_rows import read_good_rows
+from ...data.events.event_files import EventFiles
+from ...data.schema.column_needs import needed_columns
+from ...data.vocabulary.vocabulary import KeyIndex
+from ..ranks.runtime import Runtime
+
+_SEED = np.uint64(0x6E6578745F697465)
+_AT_FIRST = 32  # drawn beyond twice as many as are wanted, since some are past ones, or drawn twice
+
+
+def items_of_domain(
+    domain: str, files: EventFiles, encoder: RowEncoder, keys: NDArray[np.uint64], runtime: Runtime
+) -> Tensor:
+    """``[C]`` bool, which items are in a domain's training events. A collective: each rank reads some of the row groups.
+
+    Args:
+        domain: its name.
+        files: its training events.
+        encoder: of the experiment.
+        keys: ``[C]`` of all items.
+        runtime: the process group.
+    """
+    column, index = encoder.experiment.entities.item.id, KeyIndex(keys)
+    needs = needed_columns(encoder.experiment, domain)
+    there = torch.zeros(len(keys), dtype=torch.int64)
+    for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
+        found, known = id_keys(read_good_rows(path, group, needs, [column], encoder.experiment.bad_data)[column])
+        places = index.lookup(found[known]).astype(np.int64)
+        there[torch.from_numpy(places[places >= 0])] = 1
+    return runtime.sum(there.to(runtime.device)).cpu() > 0
+
+
+def drawn_negatives(
+    rows: NDArray[np.uint64], pool: NDArray[np.int64], left_out: tuple[NDArray, NDArray], items: int, wanted: int
+) -> NDArray[np.int64]:
+    """``[B, wanted]`` items drawn at random without replacement, -1 where there are no more; what a row draws depends on itself alone.
+
+    Args:
+        rows: ``[B]`` what tells a row from all others.
+        pool: ``[P]`` positions of the items that may be drawn.
+        left_out: row and position, ``[G]`` each, of items that it may not draw: its own, and past ones.
+        items: C, how many there are, of which positions are.
+        wanted: for each row.
+    """
+    forbidden = np.unique(left_out[0] * items + left_out[1])
+    out = np.full((len(rows), wanted), -1, np.int64)
+    left, size = np.arange(len(rows)), 2 * wanted + _AT_FIRST
+    while len(left):  # those that need more draws than others; the others' are not changed by it
+        of_row = mix(rows[left] ^ _SEED)[:, None]
+        if whole := size >= len(pool):  # all of them, in a random order
+            order = np.argsort(mix(of_row ^ mix(pool.astype(np.uint64))[None]), axis=1)
+            drawn = pool[order]
+        else:
+            drawn = pool[(mix(of_row + np.arange(size, dtype=np.uint64)[None]) % np.uint64(len(pool))).astype(np.int64)]
+        fine = ~np.isin(left[:, None] * items + drawn, forbidden)
+        if not whole:
+            fine &= _first_of_their_kind(drawn)
+        place = np.cumsum(fine, axis=1) - 1
+        enough = fine.sum(1) >= wanted
+        done = np.ones(len(left), bool) if whole else enough
+        row, at = np.nonzero(fine & (place < wanted) & done[:, None])
+        out[left[row], place[row, at]] = drawn[row, at]
+        left, size = left[~done], 2 * size
+    return out
+
+
+def _first_of_their_kind(drawn: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """``[B, K]`` bool, whether no place before in the same row has the same item."""
+    order = np.argsort(drawn, axis=1, kind="stable")
+    ordered = np.take_along_axis(drawn, order, 1)
+    first = np.ones(drawn.shape, bool)
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    out = np.empty_like(first)
+    np.put_along_axis(out, order, first, 1)
+    return out

@@ -1,0 +1,54 @@
+"""Among which items the next one is sought: past ones or not, one domain's alone, all of them or a sample."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...data.config.experiment import Experiment
+from ...data.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a user may ask; numbers of two protocols are not to be compared.
+
+    Attributes:
+        repeat: whether past items take part; None: where ``model.next_item.repeat`` says so.
+        negatives: how many items each row's own is ranked among, drawn at random; 0: all.
+        domain: whose items alone take part, those of its training events; None: all there are.
+    """
+
+    repeat: bool | None = None
+    negatives: int = 0
+    domain: str | None = None
+
+    def repeats(self, experiment: Experiment) -> bool:
+        """Whether past items take part, in a run of this experiment."""
+        objective = experiment.model.next_item
+        return self.repeat if self.repeat is not None else objective is not None and objective.repeat
+
+    def told(self, experiment: Experiment) -> dict[str, Any]:
+        """As documents have it, with nothing left open."""
+        return {"repeat": self.repeats(experiment), "negatives": self.negatives or None, "domain": self.domain}
+
+    def check(self, experiment: Experiment, run: object) -> None:
+        """Makes sure that it means something for a run.
+
+        Raises:
+            UserError: no such domain, or one without users; the run seeks no next item.
+        """
+        if self.domain is not None and self.domain not in experiment.domains:
+            raise UserError(
+                "--domain", f"'{self.domain}' is not a domain of this run", nearest(self.domain, experiment.domains)
+            )
+        for option, given in (("--repeat", self.repeat is not None), ("--negatives", self.negatives > 0)):
+            if given and experiment.model.next_item is None:
+                what = f"means nothing for {run}, which was not trained to predict the next item"
+                raise UserError(option, what, "Leave it out, or train with model.next_item.")
+
+
+def told_in_words(told: Mapping[str, Any]) -> str:
+    """What `Protocol.told` says, in a few words."""
+    among = "all items" if told["negatives"] is None else f"{told['negatives']:,} items drawn at random and its own"
+    of = "" if told["domain"] is None else f" of {told['domain']}"
+    return f"{among}{of}, past ones {'included' if told['repeat'] else 'left out'}"
