@@ -18,7 +18,9 @@ def counted(experiment, train, kept=None):
 
 @pytest.fixture
 def world(tmp_path):
-    return write_world(tmp_path / "world", random_events(1, {"find": 30, "home": 30, "new": 20}))
+    return changed(
+        write_world(tmp_path / "world", random_events(1, {"find": 30, "home": 30, "new": 20})), "model.rates=true"
+    )
 
 
 @pytest.fixture
