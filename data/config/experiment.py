@@ -30,6 +30,12 @@ class Experiment(Strict):
 
     name: Name = Field(description="a short name, used in folders and reports")
     seed: int = Field(default=2026, ge=0, lt=2**63, description="of initial weights and of the order of rows")
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="models to train, with `seed`, `seed` + 1 and so on, one after the other; their mean predicts",
+    )
     init_from: str | None = Field(
         default=None, description="run folder to fine-tune: training starts from its tables and weights"
     )

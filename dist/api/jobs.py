@@ -26,7 +26,7 @@ from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from foundrank.dist.report.report import write_report
 from foundrank.dist.retrieval.protocol import Protocol
-from foundrank.dist.run.kept_checkpoints import complete
+from foundrank.dist.run.kept_checkpoints import complete, members
 from foundrank.dist.run.run_documents import Evaluation
 from foundrank.dist.run.run_folder import EVALUATION, read_json
 from foundrank.dist.train.prepare import TrainingJob, prepare
@@ -121,7 +121,11 @@ def train(
     run = run_at(run_dir or Path("runs") / loaded.name, kinds_of(loaded))
     claim = Claim(run.location, "train")
     status = _on_ranks(lambda: prepare(loaded, run.location, profile), _train, processes, claim, goes_on=True)
-    return replace(run, stopped_after=max(complete(mirrored(run.location, "work")))) if status == TRY_AGAIN else run
+    return (
+        replace(run, stopped_after=max(complete(members(mirrored(run.location, "work"))[-1])))
+        if status == TRY_AGAIN
+        else run
+    )
 
 
 def _train(job: TrainingJob, runtime: Runtime) -> int:

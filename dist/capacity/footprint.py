@@ -54,12 +54,14 @@ class Footprint:
         dense: part of `DENSE_PARTS` -> bytes on every rank.
         dense_parameters: how many.
         flops: of the dense part's forward and backward, per rank and step.
+        models: trained one after the other; together where they predict.
     """
 
     tables: dict[str, TableShare]
     dense: dict[str, float]
     dense_parameters: int
     flops: float
+    models: int = 1
 
     @property
     def bytes(self) -> dict[str, np.ndarray]:
@@ -80,13 +82,16 @@ class Footprint:
     def predicting_dense(self) -> float:
         """Bytes of the dense part, of activations and of batches where nothing is trained: no gradients, no optimizer."""
         return (
-            self.dense_parameters * _FLOAT + self.dense["activations"] + self.dense["batches"] + self.dense["lookups"]
+            self.models * self.dense_parameters * _FLOAT
+            + self.dense["activations"]
+            + self.dense["batches"]
+            + self.dense["lookups"]
         )
 
     @property
     def predicting(self) -> np.ndarray:
         """``[R]`` bytes where nothing is trained, all parts."""
-        return self.bytes["tables"] + self.predicting_dense
+        return self.models * self.bytes["tables"] + self.predicting_dense
 
     def too_full(self, ranks: Ranks) -> str | None:
         """What is too much for the fullest of these ranks, in words; None if all fits."""
@@ -127,7 +132,7 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     }
     optimizer = experiment.training.sparse_optimizer
     tables = {option.name: _share(option, optimizer, ranks.count) for option in plan.options}
-    return Footprint(tables, dense, parameters, flops)
+    return Footprint(tables, dense, parameters, flops, experiment.seeds)
 
 
 def _share(option: ShardingOption, optimizer: str, ranks: int) -> TableShare:

@@ -206,6 +206,12 @@ def plan(
             f"{enough.cluster.world_size}",
             highlight=False,
         )
+        if experiment.seeds > 1:
+            assert tried.footprint is not None
+            together = (
+                f"where they predict all are in memory, {tried.footprint.predicting.max() / _GIB:,.3f} GiB on a rank"
+            )
+            console.print(f"{experiment.seeds} models are trained one after the other; {together}", highlight=False)
     if report is not None and tried.footprint is not None:
         from .plan_page import write_plan  # Jinja comes with it, which a plan in the terminal starts without
 

@@ -13,7 +13,7 @@ from ..evaluate.prediction_file import alike, predictions_file, read_told, told_
 from ..evaluate.prepare import EvaluationJob, open_to_evaluate
 from ..promote.promote import current_run
 from ..retrieval.protocol import Protocol, told_in_words
-from ..run.kept_checkpoints import best, identity
+from ..run.kept_checkpoints import best_of_members, identity
 from ..run.run_folder import check_open_to_write
 
 _AN_ARM = "Write NAME=RUN,RUN, e.g. texts=runs/texts.1,runs/texts.2"
@@ -178,5 +178,5 @@ def _has_predictions(job: EvaluationJob) -> bool:
     """Whether a run's folder has predictions of the checkpoint that is its best now, and of the files as they are."""
     told = read_told(predictions_file(job.folder, job.split))
     return told is not None and alike(
-        told, told_of(job.split, identity(best(job.folder)), job.files, job.protocol.told(job.experiment))
+        told, told_of(job.split, identity(best_of_members(job.folder)), job.files, job.protocol.told(job.experiment))
     )

@@ -13,9 +13,9 @@ from ...data.schema.layout import Layout
 from ...data.storage.mirror import publish
 from ..logs import prometheus
 from ..logs.progress import Progress
+from ..predictor.predictor import checked_members, predictor
 from ..ranks.runtime import Runtime
-from ..run.checkpoint_writer import load
-from ..run.kept_checkpoints import checked_best, identity
+from ..run.kept_checkpoints import identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
 from .column_slices import ColumnSlices, read_slices
@@ -55,6 +55,8 @@ class Predicted:
 
 def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
     """Evaluates a run's best checkpoint on a split and writes ``evaluation.json``, and predictions, where the job keeps them.
+
+    Of a run of several models their mean is evaluated.
 
     Returns:
         On rank 0 what was written; elsewhere an empty dict.
@@ -98,19 +100,19 @@ def predict_run(job: EvaluationJob, runtime: Runtime) -> Predicted:
     experiment, run, split, events = job.experiment, job.folder, job.split, job.events
     prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
     statistics = open_statistics(run, experiment)
-    checkpoint = checked_best(run, runtime)
+    checkpoints = checked_members(run, experiment, runtime)
     encoder = RowEncoder(experiment, statistics, of_training=split == "train")
     with Progress("loading the model and its tables", main=runtime.is_main):
-        sharded = shard(encoder.layout, experiment, runtime)
-        state = load(checkpoint, sharded)
+        models = [shard(encoder.layout, experiment, runtime) for _ in checkpoints]
+        model, state = predictor(models, checkpoints)
     files = job.files
     protocol = job.protocol
-    told = runtime.on_main(lambda: told_of(split, identity(checkpoint), files, protocol.told(experiment)))
-    columns, gates, skipped = predict(sharded, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
+    told = runtime.on_main(lambda: told_of(split, identity(checkpoints), files, protocol.told(experiment)))
+    columns, gates, skipped = predict(model, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
     ranks, items = {}, 0
     if encoder.layout.candidates:
         of_domain = None if protocol.domain is None else events[protocol.domain]["train"]
-        ranks, items = next_item_ranks(sharded, encoder, files, runtime, protocol, of_domain)
+        ranks, items = next_item_ranks(model, encoder, files, runtime, protocol, of_domain)
     if job.keeps and runtime.is_main:
         write_predictions(predictions_file(run, split), columns | ranks, encoder.layout, told)
     return Predicted(encoder, state["step"], told, columns, gates, skipped, ranks, items)

@@ -16,7 +16,7 @@ from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored
 from ...model.kinds import KINDS
 from ..retrieval.protocol import Protocol
-from ..run.kept_checkpoints import best
+from ..run.kept_checkpoints import best_of_members
 from ..run.run_folder import check_open_to_write, id_types_of, open_experiment
 from .column_slices import check_slices
 
@@ -96,7 +96,7 @@ def open_to_evaluate(
     """
     folder = mirrored(run, "read")
     experiment = open_experiment(folder, kinds)
-    best(folder)
+    best_of_members(folder)
     protocol = protocol or Protocol()
     protocol.check(experiment, run)
     mine = [domain for name, domain in experiment.domains.items() if protocol.domain in (None, name)]

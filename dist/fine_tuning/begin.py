@@ -22,7 +22,7 @@ from ...model.layers.axes import axes_of
 from ...model.representation.conditioning import condition, fit_conditioning
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_reader import read_tensors, saved_tensors
-from ..run.kept_checkpoints import checked_best
+from ..run.kept_checkpoints import checked_best, members
 from ..run.run_folder import order_of_lookups
 from .freezing import freeze_known_rows
 from .pretrained import Pretrained
@@ -34,7 +34,9 @@ _MOST = 100_000  # rows a map is fitted on
 _RIDGE = 0.1
 
 
-def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime) -> list[str]:
+def begin_from(
+    base: Pretrained, sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime, member: int = 0
+) -> list[str]:
     """Gives a model that holds its initial values those of a pretrained run, as far as both have the same.
 
     Tables keep their rows; new ids begin with what a linear map of their contents says, fitted on the known ids, and without
@@ -45,6 +47,7 @@ def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: Row
         sharded: the model to fine-tune.
         encoder: of its experiment, with statistics that extend those of ``base``.
         runtime: the process group.
+        member: which of a run's models this is. It begins with that one of the pretrained run's, whose first follows its last.
 
     Returns:
         What was done, a line each.
@@ -53,7 +56,8 @@ def begin_from(base: Pretrained, sharded: DistributedModelParallel, encoder: Row
         UserError: the run has no checkpoint, or a damaged one, or vectors are of another size there.
     """
     _check_sizes(base.layout, encoder.layout)
-    checkpoint = checked_best(base.run, runtime)
+    name = runtime.on_main(lambda: (every := members(base.run))[member % len(every)].relative_to(base.run))
+    checkpoint = checked_best(base.run / name, runtime)
     saved = saved_tensors(checkpoint)
     model = sharded.state_dict()
     tables = {name: value for name, value in model.items() if f"model.{name}" in saved and "embedding_bags." in name}

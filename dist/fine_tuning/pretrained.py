@@ -15,7 +15,7 @@ from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.schema.layout import Layout
 from ...data.storage.mirror import mirrored
-from ..run.kept_checkpoints import best
+from ..run.kept_checkpoints import best_of_members
 from ..run.new_run import differences
 from ..run.run_folder import fetch_run, id_types_of, open_run
 from .domain_profiles import mixture
@@ -58,7 +58,7 @@ def pretrained(experiment: Experiment) -> Pretrained:
     assert experiment.init_from is not None
     run = mirrored(experiment.init_from, "read")
     base, statistics = open_run(run, kinds_of(experiment))
-    best(run)
+    best_of_members(run)
     changed = list(differences(_meaning(base), _meaning(experiment)))
     changed += differences(_contents(base, experiment), _contents(experiment, base))
     if changed:

@@ -16,7 +16,7 @@ from ...data.storage import storage
 from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.json_documents import Shape, parse_document
 from ...data.storage.mirror import mirrored
-from ..run.kept_checkpoints import best, identity
+from ..run.kept_checkpoints import best_of_members, identity
 from ..run.run_documents import Committed, Digest
 from ..run.run_folder import COMMITTED, EXPERIMENT, fetch_run, read_json
 
@@ -143,9 +143,10 @@ def _checkpoint(run: str) -> str:
         raise UserError(
             run, f"has no {EXPERIMENT}, so it is not a run", "Give the folder that `foundrank train` wrote."
         )
-    checkpoint = best(folder)
-    read_json(checkpoint / COMMITTED, Committed)  # a damaged one is told
-    return identity(checkpoint)
+    checkpoints = best_of_members(folder)
+    for checkpoint in checkpoints:
+        read_json(checkpoint / COMMITTED, Committed)  # a damaged one is told
+    return identity(checkpoints)
 
 
 def _read(target: Location) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from ...data.storage.mirror import publish
 from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
 from ..retrieval.protocol import told_in_words
-from ..run.kept_checkpoints import best, complete, identity
+from ..run.kept_checkpoints import best_of_members, complete, identity, members
 from ..run.run_documents import Evaluation, RunInfo, Validation
 from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
 from . import page as html
@@ -93,7 +93,7 @@ def write_report(run: Path) -> Path:
         split=evaluation.get("split", "test"),
         cards=_cards(rows, by, found),
         of_another=_of_another(run, evaluation.get("checkpoint")),
-        facts=_facts(facts, metrics),
+        facts=_facts(facts, metrics, len(members(run))),
         sections=sections,
     )
     write_text(report, page)
@@ -103,7 +103,7 @@ def write_report(run: Path) -> Path:
 
 def _of_another(run: Path, measured: str | None) -> bool:
     """Whether the evaluation is not of the checkpoint that is the run's best now."""
-    return measured is not None and bool(complete(run)) and identity(best(run)) != measured
+    return measured is not None and bool(complete(run)) and identity(best_of_members(run)) != measured
 
 
 def _cards(
@@ -131,8 +131,8 @@ def _cards(
     return cards
 
 
-def _facts(facts: Mapping[str, Any], metrics: Sequence[Row]) -> list[tuple[str, str]]:
-    items = []
+def _facts(facts: Mapping[str, Any], metrics: Sequence[Row], models: int) -> list[tuple[str, str]]:
+    items = [("models, of which the first is shown", html.count(models))] if models > 1 else []
     if facts.get("rows") is not None:
         items.append(("rows trained on", html.count(facts["rows"])))
     if metrics:

@@ -11,6 +11,7 @@ from ...data.batch.past_items import NONE, Draw, Items, drawn
 from ...data.batch.row_encoder import RowEncoder
 from ...data.schema.layout import padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
+from ...model.foundation.mean_of_models import models_in
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.finite import usable
@@ -38,7 +39,7 @@ def item_vectors(model: nn.Module, encoder: RowEncoder, items: Items, runtime: R
     """
     padded = padded_rows(encoder.experiment.training.batch_size, len(encoder.layout.domains))
     size, ranks = encoder.layout.candidates * padded, runtime.world_size
-    vectors = torch.zeros(len(items), encoder.experiment.model.width)
+    vectors = torch.zeros(len(items), encoder.experiment.model.width * models_in(model))
     with torch.no_grad(), Progress("computing item vectors", "items", len(items), main=runtime.is_main) as done:
         for start in range(0, len(items), size * ranks):  # as often on every rank: a lookup needs all of them
             at = np.arange(start + runtime.rank * size, min(start + (runtime.rank + 1) * size, len(items)))

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ...data.storage.mirror import fetch, fetch_again, origin, publish, remove_o
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime
 from .run_documents import Best, Committed, State
-from .run_folder import BEST, CHECKPOINTS, COMMITTED, read_json, write_json
+from .run_folder import BEST, CHECKPOINTS, COMMITTED, MEMBERS, read_json, write_json
 
 STATE = "state.json"
 _DAMAGED = "DAMAGED"
@@ -53,6 +54,22 @@ def best(run: Path) -> Path:
             "Restore it, or remove it to use the newest checkpoint.",
         )
     return folder
+
+
+def member_folder(run: Path, number: int) -> Path:
+    """Where a run keeps the checkpoints and the records of one of its models; those of the first are its own."""
+    return run / MEMBERS / str(number) if number else run
+
+
+def members(run: Path) -> list[Path]:
+    """`member_folder` of the first of a run's models, and of the others as far as they have a complete checkpoint."""
+    others = [int(folder.name) for folder in (run / MEMBERS).glob("*") if folder.name.isdecimal() and complete(folder)]
+    return [member_folder(run, number) for number in (0, *sorted(others))]
+
+
+def best_of_members(run: Path) -> list[Path]:
+    """`best` of each of `members`."""
+    return [best(folder) for folder in members(run)]
 
 
 def set_aside(folder: Path) -> None:
@@ -115,10 +132,11 @@ def damaged(folder: Path, runtime: Runtime) -> Path | None:
     return folder / names[0] if names else None
 
 
-def identity(checkpoint: Path) -> str:
-    """What tells a checkpoint from any other, also from one that another training wrote to the same place: a hash of the
-    checksums of its files."""
-    return hashlib.sha256(json.dumps(_sums(checkpoint), sort_keys=True).encode()).hexdigest()
+def identity(checkpoints: Sequence[Path]) -> str:
+    """What tells a checkpoint, or those of several models, from any other, also from one that another training wrote to the same
+    place: a hash of the checksums of its files, or of all their hashes."""
+    every = [hashlib.sha256(json.dumps(_sums(one), sort_keys=True).encode()).hexdigest() for one in checkpoints]
+    return every[0] if len(every) == 1 else hashlib.sha256(json.dumps(every).encode()).hexdigest()
 
 
 def _sums(folder: Path) -> dict[str, str] | None:

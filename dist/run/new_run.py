@@ -1,7 +1,7 @@
 """The run that a training makes, or goes on in: whether it may, and what it notes of what it began with."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from ...data.storage.mirror import mirrored, origin
 from ...data.storage.new_folder import check_can_be_made, is_free, new_folder
 from ...data.storage.storage import check_writable, join
 from .joined import joined
-from .kept_checkpoints import best, complete, identity
+from .kept_checkpoints import best_of_members, complete, identity
 from .moved_runs import settled
 from .old_runs import FORMAT
 from .run_documents import Events, RunInfo
@@ -44,7 +44,7 @@ def create_run(
     experiment: Experiment,
     statistics: Statistics,
     train: Mapping[str, EventFiles],
-    base: Path | None = None,
+    base: Sequence[Path] = (),
     noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Makes the folder of a new run, whole or not at all.
@@ -54,11 +54,11 @@ def create_run(
         experiment: the experiment.
         statistics: of its training events.
         train: domain -> its training files.
-        base: folder of the checkpoint that it begins with; None where it begins with none.
+        base: folders of the checkpoints that its models begin with; none where they begin with none.
         noted: what is known of the files, as of `CountedOf`, to spare reading those that cannot have changed since.
     """
     begun: dict[str, Any] = {"format": FORMAT, "joined": joined(experiment, noted.get("joined", ()))}
-    begun |= {"base": identity(base)} if base is not None else {}
+    begun |= {"base": identity(base)} if base else {}
     begun |= {"folder": str(run.resolve())} if origin(run) is None else {}
     try:
         with new_folder(run, last=EXPERIMENT, left=BEFORE_ONE) as folder:
@@ -115,7 +115,7 @@ def check_same_beside(run: Path, experiment: Experiment) -> None:
         return
     base = mirrored(experiment.init_from, "read")
     fetch_run(base)
-    if identity(best(base)) != info["base"]:
+    if identity(best_of_members(base)) != info["base"]:
         where = f"init_from: {experiment.init_from}"
         what = f"has another best checkpoint than when the training in '{run}' began, so it cannot resume"
         raise UserError(where, what, remedy)

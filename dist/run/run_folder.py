@@ -22,7 +22,7 @@ from .run_documents import RunInfo, is_step
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
-CHECKPOINTS, COMMITTED, BEST = "checkpoints", "COMMITTED", "best.json"
+CHECKPOINTS, COMMITTED, BEST, MEMBERS = "checkpoints", "COMMITTED", "best.json", "members"
 BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO}  # what a folder may hold, if a job died while it made a run of it
 
 
@@ -76,10 +76,19 @@ def fetch_run(run: Path) -> None:
         if there - BEFORE_ONE:  # a job that died while it made the run leaves these
             raise UserError(uri, "is not empty and holds no run", "Give a run's folder, or a new one.")
         return
-    fetch(run, lambda name: "/" not in name or name.startswith(f"{VOCABULARY}/") or name.endswith(f"/{COMMITTED}"))
-    for folder in (run / CHECKPOINTS).glob("step_*"):
+    fetch(run, lambda name: _is_small(_in_member(name)))
+    for folder in (*run.glob(f"{CHECKPOINTS}/step_*"), *run.glob(f"{MEMBERS}/*/{CHECKPOINTS}/step_*")):
         if not (folder / COMMITTED).is_file():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_small(name: str) -> bool:
+    return "/" not in name or name.startswith(f"{VOCABULARY}/") or name.endswith(f"/{COMMITTED}")
+
+
+def _in_member(name: str) -> str:
+    """A file's name in the folder of the model that it belongs to."""
+    return name.split("/", 2)[2] if name.startswith(f"{MEMBERS}/") and name.count("/") > 1 else name
 
 
 def publish_run(run: Path) -> None:
@@ -89,9 +98,12 @@ def publish_run(run: Path) -> None:
     """
 
     def order(name: str) -> tuple[bool, bool]:
-        return name in (EXPERIMENT, BEST), name.endswith(f"/{COMMITTED}")
+        return _in_member(name) in (EXPERIMENT, BEST), name.endswith(f"/{COMMITTED}")
 
-    ours = [n for n in files_in(run) if n != EVALUATION and (not n.startswith(f"{CHECKPOINTS}/") or order(n)[1])]
+    def is_ours(name: str) -> bool:
+        return name != EVALUATION and (not _in_member(name).startswith(f"{CHECKPOINTS}/") or order(name)[1])
+
+    ours = [name for name in files_in(run) if is_ours(name)]
     publish_changed(run, sorted(ours, key=order))
 
 

@@ -17,7 +17,7 @@ from ...data.storage.globs import parquet_below
 from ...data.storage.mirror import mirrored
 from ..retrieval.protocol import Protocol
 from ..retrieval.search import faiss_module
-from ..run.kept_checkpoints import best, identity
+from ..run.kept_checkpoints import best_of_members, identity
 from ..run.run_folder import id_types_of, open_experiment
 from .hive_columns import HiveColumns
 from .kept_columns import check_names_apart
@@ -71,7 +71,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     if job.approximate:
         faiss_module()
     experiment = open_experiment(job.folder)
-    checkpoint = best(job.folder)
+    checkpoints = best_of_members(job.folder)
     check_retrieves(job.run, experiment)
     training_events(job, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
@@ -79,7 +79,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     files = check_columns(files, user_needs(experiment), job.policy, types)
     check_names_known(job.run, experiment, types)
     passed_on = {experiment.entities.user.id: "entities.user.id"}
-    claimed = {"checkpoint": identity(checkpoint), "k": job.k, "repeat": job.protocol.repeats(experiment)}
+    claimed = {"checkpoint": identity(checkpoints), "k": job.k, "repeat": job.protocol.repeats(experiment)}
     claimed |= {"approximate": job.approximate} | ({} if job.domain is None else {"domain": job.domain})
     return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)
 

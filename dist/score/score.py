@@ -26,9 +26,8 @@ from ...model.kinds import KINDS
 from ...model.tasks.task_columns import TaskColumns
 from ..logs import prometheus
 from ..logs.progress import Progress
+from ..predictor.predictor import checked_members, predictor
 from ..ranks.runtime import Runtime
-from ..run.checkpoint_writer import load
-from ..run.kept_checkpoints import checked_best
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
 from .hive_columns import with_columns
@@ -92,18 +91,21 @@ def summed_up(job: Any, work: WorkList, seconds: float, rate: float) -> dict[str
 def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEncoder, nn.Module, bool]:
     """A run's encoder, its model with the best checkpoint, and whether tables are on every rank, so that lookups need no other.
 
+    Of a run of several models, one that predicts as all of them.
+
     Raises:
         UserError: no run, or a damaged checkpoint.
     """
     experiment, statistics = open_run(run, kinds)
-    checkpoint = checked_best(run, runtime)
+    checkpoints = checked_members(run, experiment, runtime)
     encoder = RowEncoder(experiment, statistics)
     with Progress("loading the model and its tables", main=runtime.is_main):
-        replicated = replicate(encoder.layout, experiment, runtime)
-        model = replicated or shard(encoder.layout, experiment, runtime)
-        load(checkpoint, model)
+        parts = (encoder.layout, experiment, runtime)
+        models = [copy for _ in checkpoints if (copy := replicate(*parts, len(checkpoints))) is not None]
+        replicated = bool(models)
+        model, _ = predictor(models or [shard(*parts) for _ in checkpoints], checkpoints)
     model.eval()
-    return encoder, model, replicated is not None
+    return encoder, model, replicated
 
 
 class RowScorer:

@@ -22,7 +22,7 @@ from ...data.storage.globs import parquet_below, would_name
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.joined import joined
-from ..run.kept_checkpoints import best, identity
+from ..run.kept_checkpoints import best_of_members, identity
 from ..run.run_folder import id_types_of, open_experiment
 from .hive_columns import HiveColumns, check_partitions, hive_columns
 from .kept_columns import common_types
@@ -114,7 +114,7 @@ def plan_parts(job: ScoringJob, claims: bool) -> WorkList:
             cannot be made or holds something else.
     """
     experiment = open_experiment(job.folder)
-    checkpoint = best(job.folder)
+    checkpoints = best_of_members(job.folder)
     check_job(job, experiment)
     files = list_events(parquet_below(job.source), "the input to score", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))
@@ -126,7 +126,7 @@ def plan_parts(job: ScoringJob, claims: bool) -> WorkList:
     named = job.like or ([job.domain] if job.domain else domains_named(files, hive, experiment.domains, job.policy))
     files = check_columns(files, input_needs(job, experiment, named), job.policy, types, hive.schema)
     claimed = {
-        "checkpoint": identity(checkpoint),
+        "checkpoint": identity(checkpoints),
         "domain": job.domain,
         "keep": list(job.keep),
         "like": list(job.like),

@@ -58,12 +58,15 @@ def shard(
     return sharded
 
 
-def replicate(layout: Layout, experiment: Experiment, runtime: Runtime) -> DistributedModelParallel | None:
+def replicate(
+    layout: Layout, experiment: Experiment, runtime: Runtime, models: int = 1
+) -> DistributedModelParallel | None:
     """The model with all tables on every rank, for predicting without a word between ranks; None if that is too much.
 
-    Its tables hold nothing yet: load a checkpoint. They may take half the memory that a rank has for itself.
+    Its tables hold nothing yet: load a checkpoint. Those of so many such ``models`` may take half the memory that a rank has
+    for itself.
     """
-    size = sum(layout.tables.values()) * experiment.model.embedding_dim * 4
+    size = sum(layout.tables.values()) * experiment.model.embedding_dim * 4 * models
     if size * 2 > runtime.on_main(lambda: ranks_of(runtime).bytes):
         return None
     _prepare_kernels(runtime)

@@ -32,7 +32,7 @@ from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import Pretrained, held_id_types, pretrained
 from ..logs.progress import Progress
 from ..logs.records import info, warning
-from ..run.kept_checkpoints import best
+from ..run.kept_checkpoints import best_of_members, member_folder
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import EXPERIMENT, VOCABULARY, fetch_run
 from .kept_counts import keep_counts, kept_counts
@@ -50,6 +50,7 @@ class TrainingJob:
         run: the run folder, which is there, or its URI.
         events: domain -> split -> files.
         profiled: whether a Chrome trace of a few steps is written for each rank.
+        member: which of the experiment's ``seeds`` models is trained, from 0.
         began: when its preparation began, in seconds since 1970.
         seconds: how long that took.
     """
@@ -58,6 +59,7 @@ class TrainingJob:
     run: Location
     events: Events
     profiled: bool = False
+    member: int = 0
     began: float = 0.0
     seconds: float = 0.0
 
@@ -65,6 +67,18 @@ class TrainingJob:
     def folder(self) -> Path:
         """Where this machine has the run folder."""
         return mirrored(self.run, "work")
+
+    @property
+    def member_folder(self) -> Path:
+        """Where in it the model's checkpoints and records are."""
+        return member_folder(self.folder, self.member)
+
+    def of_member(self, member: int) -> "TrainingJob":
+        """The job of one of its models, with a seed of its own; what came before the first one's steps counts as that one's."""
+        if not member:
+            return self
+        experiment = self.experiment.model_copy(update={"seed": self.experiment.seed + member})
+        return replace(self, experiment=experiment, member=member, began=time.time(), seconds=0.0)
 
 
 def prepare(experiment: Experiment, run: Location, profiled: bool = False, counts: Path | None = None) -> TrainingJob:
@@ -81,7 +95,7 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
     """
     began = time.time()
     experiment, events = _prepared(experiment, mirrored(run, "work"), counts)
-    return TrainingJob(experiment, run, events, profiled, began, time.time() - began)
+    return TrainingJob(experiment, run, events, profiled, began=began, seconds=time.time() - began)
 
 
 def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[Experiment, Events]:
@@ -102,7 +116,8 @@ def _prepared(experiment: Experiment, run: Path, counts: Path | None) -> tuple[E
             if "validation" in of_domain:
                 needs = needed_columns(experiment, name)
                 find_bad_rows(name, of_domain["validation"], needs, experiment.bad_data)
-    create_run(run, experiment, statistics, train, best(before.run) if before is not None else None, noted)
+    base = best_of_members(before.run) if before is not None else ()
+    create_run(run, experiment, statistics, train, base, noted)
     if experiment.training.precision == "bf16" and not has_bf16(device):
         warning(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"

@@ -37,14 +37,14 @@ from ..run.run_documents import RunInfo
 from ..run.run_folder import RUN_INFO, open_statistics, publish_run, read_json, write_json
 from ..sharding.shard import shard
 from .loss_watch import LossWatch
+from .members import members_to_train
 from .observers import Observer, Step
 from .optimizer import Optimizer
-from .patience import Patience
 from .prepare import TrainingJob
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
-from .validation import validate
+from .validation import Patience, validate
 from .watchdog import Watchdog
 
 # The reader's thread may keep the interpreter that long while the step waits for it; Python's own 5 ms cost 5 % of the rate.
@@ -52,7 +52,7 @@ SWITCH_SECONDS = 0.0002
 
 
 def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | None:
-    """Trains an experiment into a run folder, or goes on from its newest checkpoint.
+    """Trains an experiment's models into a run folder, one after the other, or goes on from the newest checkpoint.
 
     Args:
         job: what `prepare` made of the experiment and the run folder.
@@ -65,12 +65,20 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     Raises:
         UserError: bad data, or tables that do not fit.
     """
+    for of_member in members_to_train(job, runtime):
+        if (stopped_after := _train(of_member, runtime, preemption)) is not None:
+            return stopped_after
+    return None
+
+
+def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | None:
+    """Trains one model. As of `train`."""
     startup, started = Startup(job.began, job.seconds), time.perf_counter()
     sys.setswitchinterval(SWITCH_SECONDS)
-    experiment, run, events = job.experiment, job.folder, job.events
+    experiment, run, events = job.experiment, job.member_folder, job.events
     prometheus.label(command="train", experiment=experiment.name, run=str(job.run))
     keep_to_own_cores(runtime.device)
-    statistics = open_statistics(run, experiment)
+    statistics = open_statistics(job.folder, experiment)
     encoder = RowEncoder(experiment, statistics)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
@@ -86,7 +94,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
         else:
             begin_with_conditioning(sharded, encoder, runtime)
         if state is None and experiment.init_from is not None:
-            told = begin_from(base or pretrained(experiment), sharded, encoder, runtime)
+            told = begin_from(base or pretrained(experiment), sharded, encoder, runtime, job.member)
             if runtime.is_main:
                 for line in told if not is_quiet() else ():
                     result(shown(line), "begun")

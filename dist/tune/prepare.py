@@ -110,6 +110,8 @@ def prepare_tuning(
         raise UserError(
             f"{file}: training.keep_best", "is false, and trials are judged by their best checkpoint", "Leave it out."
         )
+    if experiment.seeds > 1:
+        raise UserError(f"{file}: seeds", f"is {experiment.seeds}, and a trial trains one model", "Add --set seeds=1.")
     judged = read_objective(objective, experiment)
     asked = read_space(space) if space is not None else None
     check_can_be_made(out, out, "Choose another folder.")

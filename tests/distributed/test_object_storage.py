@@ -11,6 +11,7 @@ import pytest
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.data.storage.mirror import mirrored, stamp_of
+from foundrank.dist.predictor.predictor import checked_members
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run import checkpoint_writer as checkpoint
 from foundrank.dist.run.kept_checkpoints import checked_best
@@ -66,8 +67,28 @@ def test_a_training_goes_on_from_the_bucket_on_other_machines(small, bucket, tmp
     assert json.loads(bucket.get("run/run.json"))["steps"] == steps[-1]
 
 
-def losses(bucket: Bucket) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in bucket.get("run/metrics.jsonl").splitlines()]
+def test_so_does_a_run_of_several_models(small, bucket, tmp_path):
+    changes = ("training.max_steps=4", "training.checkpoint_every=2", "training.log_every=1")
+    experiment, uri = small(*changes, "seeds=2"), f"{bucket.uri}/several"
+    second = "several/members/1"
+    on_machines(train_uri, 2, bucket, tmp_path / "first", experiment, uri)
+    wanted = {of: (losses(bucket, of), committed(bucket, of)) for of in ("several", second)}
+    assert wanted["several"] != wanted[second]
+    bucket.files.delete_file(f"checkpoints/{second}/checkpoints/step_{wanted[second][1][-1]:08d}/COMMITTED")
+    bucket.files.delete_file(f"checkpoints/{second}/run.json")
+    on_machines(train_uri, 2, bucket, tmp_path / "second", experiment, uri)
+    assert {of: (losses(bucket, of), committed(bucket, of)) for of in wanted} == wanted
+    found = on_machines(members_of_uri, 2, bucket, tmp_path / "third", experiment, uri)
+    assert [[path.parents[1].name for path in of_rank] for of_rank in found] == [["several", "1"]] * 2
+
+
+def members_of_uri(runtime: Runtime, experiment: Experiment, uri: str) -> list[Path]:
+    fetch_run(mirrored(uri, "read"))
+    return checked_members(mirrored(uri, "read"), experiment, runtime)
+
+
+def losses(bucket: Bucket, run: str = "run") -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in bucket.get(f"{run}/metrics.jsonl").splitlines()]
     return [(line["step"], line["loss"]) for line in lines]
 
 

@@ -93,7 +93,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
 
 # What describes the data may stay unused, and these change something whatever the others are.
 ALWAYS = {
-    "": "name seed init_from only entities context events domains bad_data text model training",
+    "": "name seed seeds init_from only entities context events domains bad_data text model training",
     "bad_data": "policy max_share",  # max_share too: `foundrank score --bad-data skip` heeds it whatever the policy
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
