@@ -9,6 +9,8 @@ from .parts import Parts, RowParts
 
 UNSEEN, MISSING = -1, -2
 """In place of an id: one that training never saw, and none."""
+FARTHEST = 4.0
+"""Deviations; what is farther off is no more like anything that training shows."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Rates:
     def columns(
         self, ids: Mapping[str, np.ndarray], entities: Mapping[str, str], of_rows: Mapping[str, RowParts] | None
     ) -> np.ndarray:
-        """``[N, K]`` float32, standardised.
+        """``[N, K]`` float32, standardised, and at most `FARTHEST` from 0.
 
         Args:
             ids: name of a table -> ``[N]`` ids, as of `RateTable.known`.
@@ -78,4 +80,4 @@ class Rates:
             table.known(ids[name], self.parts, None if of_rows is None else of_rows[entities[name]])
             for name, table in self.tables.items()
         ]
-        return np.concatenate(found, 1)
+        return np.clip(np.concatenate(found, 1), -FARTHEST, FARTHEST)

@@ -240,6 +240,8 @@ context:  # how many of the user's other training purchases are of the item's br
   same_brand: {{kind: dense, transform: log1p}}
   same_category: {{kind: dense, transform: log1p}}
 
+model: {{rates: true}}  # of users, queries, products, brands and categories, in purchases of others
+
 training:
   epochs: 1  # each purchase is in both domains, and each has four negatives
   sparse_learning_rate: 0.01

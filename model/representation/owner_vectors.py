@@ -134,8 +134,8 @@ class OwnerVectors(nn.Module):
 
     def forward(
         self, pooled: Mapping[str, Tensor], batch: Batch, domains: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Fused vectors, gate weights, and what the ids predicted from texts are off by.
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Fused vectors, gate weights, which ids are known, and what those predicted from texts are off by.
 
         Args:
             pooled: key -> ``[B, embedding_dim]``.
@@ -143,10 +143,11 @@ class OwnerVectors(nn.Module):
             domains: ``[B, D]``, the embedding of each row's domain.
 
         Returns:
-            owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; and the sum over rows of `IdFromText`'s errors, a scalar.
+            owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; entity with the aspect id -> ``[B]`` bool, whether the id was seen
+            in training and is not hidden; and the sum over rows of `IdFromText`'s errors, a scalar.
         """
         non_empty = lengths(batch, self.layout)[:, : batch.rows] > 0
-        fused, weights, off = {}, {}, domains.new_zeros(())
+        fused, weights, known, off = {}, {}, {}, domains.new_zeros(())
         for owner, names in self.owners.items():
             found = self._aspects(owner, batch, pooled, non_empty)
             aspects = torch.stack([found[name][0].float() for name in names], 1)
@@ -155,11 +156,13 @@ class OwnerVectors(nn.Module):
                 aspects, present, seen, error = self._completed(owner, aspects, present, self._counts(owner, batch))
                 off = off + error
                 fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, seen)
+            if owner in self.layout.entities and names[0] == "id":
+                known[owner] = seen > 0
             if owner == "query":
                 # A query never seen before is still a query: only a row that names none and has nothing of one is without.
                 absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
-        return fused, weights, off
+        return fused, weights, known, off
 
     def _contents(self, owner: str) -> list[str]:
         """Those of its aspects that are contents."""

@@ -62,7 +62,7 @@ class Owners(nn.Module):
 
         ``pooled`` as in `Dense`, ``domains`` ``[B, D]``; ``history`` gives that owner's vectors, knowing the items at hand ``[B, D]``.
         """
-        fused, gates, off = self.encoder(looked_up(pooled, batch, self.layout), batch, domains)
+        fused, gates, known, off = self.encoder(looked_up(pooled, batch, self.layout), batch, domains)
         if history is not None:
             fused[HISTORY] = history(fused["item"])
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
@@ -73,7 +73,7 @@ class Owners(nn.Module):
         if self.with_domain:
             parts.append(domains)
         if self.rates is not None:
-            parts.append(self.rates(batch))
+            parts.append(self.rates(batch, known))
         return torch.cat(parts, 1), gates, off
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from foundrank.data.rates import sums
 from foundrank.data.rates.parts import FOLDS, Parts, RowParts
-from foundrank.data.rates.rates import MISSING, UNSEEN
+from foundrank.data.rates.rates import FARTHEST, MISSING, UNSEEN, Rates, RateTable
 from foundrank.data.rates.sums import CellSums, Labels, rate_table
 
 LABELS = Labels(np.array([0.25]), np.array([0.5]), np.array([True]))
@@ -142,6 +142,15 @@ def test_what_all_rows_of_training_see_alike_is_0_for_others_too():
     ids = np.repeat(np.arange(1, 5), 3)  # the rows of each are in one fold
     table, _ = rate_table(*_added(ids, np.repeat(np.arange(4), 3)), FOLDED, [LABELS], None)
     np.testing.assert_allclose(table.known(np.array([1, UNSEEN]), FOLDED, None), 0, atol=1e-9)
+
+
+def test_no_number_is_far_from_what_training_shows():
+    table = RateTable(
+        np.array([-1, 1 * FOLDED.stride + FOLDED.count]), np.array([[0.5, -11.0], [30.0, 2.0]], np.float32)
+    )
+    rates = Rates(FOLDED, {"id_item": table}, {})
+    found = rates.columns({"id_item": np.array([UNSEEN, 1])}, {"id_item": "item"}, None)
+    np.testing.assert_array_equal(found, [[0.5, -FARTHEST], [FARTHEST, 2]])
 
 
 def _added(ids, part):

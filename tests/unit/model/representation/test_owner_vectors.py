@@ -29,7 +29,7 @@ def encode(layout):
         encoder = OwnerVectors(layout, **(arguments | changes)).train(training)
         pooled = {key: torch.randn(batch.rows, 8) for key in layout.keys} if pooled is None else pooled
         batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
-        fused, weights, encoder.off = encoder(pooled, batch, torch.randn(batch.rows, 6))
+        fused, weights, _, encoder.off = encoder(pooled, batch, torch.randn(batch.rows, 6))
         return fused, weights, encoder
 
     return run
@@ -165,7 +165,7 @@ def test_contents_are_aspects_of_their_own_names_and_masked_where_missing(layout
     batch = make_batch(layout, [6, 5, 4])
     batch.vectors = {name: v.float() for name, v in batch.vectors.items()}
     pooled = {key: torch.randn(batch.rows, 8) for key in layout.keys}
-    _, weights, _ = encoder(pooled, batch, torch.randn(batch.rows, 6))
+    _, weights, _, _ = encoder(pooled, batch, torch.randn(batch.rows, 6))
     for at, name in enumerate(("text_item", "content_title_item"), 1):
         assert torch.equal(weights["item"][:, at] > 0, batch.vector_present[name])
     titles = (*layout.contents_of["history"].values(), "content_mood_query")
