@@ -43,9 +43,9 @@ def count_rates(
     of_labels = np.zeros((domains, len(tasks), 3))
     for rows, values, added in prefetch(_read_all(encoder, train, parts), 2):
         of_labels[rows.domain] += _moments(values)
-        ids = ids_of(experiment, layout, rows)
+        ids, labelled = ids_of(experiment, layout, rows), (values[:, 0::2] > 0).any(1)
         for name, key, _ in rate_tables(experiment):
-            seen = ids[name] >= 0
+            seen = (ids[name] >= 0) & labelled
             adding[name].add((ids[name] * parts.count + added[entities[key]])[seen], values[seen])
         progress(len(rows))
     kinds = {task: kind for domain in experiment.domains.values() for task, kind in domain.tasks.items()}

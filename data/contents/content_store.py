@@ -182,6 +182,14 @@ def open_store(folder: str | Path) -> ContentStore:
         return _open(folder)  # a job has just replaced the index that the manifest read here names
 
 
+def stored_vectors(folder: Path, manifest: Mapping[str, Any]) -> torch.Tensor:
+    """``[rows, dimension]`` float16 over the mapped file of a store on this machine, whose manifest this is."""
+    shape = (manifest["rows"], manifest["dimension"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        return torch.from_numpy(np.memmap(folder / VECTORS, "<f2", "r", shape=shape))
+
+
 def store_identity(folder: Path) -> dict[str, Any]:
     """What tells the vectors and keys of a store from any others, as a `FileIdentity`: a hash of their checksums.
 
@@ -206,11 +214,10 @@ def _open(folder: Path) -> ContentStore:
     try:
         if sha256_of_file(folder / manifest["index"]) != manifest["index_sha256"]:
             raise ValueError(f"{manifest['index']} is not what was written")
-        shape = (manifest["rows"], manifest["dimension"])
         with pq.ParquetFile(folder / manifest["index"]) as parquet:
             check_size(parquet, range(parquet.num_row_groups), ["key", "row"], folder / manifest["index"])
             index = parquet.read(["key", "row"])
-        vectors = np.memmap(folder / VECTORS, "<f2", "r", shape=shape)
+        vectors = stored_vectors(folder, manifest)
         keys, rows = index["key"].combine_chunks(), index["row"].combine_chunks().to_numpy()
         whole = len(keys) == manifest["keys"] and not keys.null_count and keys.type in _KEYS
         whole &= rows.dtype in (np.int32, np.int64) and not (
@@ -222,9 +229,7 @@ def _open(folder: Path) -> ContentStore:
         raise UserError(folder, f"the content store cannot be read: {one_line(error)}", _REMEDY) from error
     if not whole:
         raise UserError(folder, "the content store's files do not belong together", _REMEDY)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return ContentStore(torch.from_numpy(vectors), keys, rows, manifest)
+    return ContentStore(vectors, keys, rows, manifest)
 
 
 def check_store(store: ContentStore, experiment: Experiment, of: Stored) -> None:

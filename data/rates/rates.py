@@ -11,6 +11,8 @@ UNSEEN, MISSING = -1, -2
 """In place of an id: one that training never saw, and none."""
 FARTHEST = 4.0
 """Deviations; what is farther off is no more like anything that training shows."""
+NOTHING_KNOWN = -FARTHEST - 1
+"""In all columns of an id or category of which a row knows no label."""
 
 
 @dataclass
@@ -26,8 +28,8 @@ class RateTable:
     cells: np.ndarray
     values: np.ndarray
 
-    def known(self, ids: np.ndarray, parts: Parts, of_rows: RowParts | None) -> np.ndarray:
-        """``[N, 2 T]`` float32, what rows know of their ids; zeros where they have none.
+    def known(self, ids: np.ndarray, parts: Parts, of_rows: RowParts | None) -> tuple[np.ndarray, np.ndarray]:
+        """What rows know of their ids, ``[N, 2 T]`` float32, zeros where they have none; and whether they know a label, ``[N]`` bool.
 
         Args:
             ids: ``[N]`` int64, or `UNSEEN` or `MISSING`.
@@ -43,9 +45,10 @@ class RateTable:
             if of_rows is not None and not found.all():  # no label of the id is in the row's own part
                 rest = np.flatnonzero(~found)
                 at[rest], found[rest] = self._exactly(first[rest] + parts.count)
-        out = self.values.take(np.where(found & (ids >= 0), at, 0), axis=0)
+        found &= ids >= 0
+        out = self.values.take(np.where(found, at, 0), axis=0)
         out[ids == MISSING] = 0
-        return out
+        return out, found
 
     def _exactly(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = np.searchsorted(self.cells, cells)
@@ -67,7 +70,11 @@ class Rates:
     moments: dict[str, tuple[float, float]]
 
     def columns(
-        self, ids: Mapping[str, np.ndarray], entities: Mapping[str, str], of_rows: Mapping[str, RowParts] | None
+        self,
+        ids: Mapping[str, np.ndarray],
+        entities: Mapping[str, str],
+        of_rows: Mapping[str, RowParts] | None,
+        marked: bool = True,
     ) -> np.ndarray:
         """``[N, K]`` float32, standardised, and at most `FARTHEST` from 0.
 
@@ -75,9 +82,13 @@ class Rates:
             ids: name of a table -> ``[N]`` ids, as of `RateTable.known`.
             entities: name of a table -> the entity that it is about.
             of_rows: entity -> parts of the rows; None where they know of all labels.
+            marked: whether ids of which a row knows nothing have `NOTHING_KNOWN`, in place of the prior's rate and a count of 0.
         """
-        found = [
-            table.known(ids[name], self.parts, None if of_rows is None else of_rows[entities[name]])
-            for name, table in self.tables.items()
-        ]
-        return np.clip(np.concatenate(found, 1), -FARTHEST, FARTHEST)
+        found = []
+        for name, table in self.tables.items():
+            values, known = table.known(ids[name], self.parts, None if of_rows is None else of_rows[entities[name]])
+            values = np.clip(values, -FARTHEST, FARTHEST)
+            if marked:
+                values[~known & (ids[name] != MISSING)] = NOTHING_KNOWN
+            found.append(values)
+        return np.concatenate(found, 1)

@@ -185,6 +185,7 @@ def _basics(log: _Log, at, product, label, products: pa.Table, households: pa.Ar
         "product_id": products["product_id"].take(pa.array(product)),
         "time": time,
         "week": pa.array(log.week[at]),
+        "week_begin": pa.array(_week_begins(log)[at]).cast(pa.timestamp("us")),
         "list_id": pa.array(at),
         "purchase": pa.array(label.astype(np.int8)),
         "discounted": pa.array(log.discounted[at].astype(np.int8), mask=label == 0),
@@ -193,6 +194,13 @@ def _basics(log: _Log, at, product, label, products: pa.Table, households: pa.Ar
         "weekday": pc.day_of_week(time),
         "package_unit": _package_unit(products["package_size"]).take(pa.array(product)),
     }
+
+
+def _week_begins(log: _Log) -> np.ndarray:
+    """``[P]`` int64 microseconds: of each purchase, midnight of the first day with one in its week."""
+    day = 24 * 3600 * 10**6
+    _, first, of = np.unique(log.week, return_index=True, return_inverse=True)  # the log is in order of time
+    return (log.time[first] // day * day)[of]
 
 
 def _package_unit(sizes: pa.ChunkedArray) -> pa.Array:

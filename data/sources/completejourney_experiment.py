@@ -44,6 +44,7 @@ _DOMAIN = """\
       purchase: {{label: purchase}}      # 1 bought, 0 a negative
       discounted: {{label: discounted}}  # bought at a loyalty discount; null for negatives
     list_column: list_id                # a purchase and its negatives
+    time: week_begin                    # rates are of earlier weeks: a week's labels tell its negatives, which sold in it
     features:
 """
 

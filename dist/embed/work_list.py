@@ -21,9 +21,9 @@ from ...data.contents.content_store import (
     changes,
     expected_manifest,
     missing_told,
-    open_store,
     read_manifest,
     store_folder,
+    stored_vectors,
     write_manifest,
 )
 from ...data.contents.distinct_inputs import InputSurvey, survey_inputs
@@ -291,7 +291,10 @@ def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str) -> li
         lines.append(missing)
     if cut := sum(shard["cut"] for shard in manifest["shards"]):
         lines.append(f"{cut:,} texts were cut after {plan.made_with['max_length']} tokens (text.max_length)")
-    if (cosine := mean_cosine(open_store(folder).vectors)) is not None:
+    vectors = stored_vectors(
+        folder, manifest
+    )  # not `open_store`: what is written here has yet to go where the store is
+    if (cosine := mean_cosine(vectors)) is not None:
         lines.append(
             f"mean cosine of two {plural}: {cosine:z.2f}; training takes their mean away (model.content_conditioning)"
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.batch.batch import Batch
+from ...data.rates.rates import NOTHING_KNOWN
 from ...data.schema.layout import Layout, id_key
 from ..layers.axes import declare, input_axis
 from .sparse_aspect import aspect_projection
@@ -14,8 +15,9 @@ from .sparse_aspect import aspect_projection
 class Rates(nn.Module):
     """Rates and counts of a row, through one projection of their own.
 
-    What stands for an id that training has not seen is learned, from rows whose id is hidden: in folds, no row of training has an
-    id without labels, so that a count of 0 would be like nothing the model knows.
+    What stands for an id (or a category) of which no label is known is learned: from rows of training that know none, as those of the
+    first block of time in which it has any, and from rows whose id is hidden. In folds hardly any row has an id without known
+    labels, so that a count of 0 would be like nothing the model knows.
 
     Attributes:
         inputs: name and width of each column, in order.
@@ -31,7 +33,7 @@ class Rates(nn.Module):
         self.unknown = nn.Parameter(torch.zeros(len(names)))
         declare(self, {"unknown": (axis,)})
         at = {id_key(entity): number for number, entity in enumerate(self.entities)}
-        # Of categories, the last: they are always as the labels say.
+        # Of categories, the last: they are not hidden.
         self._entity_of = [at.get(name.split(".")[0], len(at)) for name in names]
 
     def forward(self, batch: Batch, known: Mapping[str, Tensor]) -> Tensor:
@@ -39,12 +41,14 @@ class Rates(nn.Module):
 
         Args:
             batch: B rows.
-            known: entity -> ``[B]`` bool, whether the id was seen in training and is not hidden; of others, `Batch.id_counts` says.
+            known: entity -> ``[B]`` bool, whether the id was seen in training and is not hidden; entities that it lacks have theirs.
         """
-        counts = batch.id_counts
-        told = [
-            known.get(entity, counts[:, at] > 0) | (counts[:, at] < 0)  # of no id, nothing is asked
+        found, counts = batch.dense[:, self.columns], batch.id_counts
+        shown = [
+            ~(counts[:, at] > 0) | known[entity]
+            if entity in known
+            else torch.ones_like(counts[:, at], dtype=torch.bool)
             for at, entity in enumerate(self.entities)
         ]
-        told = torch.stack([*told, torch.ones_like(told[0])], 1)[:, self._entity_of]
-        return self.projection(torch.where(told, batch.dense[:, self.columns], self.unknown))
+        shown = torch.stack([*shown, torch.ones_like(shown[0])], 1)[:, self._entity_of]
+        return self.projection(torch.where(shown & (found != NOTHING_KNOWN), found, self.unknown))

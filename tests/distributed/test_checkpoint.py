@@ -160,7 +160,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(small, tmp_path, sharding):
 def test_validation_within_an_epoch_changes_no_step_and_its_best_checkpoint_is_used(small, tmp_path):
     runs = {}
     for name, changes in (("plain", ()), ("judged", ("training.validate_every=2", "training.keep_checkpoints=1"))):
-        experiment = small("training.batch_size=400", "training.learning_rate=0.5", *changes)
+        experiment = small("training.batch_size=400", "training.learning_rate=1.0", *changes)
         runs[name] = tmp_path / name
         run_ranks(train_run, 2, experiment, runs[name])
     judged, plain = (lines_of(runs[name]) for name in ("judged", "plain"))

@@ -110,7 +110,9 @@ def test_what_is_rendered_is_what_the_published_schemas_ask_for(name, monkeypatc
     assert len({task["name"] for task in tasks}) == len(tasks)
     # All nodes or none: the gang is the sum over tasks.
     assert (
-        sum(task.get("minAvailable", task["replicas"]) for task in tasks) == len(tasks) == (2 if name == "train" else 1)
+        sum(task.get("minAvailable", task["replicas"]) for task in tasks)
+        == len(tasks)
+        == (2 if "--nnodes" in COMPONENTS[name] else 1)
     )
     # The pod's name is its host name.
     assert all(len(f"{job['metadata']['name']}-{task['name']}-0") <= 63 for task in tasks)

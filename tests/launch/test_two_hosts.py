@@ -38,8 +38,9 @@ def test_two_hosts_train_one_model(world, tmp_path):
         said = [(tmp_path / f"{host.name}.log").read_text() for host in hosts]
         assert statuses == [0, 0], "\n".join(said)
         for line in "".join(said).splitlines():  # no library says that connections end with their job
-            # torchrun's own may, where the host of its store ends between two beats of another.
-            assert re.match(r"\d{4}-\d\d-\d\dT\S+Z rank 0  |wrote |next: |W\d{4} .* keep-alive heartbeat", line), line
+            # torchrun's own may, where the host of its store ends between two beats of another, or before another leaves.
+            of_torchrun = r"W\d{4} .* (keep-alive heartbeat|has failed to shutdown the rendezvous)"
+            assert re.match(rf"\d{{4}}-\d\d-\d\dT\S+Z rank 0  |wrote |next: |{of_torchrun}", line), line
         received = [host.bytes_received() for host in hosts]
     info, (lines, _) = read_json(run / "run.json"), read_metrics(run / "metrics.jsonl")
     assert info["world_size"] == 2

@@ -79,11 +79,11 @@ def test_histories_are_compared_with_the_mean():
     labels, users = (random.random(600) < 0.5).astype(float), np.repeat(np.arange(100), 6)
 
     def result(skill: float) -> Result:
-        scores = labels * skill + random.normal(size=(2, 600))
-        return Result({("d", "t"): Surface(labels, users, random.integers(0, 2, 600), None, scores)}, 2, 0.5)
+        scores = labels * skill + random.normal(size=(4, 600))
+        return Result({("d", "t"): Surface(labels, users, random.integers(0, 2, 600), None, scores)}, 4, 0.5)
 
     text = histories.table("world", {"mean": result(0.5), "din": result(3.0)}, {"mean": 10.0, "din": 20.4})
     mean, din = (line.split(" | ") for line in text.splitlines()[-2:])
-    assert mean[:4] == ["| mean", "2", "0.5", "10"]
-    assert din[:4] == ["| din", "2", "0.5", "20"]
+    assert mean[:4] == ["| mean", "4", "0.5", "10"]
+    assert din[:4] == ["| din", "4", "0.5", "20"]
     assert all(cell.startswith("+0.") and "[+0." in cell for cell in din[5:])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from foundrank.data.rates import sums
 from foundrank.data.rates.parts import FOLDS, Parts, RowParts
-from foundrank.data.rates.rates import FARTHEST, MISSING, UNSEEN, Rates, RateTable
+from foundrank.data.rates.rates import FARTHEST, MISSING, NOTHING_KNOWN, UNSEEN, Rates, RateTable
 from foundrank.data.rates.sums import CellSums, Labels, rate_table
 
 LABELS = Labels(np.array([0.25]), np.array([0.5]), np.array([True]))
@@ -44,20 +44,24 @@ def rows(added, known=None) -> RowParts:
 def test_a_row_knows_of_the_blocks_before_its_own(fixed_prior):
     ids, part, labels = np.array([3, 3, 3, 7, 3]), np.array([0, 0, 2, 1, 3]), np.array([1.0, 0, 1, 1, 0])
     table = table_of(ids, part, labels, TIMES)
-    known = table.known(np.array([3] * 4 + [7] * 2), TIMES, rows([0, 1, 2, 3, 1, 2]))
+    known = table.known(np.array([3] * 4 + [7] * 2), TIMES, rows([0, 1, 2, 3, 1, 2]))[0]
     wanted = [(0, 0), (2, 1), (2, 1), (3, 2), (0, 0), (1, 1)]
     np.testing.assert_allclose(known, [expected(*each) for each in wanted], rtol=1e-6)
     # Whoever is no row of training knows of all.
-    np.testing.assert_allclose(table.known(np.array([3, 7]), TIMES, None), [expected(4, 2), expected(1, 1)], rtol=1e-6)
+    np.testing.assert_allclose(
+        table.known(np.array([3, 7]), TIMES, None)[0], [expected(4, 2), expected(1, 1)], rtol=1e-6
+    )
 
 
 def test_a_row_knows_of_all_folds_but_its_own(fixed_prior):
     ids, part, labels = np.array([3, 3, 3, 7]), np.array([0, 0, 2, 1]), np.array([1.0, 0, 1, 1])
     table = table_of(ids, part, labels, FOLDED)
-    known = table.known(np.array([3, 3, 3, 7, 7]), FOLDED, rows([0, 2, 1, 1, 4]))
+    known = table.known(np.array([3, 3, 3, 7, 7]), FOLDED, rows([0, 2, 1, 1, 4]))[0]
     wanted = [(1, 1), (2, 1), (3, 2), (0, 0), (1, 1)]
     np.testing.assert_allclose(known, [expected(*each) for each in wanted], rtol=1e-6)
-    np.testing.assert_allclose(table.known(np.array([3, 7]), FOLDED, None), [expected(3, 2), expected(1, 1)], rtol=1e-6)
+    np.testing.assert_allclose(
+        table.known(np.array([3, 7]), FOLDED, None)[0], [expected(3, 2), expected(1, 1)], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("parts", [TIMES, FOLDED])
@@ -66,7 +70,7 @@ def test_of_an_id_never_seen_nothing_is_known_and_without_one_columns_are_0(part
     adding.add(np.array([3, 4]) * parts.count, np.array([[1.0, 1.0], [1.0, 0.0]]))
     table, moments = rate_table(*adding.merged(), parts, [LABELS], np.array([[0.5, 2.0], [1.0, 4.0]]))
     for of_rows in (None, rows([1, 1, 1])):
-        known = table.known(np.array([UNSEEN, MISSING, 99]), parts, of_rows)
+        known = table.known(np.array([UNSEEN, MISSING, 99]), parts, of_rows)[0]
         np.testing.assert_allclose(known, [[-0.25, -0.25], [0, 0], [-0.25, -0.25]])
     assert moments.tolist() == [[0.5, 2.0], [1.0, 4.0]]
 
@@ -74,8 +78,8 @@ def test_of_an_id_never_seen_nothing_is_known_and_without_one_columns_are_0(part
 @pytest.mark.parametrize("parts", [TIMES, FOLDED])
 def test_without_any_label_all_is_nothing(parts):
     table, _ = rate_table(*CellSums(1).merged(), parts, [LABELS], None)
-    assert not table.known(np.array([1, UNSEEN, MISSING]), parts, None).any()
-    assert not table.known(np.array([1, 2]), parts, rows([0, 1])).any()
+    assert not table.known(np.array([1, UNSEEN, MISSING]), parts, None)[0].any()
+    assert not table.known(np.array([1, 2]), parts, rows([0, 1]))[0].any()
 
 
 def test_columns_are_standardised_as_the_rows_of_training_see_them():
@@ -85,7 +89,7 @@ def test_columns_are_standardised_as_the_rows_of_training_see_them():
     adding = CellSums(1)
     adding.add(ids * 4 + part, np.stack([np.ones(4000), labels], 1))
     table, _ = rate_table(*adding.merged(), TIMES, [LABELS], None)
-    known = table.known(ids, TIMES, RowParts(part, part))
+    known = table.known(ids, TIMES, RowParts(part, part))[0]
     np.testing.assert_allclose(known.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(known.std(0), 1, atol=1e-5)
 
@@ -130,7 +134,7 @@ def test_what_a_row_knows_does_not_depend_on_its_own_label_nor_on_later_ones(dat
             unknown = part >= part[row] if parts.ordered else part == part[row]
             changed = np.where(unknown, 1 - labels, labels)
             before, after = (
-                table_of(ids, part, each, parts).known(ids[row : row + 1], parts, rows(part[row : row + 1]))
+                table_of(ids, part, each, parts).known(ids[row : row + 1], parts, rows(part[row : row + 1]))[0]
                 for each in (labels, changed)
             )
             np.testing.assert_array_equal(before, after)
@@ -141,16 +145,26 @@ def test_what_a_row_knows_does_not_depend_on_its_own_label_nor_on_later_ones(dat
 def test_what_all_rows_of_training_see_alike_is_0_for_others_too():
     ids = np.repeat(np.arange(1, 5), 3)  # the rows of each are in one fold
     table, _ = rate_table(*_added(ids, np.repeat(np.arange(4), 3)), FOLDED, [LABELS], None)
-    np.testing.assert_allclose(table.known(np.array([1, UNSEEN]), FOLDED, None), 0, atol=1e-9)
+    np.testing.assert_allclose(table.known(np.array([1, UNSEEN]), FOLDED, None)[0], 0, atol=1e-9)
 
 
-def test_no_number_is_far_from_what_training_shows():
+def test_no_number_is_far_from_what_training_shows_and_what_is_not_known_is_marked():
     table = RateTable(
         np.array([-1, 1 * FOLDED.stride + FOLDED.count]), np.array([[0.5, -11.0], [30.0, 2.0]], np.float32)
     )
-    rates = Rates(FOLDED, {"id_item": table}, {})
-    found = rates.columns({"id_item": np.array([UNSEEN, 1])}, {"id_item": "item"}, None)
-    np.testing.assert_array_equal(found, [[0.5, -FARTHEST], [FARTHEST, 2]])
+    rates, ids = Rates(FOLDED, {"id_item": table}, {}), {"id_item": np.array([UNSEEN, 1, MISSING, 2])}
+    found = rates.columns(ids, {"id_item": "item"}, None, marked=False)
+    np.testing.assert_array_equal(found, [[0.5, -FARTHEST], [FARTHEST, 2], [0, 0], [0.5, -FARTHEST]])
+    marked = rates.columns(ids, {"id_item": "item"}, None)
+    np.testing.assert_array_equal(marked[[0, 3]], np.full((2, 2), NOTHING_KNOWN))
+    np.testing.assert_array_equal(marked[1:3], found[1:3])
+
+
+def test_a_row_before_the_first_label_knows_nothing():
+    table = table_of(np.array([3, 3]), np.array([1, 2]), np.array([1.0, 0]), TIMES)
+    rates = Rates(TIMES, {"id_item": table}, {})
+    found = rates.columns({"id_item": np.array([3, 3, 3])}, {"id_item": "item"}, {"item": rows([0, 1, 2])})
+    assert (found == NOTHING_KNOWN).all(1).tolist() == [True, True, False]
 
 
 def _added(ids, part):

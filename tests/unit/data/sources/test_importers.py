@@ -263,6 +263,18 @@ def test_completejourney_negatives_were_on_sale_and_not_bought(made):
         assert (row["discounted"] is None) == (row["purchase"] == 0)
 
 
+def test_completejourney_rates_know_of_earlier_weeks_only(made):
+    _, experiment, rows = made["completejourney"]
+    begins = {}
+    for row in rows:
+        begins.setdefault(row["week"], set()).add(row["week_begin"])
+        assert row["week_begin"] <= row["time"]
+    assert all(len(times) == 1 for times in begins.values())
+    assert [begins[week] for week in sorted(begins)] == sorted(begins.values(), key=min)
+    # Rows of equal times know nothing of each other (data/rates/parts.py).
+    assert {domain.time for domain in load_experiment(experiment, kinds=KINDS).domains.values()} == {"week_begin"}
+
+
 def test_completejourney_features_know_the_past_only(made):
     source, _, rows = made["completejourney"]
     products = {p["product_id"]: p for p in pq.read_table(source / "products.parquet").to_pylist()}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from foundrank.data.rates.rates import NOTHING_KNOWN
 from foundrank.data.schema.layout import RATES, Layout
 from foundrank.model.gates import GATES
 from foundrank.model.representation.id_state import Hiding
@@ -32,19 +33,21 @@ def rates(with_rates: Layout) -> Rates:
     return made
 
 
-def test_an_id_that_is_unseen_or_hidden_has_what_is_learned_and_no_id_what_it_has(rates, with_rates, make_batch):
+def test_what_is_not_known_or_hidden_has_what_is_learned_and_no_id_what_it_has(rates, with_rates, make_batch):
     batch = make_batch(with_rates, [3, 2, 1])
     batch.dense = torch.arange(6.0)[:, None].expand(6, len(with_rates.dense)).clone()
     item, user = with_rates.entities.index("item"), with_rates.entities.index("user")
     batch.id_counts[:, item] = torch.tensor([0.0, 5, 5, -1, 0, 3])
     batch.id_counts[:, user] = torch.tensor([2.0, 2, 0, 2, 2, -1])
-    hidden = batch.id_counts[:, item] > 0
-    hidden[1] = False
-    found = rates(batch, {"item": hidden})
-    of_item = [7.0, 7, 2, 3, 7, 5]
-    assert found[:, 0].tolist() == found[:, 1].tolist() == of_item
+    columns = [with_rates.dense.index(name) for name in NAMES]
+    batch.dense[0, columns[0]] = batch.dense[4, columns[3]] = batch.dense[2, columns[2]] = NOTHING_KNOWN
+    known = batch.id_counts[:, item] > 0
+    known[1] = False
+    found = rates(batch, {"item": known})
+    assert found[:, 0].tolist() == [7.0, 7, 2, 3, 4, 5]  # a count of 0 says nothing of labels
+    assert found[:, 1].tolist() == [0.0, 7, 2, 3, 4, 5]
     assert found[:, 2].tolist() == [0.0, 1, 7, 3, 4, 5]
-    assert found[:, 3].tolist() == [0.0, 1, 2, 3, 4, 5]
+    assert found[:, 3].tolist() == [0.0, 1, 2, 3, 7, 5]
 
 
 def test_ids_are_hidden_with_their_rates(with_rates, make_batch):
