@@ -106,7 +106,7 @@ def _check(columns: Columns) -> None:
 
 def _read(source: Path, columns: Columns) -> PlainLog:
     option_of = columns.options()
-    table = read_columns(files_of(source), list(option_of), option_of)
+    table = read_columns(files_of(source), list(option_of), option_of, (columns.user, columns.item))
     for name in (columns.user, columns.item, columns.time):
         refuse_nulls(table[name], f"{source}: column '{name}'")
     user, users = ids(table[columns.user], f"{source}: column '{columns.user}'")

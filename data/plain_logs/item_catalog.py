@@ -13,7 +13,7 @@ from ..content_kinds.text_template import render_texts
 from ..errors import UserError, nearest
 from ..sources.source_files import find_rows, write_table
 from ..storage.parquet_memory import READ_ERRORS
-from .plain_files import PARQUET, SEPARATORS
+from .plain_files import IDS, PARQUET, SEPARATORS
 
 TEXTS = ("brand", "title", "name", "category", "categories", "genres", "description")
 """Columns that a text is made of where none is asked for."""
@@ -47,7 +47,8 @@ def write_catalog(folder: Path, catalog: Catalog, item: str, items: pa.Array) ->
         UserError: the file cannot be read, lacks its key or has it twice, an item of the events is not in it, or the template
             does not fit.
     """
-    table, key = _read(catalog.path), catalog.key or item
+    key = catalog.key or item
+    table = _read(catalog.path, key)
     where = f"{catalog.path}: column '{key}'"
     if key not in table.column_names:
         raise UserError(where, "is missing", f"{nearest(key, table.column_names)} Name it with --catalog-key.")
@@ -68,11 +69,16 @@ def write_catalog(folder: Path, catalog: Catalog, item: str, items: pa.Array) ->
     return text or None
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, key: str) -> pa.Table:
+    """The catalog, its column of ids as they are written."""
     try:
         if path.suffix == PARQUET:
             return plain_table(pq.ParquetFile(path).read(), keep_dictionaries=False)
-        return pc_csv.read_csv(path, parse_options=pc_csv.ParseOptions(delimiter=SEPARATORS.get(path.suffix, ",")))
+        return pc_csv.read_csv(
+            path,
+            parse_options=pc_csv.ParseOptions(delimiter=SEPARATORS.get(path.suffix, ",")),
+            convert_options=pc_csv.ConvertOptions(column_types={key: IDS}),
+        )
     except READ_ERRORS as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -86,7 +92,10 @@ def _like(keys: pa.ChunkedArray, kind: pa.DataType, where: str) -> pa.ChunkedArr
         raise UserError(where, f"is {keys.type}, which is no id", "Write ids as integers or strings.")
     try:
         return keys.cast(kind)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowInvalid as error:  # which names the value
+        said = str(error).splitlines()[0]
         raise UserError(
-            where, f"is {keys.type}, and the events' items are {kind}", "Write the items alike in events and catalog."
+            where,
+            f"is {keys.type}, and the events' items are {kind} ({said})",
+            "Write the items alike in events and catalog.",
         ) from error

@@ -1,8 +1,9 @@
 """Files of a plain log: a text, CSV or Parquet file or a folder of one kind, read column by column."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
@@ -15,8 +16,11 @@ from ..storage.parquet_memory import READ_ERRORS
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = ".parquet"
+IDS = pa.string()
+"""What ids in CSV files are read as: 007 and 7 are two of them."""
 _BLOCK = 64 << 20  # bytes of text read at a time; a line must fit
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"  # a number that is written in one way only
+_NO_VALUE = pa.array([value for value in pc_csv.ConvertOptions().null_values if value])
 _NOWHERE = "\x01"  # separates nothing: a line is one value
 
 
@@ -60,13 +64,16 @@ def read_lines(file: Path) -> pa.ChunkedArray:
     return table["line"]
 
 
-def read_columns(files: list[Path], columns: list[str], option_of: Mapping[str, str]) -> pa.Table:
+def read_columns(
+    files: list[Path], columns: list[str], option_of: Mapping[str, str], of_ids: Collection[str] = ()
+) -> pa.Table:
     """The named columns of CSV files with a header, or of Parquet files.
 
     Args:
         files: of one kind.
         columns: their names, those of the option that names each in ``option_of``.
         option_of: column -> option.
+        of_ids: those of them that CSV files hold as `IDS`, for `ids` to tell numbers from strings.
 
     Raises:
         UserError: a file cannot be read, lacks a column or has it twice, or the files do not agree on a column's type.
@@ -88,7 +95,7 @@ def read_columns(files: list[Path], columns: list[str], option_of: Mapping[str, 
                     file,
                     pc_csv.ReadOptions(block_size=_BLOCK),
                     pc_csv.ParseOptions(delimiter=SEPARATORS.get(file.suffix, ",")),
-                    pc_csv.ConvertOptions(include_columns=columns),
+                    pc_csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(of_ids, IDS)),
                 )
         except READ_ERRORS as error:
             raise UserError(file, f"cannot be read ({_said(error)})", "Mend or remove what is named.") from error
@@ -119,7 +126,8 @@ def ids(column: pa.ChunkedArray, where: str) -> tuple:
     """Codes ``[N]`` int64 of ids, and the distinct ids ``[codes]``: int64, or strings where any is no plain whole number.
 
     Raises:
-        UserError: at ``where``: they are neither integers nor strings, or a string is empty.
+        UserError: at ``where``: they are neither integers nor strings, a string is empty, or all are whole numbers but for what
+            stands for no value, such as NA.
     """
     if not (pa.types.is_integer(column.type) or is_string(column.type)):
         raise UserError(where, f"is {column.type}, which is no id", "Write ids as integers or strings.")
@@ -129,8 +137,20 @@ def ids(column: pa.ChunkedArray, where: str) -> tuple:
     if len(distinct) and distinct[0].as_py() == "":
         row = pc.index(column, pa.scalar("", column.type)).as_py()
         raise UserError(f"{where}, row {row}", "is an empty string", "Leave such rows out, or give them an id.")
-    whole = pc.all(pc.match_substring_regex(distinct, _WHOLE)).as_py()
-    return codes, distinct.cast(pa.int64() if whole else pa.string())
+    whole = pc.match_substring_regex(distinct, _WHOLE)
+    if pc.all(whole).as_py():  # in the order of numbers, as integers of Parquet files are
+        numbers = distinct.cast(pa.int64()).to_numpy()
+        order = np.argsort(numbers)
+        return np.argsort(order)[codes], pa.array(numbers[order])
+    others = distinct.filter(pc.invert(whole))
+    if len(others) < len(distinct) and pc.all(pc.is_in(others, value_set=_NO_VALUE)).as_py():
+        row = pc.index(column, others[0].cast(column.type)).as_py()
+        raise UserError(
+            f"{where}, row {row}",
+            f"holds {others[0].as_py()!r} among whole numbers",
+            "Leave such rows out, or write what they stand for.",
+        )
+    return codes, distinct.cast(pa.string())
 
 
 def _names(file: Path) -> list[str]:

@@ -13,6 +13,7 @@ from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.data.events.check_events import check_events
 from foundrank.data.plain_logs.interactions import Columns, import_interactions
+from foundrank.data.plain_logs.item_catalog import Catalog
 from foundrank.model.kinds import KINDS
 
 SPLITS = ("train", "validation", "test")
@@ -104,6 +105,41 @@ def test_a_log_says_the_same_in_other_forms(tmp_path, kind):
     assert rows_of(tmp_path / "one") == rows_of(tmp_path / "two")
 
 
+def as_csv(file: Path, table: pa.Table) -> Path:
+    pc_csv.write_csv(table, file, pc_csv.WriteOptions(quoting_style="none"))
+    return file
+
+
+def test_ids_with_leading_zeros_are_other_ids_in_csv(tmp_path):
+    digits = [f"{number:03d}" if number % 2 else str(number % 10) for number in range(20)]  # 7 and 007 among them
+    plain = log()
+    ids = (
+        [digits[user] for user in plain["user_id"].to_pylist()],
+        [f"0{item[1:]}" for item in plain["item_id"].to_pylist()],
+    )
+    table = plain.set_column(0, "user_id", [ids[0]]).set_column(1, "item_id", [ids[1]])
+    catalog = pa.table({"item_id": sorted(set(ids[1])), "title": ["x"] * len(set(ids[1]))})
+    import_interactions(
+        as_csv(tmp_path / "log.csv", table),
+        tmp_path / "out",
+        columns=RATED,
+        catalog=Catalog(as_csv(tmp_path / "items.csv", catalog)),
+    )
+    rows = [row for of_split in rows_of(tmp_path / "out").values() for row in of_split]
+    assert {row["user_id"] for row in rows} == set(ids[0])
+    assert {row["item_id"] for row in rows} == set(ids[1])
+
+
+@pytest.mark.parametrize("keys", ["csv", "parquet"])
+def test_whole_numbers_in_csv_are_integers_in_events_and_catalog(tmp_path, keys):
+    table = log().set_column(1, "item_id", pa.array(range(600)))
+    catalog = pa.table({"item_id": range(600), "title": ["x"] * 600})
+    items = as_csv(tmp_path / "items.csv", catalog) if keys == "csv" else parquet(tmp_path, catalog, "items.parquet")
+    import_interactions(as_csv(tmp_path / "log.csv", table), tmp_path / "out", columns=RATED, catalog=Catalog(items))
+    for file in ("events/interactions/train", "catalogs/items.parquet"):
+        assert pq.read_table(tmp_path / "out" / file).schema.field("item_id").type == pa.int64()
+
+
 def test_columns_have_the_names_that_the_user_has(tmp_path):
     table = log().rename_columns(["who?", "what", "when it was", "stars"])
     names = Columns("who?", "what", "when it was", rating="stars", liked_from=4)
@@ -178,6 +214,8 @@ def test_logs_that_do_not_fit_are_refused(tmp_path, change, columns, told):
         ("user_id,item_id,timestamp\n", "has no row"),
         ("user_id,item_id,timestamp\n1,2,3\n1,2\n", "Expected 3 columns, got 2"),
         ("user_id,item_id,timestamp,item_id\n1,2,3,4\n", "'item_id': is there twice"),
+        ("user_id,item_id,timestamp\n1,2,3\n1,,3\n", "'item_id', row 1: is an empty string"),
+        ("user_id,item_id,timestamp\n1,2,3\nNA,2,3\n", "'user_id', row 1: holds 'NA' among whole numbers"),
     ],
 )
 def test_malformed_csv_is_refused(tmp_path, text, told):
