@@ -59,12 +59,14 @@ def draw_unseen(item: np.ndarray, split: np.ndarray, share: float, seed: int) ->
     Args:
         item: ``[N]`` int64 >= 0.
         split: ``[N]``.
-        share: of the items of training, 0 to 1.
+        share: of the items of training, from 0 to below 1.
         seed: of the draw.
 
     Raises:
-        UserError: there are too few items to hold that share out and keep some.
+        UserError: it is no such share, or there are too few items to hold it out and keep some.
     """
+    if not 0 <= share < 1:  # as NaN is not
+        raise UserError("--unseen-items", f"is {share:g}", "Give a share of the items, from 0 to below 1.")
     unseen = np.zeros(int(item.max(initial=-1)) + 1, bool)
     trained = np.unique(item[split == TRAIN])
     if share > 0:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundrank.data.errors import UserError
 from foundrank.data.sources.next_item_rows import (
     TEST,
     TRAIN,
@@ -77,6 +78,12 @@ def test_unseen_items_are_drawn_among_those_of_training():
     assert not unseen[40:].any()
     assert (draw_unseen(item, split, 0.25, 4) != unseen).any()
     assert not draw_unseen(item, split, 0.0, 3).any()
+
+
+@pytest.mark.parametrize("share", [float("nan"), -0.25, 1.0])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(UserError, match=f"--unseen-items: is {share:g}. Give a share"):
+        draw_unseen(np.arange(100), np.zeros(100, np.int64), share, 3)
 
 
 def test_repeats_are_told():
