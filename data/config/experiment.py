@@ -66,7 +66,7 @@ class Experiment(Strict):
                 at = f"entities.{entity}" if place == "text" else f"entities.{entity}.{place}"
                 found[f"{at}.prompt"] = "text.vectors: llm"
         given = [content for of in self.entities.present().values() for content in of.given(in_catalog=True)]
-        if not self.stores_read() and not any(self.model.uses(content) for content in given):
+        if not self.stores_read() and not any(self.takes(content) for content in given):
             found["model.content_conditioning"] = "a content of a catalog"
         if not any(domain.tasks for domain in self.domains.values()):
             found |= dict.fromkeys(_OF_TASKS, "a task")
@@ -104,9 +104,11 @@ class Experiment(Strict):
     def compared(self) -> list[str]:
         """The contents of items that the model reads and that past items have as well: those that do not come with the events."""
         embedded = [of.content for of in self.stores_read() if of.entity == "item"]
-        side_by_side = self.model.gate.kind == "none"  # which takes what is given, whatever its aspect
-        given = self.entities.item.given(in_catalog=True)
-        return [*embedded, *(name for name in given if side_by_side or self.model.uses(name))]
+        return [*embedded, *(name for name in self.entities.item.given(in_catalog=True) if self.takes(name))]
+
+    def takes(self, given: str) -> bool:
+        """Whether the model reads a content that comes as a column: the gate none takes what is given, whatever its aspect."""
+        return self.model.gate.kind == "none" or self.model.uses(given)
 
     def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""

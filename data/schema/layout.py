@@ -279,14 +279,13 @@ def make_layout(
 
 def _content_sizes(experiment: Experiment, stored: Mapping[str, int]) -> dict[Stored, int]:
     """The contents in a batch, and the widths of their vectors; ``stored`` as of `make_layout`."""
-    side_by_side = experiment.model.gate.kind == "none"  # which takes what is given, whatever its aspect
     sizes = {}
     for entity, config in experiment.entities.present().items():
         for name, content in config.every_content().items():
             if not isinstance(content, Vector):
                 size = stored.get(Stored(entity, name).name)
             else:
-                size = content.size if side_by_side or experiment.model.uses(name) else None
+                size = content.size if experiment.takes(name) else None
             if size:
                 sizes[Stored(entity, name)] = size
     return sizes

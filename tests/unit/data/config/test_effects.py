@@ -22,6 +22,7 @@ SASREC = {"model.history.encoder": "sasrec", "model.next_item": {}}
 NO_TEXT = {"entities.item.text": None}
 NO_TASKS = SASREC | {f"domains.{name}.tasks": None for name in ("find", "home", "new")}
 GATELESS = {"model.gate": "none"}
+GIVEN = NO_TEXT | {"entities.item.contents": {"picture": {"vector": "seen", "size": 4}}}
 NO_VECTORS, RANDOM = {"text.vectors": "none"}, {"text.vectors": "random"}
 OF_ENCODER = {
     "encoder": "minilm", "revision": "main", "max_length": 9, "pooling": "cls", "normalize": True, "dimension": 4,
@@ -63,6 +64,8 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.content_conditioning", "center", NO_TEXT, "a content of a catalog", {}),
     ("model.content_conditioning", "center", NO_VECTORS, "a content of a catalog", {}),
     ("model.content_conditioning", "center", {"model.aspects": ["id", "sparse"]}, "a content of a catalog", {}),
+    ("model.content_conditioning", "center", GIVEN | {"model.aspects": ["id", "sparse"]}, "a content of a catalog",
+     GIVEN | GATELESS | {"model.aspects": ["id", "sparse"]}),  # side by side it is taken, whatever its aspect
     *((f"model.{key}", value, NO_TASKS, "a task", SASREC) for key, value in {
         "head": "ple", "shared_head": True, "domain_width": 8, "interaction": False, "id_from_text": 0.1, "alignment": "mmd",
         "alignment_weight": 0.1, "rates": True,
@@ -205,3 +208,11 @@ def test_what_a_run_of_an_older_version_lacks_is_as_it_was_then(tmp_path, monkey
     assert (
         loaded(tmp_path, content, "model.aspects=[id]").model.id_dropout == 0.1
     )  # where it has no effect, neither does
+
+
+def test_an_older_run_of_contents_side_by_side_is_not_conditioned(tmp_path):
+    content = changed(GIVEN, GATELESS, {"model.aspects": ["id", "sparse"]})
+    assert loaded(tmp_path, content).model.content_conditioning == "whiten"
+    (tmp_path / "vocabulary").mkdir()
+    (tmp_path / "vocabulary" / "statistics.json").touch()
+    assert loaded(tmp_path, content).model.content_conditioning == "none"
