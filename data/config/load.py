@@ -14,7 +14,7 @@ from .checks import aspects_in_use, check_parts
 from .effects import remove, without_effect
 from .experiment import Experiment
 from .kinds import Kinds, experiment_type
-from .locations import change_locations, expand_events
+from .locations import change_locations
 from .overrides import assignments
 from .written import Written
 from .yaml_reader import MOST_BYTES, read_yaml
@@ -53,7 +53,7 @@ def load_written(
         for assignment in assignments(override):
             written.set(assignment)
     _check_strings(raw, f"{where}: ")
-    written.old_keys |= dict.fromkeys(expand_events(raw, folder, where), "events")
+    written.expand_events()
     experiment = written.experiment()
     check_parts(experiment, where)
     return _resolve(experiment, folder), written

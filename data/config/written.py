@@ -10,6 +10,7 @@ from ..storage import storage
 from .effects import is_given, remove, without_effect
 from .experiment import Experiment
 from .kinds import seam_of
+from .locations import expand_events
 from .mistakes import explained, of_other_kinds
 from .old_keys import take_over_old_keys, take_over_old_runs
 from .overrides import apply
@@ -43,6 +44,10 @@ class Written:
         self.by_set.append(key)
         self.old_keys.pop(key, None)
         self.old_keys |= take_over_old_keys(self.raw, self._root, f"--set {assignment}")
+
+    def expand_events(self) -> None:
+        """Gives domains that name no events those of the one pattern, as `locations.expand_events`."""
+        self.old_keys |= dict.fromkeys(expand_events(self.raw, self._folder, self._where), "events")
 
     def experiment(self) -> Experiment:
         """The experiment, each section checked by itself.
@@ -106,8 +111,10 @@ class Written:
         return any(f"{key}.".startswith(f"{each}.") or each.startswith(f"{key}.") for each in self.by_set)
 
     def _useless_in_file(self, key: str) -> bool:
+        raw = deepcopy(self._in_file)
         try:
-            alone = self._root.model_validate(self._in_file)
-        except ValidationError:  # what is missing came by --set
+            expand_events(raw, self._folder, self._where)
+            alone = self._root.model_validate(raw)
+        except (UserError, ValidationError):  # what is missing came by --set
             return False
         return is_given(self._in_file, key) and key in without_effect(alone)

@@ -177,6 +177,18 @@ def test_a_set_leaves_out_what_it_makes_useless(tmp_path):
         loaded(tmp_path, content, "seed=3")
 
 
+def test_what_has_no_effect_is_refused_where_one_pattern_names_the_events(tmp_path):
+    content = changed({"model.content_conditioning": "none", "events": "logs/{domain}/{split}/*.parquet"}, NO_TEXT)
+    for name, domain in content["domains"].items():
+        del domain["events"]
+        (tmp_path / "logs" / name / "train").mkdir(parents=True)
+        (tmp_path / "logs" / name / "train" / "a.parquet").touch()
+    with pytest.raises(UserError, match=r"model.content_conditioning: has no effect without a content of a catalog"):
+        loaded(tmp_path, content)
+    del content["model"]["content_conditioning"]
+    loaded(tmp_path, content, "seed=3")
+
+
 def _settings(annotation: Any, at: str = "") -> Iterator[str]:
     """Every setting of a section that is not one of several kinds: what a kind has no use for, its class does not have."""
     for key in keys_of(annotation):
