@@ -15,6 +15,7 @@ from .effects import remove, without_effect
 from .experiment import Experiment
 from .kinds import Kinds, experiment_type
 from .locations import change_locations
+from .old_keys import BEFORE, says
 from .overrides import assignments
 from .written import Written
 from .yaml_reader import MOST_BYTES, read_yaml
@@ -100,6 +101,9 @@ def _resolve(experiment: Experiment, root: str) -> Experiment:
     raw = experiment.model_dump(mode="json", exclude_none=True)
     if not experiment.training.says_batch_size:  # and it stays silent: the data decides
         del raw["training"]["batch_size"]
+    for key in BEFORE:
+        if not says(experiment, key):  # so does it, lest a run of an older version is taken for another
+            remove(raw, key)
     if only := raw.pop("only"):
         raw["domains"] = {name: domain for name, domain in raw["domains"].items() if name in only}
     change_locations(raw, lambda location: storage.resolved(location, root))

@@ -47,6 +47,14 @@ def take_over_old_runs(raw: dict[str, Any], root: type[Strict], useless: Contain
     return lacking
 
 
+def says(experiment: Strict, key: str) -> bool:
+    """Whether an experiment says one of `BEFORE`, or leaves it to the default."""
+    *section, name = key.split(".")
+    for part in section:
+        experiment = getattr(experiment, part)
+    return name in experiment.model_fields_set
+
+
 def take_over_old_keys(raw: dict[str, Any], root: type[Strict], where: str) -> dict[str, str]:
     """Moves what a file has under old keys to where it is now.
 

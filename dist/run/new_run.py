@@ -11,6 +11,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
 from ...data.config.load import dump_experiment, load_written
 from ...data.config.locations import locations
+from ...data.config.old_keys import says
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
@@ -168,8 +169,9 @@ def check_new_or_same(run: Path, experiment: Experiment) -> Experiment | None:
     old = settled(old, made_in, run, given.__contains__)
     then, now = old.model_dump(), experiment.model_dump()
     for key in written.unknown_then:  # a run that an older version began goes on as it began
-        remove(then, key)
-        remove(now, key)
+        if not says(experiment, key):
+            remove(then, key)
+            remove(now, key)
     if then != now:
         changed = list(differences(then, now))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")

@@ -158,13 +158,20 @@ def silent_on_ids(run: Path) -> dict[str, Any]:
 
 def test_ids_stay_masked_in_a_run_that_knew_no_other_way(old_run):
     run = old_run("whole")
-    today = load_experiment(silent_on_ids(run), LEARNED, kinds=KINDS)
     assert open_experiment(run).model.unknown_id == "masked"
-    kept = check_new_or_same(run, today)
+    kept = check_new_or_same(run, load_experiment(silent_on_ids(run), kinds=KINDS))
     assert kept is not None
     assert (kept.model.unknown_id, kept.model.hide_rare_items) == ("masked", 0)
     with pytest.raises(UserError, match=r"another experiment \(model.id_dropout: 0.0 there, 0.5 here\)"):
-        check_new_or_same(run, load_experiment(silent_on_ids(run), [*LEARNED, "model.id_dropout=0.5"], kinds=KINDS))
+        check_new_or_same(run, load_experiment(silent_on_ids(run), ["model.id_dropout=0.5"], kinds=KINDS))
+
+
+@pytest.mark.parametrize("asked", ["model.rates=True", *LEARNED])
+def test_what_is_asked_for_of_a_run_that_knew_no_such_is_refused(old_run, asked: str):
+    run = old_run("whole")
+    key, _, value = asked.partition("=")
+    with pytest.raises(UserError, match=rf"another experiment \({key}: .* there, .*{value}.* here\)"):
+        check_new_or_same(run, load_experiment(silent_on_ids(run), [asked], kinds=KINDS))
 
 
 def test_a_fine_tuning_learns_the_vector_of_unknown_ids(old_run, tmp_path: Path):
