@@ -17,11 +17,9 @@ from foundrank.data.counting.statistics import Statistics
 from foundrank.data.epoch.order import deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.errors import UserError
-from foundrank.data.rates import rates as rates_module
-from foundrank.data.rates import sums
+from foundrank.data.rates import rates, sums
 from foundrank.data.rates.columns import rates_told
-from foundrank.data.rates.parts import FOLDS
-from foundrank.data.rates.rates import NOTHING_KNOWN
+from foundrank.data.rates.parts import FOLDS, Parts, Place
 from foundrank.data.rates.saved_rates import VALUES
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import train_files
@@ -76,11 +74,22 @@ def column(encoder: RowEncoder, name: str) -> int:
     return encoder.statistics.rate_columns.index(name)
 
 
+def folds_of_item(encoder: RowEncoder, parts: Parts, name: str) -> np.ndarray:
+    """Of all training rows of a domain."""
+    found = []
+    for number, path in enumerate(train_files(encoder.experiment)[name].files):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            rows = parts.of_rows(encoder.experiment, name, file.read_row_group(group), Place(number, group))
+            found.append(rows["item"].added)
+    return np.concatenate(found)
+
+
 def counts_of(encoder: RowEncoder, matrix: np.ndarray, name: str) -> np.ndarray:
     assert encoder.statistics.rates is not None
     mean, deviation = encoder.statistics.rates.moments[name]
     values = matrix[:, column(encoder, name)]
-    return np.where(values == NOTHING_KNOWN, 0, np.expm1(values * deviation + mean))
+    return np.where(values == rates.NOTHING_KNOWN, 0, np.expm1(values * deviation + mean))
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -120,19 +129,18 @@ def test_counts_are_those_of_a_slow_count(tmp_path, time):
         for d, columns in rows.items()
         for i in range(150)
     ]
-    block = {id(row): int(np.searchsorted(parts.bounds, row["at"], side="right")) if time else 0 for row in everyone}
+    part = np.concatenate([folds_of_item(encoder, parts, name) for name in rows])
+    if time:
+        part = np.searchsorted(parts.bounds, [row["at"] for row in everyone], side="right")
+    part = dict(zip(map(id, everyone), part.tolist(), strict=True))
     for name, files in train_files(encoder.experiment).items():
         matrix = rate_matrix(encoder, name, files, of_training=True)
         found = {each: counts_of(encoder, matrix, f"{each}.click.count") for each in ("id_item", "id_item.here")}
         for i, row in enumerate(row for row in everyone if row["domain"] == name):
             alike = [r for r in everyone if r["item"] == row["item"] and not np.isnan(r["click"])]
-            if time:
-                known = [r for r in alike if block[id(r)] < block[id(row)]]
-                assert round(float(found["id_item"][i]), 3) == len(known)
-                assert round(float(found["id_item.here"][i]), 3) == sum(r["domain"] == name for r in known)
-            else:  # at most all but its own user's, as that user's rows are in one fold
-                most = len(alike) - sum(r["user"] == row["user"] for r in alike if row["user"].is_valid)
-                assert round(float(found["id_item"][i]), 3) <= most
+            known = [r for r in alike if (part[id(r)] < part[id(row)] if time else part[id(r)] != part[id(row)])]
+            assert round(float(found["id_item"][i]), 3) == len(known)
+            assert round(float(found["id_item.here"][i]), 3) == sum(r["domain"] == name for r in known)
 
 
 def test_of_no_time_it_is_told_nothing_and_tells_no_one_in_training(tmp_path):
@@ -181,9 +189,8 @@ def test_weights_shares_of_negatives_and_conditions_are_respected(tmp_path, monk
         same = item == item[i]
         np.testing.assert_allclose(of_item[0][i], (w * np.where(click > 0, 1, 4))[same].sum(), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(of_item[1][i], (w * click)[same].sum(), rtol=1e-3, atol=1e-3)
-    rates = encoder.statistics.rates
-    assert rates is not None
-    mean, deviation = rates.moments["id_item.buy.rate"]
+    assert encoder.statistics.rates is not None
+    mean, deviation = encoder.statistics.rates.moments["id_item.buy.rate"]
     shown = matrix[:, column(encoder, "id_item.buy.rate")] * deviation + mean
     overall = (w * click * buy).sum() / (w * click).sum()
     same = item == item[0]
@@ -277,9 +284,8 @@ def test_a_run_from_before_there_were_rates_goes_on_without(tmp_path):
 
 
 def test_folds_are_of_about_equal_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        rates_module, "FARTHEST", 1e9
-    )  # five categories have nearly equal counts: all of them is far from four fifths
+    # Five categories have nearly equal counts: all of them is far from four fifths.
+    monkeypatch.setattr(rates, "FARTHEST", 1e9)
     rows = worlds(2000)
     for columns in rows.values():
         columns["user"] = pa.nulls(2000, pa.int64())  # by row, then
