@@ -1,6 +1,7 @@
 """A pass over the training events that adds up what their labels say of ids and categories."""
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,7 +26,7 @@ _TIMES = 1 << 22  # that the bounds of blocks are found among
 def count_rates(
     encoder: RowEncoder,
     train: Mapping[str, EventFiles],
-    before: Mapping[str, tuple[float, float]] | None = None,
+    before: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Rates:
     """Reads the training events once more. Memory grows with the distinct pairs of an id and a part.
@@ -33,7 +34,7 @@ def count_rates(
     Args:
         encoder: of the experiment, without rates.
         train: domain -> its training files.
-        before: the moments of columns of a run to fine-tune, whose weights know them by these.
+        before: the moments of columns of a run to fine-tune, whose weights know them by these; new columns get their own.
         progress: called with the number of rows just counted.
     """
     experiment, layout = encoder.experiment, encoder.layout
@@ -54,7 +55,7 @@ def count_rates(
     tables, moments = {}, {}
     for name, _, here in rate_tables(experiment):
         columns = columns_of(name, tasks)
-        known = None if before is None or not before.keys() >= {*columns} else np.array([before[c] for c in columns])
+        known = np.array([before.get(column, (np.nan, np.nan)) for column in columns])
         tables[name], found = rate_table(*adding.pop(name).merged(), parts, of_each if here else [of_all], known)
         moments |= dict(zip(columns, map(tuple, found.tolist()), strict=True))
     return Rates(parts, tables, moments)

@@ -72,7 +72,7 @@ def rate_table(
         sums: ``[C, 2 T]`` float64, as of `CellSums`.
         parts: of the training rows.
         labels: of all domains together; or of each, and an id is of domain ``id % domains``.
-        moments: ``[2 T, 2]`` mean and deviation of the columns; None: those over the training rows.
+        moments: ``[2 T, 2]`` mean and deviation of the columns; None, or NaN of a column: those over the training rows.
 
     Returns:
         The table, and those moments.
@@ -96,8 +96,8 @@ def rate_table(
     for number, (of, prior) in enumerate(zip(labels, priors, strict=True)):
         here, there = at // parts.stride % domains == number, ids % domains == number
         values[here], seen[there] = _shown(known[here], of, prior), _shown(of_training[there], of, prior)
-    if moments is None:
-        moments = _moments(seen, np.repeat(sums[:, 0::2], 2, axis=1))
+    found = _moments(seen, np.repeat(sums[:, 0::2], 2, axis=1))
+    moments = found if moments is None else np.where(np.isnan(moments), found, moments)
     mean, deviation = moments.T
     order = np.argsort(at, kind="stable")
     values = np.pad(values[order], ((1, 0), (0, 0)))

@@ -167,9 +167,9 @@ def counted(
     return statistics, noted
 
 
-def _moments(before: Pretrained | None) -> dict[str, tuple[float, float]] | None:
+def _moments(before: Pretrained | None) -> dict[str, tuple[float, float]]:
     """Of the rates of a run to fine-tune."""
-    return before.statistics.rates.moments if before is not None and before.statistics.rates is not None else None
+    return before.statistics.rates.moments if before is not None and before.statistics.rates is not None else {}
 
 
 def sized(experiment: Experiment, train: Mapping[str, EventFiles], run: Path) -> Experiment:

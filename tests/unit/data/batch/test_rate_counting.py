@@ -155,6 +155,15 @@ def test_of_no_time_it_is_told_nothing_and_tells_no_one_in_training(tmp_path):
         assert counts_of(encoder, rate_matrix(encoder, name, files, False), "feature_brand.click.count").max() > 40
 
 
+def test_columns_that_a_run_to_fine_tune_had_keep_their_moments_beside_a_new_task(tmp_path):
+    rows = {"shop": random_rows(300) | {"buy": np.arange(300) % 2.0}}
+    encoder = write(tmp_path, rows, time=True, tasks={"buy": {"label": "buy"}})
+    assert encoder.statistics.rates is not None
+    found = encoder.statistics.rates.moments
+    before = {name: (7.0, 2.0) for name in found if ".click." in name}
+    assert count_rates(encoder, train_files(encoder.experiment), before).moments == found | before
+
+
 def test_a_list_and_a_user_stay_in_one_fold(tmp_path):
     rows = worlds(400)
     encoder = write(tmp_path, rows, time=False, domain={"list_column": "list"})
@@ -284,8 +293,7 @@ def test_a_run_from_before_there_were_rates_goes_on_without(tmp_path):
 
 
 def test_folds_are_of_about_equal_size(tmp_path, monkeypatch):
-    # Five categories have nearly equal counts: all of them is far from four fifths.
-    monkeypatch.setattr(rates, "FARTHEST", 1e9)
+    monkeypatch.setattr(rates, "FARTHEST", 1e9)  # counts of five categories are alike: all is far from four fifths
     rows = worlds(2000)
     for columns in rows.values():
         columns["user"] = pa.nulls(2000, pa.int64())  # by row, then
