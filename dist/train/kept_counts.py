@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ...data.config.effects import remove
 from ...data.config.experiment import Experiment
 from ...data.config.load import plain
 from ...data.counting.statistics import Statistics
+from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.storage.local_writes import temporary_name
 from ...data.storage.mirror import shown
@@ -46,25 +48,31 @@ def kept_counts(
         train: domain -> its training files.
 
     Returns:
-        The statistics, or None; and what the files are, as of `CountedOf`, if there is a folder.
-
-    Raises:
-        UserError: they are damaged.
+        The statistics, or None where there are none or damaged ones; and what the files are, as of `CountedOf`, if there is a folder.
     """
     if folder is None:
         return None, {}
     kept = folder / _digest(experiment)
-    noted = read_json(kept / _OF, CountedOf, {})
+    before, noted = _which(kept), _noted(kept)
     events = described(train, noted.get("events", {}))
     of = {"events": events, "joined": joined(experiment, noted.get("joined", ()))}
     if not _same(of, noted):
         return None, of
+    try:
+        statistics = Statistics.load(kept / VOCABULARY)
+    except (UserError, OSError) as error:
+        info(f"the training events are counted anew: {error}")
+        if _which(kept) == before:
+            _remove(kept)
+        return None, of
+    if _which(kept) != before:  # replaced meanwhile, so what was read may be of other data
+        return None, of
     info(f"the training events were counted before: {shown(kept)}")
-    return Statistics.load(kept / VOCABULARY), of
+    return statistics, of
 
 
 def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of: Mapping[str, Any]) -> None:
-    """Keeps statistics for other trainings, in one piece: of two that count at the same time, one comes first.
+    """Keeps statistics for other trainings, in one piece: of two that count the same at the same time, the first's stay.
 
     Not those with bad rows left out: which ones they are is told by whoever counts.
 
@@ -81,11 +89,36 @@ def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of
     shutil.rmtree(making, ignore_errors=True)
     statistics.save(making / VOCABULARY)
     write_json(making / _OF, dict(of))
+    if _which(kept) is not None and not _same(of, _noted(kept)):  # of data that has changed
+        _remove(kept)
     try:
-        shutil.rmtree(kept, ignore_errors=True)  # of data that has changed
         os.rename(making, kept)
-    except OSError:
+    except OSError:  # another training's are there
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _which(kept: Path) -> tuple[int, int] | None:
+    """Tells a folder from another that takes its place; None where there is none."""
+    try:
+        found = kept.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _noted(kept: Path) -> dict[str, Any]:
+    try:
+        return read_json(kept / _OF, CountedOf, {})
+    except (UserError, OSError):  # damaged, or just being replaced
+        return {}
+
+
+def _remove(kept: Path) -> None:
+    """In one piece, so that others find it whole or not at all."""
+    aside = kept.with_name(temporary_name(f"{kept.name}.old"))
+    with suppress(OSError):  # another training was first
+        os.rename(kept, aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _digest(experiment: Experiment) -> str:

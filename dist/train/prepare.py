@@ -145,7 +145,7 @@ def counted(
         The statistics, and what is known of the files, as of `create_run`.
 
     Raises:
-        UserError: bad data, a catalog or a content store that is bad, or kept statistics that are damaged.
+        UserError: bad data, a catalog or a content store that is bad.
     """
     found, noted = kept_counts(counts, experiment, train)
     rows = sum(files.rows for files in train.values())

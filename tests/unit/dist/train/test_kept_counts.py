@@ -1,13 +1,14 @@
 """What is counted once for trainings of the same data."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from foundrank.data.config.load import load_experiment, plain
-from foundrank.data.errors import UserError
+from foundrank.data.counting.statistics import Statistics
 from foundrank.data.events.event_files import _open_local
 from foundrank.dist.train import prepare as module
+from foundrank.dist.train.kept_counts import keep_counts
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 
@@ -94,9 +95,42 @@ def test_nothing_is_kept_unasked(world, passes, tmp_path):
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_damaged_counts_are_told(world, tmp_path):
-    counted(world, train_files(world), tmp_path / "counts")
-    [file] = Path(tmp_path / "counts").rglob("id_item.parquet")
+@pytest.mark.parametrize("name", ["id_item.parquet", "counted_of.json", "statistics.json"])
+def test_damaged_counts_are_counted_anew(world, passes, tmp_path, name):
+    first, _ = counted(world, train_files(world), tmp_path / "counts")
+    [file] = (tmp_path / "counts").rglob(name)
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(UserError, match="is damaged"):
-        counted(world, train_files(world), tmp_path / "counts")
+    for _ in range(2):  # and kept
+        again, _ = counted(world, train_files(world), tmp_path / "counts")
+        assert len(passes) == 2
+        same(first, again)
+    assert len(list((tmp_path / "counts").iterdir())) == 1
+
+
+def test_of_two_that_count_the_same_at_the_same_time_the_first_ones_stay(world, tmp_path):
+    folder = tmp_path / "counts"
+    first, of = counted(world, train_files(world), folder)
+    [kept] = folder.iterdir()
+    inside = kept.stat().st_ino
+    keep_counts(folder, world, first, of)
+    assert [path.stat().st_ino for path in folder.iterdir()] == [inside]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_counts_that_are_replaced_while_they_are_read_are_not_taken(world, passes, tmp_path, monkeypatch, late):
+    folder = tmp_path / "counts"
+    first, of = counted(world, train_files(world), folder)
+    other = replace(first, rows=dict.fromkeys(first.rows, 7))
+    load, folders = Statistics.load, []
+
+    def load_while_another_keeps(path):
+        read = load(path) if late else None
+        keep_counts(folder, world, other, of | {"events": {}})
+        folders.extend(folder.iterdir())
+        return read or load(path)
+
+    monkeypatch.setattr(Statistics, "load", load_while_another_keeps)
+    again, _ = counted(world, train_files(world), folder)
+    assert len(passes) == 2
+    same(first, again)
+    assert len(folders) == 1  # nothing is left of the one before
