@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from ...data.errors import UserError
 from ...data.settings_base import Strict
 
 Number = int | float
+# What decides which rows trials are judged on, how many models one has, or whether it can be judged at all.
+_NOT_TRIED = re.compile(
+    r"(name|seed|seeds|only|init_from|events|training\.keep_best|domains(\.[^.]+(\.events)?)?)|(domains\.[^.]+\.|)events\..*"
+)
 
 
 class Setting(Strict):
@@ -129,11 +134,14 @@ def fitted(space: Space, experiment: str, overrides: Sequence[str], loaded: Expe
         given: the file of the space; None where it is the usual one, of which is left out what the experiment has no use for.
 
     Raises:
-        UserError: the experiment does not take a key or one of its values.
+        UserError: the experiment does not take a key or one of its values, or trials that differ in it cannot be compared.
     """
     found: Space = {}
     raw = plain(loaded)
     for key, setting in space.items():
+        if _NOT_TRIED.fullmatch(key):
+            what = "is the same in all trials, or they could not be compared"
+            raise UserError(f"{given}: {key}", what, "Leave it out of the space; --set changes it for all trials.")
         try:
             for value in setting.tried_first():
                 load_experiment(experiment, [*overrides, assignment(key, value)], kinds=kinds_of(loaded))

@@ -75,6 +75,18 @@ def test_what_the_experiment_does_not_take_is_told_before_work_starts(tmp_path, 
         fit(tmp_path, file, text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("seeds: {choice: [1, 3]}", "seed: {linear: [1, 3]}", "training.keep_best: {choice: [true, false]}"),
+        *("domains.find.events.validation: {choice: [a.parquet]}", "domains.find.events: {choice: [{}]}"),
+    ],
+)
+def test_what_trials_must_have_in_common_is_not_tried(tmp_path, file, text):
+    with pytest.raises(UserError, match="is the same in all trials"):
+        fit(tmp_path, file, text)
+
+
 def test_the_experiments_own_values_are_among_those_tried(tmp_path, file):
     text = (
         "training.learning_rate: {log: [0.001, 0.01]}\ntraining.batch_size: {choice: [64, 128]}\n"
