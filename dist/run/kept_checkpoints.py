@@ -157,7 +157,7 @@ def checksum(path: Path) -> str:
 def remember_best(run: Path, state: dict[str, Any]) -> None:
     """Notes the checkpoint with this state as the best one, if its validation metric is above all earlier ones."""
     found = state.get("validation")
-    if found is not None and found > read_json(run / BEST, Best, {}).get("validation", -1.0):
+    if found is not None and found > read_json(run / BEST, Best, {}).get("validation", float("-inf")):
         write_json(run / BEST, {"step": state["step"], "validation": found})
 
 

@@ -82,6 +82,38 @@ def read_objective(text: str, experiment: Experiment) -> Objective:
     return Objective(slices[0] if slices else "all", tuple(domains), tuple(tasks), next_item)
 
 
+def check_validated(objective: Objective, asked: str, experiment: Experiment) -> None:
+    """Makes sure that some domain which trials are judged by has a validation split.
+
+    Raises:
+        UserError: none has.
+    """
+    tasks = set(objective.tasks)
+    for name, domain in experiment.domains.items():
+        is_judged = not objective.domains or name in objective.domains
+        if domain.events.validation and is_judged and (not tasks or tasks & set(domain.tasks)):
+            return
+    raise UserError("--objective", f"'{asked}' is of no domain with events.validation", "Name another, or give it one.")
+
+
+def best_so_far(experiment: Experiment, document: Mapping[str, Any]) -> list[tuple[float, int]]:
+    """Of each validation, the epochs over, and the step of the best checkpoint until then, which is chosen by all of validation.
+
+    Args:
+        experiment: the experiment.
+        document: ``validation.json``.
+    """
+    chosen_by = Objective("all", (), (), next_item=not any(domain.tasks for domain in experiment.domains.values()))
+    found, best, highest = [], None, float("-inf")
+    for step, epochs in steps(document).items():
+        score = chosen_by.value(experiment, document, step)
+        if score is not None and score > highest:
+            best, highest = step, score
+        if best is not None:
+            found.append((epochs, best))
+    return found
+
+
 def steps(document: Mapping[str, Any]) -> dict[int, float]:
     """Step -> epochs over, of each validation in ``validation.json``."""
     rows = [*document.get("rows", ()), *document.get("next_item", ())]

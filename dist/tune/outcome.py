@@ -37,7 +37,9 @@ def write_best(job: Tuning, trials: Trials) -> Path | None:
         return "by data size" if written.source(key) == DECIDED else written.source(key)
 
     first = next((one for one in trials.done() if one.number == 0), None)
-    of_first = f", {first.value:.5f} for the experiment as it was" if first is not None and first.value else ""
+    of_first = (
+        f", {first.value:.5f} for the experiment as it was" if first is not None and first.value is not None else ""
+    )
     head = (
         f"# Trial {best.number} of {len(trials.done())}: {best.value:.5f} on validation{of_first} ({_judged(job)}).\n"
     )
@@ -64,7 +66,7 @@ def write_page(job: Tuning, trials: Trials) -> Path:
     facts += [("best", f"{best.value:.4f}, trial {best.number}")] if best is not None else []
     sections: dict[str, Any] = {}
     if whole:
-        words = "Each point is a trial, in the order they began; the line is the best so far. Hollow: given up early, at its last value."
+        words = "Each point is a trial, in the order they began; the line is the best so far. Hollow: given up early, at the best that it had come to."
         sections["trials"] = ("Trials", html.figure(values_by_trial(done), words))
         sections["best"] = ("The best", _best(trials, best, own))
         sections["importance"] = ("What matters", _importance(trials, whole))

@@ -18,7 +18,7 @@ from ..run.new_run import differences
 from ..run.run_documents import TuneInfo
 from ..run.run_folder import read_json, write_json
 from ..train.prepare import counted
-from .objective import Objective, read_objective
+from .objective import Objective, check_validated, read_objective
 from .space import Space, assignment, fitted, read_space, usual_space
 
 JOB, COUNTS = "tune.json", "counts"
@@ -113,6 +113,7 @@ def prepare_tuning(
     if experiment.seeds > 1:
         raise UserError(f"{file}: seeds", f"is {experiment.seeds}, and a trial trains one model", "Add --set seeds=1.")
     judged = read_objective(objective, experiment)
+    check_validated(judged, objective, experiment)
     asked = read_space(space) if space is not None else None
     check_can_be_made(out, out, "Choose another folder.")
     events = check_events(without_test(experiment))

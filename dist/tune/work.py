@@ -13,7 +13,7 @@ from ...data.errors import UserError
 from ..ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from ..run.run_documents import Best, Validation
 from ..run.run_folder import BEST, VALIDATION, read_json
-from .objective import steps
+from .objective import best_so_far
 from .prepare import COUNTS, Tuning, without_test
 from .training import Training
 from .trials import ERROR, TENTHS, Claimed
@@ -51,11 +51,11 @@ class Work:
         if self.claimed.lost:
             self.leave()
             return True
-        if self._pruned:
+        if status == DONE:
+            self._end_whole()
+        elif self._pruned:
             self._training.stop()
             self._end(TrialState.PRUNED)
-        elif status == DONE:
-            self._end_whole()
         elif status in _ASKED:  # by whoever stops everything, or another process has its folder
             self._training, self._again = None, time.monotonic() + _AGAIN
             return False
@@ -81,13 +81,15 @@ class Work:
     def _report(self, document: Mapping[str, Any]) -> None:
         trial = self.claimed.trial
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for step, epochs in steps(document).items():
+        # Of the best checkpoint so far, by which the whole trial is judged: one that gets worse later has that one still.
+        for epochs, step in best_so_far(self._experiment, document):
             at = round(epochs * TENTHS)
             value = self._job.objective.value(self._experiment, document, step)
             if self._pruned or value is None or at in known:
                 continue
             trial.report(value, at)
-            self._pruned = trial.should_prune()
+            # Asked of the first one too, for what others are compared with; but what the user has is always measured whole.
+            self._pruned = trial.should_prune() and trial.number > 0
 
     def _end_whole(self) -> None:
         assert self._training is not None
@@ -95,12 +97,14 @@ class Work:
         document = read_json(run / VALIDATION, Validation, {})
         told = read_json(run / BEST, Best, {})
         value = self._job.objective.value(self._experiment, document, told["step"]) if told else None
-        if value is None:
-            asked = self._job.asked or "all of validation"
-            raise UserError(
-                "--objective", f"no validation row of '{asked}' has a number", "Choose another slice, task or domain."
-            )
-        self._end(TrialState.COMPLETE, value)
+        if value is not None:
+            self._end(TrialState.COMPLETE, value)
+            return
+        what = f"no validation row of '{self._job.asked or 'all of validation'}' has a number"
+        self._end(TrialState.PRUNED, error=what)
+        known = self.claimed.trial.study.get_trials(deepcopy=False)
+        if not any(one.value is not None or one.intermediate_values for one in known):
+            raise UserError("--objective", what, "Choose another slice, task or domain, and tune into another folder.")
 
     def _end(self, state: TrialState, value: float | None = None, error: str = "") -> None:
         trial = self.claimed.trial

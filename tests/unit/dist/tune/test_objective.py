@@ -5,7 +5,7 @@ import pytest
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.evaluate.evaluate import validation_score
-from foundrank.dist.tune.objective import read_objective, steps
+from foundrank.dist.tune.objective import check_validated, read_objective, steps
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict
 
@@ -62,6 +62,17 @@ def test_a_slice_a_task_a_domain(experiment):
 def test_what_is_none_is_told(experiment, text, said):
     with pytest.raises(UserError, match=said):
         read_objective(text, experiment)
+
+
+def test_a_domain_that_is_not_validated_is_told():
+    raw = experiment_dict()
+    raw["domains"]["find"]["events"]["validation"] = "validation/*.parquet"
+    raw["domains"]["home"]["events"].pop("validation", None)
+    experiment = load_experiment(raw, kinds=KINDS)
+    for asked in ("", "find/click", "cold_items"):
+        check_validated(read_objective(asked, experiment), asked, experiment)
+    with pytest.raises(UserError, match="'home/cold_items' is of no domain with"):
+        check_validated(read_objective("home/cold_items", experiment), "home/cold_items", experiment)
 
 
 def test_the_next_item_of_a_model_without_tasks():
