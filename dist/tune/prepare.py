@@ -20,6 +20,7 @@ from ..run.run_folder import read_json, write_json
 from ..train.prepare import counted
 from .objective import Objective, check_validated, read_objective
 from .space import Space, assignment, fitted, read_space, usual_space
+from .turns import alone
 
 JOB, COUNTS = "tune.json", "counts"
 _APART = 0.6  # of an epoch, between validations inside epochs: none is just before or just after an epoch's own
@@ -122,9 +123,10 @@ def prepare_tuning(
     experiment = by_size(experiment, rows)
     chosen = fitted(asked or usual_space(rows), file, overrides, experiment, space)
     job = Tuning(file, overrides, kinds, experiment, written, chosen, judged, objective, out, rows, ranks)
-    _keep(job, seed)
+    keep_tuning(job, seed)
     before = pretrained(experiment) if experiment.init_from is not None else None
-    counted(without_test(experiment), train, before, out / COUNTS)
+    with alone(out, "counts"):  # who comes second finds what the first has counted
+        counted(without_test(experiment), train, before, out / COUNTS)
     return job
 
 
@@ -136,7 +138,7 @@ def without_test(experiment: Experiment) -> Experiment:
     return type(experiment).model_validate(raw)
 
 
-def _keep(job: Tuning, seed: int) -> None:
+def keep_tuning(job: Tuning, seed: int) -> None:
     """Notes what is tuned; or makes sure that it is what was tuned in the folder before.
 
     Raises:
@@ -149,11 +151,12 @@ def _keep(job: Tuning, seed: int) -> None:
         "seed": seed,
     }
     path = job.out / JOB
-    then = read_json(path, TuneInfo)
-    if then is None:
-        job.out.mkdir(parents=True, exist_ok=True)
-        write_json(path, now)
-    elif changed := list(differences(then, now)):
+    with alone(job.out, "job"):
+        then = read_json(path, TuneInfo)
+        if then is None:
+            write_json(path, now)
+            return
+    if changed := list(differences(then, now)):
         told = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
         raise UserError(
             job.out, f"holds trials of something else ({told})", "Choose another folder, or undo the change."

@@ -6,7 +6,6 @@ for a new one, and holds the lease of that trial's folder while it trains.
 
 import hashlib
 import json
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,17 +26,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ...data.config.load import plain
 from ...data.errors import UserError
-from ...data.storage.storage import LEASE
 from ..lease.lease import Claim, Held, holding
 from .prepare import Tuning
 from .space import Setting, own_value
+from .turns import alone
 
 JOURNAL, TRIALS = "trials.log", "trials"
 TENTHS = 10  # of an epoch: the unit in which a validation's place is told
 _FIRST_LOOK = 5  # tenths of an epoch, before which no trial is given up
 _SURVIVING = 2  # one of so many goes on, each time that the epochs double
-_WHO = f"{LEASE}-trials"
-_PAUSE = 0.1  # seconds
 ERROR = "error"
 
 
@@ -96,13 +93,7 @@ class Trials:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Within it no other process claims a trial or writes what came of them."""
-        with ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(holding(Claim(self._out, "tune", _WHO), lambda error: None))
-                    break
-                except Held:
-                    time.sleep(_PAUSE)
+        with alone(self._out, "trials"):
             yield
 
     def done(self) -> list[FrozenTrial]:
