@@ -21,7 +21,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ...data.config.load import plain
@@ -63,19 +63,22 @@ class Trials:
     """All trials of a folder."""
 
     def __init__(self, job: Tuning, seed: int, most: int):
-        """Args: what is tuned, the sampler's seed, and how many trials there are to be."""
+        """Opens them.
+
+        Args:
+            job: what is tuned.
+            seed: of the sampler.
+            most: how many trials there are to be.
+
+        Raises:
+            UserError: their file is damaged.
+        """
         self._out, self.space, self._seed, self.most = job.out, job.space, seed, most
         own = plain(job.experiment)
         self._own = {key: value for key, of in self.space.items() if of.has(value := own_value(own, key))}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(self._out / JOURNAL))),
-            study_name="tune",
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=_FIRST_LOOK, reduction_factor=_SURVIVING),
-        )
+        self.study = _study(self._out / JOURNAL)
 
     def claim(self) -> Claimed | None:
         """A trial to work on, one that was left or a new one; None where all are done or others are at work on them."""
@@ -141,6 +144,33 @@ class Trials:
         changes = self.changes(trial)
         found.append(Claimed(trial.number, trial, folder, changes, lease))
         return found[0]
+
+
+def _study(journal: Path) -> optuna.Study:
+    """Optuna's record in a file, less what a power failure or a full disk has left half written.
+
+    Raises:
+        UserError: something else in the file cannot be read.
+    """
+    lock = JournalFileSymlinkLock(str(journal))  # what others hold while they write a line
+    lock.acquire()
+    try:
+        if journal.exists():
+            with journal.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+    try:
+        return optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            study_name="tune",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=_FIRST_LOOK, reduction_factor=_SURVIVING),
+        )
+    except ValueError as error:  # among them those of json
+        remedy = "Remove the line that is no JSON, or tune into another folder."
+        raise UserError(journal, f"is damaged: {error}", remedy) from error
 
 
 def _suggest(trial: Trial, key: str, values: BaseDistribution) -> None:

@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from foundrank.data.config.load import load_experiment
+from foundrank.data.errors import UserError
 from foundrank.dist.tune.space import Setting
 from foundrank.dist.tune.trials import Trials
 from foundrank.model.kinds import KINDS
@@ -105,3 +106,24 @@ def test_one_that_falls_behind_is_given_up_and_counts(trials):
     assert bad.trial.should_prune()
     at.study.tell(bad.trial, state=TrialState.PRUNED)
     assert at.claim() is None
+
+
+def test_a_line_that_was_half_written_is_cut_off(trials, tmp_path):
+    first = trials()
+    claimed = first.claim()
+    claimed.lease.close()
+    with (tmp_path / "out/trials.log").open("a") as file:
+        file.write('{"op_code":4,"worker')
+    taken = trials().claim()
+    assert taken.number == claimed.number
+    taken.trial.study.tell(taken.trial, 0.5)
+    assert trials().best().value == 0.5
+
+
+def test_a_damaged_file_is_told(trials, tmp_path):
+    trials().claim()
+    path = tmp_path / "out/trials.log"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + '{"op_code":4,"worker' + "".join(lines[1:]))
+    with pytest.raises(UserError, match=r"trials\.log: is damaged.*another folder"):
+        trials()
