@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -119,7 +119,7 @@ def _coded(column: str, values: pa.ChunkedArray) -> tuple[list[str], NDArray[np.
     names, of_known = _by_bands(column, values) if ordered and distinct > MOST_NUMBERS else _by_values(column, values)
     codes = np.full(len(values), len(names), np.int16)
     codes[~missing] = of_known
-    return [*names, f"{column} missing"], codes
+    return _each_once([*names, f"{column} missing"]), codes
 
 
 def _by_values(column: str, values: pa.ChunkedArray) -> tuple[list[str], NDArray]:
@@ -127,7 +127,7 @@ def _by_values(column: str, values: pa.ChunkedArray) -> tuple[list[str], NDArray
     counted = [(entry["values"], entry["counts"]) for entry in pc.value_counts(known).to_pylist()]
     by_count = [value for value, _ in sorted(counted, key=lambda pair: (-pair[1], str(pair[0])))]
     kept = sorted(by_count[:MOST_VALUES], key=lambda value: (isinstance(value, str | bytes), value))
-    names = [f"{column}={_told(value)}" for value in kept]
+    names = [f"{column}={value}" for value in _told(kept)]
     codes = pc.index_in(known, pa.array(kept, known.type)).fill_null(len(kept)).to_numpy()
     return names + ([f"{column}=(other)"] if len(by_count) > len(kept) else []), codes
 
@@ -145,18 +145,30 @@ def _by_bands(column: str, values: pa.ChunkedArray) -> tuple[list[str], NDArray]
     edges = edges[edges < ordered[-1]]
     if not len(edges):  # most have the largest value
         edges = ordered[ordered < ordered[-1]][-1:]
-    told = [
-        _told(value) for value in known.take(pa.array([int(np.argmax(array == edge)) for edge in edges])).to_pylist()
-    ]
+    told = _told(known.take(pa.array([int(np.argmax(array == edge)) for edge in edges])).to_pylist())
     names = [f"{column}<={told[0]}"]
     names += [f"{low}<{column}<={high}" for low, high in pairwise(told)]
     return [*names, f"{column}>{told[-1]}"], np.searchsorted(edges, array, side="left")
 
 
-def _told(value: object) -> str:
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    return (f"{value:g}" if isinstance(value, float) else str(value))[:_LONGEST]
+def _told(values: Sequence[object]) -> list[str]:
+    """Values in words: floats with six digits, or all where those do not tell them apart; texts may be cut."""
+    if all(isinstance(value, float) for value in values):
+        short = [f"{value:g}" for value in values]
+        return short if len(set(short)) == len(short) else [repr(value).removesuffix(".0") for value in values]
+    texts = (value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values)
+    return [text[:_LONGEST] for text in texts]
+
+
+def _each_once(names: Sequence[str]) -> list[str]:
+    """Names as they are, a number after one that is there before: values that were cut, or that are called as other slices are."""
+    out: dict[str, None] = {}
+    for name in names:
+        free = (f"{name} #{number}" for number in count(2))
+        out[name if name not in out else next(other for other in free if other not in out and other not in names)] = (
+            None
+        )
+    return list(out)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

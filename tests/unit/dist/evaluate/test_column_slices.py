@@ -81,6 +81,29 @@ def test_of_many_values_the_commonest_have_slices(tmp_path):
     assert all(len(found[f"v=v{n}"]) == 30 - n for n in range(MOST_VALUES))
 
 
+LONG = "https://shop.example/a/path/that/is/far/longer/than/a/slice/name/may/be/"
+
+
+@pytest.mark.parametrize("values", [
+    [1700000000.0 + n for n in range(500)],
+    [1700000000.0 + n / 8 for n in range(5)],
+    [LONG + str(n) for n in range(6)],
+    [LONG + str(n) for n in range(40)],
+    [str(n) for n in range(30)] * 2 + ["(other)"] * 9,
+    ["a", "a #2", LONG + "1", LONG[:60], LONG[:60] + " #2"],
+])  # fmt: skip
+def test_every_row_is_in_one_slice_whatever_values_are_called(tmp_path, values):
+    found = sliced(tmp_path, "t", shop=[{"t": [*values, None]}])
+    assert sorted(at for rows in found.values() for at in rows) == list(range(len(values) + 1))
+    assert found["t missing"] == [len(values)]
+
+
+def test_floats_have_as_many_digits_as_tell_them_apart(tmp_path):
+    found = sliced(tmp_path, "t", shop=[{"t": [1700000000.0 + n for n in range(500)]}])
+    assert list(found)[:2] == ["t<=1700000124", "1700000124<t<=1700000249"]
+    assert [len(rows) for rows in found.values()] == [125, 125, 125, 125, 0]
+
+
 def test_mistakes_are_told(tmp_path):
     files = files_of(tmp_path, shop=[{"device": ["a"], "past": [[1]]}, {"past": [[1]]}])
     with pytest.raises(UserError, match=r"no domain's events have a column 'devise'.*Did you mean 'device'"):
