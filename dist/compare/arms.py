@@ -1,8 +1,10 @@
 """What is compared: arms, each one run or several that differ in their seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from ...data.config.kinds import Kinds
 from ...data.errors import UserError
@@ -35,6 +37,11 @@ class Arm:
     def seeds(self) -> tuple[int, ...]:
         """Of the runs' experiments."""
         return tuple(job.experiment.seed for job in self.runs)
+
+    def goes_with(self, other: "Arm") -> bool:
+        """Whether the runs of both were trained from the same seeds, as many models of each run."""
+        mine, theirs = ([(job.experiment.seed, job.experiment.seeds) for job in arm.runs] for arm in (self, other))
+        return mine == theirs
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def prepare_comparison(
         writes: whether it is tried out that predictions can be written.
 
     Raises:
-        UserError: fewer than two arms, two of one name, a run twice, two runs of one seed in an arm, no run, no such split, other rows than
+        UserError: fewer than two arms, two of one name, a run twice, two runs in an arm with a model of one seed, no run, no such split, other rows than
             the first run's, or bad events.
     """
     named = _named(asked)
@@ -132,12 +139,13 @@ def _opened(
 ) -> tuple[EvaluationJob, ...]:
     splits = (split,) if protocol.domain is None else ("train", split)
     jobs = [open_to_evaluate(current_run(run), split, splits, kinds, True, protocol, slices) for run in runs]
-    seeds = [job.experiment.seed for job in jobs]
-    for seed in seeds:
-        if seeds.count(seed) > 1:
-            told = f"has {seeds.count(seed)} runs of seed {seed}, which are no samples of what other seeds would give"
-            raise UserError(f"foundrank compare {name}", told, "Train them with seeds of their own: --set seed=N.")
-    return tuple(sorted(jobs, key=lambda job: job.experiment.seed))
+    jobs.sort(key=lambda job: job.experiment.seed)
+    for one, other in pairwise(jobs):
+        if (seed := other.experiment.seed) < one.experiment.seed + one.experiment.seeds:
+            told = f"has two runs with a model of seed {seed}, which are no samples of what other seeds would give"
+            remedy = "Train them with seeds of their own: --set seed=N, as far apart as each run has `seeds`."
+            raise UserError(f"foundrank compare {name}", told, remedy)
+    return tuple(jobs)
 
 
 def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
@@ -174,9 +182,12 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
         )
 
 
+def are_of(told: Mapping[str, Any], job: EvaluationJob) -> bool:
+    """Whether predictions are of the checkpoint that is a run's best now, and of all files and the protocol as they are."""
+    best = identity(best_of_members(job.folder))
+    return alike(told, told_of(job.split, best, job.files, job.protocol, job.experiment, told))
+
+
 def _has_predictions(job: EvaluationJob) -> bool:
-    """Whether a run's folder has predictions of the checkpoint that is its best now, and of the files as they are."""
     told = read_told(predictions_file(job.folder, job.split))
-    return told is not None and alike(
-        told, told_of(job.split, identity(best_of_members(job.folder)), job.files, job.protocol.told(job.experiment))
-    )
+    return told is not None and are_of(told, job)

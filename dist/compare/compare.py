@@ -17,7 +17,7 @@ from ..evaluate.slices import slices_by_count
 from ..logs.progress import Progress
 from ..logs.records import warning
 from ..ranks.runtime import Runtime
-from .arms import Comparison
+from .arms import Comparison, are_of
 from .differences import Surface, differences
 from .resampling import drawn_users
 from .statistics import NEXT_ITEM, RANKED, LabelledRows, measured, numbers, numbers_of_ranks
@@ -50,6 +50,9 @@ def _compared(job: Comparison) -> dict[str, Any]:
     further = read_slices(job_of_first.slices, job_of_first.files, names, job_of_first.experiment.bad_data)
     every = np.unique(np.concatenate([runs[0].drawn_with(domain) for domain in runs[0].domains]))
     common = [(d, t) for d in runs[0].domains for t in runs[0].tasks_of(d) if all(t in run.tasks_of(d) for run in runs)]
+    of_tasks = [(domain, task) for domain, task in common if task != NEXT_ITEM]
+    if len(of_tasks) < len(common) and not _among_the_same_items(runs, bool(of_tasks)):
+        common = of_tasks
     with Progress("drawing users", "replicates", len(common) * job.replicates) as done:
         for domain, task in common:
             surface, left_out = _surface(runs, domain, task, every, further)
@@ -76,7 +79,12 @@ class _Rows:
         self.run, self._domains = job.run, experiment.domains
         self._tasks = list(dict.fromkeys(task for domain in experiment.domains.values() for task in domain.tasks))
         names = list(experiment.domains)
-        self.columns = read_predictions(predictions_file(job.folder, job.split), self._tasks, names).columns
+        file = predictions_file(job.folder, job.split)
+        found = read_predictions(file, self._tasks, names)
+        if not are_of(found.told, job):
+            told = "has changed since: it is of another protocol, checkpoint or files"
+            raise UserError(file, told, "Run foundrank compare again, with no other evaluation of the run beside it.")
+        self.columns, self.among = found.columns, found.told.get("among")
         there = set(np.unique(self.columns["domain"]).tolist())
         self.domains = [name for d, name in enumerate(names) if d in there]
         self._where = {name: np.flatnonzero(self.columns["domain"] == names.index(name)) for name in self.domains}
@@ -161,6 +169,31 @@ def _surface(
             found = [numbers(rows.take(at), of[at]) for of in scores]
         surface.add(name, len(at), np.unique(of_row[at]), found)
     return surface, int((counted & ~kept).sum())
+
+
+def _among_the_same_items(runs: list[_Rows], tasks: bool) -> bool:
+    """Whether all runs seek the next item among the same items: among fewer, or others, it is easier or harder to find.
+
+    Raises:
+        UserError: they do not, and have no ``tasks`` to compare instead.
+    """
+    first, *others = runs
+    for other in others:
+        if first.among != other.among:
+            told = f"seeks the next item among {_many(other)} items, and {first.run} among {_many(first)}, which are not the same"
+            remedy = (
+                "Compare runs whose training events and catalog have the same items, or by the items of one domain: --domain NAME. "
+                "With --negatives, all have to know something of the same items: leave it out."
+            )
+            if not tasks:
+                raise UserError(other.run, told, remedy)
+            warning(f"{other.run} {told}: the next item is not compared. {remedy}")
+            return False
+    return True
+
+
+def _many(run: _Rows) -> str:
+    return "unknown" if run.among is None else f"{run.among['items']:,}"
 
 
 def _check_same(first: _Rows, other: _Rows, domain: str, task: str) -> None:

@@ -102,7 +102,7 @@ def differences(
             one, two = (found.values[side].mean() for side in sides)
             if not np.isfinite(two - one):
                 continue
-            paired = arm.seeds == arms[0].seeds
+            paired = arm.goes_with(arms[0])
             drawn = [found.drawn[side] for side in sides]
             low, high = interval_of_difference(drawn[1], drawn[0], len(found.users), paired, seed)
             verdict = UNDECIDED

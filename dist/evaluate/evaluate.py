@@ -1,7 +1,7 @@
 """Evaluation: exact metrics per domain, task and slice, over all ranks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -101,18 +101,20 @@ def predict_run(job: EvaluationJob, runtime: Runtime) -> Predicted:
     prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
     statistics = open_statistics(run, experiment)
     checkpoints = checked_members(run, experiment, runtime)
+    files, protocol = job.files, job.protocol
+    told = runtime.on_main(lambda: told_of(split, identity(checkpoints), files, protocol, experiment))
     encoder = RowEncoder(experiment, statistics, of_training=split == "train")
     with Progress("loading the model and its tables", main=runtime.is_main):
         models = [shard(encoder.layout, experiment, runtime) for _ in checkpoints]
         model, state = predictor(models, checkpoints)
-    files = job.files
-    protocol = job.protocol
-    told = runtime.on_main(lambda: told_of(split, identity(checkpoints), files, protocol.told(experiment)))
     columns, gates, skipped = predict(model, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
     ranks, items = {}, 0
     if encoder.layout.candidates:
         of_domain = None if protocol.domain is None else events[protocol.domain]["train"]
-        ranks, items = next_item_ranks(model, encoder, files, runtime, protocol, of_domain)
+        ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, of_domain)
+        items = among.items
+        if runtime.is_main:
+            told |= {"among": asdict(among)}
     if job.keeps and runtime.is_main:
         write_predictions(predictions_file(run, split), columns | ranks, encoder.layout, told)
     return Predicted(encoder, state["step"], told, columns, gates, skipped, ranks, items)

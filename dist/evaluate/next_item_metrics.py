@@ -1,13 +1,17 @@
 """Where the next item ranks among all items: hit rate, NDCG and MRR."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...data.arrow.ids import mix
+from ...data.arrow.ids import id_keys, mix
 from ...data.batch.row_encoder import RowEncoder
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
@@ -27,12 +31,25 @@ CUTOFFS = (5, 10, 20)
 ALL_ITEMS = Protocol()
 
 
+@dataclass(frozen=True)
+class Among:
+    """The items that a row's own is ranked among.
+
+    Attributes:
+        items: how many, its own being one.
+        digest: SHA-256 of the keys of all that take part, or of those that are drawn from.
+    """
+
+    items: int
+    digest: str
+
+
 def next_item_rows(
     model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
 ) -> list[dict[str, Any]]:
     """`metric_rows` of `next_item_ranks`, whose arguments it takes; on rank 0, elsewhere an empty list."""
-    columns, items = next_item_ranks(model, encoder, files, runtime)
-    return metric_rows(columns, encoder.layout, items) if columns else []
+    columns, among = next_item_ranks(model, encoder, files, runtime)
+    return metric_rows(columns, encoder.layout, among.items) if columns else []
 
 
 def next_item_ranks(
@@ -42,7 +59,7 @@ def next_item_ranks(
     runtime: Runtime,
     protocol: Protocol = ALL_ITEMS,
     of_domain: EventFiles | None = None,
-) -> tuple[dict[str, np.ndarray], int]:
+) -> tuple[dict[str, np.ndarray], Among]:
     """Where the item of each row ranks among all items, or those that a protocol names, given the row's past.
 
     An item that ties with others ranks behind them, and one that nothing is known of behind all. Past items are left out of the
@@ -60,8 +77,8 @@ def next_item_ranks(
     Returns:
         On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
         ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
-        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``domain``, ``user``, ``user_known`` and ``counts``; and how
-        many items each is ranked among. Elsewhere no columns.
+        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``domain``, ``user``, ``user_known`` and ``counts``; and
+        among which items each is ranked. Elsewhere no columns.
     """
     repeats = protocol.repeats(encoder.experiment)
     was_training = model.training
@@ -72,7 +89,11 @@ def next_item_ranks(
     allowed = torch.ones(len(retriever.items), dtype=torch.bool)
     if of_domain is not None and protocol.domain is not None:
         allowed = items_of_domain(protocol.domain, of_domain, encoder, retriever.items.keys, runtime)
+    keys = retriever.items.keys
     pool = (allowed & ~retriever.unknown.cpu()).nonzero()[:, 0].numpy()
+    pool = pool[np.argsort(keys[pool])]
+    # A domain's name is the same in another run, its position need not be.
+    of_domains: NDArray[np.uint64] = id_keys(pa.array(encoder.layout.domains))[0]
     for outputs, batch in predictions(model, encoder, files, runtime):
         assert batch.past is not None
         assert outputs.user is not None
@@ -88,7 +109,7 @@ def next_item_ranks(
             gone = row[inside] - start, place[inside]
             drawn = None
             if protocol.negatives:
-                tells = mix(batch.host["row"][part].astype(np.uint64)) ^ batch.domains[part].numpy().astype(np.uint64)
+                tells = mix(batch.host["row"][part].astype(np.uint64)) ^ of_domains[batch.domains[part].numpy()]
                 own = (target[part] >= 0).nonzero()[:, 0]
                 left_out = torch.cat([gone[0], own]).numpy(), torch.cat([gone[1], target[part][own]]).numpy()
                 drawn = torch.from_numpy(drawn_negatives(tells, pool, left_out, len(allowed), protocol.negatives))
@@ -108,13 +129,18 @@ def next_item_ranks(
     model.train(was_training)
     everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
     items = 1 + min(protocol.negatives, len(pool)) if protocol.negatives else int(allowed.sum())
+    among = Among(items, _digest(keys[pool] if protocol.negatives else keys[allowed.numpy()]))
     if not runtime.is_main or not any(everyone):
-        return {}, items
+        return {}, among
     found = in_order_of_files(everyone)
     of_ranks = {
         name.replace("rank", "percentile"): percentiles(found[name], items) for name in ("rank", "popularity_rank")
     }
-    return found | of_ranks, items
+    return found | of_ranks, among
+
+
+def _digest(keys: NDArray[np.uint64]) -> str:
+    return hashlib.sha256(np.sort(keys).astype("<u8").tobytes()).hexdigest()
 
 
 def _ranks(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from ...data.config.experiment import Experiment
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
@@ -19,6 +20,8 @@ from ...data.storage.local_writes import replace_file
 from ...data.storage.mirror import fetch, publish
 from ...data.storage.parquet_memory import READ_ERRORS
 from ...model.tasks.metrics import apart
+from ..retrieval.protocol import Protocol
+from ..run.joined import joined
 from ..run.run_documents import Predicted
 
 FOLDER = "predictions"
@@ -46,17 +49,46 @@ def predictions_file(run: Path, split: str) -> Path:
 
 
 def told_of(
-    split: str, checkpoint: str, files: Mapping[str, EventFiles], protocol: Mapping[str, Any]
+    split: str,
+    checkpoint: str,
+    files: Mapping[str, EventFiles],
+    protocol: Protocol,
+    experiment: Experiment,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What predictions are made from: `Predicted`."""
-    of_files = {name: identities(events.files) for name, events in files.items()}
-    return {"split": split, "checkpoint": checkpoint, "files": of_files, "protocol": dict(protocol)}
+    """What predictions are made from: `Predicted`.
+
+    Args:
+        split: of the events.
+        checkpoint: its `identity`.
+        files: domain -> files of the split.
+        protocol: among which items the next one is sought.
+        experiment: of the run, whose catalogs and content stores rows are joined with.
+        before: what was told before, to spare reading files that cannot have changed since.
+
+    Raises:
+        UserError: a catalog names no file, or a content store is missing or damaged.
+    """
+    noted = before or {}
+    known = noted.get("files", {})
+    return {
+        "split": split,
+        "checkpoint": checkpoint,
+        "files": {name: identities(events.files, known.get(name, ())) for name, events in files.items()},
+        "protocol": protocol.told(experiment),
+        "joined": joined(experiment, noted.get("joined") or ()),
+    }
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two are of the same checkpoint, split, files and protocol."""
-    return all(one[name] == other[name] for name in ("split", "checkpoint", "protocol")) and (
-        one["files"].keys() == other["files"].keys()
+    """Whether two are of the same checkpoint, split, files, protocol, catalogs and content stores; of none that does not say which."""
+    catalogs, others = one.get("joined"), other.get("joined")
+    if catalogs is None or others is None:
+        return False
+    return (
+        all(one[name] == other[name] for name in ("split", "checkpoint", "protocol"))
+        and same_content(catalogs, others)
+        and one["files"].keys() == other["files"].keys()
         and all(same_content(files, other["files"][name]) for name, files in one["files"].items())
     )
 

@@ -46,7 +46,7 @@ def drawn_negatives(
 
     Args:
         rows: ``[B]`` what tells a row from all others.
-        pool: ``[P]`` positions of the items that may be drawn.
+        pool: ``[P]`` positions of the items that may be drawn, in an order of their own: by key, draws are of keys, wherever items stand.
         left_out: row and position, ``[G]`` each, of items that it may not draw: its own, and past ones.
         items: C, how many there are, of which positions are.
         wanted: for each row.
@@ -57,7 +57,7 @@ def drawn_negatives(
     while len(left):  # those that need more draws than others; the others' are not changed by it
         of_row = mix(rows[left] ^ _SEED)[:, None]
         if whole := size >= len(pool):  # all of them, in a random order
-            order = np.argsort(mix(of_row ^ mix(pool.astype(np.uint64))[None]), axis=1)
+            order = np.argsort(mix(of_row ^ mix(np.arange(len(pool), dtype=np.uint64))[None]), axis=1)
             drawn = pool[order]
         else:
             drawn = pool[(mix(of_row + np.arange(size, dtype=np.uint64)[None]) % np.uint64(len(pool))).astype(np.int64)]

@@ -141,13 +141,23 @@ class Evaluation(Shape):
     checkpoint: Digest | None = None
 
 
+class Among(Shape):
+    """How many items the next one is sought among, and a digest of those that take part."""
+
+    items: Count
+    digest: Digest
+
+
 class Predicted(Shape):
-    """What the predictions of a split were made from: the checkpoint's `identity`, domain -> files, and among which items the next is sought."""
+    """What the predictions of a split were made from: the checkpoint's `identity`, domain -> files, among which items the next is sought,
+    catalogs and content stores (None: of an earlier version), and the items that there were, where a next one is sought."""
 
     split: str
     checkpoint: Digest
     files: dict[str, list[FileIdentity]]
     protocol: Protocol
+    joined: list[FileIdentity] | None = None
+    among: Among | None = None
 
 
 class ValidatedRow(MetricRow):

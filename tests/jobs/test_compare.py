@@ -3,9 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
+from foundrank.data.errors import UserError
+from foundrank.dist.compare.arms import prepare_comparison
+from foundrank.dist.compare.compare import compare
 
 from .commands import Here, foundrank, settings
 from .test_bad_input import check_told
@@ -85,6 +91,36 @@ def test_predictions_are_the_same_rows_whatever_the_ranks(arms, world, tmp_path)
     assert mine["label/click"].to_pylist() == labels["click"].cast("float").to_pylist()
 
 
+def catalog_of(run: Path) -> tuple[str, str]:
+    """A run's experiment, and its items' catalog as it stands there."""
+    text = (run / "experiment.yaml").read_text()
+    return text, next(word for word in text.split() if "items" in word and word.endswith(".parquet"))
+
+
+def test_predictions_of_another_catalog_are_made_again(arms, tmp_path):
+    mine, file = tmp_path / "mine", Path("predictions/test.parquet")
+    shutil.copytree(arms[2], mine)
+    foundrank("compare", arms[0], mine, "--draws", 100)
+    before = pq.read_table(mine / file)
+    text, catalog = catalog_of(mine)
+    pq.write_table(
+        pq.read_table(sorted(Path(catalog).parent.glob("*.parquet"))[0]).slice(10), tmp_path / "items.parquet"
+    )
+    (mine / "experiment.yaml").write_text(text.replace(catalog, str(tmp_path / "items.parquet")))
+    foundrank("compare", arms[0], mine, "--draws", 100)
+    assert not pq.read_table(mine / file).equals(before)
+    # What another evaluation writes in the meantime is not taken for what was asked for.
+    runtime: Any = SimpleNamespace(is_main=True)
+    job = prepare_comparison([str(arms[0]), str(mine)], "test", 20, 0)
+    assert not job.todo
+    told = json.loads(pq.read_schema(mine / file).metadata[b"foundrank.predictions"])
+    told["protocol"]["negatives"] = 5
+    table = pq.read_table(mine / file).replace_schema_metadata({b"foundrank.predictions": json.dumps(told).encode()})
+    pq.write_table(table, mine / file)
+    with pytest.raises(UserError, match="has changed since"):
+        compare(job, runtime)
+
+
 def test_mistakes_are_told_before_work_starts(arms, world, tmp_path, here: Here):
     check_told(here("compare", arms[0]), ["needs two runs"])
     check_told(here("compare", arms[0], arms[0]), ["named twice"])
@@ -96,8 +132,12 @@ def test_mistakes_are_told_before_work_starts(arms, world, tmp_path, here: Here)
     check_told(here("evaluate", arms[0], "--negatives", 5), ["was not trained to predict the next item"])
     twin = tmp_path / "twin"
     shutil.copytree(arms[0], twin)
-    check_told(here("compare", f"a={arms[0]},{twin}", f"b={arms[2]}"), ["2 runs of seed 1"])
+    check_told(here("compare", f"a={arms[0]},{twin}", f"b={arms[2]}"), ["two runs with a model of seed 1"])
     text = (twin / "experiment.yaml").read_text()
+    several = text.replace("seeds: 1", "seeds: 3")
+    assert several != text
+    (twin / "experiment.yaml").write_text(several)  # models of seeds 1, 2 and 3
+    check_told(here("compare", f"a={arms[1]},{twin}", f"b={arms[2]}"), ["two runs with a model of seed 2"])
     events = next(line.split(": ", 1)[1] for line in text.splitlines() if "shop_search/test" in line)
     other = tmp_path / "other.parquet"
     pq.write_table(pq.read_table(sorted((world / "events/shop_search/test").glob("*.parquet"))).slice(1), other)

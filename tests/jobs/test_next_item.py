@@ -107,6 +107,19 @@ def test_a_sample_of_items_is_the_same_on_any_ranks_and_easier_than_all(run, cir
     assert "5 items drawn at random and its own, past ones included" in (mine / "report.html").read_text()
 
 
+def test_runs_that_rank_among_other_items_are_not_compared(run, circle, tmp_path, here: Here):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        shutil.copytree(run, folder)
+    text = (other / "experiment.yaml").read_text()
+    catalog = next(word for word in text.split() if "items" in word and word.endswith(".parquet"))
+    kept = pq.read_table(catalog)
+    more = pa.concat_tables([kept, kept.slice(0, 1).set_column(0, kept.field(0), pa.array([999], kept.field(0).type))])
+    pq.write_table(more, tmp_path / "items.parquet")
+    (other / "experiment.yaml").write_text(text.replace(catalog, str(tmp_path / "items.parquet")))
+    check_told(here("compare", mine, other, "--draws", 100), ["among 22 items", "among 21, which are not the same"])
+
+
 def test_past_items_take_part_or_not_as_the_user_says(run, circle, tmp_path, here: Here):
     again = circle.parent / "again_or_not"
     shutil.copytree(run, again)

@@ -16,8 +16,8 @@ CLICK = Binary(label="click")
 USERS = 200
 
 
-def arm(name: str, *seeds: int) -> Arm:
-    runs: Any = tuple(SimpleNamespace(experiment=SimpleNamespace(seed=seed)) for seed in seeds)
+def arm(name: str, *seeds: int, models: int = 1) -> Arm:
+    runs: Any = tuple(SimpleNamespace(experiment=SimpleNamespace(seed=seed, seeds=models)) for seed in seeds)
     return Arm(name, runs)
 
 
@@ -61,3 +61,9 @@ def test_the_mean_is_over_domains(found):
         assert found["better", MEAN, "gauc"][side] == pytest.approx(np.mean(parts))
     assert found["better", MEAN, "auc"]["rows"] == 4000
     assert "ndcg@10" not in {metric for _, _, metric in found}  # there are no lists
+
+
+def test_runs_of_several_models_go_with_runs_of_as_many():
+    assert arm("a", 1, 4, models=3).goes_with(arm("b", 1, 4, models=3))
+    assert not arm("a", 1, 4, models=3).goes_with(arm("b", 1, 4))
+    assert not arm("a", 1, 4).goes_with(arm("b", 1, 5))

@@ -22,6 +22,18 @@ def test_each_row_draws_different_items_that_it_may(items, wanted):
     assert len({tuple(line) for line in drawn}) > 1
 
 
+@pytest.mark.parametrize("wanted", [10, 60])
+def test_draws_are_of_keys_wherever_items_stand(wanted):
+    random = np.random.default_rng(0)
+    keys, rows = np.arange(100) * 7, np.arange(20, dtype=np.uint64)
+    found = []
+    for _ in range(2):
+        shuffled = random.permutation(keys)
+        drawn = drawn_negatives(rows, np.argsort(shuffled), NOBODY, len(keys), wanted)
+        found.append(shuffled[drawn])
+    assert np.array_equal(*found)
+
+
 def test_a_row_draws_the_same_in_any_company():
     rows, pool = np.arange(100, dtype=np.uint64), np.arange(500)
     every = drawn_negatives(rows, pool, NOBODY, 500, 30)
