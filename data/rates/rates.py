@@ -45,10 +45,10 @@ class RateTable:
             if of_rows is not None and not found.all():  # no label of the id is in the row's own part
                 rest = np.flatnonzero(~found)
                 at[rest], found[rest] = self._exactly(first[rest] + parts.count)
-        found &= ids >= 0
-        out = self.values.take(np.where(found, at, 0), axis=0)
+        out = self.values.take(np.where(found & (ids >= 0), at, 0), axis=0)
         out[ids == MISSING] = 0
-        return out, found
+        # Of an id whose labels are all in the row's own fold, the count is 0, as of an unknown one.
+        return out, (out[:, 1::2] > self.values[0, 1::2]).any(1) & (ids >= 0)
 
     def _exactly(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = np.searchsorted(self.cells, cells)

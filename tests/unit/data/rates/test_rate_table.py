@@ -167,6 +167,13 @@ def test_a_row_before_the_first_label_knows_nothing():
     assert (found == NOTHING_KNOWN).all(1).tolist() == [True, True, False]
 
 
+def test_a_row_whose_fold_has_all_labels_of_its_id_knows_nothing():
+    table = table_of(np.array([3, 3, 4, 4]), np.array([1, 1, 1, 2]), np.array([1.0, 0, 1, 1]), FOLDED)
+    rates = Rates(FOLDED, {"id_item": table}, {})
+    found = rates.columns({"id_item": np.array([3, 4, 3])}, {"id_item": "item"}, {"item": rows([1, 1, 2])})
+    assert (found == NOTHING_KNOWN).all(1).tolist() == [True, False, False]
+
+
 def _added(ids, part):
     adding = CellSums(1)
     adding.add(ids * FOLDED.count + part, np.ones((len(ids), 2)))
