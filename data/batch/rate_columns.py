@@ -45,5 +45,5 @@ class RateColumns:
             parts = self._rates.parts.of_rows(self._experiment, name, table, place)
         ids = ids_of(self._experiment, self._layout, rows)
         # A plain model has its numbers as they are, and nothing learned in place of them.
-        marked = self._experiment.model.gate.kind != "none"
+        marked = self._layout.rates_in_folds and self._experiment.model.gate.kind != "none"
         rows.dense[:, self._layout.rates] = self._rates.columns(ids, self._entities, parts, marked)

@@ -14,6 +14,7 @@ from ..contents.content_store import sha256_of_file
 from ..contents.leading_directions import Directions
 from ..errors import UserError
 from ..events.bad_rows import Skipped
+from ..rates.columns import in_folds
 from ..rates.rates import Rates
 from ..rates.saved_rates import RatesDocument, load_rates, save_rates
 from ..schema.layout import Layout, id_key, make_layout
@@ -119,7 +120,8 @@ class Statistics:
     def layout(self, experiment: Experiment) -> Layout:
         """The layout of this experiment's batches."""
         rows = {name: table.rows for name, table in self.tables.items()}
-        return make_layout(experiment, rows, self.content_sizes, self.scales, self.rate_columns)
+        folds = bool(self.rate_columns) and in_folds(experiment)
+        return make_layout(experiment, rows, self.content_sizes, self.scales, self.rate_columns, folds)
 
     def save(self, folder: Path) -> None:
         """Writes the vocabularies, ``statistics.json`` and, if rows were skipped, `SKIPPED` into ``folder``."""

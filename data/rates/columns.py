@@ -33,6 +33,11 @@ def rate_tables(experiment: Experiment) -> Iterator[tuple[str, str, bool]]:
             yield f"{key}.here", key, True
 
 
+def in_folds(experiment: Experiment) -> bool:
+    """Whether rows of training know of other folds, since some domain's events have no time, and not of what was before them."""
+    return any(time_of_rates(experiment, name) is None for name in experiment.domains)
+
+
 def rates_told(experiment: Experiment) -> str:
     """What rates there are, and of which labels a row of training knows, in a sentence."""
     kept = ", ".join(rate_keys(experiment))

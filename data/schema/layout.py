@@ -51,6 +51,7 @@ class Layout:
         tables: table -> rows, row 0 being the unknown id.
         dense: feature names of the columns of ``Batch.dense``; those of ``similarity`` come first, rates behind all others, and those of
             ``bias`` last.
+        rates_in_folds: whether rates are those of other folds, where hardly a row of training is without a known label of its ids.
         vectors: name -> size, of every entry of ``Batch.vectors``.
         sparse_of: owner (entity or ``context``; ``bias`` and ``rates``, where there are such) -> its sparse keys.
         dense_of: owner, or ``similarity``, where that is in the model -> its columns in ``Batch.dense``.
@@ -91,6 +92,7 @@ class Layout:
     table_of: Mapping[str, str]
     tables: Mapping[str, int]
     dense: tuple[str, ...]
+    rates_in_folds: bool
     vectors: Mapping[str, int]
     sparse_of: Mapping[str, tuple[str, ...]]
     dense_of: Mapping[str, tuple[int, ...]]
@@ -129,6 +131,7 @@ def make_layout(
     content_sizes: Mapping[str, int],
     scales: Mapping[str, Scale] | None = None,
     rates: Iterable[str] = (),
+    rates_in_folds: bool = False,
 ) -> Layout:
     """The layout of an experiment's batches.
 
@@ -138,6 +141,7 @@ def make_layout(
         content_sizes: `Stored.name` of each content store that the model reads -> width of its vectors.
         scales: task -> the scale of its labels, of those that need one, from the statistics.
         rates: names of the columns of rates.
+        rates_in_folds: as of `Layout`.
     """
     entities = experiment.entities.present()
     user = experiment.entities.user
@@ -251,6 +255,7 @@ def make_layout(
         table_of=table_of,
         tables={table: rows for table, rows in tables.items() if table in table_of.values()},
         dense=tuple(dense),
+        rates_in_folds=rates_in_folds,
         vectors=vectors,
         sparse_of={k: tuple(v) for k, v in sparse_of.items()},
         dense_of={k: tuple(v) for k, v in dense_of.items()},

@@ -15,9 +15,9 @@ from .sparse_aspect import aspect_projection
 class Rates(nn.Module):
     """Rates and counts of a row, through one projection of their own.
 
-    What stands for an id (or a category) of which no label is known is learned: from rows of training that know none, as those of the
-    first block of time in which it has any, and from rows whose id is hidden. In folds hardly any row has an id without known
-    labels, so that a count of 0 would be like nothing the model knows.
+    In order of time, training shows ids with few labels and with none, and each id has what is known of it, a count of 0 as well. In
+    folds hardly any row has an id without known labels, and a count of 0 would be like nothing the model knows. There, what stands for
+    such an id (or category) is learned, mostly from rows whose id is hidden.
 
     Attributes:
         inputs: name and width of each column, in order.
@@ -30,6 +30,9 @@ class Rates(nn.Module):
         self.inputs = [(name, 1) for name in names]
         axis = input_axis(self.inputs)
         self.projection = aspect_projection(axis, width)
+        self.learned = layout.rates_in_folds
+        if not self.learned:
+            return
         self.unknown = nn.Parameter(torch.zeros(len(names)))
         declare(self, {"unknown": (axis,)})
         at = {id_key(entity): number for number, entity in enumerate(self.entities)}
@@ -44,6 +47,8 @@ class Rates(nn.Module):
             known: entity -> ``[B]`` bool, whether the id was seen in training and is not hidden; entities that it lacks have theirs.
         """
         found, counts = batch.dense[:, self.columns], batch.id_counts
+        if not self.learned:
+            return self.projection(found)
         shown = [
             ~(counts[:, at] > 0) | known[entity]
             if entity in known

@@ -20,7 +20,9 @@ def with_rates(layout: Layout) -> Layout:
     """With four columns of rates behind its numbers."""
     first = len(layout.dense)
     columns = tuple(range(first, first + len(NAMES)))
-    return replace(layout, dense=(*layout.dense, *NAMES), dense_of={**layout.dense_of, RATES: columns})
+    return replace(
+        layout, dense=(*layout.dense, *NAMES), dense_of={**layout.dense_of, RATES: columns}, rates_in_folds=True
+    )
 
 
 @pytest.fixture
@@ -48,6 +50,15 @@ def test_what_is_not_known_or_hidden_has_what_is_learned_and_no_id_what_it_has(r
     assert found[:, 1].tolist() == [0.0, 7, 2, 3, 4, 5]
     assert found[:, 2].tolist() == [0.0, 1, 7, 3, 4, 5]
     assert found[:, 3].tolist() == [0.0, 1, 2, 3, 7, 5]
+
+
+def test_in_order_of_time_everyone_has_what_is_known(with_rates, make_batch):
+    made = Rates(replace(with_rates, rates_in_folds=False), len(NAMES))
+    made.projection = torch.nn.Identity()
+    batch = make_batch(with_rates, [3, 2, 1])
+    batch.dense = torch.arange(6.0)[:, None].expand(6, len(with_rates.dense)).clone()
+    assert torch.equal(made(batch, {"item": torch.zeros(6, dtype=torch.bool)}), batch.dense[:, -len(NAMES) :])
+    assert not hasattr(made, "unknown")
 
 
 def test_ids_are_hidden_with_their_rates(with_rates, make_batch):
