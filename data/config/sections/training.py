@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...settings_base import Positive, Seam, Strict
 
@@ -82,6 +82,14 @@ class TrainingConfig(Strict):
         default=None,
         description="end the training after so many validations in a row that are no better than the best before; the schedule is over all `epochs` all the same",
     )
+
+    @model_validator(mode="after")
+    def _frozen_rows_stay(self):
+        if self.table_decay and "L0" in self.freeze:
+            raise ValueError(
+                f"table_decay {self.table_decay:g} would shrink the rows that freeze keeps fixed in L0; set it to 0"
+            )
+        return self
 
     def without_effect(self) -> dict[str, str]:
         decays = self.sparse_optimizer == "rowwise_adagrad"

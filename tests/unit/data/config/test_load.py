@@ -66,6 +66,14 @@ def test_an_unknown_key_gets_the_nearest_one(tmp_path, key, where, near):
     assert f"Did you mean '{near}'?" in message
 
 
+def test_frozen_tables_do_not_decay(tmp_path):
+    decay = ("training.table_decay=0.1", "init_from=base")
+    assert "would shrink the rows that freeze keeps fixed" in told(
+        tmp_path, experiment_dict(), "training.freeze=[L0]", *decay
+    )
+    load_experiment(write(tmp_path, experiment_dict()), ("training.freeze=[L1]", *decay), kinds=KINDS)
+
+
 def test_an_unknown_key_under_a_name_that_is_also_a_field(tmp_path):
     content = changed("entities.item.features.size", {"kind": "dense", "colum": "shoe_size"})
     assert "Did you mean 'column'?" in told(tmp_path, content)
