@@ -51,7 +51,7 @@ def test_what_a_training_tells_is_records_and_numbers_for_prometheus(embedded: P
     assert (trained["event"], trained["run"]) == ("trained", str(run))
     told = records(done.stderr)
     first, *_, last = [record for record in told if record["event"] == "progress" and record["work"] == "training"]
-    assert first["step"] == 1
+    assert first["step"] in (0, 1)  # 0 where the first step takes longer than a record waits
     assert (last["share"], last["step"]) == (1.0, 6)
     assert last["loss"] > 0
     [epoch] = [record for record in told if record["event"] == "epoch"]
