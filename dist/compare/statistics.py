@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ...data.config.sections.task import Metric, Task
 from ...model.tasks.binary import Binary
-from ...model.tasks.metrics import CLIP, RANKING_K, auc, gauc, group_aucs, group_ndcgs, logloss, ndcg_at_k, uauc
+from ...model.tasks.metrics import CLIP, RANKING_K, auc, group_aucs, group_ndcgs, logloss, means_of_aucs, ndcg_at_k
 from .resampling import AucOfUsers, OfRows, OfSums, Statistic
 
 NEXT_ITEM = "next_item"
@@ -86,8 +86,9 @@ def numbers(rows: LabelledRows, scores: NDArray) -> dict[str, Number]:
     each = np.ones(len(labels)) if weights is None else weights
     if rows.groups is not None:
         found, counts = group_aucs(labels, scores, rows.groups, weights)
-        of_users = (gauc(labels, scores, rows.groups, weights), uauc(labels, scores, rows.groups, weights))
-        for key, value, weighs in zip(("gauc", "uauc"), of_users, (counts, np.ones(len(found))), strict=True):
+        for key, value, weighs in zip(
+            ("gauc", "uauc"), means_of_aucs(found, counts), (counts, np.ones(len(found))), strict=True
+        ):
             out[key] = Number(value, _mean_of_groups(rows, rows.groups, rows.of_row, found, weighs))
     if rows.lists is not None:
         at = np.ones(len(labels), bool) if rows.in_list is None else rows.in_list

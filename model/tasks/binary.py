@@ -18,7 +18,7 @@ from ...data.arrow.values import floats
 from ...data.config.sections.label import AnyLabel
 from ...data.config.sections.task import COUNT, Array, Measures, Metric, Scale, Task
 from ...data.settings_base import Name
-from .metrics import RANKING_K, auc, calibration, defined, gauc, logloss, ndcg_at_k, normalized_entropy, uauc
+from .metrics import RANKING_K, auc, calibration, defined, gauc_and_uauc, logloss, ndcg_at_k, normalized_entropy
 
 MEASURES = Measures(
     headline=Metric(key="auc", title="AUC", short="AUC"),
@@ -178,11 +178,12 @@ class Binary(Task):
         if lists is not None:
             of_lists = None if weights is None else weights[in_list]
             ndcg = defined(ndcg_at_k(labels[in_list], scores[in_list], lists[in_list], weights=of_lists))
+        within = None if users is None else gauc_and_uauc(labels, scores, users, weights)
         return {
             "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
             "auc": defined(auc(labels, scores, weights)),
-            "gauc": None if users is None else defined(gauc(labels, scores, users, weights)),
-            "uauc": None if users is None else defined(uauc(labels, scores, users, weights)),
+            "gauc": None if within is None else defined(within[0]),
+            "uauc": None if within is None else defined(within[1]),
             "logloss": defined(logloss(labels, scores, weights)),
             "ne": defined(normalized_entropy(labels, scores, weights)),
             "calibration": defined(calibration(labels, scores, weights)),

@@ -59,9 +59,7 @@ def gauc(labels: Array, scores: Array, groups: Array, weights: Array | None = No
 
     Source: Zhou et al., Deep Interest Network (2018).
     """
-    found, rows = group_aucs(labels, scores, groups, weights)
-    both = ~np.isnan(found)
-    return float(np.average(found[both], weights=rows[both])) if both.any() else math.nan
+    return gauc_and_uauc(labels, scores, groups, weights)[0]
 
 
 def uauc(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> float:
@@ -71,9 +69,20 @@ def uauc(labels: Array, scores: Array, groups: Array, weights: Array | None = No
 
     Source: Zhou et al., Deep Interest Network (2018), whose GAUC it is without the weights.
     """
-    found, _ = group_aucs(labels, scores, groups, weights)
+    return gauc_and_uauc(labels, scores, groups, weights)[1]
+
+
+def gauc_and_uauc(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> tuple[float, float]:
+    """`gauc` and `uauc`, whose arguments it takes: rows are put in order once."""
+    return means_of_aucs(*group_aucs(labels, scores, groups, weights))
+
+
+def means_of_aucs(found: Array, counts: Array) -> tuple[float, float]:
+    """`gauc` and `uauc`, of what `group_aucs` gives."""
     both = ~np.isnan(found)
-    return float(found[both].mean()) if both.any() else math.nan
+    if not both.any():
+        return math.nan, math.nan
+    return float(np.average(found[both], weights=counts[both])), float(found[both].mean())
 
 
 def group_aucs(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> tuple[Array, Array]:
