@@ -1,7 +1,9 @@
 """What the tasks of an evaluation are measured by, written beside its numbers: who shows them needs to know no kind."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from ...data.config.sections.task import Measures
 from ...data.schema.layout import Layout
@@ -13,6 +15,15 @@ def measures_of(layout: Layout) -> dict[str, Any]:
     return {
         name: kind.measures.model_dump(mode="json") for name, kind in zip(layout.tasks, layout.task_kinds, strict=True)
     }
+
+
+def mean_validation(found: Iterable[tuple[float, float] | None]) -> float | None:
+    """The weighted mean of what `Task.validation` gives, of the rows that have a number; None where none has."""
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    values, weights = zip(*known, strict=True)
+    return float(np.average(values, weights=weights))
 
 
 def measured_by(document: Mapping[str, Any]) -> dict[str, Measures]:

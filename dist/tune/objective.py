@@ -8,6 +8,7 @@ import numpy as np
 
 from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
+from ..evaluate.measures import mean_validation
 from ..evaluate.slices import slices_by_count
 
 NEXT_ITEM = "next_item"
@@ -43,14 +44,9 @@ class Objective:
         rows = [row for row in rows if not self.domains or row["domain"] in self.domains]
         if self.next_item:
             found = [(row["ndcg@10"], row["rows"]) for row in rows if row["rows"] and row["ndcg@10"] is not None]
-        else:
-            rows = [row for row in rows if not self.tasks or row["task"] in self.tasks]
-            each = [experiment.domains[row["domain"]].tasks[row["task"]].validation(row) for row in rows]
-            found = [one for one in each if one is not None]
-        if not found:
-            return None
-        values, weights = zip(*found, strict=True)
-        return float(np.average(values, weights=weights))
+            return mean_validation(found)
+        rows = [row for row in rows if not self.tasks or row["task"] in self.tasks]
+        return mean_validation(experiment.domains[row["domain"]].tasks[row["task"]].validation(row) for row in rows)
 
 
 def read_objective(text: str, experiment: Experiment) -> Objective:

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from ...data.config.load import plain
 from ...data.config.written import DECIDED
@@ -53,7 +53,7 @@ def write_page(job: Tuning, trials: Trials) -> Path:
     """Writes the page of all trials that have ended."""
     done, best = trials.done(), trials.best()
     own = plain(job.experiment)
-    whole = [one for one in done if one.state == TrialState.COMPLETE]
+    whole = trials.whole()
     failed = [one for one in done if ERROR in one.user_attrs]
     first = next((one for one in whole if one.number == 0), None)
     facts = [
@@ -81,7 +81,7 @@ def write_page(job: Tuning, trials: Trials) -> Path:
 
 def importances(trials: Trials) -> dict[str, float]:
     """Setting -> its share of what makes trials good, by PED-ANOVA (Watanabe et al., 2023); nothing of few trials."""
-    if sum(one.state == TrialState.COMPLETE for one in trials.done()) < _FEW:
+    if len(trials.whole()) < _FEW:
         return {}
     return optuna.importance.get_param_importances(trials.study, evaluator=PedAnovaImportanceEvaluator())
 

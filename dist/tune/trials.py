@@ -103,14 +103,17 @@ class Trials:
         """Those that have ended, in order."""
         return [one for one in self.study.get_trials(deepcopy=False) if one.state.is_finished()]
 
+    def whole(self) -> list[FrozenTrial]:
+        """Those that went to their end, in order."""
+        return [one for one in self.done() if one.state == TrialState.COMPLETE]
+
     def at_work(self) -> int:
         """How many have begun and not ended."""
         return sum(one.state == TrialState.RUNNING for one in self.study.get_trials(deepcopy=False))
 
     def best(self) -> FrozenTrial | None:
         """The best of those that went to their end; of equal ones the first."""
-        whole = [one for one in self.done() if one.state == TrialState.COMPLETE]
-        return max(whole, key=lambda one: (one.value, -one.number), default=None)
+        return max(self.whole(), key=lambda one: (one.value, -one.number), default=None)
 
     def changes(self, trial: FrozenTrial | Trial) -> dict[str, Any]:
         """What a trial changes in the experiment."""

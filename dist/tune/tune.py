@@ -144,11 +144,8 @@ def _check_hope(trials: Trials) -> None:
 
 def _tidy(trials: Trials, keep: int) -> None:
     """Removes the checkpoints of all but the best trials, of those that have ended."""
-    done = trials.done()
-    whole = sorted(
-        (one for one in done if one.state == TrialState.COMPLETE), key=lambda one: (-(one.value or 0), one.number)
-    )
-    kept = {one.number for one in whole[:keep]}
-    for one in done:
+    best = sorted(trials.whole(), key=lambda one: (-(one.value or 0), one.number))
+    kept = {one.number for one in best[:keep]}
+    for one in trials.done():
         if one.number not in kept:
             shutil.rmtree(trials.folder(one.number) / RUN / CHECKPOINTS, ignore_errors=True)
