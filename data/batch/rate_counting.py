@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
+import pyarrow as pa
 
 from ..arrow.times import seconds
 from ..config.experiment import Experiment
 from ..events.bad_rows import read_events, read_good_rows
 from ..events.event_files import EventFiles
 from ..prefetch import prefetch
-from ..rates.columns import columns_of, rate_keys, rate_tables, rate_tasks
+from ..rates.columns import columns_of, in_folds, rate_keys, rate_tables, rate_tasks
 from ..rates.parts import Parts, Place
 from ..rates.rates import Rates
 from ..rates.sums import CellSums, Labels, rate_table
@@ -70,25 +71,31 @@ def rate_matrix(encoder: RowEncoder, domain: str, files: EventFiles, of_training
         files: of the domain.
         of_training: whether they are those whose labels the rates are made of.
     """
-    needs, found = needed_columns(encoder.experiment, domain), []
+    every = _row_groups(encoder, domain, files, of_training)
+    return np.concatenate([rows.dense[:, encoder.layout.rates] for _, rows, _ in every])
+
+
+def _row_groups(
+    encoder: RowEncoder, domain: str, files: EventFiles, placed: bool
+) -> Iterator[tuple[pa.Table, Rows, Place]]:
+    """The events of each row group, its rows, and where it stands, which rates know where it is ``placed``."""
+    needs = needed_columns(encoder.experiment, domain)
     for number, (path, groups) in enumerate(zip(files.files, files.group_rows, strict=True)):
         for group in range(len(groups)):
             table, _ = read_events(path, group, needs, encoder.experiment.bad_data)
-            place = Place(number, group) if of_training else None
-            rows = encoder.encode(domain, table, f"{path}: row group {group}", place=place)
-            found.append(rows.dense[:, encoder.layout.rates])
-    return np.concatenate(found)
+            place = Place(number, group)
+            where = f"{path}: row group {group}"
+            yield table, encoder.encode(domain, table, where, place=place if placed else None), place
 
 
 def _parts(experiment: Experiment, train: Mapping[str, EventFiles]) -> Parts:
     """Blocks of as many rows each as equal times allow, or folds."""
-    columns = {name: time_of_rates(experiment, name) for name in train}
-    if any(column is None for column in columns.values()):
+    if in_folds(experiment):
         return Parts(None)
     every = max(1, sum(files.rows for files in train.values()) // _TIMES)
     found = []
     for name, files in train.items():
-        needs, column = needed_columns(experiment, name), str(columns[name])
+        needs, column = needed_columns(experiment, name), str(time_of_rates(experiment, name))
         for path, group in files.row_groups:
             found.append(seconds(read_good_rows(path, group, needs, [column], experiment.bad_data)[column])[::every])
     times = np.sort(np.concatenate(found))
@@ -102,13 +109,9 @@ def _read_all(
     """Rows, what is added up of them, and by entity the parts to which it is."""
     experiment = encoder.experiment
     for name, files in train.items():
-        needs = needed_columns(experiment, name)
-        for number, (path, groups) in enumerate(zip(files.files, files.group_rows, strict=True)):
-            for group in range(len(groups)):
-                table, _ = read_events(path, group, needs, experiment.bad_data)
-                rows = encoder.encode(name, table, f"{path}: row group {group}")
-                of_rows = parts.of_rows(experiment, name, table, Place(number, group))
-                yield rows, _values(experiment, encoder, rows), {e: each.added for e, each in of_rows.items()}
+        for table, rows, place in _row_groups(encoder, name, files, placed=False):
+            of_rows = parts.of_rows(experiment, name, table, place)
+            yield rows, _values(experiment, encoder, rows), {e: each.added for e, each in of_rows.items()}
 
 
 def _values(experiment: Experiment, encoder: RowEncoder, rows: Rows) -> np.ndarray:

@@ -35,17 +35,20 @@ def rate_tables(experiment: Experiment) -> Iterator[tuple[str, str, bool]]:
 
 def in_folds(experiment: Experiment) -> bool:
     """Whether rows of training know of other folds, since some domain's events have no time, and not of what was before them."""
-    return any(time_of_rates(experiment, name) is None for name in experiment.domains)
+    return bool(_without_time(experiment))
 
 
 def rates_told(experiment: Experiment) -> str:
     """What rates there are, and of which labels a row of training knows, in a sentence."""
     kept = ", ".join(rate_keys(experiment))
-    without = [name for name in experiment.domains if time_of_rates(experiment, name) is None]
-    if not without:
+    if not (without := _without_time(experiment)):
         return f"rates of {kept}: a row of training knows of earlier ones"
     named = f"domains.{without[0]}.time would have it know of earlier ones alone"
     return f"rates of {kept}: a row of training knows of other folds; {named}"
+
+
+def _without_time(experiment: Experiment) -> list[str]:
+    return [name for name in experiment.domains if time_of_rates(experiment, name) is None]
 
 
 def columns_of(table: str, tasks: tuple[str, ...]) -> list[str]:
