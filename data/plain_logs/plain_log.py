@@ -31,10 +31,6 @@ class PlainLog:
     time: str | None
     told: tuple[str, ...] = ()
 
-    def item_ids(self) -> pa.Array:
-        """``[N]``"""
-        return self.columns[self.item]
-
     def split(self, how: str) -> np.ndarray:
         """``[N]`` 0 train, 1 validation, 2 test: each user's last two held out, or the last fifth of the log by time."""
         return leave_one_out(self.steps.user) if how == LEAVE_ONE_OUT else temporal_splits(self.steps.moment)

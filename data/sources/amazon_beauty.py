@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..storage.new_folder import new_folder
-from .next_item_rows import Steps, draw_unseen, leave_one_out, next_item_rows, unseen_note, write_next_item_rows
+from .next_item_rows import leave_one_out, unseen_note, write_ordered
 from .source_files import INTEGER, TEXT, encode, find_rows, read_source, write_table
 
 HOME = "the 5-core Amazon Beauty interactions of CIKM2020-S3Rec with titles (interactions, items)"
@@ -44,11 +44,8 @@ def import_amazon_beauty(src: Path, out: Path, seed: int = 2026, unseen_items: f
             events["item_id"], source["items"]["item_id"], f"{src / 'interactions.parquet'}: column 'item_id'", HOME
         )
         write_table(folder / "catalogs" / "items.parquet", source["items"])
-        steps = Steps(encode(events["user_id"])[0], encode(events["item_id"])[0], events["position"].to_numpy())
-        split = leave_one_out(steps.user)
-        rows = next_item_rows(steps, split, draw_unseen(steps.item, split, unseen_items, seed), LENGTH)
-        columns = {name: events[name].combine_chunks() for name in ("user_id", "item_id")}
-        write_next_item_rows(folder, "beauty", rows, columns, "item_id")
+        split = leave_one_out(encode(events["user_id"])[0])
+        write_ordered(folder, "beauty", events, split, LENGTH, unseen_items, seed)
         (folder / "experiment.yaml").write_text(
             _YAML.format(seed=seed, unseen=unseen_note(unseen_items)), encoding="utf-8"
         )

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from ..config.sections.domains import SPLITS
 from ..errors import UserError
 from ..storage.new_folder import new_folder
-from .next_item_rows import Steps, draw_unseen, next_item_rows, unseen_note, write_next_item_rows
-from .source_files import INTEGER, TEXT, encode, find_rows, read_source, write_table
+from .next_item_rows import unseen_note, write_ordered
+from .source_files import INTEGER, TEXT, find_rows, read_source, write_table
 
 HOME = "the Amazon Office Products interactions with their splits, titles and descriptions (interactions, items)"
 FILES = {
@@ -60,11 +60,8 @@ def import_amazon_office(src: Path, out: Path, seed: int = 2026, unseen_items: f
         where = f"{src / 'interactions.parquet'}: column"
         find_rows(events["item_id"], source["items"]["item_id"], f"{where} 'item_id'", HOME)
         write_table(folder / "catalogs" / "items.parquet", _catalog(source["items"]))
-        steps = Steps(encode(events["user_id"])[0], encode(events["item_id"])[0], events["position"].to_numpy())
         split = _splits(events["split"], f"{where} 'split'")
-        rows = next_item_rows(steps, split, draw_unseen(steps.item, split, unseen_items, seed), LENGTH)
-        columns = {name: events[name].combine_chunks() for name in ("user_id", "item_id")}
-        write_next_item_rows(folder, "office", rows, columns, "item_id")
+        write_ordered(folder, "office", events, split, LENGTH, unseen_items, seed)
         (folder / "experiment.yaml").write_text(
             _YAML.format(seed=seed, unseen=unseen_note(unseen_items), length=LENGTH), encoding="utf-8"
         )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..config.sections.domains import SPLITS
 from ..errors import UserError
 from .histories_and_negatives import slices
-from .source_files import write_events
+from .source_files import encode, write_events
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 _HELD_OUT = 2  # a user's last items: validation and test
@@ -148,6 +148,24 @@ def write_next_item_rows(
         table["history"] = pa.ListArray.from_arrays(past.offsets, items)
         write_events(folder, domain, split, pa.table(table))
     return {split: len(targets) for split, (targets, _) in rows.items()}
+
+
+def write_ordered(
+    folder: Path, domain: str, events: pa.Table, split: np.ndarray, length: int, unseen_items: float, seed: int
+) -> None:
+    """Writes the rows that ask for the next item of events in order: ``user_id``, ``item_id`` and ``position``.
+
+    Args:
+        folder: the data set's.
+        domain: its name.
+        events: N of them, as of `Steps`.
+        split: ``[N]``, and the rest as of `next_item_rows` and `draw_unseen`.
+    """
+    columns = {name: events[name].combine_chunks() for name in ("user_id", "item_id")}
+    user, item = (encode(column)[0] for column in columns.values())
+    steps = Steps(user, item, events["position"].to_numpy())
+    rows = next_item_rows(steps, split, draw_unseen(item, split, unseen_items, seed), length)
+    write_next_item_rows(folder, domain, rows, columns, "item_id")
 
 
 def unseen_note(share: float) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -41,20 +41,23 @@ def _about() -> None:
     """Turn a public data set, or plain logs, into events per domain, catalogs and a ready experiment.yaml."""
 
 
-def _write(out: Path, importer: Callable[..., Path], *arguments: object) -> None:
+_Made = TypeVar("_Made")
+
+
+def _alone(importer: Callable[..., _Made], source: Path, out: Path, *arguments: object, **settings: object) -> _Made:
+    """What an importer gives, while no other job has the folder."""
     with held(Claim(out, "import")):
-        path = importer(*arguments)
-    print(f"wrote {path}\nnext: foundrank embed {path}")
+        return importer(source, out, *arguments, **settings)
 
 
 def _add(name: str) -> None:
     importer = IMPORTERS[name]
 
     def plainly(source: Source, out: Out, seed: Seed = 2026) -> None:
-        _write(out, importer, source, out, seed)
+        _tell(_alone(importer, source, out, seed))
 
     def holding_out(source: Source, out: Out, seed: Seed = 2026, unseen_items: Unseen = 0.0) -> None:
-        _write(out, HOLDING_OUT[name], source, out, seed, unseen_items)
+        _tell(_alone(HOLDING_OUT[name], source, out, seed, unseen_items))
 
     told = (importer.__doc__ or "").partition("\n")[0]
     import_data.command(name, help=told)(holding_out if name in HOLDING_OUT else plainly)
@@ -81,18 +84,19 @@ def sequences(
     text: Text = None,
 ) -> None:
     """One sequence per user, oldest first: which item comes next? Text (a user, then items), CSV without a header, or Parquet."""
-    with held(Claim(out, "import")):
-        found = import_sequences(
-            source,
-            out,
-            seed,
-            items=items,
-            users=None if no_user else user,
-            max_length=max_length,
-            unseen_items=unseen_items,
-            catalog=_catalog(catalog, catalog_key, text),
-        )
-    _tell(found.path, found.told, catalog)
+    described = _catalog(catalog, catalog_key, text)
+    found = _alone(
+        import_sequences,
+        source,
+        out,
+        seed,
+        items=items,
+        users=None if no_user else user,
+        max_length=max_length,
+        unseen_items=unseen_items,
+        catalog=described,
+    )
+    _tell(found.path, found.told, described is not None)
 
 
 @import_data.command()
@@ -122,19 +126,19 @@ def interactions(
     text: Text = None,
 ) -> None:
     """One row per user, item and time, CSV with a header or Parquet: which item comes next, or with a label, who likes what?"""
-    columns = Columns(user, item, time, label, rating, liked_from)
-    with held(Claim(out, "import")):
-        found = import_interactions(
-            source,
-            out,
-            seed,
-            columns=columns,
-            split=split,
-            max_length=max_length,
-            unseen_items=unseen_items,
-            catalog=_catalog(catalog, catalog_key, text),
-        )
-    _tell(found.path, found.told, catalog)
+    described = _catalog(catalog, catalog_key, text)
+    found = _alone(
+        import_interactions,
+        source,
+        out,
+        seed,
+        columns=Columns(user, item, time, label, rating, liked_from),
+        split=split,
+        max_length=max_length,
+        unseen_items=unseen_items,
+        catalog=described,
+    )
+    _tell(found.path, found.told, described is not None)
 
 
 def _catalog(path: Path | None, key: str | None, text: str | None) -> Catalog | None:
@@ -143,5 +147,5 @@ def _catalog(path: Path | None, key: str | None, text: str | None) -> Catalog | 
     return None if path is None else Catalog(path, key, text)
 
 
-def _tell(path: Path, told: tuple[str, ...], catalog: Path | None) -> None:
-    print(*told, f"wrote {path}", f"next: foundrank {'train' if catalog is None else 'embed'} {path}", sep="\n")
+def _tell(path: Path, told: tuple[str, ...] = (), has_texts: bool = True) -> None:
+    print(*told, f"wrote {path}", f"next: foundrank {'embed' if has_texts else 'train'} {path}", sep="\n")
