@@ -10,7 +10,7 @@ from ...data.arrow.ids import mix
 from ...data.config.sections.task import Metric, Task
 from ...data.errors import UserError
 from ..evaluate.column_slices import ColumnSlices, read_slices
-from ..evaluate.evaluate import predict_run
+from ..evaluate.evaluate import load_best, predict_run
 from ..evaluate.prediction_file import predictions_file, read_predictions
 from ..evaluate.prepare import EvaluationJob
 from ..evaluate.slices import slices_by_count
@@ -36,7 +36,7 @@ def compare(job: Comparison, runtime: Runtime) -> dict[str, Any]:
         UserError: as `predict_run`; runs with other labels, users or lists than the first has, or nothing to compare.
     """
     for each in job.todo:
-        predict_run(each, runtime)
+        predict_run(each, load_best(each, runtime), runtime)
     return _compared(job) if runtime.is_main else {}
 
 

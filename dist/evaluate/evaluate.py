@@ -19,7 +19,7 @@ from ..run.kept_checkpoints import identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
 from .column_slices import ColumnSlices, read_slices
-from .measures import measures_of
+from .measures import mean_validation, measures_of
 from .next_item_metrics import metric_rows, next_item_ranks
 from .popularity import PopularityCounts, popularity_counts
 from .predict import predict
@@ -29,13 +29,27 @@ from .slices import slice_rows
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A run's best checkpoint, in memory.
+
+    Attributes:
+        encoder: of the run.
+        model: that predicts; of a run of several models, all of them as one.
+        step: of the checkpoint.
+        told: what predictions are made from, as of `prediction_file.told_of`.
+    """
+
+    encoder: RowEncoder
+    model: nn.Module
+    step: int
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Predicted:
     """What a run's best checkpoint says of a split; on other ranks than 0 there are no columns.
 
     Attributes:
-        encoder: of the run.
-        step: of the checkpoint.
-        told: what it was made from, as of `prediction_file.told_of`.
         columns: as of `predict`; none where there are no tasks.
         gates: as of `predict`.
         skipped: bad rows.
@@ -43,9 +57,6 @@ class Predicted:
         items: that the next item is sought among.
     """
 
-    encoder: RowEncoder
-    step: int
-    told: dict[str, Any]
     columns: dict[str, np.ndarray]
     gates: dict[str, Any]
     skipped: int
@@ -64,60 +75,70 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
     Raises:
         UserError: a damaged checkpoint, or bad events.
     """
-    found = predict_run(job, runtime)
-    layout, popularity = found.encoder.layout, None
+    opened = load_best(job, runtime)
+    layout, popularity = opened.encoder.layout, None
     if layout.tasks:
         rows_to_count = sum(of_domain["train"].rows for of_domain in job.events.values())
         with Progress("counting for the baseline", "rows", rows_to_count, main=runtime.is_main) as done:
-            popularity = popularity_counts(job.experiment, found.encoder, job.events, runtime, done.add)
+            popularity = popularity_counts(job.experiment, opened.encoder, job.events, runtime, done.add)
+    found = predict_run(job, opened, runtime)
     if not runtime.is_main:
         return {}
     slices = read_slices(job.slices, job.files, layout.domains, job.experiment.bad_data)
     result = {
         "split": job.split,
-        "step": found.step,
-        "checkpoint": found.told["checkpoint"],
+        "step": opened.step,
+        "checkpoint": opened.told["checkpoint"],
         "tasks": measures_of(layout),
-        "rows": _rows(found.encoder, found.columns, popularity, slices) if found.columns else [],
+        "rows": _rows(opened.encoder, found.columns, popularity, slices) if found.columns else [],
         "gates": found.gates,
         "skipped": found.skipped,
         "slices": {column: list(of.names) for column, of in zip(job.slices, slices, strict=True)},
     }
     if layout.candidates:
-        result["protocol"] = found.told["protocol"]
+        result["protocol"] = opened.told["protocol"]
         result["next_item"] = metric_rows(found.ranks, layout, found.items, slices) if found.ranks else []
     write_json(job.folder / EVALUATION, result)
     publish(job.folder / EVALUATION)
     return result
 
 
-def predict_run(job: EvaluationJob, runtime: Runtime) -> Predicted:
+def load_best(job: EvaluationJob, runtime: Runtime) -> Opened:
+    """Loads a run's best checkpoint.
+
+    Raises:
+        UserError: a damaged checkpoint, statistics, catalog or content store.
+    """
+    experiment, run, split = job.experiment, job.folder, job.split
+    prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
+    statistics = open_statistics(run, experiment)
+    checkpoints = checked_members(run, experiment, runtime)
+    told = runtime.on_main(lambda: told_of(split, identity(checkpoints), job.files, job.protocol, experiment))
+    encoder = RowEncoder(experiment, statistics, of_training=split == "train")
+    with Progress("loading the model and its tables", main=runtime.is_main):
+        models = [shard(encoder.layout, experiment, runtime) for _ in checkpoints]
+        model, state = predictor(models, checkpoints)
+    return Opened(encoder, model, state["step"], told)
+
+
+def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predicted:
     """What a run's best checkpoint says of a split; it is written into the run's folder, where the job keeps it.
 
     Raises:
         UserError: as `evaluate_run`.
     """
-    experiment, run, split, events = job.experiment, job.folder, job.split, job.events
-    prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
-    statistics = open_statistics(run, experiment)
-    checkpoints = checked_members(run, experiment, runtime)
-    files, protocol = job.files, job.protocol
-    told = runtime.on_main(lambda: told_of(split, identity(checkpoints), files, protocol, experiment))
-    encoder = RowEncoder(experiment, statistics, of_training=split == "train")
-    with Progress("loading the model and its tables", main=runtime.is_main):
-        models = [shard(encoder.layout, experiment, runtime) for _ in checkpoints]
-        model, state = predictor(models, checkpoints)
+    encoder, model, files, protocol = opened.encoder, opened.model, job.files, job.protocol
     columns, gates, skipped = predict(model, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
-    ranks, items = {}, 0
+    ranks, items, told = {}, 0, opened.told
     if encoder.layout.candidates:
-        of_domain = None if protocol.domain is None else events[protocol.domain]["train"]
+        of_domain = None if protocol.domain is None else job.events[protocol.domain]["train"]
         ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, of_domain)
         items = among.items
         if runtime.is_main:
-            told |= {"among": asdict(among)}
+            told = told | {"among": asdict(among)}
     if job.keeps and runtime.is_main:
-        write_predictions(predictions_file(run, split), columns | ranks, encoder.layout, told)
-    return Predicted(encoder, state["step"], told, columns, gates, skipped, ranks, items)
+        write_predictions(predictions_file(job.folder, job.split), columns | ranks, encoder.layout, told)
+    return Predicted(columns, gates, skipped, ranks, items)
 
 
 def evaluate(
@@ -152,12 +173,7 @@ def validation_score(layout: Layout, rows: list[dict[str, Any]]) -> float | None
     have one, each with its weight. Of binary tasks the mean AUC.
     """
     tasks = dict(zip(layout.tasks, layout.task_kinds, strict=True))
-    found = [tasks[row["task"]].validation(row) for row in rows if row["slice"] == "all"]
-    known = [each for each in found if each is not None]
-    if not known:
-        return None
-    values, weights = zip(*known, strict=True)
-    return float(np.average(values, weights=weights))
+    return mean_validation(tasks[row["task"]].validation(row) for row in rows if row["slice"] == "all")
 
 
 def _rows(
