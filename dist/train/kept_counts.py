@@ -30,10 +30,10 @@ from ..run.run_folder import VOCABULARY, read_json, write_json
 
 _OF = "counted_of.json"
 _OF_MODEL = (
-    *("embedding_dim", "width", "gate", "interaction", "id_dropout", "bias_dropout", "id_from_text", "domain_width"),
-    *("alignment", "alignment_weight", "head", "shared_head"),
+    *("embedding_dim", "width", "gate", "interaction", "id_dropout", "hide_rare_items", "unknown_id", "bias_dropout"),
+    *("content_conditioning", "id_from_text", "domain_width", "alignment", "alignment_weight", "head", "shared_head"),
 )
-_NOT_COUNTED = ("name", "seed", "training", *(f"model.{name}" for name in _OF_MODEL))
+_NOT_COUNTED = ("name", "seed", "seeds", "training", *(f"model.{name}" for name in _OF_MODEL))
 """Settings that change nothing of what is counted. All others may."""
 
 
@@ -130,6 +130,8 @@ def _digest(experiment: Experiment) -> str:
         del domain["events"]  # what their files hold is compared
     if any(domain.whole_lists for domain in experiment.domains.values()):
         raw["batch_size"] = experiment.training.batch_size  # the longest list that is allowed
+    if experiment.model.similarity is not None:
+        raw["compared"] = experiment.compared()  # which the gate has a part in
     return hashlib.sha256(json.dumps([FORMAT, raw], sort_keys=True).encode()).hexdigest()[:16]
 
 
