@@ -175,7 +175,8 @@ def finish(plan: Plan, experiment: Experiment, inputs: CatalogInputs, encoder: C
             swap(plan.folder, folder)
     manifest = read_manifest(folder)
     assert manifest is not None
-    return _told(folder, manifest, plan, inputs.content.plural)
+    conditioned = experiment.model.content_conditioning != "none"
+    return _told(folder, manifest, plan, inputs.content.plural, conditioned)
 
 
 def _made_with(experiment: Experiment, inputs: CatalogInputs, encoder: ContentEncoder) -> dict[str, Any]:
@@ -284,7 +285,7 @@ def _absent(plan: Plan) -> dict[str, Any]:
     return {"missing": told} if told else {}
 
 
-def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str) -> list[str]:
+def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str, conditioned: bool) -> list[str]:
     state = "" if plan.todo else "up to date, "
     lines = [f"{state}{manifest['rows']:,} distinct {plural} of {manifest['keys']:,} rows in {folder}"]
     if (missing := missing_told(manifest)) is not None:
@@ -295,9 +296,8 @@ def _told(folder: Path, manifest: dict[str, Any], plan: Plan, plural: str) -> li
         folder, manifest
     )  # not `open_store`: what is written here has yet to go where the store is
     if (cosine := mean_cosine(vectors)) is not None:
-        lines.append(
-            f"mean cosine of two {plural}: {cosine:z.2f}; training takes their mean away (model.content_conditioning)"
-        )
+        told = "; training takes their mean away (model.content_conditioning)" if conditioned else ""
+        lines.append(f"mean cosine of two {plural}: {cosine:z.2f}{told}")
     if (rebuild := folder.with_name(f"{folder.name}.rebuild")).exists():
         lines.append(f"an unfinished rebuild lies in {rebuild}: go on with --rebuild, or delete it")
     if plan.unused:
