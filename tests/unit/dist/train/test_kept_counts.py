@@ -65,6 +65,9 @@ def test_other_rates_and_widths_take_what_was_counted(world, passes, tmp_path):
     again, _ = counted(other, train_files(other), tmp_path / "counts")
     assert len(passes) == 1
     same(first, again)
+    other = changed(world, "model.unknown_id=learned", "model.hide_rare_items=2", "seeds=3")
+    counted(other, train_files(other), tmp_path / "counts")
+    assert len(passes) == 1
 
 
 def test_what_changes_the_counts_is_counted(world, passes, tmp_path):
