@@ -1,6 +1,7 @@
 """A trained run in memory: scores for rows, and items for users."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from foundrank.data.storage.file_systems import Location
 from foundrank.dist.console import silenced_libraries
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime, alone
+from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.retrieval.search import faiss_module
 from foundrank.dist.run.run_folder import id_types_of
 from foundrank.dist.score.recommend import Recommender
@@ -74,7 +76,8 @@ class Scorer:
         like: Sequence[str] = (),
         bad_data: Literal["fail", "skip"] | None = None,
     ) -> pa.Table:
-        """The score of each task, for each row: of a binary one its probability, of others a number in the label's unit.
+        """The score of each task, for each row: of a binary one its probability, of others a number in the label's unit. Of a run without
+        tasks, the score that `recommend` gives the row's item.
 
         Args:
             rows: a pyarrow Table, or a pandas or polars DataFrame, with the events' columns, but for labels and ``list_column``.
@@ -85,7 +88,7 @@ class Scorer:
 
         Returns:
             A row for each row, in order: its ids, what is kept, ``domain``, and ``score_TASK`` (float32), null where the domain
-            has no such task.
+            has no such task; or ``score_next_item``, null where nothing is known of the item.
 
         Raises:
             UserError: an unknown domain, a column that is missing or has another type, or bad values.
@@ -100,7 +103,9 @@ class Scorer:
         named = job.like or ([domain] if domain else pc.unique(table[DOMAIN].cast(pa.string())).to_pylist())
         self._check(table, input_needs(job, experiment, named), _ROWS)
         with silenced_libraries():
-            scores, bad = RowScorer(self._model, self._encoder, self._runtime, job).score_table(table, _ROWS)
+            retriever = None if self._encoder.layout.tasks else self._retriever
+            scorer = RowScorer(self._model, self._encoder, self._runtime, job, retriever)
+            scores, bad = scorer.score_table(table, _ROWS)
         check_share(bad, table.num_rows, policy, _ROWS)
         return scores
 
@@ -137,10 +142,16 @@ class Scorer:
         check_names_known(self._run, experiment, self._id_types)
         asked = (k, repeat, approximate, domain)
         with silenced_libraries():
-            if asked not in self._recommenders:  # all items' vectors, which do not change
+            if asked not in self._recommenders:
                 job = RecommendJob(self._run, _USERS, "", *asked)
-                self._recommenders[asked] = Recommender(self._model, self._encoder, self._runtime, job)
+                parts = (self._model, self._encoder, self._runtime)
+                self._recommenders[asked] = Recommender(*parts, job, self._retriever)
             return self._recommenders[asked].table(table)
+
+    @cached_property
+    def _retriever(self) -> Retriever:
+        """All items' vectors, which do not change."""
+        return Retriever(self._model, self._encoder, self._runtime)
 
     def _check(self, table: pa.Table, needs: Sequence[ColumnNeed], where: str) -> None:
         SchemaCheck(needs, dict(self._id_types)).check(where, table.schema)

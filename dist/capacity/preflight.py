@@ -145,7 +145,7 @@ def check_scoring(run: Path, work: WorkList, columns: Callable[[Experiment], Seq
     model = found.predicting.max() if 2 * tables > ranks.bytes else tables + found.predicting_dense
     reads = held_by_scorer(layout, work.aside, columns(experiment), list(work.types))
     held = check_held(reads, model, ranks, "row groups and tables", _SMALLER_GROUPS)
-    least, free = 4 * work.rows * len(layout.tasks), _free_bytes(work.out)
+    least, free = 4 * work.rows * max(len(layout.tasks), 1), _free_bytes(work.out)
     if free is not None and least > free:
         what = f"is on a disk with {free / 2**30:.2f} GiB free, and the scores alone take {least / 2**30:.2f}"
         raise UserError(work.out, what, "Free some space, or write to another disk.")

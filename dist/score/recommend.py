@@ -85,13 +85,20 @@ def _best_scores(table: pa.Table) -> tuple[dict[str, np.ndarray], np.ndarray, np
 class Recommender:
     """Finds the items that suit the users of a table best, a thousand users at a time."""
 
-    def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: RecommendJob):
-        """Computes the vectors of all items.
+    def __init__(
+        self,
+        model: nn.Module,
+        encoder: RowEncoder,
+        runtime: Runtime,
+        job: RecommendJob,
+        retriever: Retriever | None = None,
+    ):
+        """Computes the vectors of all items, but where there is a ``retriever``, which has them.
 
         Args: as of `model_of`; of the job what and how much is recommended counts, not where it reads and writes.
         """
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
-        self._retriever = Retriever(model, encoder, runtime)
+        self._retriever = retriever or Retriever(model, encoder, runtime)
         self.items_overflowed = self._retriever.overflowed
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))

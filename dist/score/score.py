@@ -23,11 +23,12 @@ from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import padded_rows
 from ...data.storage import storage
 from ...model.kinds import KINDS
-from ...model.tasks.task_columns import TaskColumns
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..predictor.predictor import checked_members, predictor
+from ..predictor.row_scores import row_scores
 from ..ranks.runtime import Runtime
+from ..retrieval.retrieval import Retriever
 from ..run.run_folder import open_run
 from ..sharding.shard import replicate, shard
 from .hive_columns import with_columns
@@ -45,7 +46,8 @@ def score(job: ScoringJob, work: WorkList, runtime: Runtime) -> dict[str, Any]:
     Each row group becomes one part, written beside its final name and renamed when whole; ``_SUCCESS`` comes last.
     Parts already there are kept, so a job that was stopped is finished by running it again. A part holds ids and ``keep``
     columns as they were, ``domain``, and ``score_<task>``: float32 as of `Task.scores`, null where the domain lacks the task,
-    under ``skip``, where the row is bad, and where its values are so large that no number comes out.
+    under ``skip``, where the row is bad, and where its values are so large that no number comes out. A run without tasks has one score,
+    ``score_next_item``, of the row's item as the next one of its user; null where nothing is known of that item.
 
     Returns:
         The summary, on every rank; ``rows_per_s`` is of the rows scored just now, all ranks, loading not counted.
@@ -115,20 +117,27 @@ class RowScorer:
         progress: told how many rows of a part have just been scored.
     """
 
-    def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime, job: ScoringJob):
-        """Args: as of `model_of`; of the job its domains, columns and policy count, not where it reads and writes."""
+    def __init__(
+        self,
+        model: nn.Module,
+        encoder: RowEncoder,
+        runtime: Runtime,
+        job: ScoringJob,
+        retriever: Retriever | None = None,
+    ):
+        """Args: as of `model_of`; of the job its domains, columns and policy count, not where it reads and writes. And
+        the ``retriever`` of a run without tasks, where there is one already.
+        """
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self.progress: Callable[[int], None] = lambda rows: None
         self._names = encoder.layout.domains
         self._alike = _alike(encoder)
-        self._tasks = TaskColumns(encoder.layout.task_kinds, encoder.layout.task_scales, encoder.layout.task_parents)
-        tasks, domains = encoder.layout.tasks, encoder.experiment.domains
-        self._has_task = np.array([[task in domains[name].tasks for task in tasks] for name in self._names])
-        self._has_output = self._has_task[:, list(encoder.layout.output_tasks)]
+        self._scores = row_scores(model, encoder, runtime, retriever)
         self._like = [self._names.index(name) for name in job.like]
-        self._tasks_of = {name: [task for task in tasks if task in domains[name].tasks] for name in self._names}
+        known = {name: has for name, has in zip(self._names, self._scores.has, strict=True)}
         if job.like and job.domain:
-            self._tasks_of = {job.domain: [task for task in tasks if any(task in self._tasks_of[n] for n in job.like)]}
+            known = {job.domain: self._scores.has[self._like].any(0)}
+        self._tasks_of = {name: list(np.array(self._scores.names)[has]) for name, has in known.items()}
         self._rows = ROWS_AT_A_TIME // 2 if encoder.layout.past else ROWS_AT_A_TIME
         self._padded = padded_rows(self._rows, len(self._names))
 
@@ -138,23 +147,24 @@ class RowScorer:
         own = self._columns(schema.names)
         hive = {name: part.hive[name] for name in self._columns(list(part.hive))}
         where = f"{part.file}: row group {part.group}"
-        scored, row, bad = [], 0, [np.zeros(0, bool)]
+        scored, row, bad, unknown = [], 0, [np.zeros(0, bool)], [np.zeros(0, bool)]
         try:
             tables = iterate_group(part.file, part.group, own, self._rows)
-            for output, of_these in self._scored((with_columns(table, hive) for table in tables), where):
+            for output, *of_these in self._scored((with_columns(table, hive) for table in tables), where):
                 scored.append(output)
-                bad.append(of_these)
+                bad.append(of_these[0])
+                unknown.append(of_these[1])
                 row += output.num_rows
                 self.progress(output.num_rows)
         except Unreadable:
             if not self._job.policy.skips:
                 raise
             self.idle(part.rows, row)
-            scored, bad = [], [np.zeros(0, bool)]  # nothing is known of these rows, not even their ids
+            scored, bad, unknown = [], bad[:1], unknown[:1]  # nothing is known of these rows, not even their ids
         output = (
             pa.concat_tables(scored) if scored else self._nothing(with_columns(schema.empty_table().select(own), hive))
         )
-        statistics = of_scores(output, np.concatenate(bad), self._tasks_of, part.rows)
+        statistics = of_scores(output, np.concatenate(bad), self._tasks_of, part.rows, np.concatenate(unknown))
         write_part(work, part, output, statistics)
         return statistics["unreadable"] + int(sum(of_these.sum() for of_these in bad))
 
@@ -164,23 +174,25 @@ class RowScorer:
         table = table.select(columns)
         pieces = (table.slice(at, self._rows) for at in range(0, table.num_rows, self._rows))
         scored = list(self._scored(pieces, where))
-        outputs = [output for output, _ in scored] or [self._nothing(table)]
-        return pa.concat_tables(outputs), sum(int(bad.sum()) for _, bad in scored)
+        outputs = [output for output, _, _ in scored] or [self._nothing(table)]
+        return pa.concat_tables(outputs), sum(int(bad.sum()) for _, bad, _ in scored)
 
-    def _scored(self, tables: Iterable[pa.Table], where: str) -> Iterator[tuple[pa.Table, np.ndarray]]:
-        """The scores of each table, and ``[N]`` bool, True for bad rows."""
+    def _scored(self, tables: Iterable[pa.Table], where: str) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray]]:
+        """The scores of each table, and ``[N]`` bool each, True for bad rows and for those whose item cannot be scored."""
         row = 0
         for table in tables:
             of_rows = self._of_rows(table, where, row)
-            logits, bad = self._logits(table, of_rows, f"{where}, in rows {row} to {row + table.num_rows - 1}")
-            scores = self._tasks.scores(torch.from_numpy(logits)).numpy()
-            yield self._output(table, of_rows[0], scores, bad), bad
+            places = self._scores.places(table)
+            outputs, bad = self._outputs(
+                table, of_rows, places, f"{where}, in rows {row} to {row + table.num_rows - 1}"
+            )
+            yield self._output(table, of_rows[0], self._scores.scores(outputs), bad), bad, places < 0
             row += table.num_rows
 
     def idle(self, most: int, rows: int) -> None:
         """Predicts nothing, as often as the rank with ``most`` rows still predicts when this one is done with its own."""
         for _ in range((-(-most // self._rows) - -(-rows // self._rows)) * max(len(self._job.like), 1)):
-            self._predict([self._encoder.no_rows()])
+            self._predict([self._encoder.no_rows()], np.zeros(0, np.int64))
 
     def _of_rows(self, table: pa.Table, where: str, first_row: int) -> list[np.ndarray]:
         """``[N]`` the domain of each row; for rows of a domain the run does not know, of each domain it is like."""
@@ -188,16 +200,19 @@ class RowScorer:
             return [np.full(table.num_rows, position) for position in self._like]
         return [_domains(table, self._job.domain, self._names, where, first_row)]
 
-    def _logits(self, table: pa.Table, of_rows: list[np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
+    def _outputs(
+        self, table: pa.Table, of_rows: list[np.ndarray], places: np.ndarray, where: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         """``[N, O]``, the mean over ``of_rows``, each output over the domains that have its task; and ``[N]`` bool, True for bad
         rows.
         """
-        total, bad = np.zeros((table.num_rows, len(self._encoder.layout.outputs))), np.zeros(table.num_rows, bool)
+        has = self._scores.has_output
+        total, bad = np.zeros((table.num_rows, has.shape[1])), np.zeros(table.num_rows, bool)
         for of_row in of_rows:
             pieces, order, of_these = self._encode(table, of_row, where)
-            total[order] += np.where(self._has_output[of_row[order]], self._predict(pieces), 0)
+            total[order] += np.where(has[of_row[order]], self._predict(pieces, places[order]), 0)
             bad |= of_these
-        return total / np.maximum(sum(self._has_output[of_row] for of_row in of_rows), 1), bad
+        return total / np.maximum(sum(has[of_row] for of_row in of_rows), 1), bad
 
     def _encode(self, table: pa.Table, of_row: np.ndarray, where: str) -> tuple[list[Rows], np.ndarray, np.ndarray]:
         """Encoded rows by domain, ``[N]`` where each of them is in the table, and ``[N]`` bool, True where one is bad."""
@@ -234,26 +249,26 @@ class RowScorer:
         wanted |= {entity.id for entity in experiment.entities.present().values()} | set(self._job.kept)
         return [name for name in present if name in wanted or (name == DOMAIN and self._job.domain is None)]
 
-    def _predict(self, pieces: list[Rows]) -> np.ndarray:
+    def _predict(self, pieces: list[Rows], places: np.ndarray) -> np.ndarray:
         batch = self._encoder.assemble(pieces, self._padded)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
-        return outputs.logits.float().cpu().numpy()
+        return self._scores.outputs(outputs, places)
 
     def _output(self, table: pa.Table, of_row: np.ndarray, scores: np.ndarray, bad: np.ndarray) -> pa.Table:
-        experiment, tasks = self._encoder.experiment, self._encoder.layout.tasks
+        experiment = self._encoder.experiment
         ids = [entity.id for entity in experiment.entities.present().values() if entity.id in table.column_names]
         columns = {name: table[name] for name in dict.fromkeys([*ids, *self._job.kept])}
         names = pa.array(self._names, pa.string()).take(pa.array(of_row))
         columns[DOMAIN] = pa.array([self._job.domain] * len(of_row), pa.string()) if self._job.like else names
-        for t, task in enumerate(tasks):
-            has = self._has_task[self._like, t].any() if self._like else self._has_task[of_row, t]
+        for t, task in enumerate(self._scores.names):
+            has = self._scores.has[self._like, t].any() if self._like else self._scores.has[of_row, t]
             none = ~has | bad | np.isnan(scores[:, t])
             columns[f"score_{task}"] = pa.array(scores[:, t].astype(np.float32), mask=none)
         return pa.table(columns)
 
     def _nothing(self, empty: pa.Table) -> pa.Table:
-        no_scores = np.zeros((0, len(self._encoder.layout.tasks)))
+        no_scores = np.zeros((0, len(self._scores.names)))
         return self._output(empty.slice(0, 0), np.zeros(0, np.int64), no_scores, np.zeros(0, bool))
 
 

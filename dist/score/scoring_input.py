@@ -16,6 +16,7 @@ from ...data.events.event_files import EventFiles, Unreadable, read_group
 from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored
+from ..retrieval.protocol import NEXT_ITEM
 from .hive_columns import HiveColumns
 from .kept_columns import check_names_apart
 from .writing import Writing
@@ -62,16 +63,27 @@ class ScoringJob:
 
 
 def check_job(job: ScoringJob, experiment: Experiment) -> None:
-    """Makes sure that there is something to score, for a domain that the run knows or for one that is like some of its own.
+    """Makes sure that a job is for a domain that the run knows, or for one that is like some of its own.
 
     Raises:
-        UserError: the run has no tasks, or a domain is unknown.
+        UserError: a domain is unknown.
     """
-    if not any(domain.tasks for domain in experiment.domains.values()):
-        raise UserError(
-            job.run, "has no tasks, so there is nothing to score", "Find items for users with `foundrank recommend`."
+    for name in job.like:
+        if name not in experiment.domains:
+            raise UserError("--like", f"'{name}' is not a domain of this run", nearest(name, experiment.domains))
+    if job.like and (job.domain is None or job.domain in experiment.domains):
+        known = (
+            "says nothing of a domain"
+            if job.domain is None
+            else f"says what '{job.domain}' is like, which the run knows"
         )
-    _check_domain(job, experiment)
+        raise UserError("--like", known, "Name a new domain with --domain, or leave out --like.")
+    if job.domain is not None and job.domain not in experiment.domains and not job.like:
+        raise UserError(
+            "--domain",
+            f"'{job.domain}' is not a domain of this run",
+            f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
+        )
 
 
 def check_names(job: ScoringJob, experiment: Experiment, where: str, names: Sequence[str]) -> None:
@@ -90,7 +102,8 @@ def check_names(job: ScoringJob, experiment: Experiment, where: str, names: Sequ
         if name not in names:
             option = "--keep" if name in job.keep else "--partition-by"
             raise UserError(option, f"'{name}' is not a column of {where}", nearest(name, names))
-    own = {DOMAIN, *(f"score_{task}" for domain in experiment.domains.values() for task in domain.tasks)}
+    tasks = {task for domain in experiment.domains.values() for task in domain.tasks} or {NEXT_ITEM}
+    own = {DOMAIN, *(f"score_{task}" for task in tasks)}
     # Without --domain the column of that name is the same here and there.
     check_names_apart(passed_on_columns(job, experiment), sorted(own - ({DOMAIN} if job.domain is None else set())))
 
@@ -121,25 +134,6 @@ def passed_on_columns(job: ScoringJob, experiment: Experiment) -> dict[str, str]
     ids = {entity.id: f"entities.{name}.id" for name, entity in experiment.entities.present().items()}
     kept = {name: "--keep" if name in job.keep else "--partition-by" for name in job.kept if name not in ids}
     return ids | kept
-
-
-def _check_domain(job: ScoringJob, experiment: Experiment) -> None:
-    for name in job.like:
-        if name not in experiment.domains:
-            raise UserError("--like", f"'{name}' is not a domain of this run", nearest(name, experiment.domains))
-    if job.like and (job.domain is None or job.domain in experiment.domains):
-        known = (
-            "says nothing of a domain"
-            if job.domain is None
-            else f"says what '{job.domain}' is like, which the run knows"
-        )
-        raise UserError("--like", known, "Name a new domain with --domain, or leave out --like.")
-    if job.domain is not None and job.domain not in experiment.domains and not job.like:
-        raise UserError(
-            "--domain",
-            f"'{job.domain}' is not a domain of this run",
-            f"{nearest(job.domain, experiment.domains)} A new one is scored as the mean of others with --like DOMAIN,DOMAIN.",
-        )
 
 
 def domains_named(files: EventFiles, hive: HiveColumns, domains: Iterable[str], policy: BadDataConfig) -> set[str]:

@@ -28,6 +28,7 @@ def statistics_of(
     domain_of: np.ndarray,
     tasks_of: Mapping[str, Sequence[str]],
     rows: int,
+    unknown: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The statistics of a part, as JSON.
 
@@ -37,7 +38,9 @@ def statistics_of(
         domain_of: ``[N]`` the position of each row's domain in ``tasks_of``.
         tasks_of: domain -> tasks that it has.
         rows: of the input; those beyond N were unreadable.
+        unknown: ``[N]`` bool, rows whose item cannot be scored as nothing is known of it; None: no row's.
     """
+    unknown = np.zeros(len(bad), bool) if unknown is None else unknown
     domains: dict[str, Any] = {}
     for position, (domain, tasks) in enumerate(tasks_of.items()):
         here = domain_of == position
@@ -45,7 +48,7 @@ def statistics_of(
         if not count:
             continue
         every = count == len(here)
-        is_bad = bad if every else bad[here]
+        is_bad, is_unknown = (bad, unknown) if every else (bad[here], unknown[here])
         scores = {task: columns[task] if every else columns[task][here] for task in tasks}
         without = np.zeros(count, bool)
         for values in scores.values():
@@ -53,13 +56,20 @@ def statistics_of(
         domains[domain] = {
             "rows": count,
             "bad": int(is_bad.sum()),
-            "no_number": int((without & ~is_bad).sum()),
+            "no_number": int((without & ~is_bad & ~is_unknown).sum()),
+            "unknown_item": int((without & ~is_bad & is_unknown).sum()),
             "tasks": {task: _of_scores(values[~np.isnan(values)]) for task, values in scores.items()},
         }
     return {"rows": rows, "unreadable": rows - len(bad), "domains": domains}
 
 
-def of_scores(table: pa.Table, bad: np.ndarray, tasks_of: Mapping[str, Sequence[str]], rows: int) -> dict[str, Any]:
+def of_scores(
+    table: pa.Table,
+    bad: np.ndarray,
+    tasks_of: Mapping[str, Sequence[str]],
+    rows: int,
+    unknown: np.ndarray | None = None,
+) -> dict[str, Any]:
     """The statistics of a part of `score`; the rest as of `statistics_of`."""
     positions = pa.array(list(tasks_of), pa.string())
     domain_of = np.zeros(0, np.int64)
@@ -67,7 +77,7 @@ def of_scores(table: pa.Table, bad: np.ndarray, tasks_of: Mapping[str, Sequence[
         domain_of = pc.index_in(table[DOMAIN], positions).to_numpy()
     tasks = dict.fromkeys(task for of_domain in tasks_of.values() for task in of_domain)
     columns = {task: table[f"score_{task}"].to_numpy().astype(np.float32) for task in tasks}  # null is NaN
-    return statistics_of(columns, bad, domain_of, tasks_of, rows)
+    return statistics_of(columns, bad, domain_of, tasks_of, rows, unknown)
 
 
 def _of_scores(scores: np.ndarray) -> dict[str, Any]:
@@ -140,8 +150,9 @@ def added_up(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for domain, told in part["domains"].items():
             of_domain.setdefault(domain, []).append(told)
     rows, unreadable = (sum(part[name] for part in parts) for name in ("rows", "unreadable"))
-    bad, no_number = (
-        sum(told[name] for all_told in of_domain.values() for told in all_told) for name in ("bad", "no_number")
+    bad, no_number, unknown = (
+        sum(told.get(name, 0) for all_told in of_domain.values() for told in all_told)
+        for name in ("bad", "no_number", "unknown_item")  # the last is not in parts of older versions
     )
     tasks = dict.fromkeys(task for all_told in of_domain.values() for told in all_told for task in told["tasks"])
     scores = {}
@@ -158,7 +169,7 @@ def added_up(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         }
     return {
         "rows": rows,
-        "rows_without_a_score": unreadable + bad + no_number,
-        "why": {"bad_rows": bad, "no_number": no_number, "unreadable_rows": unreadable},
+        "rows_without_a_score": unreadable + bad + no_number + unknown,
+        "why": {"bad_rows": bad, "no_number": no_number, "unreadable_rows": unreadable, "unknown_item": unknown},
         "scores": scores,
     }

@@ -184,6 +184,33 @@ def test_recommendations_are_the_next_items_and_none_of_the_past(run, circle, tm
     check_told(here("recommend", run, users, tmp_path / "out", "-k", 6), ["k differ"])
 
 
+def test_pairs_are_scored_as_recommended_past_items_too(run, circle, tmp_path, here: Here):
+    rows = pq.read_table(circle / "events" / "beauty" / "test").to_pylist()[:40]
+    users = pa.table({name: [row[name] for row in rows] for name in ("user_id", "history")})
+    pq.write_table(users, tmp_path / "users.parquet")
+    assert here("recommend", run, tmp_path / "users.parquet", tmp_path / "all", "-k", 50, "--repeat")[0] == 0
+    wanted = {
+        (row["user_id"], item): score
+        for row in pq.read_table(tmp_path / "all").to_pylist()
+        for item, score in zip(row["items"], row["scores"], strict=True)
+    }
+    pairs = users.take([user for user in range(40) for _ in range(21)])
+    pairs = pairs.append_column("item_id", pa.array([*range(1, 22)] * 40, pa.int64()))
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    told = foundrank("score", run, tmp_path / "pairs.parquet", tmp_path / "out", "--domain", "beauty", "-p", 2).stdout
+    assert "40 of them have no item, or one of which nothing is known" in told  # item 21
+    scores = pq.read_table(tmp_path / "out")
+    got = {(row["user_id"], row["item_id"]): row["score_next_item"] for row in scores.to_pylist()}
+    assert {pair for pair, score in got.items() if score is None} == {(row["user_id"], 21) for row in rows}
+    assert [got[pair] for pair in wanted] == pytest.approx(list(wanted.values()), rel=1e-4, abs=1e-5)
+    scorer = load(run)
+    from_python = scorer.score(pairs, domain="beauty")
+    assert from_python["score_next_item"].null_count == 40
+    again = [table["score_next_item"].fill_null(0).to_pylist() for table in (from_python, scores)]
+    assert again[0] == pytest.approx(again[1], rel=1e-4, abs=1e-5)
+    assert scorer.recommend(users, k=1)["items"].to_pylist() == load(run).recommend(users, k=1)["items"].to_pylist()
+
+
 def test_past_items_come_again_only_when_asked_for_and_no_user_is_left_out(run, circle, tmp_path):
     users = pa.table({"user_id": [1, 2, 3], "history": pa.array([[4, 5], [], None], pa.list_(pa.int64()))})
     pq.write_table(users, tmp_path / "users.parquet")
@@ -213,7 +240,6 @@ def test_a_ranking_model_begins_with_what_was_learned_from_the_order_of_items(ru
         assert any(part in name for name in shared), part
     for name in shared - {"model.embeddings.embedding_bags.id_user.weight"}:
         torch.testing.assert_close(after[name][: len(before[name])], before[name], rtol=0, atol=1e-5)
-    check_told(here("score", run, tmp_path / "labelled.parquet", tmp_path / "s", "--domain", "beauty"), ["no tasks"])
 
 
 def test_mistakes_are_told_before_work_starts(run, circle, tmp_path, here: Here):

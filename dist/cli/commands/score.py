@@ -64,7 +64,7 @@ def score(
     cluster: Cluster = None,
     processes: Processes = None,
 ) -> None:
-    """Score Parquet files with a run's best checkpoint."""
+    """Score Parquet files with a run's best checkpoint: each task, or where a run has none, the row's item as the user's next one."""
     begin(__name__, "score.score", check, processes)
 
     def resolve() -> "tuple[ScoringJob, WorkList]":
@@ -114,6 +114,8 @@ def _score(planned: "tuple[ScoringJob, WorkList]", runtime: "Runtime") -> int:
             result(f"zero-shot: the run has not seen '{job.domain}'; these are mean logits over {', '.join(job.like)}")
         if bad:
             warning(f"{bad:,} of them were bad: they have no score")
+        if unknown := why["unknown_item"]:
+            warning(f"{unknown:,} of them have no item, or one of which nothing is known: they have no score")
         if overflowed:
             warning(f"{overflowed:,} of them hold values so large that no number comes out: they have no score")
     return tell_thresholds(summary, job.writing.thresholds, runtime.is_main)

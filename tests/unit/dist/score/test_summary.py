@@ -66,7 +66,19 @@ def test_one_score_is_every_quantile_and_no_score_is_none():
     home = added_up([of_scores(table, np.zeros(1, bool), TASKS, 1)])["scores"]["click"]
     assert set(home["quantiles"].values()) == {float(np.float32(0.3))} == {home["mean"]}
     none = of_scores(table.slice(0, 0), np.zeros(0, bool), TASKS, 7)
-    assert added_up([none])["why"] == {"bad_rows": 0, "no_number": 0, "unreadable_rows": 7}
+    assert added_up([none])["why"] == {"bad_rows": 0, "no_number": 0, "unreadable_rows": 7, "unknown_item": 0}
+
+
+def test_a_row_without_a_score_is_counted_for_one_reason_by_parts_of_older_versions_too():
+    bad, unknown = np.array([True, False, False, False]), np.array([True, True, False, False])
+    scores = pa.array([None, None, None, 0.5], pa.float32())
+    table = pa.table({"domain": ["home"] * 4, "score_next_item": scores})
+    part = of_scores(table, bad, {"home": ["next_item"]}, 4, unknown)
+    told = added_up([part])
+    assert told["why"] == {"bad_rows": 1, "no_number": 1, "unreadable_rows": 0, "unknown_item": 1}
+    assert told["rows_without_a_score"] == 3
+    del part["domains"]["home"]["unknown_item"]
+    assert added_up([part])["rows_without_a_score"] == 2
 
 
 def summary(means: dict[str, float], before: Any, limits: Thresholds, unreadable: int = 0) -> dict[str, Any]:
