@@ -26,7 +26,7 @@ from foundrank.dist.run.run_documents import StudyResult, Validation
 from foundrank.dist.run.run_folder import VALIDATION, read_json
 from foundrank.dist.study.arms import Arm, DataSet
 from foundrank.dist.study.markdown_sections import write_section
-from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, folder, run_all
+from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, folder, is_done, run_all
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.metrics import RANKING_K, auc, calibration, logloss, ndcg_at_k
 
@@ -57,12 +57,12 @@ def list_losses(
     """Trains, measures and writes the section."""
     experiment = _prepared(source, work / "data")
     tried = {rate: _task(experiment, work, BCE, rate, _FIRST_SEED) for rate in RATES}
-    run_all(list(tried.values()), processes, work / "log")
+    _train(list(tried.values()), processes, work)
     rate = max(tried, key=lambda rate: _validation(tried[rate]))
     with_losses = {
         (n, weight): _task(experiment, work, n, rate, _FIRST_SEED, weight) for n in LOSSES for weight in WEIGHTS
     }
-    run_all(list(with_losses.values()), processes, work / "log")
+    _train(list(with_losses.values()), processes, work)
     weights: dict[str, float | None] = {BCE: None}
     for name in LOSSES:
         weights[name] = max(WEIGHTS, key=lambda weight: _validation(with_losses[name, weight]))
@@ -70,9 +70,13 @@ def list_losses(
         name: [_task(experiment, work, name, rate, _FIRST_SEED + n, weight) for n in range(seeds)]
         for name, weight in weights.items()
     }
-    run_all([tasks[n] for n in range(seeds) for tasks in every.values()], processes, work / "log")
+    _train([tasks[n] for n in range(seeds) for tasks in every.values()], processes, work)
     predictions = {name: [dict(np.load(task.folder / PREDICTIONS)) for task in tasks] for name, tasks in every.items()}
     write_section(out, "list losses", section(rate, weights, predictions))
+
+
+def _train(tasks: list[Task], processes: int, work: Path) -> None:
+    run_all(lambda: tasks, sum(not is_done(task.folder) for task in tasks), processes, work / "log")
 
 
 def _task(experiment: Path, work: Path, name: str, rate: float, seed: int, weight: float | None = None) -> Task:

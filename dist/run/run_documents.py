@@ -191,10 +191,12 @@ class Sign(Shape):
 
 
 class StudyResult(Shape):
-    """Of one training of a study."""
+    """Of one training of a study; which version of foundrank made it and on which day, those of older versions do not say."""
 
     validation_auc: Number
     rate: float
+    version: str | None = None
+    day: str | None = None
 
 
 class TuneInfo(Shape):

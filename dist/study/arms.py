@@ -13,6 +13,9 @@ THIN = 0.05
 UNSEEN = 0.1
 """Share of the items that is held out of training where the next item is sought."""
 FULL, SINGLE, PRETRAINED, ID_ONLY = "full model", "single domain", "pretrained", "id only"
+ALL_DOMAINS = "all domains"
+LINES = (SINGLE, ALL_DOMAINS, *(f"fine-tuned {name}" for name in FROZEN))
+"""What is tried with each share of the new domain's rows, or with one of them."""
 
 
 @dataclass(frozen=True)
@@ -137,15 +140,24 @@ def arms(data: DataSet, domains: list[str], seeds: int) -> list[Arm]:
     return [*out, *(arm for fraction in FRACTIONS for arm in _of_share(data.cold, fraction, seeds)), *parts(data)]
 
 
+def of_share(line: str, fraction: float) -> str:
+    """The name of one of `LINES` with a share of the new domain's rows; with all of them the model of all domains is the full one."""
+    return FULL if line == ALL_DOMAINS and fraction == 1 else f"{line}, {fraction:.0%}"
+
+
 def _of_share(cold: str, fraction: float, seeds: int) -> Iterator[Arm]:
     """What is tried with a share of the new domain's rows."""
     # A few hundred rows make few steps: many epochs, small batches, and the best epoch of validation counts.
     thin = (f"only=[{cold}]", "training.epochs=10", "training.batch_size=128", "model.alignment=none")
-    yield Arm(f"{SINGLE}, {fraction:.0%}", thin, seeds, fraction)
+    yield Arm(of_share(SINGLE, fraction), thin, seeds, fraction)
     if fraction < 1:
-        yield Arm(f"all domains, {fraction:.0%}", (), seeds, fraction, tunes=False)
+        yield Arm(of_share(ALL_DOMAINS, fraction), (), seeds, fraction, tunes=False)
     for name, levels in FROZEN.items():
         if name in EVERYWHERE or fraction == THIN:
             yield Arm(
-                f"fine-tuned {name}, {fraction:.0%}", (*thin, f"training.freeze={levels}"), seeds, fraction, PRETRAINED
+                of_share(f"fine-tuned {name}", fraction),
+                (*thin, f"training.freeze={levels}"),
+                seeds,
+                fraction,
+                PRETRAINED,
             )

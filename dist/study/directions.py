@@ -1,14 +1,14 @@
 """What the paper says, asked of each data set: one arm ahead of another, on some rows; and whether it held."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .arms import FULL, SINGLE
+from .arms import ALL_DOMAINS, FULL, SINGLE
+from .measured import Gap
 
-Gap = tuple[float, float, float]
-Verdicts = dict[str, dict[str, Gap]]
-"""Direction -> data set -> difference with its interval."""
+TOLD = (ALL_DOMAINS, "fine-tuned full", "fine-tuned L0+L1 frozen")
+"""Of what is tried with shares of the new domain, what is asked to be ahead of that domain alone."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,14 @@ PAPER = (
 """Directions of the S&R Multi-Domain Foundation (2025) that public data can test."""
 
 
-def table(verdicts: Mapping[str, Mapping[str, Gap]], names: Sequence[str]) -> str:
-    """Markdown: a line per direction, whether it holds on each data set, and by how much."""
-    lines = ["| direction | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
-    for direction, of_data in verdicts.items():
+def table(verdicts: Mapping[str, Mapping[str, Gap]]) -> str:
+    """Markdown of data set -> direction -> difference: whether each direction holds on each data set, and by how much."""
+    lines = ["| direction | " + " | ".join(verdicts) + " |", "| --- |" + " --- |" * len(verdicts)]
+    # Each once, in the order of the first data set that has it.
+    for direction in dict.fromkeys(said for of_data in verdicts.values() for said in of_data):
         cells = []
-        for name in names:
-            gap = of_data.get(name, (math.nan,) * 3)
+        for of_data in verdicts.values():
+            gap = of_data.get(direction, (math.nan,) * 3)
             word = "–" if math.isnan(gap[0]) else "holds" if gap[1] > 0 else "reversed" if gap[2] < 0 else "undecided"
             cells.append(word if word == "–" else f"{word}, {gap[0]:+.4f}".replace("-", "−"))
         lines.append(f"| {direction} | {' | '.join(cells)} |")

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ..compare.intervals import interval_of_difference
 from ..compare.resampling import OfSums, drawn_users
-from .arms import Arm, DataSet
+from .arms import FULL, Arm, DataSet
+from .directions import PAPER
+from .measured import ArmOfNextItems, Conditions, Gap, Lead, MeasuredNextItems
 from .results import REPLICATES, kept_predictions
 from .runs import PREDICTIONS
 
@@ -67,9 +69,59 @@ def read_found(data: DataSet, every: Sequence[Arm], out: Path) -> dict[str, Foun
     return found
 
 
-def gap(
-    first: Found, second: Found, metric: str, chosen: Callable[[Found], NDArray[np.bool_]]
-) -> tuple[float, float, float]:
+def measure_next_items(
+    data: DataSet, every: Sequence[Arm], out: Path, on: Conditions, unfinished: dict[str, tuple[int, int]]
+) -> MeasuredNextItems:
+    """What the study's folder holds of a data set in which the next item is sought.
+
+    Args:
+        data: the data set.
+        every: its arms; the full model is done.
+        out: the study's folder.
+        on: how it was measured.
+        unfinished: as in `MeasuredNextItems`.
+    """
+    found = read_found(data, every, out)
+    full, arms, parts = found[FULL], {}, {}
+    for name, of_arm in found.items():
+        cold, lead = _cold(of_arm), None
+        if name != FULL:
+            lead = Lead(all=gap(full, of_arm, NDCG, _all), cold=gap(full, of_arm, PERCENTILE, _cold))
+            parts |= {f"{FULL} > {name}, all rows": lead.all, f"{FULL} > {name}, cold items": lead.cold}
+        arms[name] = ArmOfNextItems(
+            rate=of_arm.rate,
+            seeds=len(of_arm.ranks),
+            ndcg=of_arm.mean(NDCG, _all(of_arm)),
+            cold_percentile=of_arm.mean(PERCENTILE, cold),
+            cold_ndcg=of_arm.mean(NDCG, cold),
+            lead=lead,
+        )
+    paper = {}
+    for one in PAPER:
+        if one.first in found and one.second in found:
+            asked = (PERCENTILE, _cold) if one.rows == "cold items" else (NDCG, _all)
+            paper[one.said] = gap(found[one.first], found[one.second], *asked)
+    return MeasuredNextItems(
+        data=data.name,
+        on=on,
+        unfinished=unfinished,
+        paper=paper,
+        parts=parts,
+        rows=len(full.users),
+        cold_rows=int(_cold(full).sum()),
+        arms=arms,
+    )
+
+
+def _all(found: Found) -> NDArray[np.bool_]:
+    return np.ones(len(found.users), bool)
+
+
+def _cold(found: Found) -> NDArray[np.bool_]:
+    return found.item_counts == 0
+
+
+def gap(first: Found, second: Found, metric: str, chosen: Callable[[Found], NDArray[np.bool_]]) -> Gap:
     """Mean of the first less that of the second, and its 95 % interval over users and seeds; NaN for no rows."""
     where = chosen(second)
     if not where.any():

@@ -1,6 +1,6 @@
 """The study's test predictions, read back and compared: mean AUCs, and intervals of differences between arms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,18 @@ import numpy as np
 
 from ...model.tasks.metrics import auc
 from ..compare.intervals import MEAN, TestRows, difference_intervals
+from ..evaluate.slices import SEEN
 from ..run.run_documents import StudyResult
 from ..run.run_folder import read_json
-from .arms import Arm, DataSet
+from .arms import FRACTIONS, FULL, ID_ONLY, LINES, PRETRAINED, SINGLE, Arm, DataSet, of_share, parts
+from .directions import PAPER, TOLD
+from .measured import ArmOfLabels, Conditions, Gap, Lead, MeasuredLabels, Oracle
 from .runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
 
 REPLICATES = 500
 Chosen = Callable[["Surface"], np.ndarray]
 """Which rows of a surface are looked at, ``[N]`` bool."""
+_SEEN = {"never": (0.0, 1.0), **{name.removeprefix("items_seen_").replace("_", " "): of for name, of in SEEN.items()}}
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,116 @@ def read_results(data: DataSet, every: Sequence[Arm], out: Path) -> dict[str, Re
         if folders:
             found[arm.name] = Result(_surfaces([np.load(one / PREDICTIONS) for one in folders]), len(folders), rate)
     return found
+
+
+def measure_labels(
+    data: DataSet,
+    new_domain: str,
+    every: Sequence[Arm],
+    out: Path,
+    on: Conditions,
+    unfinished: dict[str, tuple[int, int]],
+) -> MeasuredLabels:
+    """What the study's folder holds of a data set with a new domain.
+
+    Args:
+        data: the data set.
+        new_domain: its domain that is treated as new.
+        every: its arms; the full model is done.
+        out: the study's folder.
+        on: how it was measured.
+        unfinished: as in `MeasuredLabels`.
+    """
+    results = read_results(data, every, out)
+    full, gaps = results[FULL], _over_single(new_domain, results)
+    leads = {}
+    for name in (ID_ONLY, *(arm.name for arm in parts(data))):
+        if name in results:
+            all_rows, cold, warm = (difference(full, results[name], rows) for rows in (None, cold_items, warm_items))
+            leads[name] = Lead(all=all_rows, cold=cold, warm=warm)
+    arms = {}
+    for name, of_arm in results.items():
+        if name != PRETRAINED:  # which knows nothing of the new domain
+            arms[name] = ArmOfLabels(
+                rate=of_arm.rate,
+                seeds=of_arm.seeds,
+                all=of_arm.mean_auc(),
+                cold=of_arm.mean_auc(cold_items),
+                warm=of_arm.mean_auc(warm_items),
+                new_domain=of_arm.mean_auc(domain=new_domain),
+                seen={times: of_arm.mean_auc(_between(*bounds)) for times, bounds in _SEEN.items()},
+                lead=leads.get(name),
+                over_single=gaps.get(name),
+            )
+    return MeasuredLabels(
+        data=data.name,
+        on=on,
+        unfinished=unfinished,
+        paper=_paper(new_domain, results),
+        parts=_parts(new_domain, results, gaps, leads),
+        new_domain=new_domain,
+        arms=arms,
+        oracle=Oracle(
+            cold=full.oracle_auc(cold_items),
+            new_domain=full.oracle_auc(domain=new_domain),
+            seen={times: full.oracle_auc(_between(*bounds)) for times, bounds in _SEEN.items()},
+        ),
+    )
+
+
+def _over_single(new_domain: str, results: Mapping[str, Result]) -> dict[str, Gap]:
+    """Arm -> what it is ahead by, in the new domain, of that domain alone with the same share of its rows."""
+    gaps = {}
+    for fraction in FRACTIONS:
+        single = results.get(of_share(SINGLE, fraction))
+        for name in (of_share(line, fraction) for line in LINES if line != SINGLE):
+            if single is not None and name in results:
+                gaps[name] = difference(results[name], single, domain=new_domain)
+    return gaps
+
+
+def _parts(
+    new_domain: str, results: Mapping[str, Result], gaps: Mapping[str, Gap], leads: Mapping[str, Lead]
+) -> dict[str, Gap]:
+    """What pretraining and each part of the model bring: direction -> difference."""
+    told = {}
+    for line in TOLD:
+        for fraction in FRACTIONS:
+            if (name := of_share(line, fraction)) in gaps:
+                told[f"{line} > {SINGLE}, {fraction:.0%} of its rows"] = gaps[name]
+    for fraction in FRACTIONS:
+        frozen, free = (results.get(of_share(f"fine-tuned {name}", fraction)) for name in ("L0+L1 frozen", "full"))
+        if frozen is not None and free is not None:
+            gap = difference(frozen, free, domain=new_domain)
+            told[f"fine-tuned L0+L1 frozen ≥ fine-tuned full, {fraction:.0%} of its rows"] = gap
+    for name, lead in leads.items():
+        told |= {f"{FULL} > {name}, all rows": lead.all, f"{FULL} > {name}, cold items": lead.cold}
+    return told
+
+
+def _paper(new_domain: str, results: Mapping[str, Result]) -> dict[str, Gap]:
+    """What the data set says of the paper's directions."""
+    told = {}
+    for one in PAPER:
+        if one.first in results and one.second in results:
+            chosen = cold_items if one.rows == "cold items" else None
+            domain = new_domain if one.rows == "new domain" else None
+            told[one.said] = difference(results[one.first], results[one.second], chosen, domain)
+    return told
+
+
+def cold_items(surface: Surface) -> np.ndarray:
+    """``[N]`` bool, rows of items never seen in training."""
+    return surface.item_counts == 0
+
+
+def warm_items(surface: Surface) -> np.ndarray:
+    """``[N]`` bool, all others."""
+    return surface.item_counts > 0
+
+
+def _between(least: float, below: float) -> Chosen:
+    return lambda surface: (surface.item_counts >= least) & (surface.item_counts < below)
 
 
 def kept_predictions(data: DataSet, arm: Arm, out: Path) -> tuple[list[Path], float]:

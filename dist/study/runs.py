@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import subprocess
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -48,42 +52,117 @@ class Task:
     keep: bool = False
 
 
-def run_arms(data: DataSet, every: Sequence[Arm], path: Path, out: Path, seeds: int, processes: int) -> int:
-    """Trains what is not done of some arms; how many trainings that was.
+def run_arms(
+    data: DataSet,
+    every: Sequence[Arm],
+    path: Path,
+    out: Path,
+    seeds: int,
+    processes: int,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Trains what is not done of some arms, several trainings at a time, each on one thread.
 
     Each arm that tunes tries three learning rates on validation with its first seed, and keeps the best for all of them; the others
-    have the full model's.
+    have the full model's. One arm after another is finished, as far as nothing waits for it, so that a study that is stopped has whole arms.
 
     Args:
         data: the data set.
-        every: its arms.
+        every: its arms; one that others begin from stands before them, the full model before those that do not tune.
         path: its experiment.
-        out: folder for runs.
+        out: folder for runs; its file ``log`` takes what trainings say.
         seeds: the most an arm may have.
         processes: trainings at a time.
+        after: called after each training, while others run.
     """
+    wanted = {arm.name: wanted_seeds(arm, seeds) + (len(RATES) - 1 if arm.tunes else 0) for arm in every}
+    folders = {name: arm_folder(out, data.name, name) for name in wanted}
+    left = sum(max(0, most - len(list(folders[name].glob(f"seed-*/{RESULT}")))) for name, most in wanted.items())
+    run_all(lambda: trainings(data, every, path, out, seeds), left, processes, out / "log", after)
+
+
+def run_all(
+    known: Callable[[], Iterable[Task]],
+    left: int,
+    processes: int,
+    log: Path,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Trains those that are not done, the first of them first, several at a time, each on one thread.
+
+    Args:
+        known: what is to be trained, as far as it is known; asked again whenever a training has ended.
+        left: how many trainings that will be.
+        processes: trainings at a time.
+        log: file that takes what trainings say.
+        after: called whenever a training has ended, while others run.
+    """
+    begun: set[Path] = set()
+
+    def waiting() -> Task | None:
+        return next((one for one in known() if one.folder not in begun and not is_done(one.folder)), None)
+
+    if waiting() is None:
+        return
+    ended = 0
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (log,)) as pool:
+        running: set[Future[Task]] = set()
+        while True:
+            while len(running) < processes and (task := waiting()) is not None:
+                begun.add(task.folder)
+                running.add(pool.submit(_run, task))
+            if ended:
+                after()
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for one in (future.result() for future in done):
+                ended += 1
+                print(
+                    f"{one.data.name}: {ended} of {left}: {one.arm.name}, seed {one.seed}, rate {one.rate}", flush=True
+                )
+
+
+def trainings(data: DataSet, every: Sequence[Arm], path: Path, out: Path, seeds: int) -> Iterator[Task]:
+    """Arm after arm, the trainings whose learning rate is known and whose base is done; those that are done, too. Arguments as of `run_arms`."""
     rates: dict[str, float] = {}
-    done = 0
 
-    def task(arm: Arm, seed: int, rate: float) -> Task:
-        base = None
-        if arm.begins_from is not None:
-            base = folder(data, out, arm.begins_from, seed, rates[arm.begins_from]) / "run"
-        keep = arm.name == PRETRAINED
-        return Task(data, path, arm, seed, rate, folder(data, out, arm.name, seed, rate), base, keep)
+    def tasks(arm: Arm, wanted: Iterable[int], rate: float) -> Iterator[Task]:
+        for seed in wanted:
+            base = None
+            if arm.begins_from is not None:
+                if arm.begins_from not in rates:
+                    return
+                base = folder(data, out, arm.begins_from, seed, rates[arm.begins_from])
+                if not is_done(base):
+                    continue
+                base = base / "run"
+            kept = folder(data, out, arm.name, seed, rate)
+            yield Task(data, path, arm, seed, rate, kept, base, arm.name == PRETRAINED)
 
-    for stage in ([a for a in every if a.begins_from is None], [a for a in every if a.begins_from is not None]):
-        tried = {arm.name: [task(arm, _FIRST_SEED, rate) for rate in RATES] for arm in stage if arm.tunes}
-        done += run_all([one for of_arm in tried.values() for one in of_arm], processes, out / "log")
-        rates |= {name: tuned_rate([one.folder for one in of_arm]) for name, of_arm in tried.items()}
-        rates |= {arm.name: rates[FULL] for arm in stage if not arm.tunes}
-        rest = [
-            task(arm, _FIRST_SEED + n, rates[arm.name])
-            for arm in stage
-            for n in range(arm.tunes, min(arm.seeds, seeds))
-        ]
-        done += run_all(rest, processes, out / "log")
-    return done
+    for arm in every:
+        if arm.tunes:
+            tried = [folder(data, out, arm.name, _FIRST_SEED, rate) for rate in RATES]
+            for rate in RATES:
+                yield from tasks(arm, [_FIRST_SEED], rate)
+            if all(map(is_done, tried)):
+                rates[arm.name] = tuned_rate(tried)
+        elif FULL in rates:
+            rates[arm.name] = rates[FULL]
+        if arm.name in rates:
+            rest = range(_FIRST_SEED + arm.tunes, _FIRST_SEED + wanted_seeds(arm, seeds))
+            yield from tasks(arm, rest, rates[arm.name])
+
+
+def wanted_seeds(arm: Arm, seeds: int) -> int:
+    """How many seeds an arm is to have in a study with so many."""
+    return min(arm.seeds, seeds)
+
+
+def is_done(kept: Path) -> bool:
+    """Whether the training of a folder is done."""
+    return (kept / RESULT).exists()
 
 
 def that_change(data: DataSet, every: Sequence[Arm], path: Path) -> list[Arm]:
@@ -96,21 +175,6 @@ def that_change(data: DataSet, every: Sequence[Arm], path: Path) -> list[Arm]:
 
     full = [experiment(arm) for arm in every if arm.name == FULL]
     return [arm for arm in every if arm.name == FULL or arm.begins_from or experiment(arm) not in full]
-
-
-def run_all(tasks: Sequence[Task], processes: int, log: Path) -> int:
-    """Trains those that are not done, several at a time, each on one thread; ``log`` takes what they say. How many they were."""
-    todo = [task for task in tasks if not (task.folder / RESULT).exists()]
-    if not todo:
-        return 0
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (log,)) as pool:
-        for number, task in enumerate(pool.map(_run, todo, chunksize=1), 1):
-            print(
-                f"{task.data.name}: {number} of {len(todo)}: {task.arm.name}, seed {task.seed}, rate {task.rate}",
-                flush=True,
-            )
-    return len(todo)
 
 
 def tuned_rate(folders: Sequence[Path]) -> float:
@@ -164,6 +228,7 @@ def _run(task: Task) -> Task:
     from ..train.prepare import prepare
     from ..train.train import train
 
+    trained_by = code_version()  # now, as what is on the disk may be another's when the training ends
     if not _joined:
         context = start()
         _joined.extend([context, context.__enter__()])
@@ -184,8 +249,29 @@ def _run(task: Task) -> Task:
     if not task.keep:
         shutil.rmtree(run / "checkpoints")
     validated = read_json(run / BEST, Best, {}).get("validation")
-    write_json(task.folder / RESULT, {"validation_auc": validated, "checkpoint": chosen, "rate": task.rate})
+    result = {"validation_auc": validated, "checkpoint": chosen, "rate": task.rate}
+    told = {"version": trained_by, "day": datetime.now(UTC).date().isoformat()}
+    write_json(task.folder / RESULT, result | told)
     return task
+
+
+@cache
+def code_version() -> str:
+    """foundrank's version; in a git checkout with its commit, and whether the code has been changed since."""
+    told = version("foundrank")
+    root = Path(__file__).parents[2]
+
+    def git(*words: str) -> str | None:
+        said = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return None if said.returncode else said.stdout.strip()
+
+    # Installed in an environment, it may lie within another project's checkout.
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return told
+    if (commit := git("rev-parse", "--short", "HEAD")) is None:
+        return told
+    changed = git("status", "--porcelain", "--", "data", "model", "dist")
+    return f"{told} ({commit}{', changed since' if changed else ''})"
 
 
 def _predictions(run: Path, runtime: Any) -> dict[str, np.ndarray]:

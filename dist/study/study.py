@@ -3,22 +3,34 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...data.config.load import load_experiment
 from ...data.errors import UserError, nearest
 from ...model.kinds import KINDS
-from .arms import DATA_SETS, arms
+from ..run.run_documents import StudyResult
+from ..run.run_folder import read_json
+from .arms import DATA_SETS, FULL, PRETRAINED, Arm, DataSet, arms
 from .datasets import prepare_data
-from .document import write_study
-from .runs import run_arms, that_change
+from .document import kept_beside, write_study
+from .measured import Conditions, Measured, read_measured, write_measured
+from .next_item import measure_next_items
+from .results import kept_predictions, measure_labels
+from .runs import RESULT, run_arms, that_change, wanted_seeds
+
+_LEAST_SECONDS, _TIMES_AS_LONG = 60, 10
+"""Between two times of measuring: so many seconds, and so many times as long as it took."""
 
 
 def run_study(
     out: Path, source: Path | None, names: Sequence[str], seeds: int, processes: int, full: bool, doc: Path
 ) -> None:
-    """Trains every arm that is not done, and writes the report; run again, it goes on.
+    """Trains every arm that is not done, measures, and writes the report; run again, it goes on.
+
+    What ``out`` holds of a data set is kept beside the report as soon as the full model is done, and while arms end, in place of
+    what was measured of it before; the report is of all data sets that have been measured, here or elsewhere.
 
     Each arm tries three learning rates on validation with its first seed, and keeps the best for all of them.
 
@@ -29,16 +41,17 @@ def run_study(
         seeds: of the headline arms; the ablations have three at most.
         processes: trainings at a time.
         full: all rows of the data.
-        doc: Markdown file of the report; figures go beside it.
+        doc: Markdown file of the report; figures and what has been measured go beside it.
 
     Raises:
-        UserError: an unknown data set, or one that is not there.
+        UserError: an unknown data set, or one that is not there, or a damaged file of what has been measured.
     """
     known = {data.name: data for data in DATA_SETS}
     for name in names:
         if name not in known:
             raise UserError("--only", f"'{name}' is not a data set of the study", nearest(name, known))
     chosen = [known[name] for name in names or known]
+    read_measured(kept_beside(doc), DATA_SETS)  # a damaged file is told now rather than after hours
     for data in chosen:
         path = prepare_data(data, source, out / "data", full)
         for vectors in ("llm", "random"):
@@ -55,5 +68,56 @@ def run_study(
             environment = {name: value for name, value in os.environ.items() if name != "SLURM_PROCID"}
             subprocess.run(command, check=True, env=environment)
         every = that_change(data, arms(data, list(load_experiment(path, kinds=KINDS).domains), seeds), path)
-        if run_arms(data, every, path, out, seeds, processes) or data == chosen[-1]:
-            write_study(out, [each for each in chosen if (out / "runs" / each.name).is_dir()], seeds, full, doc)
+
+        def measure(data: DataSet = data, every: Sequence[Arm] = every) -> None:
+            if (found := measured(data, every, out, seeds, full)) is not None:
+                write_measured(found, kept_beside(doc))
+                write_study(doc, DATA_SETS)
+
+        run_arms(data, every, path, out, seeds, processes, _now_and_then(measure))
+        measure()
+
+
+def measured(data: DataSet, every: Sequence[Arm], out: Path, seeds: int, full: bool) -> Measured | None:
+    """What a study's folder holds of a data set; None until the full model, which all else is compared with, has all its seeds.
+
+    Args:
+        data: the data set.
+        every: its arms.
+        out: the study's folder.
+        seeds: of the headline arms.
+        full: whether it is on all rows.
+    """
+    unfinished, results = {}, []
+    for arm in every:
+        folders, _ = kept_predictions(data, arm, out)
+        results += [read_json(folder / RESULT, StudyResult) for folder in folders]
+        if arm.name != PRETRAINED and len(folders) < wanted_seeds(arm, seeds):
+            unfinished[arm.name] = (len(folders), wanted_seeds(arm, seeds))
+    if FULL in unfinished:
+        return None
+    days = sorted({result["day"] for result in results if result.get("day")})
+    on = Conditions(
+        versions=sorted({result.get("version") or "of a version that was not noted" for result in results}),
+        days=days[:1] + days[1:][-1:],
+        seeds=seeds,
+        full=full,
+        rows=0 if full else data.rows,
+    )
+    if data.cold is None:
+        return measure_next_items(data, every, out, on, unfinished)
+    return measure_labels(data, data.cold, every, out, on, unfinished)
+
+
+def _now_and_then(measure: Callable[[], None]) -> Callable[[], None]:
+    """Measures, but not so often that it would keep a processor from training."""
+    due = 0.0
+
+    def after_training() -> None:
+        nonlocal due
+        if (began := time.monotonic()) >= due:
+            measure()
+            ended = time.monotonic()
+            due = ended + max(_LEAST_SECONDS, _TIMES_AS_LONG * (ended - began))
+
+    return after_training

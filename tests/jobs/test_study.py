@@ -1,5 +1,6 @@
 """The study as a job: it pretrains, fine-tunes, compares, and does nothing twice."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,9 @@ def test_a_study_compares_and_does_nothing_twice(small, tmp_path: Path):
     kept = {path.parent.parent.parent.name for path in (tmp_path / "out").rglob("checkpoints")}
     assert kept == {PRETRAINED}
     text = doc.read_text()
+    assert re.search(r"Measured \d{4}-\d\d-\d\d.* with foundrank \d+\.\d+.*, 2 seeds, at most 400 rows", text)
+    assert "Not " not in text
+    assert (tmp_path / "study" / "simulated.json").is_file()
     assert "fine-tuned L0+L1 frozen > single domain, 100% of its rows" in text
     before = {path: path.stat().st_mtime_ns for path in results}
     study.run_study(tmp_path / "out", None, [], 2, 1, False, doc)

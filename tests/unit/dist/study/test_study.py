@@ -16,7 +16,8 @@ from foundrank.dist.study import study
 from foundrank.dist.study.arms import DATA_SETS, FRACTIONS, FULL, ID_ONLY, RATES, Arm, DataSet, arms
 from foundrank.dist.study.datasets import prepare_data
 from foundrank.dist.study.directions import PAPER
-from foundrank.dist.study.document import write_study
+from foundrank.dist.study.document import kept_beside, write_study
+from foundrank.dist.study.measured import write_measured
 from foundrank.dist.study.next_item import NDCG, PERCENTILE, gap, read_found
 from foundrank.dist.study.results import difference, read_results
 from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, overrides
@@ -160,12 +161,18 @@ def test_differences_have_intervals_on_the_rows_chosen(results):
     assert np.isnan(difference(found[FULL], found[ID_ONLY], lambda s: s.item_counts > 999)[0])
 
 
-def test_the_report_keeps_what_stands_outside_its_markers(results, experiment, tmp_path):
-    (results / "data").mkdir()
-    (results / "data" / "simulated").symlink_to(experiment.parent)
+def keep(data: DataSet, out: Path, doc: Path) -> None:
+    """Measures what a study's folder has of a data set, and keeps it beside the report."""
+    found = study.measured(data, arms(data, list(DOMAINS), 2), out, 2, False)
+    assert found is not None
+    write_measured(found, kept_beside(doc))
+
+
+def test_the_report_keeps_what_stands_outside_its_markers(results, tmp_path):
     doc = tmp_path / "docs" / "study.md"
+    keep(DATA, results, doc)
     for _ in range(2):
-        write_study(results, [DATA], 2, False, doc)
+        write_study(doc, [DATA])
         text = doc.read_text()
         doc.write_text(text.replace("<!-- study -->", "By hand.\n\n<!-- study -->") if "By hand" not in text else text)
     text = doc.read_text()
@@ -199,9 +206,7 @@ def ranked(folder: Path, arm: str, seed: int, rate: float, skill: float, validat
     write_json(target / RESULT, {"validation_auc": validation, "rate": rate})
 
 
-def test_ranks_of_next_items_are_compared(next_item, tmp_path):
-    (tmp_path / "data" / NEXT.name).mkdir(parents=True)
-    (tmp_path / "data" / NEXT.name / "study.yaml").symlink_to(next_item[0])
+def test_ranks_of_next_items_are_compared(tmp_path):
     for seed in (1, 2, 3, 4, 5):
         for arm, skill in ((FULL, 2.0), ("text: random", 1.9), ("text: none", 0.0)):
             ranked(tmp_path, arm, seed, 1.0, skill, 0.5)
@@ -219,7 +224,8 @@ def test_ranks_of_next_items_are_compared(next_item, tmp_path):
             difference_of, low, high = gap(full, none, metric, chosen)
             assert 0 < low < difference_of < high
             assert difference_of == pytest.approx(full.mean(metric, chosen(none)) - none.mean(metric, chosen(none)))
-    write_study(tmp_path, [NEXT], 2, False, tmp_path / "study.md")
+    keep(NEXT, tmp_path, tmp_path / "study.md")
+    write_study(tmp_path / "study.md", [NEXT])
     text = (tmp_path / "study.md").read_text()
     assert "900 test rows, " in text
     assert "| on cold items, the language model's texts are ahead of none | holds, +0." in text
