@@ -117,7 +117,7 @@ for job in (embed, train, evaluate, compare, score, recommend):
 def study(
     out: Annotated[Path, typer.Argument(help="folder for data and runs; run again to resume the study", **LOCAL)],
     data: Annotated[Path | None, typer.Option(help="folder with the public data sets' folders", **LOCAL)] = None,
-    only: Annotated[str, typer.Option(help="data sets, comma-separated  [default: all]")] = "",
+    only: Annotated[str, typer.Option(help="data sets to measure, comma-separated  [default: all]")] = "",
     seeds: Annotated[int, typer.Option(min=2, help="seeds of the headline comparisons; ablations have three")] = 5,
     processes: Annotated[
         int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
@@ -125,7 +125,11 @@ def study(
     full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
     doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/results/study.md"),
 ) -> None:
-    """Compare variants of the model on new items and a new domain, over seeds, with intervals; takes hours."""
+    """Compare variants of the model on new items and a new domain, over seeds, with intervals; takes hours.
+
+    Once the full model has all its seeds, what OUT holds of a data set is kept as study/NAME.json beside the report, in place of what
+    was measured of it before. The report is of all data sets that have such a file, so they can be measured on different days and machines.
+    """
     from ..study.study import run_study
 
     with held(Claim(out, "study")):
