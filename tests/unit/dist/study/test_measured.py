@@ -15,7 +15,7 @@ from foundrank.dist.study import study
 from foundrank.dist.study.arms import FRACTIONS, FULL, ID_ONLY, SINGLE, DataSet, arms
 from foundrank.dist.study.directions import PAPER, interval
 from foundrank.dist.study.document import kept_beside, write_study
-from foundrank.dist.study.measured import read_measured, write_measured
+from foundrank.dist.study.measured import MeasuredLabels, read_measured, write_measured
 from foundrank.dist.study.next_item import NDCG, PERCENTILE, gap, read_found
 from foundrank.dist.study.results import cold_items, difference, read_results, warm_items
 from foundrank.dist.study.runs import RESULT
@@ -195,10 +195,11 @@ def test_nothing_is_measured_before_the_full_model_is_done(labels, tmp_path):
 
 def test_what_is_read_back_is_what_was_measured_also_what_is_not_known(labels, tmp_path):
     found = study.measured(DATA, arms(DATA, list(DOMAINS), 2), labels, 2, False)
-    assert found is not None
-    assert any(math.isnan(error) for _, error in [found.arms[BEGUN].all])  # of one seed
+    assert isinstance(found, MeasuredLabels)
+    assert math.isnan(found.arms[BEGUN].all[1])  # the error, of one seed
     write_measured(found, tmp_path)
     (again,) = read_measured(tmp_path, [DATA])
+    assert isinstance(again, MeasuredLabels)
     assert again.model_dump_json() == found.model_dump_json()
     assert math.isnan(again.arms[BEGUN].all[1])
     assert list(again.arms) == list(found.arms)
