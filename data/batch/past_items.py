@@ -36,6 +36,9 @@ class Past:
         longest: of ``lengths``, at least 1; stays on the host.
         trained_items: how many items were seen in training.
         trained_events: how often, all of them together.
+        of_domain: ``[N + B + M, domains]`` bool, where candidates are those of a row's domain: of which domains past items and the rows' own
+            are, and for which each candidate is one; None where all are candidates for all.
+        domain_items: how many items of each domain were seen in training, and how often each of them on average; stays on the host.
     """
 
     rows: Tensor
@@ -56,6 +59,8 @@ class Past:
     longest: int
     trained_items: int
     trained_events: int
+    of_domain: Tensor | None = None
+    domain_items: tuple[tuple[int, float], ...] = ()
 
     def tensors(self) -> list[Tensor]:
         """All but what stays on the host."""
@@ -84,6 +89,7 @@ class Items:
         counts: ``[C]`` float32, how often each was seen there.
         content_rows: name of a content's vectors -> ``[C]`` int64 rows of its `ContentTable`; -1 for none.
         catalog_rows: ``[C]`` int64 rows of the catalog; -1 for an item that is not in it.
+        of_domain: ``[C, domains]`` bool, for rows of which domains each is a candidate; None: of all.
     """
 
     keys: np.ndarray
@@ -91,6 +97,7 @@ class Items:
     counts: np.ndarray
     content_rows: Mapping[str, np.ndarray]
     catalog_rows: np.ndarray
+    of_domain: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,7 +105,8 @@ class Items:
     def take(self, at: np.ndarray) -> "Items":
         """Those at the given positions, or of a mask."""
         content_rows = {name: rows[at] for name, rows in self.content_rows.items()}
-        return Items(self.keys[at], self.rows[at], self.counts[at], content_rows, self.catalog_rows[at])
+        of_domain = None if self.of_domain is None else self.of_domain[at]
+        return Items(self.keys[at], self.rows[at], self.counts[at], content_rows, self.catalog_rows[at], of_domain)
 
 
 @dataclass(frozen=True)
@@ -109,16 +117,26 @@ class ItemCounts:
         by_row: ``[rows of the item table]`` int64.
         items: how many were seen at all.
         events: how often, all together.
+        of_domain: ``[rows of the item table, domains]`` bool, which are of each domain; None where nobody asks.
+        by_domain: of each domain, how many of its items were seen, and how often each on average.
     """
 
     by_row: np.ndarray
     items: int
     events: int
+    of_domain: np.ndarray | None = None
+    by_domain: tuple[tuple[int, float], ...] = ()
 
     @classmethod
     def of(cls, by_row: np.ndarray) -> "ItemCounts":
         """Of a table's counts."""
         return cls(by_row, int(np.count_nonzero(by_row)), int(by_row.sum()))
+
+    def in_domains(self, of_domain: np.ndarray) -> "ItemCounts":
+        """The same, where ``[rows of the item table, domains]`` bool is known."""
+        seen = [self.by_row[there & (self.by_row > 0)] for there in of_domain.T]
+        by_domain = tuple((len(counts), float(counts.mean()) if len(counts) else 0.0) for counts in seen)
+        return replace(self, of_domain=of_domain, by_domain=by_domain)
 
 
 _NO_ROWS = np.zeros(0, np.int64)
@@ -131,6 +149,8 @@ Draw = Callable[[int], Items]
 def drawn(items: Items, layout: Layout, padded: int, everything: bool, key: Sequence[int]) -> Draw:
     """What draws the negatives of each step, evenly and with replacement, or takes all items there are.
 
+    Where items are candidates for their domains alone, each domain draws as many, of its own and for itself.
+
     Args:
         items: to choose from.
         layout: of the batches.
@@ -139,11 +159,18 @@ def drawn(items: Items, layout: Layout, padded: int, everything: bool, key: Sequ
         key: of the random numbers; with the step they decide what is drawn.
     """
     size = layout.candidates * padded
+    parts = [] if items.of_domain is None else [np.flatnonzero(there) for there in items.of_domain.T]
+    some = [d for d, part in enumerate(parts) if len(part)]
 
     def draw(step: int) -> Items:
         if everything or not len(items):
             return items.take(np.arange(min(len(items), size)))
-        return items.take(np.random.default_rng((*key, step)).integers(0, len(items), size))
+        random = np.random.default_rng((*key, step))
+        if items.of_domain is None:
+            return items.take(random.integers(0, len(items), size))
+        of = np.repeat(some, np.diff(np.linspace(0, size, len(some) + 1).astype(np.int64)))
+        at = np.concatenate([parts[d][random.integers(0, len(parts[d]), int((of == d).sum()))] for d in some])
+        return replace(items.take(at), of_domain=of[:, None] == np.arange(len(parts)))
 
     return draw
 
@@ -179,6 +206,18 @@ def past_of(
     for name, (distinct, at) in described.vectors.items():
         vectors[name], vector_at[name] = torch.from_numpy(distinct), _long(at)
     own = np.concatenate([part.singles[:, item_at] for part in parts])
+    of_domain = None
+    if counts.of_domain is not None and candidates.of_domain is not None:
+        of_row = np.repeat([part.domain for part in parts], [len(part) for part in parts])
+        found, of_found = (
+            np.concatenate([rows, np.maximum(own, 0)]),
+            np.concatenate([np.repeat(of_row, lengths), of_row]),
+        )
+        # Nobody knows of which domains an item without a row is; it was seen in its row's.
+        there = np.where(
+            found[:, None] > 0, counts.of_domain[found], of_found[:, None] == np.arange(len(layout.domains))
+        )
+        of_domain = torch.from_numpy(np.concatenate([there, candidates.of_domain]))
     return Past(
         rows=_long(rows),
         at=_long(np.arange(len(rows)) + ends),
@@ -198,6 +237,8 @@ def past_of(
         longest=int(lengths.max(initial=1)),
         trained_items=counts.items,
         trained_events=counts.events,
+        of_domain=of_domain,
+        domain_items=counts.by_domain,
     )
 
 

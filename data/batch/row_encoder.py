@@ -46,6 +46,7 @@ class RowEncoder:
     Attributes:
         of_training: whether what is evaluated are the training events, whose rates leave out their own labels.
         contents: name in ``Batch.vectors`` -> the content, of those that do not come with the events.
+        item_counts: how often items were seen in training.
     """
 
     def __init__(self, experiment: Experiment, statistics: Statistics, of_training: bool = False):
@@ -61,7 +62,7 @@ class RowEncoder:
         """
         self.experiment, self.statistics, self.of_training = experiment, statistics, of_training
         self.layout: Layout = statistics.layout(experiment)
-        self._item_counts = ItemCounts.of(statistics.tables[id_key("item")].counts)
+        self.item_counts = ItemCounts.of(statistics.tables[id_key("item")].counts)
         self._entities = experiment.entities.present()
         self._row_type = np.int32 if max(self.layout.tables.values()) < 2**31 - 1 else np.int64
         self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
@@ -187,7 +188,7 @@ class RowEncoder:
         from .assemble import assemble  # TorchRec comes with it, which what checks and counts does not wait for
 
         vectors = {key: content.vectors for key, content in self.contents.items()}
-        return assemble(parts, self.layout, vectors, padded, self._item_counts, candidates, self._item_features)
+        return assemble(parts, self.layout, vectors, padded, self.item_counts, candidates, self._item_features)
 
     def no_rows(self) -> Rows:
         """Nothing, encoded: a batch without rows takes part in lookups all the same."""

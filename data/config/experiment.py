@@ -76,6 +76,9 @@ class Experiment(Strict):
             found["training.keep_best"] = "a domain with events.validation"
         if not any(feature.bias for feature in self.features().values()):
             found["model.bias_dropout"] = "a feature with bias: true"
+        in_use = [domain for name, domain in self.domains.items() if not self.only or name in self.only]
+        if sum(domain.users for domain in in_use) < 2:
+            found["model.next_item.candidates"] = "two domains with users"
         if not self.training.keep_best:
             found |= dict.fromkeys(_OF_VALIDATION, "training.keep_best: true")
         elif "training.keep_best" in found:

@@ -137,7 +137,7 @@ class Scorer:
         table, experiment = _table(users, _USERS), self.experiment
         if approximate:
             faiss_module()
-        check_retrieves(self._run, experiment)
+        check_retrieves(self._run, experiment, domain)
         self._check(table, user_needs(experiment), _USERS)
         check_names_known(self._run, experiment, self._id_types)
         asked = (k, repeat, approximate, domain)

@@ -15,6 +15,7 @@ from ..logs import prometheus
 from ..logs.progress import Progress
 from ..predictor.predictor import checked_members, predictor
 from ..ranks.runtime import Runtime
+from ..retrieval.candidates import allowed_items
 from ..run.kept_checkpoints import identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
@@ -54,14 +55,12 @@ class Predicted:
         gates: as of `predict`.
         skipped: bad rows.
         ranks: as of `next_item_ranks`; none where no next item is sought.
-        items: that the next item is sought among.
     """
 
     columns: dict[str, np.ndarray]
     gates: dict[str, Any]
     skipped: int
     ranks: dict[str, np.ndarray]
-    items: int
 
 
 def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
     }
     if layout.candidates:
         result["protocol"] = opened.told["protocol"]
-        result["next_item"] = metric_rows(found.ranks, layout, found.items, slices) if found.ranks else []
+        result["next_item"] = metric_rows(found.ranks, layout, slices) if found.ranks else []
     write_json(job.folder / EVALUATION, result)
     publish(job.folder / EVALUATION)
     return result
@@ -129,16 +128,16 @@ def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predict
     """
     encoder, model, files, protocol = opened.encoder, opened.model, job.files, job.protocol
     columns, gates, skipped = predict(model, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
-    ranks, items, told = {}, 0, opened.told
+    ranks, told = {}, opened.told
     if encoder.layout.candidates:
-        of_domain = None if protocol.domain is None else job.events[protocol.domain]["train"]
-        ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, of_domain)
-        items = among.items
+        train = {name: of_domain["train"] for name, of_domain in job.events.items() if "train" in of_domain}
+        allowed = allowed_items(protocol, encoder, train, runtime)
+        ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, allowed)
         if runtime.is_main:
             told = told | {"among": asdict(among)}
     if job.keeps and runtime.is_main:
         write_predictions(predictions_file(job.folder, job.split), columns | ranks, encoder.layout, told)
-    return Predicted(columns, gates, skipped, ranks, items)
+    return Predicted(columns, gates, skipped, ranks)
 
 
 def evaluate(

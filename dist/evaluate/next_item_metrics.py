@@ -16,7 +16,7 @@ from ...data.batch.row_encoder import RowEncoder
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
 from ..ranks.runtime import Runtime
-from ..retrieval.candidates import drawn_negatives, items_of_domain
+from ..retrieval.candidates import drawn_negatives
 from ..retrieval.products import NEVER
 from ..retrieval.protocol import Protocol
 from ..retrieval.retrieval import Retriever
@@ -36,8 +36,8 @@ class Among:
     """The items that a row's own is ranked among.
 
     Attributes:
-        items: how many, its own being one.
-        digest: SHA-256 of the keys of all that take part, or of those that are drawn from.
+        items: how many, its own being one; where domains differ, in all.
+        digest: SHA-256 of the keys of all that take part, or of those that are drawn from; where domains differ, of their digests.
     """
 
     items: int
@@ -45,11 +45,15 @@ class Among:
 
 
 def next_item_rows(
-    model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
+    model: nn.Module,
+    encoder: RowEncoder,
+    files: Mapping[str, EventFiles],
+    runtime: Runtime,
+    allowed: Tensor | None = None,
 ) -> list[dict[str, Any]]:
     """`metric_rows` of `next_item_ranks`, whose arguments it takes; on rank 0, elsewhere an empty list."""
-    columns, among = next_item_ranks(model, encoder, files, runtime)
-    return metric_rows(columns, encoder.layout, among.items) if columns else []
+    columns, _ = next_item_ranks(model, encoder, files, runtime, allowed=allowed)
+    return metric_rows(columns, encoder.layout) if columns else []
 
 
 def next_item_ranks(
@@ -58,7 +62,7 @@ def next_item_ranks(
     files: Mapping[str, EventFiles],
     runtime: Runtime,
     protocol: Protocol = ALL_ITEMS,
-    of_domain: EventFiles | None = None,
+    allowed: Tensor | None = None,
 ) -> tuple[dict[str, np.ndarray], Among]:
     """Where the item of each row ranks among all items, or those that a protocol names, given the row's past.
 
@@ -72,13 +76,13 @@ def next_item_ranks(
         files: domain -> files.
         runtime: the process group.
         protocol: which items take part. Of those that are drawn, none is one that nothing is known of.
-        of_domain: training events of the protocol's domain, where it names one.
+        allowed: ``[domains, C]`` bool, as of `allowed_items`: which of all items take part for rows of each domain; None: all of them.
 
     Returns:
         On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
         ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
-        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``domain``, ``user``, ``user_known`` and ``counts``; and
-        among which items each is ranked. Elsewhere no columns.
+        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``items`` (how many it is ranked among), ``domain``, ``user``, ``user_known`` and ``counts``;
+        and among which items each is ranked. Elsewhere no columns.
     """
     repeats = protocol.repeats(encoder.experiment)
     was_training = model.training
@@ -86,12 +90,9 @@ def next_item_ranks(
     columns: dict[str, list[np.ndarray]] = {}
     retriever = Retriever(model, encoder, runtime)
     popularity = torch.from_numpy(retriever.items.counts)
-    allowed = torch.ones(len(retriever.items), dtype=torch.bool)
-    if of_domain is not None and protocol.domain is not None:
-        allowed = items_of_domain(protocol.domain, of_domain, encoder, retriever.items.keys, runtime)
-    keys = retriever.items.keys
-    pool = (allowed & ~retriever.unknown.cpu()).nonzero()[:, 0].numpy()
-    pool = pool[np.argsort(keys[pool])]
+    keys, known = retriever.items.keys, ~retriever.unknown.cpu()
+    every = torch.ones(len(encoder.layout.domains), len(keys), dtype=torch.bool) if allowed is None else allowed
+    pools = [_by_key((here & known).nonzero()[:, 0].numpy(), keys) for here in every] if protocol.negatives else []
     # A domain's name is the same in another run, its position need not be.
     of_domains: NDArray[np.uint64] = id_keys(pa.array(encoder.layout.domains))[0]
     for outputs, batch in predictions(model, encoder, files, runtime):
@@ -107,16 +108,17 @@ def next_item_ranks(
             scores = retriever.scores(users[part]).cpu()
             inside = (row >= start) & (row < start + step) & (not repeats)
             gone = row[inside] - start, place[inside]
-            drawn = None
+            domains, drawn = batch.domains[part].numpy(), None
             if protocol.negatives:
-                tells = mix(batch.host["row"][part].astype(np.uint64)) ^ of_domains[batch.domains[part].numpy()]
+                tells = mix(batch.host["row"][part].astype(np.uint64)) ^ of_domains[domains]
                 own = (target[part] >= 0).nonzero()[:, 0]
                 left_out = torch.cat([gone[0], own]).numpy(), torch.cat([gone[1], target[part][own]]).numpy()
-                drawn = torch.from_numpy(drawn_negatives(tells, pool, left_out, len(allowed), protocol.negatives))
+                drawn = _drawn(tells, pools, domains, left_out, len(keys), protocol.negatives)
             by_count = popularity.expand(len(scores), -1).clone()
+            barred = None if allowed is None else ~allowed[batch.domains[part]]
             kept = {
-                "rank": _ranks(scores, target[part], gone, allowed, drawn).numpy(),
-                "popularity_rank": _ranks(by_count, target[part], gone, allowed, drawn).numpy(),
+                "rank": _ranks(scores, target[part], gone, barred, drawn).numpy(),
+                "popularity_rank": _ranks(by_count, target[part], gone, barred, drawn).numpy(),
                 "chosen": batch.past.chosen[part].numpy(),
                 "domain": batch.domains[part].numpy(),
                 "predicted": fine[part].cpu().numpy(),
@@ -128,15 +130,47 @@ def next_item_ranks(
                 columns.setdefault(name, []).append(values)
     model.train(was_training)
     everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
-    items = 1 + min(protocol.negatives, len(pool)) if protocol.negatives else int(allowed.sum())
-    among = Among(items, _digest(keys[pool] if protocol.negatives else keys[allowed.numpy()]))
+    items = np.array([1 + min(protocol.negatives, len(pool)) for pool in pools] or every.sum(1).tolist())
+    among = _among(items, [keys[pool] for pool in pools] or [keys[here] for here in every.numpy()], every)
     if not runtime.is_main or not any(everyone):
         return {}, among
     found = in_order_of_files(everyone)
+    found["items"] = items[found["domain"]]
     of_ranks = {
-        name.replace("rank", "percentile"): percentiles(found[name], items) for name in ("rank", "popularity_rank")
+        name.replace("rank", "percentile"): percentiles(found[name], found["items"])
+        for name in ("rank", "popularity_rank")
     }
     return found | of_ranks, among
+
+
+def _by_key(places: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    return places[np.argsort(keys[places])]
+
+
+def _drawn(
+    rows: NDArray[np.uint64],
+    pools: Sequence[NDArray[np.int64]],
+    domains: NDArray[np.int64],
+    left_out: tuple[NDArray, NDArray],
+    items: int,
+    wanted: int,
+) -> Tensor:
+    """``[B, wanted]``, as of `drawn_negatives`, each row's from the pool of its domain ``[B]``."""
+    out = np.full((len(rows), wanted), -1, np.int64)
+    for domain in np.unique(domains):
+        here = np.flatnonzero(domains == domain)
+        mine = np.isin(left_out[0], here)
+        of_these = np.searchsorted(here, left_out[0][mine]), left_out[1][mine]
+        out[here] = drawn_negatives(rows[here], pools[domain], of_these, items, wanted)
+    return torch.from_numpy(out)
+
+
+def _among(items: NDArray[np.int64], parts: Sequence[NDArray[np.uint64]], every: Tensor) -> Among:
+    """What all rows together are ranked among, of what those of each domain are."""
+    digests = [_digest(part) for part in parts]
+    if len(set(digests)) == 1:
+        return Among(int(items[0]), digests[0])
+    return Among(int(every.any(0).sum()), hashlib.sha256("".join(digests).encode()).hexdigest())
 
 
 def _digest(keys: NDArray[np.uint64]) -> str:
@@ -144,9 +178,9 @@ def _digest(keys: NDArray[np.uint64]) -> str:
 
 
 def _ranks(
-    scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor], allowed: Tensor, drawn: Tensor | None
+    scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor], barred: Tensor | None, drawn: Tensor | None
 ) -> Tensor:
-    """``[B]`` int64: how many of the ``allowed [C]`` items, or of those ``drawn [B, K]`` (-1: none), score at least as high as the
+    """``[B]`` int64: how many of the items that are not ``barred [B, C]``, or of those ``drawn [B, K]`` (-1: none), score at least as high as the
     row's own, those that are gone left out; as many as there are for one that has no score."""
     own = scores.gather(1, target.clamp_min(0)[:, None])
     found = (target >= 0) & (own[:, 0] > NEVER)
@@ -154,7 +188,8 @@ def _ranks(
         of_drawn = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, NEVER)
         return torch.where(found, (of_drawn >= own).sum(1), drawn.shape[1])
     scores[gone] = NEVER
-    scores[:, ~allowed] = NEVER
+    if barred is not None:
+        scores.masked_fill_(barred, NEVER)
     ahead = (scores >= own).sum(1)
     # The row's own item has been counted, unless it is one of those that are gone.
     was_gone = scores.gather(1, target.clamp_min(0)[:, None]) == NEVER
@@ -163,7 +198,7 @@ def _ranks(
 
 
 def metric_rows(
-    columns: Mapping[str, np.ndarray], layout: Layout, items: int, columns_to_slice: Sequence[ColumnSlices] = ()
+    columns: Mapping[str, np.ndarray], layout: Layout, columns_to_slice: Sequence[ColumnSlices] = ()
 ) -> list[dict[str, Any]]:
     """Hit rate, NDCG and MRR, per domain and slice.
 
@@ -182,7 +217,7 @@ def metric_rows(
         for name, of_slice in slices.items():
             if not (inside := of_domain & of_slice).any():
                 continue
-            overflowed = int((inside & ~predicted).sum())
+            overflowed, items = int((inside & ~predicted).sum()), int(columns["items"][of_domain][0])
             inside = inside & predicted
             row: dict[str, Any] = {"domain": domain, "slice": name, "rows": int(inside.sum()), "items": items}
             row["overflowed"] = overflowed
@@ -195,9 +230,9 @@ def metric_rows(
     return out
 
 
-def percentiles(ranks: np.ndarray, items: int) -> np.ndarray:
-    """``[N]`` float64: which share of the other items ranks behind the one at ``ranks [N]``; 1 is best, chance one half."""
-    others = max(items - 1, 1)
+def percentiles(ranks: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """``[N]`` float64: which share of the other of ``items [N]`` ranks behind the one at ``ranks [N]``; 1 is best, chance one half."""
+    others = np.maximum(items - 1, 1)
     return 1 - np.minimum(ranks, others) / others
 
 

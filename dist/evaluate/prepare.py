@@ -108,6 +108,8 @@ def open_to_evaluate(
             else f"{protocol.domain} has no '{split}' split",
             "Choose train, validation or test, whichever the experiment's events name.",
         )
+    if protocol.within_domains(experiment):
+        splits = ("train", *splits)
     events = check_events(experiment, tuple(dict.fromkeys(splits)), held=id_types_of(folder))
     job = EvaluationJob(experiment, run, split, events, keeps, protocol, tuple(dict.fromkeys(slices)))
     check_slices(job.slices, job.files)

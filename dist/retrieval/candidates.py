@@ -1,5 +1,7 @@
 """Which items take part where not all do: those of a domain, or some drawn at random."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
 from ...data.vocabulary.vocabulary import KeyIndex
 from ..ranks.runtime import Runtime
+from .protocol import Protocol
 
 _SEED = np.uint64(0x6E6578745F697465)
 _AT_FIRST = 32  # drawn beyond twice as many as are wanted, since some are past ones, or drawn twice
@@ -37,6 +40,38 @@ def items_of_domain(
         places = index.lookup(found[known]).astype(np.int64)
         there[torch.from_numpy(places[places >= 0])] = 1
     return runtime.sum(there.to(runtime.device)).cpu() > 0
+
+
+def allowed_items(
+    protocol: Protocol, encoder: RowEncoder, train: Mapping[str, EventFiles], runtime: Runtime
+) -> Tensor | None:
+    """``[domains, C]`` bool, which of all items take part for rows of each domain; None: all of them. A collective.
+
+    Args:
+        protocol: what a user asks for.
+        encoder: of the experiment.
+        train: domain -> its training events; of those that are looked at.
+        runtime: the process group.
+    """
+    keys, domains = encoder.items(trained=False).keys, encoder.layout.domains
+    if protocol.domain is not None:
+        of_one = items_of_domain(protocol.domain, train[protocol.domain], encoder, keys, runtime)
+        return of_one.expand(len(domains), -1)
+    if not protocol.within_domains(encoder.experiment):
+        return None
+    return torch.stack([items_of_domain(name, train[name], encoder, keys, runtime) for name in domains])
+
+
+def train_within_domains(encoder: RowEncoder, allowed: Tensor) -> None:
+    """Has candidates of training be those of a row's own domain: what is ``allowed [domains, C]`` of all items.
+
+    A domain without users seeks nothing, so none are drawn for it.
+    """
+    domains = [encoder.experiment.domains[name] for name in encoder.layout.domains]
+    rows, by_row = encoder.items(trained=False).rows, np.zeros((len(encoder.item_counts.by_row), len(allowed)), bool)
+    for d, there in enumerate(allowed.numpy()):
+        by_row[rows[there], d] = domains[d].users
+    encoder.item_counts = encoder.item_counts.in_domains(by_row)
 
 
 def drawn_negatives(

@@ -18,7 +18,8 @@ class Protocol:
     Attributes:
         repeat: whether past items take part; None: where ``model.next_item.repeat`` says so.
         negatives: how many items each row's own is ranked among, drawn at random; 0: all.
-        domain: whose items alone take part, those of its training events; None: all there are.
+        domain: whose items alone take part, those of its training events; None: all there are, or those of each row's domain in a run that was
+            trained so.
     """
 
     repeat: bool | None = None
@@ -30,9 +31,15 @@ class Protocol:
         objective = experiment.model.next_item
         return self.repeat if self.repeat is not None else objective is not None and objective.repeat
 
+    def within_domains(self, experiment: Experiment) -> bool:
+        """Whether the items of each row's own domain take part: in a run that was trained among these, unless a domain is named."""
+        objective = experiment.model.next_item
+        return self.domain is None and objective is not None and objective.candidates == "domain"
+
     def told(self, experiment: Experiment) -> dict[str, Any]:
         """As documents have it, with nothing left open."""
-        return {"repeat": self.repeats(experiment), "negatives": self.negatives or None, "domain": self.domain}
+        told = {"repeat": self.repeats(experiment), "negatives": self.negatives or None, "domain": self.domain}
+        return told | ({"within_domains": True} if self.within_domains(experiment) else {})
 
     def check(self, experiment: Experiment, run: object) -> None:
         """Makes sure that it means something for a run.
@@ -54,4 +61,6 @@ def told_in_words(told: Mapping[str, Any]) -> str:
     """What `Protocol.told` says, in a few words."""
     among = "all items" if told["negatives"] is None else f"{told['negatives']:,} items drawn at random and its own"
     of = "" if told["domain"] is None else f" of {told['domain']}"
+    if told.get("within_domains"):
+        of = " of each row's own domain"
     return f"{among}{of}, past ones {'included' if told['repeat'] else 'left out'}"

@@ -1,6 +1,7 @@
 """Finding items among all items: vectors of all of them, and the scores that users give them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ def draw_candidates(encoder: RowEncoder, rank: int) -> Callable[[int], Draw]:
     if objective is None:
         return lambda epoch: lambda step: NONE
     items, everything = encoder.items(trained=True), objective.loss == "softmax"
+    if (of_domain := encoder.item_counts.of_domain) is not None:
+        items = replace(items, of_domain=of_domain[items.rows])
     padded = padded_rows(training.batch_size, len(encoder.layout.domains))
     return lambda epoch: drawn(items, encoder.layout, padded, everything, (encoder.experiment.seed, epoch, rank))
 

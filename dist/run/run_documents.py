@@ -127,6 +127,7 @@ class Protocol(Shape):
     repeat: bool
     negatives: Count | None
     domain: str | None
+    within_domains: bool = False
 
 
 class Evaluation(Shape):

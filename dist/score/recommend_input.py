@@ -72,7 +72,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
         faiss_module()
     experiment = open_experiment(job.folder)
     checkpoints = best_of_members(job.folder)
-    check_retrieves(job.run, experiment)
+    check_retrieves(job.run, experiment, job.domain)
     training_events(job, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))
@@ -97,17 +97,23 @@ def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | N
     return list_events(pattern, f"{job.run}: domains.{job.domain}.events.train", experiment.bad_data)
 
 
-def check_retrieves(run: Location, experiment: Experiment) -> None:
-    """Makes sure that a run has learned to find items for users.
+def check_retrieves(run: Location, experiment: Experiment, domain: str | None) -> None:
+    """Makes sure that a run has learned to find items for users, among all or those of a ``domain``.
 
     Raises:
-        UserError: it has not, domains disagree about the time of an event, or the user's id has the name of a column that is written.
+        UserError: it has not, or only within domains and none is named, domains disagree about the time of an event, or the user's id has the name of a column that is written.
     """
     if experiment.model.next_item is None:
         raise UserError(
             run,
             "was not trained to predict the next item",
             "Train with model.next_item; `foundrank score` scores pairs that you name.",
+        )
+    if Protocol(domain=domain).within_domains(experiment):
+        raise UserError(
+            "--domain",
+            f"is not given, and {run} was trained with candidates: domain, so scores of items of different domains say nothing of each other",
+            f"Name one of: {', '.join(domains_with_users(experiment))}.",
         )
     times = {name: time_of_events(experiment, name) for name in domains_with_users(experiment)}
     if len(set(times.values())) > 1:

@@ -30,6 +30,8 @@ from ..logs.settings import is_quiet
 from ..ranks.cores import keep_to_own_cores
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime
+from ..retrieval.candidates import allowed_items, train_within_domains
+from ..retrieval.protocol import Protocol
 from ..retrieval.retrieval import draw_candidates
 from ..run.checkpoint_writer import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
@@ -106,6 +108,9 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
     lists = {layout.domains.index(name): of_domain for name, of_domain in statistics.lists.items()}
     longest = [of_domain.longest for of_domain in lists.values()]
     reader = Reader(encoder, files, padded_rows(training.batch_size, len(layout.domains), longest), of_training=True)
+    train_events = {name: of_domain["train"] for name, of_domain in events.items()}
+    if (allowed := allowed_items(Protocol(), encoder, train_events, runtime)) is not None:
+        train_within_domains(encoder, allowed)
     draw = draw_candidates(encoder, runtime.rank)
     pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
     log = TrainingLog(run, experiment, runtime, layout, times, optimizer)
@@ -159,7 +164,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                     if judged:
                         over = epoch + done + (1 - done) * (at + 1) / order.steps
                         with _no_training(observers, pipeline):
-                            state["validation"] = validate(sharded, encoder, events, run, step, over, runtime)
+                            state["validation"] = validate(sharded, encoder, events, run, step, over, runtime, allowed)
                             patience.judge(state["validation"])
                             log.epoch(over, state["validation"])
                     checkpoints.save(sharded, optimizer, state | patience.state())
@@ -172,7 +177,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
             with _no_training(observers, pipeline):
                 state = {"step": step, "position": Position(epoch + 1).as_dict()}
                 if training.keep_best:
-                    state["validation"] = validate(sharded, encoder, events, run, step, epoch + 1, runtime)
+                    state["validation"] = validate(sharded, encoder, events, run, step, epoch + 1, runtime, allowed)
                     patience.judge(state["validation"])
                 checkpoints.save(sharded, optimizer, state | patience.state())
                 log.epoch(epoch + 1, state.get("validation"))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.batch.row_encoder import RowEncoder
@@ -24,14 +25,16 @@ def validate(
     step: int,
     epoch: float,
     runtime: Runtime,
+    allowed: Tensor | None = None,
 ) -> float | None:
     """What checkpoints are chosen by, on rank 0: `validation_score`, or, without tasks, NDCG@10 of the next item.
 
-    Its parts are added to ``validation.json``. None elsewhere, and without a validation split. ``epoch`` is how many are over.
+    Its parts are added to ``validation.json``. None elsewhere, and without a validation split. ``epoch`` is how many are over,
+    and ``allowed`` as of `next_item_ranks`.
     """
     files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
     rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
-    found = next_item_rows(sharded, encoder, files, runtime) if encoder.layout.candidates and files else []
+    found = next_item_rows(sharded, encoder, files, runtime, allowed) if encoder.layout.candidates and files else []
     if overflowed := sum(row["overflowed"] for row in [*rows, *found] if row["slice"] == "all"):
         warning(f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric")
     if runtime.is_main and (rows or found):

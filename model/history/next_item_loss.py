@@ -1,6 +1,6 @@
 """The next-item objective: the state after some past items shall be closest to the item that comes next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -15,6 +15,33 @@ from .catalog_softmax import cross_entropy_among_all
 from .sequence import Sequence, ToFind
 
 _LOWEST = -1e9
+_ALL = slice(None)
+
+
+def pools_of(past: Past, batch: Batch, sequence: Sequence, found: Tensor) -> "Pools":
+    """The pools of a batch.
+
+    Args:
+        past: of the batch.
+        batch: B rows.
+        sequence: their past items.
+        found: ``[S]`` int64, what each state is to find: positions among N past items, and the B rows' own behind them.
+    """
+    if past.of_domain is None:
+        mean = past.trained_events / max(past.trained_items, 1)
+        return Pools([Pool(_ALL, _ALL, past.trained_items, mean)])
+    size = len(past.rows) + batch.rows
+    of_target, of_candidate = past.of_domain[:size][found], past.of_domain[size:]
+    domain = torch.cat([batch.domains[sequence.row], batch.domains])[found]
+    pools, fit = [], of_target.gather(1, domain[:, None])[:, 0]
+    for d, (items, mean) in enumerate(past.domain_items):
+        candidates = of_candidate[:, d].nonzero()[:, 0]
+        if len(candidates):
+            states = (domain == d).nonzero()[:, 0]
+            pools.append(Pool(states, candidates, items, mean, of_target[:, d], batch.domains == d))
+        else:  # it may have no item with a row of its own
+            fit = fit & (domain != d)
+    return Pools(pools, fit)
 
 
 class Finds(Protocol):
@@ -66,42 +93,66 @@ class NextItem(nn.Module):
         weights = (usable[found] & (target >= 0)).float()
         if self.config.loss == "softmax":
             weights = weights * (rows[found] > 0)  # an item that has no row is no candidate, others are there once each
-            places = self._places(past.candidates, rows[found])
-            smoothing = self.config.label_smoothing
-            (narrow,) = as_autocast(states * self.scale)  # an encoder's last norm has made them float32
-            total = cross_entropy_among_all(narrow, candidates, places, weights, smoothing)
-        else:
-            negatives = Negatives(candidates, past.candidates)
-            if self.config.in_batch:
-                counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
-                negatives = self._with_in_batch(negatives, items[found], rows[found], counts[found], weights, past)
-            total = (self._losses(states, items[found], rows[found], negatives, past.trained_items) * weights).sum()
+        pools = pools_of(past, batch, sequence, found)
+        weights = weights if pools.fit is None else weights * pools.fit
+        counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
+        to_learn = ToLearn(states, items[found], rows[found], counts[found], weights)
+        some = torch.zeros(0, dtype=torch.int64, device=items.device)
+        if self.config.in_batch and self.config.loss != "softmax":
+            some = torch.randperm(len(found), device=items.device)[: self.config.in_batch]
+            some = some[weights[some] > 0] if items.device.type == "cpu" else some
+        total = beside = states[:0].sum().float()
+        for pool in pools.pools:
+            total = total + self._loss_in(pool, to_learn, some, candidates, past)
+            if to_find.beside is not None:
+                counts_row = usable[len(past.rows) :] & (past.lengths > 0)
+                counts_row = counts_row if pool.of_row is None else counts_row & pool.of_row
+                beside = beside + to_find.beside(candidates[pool.candidates], counts_row.float(), self.scale)
         told = torch.stack([total, weights.sum()]).detach()
-        if to_find.beside is not None:
-            counts_row = usable[len(past.rows) :] & (past.lengths > 0)
-            total = total + to_find.beside(candidates, counts_row.float(), self.scale)
-        return self.config.weight * total / self.batch_size, told
+        return self.config.weight * (total + beside) / self.batch_size, told
+
+    def _loss_in(self, pool: "Pool", to_learn: "ToLearn", some: Tensor, candidates: Tensor, past: Past) -> Tensor:
+        """The sum of the losses of a pool's states, each of which finds its item among the pool's; a scalar.
+
+        Args:
+            pool: of states and candidates.
+            to_learn: of all S states.
+            some: which of them have targets that are negatives, too.
+            candidates: ``[M, D]``.
+            past: of the batch.
+        """
+        mine, rows = to_learn.of(pool.states), past.candidates[pool.candidates]
+        candidates = candidates[pool.candidates]
+        if self.config.loss == "softmax":
+            (narrow,) = as_autocast(mine.states * self.scale)  # an encoder's last norm has made them float32
+            places, smoothing = self._places(rows, mine.rows), self.config.label_smoothing
+            return cross_entropy_among_all(narrow, candidates, places, mine.weights, smoothing)
+        negatives = Negatives(candidates, rows)
+        if self.config.in_batch:
+            others = to_learn.of(some if pool.targets is None else some[pool.targets[some]])
+            of_batch = len(some) / max(past.trained_events, 1)
+            seen = past.candidate_counts[pool.candidates]
+            negatives = self._with_in_batch(negatives, seen, others, pool, of_batch)
+        return (self._losses(mine.states, mine.items, mine.rows, negatives, pool.items) * mine.weights).sum()
 
     def _with_in_batch(
-        self, drawn: "Negatives", items: Tensor, rows: Tensor, counts: Tensor, weights: Tensor, past: Past
+        self, drawn: "Negatives", seen: Tensor, others: "ToLearn", pool: "Pool", of_batch: float
     ) -> "Negatives":
         """Also what other states are to find. Popular items are among these more often, and get less weight for that (logQ).
 
         An item is expected e = M / C + K count / all counts times among M drawn of C items and K in the batch; it weighs 1 / e,
-        relative to an item of mean count.
+        relative to an item of mean count; ``of_batch`` is K / all counts. Those of another pool are not there, and count in K.
         """
-        some = torch.randperm(len(items), device=items.device)[: self.config.in_batch]
-        some = some[weights[some] > 0] if items.device.type == "cpu" else some
-        size = len(drawn.rows) + len(some)
-        of_drawn, of_batch = len(drawn.rows) / past.trained_items, len(some) / max(past.trained_events, 1)
+        of_drawn = len(drawn.rows) / max(pool.items, 1)
+        mean = of_drawn + of_batch * pool.mean_count
 
         def weigh(seen: Tensor) -> Tensor:
-            return (size / past.trained_items) / (of_drawn + of_batch * seen).clamp_min(1e-9)
+            return mean / (of_drawn + of_batch * seen).clamp_min(1e-9)
 
         return Negatives(
-            torch.cat([drawn.items, items[some]]),
-            torch.cat([drawn.rows, torch.where(weights[some] > 0, rows[some], -1)]),
-            torch.cat([weigh(past.candidate_counts), weigh(counts[some]) * weights[some]]),
+            torch.cat([drawn.items, others.items]),
+            torch.cat([drawn.rows, torch.where(others.weights > 0, others.rows, -1)]),
+            torch.cat([weigh(seen), weigh(others.counts) * others.weights]),
         )
 
     def _losses(self, states: Tensor, items: Tensor, rows: Tensor, negatives: "Negatives", trained: int) -> Tensor:
@@ -126,6 +177,29 @@ class NextItem(nn.Module):
         return places[rows]
 
 
+@dataclass(frozen=True)
+class ToLearn:
+    """S states and the item that each is to find.
+
+    Attributes:
+        states: ``[S, D]``.
+        items: ``[S, D]``.
+        rows: ``[S]`` int64 rows of the item table.
+        counts: ``[S]`` float32, how often each item was seen in training.
+        weights: ``[S]`` float32, 0 of those that find nothing.
+    """
+
+    states: Tensor
+    items: Tensor
+    rows: Tensor
+    counts: Tensor
+    weights: Tensor
+
+    def of(self, some: Tensor | slice) -> "ToLearn":
+        """Some of them."""
+        return ToLearn(*(getattr(self, field.name)[some] for field in fields(self)))
+
+
 @dataclass
 class Negatives:
     """M items that states shall not be close to.
@@ -139,3 +213,37 @@ class Negatives:
     items: Tensor
     rows: Tensor
     weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """States that seek their items among the same candidates.
+
+    Attributes:
+        states: which of the S states.
+        candidates: which of the M candidates.
+        items: how many items seen in training may be candidates.
+        mean_count: how often these were seen there on average.
+        targets: ``[S]`` bool, the item of which states is among those of the pool; None: of all.
+        of_row: ``[B]`` bool, which rows the states are of; None: all.
+    """
+
+    states: Tensor | slice
+    candidates: Tensor | slice
+    items: int
+    mean_count: float
+    targets: Tensor | None = None
+    of_row: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Pools:
+    """All pools of a batch; each state is in one.
+
+    Attributes:
+        pools: of which those without candidates are left out.
+        fit: ``[S]`` bool, whether a state can find its item in its pool; None: all can.
+    """
+
+    pools: list[Pool]
+    fit: Tensor | None = None

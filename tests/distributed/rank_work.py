@@ -25,6 +25,8 @@ from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.fine_tuning.begin import begin_with_conditioning
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.retrieval.candidates import allowed_items, train_within_domains
+from foundrank.dist.retrieval.protocol import Protocol
 from foundrank.dist.retrieval.retrieval import draw_candidates
 from foundrank.dist.score.recommend import recommend
 from foundrank.dist.score.recommend_input import RecommendJob, plan_recommendations
@@ -56,6 +58,10 @@ def batches_of(encoder: RowEncoder, rank: int, world_size: int) -> Iterator[Batc
     chunks = epoch_chunks(files, weights, experiment.seed, 0, experiment.training.shuffle_rows, lists)
     plan = deal(chunks, world_size, experiment.training.batch_size)[rank]
     longest = [of_domain.longest for of_domain in lists.values()]
+    train = {layout.domains[d]: of_domain for d, of_domain in files.items()}
+    alone = Runtime(0, 1, torch.device("cpu"))
+    if (allowed := allowed_items(Protocol(), encoder, train, alone)) is not None:
+        train_within_domains(encoder, allowed)
     reader = Reader(encoder, files, padded_rows(experiment.training.batch_size, len(layout.domains), longest))
     return reader.batches(plan, draw=draw_candidates(encoder, rank)(0))
 

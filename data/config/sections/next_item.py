@@ -21,7 +21,11 @@ class NextItemConfig(Strict):
     )
     negatives: Positive = Field(
         default=1024,
-        description="items sampled uniformly per rank and step, of those in training; rounded up to whole batches",
+        description="items sampled uniformly per rank and step, of those in training; rounded up to whole batches; under candidates: domain, shared evenly by the domains",
+    )
+    candidates: Literal["all", "domain"] = Field(
+        default="all",
+        description="what the next item is told from in training: all items, or those in the training events of the row's own domain",
     )
     in_batch: int = Field(
         default=0,

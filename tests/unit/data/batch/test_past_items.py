@@ -236,3 +236,41 @@ def test_options_that_the_data_cannot_serve_are_refused(change, words, tmp_path)
     write_world(tmp_path, random_events(1, {"find": 5, "home": 5, "new": 5}))
     with pytest.raises(UserError, match=words):
         load_experiment(tmp_path, ["model.history.encoder=din", change], kinds=KINDS)
+
+
+def test_each_domain_draws_as_many_of_its_own_items_and_for_itself(layout):
+    items, of_domain = some_items(30), np.zeros((30, 3), bool)
+    of_domain[:20, 0], of_domain[15:, 2] = True, True  # the domain in the middle has none
+    draw = drawn(replace(items, of_domain=of_domain), layout, 8, False, (1,))
+    found = draw(3)
+    assert found.of_domain is not None
+    assert len(found) == 16
+    assert found.of_domain.sum(0).tolist() == [8, 0, 8]
+    assert found.of_domain.sum(1).tolist() == [1] * 16
+    keys = [set(items.keys[of_domain[:, d]].tolist()) for d in range(3)]
+    assert all(int(key) in keys[int(of.argmax())] for key, of in zip(found.keys, found.of_domain, strict=True))
+    again, other = draw(3), draw(4)
+    assert found.keys.tolist() == again.keys.tolist() != other.keys.tolist()
+    whole = drawn(replace(items, of_domain=of_domain), layout, 99, True, (1,))(0)
+    assert whole.of_domain is not None
+    assert whole.of_domain.tolist() == of_domain.tolist()
+
+
+def test_items_are_of_the_domains_that_are_known_and_those_without_a_row_of_their_row_s(layout):
+    parts, items = [rows_with_past(layout, d, [2, 0, 3], 5) for d in (0, 1)], some_items(4)
+    of_domain = np.random.default_rng(0).random((50, len(layout.domains))) < 0.5
+    counts = COUNTS.in_domains(of_domain)
+    assert counts.by_domain[0][0] == (of_domain[:, 0] & (COUNTS.by_row > 0)).sum()
+    parts[0].lists["history"][0][0] = 0
+    for_domains = of_domain[items.rows]
+    batch = assemble(parts, layout, {"text_item": TEXTS}, 20, counts, replace(items, of_domain=for_domains))
+    past = batch.past
+    assert past is not None
+    assert past.of_domain is not None
+    rows = [*past.rows.tolist(), *past.item_rows.tolist()]
+    of_rows = [*[0] * 5, *[1] * 5, *[0] * 3, *[1] * 3]
+    for at, (row, domain) in enumerate(zip(rows, of_rows, strict=True)):
+        wanted = of_domain[row].tolist() if row else [d == domain for d in range(len(layout.domains))]
+        assert past.of_domain[at].tolist() == wanted
+    assert rows[0] == 0
+    assert past.of_domain[len(rows) :].tolist() == for_domains.tolist()

@@ -32,11 +32,11 @@ def experiment_of(times: dict[str, str], history_time: str | None = None, time_b
     ],
 )
 def test_the_time_of_the_event_is_needed_as_in_training(experiment: Experiment, beside: list[str]):
-    check_retrieves("run", experiment)
+    check_retrieves("run", experiment, None)
     assert [need.name for need in user_needs(experiment)] == ["user", "history", *beside]
 
 
 @pytest.mark.parametrize("times", [{"find": "ts"}, {"find": "ts", "home": "other"}])
 def test_domains_that_disagree_about_the_time_are_refused(times: dict[str, str]):
     with pytest.raises(UserError, match=r"entities.user.history.time.*find: ts, home: (none|other)"):
-        check_retrieves("run", experiment_of(times))
+        check_retrieves("run", experiment_of(times), None)

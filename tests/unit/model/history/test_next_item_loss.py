@@ -156,6 +156,78 @@ def test_gbce_is_the_loss_of_gsasrec(world):
     assert loss_of(world, loss="gbce", positions="all")[1][0] == pytest.approx(expected, rel=1e-5)
 
 
+ITEMS_OF = [{2, 3, 4, 8}, {1, 5, 7, 8, 9}]  # of two domains, one of them shared
+
+
+def within_domains(world: SimpleNamespace, candidates: list[int], own_candidates: bool) -> None:
+    """Has rows be of two domains, and candidates be those of a row's own; or of each the ones drawn for it, in turn."""
+    past = world.batch.past
+    assert past is not None
+    world.batch.domains = torch.tensor([0, 0, 1])
+    found = torch.tensor([[row in of for of in ITEMS_OF] for row in [*past.rows.tolist(), *past.item_rows.tolist()]])
+    drawn = torch.tensor([[row in of for of in ITEMS_OF] for row in candidates])
+    if own_candidates:
+        drawn &= torch.tensor([[at % 2 == 0, at % 2 == 1] for at in range(len(candidates))])
+    counts = tuple((len(of), sum(of) / len(of)) for of in ITEMS_OF)  # a row's count is its number here
+    world.past = replace(past, of_domain=torch.cat([found, drawn]), domain_items=counts)
+
+
+def learned(world: SimpleNamespace) -> list[tuple[Tensor, int, int]]:
+    """State, what it finds and its domain, of those that find an item of their domain."""
+    every = zip(world.states, FOUND, [0, 0, 0, 1, 1], strict=True)
+    return [(state, found, domain) for state, found, domain in every if found in ITEMS_OF[domain]]
+
+
+def test_within_domains_the_softmax_is_among_the_items_of_a_row_s_own(world):
+    every = list(range(1, ROWS))
+    within_domains(world, every, own_candidates=False)
+    expected, to_learn = 0.0, learned(world)
+    for state, found, domain in to_learn:
+        others = sorted(ITEMS_OF[domain])
+        scores = world.table[others] @ state / WIDTH**0.5
+        logs = scores.log_softmax(0)
+        expected -= 0.8 * logs[others.index(found)].item() + 0.2 * logs.mean().item()
+    got = loss_of(world, torch.tensor(every), loss="softmax", positions="all", label_smoothing=0.2)
+    assert len(to_learn) == 4  # 5 is none of the first domain's
+    assert got[1] == [pytest.approx(expected, rel=1e-5), 4]
+
+
+@pytest.mark.parametrize("in_batch", [0, 4])
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_within_domains_negatives_are_those_drawn_for_a_row_s_own_and_others_of_it(world, loss, in_batch):
+    candidates = [3, 5, 8, 8, 2, 7]
+    within_domains(world, candidates, own_candidates=True)
+    torch.manual_seed(3)
+    some = [at for at in torch.randperm(5)[:in_batch].tolist() if at != 0]  # the first state finds nothing
+    torch.manual_seed(3)
+    got = loss_of(world, torch.tensor(candidates), loss=loss, positions="all", in_batch=in_batch)[1]
+    expected, events = 0.0, world.past.trained_events
+    for state, found, domain in learned(world):
+        of = ITEMS_OF[domain]
+        drawn = [row for at, row in enumerate(candidates) if at % 2 == domain]
+        rows = [*drawn, *(FOUND[at] for at in some if FOUND[at] in of)]
+        score = {row: world.table[row] @ state / WIDTH**0.5 for row in {found, *rows}}
+        if loss == "gbce":
+            rate = len(rows) / (len(of) - 1)
+            beta = rate * (0.75 * (1 - 1 / rate) + 1 / rate)
+            expected += beta * F.softplus(-score[found]).item()
+            expected += sum(F.softplus(score[row]).item() for row in rows if row != found)
+            continue
+        weight = {
+            row: (len(drawn) / len(of) + len(some) / events * sum(of) / len(of))
+            / (len(drawn) / len(of) + len(some) / events * row)
+            for row in rows
+        }
+        negative = sum(weight[row] * score[row].exp() for row in rows if row != found)
+        expected -= (score[found].exp() / (score[found].exp() + negative)).log().item()
+    assert got == [pytest.approx(expected, rel=1e-5), 4]
+
+
+def test_a_domain_without_candidates_learns_nothing(world):
+    within_domains(world, [1, 7], own_candidates=False)
+    assert loss_of(world, torch.tensor([1, 7]), positions="all")[1][1] == 2
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("cells", [1, 40, 1000])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
