@@ -159,7 +159,9 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
         both = [of.protocol.told(of.experiment) for of in (first, job) if of.experiment.model.next_item is not None]
         if len(both) == 2 and both[0] != both[1]:
             what = f"seeks the next item among {told_in_words(both[1])}, and {first.run} among {told_in_words(both[0])}"
-            raise UserError(job.run, what, "Say --repeat or --no-repeat for all of them, or --domain NAME.")
+            within = [told.get("within_domains", False) for told in both]
+            option = "--repeat or --no-repeat" if within[0] == within[1] else "--domain NAME"
+            raise UserError(job.run, what, f"Say {option}, for all of them.")
     common = set(first.files)
     known: dict[tuple[str, ...], list[dict]] = {}
     for job in others:
