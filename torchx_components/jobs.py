@@ -12,22 +12,11 @@ from foundrank.torchx_components.submission import check_first, cluster_of, comm
 
 
 def embed(
-    experiment: str,
-    *args: str,
-    nnodes: int = 1,
-    nproc: int = 1,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    rdzv_port: int = 29500,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
+    experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
+    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
     check: bool = True,
-) -> specs.AppDef:
+) -> specs.AppDef:  # fmt: skip
     """Write the text vectors of every catalog of an experiment; started again it resumes.
 
     Args:
@@ -54,23 +43,11 @@ def embed(
 
 
 def train(
-    experiment: str,
-    run: str,
-    *args: str,
-    nnodes: int = 1,
-    nproc: int = 2,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    rdzv_port: int = 29500,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
+    experiment: str, run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
+    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
     check: bool = True,
-) -> specs.AppDef:
+) -> specs.AppDef:  # fmt: skip
     """Train an experiment into a run folder; started again on the same folder it resumes.
 
     Args:
@@ -101,22 +78,11 @@ def train(
 
 
 def evaluate(
-    run: str,
-    *args: str,
-    nnodes: int = 1,
-    nproc: int = 2,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    rdzv_port: int = 29500,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
+    run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
+    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
     check: bool = True,
-) -> specs.AppDef:
+) -> specs.AppDef:  # fmt: skip
     """Evaluate a run per domain, task and slice.
 
     Args:
@@ -143,25 +109,45 @@ def evaluate(
     )
 
 
-def score(
-    run: str,
-    input: str,
-    output: str,
-    *args: str,
-    nnodes: int = 1,
-    nproc: int = 2,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    rdzv_port: int = 29500,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
+def compare(
+    base: str, other: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
+    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
     check: bool = True,
-) -> specs.AppDef:
+) -> specs.AppDef:  # fmt: skip
+    """Compare runs on the same rows; started again it keeps the predictions that are there.
+
+    Args:
+        base: the run that others are compared with, or an arm of several as NAME=RUN,RUN; on storage that every node sees
+        other: a run or an arm to compare with it
+        args: further runs and arguments of `foundrank compare`, after `--`, e.g. -- runs/c --out difference.json
+        nnodes: machines
+        nproc: processes per machine, one per GPU where there are GPUs
+        cpu: CPU cores per machine
+        gpu: GPUs per machine
+        memMB: memory per machine in MB
+        h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
+        env: environment variables, K=V,K=V
+        mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd)
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
+    """
+    runs = [base, other, *args]
+    check_first("compare", runs, check)
+    return command_on_ranks(
+        "compare", runs, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
+    )
+
+
+def score(
+    run: str, input: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
+    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
+    check: bool = True,
+) -> specs.AppDef:  # fmt: skip
     """Score Parquet files with a run; started again on the same output it resumes.
 
     Args:
@@ -192,24 +178,11 @@ def score(
 
 
 def recommend(
-    run: str,
-    users: str,
-    output: str,
-    *args: str,
-    nnodes: int = 1,
-    nproc: int = 2,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    rdzv_port: int = 29500,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
+    run: str, users: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
+    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
     check: bool = True,
-) -> specs.AppDef:
+) -> specs.AppDef:  # fmt: skip
     """Write the items that suit each user best of all there are; started again on the same output it resumes.
 
     Args:
@@ -240,18 +213,10 @@ def recommend(
 
 
 def study(
-    out: str,
-    data: str,
-    *args: str,
-    cpu: int = 2,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
-) -> specs.AppDef:
+    out: str, data: str, *args: str, cpu: int = 2, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None,
+    pod: Optional[str] = None, max_retries: int = 0,
+) -> specs.AppDef:  # fmt: skip
     """Run the cold-start study on one machine; started again on the same folder it goes on.
 
     Args:
@@ -273,20 +238,10 @@ def study(
 
 
 def tune(
-    experiment: str,
-    out: str,
-    *args: str,
-    nnodes: int = 1,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 8192,
-    h: Optional[str] = None,
-    image: Optional[str] = None,
-    env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None,
-    pod: Optional[str] = None,
-    max_retries: int = 0,
-) -> specs.AppDef:
+    experiment: str, out: str, *args: str, nnodes: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
+    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, pod: Optional[str] = None, max_retries: int = 0,
+) -> specs.AppDef:  # fmt: skip
     """Find better settings of an experiment, on one machine or several that share the trials; started again it goes on.
 
     Args:

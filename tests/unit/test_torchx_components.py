@@ -18,6 +18,7 @@ COMPONENTS = {
     "embed": ["--experiment", "my exp.yaml"],
     "train": ["--experiment", "my exp.yaml", "--run", "runs/a"],
     "evaluate": ["--run", "runs/a"],
+    "compare": ["--base", "A=runs/a,runs/b", "--other", "my B=runs/c,runs/d"],
     "score": ["--run", "runs/a", "--input", "in/*.parquet", "--output", "out"],
     "recommend": ["--run", "runs/a", "--users", "in/*.parquet", "--output", "out"],
 }
@@ -25,6 +26,7 @@ EXTRA = {
     "embed": ["--set", "text.batch_tokens=8"],
     "train": ["--set", "training.epochs=1"],
     "evaluate": ["--split", "validation"],
+    "compare": ["runs/e", "--out", "found.json"],
     "score": ["--domain", "shop"],
     "recommend": ["--k", "50"],
 }
@@ -32,6 +34,7 @@ COMMANDS = {
     "embed": ["my exp.yaml"],
     "train": ["my exp.yaml", "--run-dir", "runs/a"],
     "evaluate": ["runs/a"],
+    "compare": ["A=runs/a,runs/b", "my B=runs/c,runs/d"],
     "score": ["runs/a", "in/*.parquet", "out"],
     "recommend": ["runs/a", "in/*.parquet", "out"],
 }
