@@ -8,7 +8,7 @@ from torch import Tensor
 
 _MOST = 100_000  # rows looked at, spread evenly over all
 _BLOCK = 1 << 12  # rows at a time
-_LEAST_SHRINKAGE = 0.1
+_LEAST_SHRINKAGE = 0.5
 _NOTHING = 1e-9  # share of the vectors' squared length below which their variance is rounding
 _PAIRS = 10_000
 
@@ -36,8 +36,8 @@ def fitted(vectors: Tensor, rows: np.ndarray, whiten: bool) -> Conditioning:
     """Centres vectors and gives them a mean squared length of 1; whitens them, where that is asked for.
 
     Whitening (Su et al., 2021; as a layer of recommenders: UniSRec, Hou et al., 2022) divides each principal direction by its
-    deviation. Variances are first drawn towards their mean, by a tenth or, of few vectors, by D / (D + N): directions that some
-    texts do not show are not blown up.
+    deviation. Variances are first drawn towards their mean, by half or, of few vectors, by D / (D + N): directions in which texts
+    hardly differ say little of new ones, and are not blown up.
 
     Args:
         vectors: ``[N, D]`` float16 or float32, which may be mapped; a block is read at a time.
