@@ -116,7 +116,12 @@ context:
   hour: {{kind: categorical}}     # UTC
   weekday: {{kind: categorical}}  # 0: Monday
 
-model: {{rates: true}}            # of films and users in earlier ratings
+model:
+  rates: true      # of films and users in earlier ratings
+  id_dropout: 0.3  # a fifth of the test rows are of new films, so the other aspects must stand alone
+  dropout: 0.2
+
+training: {{batch_size: 512}}
 
 domains:
   new_films:                    # released in 2012 or later
