@@ -130,13 +130,13 @@ class NextItem(nn.Module):
         negatives = Negatives(candidates, rows)
         if self.config.in_batch:
             others = to_learn.of(some if pool.targets is None else some[pool.targets[some]])
-            of_batch = len(some) / max(past.trained_events, 1)
+            of_batch = (to_learn.weights[some] > 0).sum() / max(past.trained_events, 1)
             seen = past.candidate_counts[pool.candidates]
             negatives = self._with_in_batch(negatives, seen, others, pool, of_batch)
         return (self._losses(mine.states, mine.items, mine.rows, negatives, pool.items) * mine.weights).sum()
 
     def _with_in_batch(
-        self, drawn: "Negatives", seen: Tensor, others: "ToLearn", pool: "Pool", of_batch: float
+        self, drawn: "Negatives", seen: Tensor, others: "ToLearn", pool: "Pool", of_batch: Tensor
     ) -> "Negatives":
         """Also what other states are to find. Popular items are among these more often, and get less weight for that (logQ).
 
@@ -162,12 +162,13 @@ class NextItem(nn.Module):
         positive = (states.float() * items).sum(1)
         # A negative that is what shall be found is none.
         scores = scores.masked_fill((negatives.rows == rows[:, None]) & (rows > 0)[:, None], _LOWEST)
+        weights = torch.ones_like(scores[0]) if negatives.weights is None else negatives.weights
         if self.config.loss == "gbce":
-            rate = len(negatives.rows) / max(trained - 1, 1)
-            beta = rate * (self.config.calibration * (1 - 1 / rate) + 1 / rate) if rate else 1.0
-            return beta * F.softplus(-positive) + F.softplus(scores).sum(1)
+            rate = (weights > 0).sum() / max(trained - 1, 1)
+            beta = 1 - self.config.calibration * (1 - rate)
+            return beta * F.softplus(-positive) + F.softplus(scores.masked_fill(weights == 0, _LOWEST)).sum(1)
         if negatives.weights is not None:
-            scores = scores + negatives.weights.log()
+            scores = scores + weights.log()
         return torch.logaddexp(positive, scores.logsumexp(1)) - positive
 
     def _places(self, candidates: Tensor, rows: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ class Negatives:
     Attributes:
         items: ``[M, D]``.
         rows: ``[M]`` int64 rows of the item table.
-        weights: ``[M]`` float32, of each in the softmax; None: all the same.
+        weights: ``[M]`` float32, of each in the softmax, 0 of what is none; None: all the same.
     """
 
     items: Tensor

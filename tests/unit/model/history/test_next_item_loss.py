@@ -15,7 +15,7 @@ from foundrank.data.batch.batch import Batch
 from foundrank.data.batch.past_items import Past
 from foundrank.data.config.sections.next_item import NextItemConfig
 from foundrank.model.history.catalog_softmax import cross_entropy_among_all
-from foundrank.model.history.next_item_loss import NextItem
+from foundrank.model.history.next_item_loss import Negatives, NextItem
 from foundrank.model.history.sequence import Sequence, ToFind
 from foundrank.model.history.transformer import following, own
 
@@ -221,6 +221,19 @@ def test_within_domains_negatives_are_those_drawn_for_a_row_s_own_and_others_of_
         negative = sum(weight[row] * score[row].exp() for row in rows if row != found)
         expected -= (score[found].exp() / (score[found].exp() + negative)).log().item()
     assert got == [pytest.approx(expected, rel=1e-5), 4]
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_targets_of_states_that_find_nothing_are_no_negatives(world, loss):
+    """On CPUs they are left out before; where that would have to be waited for, they weigh nothing."""
+    objective = NextItem(NextItemConfig.model_validate({"loss": loss, "in_batch": 3}), 1, WIDTH, 10)
+    g = torch.Generator().manual_seed(5)
+    states, items, others = (torch.randn(n, WIDTH, generator=g) for n in (2, 2, 4))
+    rows, weights = torch.tensor([3, 5, 4, 6]), torch.tensor([1.0, 0.5, 0.0, 2.0])
+    own, there = torch.tensor([5, 7]), weights > 0
+    every = objective._losses(states, items, own, Negatives(others, torch.where(there, rows, -1), weights), 9)
+    alone = objective._losses(states, items, own, Negatives(others[there], rows[there], weights[there]), 9)
+    torch.testing.assert_close(every, alone)
 
 
 def test_a_domain_without_candidates_learns_nothing(world):
