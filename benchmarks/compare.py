@@ -24,7 +24,8 @@ from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError, nearest
 from foundrank.dist.compare.intervals import REPLICATES, TestRows
-from foundrank.dist.run.run_folder import EVALUATION, RUN_INFO, check_new_or_same, read_json, write_json
+from foundrank.dist.run.new_run import check_new_or_same
+from foundrank.dist.run.run_folder import EVALUATION, RUN_INFO, read_json, write_json
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 

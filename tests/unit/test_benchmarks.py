@@ -1,6 +1,8 @@
 """The benchmarks: target encodings do not leak, the trees' matrix holds what it says, tables say what was measured."""
 
+import importlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -31,6 +33,14 @@ from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.count import Count
 from foundrank.model.tasks.metrics import auc
 from tests.content_store import write_store
+
+
+@pytest.mark.parametrize("path", sorted(Path(baselines.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_finds_what_it_imports(path: Path):
+    try:
+        importlib.import_module(f"benchmarks.{path.stem}")
+    except ModuleNotFoundError as error:  # of another project, whose model is measured against
+        assert error.name == "recbole", error
 
 
 @pytest.fixture(scope="module")
