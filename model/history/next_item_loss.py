@@ -162,7 +162,7 @@ class NextItem(nn.Module):
         positive = (states.float() * items).sum(1)
         # A negative that is what shall be found is none.
         scores = scores.masked_fill((negatives.rows == rows[:, None]) & (rows > 0)[:, None], _LOWEST)
-        weights = torch.ones_like(scores[0]) if negatives.weights is None else negatives.weights
+        weights = negatives.weights if negatives.weights is not None else scores.new_ones(scores.shape[1])
         if self.config.loss == "gbce":
             rate = (weights > 0).sum() / max(trained - 1, 1)
             beta = 1 - self.config.calibration * (1 - rate)

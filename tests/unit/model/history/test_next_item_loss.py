@@ -236,6 +236,16 @@ def test_targets_of_states_that_find_nothing_are_no_negatives(world, loss):
     torch.testing.assert_close(every, alone)
 
 
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "gbce"])
+@pytest.mark.parametrize("in_batch", [0, 4])
+def test_a_batch_without_rows_of_a_domain_learns_of_the_other(world, loss, in_batch):
+    candidates = list(range(1, ROWS))
+    within_domains(world, candidates, own_candidates=loss != "softmax")
+    world.batch.domains = torch.tensor([0, 0, 0])
+    settings = {"in_batch": in_batch} if loss != "softmax" else {}
+    assert loss_of(world, torch.tensor(candidates), loss=loss, positions="all", **settings)[1][1] > 0
+
+
 def test_a_domain_without_candidates_learns_nothing(world):
     within_domains(world, [1, 7], own_candidates=False)
     assert loss_of(world, torch.tensor([1, 7]), positions="all")[1][1] == 2
