@@ -159,9 +159,10 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
         both = [of.protocol.told(of.experiment) for of in (first, job) if of.experiment.model.next_item is not None]
         if len(both) == 2 and both[0] != both[1]:
             what = f"seeks the next item among {told_in_words(both[1])}, and {first.run} among {told_in_words(both[0])}"
-            within = [told.get("within_domains", False) for told in both]
-            option = "--repeat or --no-repeat" if within[0] == within[1] else "--domain NAME"
-            raise UserError(job.run, what, f"Say {option}, for all of them.")
+            within, repeats = ([told.get(of, False) for told in both] for of in ("within_domains", "repeat"))
+            options = ["--domain NAME"] if within[0] != within[1] else []
+            options += ["--repeat or --no-repeat"] if repeats[0] != repeats[1] else []
+            raise UserError(job.run, what, f"Say {', and '.join(options)}, for all of them.")
     common = set(first.files)
     known: dict[tuple[str, ...], list[dict]] = {}
     for job in others:
@@ -186,8 +187,7 @@ def _check_same_rows(jobs: Sequence[EvaluationJob], split: str) -> None:
 
 def are_of(told: Mapping[str, Any], job: EvaluationJob) -> bool:
     """Whether predictions are of the checkpoint that is a run's best now, and of all files and the protocol as they are."""
-    best = identity(best_of_members(job.folder))
-    return alike(told, told_of(job.split, best, job.files, job.protocol, job.experiment, told))
+    return alike(told, told_of(job, identity(best_of_members(job.folder)), told))
 
 
 def _has_predictions(job: EvaluationJob) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ...data.arrow.ids import mix
 from ...data.config.sections.task import Metric, Task
 from ...data.errors import UserError
+from ...data.storage.file_systems import Location
 from ..evaluate.column_slices import ColumnSlices, read_slices
 from ..evaluate.evaluate import load_best, predict_run
 from ..evaluate.prediction_file import predictions_file, read_predictions
@@ -50,9 +51,7 @@ def _compared(job: Comparison) -> dict[str, Any]:
     further = read_slices(job_of_first.slices, job_of_first.files, names, job_of_first.experiment.bad_data)
     every = np.unique(np.concatenate([runs[0].drawn_with(domain) for domain in runs[0].domains]))
     common = [(d, t) for d in runs[0].domains for t in runs[0].tasks_of(d) if all(t in run.tasks_of(d) for run in runs)]
-    of_tasks = [(domain, task) for domain, task in common if task != NEXT_ITEM]
-    if len(of_tasks) < len(common) and not _among_the_same_items(runs, bool(of_tasks)):
-        common = of_tasks
+    common = _among_the_same_items(runs, common)
     with Progress("drawing users", "replicates", len(common) * job.replicates) as done:
         for domain, task in common:
             surface, left_out = _surface(runs, domain, task, every, further)
@@ -84,7 +83,7 @@ class _Rows:
         if not are_of(found.told, job):
             told = "has changed since: it is of another protocol, checkpoint or files"
             raise UserError(file, told, "Run foundrank compare again, with no other evaluation of the run beside it.")
-        self.columns, self.among = found.columns, found.told.get("among")
+        self.columns, self.candidates = found.columns, found.told.get("candidates", {})
         there = set(np.unique(self.columns["domain"]).tolist())
         self.domains = [name for d, name in enumerate(names) if d in there]
         self._where = {name: np.flatnonzero(self.columns["domain"] == names.index(name)) for name in self.domains}
@@ -171,29 +170,37 @@ def _surface(
     return surface, int((counted & ~kept).sum())
 
 
-def _among_the_same_items(runs: list[_Rows], tasks: bool) -> bool:
-    """Whether all runs seek the next item among the same items: among fewer, or others, it is easier or harder to find.
+def _among_the_same_items(runs: list[_Rows], common: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those domains and tasks in which all runs seek the next item among the same items: among fewer, or others, it is easier or harder
+    to find.
 
     Raises:
-        UserError: they do not, and have no ``tasks`` to compare instead.
+        UserError: there are none.
     """
     first, *others = runs
-    for other in others:
-        if first.among != other.among:
-            told = f"seeks the next item among {_many(other)} items, and {first.run} among {_many(first)}, which are not the same"
-            remedy = (
-                "Compare runs whose training events and catalog have the same items, or by the items of one domain: --domain NAME. "
-                "With --negatives, all have to know something of the same items: leave it out."
-            )
-            if not tasks:
-                raise UserError(other.run, told, remedy)
-            warning(f"{other.run} {told}: the next item is not compared. {remedy}")
-            return False
-    return True
+    wrong: dict[tuple[Location, str], list[str]] = {}
+    for domain in (domain for domain, task in common if task == NEXT_ITEM):
+        mine = first.candidates.get(domain)
+        for other in others:
+            if (theirs := other.candidates.get(domain)) != mine:
+                told = f"seeks the next item among {_many(theirs)} items, and {first.run} among {_many(mine)}, which are not the same"
+                wrong.setdefault((other.run, told), []).append(domain)
+                break
+    remedy = (
+        "Compare runs whose training events and catalog have the same items, or by the items of one domain: --domain NAME. "
+        "With --negatives, all have to know something of the same items: leave it out."
+    )
+    apart = {domain for domains in wrong.values() for domain in domains}
+    kept = [(domain, task) for domain, task in common if task != NEXT_ITEM or domain not in apart]
+    for (run, told), domains in wrong.items():
+        if not kept:
+            raise UserError(run, told, remedy)
+        warning(f"{run} {told}: it is not compared in {', '.join(domains)}. {remedy}")
+    return kept
 
 
-def _many(run: _Rows) -> str:
-    return "unknown" if run.among is None else f"{run.among['items']:,}"
+def _many(among: Mapping[str, Any] | None) -> str:
+    return "no" if among is None else f"{among['items']:,}"
 
 
 def _check_same(first: _Rows, other: _Rows, domain: str, task: str) -> None:

@@ -108,12 +108,12 @@ def load_best(job: EvaluationJob, runtime: Runtime) -> Opened:
     Raises:
         UserError: a damaged checkpoint, statistics, catalog or content store.
     """
-    experiment, run, split = job.experiment, job.folder, job.split
+    experiment, run = job.experiment, job.folder
     prometheus.label(command="evaluate", experiment=experiment.name, run=str(job.run))
     statistics = open_statistics(run, experiment)
     checkpoints = checked_members(run, experiment, runtime)
-    told = runtime.on_main(lambda: told_of(split, identity(checkpoints), job.files, job.protocol, experiment))
-    encoder = RowEncoder(experiment, statistics, of_training=split == "train")
+    told = runtime.on_main(lambda: told_of(job, identity(checkpoints)))
+    encoder = RowEncoder(experiment, statistics, of_training=job.split == "train")
     with Progress("loading the model and its tables", main=runtime.is_main):
         models = [shard(encoder.layout, experiment, runtime) for _ in checkpoints]
         model, state = predictor(models, checkpoints)
@@ -134,7 +134,7 @@ def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predict
         allowed = allowed_items(protocol, encoder, train, runtime)
         ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, allowed)
         if runtime.is_main:
-            told = told | {"among": asdict(among)}
+            told = told | {"candidates": {domain: asdict(of) for domain, of in among.items()}}
     if job.keeps and runtime.is_main:
         write_predictions(predictions_file(job.folder, job.split), columns | ranks, encoder.layout, told)
     return Predicted(columns, gates, skipped, ranks)

@@ -33,11 +33,11 @@ ALL_ITEMS = Protocol()
 
 @dataclass(frozen=True)
 class Among:
-    """The items that a row's own is ranked among.
+    """The items that the own of each row of a domain is ranked among.
 
     Attributes:
-        items: how many, its own being one; where domains differ, in all.
-        digest: SHA-256 of the keys of all that take part, or of those that are drawn from; where domains differ, of their digests.
+        items: how many, its own being one.
+        digest: SHA-256 of the keys of all that take part, or of those that are drawn from.
     """
 
     items: int
@@ -63,7 +63,7 @@ def next_item_ranks(
     runtime: Runtime,
     protocol: Protocol = ALL_ITEMS,
     allowed: Tensor | None = None,
-) -> tuple[dict[str, np.ndarray], Among]:
+) -> tuple[dict[str, np.ndarray], dict[str, Among]]:
     """Where the item of each row ranks among all items, or those that a protocol names, given the row's past.
 
     An item that ties with others ranks behind them, and one that nothing is known of behind all. Past items are left out of the
@@ -82,7 +82,7 @@ def next_item_ranks(
         On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
         ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
         counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``items`` (how many it is ranked among), ``domain``, ``user``, ``user_known`` and ``counts``;
-        and among which items each is ranked. Elsewhere no columns.
+        and domain -> among which items its rows' are ranked, of those that ``files`` name and that have users. Elsewhere no columns.
     """
     repeats = protocol.repeats(encoder.experiment)
     was_training = model.training
@@ -131,7 +131,12 @@ def next_item_ranks(
     model.train(was_training)
     everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
     items = np.array([1 + min(protocol.negatives, len(pool)) for pool in pools] or every.sum(1).tolist())
-    among = _among(items, [keys[pool] for pool in pools] or [keys[here] for here in every.numpy()], every)
+    taking_part = [keys[pool] for pool in pools] or [keys[here] for here in every.numpy()]
+    among = {
+        name: Among(int(items[d]), _digest(taking_part[d]))
+        for d, name in enumerate(encoder.layout.domains)
+        if name in files and encoder.experiment.domains[name].users
+    }
     if not runtime.is_main or not any(everyone):
         return {}, among
     found = in_order_of_files(everyone)
@@ -163,14 +168,6 @@ def _drawn(
         of_these = np.searchsorted(here, left_out[0][mine]), left_out[1][mine]
         out[here] = drawn_negatives(rows[here], pools[domain], of_these, items, wanted)
     return torch.from_numpy(out)
-
-
-def _among(items: NDArray[np.int64], parts: Sequence[NDArray[np.uint64]], every: Tensor) -> Among:
-    """What all rows together are ranked among, of what those of each domain are."""
-    digests = [_digest(part) for part in parts]
-    if len(set(digests)) == 1:
-        return Among(int(items[0]), digests[0])
-    return Among(int(every.any(0).sum()), hashlib.sha256("".join(digests).encode()).hexdigest())
 
 
 def _digest(keys: NDArray[np.uint64]) -> str:

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from ...data.config.experiment import Experiment
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
@@ -20,9 +19,9 @@ from ...data.storage.local_writes import replace_file
 from ...data.storage.mirror import fetch, publish
 from ...data.storage.parquet_memory import READ_ERRORS
 from ...model.tasks.metrics import apart
-from ..retrieval.protocol import Protocol
 from ..run.joined import joined
 from ..run.run_documents import Predicted
+from .prepare import EvaluationJob
 
 FOLDER = "predictions"
 _TOLD = b"foundrank.predictions"
@@ -48,49 +47,47 @@ def predictions_file(run: Path, split: str) -> Path:
     return run / FOLDER / f"{split}.parquet"
 
 
-def told_of(
-    split: str,
-    checkpoint: str,
-    files: Mapping[str, EventFiles],
-    protocol: Protocol,
-    experiment: Experiment,
-    before: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+def told_of(job: EvaluationJob, checkpoint: str, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What predictions are made from: `Predicted`.
 
     Args:
-        split: of the events.
+        job: that makes them; of its run's experiment, catalogs and content stores, which rows are joined with.
         checkpoint: its `identity`.
-        files: domain -> files of the split.
-        protocol: among which items the next one is sought.
-        experiment: of the run, whose catalogs and content stores rows are joined with.
         before: what was told before, to spare reading files that cannot have changed since.
 
     Raises:
         UserError: a catalog names no file, or a content store is missing or damaged.
     """
     noted = before or {}
-    known = noted.get("files", {})
     return {
-        "split": split,
+        "split": job.split,
         "checkpoint": checkpoint,
-        "files": {name: identities(events.files, known.get(name, ())) for name, events in files.items()},
-        "protocol": protocol.told(experiment),
-        "joined": joined(experiment, noted.get("joined") or ()),
+        "files": _identities(job.files, noted.get("files", {})),
+        "train": _identities(job.files_of_candidates, noted.get("train", {})),
+        "protocol": job.protocol.told(job.experiment),
+        "joined": joined(job.experiment, noted.get("joined") or ()),
     }
+
+
+def _identities(files: Mapping[str, EventFiles], known: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    return {name: identities(events.files, known.get(name, ())) for name, events in files.items()}
 
 
 def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two are of the same checkpoint, split, files, protocol, catalogs and content stores; of none that does not say which."""
     catalogs, others = one.get("joined"), other.get("joined")
-    if catalogs is None or others is None:
+    # Earlier versions told under "among" what the rows of all domains together were ranked among.
+    if catalogs is None or others is None or "among" in one or "among" in other:
         return False
     return (
         all(one[name] == other[name] for name in ("split", "checkpoint", "protocol"))
         and same_content(catalogs, others)
-        and one["files"].keys() == other["files"].keys()
-        and all(same_content(files, other["files"][name]) for name, files in one["files"].items())
+        and all(_same_files(one.get(of, {}), other.get(of, {})) for of in ("files", "train"))
     )
+
+
+def _same_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(same_content(files, other[name]) for name, files in one.items())
 
 
 def write_predictions(path: Path, columns: Mapping[str, np.ndarray], layout: Layout, told: Mapping[str, Any]) -> None:

@@ -54,6 +54,13 @@ class EvaluationJob:
         }
 
     @property
+    def files_of_candidates(self) -> dict[str, EventFiles]:
+        """domain -> its training files, of those in ``files``, where these say which items take part."""
+        if self.protocol.domain is None and not self.protocol.within_domains(self.experiment):
+            return {}
+        return {name: self.events[name]["train"] for name in self.files if "train" in self.events[name]}
+
+    @property
     def folder(self) -> Path:
         """Where this machine has the run folder."""
         return mirrored(self.run, "read")

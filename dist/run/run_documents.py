@@ -143,7 +143,7 @@ class Evaluation(Shape):
 
 
 class Among(Shape):
-    """How many items the next one is sought among, and a digest of those that take part."""
+    """How many items the next one of a domain's rows is sought among, and a digest of those that take part."""
 
     items: Count
     digest: Digest
@@ -151,14 +151,16 @@ class Among(Shape):
 
 class Predicted(Shape):
     """What the predictions of a split were made from: the checkpoint's `identity`, domain -> files, among which items the next is sought,
-    catalogs and content stores (None: of an earlier version), and the items that there were, where a next one is sought."""
+    catalogs and content stores (None: of an earlier version), domain -> training files, where these say which items take part, and
+    domain -> the items that there were, where a next one is sought."""
 
     split: str
     checkpoint: Digest
     files: dict[str, list[FileIdentity]]
     protocol: Protocol
     joined: list[FileIdentity] | None = None
-    among: Among | None = None
+    train: dict[str, list[FileIdentity]] = Field(default_factory=dict)
+    candidates: dict[str, Among] = Field(default_factory=dict)
 
 
 class ValidatedRow(MetricRow):

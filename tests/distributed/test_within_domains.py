@@ -1,5 +1,6 @@
 """A run that tells the next item from those of the row's own domain, in training and when it is measured."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from foundrank import load
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.compare.arms import prepare_comparison
+from foundrank.dist.compare.compare import compare
 from foundrank.dist.evaluate.evaluate import evaluate_run
+from foundrank.dist.evaluate.prediction_file import alike, predictions_file, read_told
 from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.candidates import allowed_items, train_within_domains
@@ -31,8 +34,8 @@ entities:
   user: {id: user, history: {column: history}}
   item: {id: item, catalog: {path: items.parquet, key: item}, features: {kind: {kind: categorical}}}
 domains:
-  home: {kind: recommendation, events: {train: home.parquet, validation: home.parquet, test: home.parquet}}
-  feed: {kind: recommendation, events: {train: feed.parquet, validation: feed.parquet, test: feed.parquet}}
+  home: {kind: recommendation, events: {train: home.parquet, validation: home.parquet, test: home.test.parquet}}
+  feed: {kind: recommendation, events: {train: feed.parquet, validation: feed.parquet, test: feed.test.parquet}}
 model:
   width: 8
   embedding_dim: 8
@@ -52,7 +55,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         past = [[int(i) for i in random.integers(0, 20, 3)] for _ in range(90)]
         own = [*items, *random.choice(list(items), 90 - len(items))]
         table = {"user": random.integers(0, 9, 90), "item": own, "history": pa.array(past, pa.list_(pa.int64()))}
-        pq.write_table(pa.table(table), folder / f"{domain}.parquet", row_group_size=13)
+        for part in ("", ".test"):
+            pq.write_table(pa.table(table), folder / f"{domain}{part}.parquet", row_group_size=13)
     pq.write_table(pa.table({"item": np.arange(ITEMS), "kind": np.arange(ITEMS) % 3}), folder / "items.parquet")
     (folder / "experiment.yaml").write_text(RAW)
     run_ranks(train_run, 2, load_experiment(folder, kinds=KINDS), folder / "run")
@@ -134,7 +138,7 @@ def test_validation_ranks_among_them_too(folder):
     }
 
 
-def test_what_a_run_cannot_tell_is_refused(folder):
+def test_what_a_run_cannot_tell_is_refused(folder, tmp_path):
     users = pa.table({"user": [1], "history": pa.array([[1, 2]])})
     scorer = load(folder / "run")
     with pytest.raises(UserError, match=r"--domain: is not given.*Name one of: home, feed"):
@@ -144,3 +148,56 @@ def test_what_a_run_cannot_tell_is_refused(folder):
         prepare_comparison([str(folder / "among_all"), str(folder / "run")], "test", 100, 0)
     same = prepare_comparison([str(folder / "among_all"), str(folder / "run")], "test", 100, 0, Protocol(domain="home"))
     assert len(same.runs) == 2
+    shutil.copytree(folder / "among_all", again := tmp_path / "again")
+    text = (again / "experiment.yaml").read_text()
+    (again / "experiment.yaml").write_text(text.replace("repeat: false", "repeat: true"))
+    with pytest.raises(UserError, match=r"Say --domain NAME, and --repeat or --no-repeat, for all"):
+        prepare_comparison([str(again), str(folder / "run")], "test", 100, 0)
+
+
+def compared(runtime: Runtime, runs: list[Path], protocol: Protocol) -> dict:
+    return compare(runtime.on_main(lambda: prepare_comparison(list(map(str, runs)), "test", 20, 0, protocol)), runtime)
+
+
+def told_by(run: Path) -> dict:
+    told = read_told(predictions_file(run, "test"))
+    assert told is not None
+    return told
+
+
+@pytest.mark.parametrize("negatives", [0, 4])
+def test_runs_are_compared_in_the_domains_that_all_have_whatever_their_order(folder, tmp_path, negatives):
+    other, protocol = tmp_path / "other", Protocol(negatives=negatives)
+    home, feed = (line for line in RAW.splitlines() if "kind: recommendation" in line)
+    more = home.replace("home:", "more:").replace("home.parquet", "feed.parquet")
+    (folder / "other.yaml").write_text(RAW.replace(f"{home}\n{feed}", f"{more}\n{feed}\n{home}"))
+    run_ranks(train_run, 1, load_experiment(folder / "other.yaml", kinds=KINDS), other)
+    found = run_ranks(compared, 1, [folder / "run", other], protocol)[0]
+    assert {row["domain"] for row in found["rows"]} == {"home", "feed", "mean"}
+    assert {name: of["items"] for name, of in told_by(folder / "run")["candidates"].items()} == {
+        name: negatives + 1 if negatives else len(items) for name, items in OF.items()
+    }
+    assert list(told_by(other)["candidates"]) == ["more", "feed", "home"]
+
+
+def test_a_domain_of_other_items_is_left_out_of_a_comparison(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "mine")
+    runs = [folder / "run", tmp_path / "mine/run"]
+    run_ranks(compared, 1, runs, Protocol())
+    before = told_by(runs[1])
+    # What predictions of an earlier version say of their items is not taken for what is said today.
+    assert not alike(before | {"among": {"items": 20, "digest": "0" * 64}}, before)
+    feed = tmp_path / "mine/feed.parquet"
+    rows = pq.read_table(feed)
+    new = pa.table({"user": [1], "item": [25], "history": pa.array([[1]], pa.list_(pa.int64()))})
+    pq.write_table(pa.concat_tables([rows, new.cast(rows.schema)]), feed)
+    assert prepare_comparison(list(map(str, runs)), "test", 20, 0).todo
+    found = run_ranks(compared, 1, runs, Protocol())[0]
+    assert {row["domain"] for row in found["rows"]} == {"home"}
+    assert told_by(runs[1])["candidates"]["home"] == before["candidates"]["home"]
+    of_home = Protocol(domain="home")
+    run_ranks(compared, 1, runs, of_home)
+    assert not prepare_comparison(list(map(str, runs)), "test", 20, 0, of_home).todo
+    home = tmp_path / "mine/home.parquet"
+    pq.write_table(pq.read_table(home).slice(1), home)
+    assert len(prepare_comparison(list(map(str, runs)), "test", 20, 0, of_home).todo) == 1
