@@ -61,13 +61,15 @@ class TaskScores:
 
 
 class NextItemScores:
-    """The score of each row's item as the next one of its user, as recommendations have it; attributes as of `TaskScores`."""
+    """The score of each row's item as the next one of its user, as recommendations have it, in domains with users; attributes as of
+    `TaskScores`."""
 
     def __init__(self, retriever: Retriever, encoder: RowEncoder):
         self.names = (NEXT_ITEM,)
-        self.has = self.has_output = np.ones((len(encoder.layout.domains), 1), bool)
+        domains = encoder.experiment.domains
+        self.has = self.has_output = np.array([[domains[name].users] for name in encoder.layout.domains])
         self._retriever, self._item = retriever, encoder.experiment.entities.item.id
-        self._unknown = retriever.unknown.cpu().numpy()
+        self._unknown = (retriever.unknown & ~retriever.no_number).cpu().numpy()
 
     def places(self, table: pa.Table) -> np.ndarray:
         """As of `TaskScores`: an item cannot be scored if it is none of those there are, or nothing is known of it."""
@@ -78,12 +80,14 @@ class NextItemScores:
         return np.where(known, places, -1)
 
     def outputs(self, said: Outputs, places: np.ndarray) -> np.ndarray:
-        """As of `TaskScores`, ``[B, 1]``: products of users and items, of a user one by one, so that equal items score alike."""
+        """As of `TaskScores`, ``[B, 1]``: products of users and items, of a user one by one, so that equal items score alike; NaN where no
+        number came out of either."""
         assert said.user is not None
         users = said.user.float()
         at = torch.from_numpy(places).to(users.device)
         products = (users * self._retriever.vectors[at.clamp_min(0)]).sum(1)
-        return torch.where(usable(users) & (at >= 0), products, torch.nan)[:, None].cpu().numpy()
+        fine = usable(users) & (at >= 0) & ~self._retriever.no_number[at.clamp_min(0)]
+        return torch.where(fine, products, torch.nan)[:, None].cpu().numpy()
 
     def scores(self, outputs: np.ndarray) -> np.ndarray:
         """As of `TaskScores`."""

@@ -60,16 +60,15 @@ class Retriever:
         items: C of them.
         vectors: ``[C, D]`` float32.
         unknown: ``[C]`` bool, items of which neither id nor content nor a named feature is known, or no number came out.
-        overflowed: how many items no number came out of.
+        no_number: ``[C]`` bool, those of them that no number came out of.
     """
 
     def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime):
         """Computes the vectors of all items there are; on every rank, the model not in training."""
         self.items = encoder.items(trained=False)
         self.vectors = item_vectors(model, encoder, self.items, runtime)
-        fine = usable(self.vectors)
-        self.overflowed = int((~fine).sum())
-        self.vectors[~fine] = 0
+        self.no_number = ~usable(self.vectors)
+        self.vectors[self.no_number] = 0
         self.unknown = (self.vectors == 0).all(1)
         self._index = KeyIndex(self.items.keys)
         self._products = Products(self.vectors, self.unknown)

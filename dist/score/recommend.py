@@ -99,7 +99,7 @@ class Recommender:
         """
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = retriever or Retriever(model, encoder, runtime)
-        self.items_overflowed = self._retriever.overflowed
+        self.items_overflowed = int(self._retriever.no_number.sum())
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)

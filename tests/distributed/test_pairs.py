@@ -21,17 +21,20 @@ RAW = """
 name: pairs
 entities:
   user: {id: user, history: {column: history}}
-  item: {id: item, catalog: {path: items.parquet, key: item}, contents: {look: {vector: look, size: 4}}}
+  item:
+    {id: item, catalog: {path: items.parquet, key: item}, contents: {look: {vector: look, size: 4}}, features: {price: {kind: dense}}}
 domains:
   home: {kind: recommendation, events: {train: home.parquet}}
   feed: {kind: recommendation, events: {train: feed.parquet}}
+  page: {kind: recommendation, users: false, events: {train: feed.parquet}}
 model:
-  {width: 8, embedding_dim: 8, history: {encoder: sasrec, layers: 1, heads: 1}, next_item: {negatives: 4}}
+  {width: 8, embedding_dim: 8, history: {encoder: sasrec, layers: 1, heads: 1, features: [price]}, next_item: {negatives: 4}}
 training: {batch_size: 32, epochs: 2}
 seeds: 2
 """
 SEEN, ITEMS, USERS = 8, 20, 11  # items that training has seen, all of the catalog, and users to score for
 NOTHING, UNHEARD = ITEMS - 1, 999  # of the catalog without a vector, and of no catalog
+TOO_LARGE = ITEMS - 2  # no number comes out of its price
 LISTS = pa.list_(pa.int64())
 
 
@@ -47,7 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = {"user": random.integers(0, 9, 90), "item": random.integers(0, SEEN, 90)}
         pq.write_table(pa.table({**table, "history": pa.array(pasts(90), LISTS)}), folder / f"{domain}.parquet")
     looks = [None if item == NOTHING else random.normal(size=4).tolist() for item in range(ITEMS)]
-    pq.write_table(pa.table({"item": np.arange(ITEMS), "look": looks}), folder / "items.parquet")
+    prices = [{NOTHING: None, TOO_LARGE: 9e29}.get(item, 1.0 + item) for item in range(ITEMS)]
+    pq.write_table(pa.table({"item": np.arange(ITEMS), "look": looks, "price": prices}), folder / "items.parquet")
     (folder / "experiment.yaml").write_text(RAW)
     run_ranks(train_run, 1, load_experiment(folder, kinds=KINDS), folder / "run", deadline=120)
     users = pa.table({"user": np.arange(USERS), "history": pa.array([*pasts(USERS - 1), None], LISTS)})
@@ -90,13 +94,13 @@ def test_pairs_have_the_scores_that_recommendations_have(folder, wanted, tmp_pat
     ]
     got = {(row["user"], row["item"]): row["score_next_item"] for row in rows}
     assert {pair for pair, score in got.items() if score is None} == {
-        (user, item) for user in range(USERS) for item in (NOTHING, UNHEARD, None)
+        (user, item) for user in range(USERS) for item in (NOTHING, TOO_LARGE, UNHEARD, None)
     }
     assert wanted.keys() == {pair for pair, score in got.items() if score is not None}  # new items of the catalog too
     np.testing.assert_allclose([got[pair] for pair in wanted], list(wanted.values()), rtol=1e-5, atol=1e-6)
     assert np.std(list(wanted.values())) > 0.01
-    assert summary["why"] == {"bad_rows": 0, "no_number": 0, "unreadable_rows": 0, "unknown_item": 3 * USERS}
-    assert summary["rows_without_a_score"] == 3 * USERS
+    assert summary["why"] == {"bad_rows": 0, "no_number": USERS, "unreadable_rows": 0, "unknown_item": 3 * USERS}
+    assert summary["rows_without_a_score"] == 4 * USERS
     assert summary["scores"]["next_item"]["scored"] == len(wanted)
     assert summary["scores"]["next_item"]["mean"] == pytest.approx(np.mean(list(wanted.values())), rel=1e-4)
     assert summary["scores"]["next_item"]["domains"].keys() == {"home", "feed"}
@@ -108,3 +112,9 @@ def test_a_user_is_the_same_in_a_domain_that_is_like_others(folder, wanted, tmp_
     assert {row["domain"] for row in rows} == {"new"}
     got = {(row["user"], row["item"]): row["score_next_item"] for row in rows}
     np.testing.assert_allclose([got[pair] for pair in wanted], list(wanted.values()), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_domain_without_users_have_no_score(folder, tmp_path):
+    summary = run_ranks(scored, 1, folder, tmp_path / "out", True, "page", [])[0]
+    assert pq.read_table(tmp_path / "out")["score_next_item"].null_count == summary["rows"] > 0
+    assert summary["scores"] == {}
