@@ -12,7 +12,7 @@ from ...data.storage.local_writes import write_text
 from ...data.storage.mirror import publish
 from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
-from ..retrieval.protocol import told_in_words
+from ..retrieval.protocol import items_in_words, told_in_words
 from ..run.kept_checkpoints import best_of_members, complete, identity, members
 from ..run.run_documents import Evaluation, RunInfo, Validation
 from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
@@ -150,11 +150,12 @@ def _facts(facts: Mapping[str, Any], metrics: Sequence[Row], models: int) -> lis
 
 def _next_item(rows: Sequence[Row], protocol: Mapping[str, Any] | None) -> list[str]:
     groups: dict[str, list[list[str]]] = {}
+    counts = {"rows": "rows"} | ({"items": "among"} if len({row["items"] for row in rows}) > 1 else {})
     for row in rows:
-        cells = [row["slice"].replace("_", " "), html.count(row["rows"]), *(html.number(row[k]) for k in RANKED)]
-        groups.setdefault(row["domain"], []).append(cells)
-    header = ("domain", "slice", "rows", *RANKED.values())
-    words = f"Where each row's item ranks among {html.count(rows[0]['items'])} items"
+        cells = [row["slice"].replace("_", " "), *(html.count(row[k]) for k in counts)]
+        groups.setdefault(row["domain"], []).append([*cells, *(html.number(row[k]) for k in RANKED)])
+    header = ("domain", "slice", *counts.values(), *RANKED.values())
+    words = f"Where each row's item ranks among {items_in_words(rows)} items"
     words += "." if protocol is None else f": {told_in_words(protocol)}."  # older evaluations do not say
     return [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
 

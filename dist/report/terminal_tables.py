@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import summary
-from ..retrieval.protocol import told_in_words
+from ..retrieval.protocol import items_in_words, told_in_words
 
 _NONE = "–"
 _WIDEST = 1000  # columns
@@ -112,17 +112,18 @@ def print_next_item(
         console: where to print.
         protocol: as of `Protocol.told`; it is told where it is not plainly all items.
     """
+    apart = len({row["items"] for row in rows}) > 1  # in the title alone nobody could tell whose number it is
     numbers = ("rows", "HR@5", "HR@10", "HR@20", "NDCG@10", "MRR@10", "percentile", "popular HR@10")
-    title = f"next item, of {rows[0]['items']:,}"
+    numbers = ("rows", "among", *numbers[1:]) if apart else numbers
+    title = f"next item, of {items_in_words(rows)}"
     title += "" if protocol is None else f": {told_in_words(protocol)}"
     table = empty_table(Text(title, style="bold"), ("domain", "items"), numbers)
     for row in rows:
         values = [
             row[name] for name in ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile", "popularity_hr@10")
         ]
-        table.add_row(
-            Text(row["domain"]), row["slice"].removesuffix("_items"), f"{row['rows']:,}", *map(_number, values)
-        )
+        counts = [f"{row[name]:,}" for name in ("rows", *(["items"] if apart else []))]
+        table.add_row(Text(row["domain"]), row["slice"].removesuffix("_items"), *counts, *map(_number, values))
     console.print(table)
 
 

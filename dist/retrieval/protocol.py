@@ -1,6 +1,6 @@
 """Among which items the next one is sought: past ones or not, one domain's alone, all of them or a sample."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,12 @@ class Protocol:
             if given and experiment.model.next_item is None:
                 what = f"means nothing for {run}, which was not trained to predict the next item"
                 raise UserError(option, what, "Leave it out, or train with model.next_item.")
+
+
+def items_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Among how many items the next one was sought in some rows of an evaluation; domains may differ in it."""
+    least, most = (of(row["items"] for row in rows) for of in (min, max))
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def told_in_words(told: Mapping[str, Any]) -> str:

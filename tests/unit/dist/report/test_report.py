@@ -159,6 +159,11 @@ def test_a_run_that_finds_the_next_item_says_how_often_and_leaves_out_what_is_of
     both = " ".join(Page(write_report(tmp_path).read_text()).words)
     assert "AUC per domain" in both
     assert "The next item" in both
+    of_domains = [rows[0], {**rows[0], "domain": "shop", "items": 77}]
+    write_json(tmp_path / "evaluation.json", {"split": "test", "rows": [], "gates": {}, "next_item": of_domains})
+    apart = Page(write_report(tmp_path).read_text()).words
+    assert "among 77 to 1,234 items" in " ".join(apart)
+    assert {"among", "77", "1,234"} <= set(apart)
 
 
 def test_stands_alone(report):

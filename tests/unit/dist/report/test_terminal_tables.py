@@ -3,7 +3,7 @@ from typing import Any
 
 from rich.console import Console
 
-from foundrank.dist.report.terminal_tables import print_evaluation
+from foundrank.dist.report.terminal_tables import print_evaluation, print_next_item
 from foundrank.model.tasks.binary import MEASURES
 
 
@@ -57,3 +57,23 @@ def test_names_are_not_markup():
     lines = printed([row("[red]x[/red]", task="[b]t[/b]")])
     assert lines[0].strip() == "[b]t[/b]"
     assert lines[3].split()[0] == "[red]x[/red]"
+
+
+def test_the_next_item_says_of_how_many_in_each_domain_where_they_differ():
+    metrics = ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile", "popularity_hr@10")
+    rows = [
+        {"domain": domain, "slice": "all", "rows": 90, "items": items, **dict.fromkeys(metrics, 0.5)}
+        for domain, items in (("home", 8), ("feed", 1500))
+    ]
+
+    def printed_next(rows):
+        out = io.StringIO()
+        print_next_item(rows, Console(file=out, width=100, no_color=True))
+        return [" ".join(line.split()) for line in out.getvalue().splitlines() if line.strip()]
+
+    lines = printed_next(rows)
+    assert lines[0] == "next item, of 8 to 1,500"
+    assert [line.split()[:4] for line in lines[-2:]] == [["home", "all", "90", "8"], ["feed", "all", "90", "1,500"]]
+    same = printed_next(rows[:1])
+    assert same[0] == "next item, of 8"
+    assert same[-1].split()[:4] == ["home", "all", "90", "0.5000"]
