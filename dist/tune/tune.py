@@ -115,12 +115,11 @@ def _tell(trials: Trials, number: int) -> None:
         told = f"{one.value:.5f}"
     elif ERROR in one.user_attrs:
         told = f"failed: {one.user_attrs[ERROR]}"
+    elif one.state.is_finished():
+        epochs = max(one.intermediate_values, default=0) / TENTHS
+        told = f"given up after {epochs:g} epoch{'s' if epochs != 1 else ''}"
     else:
-        told = (
-            f"given up after {max(one.intermediate_values, default=0) / TENTHS:g} epochs"
-            if one.state.is_finished()
-            else "left"
-        )
+        told = "left"
     beside = f"; best so far {best.value:.5f}, trial {best.number}" if best is not None else ""
     info(f"trial {number}: {told}{beside}", "trial", trial=number, value=one.value, state=one.state.name.lower())
 
