@@ -104,10 +104,13 @@ class NextItem(nn.Module):
         total = beside = states[:0].sum().float()
         for pool in pools.pools:
             total = total + self._loss_in(pool, to_learn, some, candidates, past)
-            if to_find.beside is not None:
-                counts_row = usable[len(past.rows) :] & (past.lengths > 0)
-                counts_row = counts_row if pool.of_row is None else counts_row & pool.of_row
-                beside = beside + to_find.beside(candidates[pool.candidates], counts_row.float(), self.scale)
+        if to_find.beside is not None:
+            counts = (usable[len(past.rows) :] & (past.lengths > 0)).float()
+            of_pools = (
+                (candidates[pool.candidates], counts if pool.of_row is None else counts * pool.of_row)
+                for pool in pools.pools
+            )
+            beside = to_find.beside(of_pools, counts, self.scale)
         told = torch.stack([total, weights.sum()]).detach()
         return self.config.weight * (total + beside) / self.batch_size, told
 
@@ -239,7 +242,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """All pools of a batch; each state is in one.
+    """All pools of a batch; each state is in one, unless its domain has no candidates.
 
     Attributes:
         pools: of which those without candidates are left out.

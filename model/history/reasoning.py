@@ -1,6 +1,6 @@
 """Latent reasoning: further passes over the newest state before it is looked up with (ReaRec, Tang et al., 2025)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from typing import Annotated, Literal
 
@@ -81,17 +81,17 @@ class Reasoning(nn.Module):
         left = torch.arange(len(states) - 1, -1, -1, device=states.device)
         return states * (_SHARPER**-left)[:, None, None]
 
-    def beside(self, states: Tensor, noised: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:
+    def beside(self, states: Tensor, noised: Tensor, pools: Iterable[tuple[Tensor, Tensor]], weights: Tensor) -> Tensor:
         """What is learned beside finding the next item, summed over rows; a scalar.
 
         Args:
             states: ``[K + 1, B, D]``, times the scale of scores.
             noised: the same, thought of with noise; the progressive kind looks at it.
-            candidates: ``[M, D]``.
-            weights: ``[B]`` 0 or 1, of the rows.
+            pools: candidates ``[M, D]`` and ``[B]`` 0 or 1, of the rows that seek among them; the ensemble kind looks at these.
+            weights: ``[B]`` 0 or 1, of the rows, whatever they seek among.
         """
         if self.config.learning == "ensemble":
-            return _REWARD * agreement(states, candidates, weights)
+            return _REWARD * sum((agreement(states, *pool) for pool in pools), states[:, :0].sum().float())
         return _CONTRAST * contrast(states[-1], noised[-1], weights)
 
 

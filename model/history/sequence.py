@@ -1,6 +1,6 @@
 """The past items of a batch as one packed sequence per row, and the seam for what encodes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -174,13 +174,13 @@ class ToFind:
     Attributes:
         states: ``[S, D]``.
         target: ``[S]`` int64, what each is to find: a position among the N past items and the B rows' own behind them; -1 for nothing.
-        beside: what else is learned, summed over rows, given candidates ``[M, D]``, ``[B]`` 0 or 1 for rows that count, and the
-            scale of scores; None: nothing.
+        beside: what else is learned, summed over rows, given candidates ``[M, D]`` and ``[B]`` 0 or 1 for rows that seek among them, of
+            each pool; ``[B]`` 0 or 1 for rows that count; and the scale of scores. None: nothing.
     """
 
     states: Tensor
     target: Tensor
-    beside: Callable[[Tensor, Tensor, float], Tensor] | None = None
+    beside: Callable[[Iterable[tuple[Tensor, Tensor]], Tensor, float], Tensor] | None = None
 
 
 def split_heads(values: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:

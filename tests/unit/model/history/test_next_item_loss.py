@@ -251,6 +251,20 @@ def test_a_domain_without_candidates_learns_nothing(world):
     assert loss_of(world, torch.tensor([1, 7]), positions="all")[1][1] == 2
 
 
+def test_what_is_learned_beside_is_told_of_each_pool_and_of_all_rows_at_once(world):
+    def beside(pools: Any, weights: Tensor, scale: float) -> Tensor:
+        given.append(([rows.tolist() for _, rows in pools], weights.tolist()))
+        return weights.sum()
+
+    given: list[Any] = []
+    world.history.to_find = lambda sequence, every: ToFind(world.states, following(sequence), beside)
+    for candidates, of_pools in (([1, 7, 4], [[1, 0, 0], [0, 0, 1]]), ([1, 7], [[0, 0, 1]])):
+        within_domains(world, candidates, own_candidates=False)
+        loss, (found, _) = loss_of(world, torch.tensor(candidates), positions="all")
+        assert given.pop() == (of_pools, [1, 0, 1])  # the second row has no past
+        assert loss * BATCH - found == pytest.approx(2, abs=1e-5)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("cells", [1, 40, 1000])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foundrank.model.history.reasoning import agreement, contrast
+from foundrank.model.history.reasoning import Reasoning, ReasoningConfig, agreement, contrast
 from tests.sequences import CLOSE, WIDTH, make, sequence_of, some
 
 
@@ -59,3 +59,17 @@ def test_a_noised_state_is_to_find_its_own_among_those_of_rows_that_count():
     scores = F.normalize(noised[kept], dim=1) @ F.normalize(states[kept], dim=1).T / 0.1
     wanted = F.cross_entropy(scores, torch.arange(3), reduction="sum")
     torch.testing.assert_close(contrast(states, noised, torch.tensor([1.0, 0.0, 1.0, 1.0])), wanted)
+
+
+def test_the_progressive_kind_contrasts_all_rows_and_the_ensemble_kind_within_what_they_seek_among():
+    g = torch.Generator().manual_seed(2)
+    states, noised = torch.randn(2, 3, 4, WIDTH, generator=g)
+    candidates, weights = torch.randn(5, WIDTH, generator=g), torch.tensor([1.0, 0.0, 1.0, 1.0])
+    pools = [(candidates[:3], torch.tensor([1.0, 0, 0, 0])), (candidates[3:], torch.tensor([0.0, 0, 1, 0]))]
+    progressive, ensemble = (
+        Reasoning(WIDTH, ReasoningConfig(learning=kind)).beside(states, noised, pools, weights)
+        for kind in ("progressive", "ensemble")
+    )
+    torch.testing.assert_close(progressive, 0.1 * contrast(states[-1], noised[-1], weights))
+    torch.testing.assert_close(ensemble, 0.05 * sum(agreement(states, *pool) for pool in pools))
+    assert Reasoning(WIDTH, ReasoningConfig()).beside(states, noised, [], weights) == 0
