@@ -136,6 +136,7 @@ def compare(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     runs = [base, other, *args]
+    cluster_of(nnodes, nproc, specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), h)  # refuses processes without a GPU
     check_first("compare", runs, check)
     return command_on_ranks(
         "compare", runs, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries

@@ -9,6 +9,7 @@ JOBS = {
     "embed": ["--check", "False", "--experiment", "/data/shop.yaml"],
     "train": ["--check", "False", "--experiment", "/data/shop.yaml", "--run", "/data/run", "--nnodes", "2"],
     "evaluate": ["--check", "False", "--run", "/data/run"],
+    "compare": ["--check", "False", "--base", "/data/a", "--other", "/data/b"],
     "score": ["--check", "False", "--run", "/data/run", "--input", "/data/in", "--output", "/data/out"],
     "recommend": ["--check", "False", "--run", "/data/run", "--users", "/data/in", "--output", "/data/out"],
     "tune": ["--experiment", "/data/shop.yaml", "--out", "/data/tune", "--nnodes", "2"],
@@ -64,3 +65,11 @@ def test_restarts_are_refused_where_there_are_none(component):
         made(component, "local_cwd", "--max_retries", "3")
     made(component, "local_cwd")
     assert "MAX_RETRIES=3" in str(made(component, "slurm", "--max_retries", "3"))
+
+
+@pytest.mark.parametrize("component", ["train", "evaluate", "compare", "score", "recommend"])
+def test_more_processes_than_gpus_are_refused(component, capsys):
+    with pytest.raises(SystemExit):
+        made(component, "slurm", "--nproc", "8", "--gpu", "4")
+    assert "--nproc 8: more processes than the node's 4 GPU(s)" in capsys.readouterr().err
+    made(component, "slurm", "--nproc", "4", "--gpu", "4")
