@@ -199,6 +199,9 @@ def test_pairs_are_scored_as_recommended_past_items_too(run, circle, tmp_path, h
     pq.write_table(pairs, tmp_path / "pairs.parquet")
     told = foundrank("score", run, tmp_path / "pairs.parquet", tmp_path / "out", "--domain", "beauty", "-p", 2).stdout
     assert "40 of them have no item, or one of which nothing is known" in told  # item 21
+    like_it = ("--domain", "new", "--like", "beauty")
+    said = foundrank("score", run, tmp_path / "pairs.parquet", tmp_path / "new", *like_it, "-p", 1).stdout
+    assert "these are mean scores over beauty" in " ".join(said.split())
     scores = pq.read_table(tmp_path / "out")
     got = {(row["user_id"], row["item_id"]): row["score_next_item"] for row in scores.to_pylist()}
     assert {pair for pair, score in got.items() if score is None} == {(row["user_id"], 21) for row in rows}

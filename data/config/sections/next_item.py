@@ -25,7 +25,7 @@ class NextItemConfig(Strict):
     )
     candidates: Literal["all", "domain"] = Field(
         default="all",
-        description="what the next item is told from in training: all items, or those in the training events of the row's own domain",
+        description="what the next item is told from in training, validation, evaluate and compare: all items, or those in the training events of the row's own domain; recommend then requires --domain",
     )
     in_batch: int = Field(
         default=0,

@@ -101,6 +101,7 @@ def score(
 
 def _score(planned: "tuple[ScoringJob, WorkList]", runtime: "Runtime") -> int:
     with quick_imports():
+        from ...retrieval.protocol import NEXT_ITEM
         from ...score.score import score as work
 
     job, parts = planned
@@ -111,7 +112,8 @@ def _score(planned: "tuple[ScoringJob, WorkList]", runtime: "Runtime") -> int:
         said = f"scored {rows:,} rows into {job.out}" + (f", {rate:,.0f} rows/s" if rate else ", all of them before")
         result(said, "scored", rows=rows, rows_per_s=rate, bad_rows=bad, overflowed=overflowed, out=str(job.out))
         if job.like:
-            result(f"zero-shot: the run has not seen '{job.domain}'; these are mean logits over {', '.join(job.like)}")
+            means = "scores" if NEXT_ITEM in summary["scores"] else "logits"  # products have no logits
+            result(f"zero-shot: the run has not seen '{job.domain}'; these are mean {means} over {', '.join(job.like)}")
         if bad:
             warning(f"{bad:,} of them were bad: they have no score")
         if unknown := why["unknown_item"]:

@@ -261,8 +261,7 @@ def test_what_is_learned_beside_is_told_of_each_pool_and_of_all_rows_at_once(wor
     for candidates, of_pools in (([1, 7, 4], [[1, 0, 0], [0, 0, 1]]), ([1, 7], [[0, 0, 1]])):
         within_domains(world, candidates, own_candidates=False)
         loss, (found, _) = loss_of(world, torch.tensor(candidates), positions="all")
-        assert given.pop() == (of_pools, [1, 0, 1])  # the second row has no past
-        assert loss * BATCH - found == pytest.approx(2, abs=1e-5)
+        assert (given.pop(), loss * BATCH - found) == ((of_pools, [1, 0, 1]), pytest.approx(2, abs=1e-5))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
