@@ -35,17 +35,24 @@ def read_document(path: Path, shape: Any, remedy: str, default: Any = None) -> A
 
 def parse_document(content: bytes, where: str | Path, shape: Any, remedy: str) -> Any:
     """The JSON value in ``content``; the rest as of `read_document`."""
+    parse_shape(content, where, shape, remedy)
     try:
-        TypeAdapter(shape).validate_json(content, strict=True)
         return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        what = f"not valid JSON: {error}"
+    raise UserError(where, what, remedy)
+
+
+def parse_shape(content: bytes, where: str | Path, shape: Any, remedy: str) -> Any:
+    """What ``content`` holds, as an object of the shape; the rest as of `read_document`."""
+    try:
+        return TypeAdapter(shape).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         at = ".".join(str(step) for step in first["loc"])
         what = f"is damaged ({at + ': ' if at else ''}{first['msg']})"
         if first["type"] == "json_invalid":
             what = f"not valid JSON: {first.get('ctx', {}).get('error')}"
-    except (ValueError, RecursionError) as error:
-        what = f"not valid JSON: {error}"
     raise UserError(where, what, remedy)
 
 

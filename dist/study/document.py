@@ -67,9 +67,8 @@ def _conditions(found: Measured) -> list[str]:
 
 
 def _labels(found: MeasuredLabels, figures: Path) -> list[str]:
-    texts = [_new_domain(found)]
-    if fraction_figure(found, figures / f"{found.data}-new-domain.png"):
-        texts.append(f"![AUC of the new domain against its data](study/{found.data}-new-domain.png)")
+    fraction_figure(found, figures / f"{found.data}-new-domain.png")
+    texts = [_new_domain(found), f"![AUC of the new domain against its data](study/{found.data}-new-domain.png)"]
     texts.append(_parts(found))
     if ID_ONLY in found.arms:
         count_figure(found, figures / f"{found.data}-item-counts.png")
@@ -108,8 +107,8 @@ def _parts(found: MeasuredLabels) -> str:
     lines.append(f"| {FULL} | {full.rate:g} | {full.all[0]:.4f} | | {full.cold[0]:.4f} | | |")
     for name, of_arm in found.arms.items():
         if (lead := of_arm.lead) is not None:
-            warm = "–" if lead.warm is None else interval(lead.warm)
-            cells = [f"{of_arm.all[0]:.4f}", interval(lead.all), f"{of_arm.cold[0]:.4f}", interval(lead.cold), warm]
+            cells = [f"{of_arm.all[0]:.4f}", interval(lead.all), f"{of_arm.cold[0]:.4f}", interval(lead.cold)]
+            cells.append(interval(lead.warm))
             lines.append(f"| {name} | {of_arm.rate:g} | {' | '.join(cells)} |")
     text = "### Parts of the model\n\n" + "\n".join(lines)
     oracle = found.oracle.cold

@@ -10,11 +10,10 @@ from .arms import FRACTIONS, FULL, ID_ONLY, LINES
 from .measured import MeasuredLabels
 
 
-def fraction_figure(found: MeasuredLabels, path: Path) -> bool:
-    """AUC in the new domain against the share of its rows; whether there was anything to draw."""
+def fraction_figure(found: MeasuredLabels, path: Path) -> None:
+    """AUC in the new domain against the share of its rows."""
     figure = Figure((7, 4), layout="constrained")
     axes = figure.subplots()
-    drawn = False
     for number, name in enumerate(LINES):
         points = [(f, arm.new_domain) for f in FRACTIONS if (arm := found.of_share(name, f)) is not None]
         if points:
@@ -29,7 +28,6 @@ def fraction_figure(found: MeasuredLabels, path: Path) -> bool:
                 marker="osD^vP"[number],
                 capsize=2,
             )
-            drawn = True
     axes.set(
         xscale="log",
         xlabel=f"share of {found.new_domain}'s training rows, %",
@@ -40,7 +38,6 @@ def fraction_figure(found: MeasuredLabels, path: Path) -> bool:
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
-    return drawn
 
 
 def count_figure(found: MeasuredLabels, path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from ...data.errors import UserError
-from ...data.storage.json_documents import Shape, parse_document
+from ...data.storage.json_documents import Shape, parse_shape
 from ...data.storage.local_writes import write_text
 from ..run.run_documents import Count
 from .arms import FULL, DataSet, of_share
@@ -44,11 +44,16 @@ class Conditions(Shape):
 
 
 class Lead(Shape):
-    """What the full model is ahead of an arm by. Of next items: by NDCG@10, on cold items by percentile, nothing on warm ones."""
+    """What the full model is ahead of an arm by, on all rows and on cold items; of next items by NDCG@10, on cold ones by percentile."""
 
     all: Gap
     cold: Gap
-    warm: Gap | None = None
+
+
+class LeadOfLabels(Lead):
+    """What it is ahead by on warm items, too."""
+
+    warm: Gap
 
 
 class ArmOfLabels(Shape):
@@ -71,7 +76,7 @@ class ArmOfLabels(Shape):
     warm: Mean
     new_domain: Mean
     seen: dict[str, Mean]
-    lead: Lead | None
+    lead: LeadOfLabels | None
     over_single: Gap | None
 
 
@@ -153,9 +158,8 @@ def read_measured(folder: Path, data_sets: Sequence[DataSet]) -> list[MeasuredLa
         path = folder / f"{data.name}.json"
         if not path.is_file():
             continue
-        content, shape = path.read_bytes(), MeasuredNextItems if data.cold is None else MeasuredLabels
-        parse_document(content, path, shape, remedy)
-        found = shape.model_validate_json(content)
+        shape = MeasuredNextItems if data.cold is None else MeasuredLabels
+        found = parse_shape(path.read_bytes(), path, shape, remedy)
         if found.data != data.name:
             raise UserError(path, f"is of data set '{found.data}'", remedy)
         if FULL not in found.arms:

@@ -14,7 +14,7 @@ from ..run.run_documents import StudyResult
 from ..run.run_folder import read_json
 from .arms import FRACTIONS, FULL, ID_ONLY, LINES, PRETRAINED, SINGLE, Arm, DataSet, of_share, parts
 from .directions import PAPER, TOLD
-from .measured import ArmOfLabels, Conditions, Gap, Lead, MeasuredLabels, Oracle
+from .measured import ArmOfLabels, Conditions, Gap, LeadOfLabels, MeasuredLabels, Oracle
 from .runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
 
 REPLICATES = 500
@@ -128,7 +128,7 @@ def measure_labels(
     for name in (ID_ONLY, *(arm.name for arm in parts(data))):
         if name in results:
             all_rows, cold, warm = (difference(full, results[name], rows) for rows in (None, cold_items, warm_items))
-            leads[name] = Lead(all=all_rows, cold=cold, warm=warm)
+            leads[name] = LeadOfLabels(all=all_rows, cold=cold, warm=warm)
     arms = {}
     for name, of_arm in results.items():
         if name != PRETRAINED:  # which knows nothing of the new domain
@@ -171,7 +171,7 @@ def _over_single(new_domain: str, results: Mapping[str, Result]) -> dict[str, Ga
 
 
 def _parts(
-    new_domain: str, results: Mapping[str, Result], gaps: Mapping[str, Gap], leads: Mapping[str, Lead]
+    new_domain: str, results: Mapping[str, Result], gaps: Mapping[str, Gap], leads: Mapping[str, LeadOfLabels]
 ) -> dict[str, Gap]:
     """What pretraining and each part of the model bring: direction -> difference."""
     told = {}

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from foundrank.data.errors import UserError
-from foundrank.data.storage.json_documents import Shape, parse_document, read_document
+from foundrank.data.storage.json_documents import Shape, parse_document, parse_shape, read_document
 
 
 class Thing(Shape):
@@ -17,6 +17,7 @@ def test_what_is_right_comes_back_as_it_is(tmp_path: Path):
     assert read_document(tmp_path / "a.json", Thing, "Go.") == {"name": "ü", "count": 1, "more": [None]}
     assert read_document(tmp_path / "b.json", Thing, "Go.", {}) == {}
     assert parse_document(b"[1, 2]", "x", list[int], "Go.") == [1, 2]
+    assert parse_shape(b'{"name": "a", "count": 1}', "x", Thing, "Go.") == Thing(name="a", count=1)
 
 
 @pytest.mark.parametrize(

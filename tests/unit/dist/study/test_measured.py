@@ -213,6 +213,7 @@ def test_what_is_read_back_is_what_was_measured_also_what_is_not_known(labels, t
         ("simulated", lambda _: '{"rows": []}', r"is damaged \(data: Field required\)"),
         ("simulated", lambda text: text.replace('"rate": 2.0', '"rate": "2"'), r"is damaged \(arms.full model.rate"),
         ("simulated", lambda text: text.replace('"full model":', '"fool model":'), "without 'full model'"),
+        ("simulated", lambda text: re.sub(r'(?<="lead")(.*?)"warm"', r'\1"hot"', text), r"lead.warm: Field required"),
         ("simulated", lambda text: text.replace('"data": "simulated"', '"data": "other"'), "is of data set 'other'"),
         ("amazon-office", lambda text: text, "is damaged"),
         ("speed", lambda text: text, "is of no data set of the study"),
