@@ -7,13 +7,26 @@ from pathlib import Path
 from .arms import FRACTIONS, FULL, ID_ONLY, LINES, SINGLE, DataSet
 from .directions import interval, table
 from .figures import count_figure, fraction_figure
-from .markdown_sections import write_section
+from .markdown_sections import check_section, write_section
 from .measured import Measured, MeasuredLabels, MeasuredNextItems, read_measured
+
+_SECTION = "study"
 
 
 def kept_beside(doc: Path) -> Path:
     """The folder beside a report with its figures, and with what has been measured of each data set."""
     return doc.parent / "study"
+
+
+def check_study(doc: Path, data_sets: Sequence[DataSet]) -> None:
+    """Makes sure that the report can be written, before anything is trained for it; arguments as of `write_study`.
+
+    Raises:
+        UserError: the report, or a file of what has been measured, is damaged.
+    """
+    read_measured(kept_beside(doc), data_sets)
+    if doc.exists():
+        check_section(doc, _SECTION)
 
 
 def write_study(doc: Path, data_sets: Sequence[DataSet]) -> None:
@@ -24,7 +37,7 @@ def write_study(doc: Path, data_sets: Sequence[DataSet]) -> None:
         data_sets: in the order of the report; those that nothing is measured of are left out.
 
     Raises:
-        UserError: a file of what has been measured is damaged or not the study's.
+        UserError: the report, or a file of what has been measured, is damaged or not the study's.
     """
     every = read_measured(kept_beside(doc), data_sets)
     texts = ["```bash\nfoundrank study OUT --data DATA\n```", _HOW]
@@ -36,7 +49,7 @@ def write_study(doc: Path, data_sets: Sequence[DataSet]) -> None:
             texts += _labels(one, kept_beside(doc))
         else:
             texts += _next_items(one)
-    write_section(doc, "study", "\n\n".join(texts), "The cold-start study")
+    write_section(doc, _SECTION, "\n\n".join(texts), "The cold-start study")
 
 
 _HOW = """AUC is the mean over domains and tasks of test rows. Differences have a 95 % interval over both the choice of test users, whose

@@ -1,11 +1,13 @@
 """The figures of the study's report."""
 
 import math
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...data.storage.local_writes import replace_file
 from .arms import FRACTIONS, FULL, ID_ONLY, LINES
 from .measured import MeasuredLabels
 
@@ -37,7 +39,7 @@ def fraction_figure(found: MeasuredLabels, path: Path) -> None:
     axes.set_xticks([f * 100 for f in FRACTIONS], [f"{f:.0%}" for f in FRACTIONS])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=110)
+    _write(figure, path)
 
 
 def count_figure(found: MeasuredLabels, path: Path) -> None:
@@ -63,4 +65,11 @@ def count_figure(found: MeasuredLabels, path: Path) -> None:
     axes.set_xticks(range(len(seen)), seen)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=110)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    """As a whole: a study draws again while it trains, and may be stopped at any time."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    replace_file(path, drawn.getvalue())

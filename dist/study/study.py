@@ -14,8 +14,8 @@ from ..run.run_documents import StudyResult
 from ..run.run_folder import read_json
 from .arms import DATA_SETS, FULL, PRETRAINED, Arm, DataSet, arms
 from .datasets import prepare_data
-from .document import kept_beside, write_study
-from .measured import Conditions, Measured, read_measured, write_measured
+from .document import check_study, kept_beside, write_study
+from .measured import Conditions, Measured, write_measured
 from .next_item import measure_next_items
 from .results import kept_predictions, measure_labels
 from .runs import RESULT, run_arms, that_change, wanted_seeds
@@ -44,14 +44,14 @@ def run_study(
         doc: Markdown file of the report; figures and what has been measured go beside it.
 
     Raises:
-        UserError: an unknown data set, or one that is not there, or a damaged file of what has been measured.
+        UserError: an unknown data set, or one that is not there, or a damaged report or file of what has been measured.
     """
     known = {data.name: data for data in DATA_SETS}
     for name in names:
         if name not in known:
             raise UserError("--only", f"'{name}' is not a data set of the study", nearest(name, known))
     chosen = [known[name] for name in names or known]
-    read_measured(kept_beside(doc), DATA_SETS)  # a damaged file is told now rather than after hours
+    check_study(doc, DATA_SETS)  # a damaged file is told now rather than after hours
     for data in chosen:
         path = prepare_data(data, source, out / "data", full)
         for vectors in ("llm", "random"):

@@ -4,10 +4,13 @@ import json
 import math
 import re
 import shutil
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from foundrank.data.errors import UserError
 from foundrank.dist.run.run_folder import write_json
@@ -232,3 +235,37 @@ def test_a_file_that_is_not_the_studys_is_named_and_nothing_is_written(labels, t
     with pytest.raises(UserError, match=told):  # the command tells it before it trains
         study.run_study(tmp_path / "out", None, ["simulated"], 2, 1, False, doc)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace("<!-- /study -->", "").encode(), "<!-- study --> or <!-- /study --> without"),
+        (lambda text: text.encode("utf-16"), "is not a text file in UTF-8"),
+    ],
+)
+def test_a_damaged_report_is_told_before_anything_is_trained(labels, tmp_path, monkeypatch, change, told):
+    doc = tmp_path / "study.md"
+    measure(DATA, labels, doc)
+    doc.write_bytes(change(doc.read_text()))
+    monkeypatch.setattr(study, "prepare_data", lambda *_: pytest.fail("has begun"))
+    with pytest.raises(UserError, match=told) as error:
+        study.run_study(tmp_path / "out", None, ["simulated"], 2, 1, False, doc)
+    assert str(doc) in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_figure_is_the_old_one_until_the_new_one_is_whole(labels, tmp_path, monkeypatch):
+    doc = tmp_path / "study.md"
+    measure(DATA, labels, doc)
+    figures = {path: path.read_bytes() for path in (tmp_path / "study").glob("*.png")}
+    assert len(figures) == 2
+
+    def cut_short(figure: Figure, to: Any, **_: Any) -> None:
+        (to.write if isinstance(to, BytesIO) else to.write_bytes)(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        write_study(doc, [DATA])
+    assert {path: path.read_bytes() for path in figures} == figures
