@@ -17,9 +17,10 @@ from foundrank.dist.run.run_folder import read_json
 from foundrank.dist.study.arms import DATA_SETS, RATES, Arm, DataSet
 from foundrank.dist.study.datasets import prepare_data
 from foundrank.dist.study.directions import interval
+from foundrank.dist.study.kept import folder
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.dist.study.results import Chosen, Result, cold_items, difference, read_results, warm_items
-from foundrank.dist.study.runs import folder, run_arms
+from foundrank.dist.study.runs import run_arms
 from foundrank.model.kinds import KINDS
 
 from .jobs import Out, Work, run_foundrank

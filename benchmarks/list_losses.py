@@ -25,8 +25,9 @@ from foundrank.dist.compare.intervals import MEAN, TestRows, difference_interval
 from foundrank.dist.run.run_documents import StudyResult, Validation
 from foundrank.dist.run.run_folder import VALIDATION, read_json
 from foundrank.dist.study.arms import Arm, DataSet
+from foundrank.dist.study.kept import PREDICTIONS, RESULT, folder, is_done
 from foundrank.dist.study.markdown_sections import write_section
-from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, folder, is_done, run_all
+from foundrank.dist.study.runs import Task, run_all
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.metrics import RANKING_K, auc, calibration, logloss, ndcg_at_k
 

@@ -11,9 +11,9 @@ from ..compare.intervals import interval_of_difference
 from ..compare.resampling import OfSums, drawn_users
 from .arms import FULL, Arm, DataSet
 from .directions import PAPER
+from .kept import PREDICTIONS, kept_predictions
 from .measured import ArmOfNextItems, Conditions, Gap, Lead, MeasuredNextItems
-from .results import REPLICATES, kept_predictions
-from .runs import PREDICTIONS
+from .results import REPLICATES
 
 PERCENTILE, NDCG = "percentile", "ndcg@10"
 _PLACES = 10

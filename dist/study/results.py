@@ -10,12 +10,10 @@ import numpy as np
 from ...model.tasks.metrics import auc
 from ..compare.intervals import MEAN, TestRows, difference_intervals
 from ..evaluate.slices import SEEN
-from ..run.run_documents import StudyResult
-from ..run.run_folder import read_json
 from .arms import FRACTIONS, FULL, ID_ONLY, LINES, PRETRAINED, SINGLE, Arm, DataSet, of_share, parts
 from .directions import PAPER, TOLD
+from .kept import PREDICTIONS, kept_predictions
 from .measured import ArmOfLabels, Conditions, Gap, LeadOfLabels, MeasuredLabels, Oracle
-from .runs import PREDICTIONS, RESULT, arm_folder, tuned_rate
 
 REPLICATES = 500
 Chosen = Callable[["Surface"], np.ndarray]
@@ -212,16 +210,6 @@ def warm_items(surface: Surface) -> np.ndarray:
 
 def _between(least: float, below: float) -> Chosen:
     return lambda surface: (surface.item_counts >= least) & (surface.item_counts < below)
-
-
-def kept_predictions(data: DataSet, arm: Arm, out: Path) -> tuple[list[Path], float]:
-    """Folders of an arm's trainings that are done at the learning rate that won on validation, by seed; and that rate."""
-    folders = sorted(path.parent for path in arm_folder(out, data.name, arm.name).glob(f"seed-*/{RESULT}"))
-    if not folders:
-        return [], np.nan
-    first = folders[0].name.split("-rate-")[0]  # the seed that tried all rates
-    rate = tuned_rate([folder for folder in folders if folder.name.startswith(f"{first}-rate-")])
-    return [folder for folder in folders if read_json(folder / RESULT, StudyResult)["rate"] == rate], rate
 
 
 def _surfaces(of_seeds: Sequence[Any]) -> dict[tuple[str, str], Surface]:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..run.run_documents import Best, StudyResult
+from ..run.run_documents import Best
 from ..run.run_folder import BEST, read_json, write_json
 from .arms import FULL, PRETRAINED, RATES, Arm, DataSet
+from .kept import PREDICTIONS, RESULT, folder, is_done, kept_predictions, tuned_rate
 
 # Imported where it is used, for start-up time: what deals out the trainings needs no torch, and its processes import it once each.
 
-RESULT, PREDICTIONS = "result.json", "predictions.npz"
 _FIRST_SEED = 1
 
 
@@ -75,10 +75,19 @@ def run_arms(
         processes: trainings at a time.
         after: called after each training, while others run.
     """
-    wanted = {arm.name: wanted_seeds(arm, seeds) + (len(RATES) - 1 if arm.tunes else 0) for arm in every}
-    folders = {name: arm_folder(out, data.name, name) for name in wanted}
-    left = sum(max(0, most - len(list(folders[name].glob(f"seed-*/{RESULT}")))) for name, most in wanted.items())
+    left = sum(_left(data, arm, out, seeds) for arm in every)
     run_all(lambda: trainings(data, every, path, out, seeds), left, processes, out / "log", after)
+
+
+def _left(data: DataSet, arm: Arm, out: Path, seeds: int) -> int:
+    """How many trainings of an arm are to come; what is done at rates that it does not have, by an earlier version, is none of them."""
+    of_seeds = range(_FIRST_SEED, _FIRST_SEED + wanted_seeds(arm, seeds))
+    rate = kept_predictions(data, arm, out)[1]
+    asked = {folder(data, out, arm.name, seed, rate) for seed in of_seeds}
+    if arm.tunes:
+        asked |= {folder(data, out, arm.name, _FIRST_SEED, each) for each in RATES}
+    most = len(of_seeds) + (len(RATES) - 1 if arm.tunes else 0)
+    return most - sum(map(is_done, asked))
 
 
 def run_all(
@@ -160,11 +169,6 @@ def wanted_seeds(arm: Arm, seeds: int) -> int:
     return min(arm.seeds, seeds)
 
 
-def is_done(kept: Path) -> bool:
-    """Whether the training of a folder is done."""
-    return (kept / RESULT).exists()
-
-
 def that_change(data: DataSet, every: Sequence[Arm], path: Path) -> list[Arm]:
     """The arms without those that are the full model by another name, as the experiment has their settings anyhow."""
     from ...data.config.load import load_experiment
@@ -175,22 +179,6 @@ def that_change(data: DataSet, every: Sequence[Arm], path: Path) -> list[Arm]:
 
     full = [experiment(arm) for arm in every if arm.name == FULL]
     return [arm for arm in every if arm.name == FULL or arm.begins_from or experiment(arm) not in full]
-
-
-def tuned_rate(folders: Sequence[Path]) -> float:
-    """The factor with the best validation AUC among an arm's trainings of one seed."""
-    results = [read_json(folder / RESULT, StudyResult) for folder in folders]
-    return max(results, key=lambda result: result["validation_auc"] or 0)["rate"]
-
-
-def arm_folder(out: Path, data: str, arm: str) -> Path:
-    """Where an arm's trainings on a data set are kept, under the study's folder."""
-    return out / "runs" / data / arm.replace(" ", "_")
-
-
-def folder(data: DataSet, out: Path, arm: str, seed: int, rate: float) -> Path:
-    """Where a training is kept."""
-    return (arm_folder(out, data.name, arm) / f"seed-{seed}-rate-{rate:g}").absolute()
 
 
 def overrides(task: Task) -> list[str]:

@@ -15,10 +15,11 @@ from ..run.run_folder import read_json
 from .arms import DATA_SETS, FULL, PRETRAINED, Arm, DataSet, arms
 from .datasets import prepare_data
 from .document import check_study, kept_beside, write_study
+from .kept import RESULT, kept_predictions
 from .measured import Conditions, Measured, write_measured
 from .next_item import measure_next_items
-from .results import kept_predictions, measure_labels
-from .runs import RESULT, run_arms, that_change, wanted_seeds
+from .results import measure_labels
+from .runs import run_arms, that_change, wanted_seeds
 
 _LEAST_SECONDS, _TIMES_AS_LONG = 60, 10
 """Between two times of measuring: so many seconds, and so many times as long as it took."""

@@ -18,10 +18,10 @@ from foundrank.dist.study import study
 from foundrank.dist.study.arms import FRACTIONS, FULL, ID_ONLY, SINGLE, DataSet, arms
 from foundrank.dist.study.directions import PAPER, interval
 from foundrank.dist.study.document import kept_beside, write_study
+from foundrank.dist.study.kept import RESULT
 from foundrank.dist.study.measured import MeasuredLabels, read_measured, write_measured
 from foundrank.dist.study.next_item import NDCG, PERCENTILE, gap, read_found
 from foundrank.dist.study.results import cold_items, difference, read_results, warm_items
-from foundrank.dist.study.runs import RESULT
 
 from .test_study import DATA, DOMAINS, NEXT, made_up, ranked
 

@@ -9,7 +9,8 @@ import pytest
 from foundrank.dist.run.run_folder import write_json
 from foundrank.dist.study import runs, study
 from foundrank.dist.study.arms import FULL, PRETRAINED, Arm, DataSet
-from foundrank.dist.study.runs import RESULT, Task, code_version, is_done, trainings
+from foundrank.dist.study.kept import RESULT, folder, is_done, kept_predictions
+from foundrank.dist.study.runs import Task, code_version, run_arms, trainings
 
 DATA = DataSet("simulated", (), "events_feed", 500)
 ARMS = (
@@ -59,6 +60,28 @@ def test_nothing_begins_before_what_it_needs(tmp_path):
     left = {(task.arm.name, task.seed) for task in waiting(tmp_path)}
     # The fine-tunings of other seeds wait for their bases, and for a rate; parts of the model for the full model's.
     assert left == {(FULL, 1), ("fine-tuned full, 5%", 1), *((PRETRAINED, seed) for seed in (2, 3, 4))}
+
+
+def test_a_part_has_the_full_models_rate_whatever_an_earlier_version_tried(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runs, "run_all", lambda _, left, *__: asked.append(left))
+    run_arms(DATA, ARMS[1:2], Path("study.yaml"), tmp_path, 2, 1)
+    full, part, seeds = ARMS[1], ARMS[3], 2
+    for arm, rates in ((full, (0.5, 1.0, 2.0)), (part, (0.5, 1.0))):
+        for rate in rates:
+            end(Task(DATA, Path("study.yaml"), arm, 1, rate, folder(DATA, tmp_path, arm.name, 1, rate)))
+    assert kept_predictions(DATA, part, tmp_path) == ([], 2.0)
+    run_arms(DATA, (full, part), Path("study.yaml"), tmp_path, seeds, 1)
+    left = [
+        one for one in trainings(DATA, (full, part), Path("study.yaml"), tmp_path, seeds) if not is_done(one.folder)
+    ]
+    assert asked[0] == 4  # three rates, and another seed at one of them
+    assert asked[1] == len(left) == 3
+    for one in left:
+        end(one)
+    assert [path.name for path in kept_predictions(DATA, part, tmp_path)[0]] == ["seed-1-rate-2", "seed-2-rate-2"]
+    run_arms(DATA, (full, part), Path("study.yaml"), tmp_path, 1, 1)
+    assert asked[2] == 0
 
 
 def test_the_version_names_the_commit_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeypatch):

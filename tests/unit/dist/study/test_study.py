@@ -17,10 +17,11 @@ from foundrank.dist.study.arms import DATA_SETS, FRACTIONS, FULL, ID_ONLY, RATES
 from foundrank.dist.study.datasets import prepare_data
 from foundrank.dist.study.directions import PAPER
 from foundrank.dist.study.document import kept_beside, write_study
+from foundrank.dist.study.kept import PREDICTIONS, RESULT
 from foundrank.dist.study.measured import write_measured
 from foundrank.dist.study.next_item import NDCG, PERCENTILE, gap, read_found
 from foundrank.dist.study.results import difference, read_results
-from foundrank.dist.study.runs import PREDICTIONS, RESULT, Task, overrides
+from foundrank.dist.study.runs import Task, overrides
 from foundrank.model.kinds import KINDS
 from tests.importer_sources import amazon_office_source, completejourney_source
 
