@@ -21,7 +21,7 @@ _ROWS_SIMULATED = 300_000
 
 
 def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -> Path:
-    """Makes a data set's experiment, once; its file.
+    """Makes a data set's experiment, once; its file. One that is there stays as it is (`check_rows`).
 
     Every domain's training events become one file of at most ``data.rows`` rows, drawn at random; those of the new domain one
     more for each fraction, each a part of the next larger. Where the next item is sought, a tenth of the items is held out of
@@ -69,6 +69,54 @@ def prepare_data(data: DataSet, source: Path | None, folder: Path, full: bool) -
         }
     write_text(path, yaml.safe_dump(raw, sort_keys=False))
     return path
+
+
+def rows_of(data: DataSet, path: Path) -> int:
+    """How many rows of a domain's splits a data set was cut to, whatever is asked for today; 0 for all.
+
+    Args:
+        data: which.
+        path: its experiment, as `prepare_data` made it.
+    """
+    most, cut = _most_rows(path) if data.cold is not None else (0, False)
+    return most if cut else 0
+
+
+def check_rows(data: DataSet, folder: Path, full: bool) -> None:
+    """Makes sure that a data set that is there already was not made with another ``full``; arguments as of `prepare_data`.
+
+    Raises:
+        UserError: it was.
+    """
+    made = folder / data.name
+    path = made / "study.yaml"
+    if data.cold is None or not path.exists():
+        return
+    most, cut = _most_rows(path)
+    if full and cut:
+        what = f"was cut to {most:,} rows of each domain's training, validation and test, and --full asks for all"
+        raise UserError(made, what, "Give a new OUT, or leave out --full.")
+    if not full and not cut and most > data.rows:
+        what = f"has all rows, up to {most:,} of a domain, and without --full at most {data.rows:,} are asked for"
+        raise UserError(made, what, "Give a new OUT, or --full.")
+
+
+def _most_rows(path: Path) -> tuple[int, bool]:
+    """Rows of the largest split of an experiment's domains, and whether one was cut.
+
+    Counted rather than noted, so that what an earlier version made is known, too.
+    """
+    of_study, of_all = (load_experiment(each, kinds=KINDS).domains for each in (path, path.parent))
+    pairs = [
+        (_rows(getattr(domain.events, split)), _rows(getattr(of_all[name].events, split)))
+        for name, domain in of_study.items()
+        for split in ("train", "validation", "test")
+    ]
+    return max(kept for kept, _ in pairs), any(kept != there for kept, there in pairs)
+
+
+def _rows(pattern: str) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in expand_glob(pattern))
 
 
 def _source(data: DataSet, source: Path | None) -> Path:

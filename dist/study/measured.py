@@ -31,15 +31,13 @@ class Conditions(Shape):
     Attributes:
         versions: of foundrank that trained the models.
         days: first and last on which a training ended, or one; none where no training says.
-        seeds: of the headline arms.
-        full: on all rows.
+        seeds: of the full model that are done, be it more than were asked for last.
         rows: most rows of a domain's splits; 0 for all.
     """
 
     versions: list[str]
     days: list[str]
     seeds: Count
-    full: bool
     rows: Count
 
 

@@ -13,7 +13,7 @@ from ...model.kinds import KINDS
 from ..run.run_documents import StudyResult
 from ..run.run_folder import read_json
 from .arms import DATA_SETS, FULL, PRETRAINED, Arm, DataSet, arms
-from .datasets import prepare_data
+from .datasets import check_rows, prepare_data, rows_of
 from .document import check_study, kept_beside, write_study
 from .kept import RESULT, kept_predictions
 from .measured import Conditions, Measured, write_measured
@@ -45,7 +45,8 @@ def run_study(
         doc: Markdown file of the report; figures and what has been measured go beside it.
 
     Raises:
-        UserError: an unknown data set, or one that is not there, or a damaged report or file of what has been measured.
+        UserError: an unknown data set, or one that is not there, a damaged report or file of what
+            has been measured, or a data set that was made with another ``full``.
     """
     known = {data.name: data for data in DATA_SETS}
     for name in names:
@@ -53,6 +54,8 @@ def run_study(
             raise UserError("--only", f"'{name}' is not a data set of the study", nearest(name, known))
     chosen = [known[name] for name in names or known]
     check_study(doc, DATA_SETS)  # a damaged file is told now rather than after hours
+    for data in chosen:
+        check_rows(data, out / "data", full)
     for data in chosen:
         path = prepare_data(data, source, out / "data", full)
         for vectors in ("llm", "random"):
@@ -70,8 +73,8 @@ def run_study(
             subprocess.run(command, check=True, env=environment)
         every = that_change(data, arms(data, list(load_experiment(path, kinds=KINDS).domains), seeds), path)
 
-        def measure(data: DataSet = data, every: Sequence[Arm] = every) -> None:
-            if (found := measured(data, every, out, seeds, full)) is not None:
+        def measure(data: DataSet = data, every: Sequence[Arm] = every, rows: int = rows_of(data, path)) -> None:
+            if (found := measured(data, every, out, seeds, rows)) is not None:
                 write_measured(found, kept_beside(doc))
                 write_study(doc, DATA_SETS)
 
@@ -79,19 +82,21 @@ def run_study(
         measure()
 
 
-def measured(data: DataSet, every: Sequence[Arm], out: Path, seeds: int, full: bool) -> Measured | None:
+def measured(data: DataSet, every: Sequence[Arm], out: Path, seeds: int, rows: int) -> Measured | None:
     """What a study's folder holds of a data set; None until the full model, which all else is compared with, has all its seeds.
 
     Args:
         data: the data set.
         every: its arms.
         out: the study's folder.
-        seeds: of the headline arms.
-        full: whether it is on all rows.
+        seeds: that the headline arms are to have.
+        rows: most rows of a domain's splits; 0 for all.
     """
-    unfinished, results = {}, []
+    unfinished, results, seeds_there = {}, [], 0
     for arm in every:
         folders, _ = kept_predictions(data, arm, out)
+        if arm.name == FULL:
+            seeds_there = len(folders)
         results += [read_json(folder / RESULT, StudyResult) for folder in folders]
         if arm.name != PRETRAINED and len(folders) < wanted_seeds(arm, seeds):
             unfinished[arm.name] = (len(folders), wanted_seeds(arm, seeds))
@@ -101,9 +106,8 @@ def measured(data: DataSet, every: Sequence[Arm], out: Path, seeds: int, full: b
     on = Conditions(
         versions=sorted({result.get("version") or "of a version that was not noted" for result in results}),
         days=days[:1] + days[1:][-1:],
-        seeds=seeds,
-        full=full,
-        rows=0 if full else data.rows,
+        seeds=seeds_there,
+        rows=rows,
     )
     if data.cold is None:
         return measure_next_items(data, every, out, on, unfinished)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from foundrank.data.errors import UserError
 from foundrank.dist.run.run_folder import write_json
 from foundrank.dist.study import study
-from foundrank.dist.study.arms import FRACTIONS, FULL, ID_ONLY, SINGLE, DataSet, arms
+from foundrank.dist.study.arms import FRACTIONS, FULL, ID_ONLY, SINGLE, Arm, DataSet, arms
 from foundrank.dist.study.directions import PAPER, interval
 from foundrank.dist.study.document import kept_beside, write_study
 from foundrank.dist.study.kept import RESULT
@@ -38,7 +38,7 @@ OF_SHARES = (
 
 def measure(data: DataSet, out: Path, doc: Path) -> None:
     """As the command does once trainings have ended."""
-    found = study.measured(data, arms(data, list(DOMAINS), 2), out, 2, False)
+    found = study.measured(data, arms(data, list(DOMAINS), 2), out, 2, 500)
     assert found is not None
     write_measured(found, kept_beside(doc))
     write_study(doc, [DATA, NEXT])
@@ -151,6 +151,12 @@ def test_a_section_says_how_it_was_measured_and_what_is_not_yet(labels, tmp_path
     assert f"Not with all seeds yet: {BEGUN} (1 of 2).\n" in text
 
 
+def test_seeds_are_those_that_are_there_and_rows_those_of_the_data(labels):
+    found = study.measured(DATA, [Arm(FULL)], labels, 1, 0)
+    assert isinstance(found, MeasuredLabels)
+    assert (found.on.seeds, found.arms[FULL].seeds, found.on.rows) == (2, 2, 0)
+
+
 def test_a_data_set_that_is_measured_elsewhere_leaves_the_others_in_place(labels, ranks, tmp_path):
     doc = tmp_path / "study.md"
     measure(DATA, labels, doc)
@@ -191,13 +197,13 @@ def test_nothing_is_measured_before_the_full_model_is_done(labels, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(labels, out)
     every = arms(DATA, list(DOMAINS), 2)
-    assert study.measured(DATA, every, out, 2, False) is not None
+    assert study.measured(DATA, every, out, 2, 500) is not None
     shutil.rmtree(next(out.glob("runs/*/full_model/seed-2*")))
-    assert study.measured(DATA, every, out, 2, False) is None
+    assert study.measured(DATA, every, out, 2, 500) is None
 
 
 def test_what_is_read_back_is_what_was_measured_also_what_is_not_known(labels, tmp_path):
-    found = study.measured(DATA, arms(DATA, list(DOMAINS), 2), labels, 2, False)
+    found = study.measured(DATA, arms(DATA, list(DOMAINS), 2), labels, 2, 500)
     assert isinstance(found, MeasuredLabels)
     assert math.isnan(found.arms[BEGUN].all[1])  # the error, of one seed
     write_measured(found, tmp_path)

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.run.run_folder import write_json
 from foundrank.dist.study import study
 from foundrank.dist.study.arms import DATA_SETS, FRACTIONS, FULL, ID_ONLY, RATES, Arm, DataSet, arms
-from foundrank.dist.study.datasets import prepare_data
+from foundrank.dist.study.datasets import check_rows, prepare_data, rows_of
 from foundrank.dist.study.directions import PAPER
 from foundrank.dist.study.document import kept_beside, write_study
 from foundrank.dist.study.kept import PREDICTIONS, RESULT
@@ -110,6 +111,26 @@ def test_fractions_are_parts_of_one_another_and_no_more_rows_than_allowed(experi
         assert pq.read_metadata(path).num_rows <= 500
 
 
+def test_rows_are_those_of_the_data_that_is_there_and_another_full_is_refused(experiment, tmp_path, monkeypatch):
+    folder = experiment.parent.parent
+    assert rows_of(DATA, experiment) == 500
+    assert rows_of(replace(DATA, rows=700), experiment) == 500
+    check_rows(DATA, folder, full=False)
+    with pytest.raises(UserError, match=r"data/simulated: was cut to 500 rows .* Give a new OUT"):
+        check_rows(DATA, folder, full=True)
+    monkeypatch.setattr(study, "DATA_SETS", (DATA,))
+    monkeypatch.setattr(study, "prepare_data", lambda *_: pytest.fail("has begun"))
+    with pytest.raises(UserError, match="Give a new OUT"):  # the command tells it first
+        study.run_study(folder.parent, None, [], 2, 1, True, tmp_path / "study.md")
+    shutil.copytree(experiment.parent, tmp_path / "simulated")
+    (tmp_path / "simulated/study.yaml").unlink()
+    whole = prepare_data(DATA, None, tmp_path, full=True)
+    assert rows_of(DATA, whole) == 0
+    check_rows(DATA, tmp_path, full=True)
+    with pytest.raises(UserError, match=r"simulated: has all rows, .* without --full at most 500 .*Give a new OUT"):
+        check_rows(DATA, tmp_path, full=False)
+
+
 def made_up(folder: Path, arm: str, seed: int, rate: float, skill: float, validation: float) -> None:
     """An arm's predictions: half of the items never seen; ``skill`` is the weight of the truth among noise."""
     draw, noise = np.random.default_rng(7), np.random.default_rng(zlib.crc32(f"{arm} {seed}".encode()))
@@ -164,7 +185,7 @@ def test_differences_have_intervals_on_the_rows_chosen(results):
 
 def keep(data: DataSet, out: Path, doc: Path) -> None:
     """Measures what a study's folder has of a data set, and keeps it beside the report."""
-    found = study.measured(data, arms(data, list(DOMAINS), 2), out, 2, False)
+    found = study.measured(data, arms(data, list(DOMAINS), 2), out, 2, 500)
     assert found is not None
     write_measured(found, kept_beside(doc))
 
