@@ -122,7 +122,7 @@ def study(
     processes: Annotated[
         int, typer.Option("--processes", "-p", min=1, help="trainings at a time, one thread each")
     ] = 2,
-    full: Annotated[bool, typer.Option("--full", help="all rows of the data sets")] = False,
+    full: Annotated[bool, typer.Option("--full", help="all rows of the data sets; takes an OUT of its own")] = False,
     doc: Annotated[Path, typer.Option(help="Markdown file of the report", **LOCAL)] = Path("docs/results/study.md"),
 ) -> None:
     """Compare variants of the model on new items and a new domain, over seeds, with intervals; takes hours.
