@@ -16,14 +16,15 @@ LATEST = 1e18
 def seconds(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """``[N]`` float64 seconds of timestamps, dates or numbers (of seconds); NaN where null."""
     array = one_array(column)
-    kind, unit = array.type, 1.0
+    kind, a_second = array.type, 1.0
     if pa.types.is_timestamp(kind):
-        unit = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
+        a_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
         array = array.cast(pa.int64())
     elif pa.types.is_date(kind):
         array = array.cast(pa.timestamp("s")).cast(pa.int64())
     # Unsafe: numbers above 2**53 are rounded, nanoseconds since 1970 to some hundreds of them.
-    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) * unit
+    # Divided, as a product with 1e-9 is not exact: the same time would differ between files of different units.
+    return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / a_second
 
 
 def bad_times(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:

@@ -119,3 +119,10 @@ def test_what_is_wrong_beside_a_history_is_told_while_counting():
         with pytest.raises(UserError, match=rf"f: column 'when', row 1: .*{what}"):
             refuse_beside(pa.table({"past": [[1], [1]], "when": [[2.0], when], "n": [0.0, 0.0]}), needs, "f")
     refuse_beside(pa.table({"past": [[1]], "n": [0.0]}), [needs[0], needs[2]], "f")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_time_is_the_same_in_every_unit(unit):
+    wanted = [978307200, 1367625600]  # 978307200e9 * 1e-9 is something else
+    found = seconds(pa.array(wanted, pa.timestamp("s")).cast(pa.timestamp(unit)))
+    assert found.tolist() == wanted
