@@ -209,14 +209,11 @@ def past_of(
     of_domain = None
     if counts.of_domain is not None and candidates.of_domain is not None:
         of_row = np.repeat([part.domain for part in parts], [len(part) for part in parts])
-        found, of_found = (
-            np.concatenate([rows, np.maximum(own, 0)]),
-            np.concatenate([np.repeat(of_row, lengths), of_row]),
-        )
+        found = np.concatenate([rows, np.maximum(own, 0)])
+        seen_in = np.concatenate([np.repeat(of_row, lengths), of_row])
         # Nobody knows of which domains an item without a row is; it was seen in its row's.
-        there = np.where(
-            found[:, None] > 0, counts.of_domain[found], of_found[:, None] == np.arange(len(layout.domains))
-        )
+        without_row = seen_in[:, None] == np.arange(len(layout.domains))
+        there = np.where(found[:, None] > 0, counts.of_domain[found], without_row)
         of_domain = torch.from_numpy(np.concatenate([there, candidates.of_domain]))
     return Past(
         rows=_long(rows),
