@@ -96,14 +96,14 @@ class NextItem(nn.Module):
         pools = pools_of(past, batch, sequence, found)
         weights = weights if pools.fit is None else weights * pools.fit
         counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
-        to_learn = ToLearn(states, items[found], rows[found], counts[found], weights)
+        to_learn = ToLearn(states, found, rows[found], counts[found], weights)
         some = torch.zeros(0, dtype=torch.int64, device=items.device)
         if self.config.in_batch and self.config.loss != "softmax":
             some = torch.randperm(len(found), device=items.device)[: self.config.in_batch]
             some = some[weights[some] > 0] if items.device.type == "cpu" else some
         total = beside = states[:0].sum().float()
         for pool in pools.pools:
-            total = total + self._loss_in(pool, to_learn, some, candidates, past)
+            total = total + self._loss_in(pool, to_learn, some, items, candidates, past)
         if to_find.beside is not None:
             counts = (usable[len(past.rows) :] & (past.lengths > 0)).float()
             of_pools = (
@@ -114,13 +114,16 @@ class NextItem(nn.Module):
         told = torch.stack([total, weights.sum()]).detach()
         return self.config.weight * (total + beside) / self.batch_size, told
 
-    def _loss_in(self, pool: "Pool", to_learn: "ToLearn", some: Tensor, candidates: Tensor, past: Past) -> Tensor:
+    def _loss_in(
+        self, pool: "Pool", to_learn: "ToLearn", some: Tensor, items: Tensor, candidates: Tensor, past: Past
+    ) -> Tensor:
         """The sum of the losses of a pool's states, each of which finds its item among the pool's; a scalar.
 
         Args:
             pool: of states and candidates.
             to_learn: of all S states.
             some: which of them have targets that are negatives, too.
+            items: ``[N + B, D]``, what there is to find.
             candidates: ``[M, D]``.
             past: of the batch.
         """
@@ -135,11 +138,12 @@ class NextItem(nn.Module):
             others = to_learn.of(some if pool.targets is None else some[pool.targets[some]])
             of_batch = (to_learn.weights[some] > 0).sum() / max(past.trained_events, 1)
             seen = past.candidate_counts[pool.candidates]
-            negatives = self._with_in_batch(negatives, seen, others, pool, of_batch)
-        return (self._losses(mine.states, mine.items, mine.rows, negatives, pool.items) * mine.weights).sum()
+            negatives = self._with_in_batch(negatives, seen, others, items[others.found], pool, of_batch)
+        losses = self._losses(mine.states, items[mine.found], mine.rows, negatives, pool.items)
+        return (losses * mine.weights).sum()
 
     def _with_in_batch(
-        self, drawn: "Negatives", seen: Tensor, others: "ToLearn", pool: "Pool", of_batch: Tensor
+        self, drawn: "Negatives", seen: Tensor, others: "ToLearn", items: Tensor, pool: "Pool", of_batch: Tensor
     ) -> "Negatives":
         """Also what other states are to find. Popular items are among these more often, and get less weight for that (logQ).
 
@@ -153,7 +157,7 @@ class NextItem(nn.Module):
             return mean / (of_drawn + of_batch * seen).clamp_min(1e-9)
 
         return Negatives(
-            torch.cat([drawn.items, others.items]),
+            torch.cat([drawn.items, items]),
             torch.cat([drawn.rows, torch.where(others.weights > 0, others.rows, -1)]),
             torch.cat([weigh(seen), weigh(others.counts) * others.weights]),
         )
@@ -187,14 +191,14 @@ class ToLearn:
 
     Attributes:
         states: ``[S, D]``.
-        items: ``[S, D]``.
-        rows: ``[S]`` int64 rows of the item table.
-        counts: ``[S]`` float32, how often each item was seen in training.
+        found: ``[S]`` int64, which of the N + B items that is.
+        rows: ``[S]`` int64 its row of the item table.
+        counts: ``[S]`` float32, how often it was seen in training.
         weights: ``[S]`` float32, 0 of those that find nothing.
     """
 
     states: Tensor
-    items: Tensor
+    found: Tensor
     rows: Tensor
     counts: Tensor
     weights: Tensor
