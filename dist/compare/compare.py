@@ -18,10 +18,11 @@ from ..evaluate.slices import slices_by_count
 from ..logs.progress import Progress
 from ..logs.records import warning
 from ..ranks.runtime import Runtime
+from ..retrieval.protocol import NEXT_ITEM
 from .arms import Comparison, are_of
 from .differences import Surface, differences
 from .resampling import drawn_users
-from .statistics import NEXT_ITEM, RANKED, LabelledRows, measured, numbers, numbers_of_ranks
+from .statistics import RANKED, LabelledRows, measured, numbers, numbers_of_ranks
 
 _OF_LISTS = np.uint64(0x9E3779B97F4A7C15)  # so that keys of lists are none of users
 

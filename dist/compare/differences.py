@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ...data.config.sections.task import Metric
 from ...model.tasks.metrics import defined
+from ..retrieval.protocol import NEXT_ITEM
 from .arms import Arm
 from .intervals import interval_of_difference
-from .statistics import NEXT_ITEM, Number
+from .statistics import Number
 
 MEAN = "mean"
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"

@@ -10,8 +10,8 @@ from rich.text import Text
 from ...data.storage.local_writes import write_text
 from ..report import page as html
 from ..report.terminal_tables import empty_table
+from ..retrieval.protocol import NEXT_ITEM
 from .differences import BETTER, MEAN, UNDECIDED, WORSE
-from .statistics import NEXT_ITEM
 
 _TITLES = {"auc": "AUC", "gauc": "GAUC", "uauc": "UAUC", "logloss": "log loss", "rmse": "RMSE", "mae": "MAE"}
 _HEADER = ("rows", "first", "other", "difference", "low", "high")

@@ -10,7 +10,6 @@ from ...model.tasks.binary import Binary
 from ...model.tasks.metrics import CLIP, RANKING_K, auc, group_aucs, group_ndcgs, logloss, means_of_aucs, ndcg_at_k
 from .resampling import AucOfUsers, OfRows, OfSums, Statistic
 
-NEXT_ITEM = "next_item"
 RANKED = (
     Metric(key="hr@10", title="HR@10"),
     Metric(key="ndcg@10", title="NDCG@10"),

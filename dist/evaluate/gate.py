@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
+from ..retrieval.protocol import NEXT_ITEM
 
-NEXT_ITEM = "next_item"
 _OF_NEXT_ITEM = ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile")
 
 

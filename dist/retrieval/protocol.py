@@ -8,7 +8,7 @@ from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
 
 NEXT_ITEM = "next_item"
-"""What the score of a row's item as the next one is called, where tasks have their names."""
+"""What finding the next item is called, where tasks have their names."""
 
 
 @dataclass(frozen=True)

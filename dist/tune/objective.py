@@ -10,8 +10,8 @@ from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
 from ..evaluate.measures import mean_validation
 from ..evaluate.slices import slices_by_count
+from ..retrieval.protocol import NEXT_ITEM
 
-NEXT_ITEM = "next_item"
 _REMEDY = "Name a slice, a task, a domain or next_item, or several with / between, as in liked/cold_items."
 
 
