@@ -3,14 +3,22 @@
 import numpy as np
 
 
-def add_moments(old: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rows, mean and sum of squared differences from it (Chan et al., 1979): exact also far from zero."""
+def moments_of(values: np.ndarray) -> np.ndarray:
+    """How many ``[N]`` float64 values there are, their mean and the sum of squared differences from it, ``[3]`` float64."""
     if len(values) == 0:
+        return np.zeros(3)
+    mean = values.mean()
+    return np.array([len(values), mean, np.square(values - mean).sum()])
+
+
+def add_moments(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """`moments_of` two parts together (Chan et al., 1979): exact also far from zero."""
+    (rows, mean, squares), (more, other, further) = old, new
+    if more == 0:
         return old
-    (rows, mean, squares), new = old, len(values)
-    shift = values.mean() - mean
-    squares += np.square(values - values.mean()).sum() + shift**2 * rows * new / (rows + new)
-    return np.array([rows + new, mean + shift * new / (rows + new), squares])
+    shift = other - mean
+    squares += further + shift**2 * rows * more / (rows + more)
+    return np.array([rows + more, mean + shift * more / (rows + more), squares])
 
 
 def mean_deviation(moments: np.ndarray) -> tuple[float, float]:

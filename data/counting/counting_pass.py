@@ -1,38 +1,35 @@
-"""The counting pass: one reading of the training events, and one of the catalogs."""
+"""The counting pass: one reading of the training events, by one process or by many ranks, and one of the catalogs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
-import pyarrow as pa
 
-from ..arrow.column_types import VECTOR
-from ..arrow.ids import id_keys
+from ..arrow.ids import id_keys, mix
 from ..arrow.moments import add_moments, mean_deviation
-from ..arrow.values import ragged_keys
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
 from ..contents.content_store import open_store, store_folder
 from ..contents.leading_directions import directions_of
-from ..events.bad_rows import Skipped, read_events
+from ..events.bad_rows import Skipped
 from ..events.check_events import id_types, unsigned_ids
 from ..events.event_files import EventFiles
 from ..features.counts import Counts
-from ..features.feature import Feature
 from ..prefetch import prefetch
 from ..rates.columns import rate_columns
-from ..schema.bad_values import BadValue, refuse_beside, rows_of
-from ..schema.column_needs import needed_columns
-from ..schema.labels import read_labels, read_weights
 from ..schema.layout import id_key
-from .list_marks import ListCounter
+from ..vocabulary.encoding import Encoded
+from ..vocabulary.key_counts import ExactCounts
+from .shares import ONE_RANK, Ranks, exchanged, on_all, shares_of
 from .statistics import Statistics
+from .tally import Tally, event_features, nothing, read_shares
 
 
 def count(
     experiment: Experiment,
     train: Mapping[str, EventFiles],
     progress: Callable[[int], None] = lambda rows: None,
+    ranks: Ranks = ONE_RANK,
 ) -> Statistics:
     """Reads the training events once, one row group at a time.
 
@@ -41,108 +38,89 @@ def count(
     Args:
         experiment: the experiment.
         train: domain -> its training files.
-        progress: called with the number of rows just counted.
+        progress: called with the number of rows just counted by this rank.
+        ranks: that count together, each some shares of the rows. What comes out is the same on each, and for any number of them.
 
     Raises:
         UserError: a bad catalog, a bad dense value, more bad rows than `bad_data` allows, or, where there is a list loss, a list
             that is scattered or too long.
     """
-    skipped = Skipped()
-    counts = Counts()
-    entities = experiment.looked_up()
-    labels: dict[str, dict[str, list[float]]] = {
-        name: {task: [0, 0] for task in experiment.domains[name].tasks} for name in train
-    }
-    outcomes: dict[str, dict[str, list[int]]] = {
-        name: {task: [0, 0] for task, of in experiment.domains[name].tasks.items() if of.parent} for name in train
-    }
-    moments: dict[str, np.ndarray] = {}  # of labels, one task's in all domains together
-    features = {name: _event_features(experiment, name) for name in train}
-    lists = {
-        name: ListCounter(name, column)
-        for name in train
-        if (column := experiment.domains[name].list_column) and experiment.domains[name].whole_lists
-    }
-    # Ahead of the counting, which takes as long as decoding.
-    for name, path, group, table, bad in prefetch(_read_all(experiment, train), 2):
-        if name in lists:
-            lists[name].add(table[lists[name].column], path, group)
-        if bad:
-            skipped.add(name, path, group, bad)
-            skipped.check(name, train[name].rows, experiment.bad_data)
-            table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
-        for entity_name, entity in entities.items():
-            if not experiment.domains[name].lacks(entity_name):
-                counts.ids(id_key(entity_name), entity).add(*id_keys(table[entity.id]))
-        objective = experiment.model.next_item
-        if objective is not None and objective.positions == "all" and experiment.domains[name].users:
-            # Past items are then learned from as the row's own is.
-            history = experiment.entities.user.history
-            assert history is not None  # `load` has seen to it
-            keys, _ = ragged_keys(table[history.column], history.max_length)
-            counts.ids(id_key("item"), experiment.entities.item).add(keys, np.ones(len(keys), bool))
-        for feature_name, feature in features[name].items():
-            if all(need.name in table.column_names for need in feature.needs(feature_name, "")):
-                feature.count(feature_name, table, f"{path}: row group {group}", counts, None)
-        for task_name, task in experiment.domains[name].tasks.items():
-            values = read_labels(experiment.domains[name], task_name, table)
-            if (weights := read_weights(experiment.domains[name], task_name, table)) is not None:
-                values = np.where(weights > 0, values, np.nan)  # nobody learns from the others
-            labels[name][task_name][0] += int((~np.isnan(values)).sum())
-            if task.parent is not None:
-                before = read_labels(experiment.domains[name], task.parent, table) > 0
-                outcomes[name][task_name][0] += int(before.sum())
-                outcomes[name][task_name][1] += int((before & ~np.isnan(values)).sum())
-            total = float(np.nansum(values))
-            labels[name][task_name][1] += int(total) if total.is_integer() else total
-            if (scaled := task.scaled(values[~np.isnan(values)])) is not None:
-                moments[task_name] = add_moments(moments.get(task_name, np.zeros(3)), scaled)
+    shares = shares_of(train)
+    tally = Tally(experiment)
+    for share, path, group, table, bad in prefetch(read_shares(experiment, shares[ranks.rank :: ranks.world_size]), 2):
+        tally.add(share, path, group, table, bad)
+        if bad:  # others can only find more
+            tally.skipped(share.domain).check(share.domain, train[share.domain].rows, experiment.bad_data)
         progress(table.num_rows)
-    marks = {name: counter.marks(experiment.training.batch_size) for name, counter in lists.items()}
-    for entity_name, entity in entities.items():
-        counts.ids(id_key(entity_name), entity)  # an entity no event names still has its (empty) table
+    found = dict(pair for of_rank in ranks.gather_all(tally.shares) for pair in of_rank.items())
+    numbers = {name: nothing(experiment, name) for name in train}
+    for number in sorted(found):
+        numbers[found[number].domain].add(found[number])
+    skipped = Skipped()
+    for name, of_domain in numbers.items():
+        of_domain.skipped.check(name, train[name].rows, experiment.bad_data)
+        skipped.add_those_of(of_domain.skipped)
+    most = experiment.training.batch_size
+    lists = {name: of.lists.marks(most) for name, of in numbers.items() if of.lists is not None}
+    counts = Counts()
+    for name, encoding in _tables(experiment, train).items():
+        mine = tally.counts.of_ids.get(name, encoding.ids.counts())
+        counts.ids(name, encoding).add_counted(*_of_all_ranks(*mine.held(), ranks))
+    for of_domain in numbers.values():
+        counts.add_moments(of_domain.moments)
     _count_catalogs(experiment, counts)
-    for name, feature in experiment.features().items():  # and so have its features, where no domain reads them
+    for name, feature in experiment.features().items():  # tables that no domain reads are there, too, and empty
         for key, encoding in feature.inputs(name).encodings.items():
             counts.ids(key, encoding)
+    scaled: dict[str, np.ndarray] = {}  # one task's in all domains together
+    for of_domain in numbers.values():
+        for task, more in of_domain.scaled.items():
+            scaled[task] = add_moments(scaled.get(task, np.zeros(3)), more)
     sizes = {of.name: open_store(store_folder(experiment, of)).size for of in experiment.stores_read()}
-    rows = {name: files.rows for name, files in train.items()}
-    types, unsigned = id_types(experiment, train), unsigned_ids(experiment, train)
-    scales = {task: Scale(*mean_deviation(each)) for task, each in moments.items()}
-    known = (counts.tables(), counts.dense(), labels, rows, sizes, skipped)
     return Statistics(
-        *known,
-        id_types=types,
-        unsigned=unsigned,
-        scales=scales,
-        lists=marks,
-        outcomes=outcomes,
+        tables=counts.tables(),
+        dense=counts.dense(),
+        labels={name: of_domain.labels for name, of_domain in numbers.items()},
+        rows={name: files.rows for name, files in train.items()},
+        content_sizes=sizes,
+        skipped=skipped,
+        id_types=id_types(experiment, train),
+        unsigned=unsigned_ids(experiment, train),
+        scales={task: Scale(*mean_deviation(moments)) for task, moments in scaled.items()},
+        lists=lists,
+        outcomes={name: of_domain.outcomes for name, of_domain in numbers.items()},
         rate_columns=rate_columns(experiment),
         directions=directions_of(experiment),
     )
 
 
-def _read_all(
-    experiment: Experiment, train: Mapping[str, EventFiles]
-) -> Iterator[tuple[str, str, int, pa.Table, list[BadValue]]]:
-    """Domain, file, row group, its rows and what is bad in them; without vectors, unless bad ones are to be counted."""
-    policy = experiment.bad_data
-    for name, files in train.items():
-        needs = [need for need in needed_columns(experiment, name) if policy.skips or need.holds != VECTOR]
-        for path, group in files.row_groups:
-            table, bad = read_events(path, group, needs, policy)
-            if not policy.skips:
-                refuse_beside(table, needs, f"{path}: row group {group}")
-            yield name, path, group, table, bad
+def _tables(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[str, Encoded]:
+    """Embedding tables whose ids are in events, domain after domain; and of every entity, which has a table though no event names one."""
+    found: dict[str, Encoded] = {}
+    ids = {id_key(name): entity for name, entity in experiment.looked_up().items()}
+    for domain in train:
+        found |= {key: of for key, of in ids.items() if not experiment.domains[domain].lacks(key.removeprefix("id_"))}
+        for name, feature in event_features(experiment, domain).items():
+            found |= feature.inputs(name).encodings
+    return found | ids
 
 
-def _event_features(experiment: Experiment, domain: str) -> dict[str, Feature]:
-    features: dict[str, Feature] = {}
-    for name, entity in experiment.entities.present().items():
-        if experiment.domains[domain].lacks(name):
-            continue
-        features |= {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
-    return features | experiment.context | experiment.domains[domain].features
+def _of_all_ranks(keys: np.ndarray, counts: np.ndarray, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
+    """``[K]`` uint64, each once, and ``[K]`` int64, how often all ranks together have it; each rank adds up a part of them.
+
+    Args:
+        keys: ``[N]`` uint64 of this rank, each once.
+        counts: ``[N]`` int64.
+        ranks: all of them.
+    """
+    if ranks.world_size == 1:
+        return keys, counts
+    owners = (mix(keys) % np.uint64(ranks.world_size)).astype(np.int64)
+    owned = ExactCounts()
+    for of_rank in exchanged(ranks, owners, [keys, counts]):
+        owned.add_counted(*of_rank)
+    keys, counts = on_all(ranks, owned.held())
+    return keys, counts
 
 
 def _count_catalogs(experiment: Experiment, counts: Counts) -> None:

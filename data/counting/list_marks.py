@@ -46,6 +46,7 @@ class ListCounter:
         self._rows_of_keys: list[np.ndarray] = []  # its first row
         self._groups: list[tuple[int, str, int]] = []  # the domain's row with which each begins, its file, its number
         self._rows = 0
+        self._first: tuple[np.uint64, bool] = np.uint64(0), False
         self._last: tuple[np.uint64, bool] = np.uint64(0), False
 
     def add(self, column: pa.ChunkedArray, path: str, group: int) -> None:
@@ -60,8 +61,26 @@ class ListCounter:
         self._keys.append(keys[named])
         self._rows_of_keys.append(named + self._rows)
         self._groups.append((self._rows, path, group))
+        if not self._rows:
+            self._first = keys[0], bool(valid[0])
         self._rows += len(keys)
         self._last = keys[-1], bool(valid[-1])
+
+    def extend(self, other: "ListCounter") -> None:
+        """The row groups of another one, which follow on its own."""
+        if not other._rows:
+            return
+        begins, keys, rows = list(other._begins), list(other._keys), list(other._rows_of_keys)
+        if self._rows and self._last == other._first and self._last[1]:  # its first list has begun before
+            begins[0] = begins[0].copy()
+            begins[0][0] = False
+            keys[0], rows[0] = keys[0][1:], rows[0][1:]
+        self._begins += begins
+        self._keys += keys
+        self._rows_of_keys += [each + self._rows for each in rows]
+        self._groups += [(self._rows + first, path, group) for first, path, group in other._groups]
+        self._first, self._last = self._first if self._rows else other._first, other._last
+        self._rows += other._rows
 
     def marks(self, most: int) -> ListMarks:
         """All of them.

@@ -89,6 +89,12 @@ class Skipped:
             place = {"domain": domain, "file": path, "row_group": group, "row": bad.row}
             self.places.append(place | {"column": bad.column, "what": bad.what})
 
+    def add_those_of(self, other: "Skipped") -> None:
+        """Takes in what was noted of later files."""
+        for domain, rows in other.rows.items():
+            self.rows[domain] = self.rows.get(domain, 0) + rows
+        self.places += other.places[: _KEPT - len(self.places)]
+
     def check(self, domain: str, rows: int, policy: BadDataConfig) -> None:
         """Raises a UserError where a domain has more of them than the policy allows in ``rows`` rows."""
         first = next((place for place in self.places if place["domain"] == domain), None)

@@ -82,6 +82,19 @@ class NumberCounts:
         else:
             self._counts += _in_buckets(self._boundaries, values, weights)
 
+    def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        """Adds ``[K]`` counts to buckets, or to numbers by their bits."""
+        if self._boundaries is None:
+            self._distinct.add_counted(keys, counts)
+        else:
+            self._counts[keys.astype(np.int64)] += counts
+
+    def held(self) -> tuple[np.ndarray, np.ndarray]:
+        """Buckets, or the bits of distinct numbers, and their counts."""
+        if self._boundaries is None:
+            return self._distinct.held()
+        return np.arange(len(self._counts), dtype=np.uint64), self._counts
+
     def table(self, min_count: int | None = None) -> Buckets:
         """The table; ``min_count`` means nothing to it."""
         if self._boundaries is not None:

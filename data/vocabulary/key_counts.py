@@ -52,6 +52,14 @@ class KeyCounts(Protocol):
         """Counts the valid ones of ``[N]`` keys, each as often as its weight says."""
         ...
 
+    def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        """Adds what another one has `held`."""
+        ...
+
+    def held(self) -> tuple[np.ndarray, np.ndarray]:
+        """What has been counted: ``[K]`` uint64 of its own, each once, and ``[K]`` int64, how often."""
+        ...
+
     def table(self, min_count: int | None = None) -> Table:
         """The table of what has been counted."""
         ...
@@ -68,6 +76,15 @@ class HashedCounts:
         rows = hash_rows(keys[valid], len(self._buckets) - 1)
         counted = np.bincount(rows, None if weights is None else weights[valid], minlength=len(self._buckets))
         self._buckets += counted.astype(np.int64)  # weighted ones are floats, but whole, and exact up to 2**53
+
+    def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        """Adds ``[K]`` counts to buckets."""
+        self._buckets[keys.astype(np.int64)] += counts
+
+    def held(self) -> tuple[np.ndarray, np.ndarray]:
+        """Buckets in use, and their counts."""
+        used = np.flatnonzero(self._buckets)
+        return used.astype(np.uint64), self._buckets[used]
 
     def table(self, min_count: int | None = None) -> HashedIds:
         """The table; every key has a row, so ``min_count`` means nothing to it."""
@@ -93,8 +110,12 @@ class ExactCounts:
             if self._small_pending > _PENDING:
                 self._count_small()
             return
-        self._parts.append(_unique_counts(keys, weights))
-        self._pending += len(self._parts[-1][0])
+        self.add_counted(*_unique_counts(keys, weights))
+
+    def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        """Adds ``[K]`` keys, each once, with their counts."""
+        self._parts.append((keys, counts))
+        self._pending += len(keys)
         if self._pending > max(self._merged, _PENDING):
             self._merge()
 
@@ -111,8 +132,8 @@ class ExactCounts:
         self._parts = [_unique_counts(keys, counts)]
         self._merged, self._pending = len(self._parts[0][0]), 0
 
-    def table(self, min_count: int | None = None) -> Vocabulary:
-        """The table of the keys counted at least ``min_count`` times, else as often as the settings ask."""
+    def held(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keys, increasing, and their counts."""
         if self._small_keys:
             self._count_small()
         if self._small.any():
@@ -120,10 +141,13 @@ class ExactCounts:
             self._parts.append((keys.astype(np.uint64), self._small[keys]))
             self._small = np.zeros(0, np.int64)
         if not self._parts:
-            return Vocabulary(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+            return np.zeros(0, np.uint64), np.zeros(0, np.int64)
         self._merge()
-        keys, counts = self._parts[0]
-        return Vocabulary.from_counts(keys, counts, min_count or self._min_count)
+        return self._parts[0]
+
+    def table(self, min_count: int | None = None) -> Vocabulary:
+        """The table of the keys counted at least ``min_count`` times, else as often as the settings ask."""
+        return Vocabulary.from_counts(*self.held(), min_count or self._min_count)
 
 
 def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

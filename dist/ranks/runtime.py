@@ -5,7 +5,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from itertools import count
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import torch
 import torch.distributed as torch_dist
@@ -95,6 +96,25 @@ class Runtime:
         values: list[Any] = [None] * self.world_size if self.is_main else []
         torch_dist.gather_object(value, values if self.is_main else None, dst=0, group=self.group)
         return values
+
+    def gather_all(self, value: _T) -> list[_T]:
+        """Every rank's value, in rank order, on every rank."""
+        values: list[Any] = [value] * self.world_size
+        if self.world_size > 1:
+            torch_dist.all_gather_object(values, value, self.group)
+        return values
+
+    def exchange(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Gives one array to each rank, and gets one from each: ``[N]``, of any lengths, of one dtype of 64 bits. On the hosts."""
+        if self.world_size == 1:
+            return list(values)
+        sizes = [len(array) for array in values]
+        incoming = torch.empty(self.world_size, dtype=torch.int64)
+        torch_dist.all_to_all_single(incoming, torch.tensor(sizes), group=self.group)
+        sent, coming = torch.from_numpy(np.concatenate(values).view(np.int64)), incoming.tolist()
+        received = torch.empty(sum(coming), dtype=torch.int64)
+        torch_dist.all_to_all_single(received, sent, coming, sizes, self.group)
+        return np.split(received.numpy().view(values[0].dtype), np.cumsum(coming)[:-1])
 
     def barrier(self) -> None:
         """Waits for every rank."""

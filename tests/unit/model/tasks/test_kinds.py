@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from foundrank.data.arrow.moments import add_moments, mean_deviation
+from foundrank.data.arrow.moments import mean_deviation, moments_of
 from foundrank.data.config.sections.task import Scale
 from foundrank.model.tasks import TASKS
 from foundrank.model.tasks.number_task import NumberTask
@@ -48,7 +48,7 @@ def labels_of(kind: str, settings: dict[str, Any]) -> np.ndarray:
 
 def scale_of(task: NumberTask, labels: np.ndarray) -> Scale:
     scaled = task.scaled(labels)
-    return Scale() if scaled is None else Scale(*mean_deviation(add_moments(np.zeros(3), scaled)))
+    return Scale() if scaled is None else Scale(*mean_deviation(moments_of(scaled)))
 
 
 def logits_of(task: NumberTask, rows: int, value: float = 0.0) -> torch.Tensor:
