@@ -1,13 +1,15 @@
 """A pass over the training events that adds up what their labels say of ids and categories."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
+from ..arrow.ids import mix
 from ..arrow.times import seconds
 from ..config.experiment import Experiment
+from ..counting.shares import ONE_RANK, Group, Ranks, Share, exchanged, on_all, shares_of
 from ..events.bad_rows import read_events, read_good_rows
 from ..events.event_files import EventFiles
 from ..prefetch import prefetch
@@ -29,6 +31,7 @@ def count_rates(
     train: Mapping[str, EventFiles],
     before: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     progress: Callable[[int], None] = lambda rows: None,
+    ranks: Ranks = ONE_RANK,
 ) -> Rates:
     """Reads the training events once more. Memory grows with the distinct pairs of an id and a part.
 
@@ -36,20 +39,38 @@ def count_rates(
         encoder: of the experiment, without rates.
         train: domain -> its training files.
         before: the moments of columns of a run to fine-tune, whose weights know them by these; new columns get their own.
-        progress: called with the number of rows just counted.
+        progress: called with the number of rows just counted by this rank.
+        ranks: that add up together, each some shares of the rows. What comes out is the same on each, and for any number of them.
     """
     experiment, layout = encoder.experiment, encoder.layout
-    parts = _parts(experiment, train)
-    entities, tasks, domains = rate_keys(experiment), rate_tasks(experiment), len(layout.domains)
+    shares, tasks, entities = shares_of(train), rate_tasks(experiment), rate_keys(experiment)
+    mine = shares[ranks.rank :: ranks.world_size]
+    parts = _parts(experiment, mine, sum(share.rows for share in shares), ranks)
     adding = {name: CellSums(len(tasks)) for name, _, _ in rate_tables(experiment)}
-    of_labels = np.zeros((domains, len(tasks), 3))
-    for rows, values, added in prefetch(_read_all(encoder, train, parts), 2):
-        of_labels[rows.domain] += _moments(values)
-        ids, labelled = ids_of(experiment, layout, rows), (values[:, 0::2] > 0).any(1)
-        for name, key, _ in rate_tables(experiment):
-            seen = (ids[name] >= 0) & labelled
-            adding[name].add((ids[name] * parts.count + added[entities[key]])[seen], values[seen])
-        progress(len(rows))
+    labels: dict[int, tuple[int, np.ndarray]] = {}  # number of a share -> its domain, and what its labels add up to
+    reading = prefetch(_read_all(encoder, mine, parts), 2)
+    for _ in range(0, len(shares), ranks.world_size):  # one share of each rank
+        of_share = {name: CellSums(len(tasks)) for name in adding}
+        for share, rows, values, added, is_last in reading:
+            so_far = labels.get(share, (0, np.zeros((len(tasks), 3))))[1]
+            labels[share] = rows.domain, so_far + _moments(values)
+            ids, labelled = ids_of(experiment, layout, rows), (values[:, 0::2] > 0).any(1)
+            for name, key, _ in rate_tables(experiment):
+                seen = (ids[name] >= 0) & labelled
+                of_share[name].add((ids[name] * parts.count + added[entities[key]])[seen], values[seen])
+            progress(len(rows))
+            if is_last:
+                break
+        for name, sums in of_share.items():
+            for cells, values in _exchanged(
+                ranks, *sums.merged(), parts
+            ):  # in the order of the shares, whoever read them
+                adding[name].add(cells, values)
+    of_labels = np.zeros((len(layout.domains), len(tasks), 3))
+    of_shares = dict(pair for of_rank in ranks.gather_all(labels) for pair in of_rank.items())
+    for share in sorted(of_shares):
+        domain, moments = of_shares[share]
+        of_labels[domain] += moments
     kinds = {task: kind for domain in experiment.domains.values() for task, kind in domain.tasks.items()}
     binary = np.array([type(kinds[task]).of_conditions for task in tasks])
     of_all, of_each = Labels.of(of_labels.sum(0), binary), [Labels.of(each, binary) for each in of_labels]
@@ -57,7 +78,8 @@ def count_rates(
     for name, _, here in rate_tables(experiment):
         columns = columns_of(name, tasks)
         known = np.array([before.get(column, (np.nan, np.nan)) for column in columns])
-        tables[name], found = rate_table(*adding.pop(name).merged(), parts, of_each if here else [of_all], known)
+        cells, sums = _on_all(ranks, *adding.pop(name).merged())
+        tables[name], found = rate_table(cells, sums, parts, of_each if here else [of_all], known)
         moments |= dict(zip(columns, map(tuple, found.tolist()), strict=True))
     return Rates(parts, tables, moments)
 
@@ -71,47 +93,77 @@ def rate_matrix(encoder: RowEncoder, domain: str, files: EventFiles, of_training
         files: of the domain.
         of_training: whether they are those whose labels the rates are made of.
     """
-    every = _row_groups(encoder, domain, files, of_training)
-    return np.concatenate([rows.dense[:, encoder.layout.rates] for _, rows, _ in every])
+    groups = [group for share in shares_of({domain: files}) for group in share.groups]
+    every = [_read(encoder, domain, group, of_training)[1] for group in groups]
+    return np.concatenate([rows.dense[:, encoder.layout.rates] for rows in every])
 
 
-def _row_groups(
-    encoder: RowEncoder, domain: str, files: EventFiles, placed: bool
-) -> Iterator[tuple[pa.Table, Rows, Place]]:
-    """The events of each row group, its rows, and where it stands, which rates know where it is ``placed``."""
+def _read(encoder: RowEncoder, domain: str, group: Group, placed: bool) -> tuple[pa.Table, Rows]:
+    """The events of a row group and its rows, whose rates know where it stands, if it is ``placed``."""
     needs = needed_columns(encoder.experiment, domain)
-    for number, (path, groups) in enumerate(zip(files.files, files.group_rows, strict=True)):
-        for group in range(len(groups)):
-            table, _ = read_events(path, group, needs, encoder.experiment.bad_data)
-            place = Place(number, group)
-            where = f"{path}: row group {group}"
-            yield table, encoder.encode(domain, table, where, place=place if placed else None), place
+    table, _ = read_events(group.path, group.number, needs, encoder.experiment.bad_data)
+    where, place = f"{group.path}: row group {group.number}", Place(group.file, group.number)
+    return table, encoder.encode(domain, table, where, place=place if placed else None)
 
 
-def _parts(experiment: Experiment, train: Mapping[str, EventFiles]) -> Parts:
-    """Blocks of as many rows each as equal times allow, or folds."""
+def _parts(experiment: Experiment, shares: Sequence[Share], rows: int, ranks: Ranks) -> Parts:
+    """Blocks of as many rows each as equal times allow, or folds.
+
+    Args:
+        experiment: the experiment.
+        shares: that this rank reads.
+        rows: of all shares.
+        ranks: all of them.
+    """
     if in_folds(experiment):
         return Parts(None)
-    every = max(1, sum(files.rows for files in train.values()) // _TIMES)
-    found = []
-    for name, files in train.items():
-        needs, column = needed_columns(experiment, name), str(time_of_rates(experiment, name))
-        for path, group in files.row_groups:
-            found.append(seconds(read_good_rows(path, group, needs, [column], experiment.bad_data)[column])[::every])
-    times = np.sort(np.concatenate(found))
+    every = max(1, rows // _TIMES)
+    found = [np.zeros(0)]
+    for share in shares:
+        needs, column = needed_columns(experiment, share.domain), str(time_of_rates(experiment, share.domain))
+        for group in share.groups:
+            table = read_good_rows(group.path, group.number, needs, [column], experiment.bad_data)
+            found.append(seconds(table[column])[::every])
+    times = np.sort(np.concatenate(ranks.gather_all(np.concatenate(found))))
     times = times[~np.isnan(times)]
     return Parts(np.unique(times[np.arange(1, BLOCKS) * len(times) // BLOCKS]) if len(times) else times)
 
 
 def _read_all(
-    encoder: RowEncoder, train: Mapping[str, EventFiles], parts: Parts
-) -> Iterator[tuple[Rows, np.ndarray, Mapping[str, np.ndarray]]]:
-    """Rows, what is added up of them, and by entity the parts to which it is."""
+    encoder: RowEncoder, shares: Sequence[Share], parts: Parts
+) -> Iterator[tuple[int, Rows, np.ndarray, Mapping[str, np.ndarray], bool]]:
+    """Number of a share, rows, what is added up of them, by entity the parts to which it is, and whether they are the share's last."""
     experiment = encoder.experiment
-    for name, files in train.items():
-        for table, rows, place in _row_groups(encoder, name, files, placed=False):
-            of_rows = parts.of_rows(experiment, name, table, place)
-            yield rows, _values(experiment, encoder, rows), {e: each.added for e, each in of_rows.items()}
+    for share in shares:
+        for group in share.groups:
+            table, rows = _read(encoder, share.domain, group, placed=False)
+            of_rows = parts.of_rows(experiment, share.domain, table, Place(group.file, group.number))
+            added = {entity: each.added for entity, each in of_rows.items()}
+            yield share.number, rows, _values(experiment, encoder, rows), added, group == share.groups[-1]
+
+
+def _exchanged(
+    ranks: Ranks, cells: np.ndarray, values: np.ndarray, parts: Parts
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each rank, in order, the cells of ids that this one owns, and their values."""
+    owners = mix((cells // parts.count).view(np.uint64)) % np.uint64(ranks.world_size)
+    for rows in exchanged(ranks, owners, _packed(cells, values)):
+        yield _unpacked(rows)
+
+
+def _on_all(ranks: Ranks, cells: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All ranks' cells, increasing, and their sums."""
+    cells, sums = _unpacked(on_all(ranks, _packed(cells, sums)))
+    order = np.argsort(cells, kind="stable")
+    return cells[order], sums[order]
+
+
+def _packed(cells: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.column_stack([cells, values.view(np.int64)])
+
+
+def _unpacked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rows[:, 0], np.ascontiguousarray(rows[:, 1:]).view(np.float64)
 
 
 def _values(experiment: Experiment, encoder: RowEncoder, rows: Rows) -> np.ndarray:

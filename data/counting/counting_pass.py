@@ -47,8 +47,8 @@ def count(
     """
     shares = shares_of(train)
     tally = Tally(experiment)
-    for share, path, group, table, bad in prefetch(read_shares(experiment, shares[ranks.rank :: ranks.world_size]), 2):
-        tally.add(share, path, group, table, bad)
+    for share, group, table, bad in prefetch(read_shares(experiment, shares[ranks.rank :: ranks.world_size]), 2):
+        tally.add(share, group, table, bad)
         if bad:  # others can only find more
             tally.skipped(share.domain).check(share.domain, train[share.domain].rows, experiment.bad_data)
         progress(table.num_rows)
@@ -117,10 +117,17 @@ def _of_all_ranks(keys: np.ndarray, counts: np.ndarray, ranks: Ranks) -> tuple[n
         return keys, counts
     owners = (mix(keys) % np.uint64(ranks.world_size)).astype(np.int64)
     owned = ExactCounts()
-    for of_rank in exchanged(ranks, owners, [keys, counts]):
-        owned.add_counted(*of_rank)
-    keys, counts = on_all(ranks, owned.held())
-    return keys, counts
+    for of_rank in exchanged(ranks, owners, _packed(keys, counts)):
+        owned.add_counted(*_unpacked(of_rank))
+    return _unpacked(on_all(ranks, _packed(*owned.held())))
+
+
+def _packed(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.column_stack([keys.view(np.int64), counts])
+
+
+def _unpacked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rows[:, 0].view(np.uint64), rows[:, 1]
 
 
 def _count_catalogs(experiment: Experiment, counts: Counts) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -49,6 +49,20 @@ class OneRank:
 ONE_RANK = OneRank()
 
 
+class Group(NamedTuple):
+    """A row group.
+
+    Attributes:
+        file: number of its file among the domain's.
+        path: of that.
+        number: of the row group in it.
+    """
+
+    file: int
+    path: str
+    number: int
+
+
 @dataclass(frozen=True)
 class Share:
     """Row groups of a domain that follow on one another.
@@ -56,13 +70,13 @@ class Share:
     Attributes:
         number: from 0, in the order of the domains and their files.
         domain: its name.
-        groups: number of a file, its path and the row group in it.
+        groups: in order.
         rows: in all of them.
     """
 
     number: int
     domain: str
-    groups: tuple[tuple[int, str, int], ...]
+    groups: tuple[Group, ...]
     rows: int
 
 
@@ -74,37 +88,45 @@ def shares_of(train: Mapping[str, EventFiles]) -> list[Share]:
     """
     shares: list[Share] = []
     for domain, files in train.items():
-        held: list[tuple[int, str, int]] = []
+        held: list[Group] = []
         size = 0
         for number, (path, groups) in enumerate(zip(files.files, files.group_rows, strict=True)):
             for group, more in enumerate(groups):
                 if held and size + more > _ROWS:
                     shares.append(Share(len(shares), domain, tuple(held), size))
                     held, size = [], 0
-                held.append((number, path, group))
+                held.append(Group(number, path, group))
                 size += more
         if held:
             shares.append(Share(len(shares), domain, tuple(held), size))
     return shares
 
 
-def exchanged(ranks: Ranks, owners: np.ndarray, columns: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """Gives each row of some columns to the rank that owns it.
+def exchanged(ranks: Ranks, owners: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """Gives each of some rows to the rank that owns it.
 
     Args:
         ranks: that do so, all of them.
         owners: ``[N]`` rank of each row.
-        columns: ``[N]`` each, of 64 bits.
+        rows: ``[N, K]`` int64.
 
     Returns:
-        Of each rank, in order, the columns that came from it, its rows in their order.
+        Of each rank, in order, the rows that came from it, in their order, ``[M, K]``.
     """
+    if ranks.world_size == 1:
+        return [rows]
     order = np.argsort(owners, kind="stable")
     ends = np.searchsorted(owners[order], np.arange(1, ranks.world_size))
-    sent = [ranks.exchange(np.split(column[order], ends)) for column in columns]
-    return [list(of_rank) for of_rank in zip(*sent, strict=True)]
+    found = ranks.exchange([part.ravel() for part in np.split(rows[order], ends)])
+    return [part.reshape(-1, rows.shape[1]) for part in found]
 
 
-def on_all(ranks: Ranks, columns: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Columns of all ranks, one rank's after the other's, on every rank."""
-    return [np.concatenate(ranks.exchange([column] * ranks.world_size)) for column in columns]
+def on_all(ranks: Ranks, rows: np.ndarray) -> np.ndarray:
+    """Rows of all ranks, one rank's after the other's, on every rank, ``[M, K]``.
+
+    Args:
+        ranks: all of them.
+        rows: ``[N, K]`` int64, of this one.
+    """
+    found = ranks.exchange([rows.ravel()] * ranks.world_size)
+    return np.concatenate(found).reshape(-1, rows.shape[1])

@@ -19,7 +19,7 @@ from ..schema.column_needs import needed_columns
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import id_key
 from .list_marks import ListCounter
-from .shares import Share
+from .shares import Group, Share
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Tally:
         self._experiment = experiment
         self._features = {name: event_features(experiment, name) for name in experiment.domains}
 
-    def add(self, share: Share, path: str, group: int, table: pa.Table, bad: list[BadValue]) -> None:
+    def add(self, share: Share, group: Group, table: pa.Table, bad: list[BadValue]) -> None:
         """Adds a row group of a share, as `read_shares` gives it.
 
         Raises:
@@ -108,9 +108,9 @@ class Tally:
             self.shares[share.number] = nothing(experiment, name)
         numbers = self.shares[share.number]
         if numbers.lists is not None:
-            numbers.lists.add(table[numbers.lists.column], path, group)
+            numbers.lists.add(table[numbers.lists.column], group.path, group.number)
         if bad:
-            numbers.skipped.add(name, path, group, bad)
+            numbers.skipped.add(name, group.path, group.number, bad)
             table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
         for entity_name, entity in experiment.looked_up().items():
             if not domain.lacks(entity_name):
@@ -124,7 +124,7 @@ class Tally:
             counts.ids(id_key("item"), experiment.entities.item).add(keys, np.ones(len(keys), bool))
         for feature_name, feature in self._features[name].items():
             if all(need.name in table.column_names for need in feature.needs(feature_name, "")):
-                feature.count(feature_name, table, f"{path}: row group {group}", counts, None)
+                feature.count(feature_name, table, f"{group.path}: row group {group.number}", counts, None)
         numbers.add_labels(experiment, table)
         numbers.add_moments(counts.take_moments())
 
@@ -139,8 +139,8 @@ class Tally:
 
 def read_shares(
     experiment: Experiment, shares: Iterable[Share]
-) -> Iterator[tuple[Share, str, int, pa.Table, list[BadValue]]]:
-    """Share, file, row group, its rows and what is bad in them; without vectors, unless bad ones are to be counted.
+) -> Iterator[tuple[Share, Group, pa.Table, list[BadValue]]]:
+    """Share, row group, its rows and what is bad in them; without vectors, unless bad ones are to be counted.
 
     Raises:
         UserError: a bad value, where they are not to be left out.
@@ -148,11 +148,11 @@ def read_shares(
     policy = experiment.bad_data
     for share in shares:
         needs = [need for need in needed_columns(experiment, share.domain) if policy.skips or need.holds != VECTOR]
-        for _, path, group in share.groups:
-            table, bad = read_events(path, group, needs, policy)
+        for group in share.groups:
+            table, bad = read_events(group.path, group.number, needs, policy)
             if not policy.skips:
-                refuse_beside(table, needs, f"{path}: row group {group}")
-            yield share, path, group, table, bad
+                refuse_beside(table, needs, f"{group.path}: row group {group.number}")
+            yield share, group, table, bad
 
 
 def nothing(experiment: Experiment, name: str) -> ShareNumbers:

@@ -25,11 +25,10 @@ def main() -> None:
 
     with quick_imports():
         # For start-up time, as above.
-        from ...data.debugging import is_debugged
+        from ...data.debugging import debugger, is_debugged
         from ...data.errors import UserError
         from ..logs.records import told_output
         from ..logs.settings import FORMAT
-        from ..ranks.debuggers import debugger
         from ..ranks.ending import end, end_failed, end_on_signals
         from ..ranks.temporary_folder import private_folder
         from .app import app

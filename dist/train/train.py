@@ -42,7 +42,7 @@ from .loss_watch import LossWatch
 from .members import members_to_train
 from .observers import Observer, Step
 from .optimizer import Optimizer
-from .prepare import TrainingJob
+from .prepare import TrainingJob, begin_run
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
@@ -67,7 +67,7 @@ def train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | N
     Raises:
         UserError: bad data, or tables that do not fit.
     """
-    for of_member in members_to_train(job, runtime):
+    for of_member in members_to_train(begin_run(job, runtime), runtime):
         if (stopped_after := _train(of_member, runtime, preemption)) is not None:
             return stopped_after
     return None

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...data.batch.batch import Batch
+from ...data.debugging import debugger
 from ...data.epoch.order import RankOrder
 from ...data.errors import UserError
 from ..logs.records import failure
-from ..ranks.debuggers import debugger
 from ..ranks.runtime import Runtime
 from ..ranks.statuses import FAULT
 from ..run.run_documents import Sign

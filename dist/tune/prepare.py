@@ -13,11 +13,11 @@ from ...data.counting.by_size import by_size
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.storage.new_folder import check_can_be_made
+from ..counting.counted import counted
 from ..fine_tuning.pretrained import pretrained
 from ..run.new_run import differences
 from ..run.run_documents import TuneInfo
 from ..run.run_folder import read_json, write_json
-from ..train.prepare import counted
 from .objective import Objective, check_validated, read_objective
 from .space import Space, assignment, fitted, read_space, usual_space
 from .turns import alone

@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foundrank.data.batch.rate_counting import count_rates
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.counting import shares
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
+from foundrank.data.rates import sums
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.train import prepare
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 
@@ -25,6 +29,23 @@ def saved(runtime: Runtime, experiment: Experiment, folder: Path, rows: int) -> 
     statistics.save(folder / f"{runtime.world_size}-{runtime.rank}")
     files = sorted((folder / f"{runtime.world_size}-{runtime.rank}").iterdir())
     return {path.name: path.read_bytes() for path in files}, sum(counted)
+
+
+def rates_of(runtime: Runtime, experiment: Experiment, rows: int, pending: int) -> list[bytes]:
+    shares._ROWS, sums._PENDING = rows, pending
+    train = train_files(experiment)
+    encoder = RowEncoder(experiment, count(experiment, train, ranks=runtime))
+    rates = count_rates(encoder, train, ranks=runtime)
+    found = [array.tobytes() for table in rates.tables.values() for array in (table.cells, table.values)]
+    return [*found, b"" if rates.parts.bounds is None else rates.parts.bounds.tobytes(), repr(rates.moments).encode()]
+
+
+def begun(runtime: Runtime, experiment: Experiment, run: Path, counts: Path, alone: int) -> bool:
+    prepare.COUNTED_ALONE = alone
+    job = runtime.on_main(lambda: prepare.prepare(experiment, run, counts=counts))
+    there = (run / "experiment.yaml").is_file()
+    prepare.begin_run(job, runtime)
+    return there
 
 
 def told(runtime: Runtime, experiment: Experiment) -> str:
@@ -63,6 +84,39 @@ def test_any_number_of_ranks_counts_the_same_to_the_bit(tmp_path, rows):
         assert [files for files, _ in several] == [alone] * ranks
         assert sum(counted for _, counted in several) == 255
         assert rows == 1000 or min(counted for _, counted in several) > 255 // ranks // 2
+
+
+@pytest.mark.parametrize("time", [True, False])
+def test_any_number_of_ranks_adds_up_the_same_rates_to_the_bit(tmp_path, time):
+    """Of labels whose sums depend on their order; whenever sums are merged."""
+    events = random_events(5, {"find": 120, "home": 90, "new": 45})
+    raw = plain(write_world(tmp_path, events, files=3, group=4))
+    raw["domains"]["find"]["tasks"]["buy"] = {"kind": "regression", "label": "rank"}
+    raw["model"]["rates"] = True
+    for domain in raw["domains"].values() if time else ():
+        domain["time"] = "row"
+    experiment = load_experiment(raw, kinds=KINDS)
+    (alone,) = run_ranks(rates_of, 1, experiment, 8, 1_000_000)
+    assert run_ranks(rates_of, 1, experiment, 8, 5) == [alone]
+    for ranks in (2, 3):
+        assert run_ranks(rates_of, ranks, experiment, 8, 20) == [alone] * ranks
+
+
+def test_a_run_that_all_ranks_have_counted_is_the_one_that_a_process_counts_alone(tmp_path):
+    """And what is kept for other trainings; a fine-tuning counts in the same way."""
+    events = random_events(5, {"find": 120, "home": 90, "new": 45})
+    raw = plain(write_world(tmp_path, events, files=3, group=4))
+    raw["model"]["rates"] = True
+    experiment = load_experiment(raw, kinds=KINDS)
+    alone, ranks = tmp_path / "alone", tmp_path / "ranks"
+    assert run_ranks(begun, 2, experiment, alone / "run", alone / "counts", 255) == [True, True]
+    assert run_ranks(begun, 2, experiment, ranks / "run", ranks / "counts", 254) == [False, False]
+    files = [path.relative_to(alone) for path in sorted(alone.rglob("*")) if path.is_file()]
+    assert files == [path.relative_to(ranks) for path in sorted(ranks.rglob("*")) if path.is_file()]
+    assert sum("counts" in path.parts for path in files) > 5
+    for path in files:
+        if path.name not in ("events.json", "run.json", "counted_of.json"):  # which hold times of files, and the folder
+            assert (alone / path).read_bytes() == (ranks / path).read_bytes(), path
 
 
 def test_bad_rows_are_those_of_all_ranks(tmp_path):

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from foundrank.dist.ranks import debuggers
-from foundrank.dist.ranks.debuggers import debugger
+from foundrank.data import debugging
+from foundrank.data.debugging import debugger
 
 
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch, tmp_path):
-    monkeypatch.setattr(debuggers, "_STATUS", tmp_path / "status")
+    monkeypatch.setattr(debugging, "_STATUS", tmp_path / "status")
 
 
 def test_nothing_has_hold_of_a_test():
@@ -43,5 +43,5 @@ def test_a_thread_at_the_prompt_of_pdb_is_seen_until_it_goes_on():
 
 @pytest.mark.parametrize(("tracer", "found"), [("0", None), ("4711", "process 4711")])
 def test_a_process_that_is_traced_is_seen(tracer, found):
-    debuggers._STATUS.write_text(f"Name:\tpython\nTracerPid:\t{tracer}\nUid:\t0\n")
+    debugging._STATUS.write_text(f"Name:\tpython\nTracerPid:\t{tracer}\nUid:\t0\n")
     assert debugger() == found

@@ -7,8 +7,8 @@ import pytest
 from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.counting.statistics import Statistics
 from foundrank.data.events.event_files import _open_local
-from foundrank.dist.train import prepare as module
-from foundrank.dist.train.kept_counts import keep_counts
+from foundrank.dist.counting import counted as module
+from foundrank.dist.counting.kept_counts import keep_counts
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, train_files, write_world
 

@@ -1,0 +1,72 @@
+"""What a training must know of its events: kept by another one of the same data, or counted by all ranks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...data.batch.rate_counting import count_rates
+from ...data.batch.row_encoder import RowEncoder
+from ...data.config.experiment import Experiment
+from ...data.counting.counting_pass import count
+from ...data.counting.statistics import Statistics
+from ...data.events.event_files import EventFiles
+from ..fine_tuning.domain_profiles import domain_profiles
+from ..fine_tuning.pretrained import Pretrained
+from ..logs.progress import Progress
+from ..ranks.runtime import ALONE, Runtime
+from .kept_counts import keep_counts, kept_counts
+from .labels import check_labels
+
+
+def counted(
+    experiment: Experiment,
+    train: Mapping[str, EventFiles],
+    before: Pretrained | None,
+    counts: Path | None,
+    runtime: Runtime = ALONE,
+) -> tuple[Statistics, dict[str, Any]]:
+    """What a training must know of its events, kept by another one of the same data or newly counted.
+
+    Args:
+        experiment: the experiment.
+        train: domain -> its training files.
+        before: the run that a fine-tuning begins with.
+        counts: folder in which it is looked for, and into which it comes; None to count and keep nothing.
+        runtime: the ranks that count, all of them.
+
+    Returns:
+        The statistics, and what is known of the files, as of `create_run`. Rank 0 has all of it.
+
+    Raises:
+        UserError: bad data, a catalog or a content store that is bad.
+    """
+    statistics, noted = runtime.on_main(lambda: kept_counts(counts, experiment, train))
+    found, rows = statistics is not None, sum(files.rows for files in train.values())
+    if statistics is None:
+        with Progress("counting the training events", "rows", rows, "counting", runtime.is_main) as done:
+            statistics = count(experiment, train, _of_all(done, runtime), runtime)
+    alone = statistics
+    known = before.experiment if before is not None else None
+    runtime.on_main(lambda: check_labels(experiment, alone, known))
+    if before is not None:
+        statistics = before.statistics.extended(statistics)
+    encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
+    statistics = replace(statistics, profiles=runtime.on_main(lambda: domain_profiles(encoder, train)))
+    if statistics.rate_columns and (before is not None or statistics.rates is None):
+        with Progress("adding up rates", "rows", rows, "counting", runtime.is_main) as done:
+            rates = count_rates(encoder, train, _moments(before), _of_all(done, runtime), runtime)
+        statistics = replace(statistics, rates=rates)
+    if not found and counts is not None and runtime.is_main:
+        keep_counts(counts, experiment, alone if before is not None else statistics, noted)
+    return statistics, noted
+
+
+def _of_all(done: Progress, runtime: Runtime) -> Callable[[int], None]:
+    """Takes what one rank has done for what each has."""
+    return lambda rows: done.add(rows * runtime.world_size)
+
+
+def _moments(before: Pretrained | None) -> dict[str, tuple[float, float]]:
+    """Of the rates of a run to fine-tune."""
+    return before.statistics.rates.moments if before is not None and before.statistics.rates is not None else {}
