@@ -1,6 +1,7 @@
 """The counting pass: one reading of the training events, by one process or by many ranks, and one of the catalogs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from ..prefetch import prefetch
 from ..rates.columns import rate_columns
 from ..schema.layout import id_key
 from ..vocabulary.encoding import Encoded
-from ..vocabulary.key_counts import ExactCounts
+from .pieces import Piece, Pieces, read_piece
 from .shares import ONE_RANK, Ranks, exchanged, on_all, shares_of
 from .statistics import Statistics
-from .tally import Tally, event_features, nothing, read_shares
+from .tally import ShareNumbers, Tally, event_features, nothing, read_shares
+
+_NO_IDS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 
 
 def count(
@@ -30,6 +33,7 @@ def count(
     train: Mapping[str, EventFiles],
     progress: Callable[[int], None] = lambda rows: None,
     ranks: Ranks = ONE_RANK,
+    kept: Path | None = None,
 ) -> Statistics:
     """Reads the training events once, one row group at a time.
 
@@ -40,19 +44,26 @@ def count(
         train: domain -> its training files.
         progress: called with the number of rows just counted by this rank.
         ranks: that count together, each some shares of the rows. What comes out is the same on each, and for any number of them.
+        kept: folder for what has been counted so far of this very data: a counting that was interrupted goes on from there, with any
+            number of ranks. Whoever gave it removes it.
 
     Raises:
         UserError: a bad catalog, a bad dense value, more bad rows than `bad_data` allows, or, where there is a list loss, a list
             that is scattered or too long.
     """
-    shares = shares_of(train)
+    pieces, shares = Pieces(kept, ranks), shares_of(train)
+    left = [share for share in shares if share.number not in pieces.done]
+    progress(sum(share.rows for share in shares if share.number in pieces.done) // ranks.world_size)
     tally = Tally(experiment)
-    for share, group, table, bad in prefetch(read_shares(experiment, shares[ranks.rank :: ranks.world_size]), 2):
+    for share, group, table, bad in prefetch(read_shares(experiment, left[ranks.rank :: ranks.world_size]), 2):
         tally.add(share, group, table, bad)
-        if bad:  # others can only find more
+        if bad:  # there can only be more
             tally.skipped(share.domain).check(share.domain, train[share.domain].rows, experiment.bad_data)
         progress(table.num_rows)
-    found = dict(pair for of_rank in ranks.gather_all(tally.shares) for pair in of_rank.items())
+        if group == share.groups[-1] and pieces.is_due():
+            pieces.write(tally)
+            tally = Tally(experiment)
+    counts, found = _of_all_ranks(experiment, train, [*pieces.mine, Piece.of(tally)], ranks)
     numbers = {name: nothing(experiment, name) for name in train}
     for number in sorted(found):
         numbers[found[number].domain].add(found[number])
@@ -62,10 +73,6 @@ def count(
         skipped.add_those_of(of_domain.skipped)
     most = experiment.training.batch_size
     lists = {name: of.lists.marks(most) for name, of in numbers.items() if of.lists is not None}
-    counts = Counts()
-    for name, encoding in _tables(experiment, train).items():
-        mine = tally.counts.of_ids.get(name, encoding.ids.counts())
-        counts.ids(name, encoding).add_counted(*_of_all_ranks(*mine.held(), ranks))
     for of_domain in numbers.values():
         counts.add_moments(of_domain.moments)
     _count_catalogs(experiment, counts)
@@ -105,21 +112,34 @@ def _tables(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[str
     return found | ids
 
 
-def _of_all_ranks(keys: np.ndarray, counts: np.ndarray, ranks: Ranks) -> tuple[np.ndarray, np.ndarray]:
-    """``[K]`` uint64, each once, and ``[K]`` int64, how often all ranks together have it; each rank adds up a part of them.
+def _of_all_ranks(
+    experiment: Experiment, train: Mapping[str, EventFiles], pieces: Sequence[Path | Piece], ranks: Ranks
+) -> tuple[Counts, dict[int, ShareNumbers]]:
+    """What the pieces of all ranks say together, on each; each rank adds up the ids that it owns.
 
     Args:
-        keys: ``[N]`` uint64 of this rank, each once.
-        counts: ``[N]`` int64.
+        experiment: the experiment.
+        train: domain -> its training files.
+        pieces: of this rank, one of which is held at a time.
         ranks: all of them.
     """
-    if ranks.world_size == 1:
-        return keys, counts
-    owners = (mix(keys) % np.uint64(ranks.world_size)).astype(np.int64)
-    owned = ExactCounts()
-    for of_rank in exchanged(ranks, owners, _packed(keys, counts)):
-        owned.add_counted(*_unpacked(of_rank))
-    return _unpacked(on_all(ranks, _packed(*owned.held())))
+    tables = _tables(experiment, train)
+    owned = {name: encoding.ids.counts() for name, encoding in tables.items()}
+    shares: dict[int, ShareNumbers] = {}
+    for turn in range(max(ranks.gather_all(len(pieces)))):
+        given = pieces[turn] if turn < len(pieces) else Piece()
+        piece = read_piece(given) if isinstance(given, Path) else given
+        shares |= piece.shares
+        for name in tables:
+            keys, counts = piece.counts.get(name, _NO_IDS)
+            owners = mix(keys) % np.uint64(ranks.world_size)
+            for of_rank in exchanged(ranks, owners, _packed(keys, counts)):
+                owned[name].add_counted(*_unpacked(of_rank))
+    found = Counts()
+    for name, encoding in tables.items():
+        rows = on_all(ranks, _packed(*owned.pop(name).held()))
+        found.ids(name, encoding).add_counted(*_unpacked(rows))
+    return found, dict(pair for of_rank in ranks.gather_all(shares) for pair in of_rank.items())
 
 
 def _packed(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:

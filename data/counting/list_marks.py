@@ -1,6 +1,7 @@
 """Where result lists begin among the rows of a domain: what the order of an epoch needs to move them whole."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,28 @@ class ListCounter:
         self._groups += [(self._rows + first, path, group) for first, path, group in other._groups]
         self._first, self._last = self._first if self._rows else other._first, other._last
         self._rows += other._rows
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What it has found, plain, and as arrays."""
+        plain = {"domain": self._domain, "column": self.column, "groups": self._groups}
+        plain |= {"ends": [bool(self._first[1]), bool(self._last[1])]}
+        nothing = np.zeros(0, np.uint64)
+        return plain, {
+            "begins": np.concatenate([nothing.astype(bool), *self._begins]),
+            "keys": np.concatenate([nothing, *self._keys]),
+            "rows": np.concatenate([nothing.astype(np.int64), *self._rows_of_keys]),
+            "ends": np.array([self._first[0], self._last[0]], np.uint64),
+        }
+
+    @classmethod
+    def of_parts(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> "ListCounter":
+        """What `parts` gave."""
+        found = cls(plain["domain"], plain["column"])
+        found._begins, found._keys, found._rows_of_keys = [arrays["begins"]], [arrays["keys"]], [arrays["rows"]]
+        found._groups = [(row, path, group) for row, path, group in plain["groups"]]
+        found._rows = len(arrays["begins"])
+        found._first, found._last = zip(arrays["ends"], plain["ends"], strict=True)
+        return found
 
     def marks(self, most: int) -> ListMarks:
         """All of them.

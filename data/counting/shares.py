@@ -8,7 +8,7 @@ import numpy as np
 
 from ..events.event_files import EventFiles
 
-_ROWS = 1 << 17
+SHARE_ROWS = 1 << 17
 _T = TypeVar("_T")
 
 
@@ -84,7 +84,7 @@ def shares_of(train: Mapping[str, EventFiles]) -> list[Share]:
     """All training rows, in order, in shares that are the same for any number of ranks: what is added up of one is, share after
     share, the same number then.
 
-    A share has up to `_ROWS` rows, or one row group that has more.
+    A share has up to `SHARE_ROWS` rows, or one row group that has more.
     """
     shares: list[Share] = []
     for domain, files in train.items():
@@ -92,7 +92,7 @@ def shares_of(train: Mapping[str, EventFiles]) -> list[Share]:
         size = 0
         for number, (path, groups) in enumerate(zip(files.files, files.group_rows, strict=True)):
             for group, more in enumerate(groups):
-                if held and size + more > _ROWS:
+                if held and size + more > SHARE_ROWS:
                     shares.append(Share(len(shares), domain, tuple(held), size))
                     held, size = [], 0
                 held.append(Group(number, path, group))

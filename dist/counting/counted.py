@@ -1,5 +1,8 @@
 """What a training must know of its events: kept by another one of the same data, or counted by all ranks."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +12,15 @@ from ...data.batch.rate_counting import count_rates
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.counting.counting_pass import count
+from ...data.counting.shares import SHARE_ROWS
 from ...data.counting.statistics import Statistics
 from ...data.events.event_files import EventFiles
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import Pretrained
 from ..logs.progress import Progress
 from ..ranks.runtime import ALONE, Runtime
-from .kept_counts import keep_counts, kept_counts
+from ..run.new_run import described
+from .kept_counts import digest, keep_counts, kept_counts
 from .labels import check_labels
 
 
@@ -25,6 +30,7 @@ def counted(
     before: Pretrained | None,
     counts: Path | None,
     runtime: Runtime = ALONE,
+    pieces: Path | None = None,
 ) -> tuple[Statistics, dict[str, Any]]:
     """What a training must know of its events, kept by another one of the same data or newly counted.
 
@@ -34,6 +40,7 @@ def counted(
         before: the run that a fine-tuning begins with.
         counts: folder in which it is looked for, and into which it comes; None to count and keep nothing.
         runtime: the ranks that count, all of them.
+        pieces: folder for what has been counted so far, which is removed when all has; None to begin anew after an interruption.
 
     Returns:
         The statistics, and what is known of the files, as of `create_run`. Rank 0 has all of it.
@@ -42,10 +49,14 @@ def counted(
         UserError: bad data, a catalog or a content store that is bad.
     """
     statistics, noted = runtime.on_main(lambda: kept_counts(counts, experiment, train))
+    so_far = None
+    if statistics is None and pieces is not None:
+        noted = runtime.on_main(lambda: {"events": described(train)} | noted)
+        so_far = pieces / _key(experiment, noted["events"])
     found, rows = statistics is not None, sum(files.rows for files in train.values())
     if statistics is None:
         with Progress("counting the training events", "rows", rows, "counting", runtime.is_main) as done:
-            statistics = count(experiment, train, _of_all(done, runtime), runtime)
+            statistics = count(experiment, train, _of_all(done, runtime), runtime, so_far)
     alone = statistics
     known = before.experiment if before is not None else None
     runtime.on_main(lambda: check_labels(experiment, alone, known))
@@ -59,7 +70,15 @@ def counted(
         statistics = replace(statistics, rates=rates)
     if not found and counts is not None and runtime.is_main:
         keep_counts(counts, experiment, alone if before is not None else statistics, noted)
+    if pieces is not None and runtime.is_main:
+        shutil.rmtree(pieces, ignore_errors=True)
     return statistics, noted
+
+
+def _key(experiment: Experiment, events: Mapping[str, Any]) -> str:
+    """What tells countings apart of which one cannot go on with the other's pieces."""
+    checksums = {name: [file["checksum"] for file in files] for name, files in events.items()}
+    return hashlib.sha256(json.dumps([digest(experiment), SHARE_ROWS, checksums]).encode()).hexdigest()[:16]
 
 
 def _of_all(done: Progress, runtime: Runtime) -> Callable[[int], None]:

@@ -52,7 +52,7 @@ def kept_counts(
     """
     if folder is None:
         return None, {}
-    kept = folder / _digest(experiment)
+    kept = folder / digest(experiment)
     before, noted = _which(kept), _noted(kept)
     events = described(train, noted.get("events", {}))
     of = {"events": events, "joined": joined(experiment, noted.get("joined", ()))}
@@ -84,7 +84,7 @@ def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of
     """
     if statistics.skipped.rows:
         return
-    kept = folder / _digest(experiment)
+    kept = folder / digest(experiment)
     making = kept.with_name(temporary_name(kept.name))
     shutil.rmtree(making, ignore_errors=True)
     statistics.save(making / VOCABULARY)
@@ -121,7 +121,7 @@ def _remove(kept: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _digest(experiment: Experiment) -> str:
+def digest(experiment: Experiment) -> str:
     """What tells experiments apart whose counts may differ."""
     raw = plain(experiment)
     for key in _NOT_COUNTED:

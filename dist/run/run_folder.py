@@ -23,7 +23,8 @@ from .run_documents import RunInfo, is_step
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
 CHECKPOINTS, COMMITTED, BEST, MEMBERS = "checkpoints", "COMMITTED", "best.json", "members"
-BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO}  # what a folder may hold, if a job died while it made a run of it
+COUNTING = "counting"
+BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO, COUNTING}  # what a folder may hold, if a job died while it made a run of it
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -30,7 +30,7 @@ from ..logs.records import info, warning
 from ..ranks.runtime import ALONE, Runtime
 from ..run.kept_checkpoints import best_of_members, member_folder
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
-from ..run.run_folder import EXPERIMENT, VOCABULARY, fetch_run
+from ..run.run_folder import COUNTING, EXPERIMENT, VOCABULARY, fetch_run
 
 COUNTED_ALONE = 2_000_000
 """Rows of training that are counted before there are ranks, while these are still being started; more are counted by all ranks."""
@@ -129,7 +129,8 @@ def begin_run(job: TrainingJob, runtime: Runtime) -> TrainingJob:
     experiment, events, counting = job.experiment, job.events, time.time()
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     before = pretrained(experiment) if experiment.init_from is not None else None
-    statistics, noted = counted(experiment, train, before, job.counts, runtime)
+    pieces = None if runtime is ALONE else job.folder / COUNTING
+    statistics, noted = counted(experiment, train, before, job.counts, runtime, pieces)
 
     def make() -> None:
         if experiment.bad_data.skips:  # of the training events they have just been counted

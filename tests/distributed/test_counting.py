@@ -1,5 +1,6 @@
 """What is counted does not depend on how many ranks count, nor on which of them has which rows."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from foundrank.data.batch.rate_counting import count_rates
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment, plain
-from foundrank.data.counting import shares
+from foundrank.data.counting import pieces, shares
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.errors import UserError
 from foundrank.data.rates import sums
@@ -23,7 +24,7 @@ from .harness import run_ranks
 
 def saved(runtime: Runtime, experiment: Experiment, folder: Path, rows: int) -> tuple[dict[str, bytes], int]:
     """The bytes that a rank's statistics are kept as, and the rows that it has counted itself."""
-    shares._ROWS = rows
+    shares.SHARE_ROWS = rows
     counted: list[int] = []
     statistics = count(experiment, train_files(experiment), counted.append, runtime)
     statistics.save(folder / f"{runtime.world_size}-{runtime.rank}")
@@ -31,8 +32,36 @@ def saved(runtime: Runtime, experiment: Experiment, folder: Path, rows: int) -> 
     return {path.name: path.read_bytes() for path in files}, sum(counted)
 
 
+class KilledError(Exception):
+    """In the middle of the work."""
+
+
+def interrupted(runtime: Runtime, experiment: Experiment, folder: Path, most: int) -> list[str]:
+    """Counts until some rows have been, a piece for each share; the names of the pieces."""
+    shares.SHARE_ROWS, pieces.EVERY = 8, 0.0
+    counted: list[int] = []
+
+    def kill(rows: int) -> None:
+        counted.append(rows)
+        if sum(counted) >= most:
+            raise KilledError
+
+    with suppress(KilledError):
+        count(experiment, train_files(experiment), kill, runtime, folder)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def resumed(runtime: Runtime, experiment: Experiment, folder: Path, kept: Path) -> tuple[dict[str, bytes], int]:
+    """As `saved`, with pieces."""
+    shares.SHARE_ROWS, pieces.EVERY = 8, 0.0
+    counted: list[int] = []
+    statistics = count(experiment, train_files(experiment), counted.append, runtime, kept)
+    statistics.save(folder)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}, sum(counted[1:])
+
+
 def rates_of(runtime: Runtime, experiment: Experiment, rows: int, pending: int) -> list[bytes]:
-    shares._ROWS, sums._PENDING = rows, pending
+    shares.SHARE_ROWS, sums._PENDING = rows, pending
     train = train_files(experiment)
     encoder = RowEncoder(experiment, count(experiment, train, ranks=runtime))
     rates = count_rates(encoder, train, ranks=runtime)
@@ -49,7 +78,7 @@ def begun(runtime: Runtime, experiment: Experiment, run: Path, counts: Path, alo
 
 
 def told(runtime: Runtime, experiment: Experiment) -> str:
-    shares._ROWS = 4
+    shares.SHARE_ROWS = 4
     try:
         count(experiment, train_files(experiment), ranks=runtime)
     except UserError as error:
@@ -62,28 +91,46 @@ def exchanged(runtime: Runtime) -> list[list[int]]:
     return [array.tolist() for array in runtime.exchange(sent)]
 
 
-def test_each_rank_gets_what_was_meant_for_it():
-    assert run_ranks(exchanged, 1) == [[[]]]
-    assert run_ranks(exchanged, 3) == [[[], [], []], [[0], [10], [20]], [[0, 1], [10, 11], [20, 21]]]
-
-
-@pytest.mark.parametrize("rows", [1, 16, 1000])
-def test_any_number_of_ranks_counts_the_same_to_the_bit(tmp_path, rows):
-    """Also where there are fewer shares than ranks, lists lie across shares, and sums of numbers depend on their order."""
+@pytest.fixture
+def world(tmp_path):
+    """With lists, and with labels that are no whole numbers."""
     events = random_events(5, {"find": 120, "home": 90, "new": 45})
     for row in events["find"]:
         row["row"] //= 3
     raw = plain(write_world(tmp_path, events, files=3, group=4))
     raw["domains"]["find"]["tasks"]["buy"] = {"kind": "regression", "label": "rank"}
     raw["domains"]["find"]["tasks"]["click"] = {"label": "click", "list_loss": "softmax"}
-    experiment = load_experiment(raw, kinds=KINDS)
-    ((alone, counted),) = run_ranks(saved, 1, experiment, tmp_path, rows)
+    return load_experiment(raw, kinds=KINDS)
+
+
+def test_each_rank_gets_what_was_meant_for_it():
+    assert run_ranks(exchanged, 1) == [[[]]]
+    assert run_ranks(exchanged, 3) == [[[], [], []], [[0], [10], [20]], [[0, 1], [10, 11], [20, 21]]]
+
+
+@pytest.mark.parametrize("rows", [1, 16, 1000])
+def test_any_number_of_ranks_counts_the_same_to_the_bit(tmp_path, world, rows):
+    """Also where there are fewer shares than ranks, lists lie across shares, and sums of numbers depend on their order."""
+    ((alone, counted),) = run_ranks(saved, 1, world, tmp_path, rows)
     assert counted == 255
     for ranks in (2, 3):
-        several = run_ranks(saved, ranks, experiment, tmp_path, rows)
+        several = run_ranks(saved, ranks, world, tmp_path, rows)
         assert [files for files, _ in several] == [alone] * ranks
         assert sum(counted for _, counted in several) == 255
         assert rows == 1000 or min(counted for _, counted in several) > 255 // ranks // 2
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_counting_that_was_interrupted_goes_on_with_any_number_of_ranks(tmp_path, world, ranks):
+    """One of its pieces is damaged, and counted again."""
+    ((wanted, _),) = run_ranks(saved, 1, world, tmp_path, 8)
+    kept = tmp_path / "kept"
+    left = run_ranks(interrupted, 2, world, kept, 60)
+    assert len(left[0]) > 10
+    (kept / left[0][2]).write_bytes((kept / left[0][2]).read_bytes()[:-40])
+    found = run_ranks(resumed, ranks, world, tmp_path / "resumed", kept)
+    assert [files for files, _ in found] == [wanted] * ranks
+    assert 100 < sum(counted for _, counted in found) < 170
 
 
 @pytest.mark.parametrize("time", [True, False])
