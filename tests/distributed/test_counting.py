@@ -126,7 +126,7 @@ def test_a_counting_that_was_interrupted_goes_on_with_any_number_of_ranks(tmp_pa
     ((wanted, _),) = run_ranks(saved, 1, world, tmp_path, 8)
     kept = tmp_path / "kept"
     left = run_ranks(interrupted, 2, world, kept, 60)
-    assert len(left[0]) > 10
+    assert len(left[0]) > 6
     (kept / left[0][2]).write_bytes((kept / left[0][2]).read_bytes()[:-40])
     found = run_ranks(resumed, ranks, world, tmp_path / "resumed", kept)
     assert [files for files, _ in found] == [wanted] * ranks
