@@ -42,6 +42,40 @@ def embed(
     )
 
 
+def count(
+    experiment: str, counts: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
+    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
+    check: bool = True,
+) -> specs.AppDef:  # fmt: skip
+    """Count the training events for trainings that are given the folder with --counts; started again it goes on.
+
+    Args:
+        experiment: the experiment file
+        counts: folder for what is counted, on storage that every node sees
+        args: further arguments of `foundrank count`, after `--`, e.g. -- --set only=[shop]
+        nnodes: machines
+        nproc: processes per machine, one per GPU where there are GPUs
+        cpu: CPU cores per machine
+        gpu: GPUs per machine
+        memMB: memory per machine in MB
+        h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
+        env: environment variables, K=V,K=V
+        mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
+    """
+    arguments = [experiment, counts, *args]
+    cluster_of(nnodes, nproc, specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), h)  # refuses processes without a GPU
+    check_first("count", arguments, check)
+    return command_on_ranks(
+        "count", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
+    )
+
+
 def train(
     experiment: str, run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
     memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,

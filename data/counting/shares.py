@@ -115,6 +115,7 @@ def exchanged(ranks: Ranks, owners: np.ndarray, rows: np.ndarray) -> list[np.nda
     """
     if ranks.world_size == 1:
         return [rows]
+    owners = owners.astype(np.uint16)  # which are sorted by their digits, several times as fast
     order = np.argsort(owners, kind="stable")
     ends = np.searchsorted(owners[order], np.arange(1, ranks.world_size))
     found = ranks.exchange([part.ravel() for part in np.split(rows[order], ends)])

@@ -24,6 +24,7 @@ from .commands.score import score
 from .commands.telling import debuggable, telling
 from .commands.train import train
 from .compare import compare
+from .count import count
 from .import_data import import_data
 from .tune import tune
 
@@ -108,7 +109,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
     print(config_page(plain(resolved), written.source))
 
 
-for job in (embed, train, evaluate, compare, score, recommend):
+for job in (embed, count, train, evaluate, compare, score, recommend):
     app.command()(telling(debuggable(job)))
 
 

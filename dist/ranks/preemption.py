@@ -21,7 +21,7 @@ class Preemption:
         self._runtime = runtime
         self._told: int | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._group = runtime.apart().group if runtime.world_size > 1 else None
+        self._apart = runtime.apart() if runtime.world_size > 1 else None
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def __enter__(self) -> "Preemption":
@@ -38,13 +38,17 @@ class Preemption:
             signal.signal(one, handler)
         if kind is not None and self._told is not None and launched() and not issubclass(kind, UserError):
             signal.raise_signal(self._told)  # the launcher ends this rank because another failed, which has told why
+        if kind is None and self._apart is not None:
+            if self._pending is not None:
+                self._pending[0].wait()
+            self._apart.leave()
 
     def check(self) -> bool:
         """Whether to stop now; to be called on every rank after every step.
 
         The answer is what the ranks knew a step ago, so that none waits for another to hear it.
         """
-        if self._group is None:
+        if self._apart is None:
             return self._told is not None
         stop = False
         if self._pending is not None:
@@ -52,7 +56,7 @@ class Preemption:
             work.wait()
             stop = bool(anyone.item())
         told = torch.tensor([int(self._told is not None)])
-        self._pending = (torch_dist.all_reduce(told, torch_dist.ReduceOp.MAX, self._group, async_op=True), told)
+        self._pending = (torch_dist.all_reduce(told, torch_dist.ReduceOp.MAX, self._apart.group, async_op=True), told)
         return stop
 
     def _take_note(self, number: int, _: object) -> None:

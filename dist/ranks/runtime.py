@@ -47,6 +47,11 @@ class Runtime:
         """The same rank with a group of its own on the hosts, for collectives beside the others. A collective itself."""
         return replace(self, group=torch_dist.new_group(backend="gloo"))
 
+    def leave(self) -> None:
+        """Gives up the group that `apart` has made, whose threads would go on to the end of the process. A collective itself."""
+        if self.group is not None:
+            torch_dist.destroy_process_group(self.group)
+
     def on_main(self, work: Callable[[], _T]) -> _T:
         """Rank 0's result of ``work``, on every rank. If it fails there, every rank raises the same UserError, or a RuntimeError."""
         outcome: list[Any] = [None]

@@ -109,6 +109,16 @@ class Checkpoints:
                 f"Lower training.learning_rate or training.sparse_learning_rate; {_GOES_ON}",
             )
 
+    def close(self) -> None:
+        """Waits, and gives back what this has made to write beside the training. A collective.
+
+        Raises:
+            UserError: as `wait`.
+        """
+        self.wait()
+        self._thread.shutdown()
+        self._runtime.leave()
+
     def wait(self) -> None:
         """Waits until what is being written is committed.
 

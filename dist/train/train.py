@@ -213,7 +213,7 @@ def _check(
 
 
 def _finish(observers: Sequence[Observer], checkpoints: Checkpoints, stopped: bool) -> None:
-    checkpoints.wait()
+    checkpoints.close()
     for one in observers:
         one.finish(stopped)
 

@@ -1,14 +1,20 @@
 """What ranks say to each other."""
 
+import os
+import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.dist.ranks.job import on_ranks
+from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import Runtime, start
+from foundrank.dist.train.prepare import prepare
+from foundrank.dist.train.train import train
 
 from .harness import run_ranks
 
@@ -26,6 +32,25 @@ def fail_on_main(runtime: Runtime, user: bool) -> str:
 
 def ask_main(runtime: Runtime) -> tuple[list[int], list[int]]:
     return runtime.on_main(lambda: [7, runtime.rank]), runtime.gather(runtime.rank)
+
+
+def threads_of_trainings(runtime: Runtime, experiment: Experiment, folder: Path) -> list[int]:
+    """How many threads the process has after each of three trainings."""
+    found = []
+    for number in range(3):
+        job = runtime.on_main(lambda number=number: prepare(experiment, folder / str(number)))
+        with Preemption(runtime) as preemption:
+            train(job, runtime, preemption)
+        found.append(threading.active_count() + len(os.listdir("/proc/self/task")))
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_trainings_leave_no_threads_behind(small, tmp_path, ranks):
+    """One process may train many models, and the threads of a group of ranks wake up all the time."""
+    experiment = small("training.max_steps=2", "training.epochs=1", "training.keep_best=false")
+    for first, *others in run_ranks(threads_of_trainings, ranks, experiment, tmp_path):
+        assert others == [first, first]
 
 
 def test_main_works_and_everyone_knows():

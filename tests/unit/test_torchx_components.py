@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 COMPONENTS = {
     "embed": ["--experiment", "my exp.yaml"],
     "train": ["--experiment", "my exp.yaml", "--run", "runs/a"],
+    "count": ["--experiment", "my exp.yaml", "--counts", "counts"],
     "evaluate": ["--run", "runs/a"],
     "compare": ["--base", "A=runs/a,runs/b", "--other", "my B=runs/c,runs/d"],
     "score": ["--run", "runs/a", "--input", "in/*.parquet", "--output", "out"],
@@ -24,6 +25,7 @@ COMPONENTS = {
 }
 EXTRA = {
     "embed": ["--set", "text.batch_tokens=8"],
+    "count": ["--set", "only=[shop]"],
     "train": ["--set", "training.epochs=1"],
     "evaluate": ["--split", "validation"],
     "compare": ["runs/e", "--out", "found.json"],
@@ -32,6 +34,7 @@ EXTRA = {
 }
 COMMANDS = {
     "embed": ["my exp.yaml"],
+    "count": ["my exp.yaml", "counts"],
     "train": ["my exp.yaml", "--run-dir", "runs/a"],
     "evaluate": ["runs/a"],
     "compare": ["A=runs/a,runs/b", "my B=runs/c,runs/d"],

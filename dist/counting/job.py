@@ -1,0 +1,65 @@
+"""Counting as a job of its own, for the trainings that come after it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...data.config.experiment import Experiment
+from ...data.counting.by_size import by_size
+from ...data.counting.statistics import Statistics
+from ...data.errors import UserError
+from ...data.events.check_events import check_events
+from ...data.events.event_files import EventFiles
+from ..fine_tuning.pretrained import pretrained
+from ..ranks.runtime import Runtime
+from ..run.run_folder import COUNTING
+from .counted import counted
+
+
+@dataclass(frozen=True)
+class CountingJob:
+    """What ranks count: resolved and checked before they begin.
+
+    Attributes:
+        experiment: the experiment.
+        train: domain -> its training files.
+        folder: for what is counted, as trainings take it with ``--counts``.
+    """
+
+    experiment: Experiment
+    train: dict[str, EventFiles]
+    folder: Path
+
+    @property
+    def rows(self) -> int:
+        """Of training, all domains together."""
+        return sum(files.rows for files in self.train.values())
+
+
+def prepare_counting(experiment: Experiment, folder: Path) -> CountingJob:
+    """Checks the training events.
+
+    Raises:
+        UserError: bad data.
+    """
+    before = pretrained(experiment).statistics.id_types if experiment.init_from is not None else {}
+    events = check_events(experiment, ["train"], held=before)
+    train = {name: of_domain["train"] for name, of_domain in events.items()}
+    rows = sum(files.rows for files in train.values())
+    return CountingJob(by_size(experiment, rows), train, folder)
+
+
+def count_for_others(job: CountingJob, runtime: Runtime) -> Statistics:
+    """Counts a job's events, or finds that another job has, and keeps what it has counted in the job's folder. A collective.
+
+    Raises:
+        UserError: as of `counted`; rows were left out as bad, of which each training tells anew.
+    """
+    before = pretrained(job.experiment) if job.experiment.init_from is not None else None
+    statistics, _ = counted(job.experiment, job.train, before, job.folder, runtime, job.folder / COUNTING)
+    if skipped := sum(statistics.skipped.rows.values()):
+        raise UserError(
+            "the training events",
+            f"have {skipped:,} bad rows, which were left out; what is counted without them is not kept for others",
+            "Mend these rows, or leave counting to `foundrank train`, which tells which they are.",
+        )
+    return statistics
