@@ -13,6 +13,7 @@ from ..fine_tuning.pretrained import pretrained
 from ..ranks.runtime import Runtime
 from ..run.run_folder import COUNTING
 from .counted import counted
+from .kept_counts import check_counts
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def prepare_counting(experiment: Experiment, folder: Path) -> CountingJob:
     """Checks the training events.
 
     Raises:
-        UserError: bad data.
+        UserError: bad data, or a folder that cannot be made or written.
     """
+    check_counts(folder)
     before = pretrained(experiment).statistics.id_types if experiment.init_from is not None else {}
     events = check_events(experiment, ["train"], held=before)
     train = {name: of_domain["train"] for name, of_domain in events.items()}

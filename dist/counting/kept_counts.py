@@ -21,6 +21,7 @@ from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.storage.local_writes import temporary_name
 from ...data.storage.mirror import shown
+from ...data.storage.new_folder import check_can_be_made
 from ..logs.records import info
 from ..run.joined import joined
 from ..run.new_run import described
@@ -35,6 +36,17 @@ _OF_MODEL = (
 )
 _NOT_COUNTED = ("name", "seed", "seeds", "training", *(f"model.{name}" for name in _OF_MODEL))
 """Settings that change nothing of what is counted. All others may."""
+
+
+def check_counts(folder: Path) -> None:
+    """Finds out before the work whether counts can be kept in a folder.
+
+    Raises:
+        UserError: it is a file, or cannot be made or written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(folder, "is a file", "Give a folder for what is counted.")
+    check_can_be_made(folder, folder, "Choose another folder for what is counted.")
 
 
 def kept_counts(

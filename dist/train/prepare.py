@@ -25,6 +25,7 @@ from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
 from ...model.layers.precision import has_bf16
 from ..counting.counted import counted
+from ..counting.kept_counts import check_counts
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..logs.records import info, warning
 from ..ranks.runtime import ALONE, Runtime
@@ -97,6 +98,8 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
     began, folder = time.time(), mirrored(run, "work")
+    if counts is not None:
+        check_counts(counts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
     events = check_events(experiment, held=held_id_types(folder, experiment))

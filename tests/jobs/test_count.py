@@ -17,5 +17,7 @@ def test_what_two_ranks_count_a_training_takes(embedded, train_arguments, run, t
         assert pq.read_table(kept / "vocabulary" / path.name).equals(pq.read_table(path)), path.name
 
     assert "checks passed" in foundrank("count", embedded, counts, "--check", *train_arguments).stdout
-    refused = foundrank("count", embedded, embedded, *train_arguments, status=2)
-    assert "is a file" in refused.stderr
+    file = embedded / "experiment.yaml"
+    for command in (("count", embedded, file), ("train", embedded, "--run-dir", tmp_path / "none", "--counts", file)):
+        assert f"error: {file}\n  is a file" in foundrank(*command, *train_arguments, status=2).stderr
+    assert not (tmp_path / "none").exists()
