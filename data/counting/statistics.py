@@ -21,6 +21,7 @@ from ..schema.layout import Layout, id_key, make_layout
 from ..storage.json_documents import Shape, read_document, sum_of
 from ..vocabulary.encoding import TABLES
 from ..vocabulary.key_counts import Table
+from ..vocabulary.mapped import Lookup, load_mapped, save_mapped
 from .list_marks import ListMarks
 
 STATISTICS, SKIPPED, LISTS = "statistics.json", "skipped_rows.parquet", "lists_of_{}.npy"
@@ -48,6 +49,7 @@ class _Document(Shape):
     lists: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     rate_columns: list[str] = Field(default_factory=list)
     rates: RatesDocument | None = None
+    lookups: dict[str, Lookup] = Field(default_factory=dict)
     directions: list[str] = Field(default_factory=list)  # of which contents there is such a file
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
@@ -141,6 +143,7 @@ class Statistics:
             "outcomes": self.outcomes,
             "scales": self.scales,
             "rate_columns": list(self.rate_columns),
+            "lookups": save_mapped(folder, self.tables),
         }
         if self.lists:
             plain["lists"] = {name: of_domain.longest for name, of_domain in self.lists.items()}
@@ -174,7 +177,11 @@ class Statistics:
         for name in sums.keys() - {STATISTICS}:
             if sha256_of_file(folder / name) != sums[name]:
                 raise UserError(folder / name, "is damaged: it is missing, or not what was written", REMEDY)
-        tables = {name: TABLES[way].load(folder / f"{name}.parquet") for name, way in plain["tables"].items()}
+        mapped = load_mapped(folder, plain["lookups"], plain["tables"]) if plain.get("lookups") else {}
+        tables = {
+            name: mapped[name] if name in mapped else TABLES[way].load(folder / f"{name}.parquet")
+            for name, way in plain["tables"].items()
+        }
         dense = {name: (mean, deviation) for name, (mean, deviation) in plain["dense"].items()}
         skipped = Skipped(plain["skipped"])
         known = (plain["labels"], plain["rows"], plain["text_sizes"], skipped, plain["profiles"])

@@ -12,7 +12,7 @@ from ..arrow.ids import hash_rows
 from ..errors import UserError, one_line
 from ..storage.parquet_memory import READ_ERRORS, check_size
 
-_REMEDY = "Restore the run from a copy, or train it again."
+REMEDY = "Restore the run from a copy, or train it again."
 
 
 class KeyIndex:
@@ -35,6 +35,34 @@ class KeyIndex:
             order = np.argsort(keys)
             self._sorted, self._position = keys[order], (order + first).astype(self._type)
 
+    @classmethod
+    def of_arrays(cls, smallest: int | None, keys: np.ndarray, positions: np.ndarray, first: int) -> "KeyIndex":
+        """What `arrays` gave, which may be mapped from a file."""
+        index = cls(np.zeros(0, np.uint64), first)
+        index._type = positions.dtype.type
+        if smallest is None:
+            index._sorted, index._position = keys, positions
+        else:
+            index._smallest, index._table = np.uint64(smallest), positions
+        return index
+
+    def arrays(self) -> tuple[int | None, np.ndarray, np.ndarray]:
+        """The smallest key and an entry for each from it on; or None, keys in order and their positions."""
+        if self._table is not None:
+            return int(self._smallest), np.zeros(0, np.uint64), self._table
+        return None, self._sorted, self._position
+
+    def keys(self) -> np.ndarray:
+        """The keys in the order of their positions, ``[N]`` uint64."""
+        if self._table is None:
+            keys, positions = self._sorted, self._position
+        else:
+            there = np.flatnonzero(self._table != self._missing)
+            keys, positions = there.astype(np.uint64) + self._smallest, self._table[there]
+        out = np.zeros(len(keys), np.uint64)
+        out[positions - (self._missing + 1)] = keys
+        return out
+
     def lookup(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` uint64 keys to ``[N]`` int32 (or int64) positions."""
         if self._table is not None:
@@ -51,6 +79,7 @@ class Vocabulary:
     """Exact rows for the ids seen in training; row 0 is every other id's.
 
     Attributes:
+        index: from keys to rows, from 1 on.
         counts: ``[rows]`` int64, how often each row's id was seen in training; 0 for row 0.
     """
 
@@ -58,9 +87,15 @@ class Vocabulary:
 
     def __init__(self, keys: np.ndarray, counts: np.ndarray):
         """Args: keys ``[N]`` uint64 of rows 1..N, counts ``[N]`` of the same rows."""
-        self._keys = keys.astype(np.uint64)
-        self._index = KeyIndex(self._keys, first=1)
+        self.index = KeyIndex(keys.astype(np.uint64), first=1)
         self.counts = np.concatenate([[0], counts]).astype(np.int64)
+
+    @classmethod
+    def of_index(cls, index: KeyIndex, counts: np.ndarray) -> "Vocabulary":
+        """Args: the index of its keys, from 1 on; counts ``[rows]`` int64, with that of row 0. Both may be mapped from files."""
+        vocabulary = cls(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        vocabulary.index, vocabulary.counts = index, counts
+        return vocabulary
 
     @classmethod
     def from_counts(cls, keys: np.ndarray, counts: np.ndarray, min_count: int) -> "Vocabulary":
@@ -89,8 +124,8 @@ class Vocabulary:
 
     @property
     def keys(self) -> np.ndarray:
-        """``[rows - 1]`` uint64 keys of rows 1 and later."""
-        return self._keys
+        """``[rows - 1]`` uint64 keys of rows 1 and later, made anew each time."""
+        return self.index.keys()
 
     @property
     def rows(self) -> int:
@@ -99,11 +134,11 @@ class Vocabulary:
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` uint64 keys to ``[N]`` int32 (or int64) rows; 0 for an id not in the vocabulary."""
-        return self._index.lookup(keys)
+        return self.index.lookup(keys)
 
     def save(self, path: Path) -> None:
         """Writes key and count per row, rows 1.. in order."""
-        pq.write_table(pa.table({"key": self._keys, "count": self.counts[1:]}), path, compression="zstd")
+        pq.write_table(pa.table({"key": self.keys, "count": self.counts[1:]}), path, compression="zstd")
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
@@ -128,7 +163,7 @@ class HashedIds:
     encoding: ClassVar[str] = "hash"
 
     def __init__(self, counts: np.ndarray):
-        self.counts = counts.astype(np.int64)
+        self.counts = counts.astype(np.int64, copy=False)
 
     def fits(self, new: "HashedIds") -> bool:
         """Whether another one gives ids the same rows."""
@@ -174,7 +209,7 @@ def read_columns(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray
             check_size(file, range(file.num_row_groups), [*columns], path)
             table = file.read()
     except FileNotFoundError:
-        raise UserError(path, "is missing", _REMEDY) from None
+        raise UserError(path, "is missing", REMEDY) from None
     except READ_ERRORS as error:
         raise _damaged(path, one_line(error)) from error
     if any(column.null_count for column in table.columns) or (pc.min(table["count"]).as_py() or 0) < 0:
@@ -183,4 +218,4 @@ def read_columns(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(path, f"is damaged ({why})", _REMEDY)
+    return UserError(path, f"is damaged ({why})", REMEDY)

@@ -1,6 +1,5 @@
 """The embed job: every text, and whatever else is embedded, of every catalog through its frozen encoder, into the content store."""
 
-import ctypes
 import json
 import os
 import time
@@ -10,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ...data.config.experiment import Experiment
@@ -21,6 +19,7 @@ from ...data.contents.store_mirror import begin_from_published, publish_store
 from ...data.contents.store_shards import Shard, as_halves, noted, write_shard
 from ...data.contents.store_writer import make_store
 from ...data.errors import UserError
+from ...data.machine.memory import give_back_memory
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
@@ -37,7 +36,6 @@ from .work_list import Plan, finish, make_plan, precision_of
 _MOST_WORKERS = 8
 _READ_TOGETHER = 1 << 14  # texts
 _SHOW_EVERY = 0.2  # seconds
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 # PyTorch keeps the last 1,024 descriptions of products for each thread, and oneDNN as many compiled kernels for all; each
 # takes 250 kB, and is made in no time. Shapes that are rare would fill them over hours.
@@ -107,7 +105,7 @@ def _embed_content(
     runtime.on_main(lambda: make_store(folder.parent))
     with Progress(f"{of}: reading the catalog", main=runtime.is_main):
         plan = runtime.on_main(lambda: make_plan(experiment, inputs, encoder, rebuild))
-        _give_back_memory()
+        give_back_memory()
     if plan.todo:
         started = time.perf_counter()
         with threads_kept():
@@ -150,7 +148,7 @@ def _encode(
         bad = {int(wanted[at]): reason for at, reason in encoded.bad.items()}
         halves[list(bad)] = 0
         write_shard(plan.folder, shard, halves, digests, encoded.cut, bad)
-        _give_back_memory()
+        give_back_memory()
 
     workers = _workers()
     pending: deque[Future[None]] = deque()
@@ -183,7 +181,7 @@ def _shard_texts(
 ) -> Iterator[tuple[Shard, np.ndarray, list[str]]]:
     """Each shard, which of its rows have a text in the catalog, and those texts; the catalog is read once, in order."""
     for group in _groups(shards):
-        _give_back_memory()
+        give_back_memory()
         places = np.concatenate([shard_positions(plan.folder, shard) for shard in group])
         in_order = np.argsort(places, kind="stable")
         in_order = in_order[places[in_order] >= 0]
@@ -217,13 +215,6 @@ def _wait_for_all(plan: Plan, inputs: CatalogInputs, runtime: Runtime) -> None:
         while (done := sum(shard.rows for shard in noted(plan.folder, plan.todo))) < total:
             progress.done = done
             time.sleep(0.2)
-
-
-def _give_back_memory() -> None:
-    """Batches of ever other sizes leave holes in the heaps of Arrow and the C library, which would grow with the catalog."""
-    pa.default_memory_pool().release_unused()
-    if _TRIM is not None:
-        _TRIM(0)
 
 
 def _workers() -> int:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ...data.errors import UserError
+from ...data.machine.memory import give_back_memory
 from ..lease.lease import Claim, holding
 from ..logs import prometheus
 from ..logs.progress import Progress
@@ -70,6 +71,7 @@ def on_ranks(
             return _with_runtime(lambda runtime: work(job, runtime), own_process)
         from .local_ranks import spawn  # multiprocessing, which one process alone does without
 
+        give_back_memory()  # from now on this process only waits
         return spawn(partial(_as_rank, work, job), count, own_process)
 
 

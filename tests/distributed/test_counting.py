@@ -56,8 +56,8 @@ def resumed(runtime: Runtime, experiment: Experiment, folder: Path, kept: Path) 
     shares.SHARE_ROWS, pieces.EVERY = 8, 0.0
     counted: list[int] = []
     statistics = count(experiment, train_files(experiment), counted.append, runtime, kept)
-    statistics.save(folder)
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}, sum(counted[1:])
+    statistics.save(own := folder / str(runtime.rank))
+    return {path.name: path.read_bytes() for path in sorted(own.iterdir())}, sum(counted[1:])
 
 
 def rates_of(runtime: Runtime, experiment: Experiment, rows: int, pending: int) -> list[bytes]:

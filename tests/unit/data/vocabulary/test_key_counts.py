@@ -37,7 +37,7 @@ def test_key_counts_equal_a_counter(parts, weighted, hashed, merge_often):
         assert table.counts.tolist() == buckets.tolist()
     else:
         kept = {k: n for k, n in expected.items() if n >= 2}
-        assert dict(zip(table._keys.tolist(), table.counts[1:].tolist(), strict=True)) == kept
+        assert dict(zip(table.keys.tolist(), table.counts[1:].tolist(), strict=True)) == kept
 
 
 @pytest.mark.parametrize("large", [0, 2**40])

@@ -1,0 +1,86 @@
+"""Vocabularies as they are looked up, in files that the ranks of a machine map into their memory: one copy for all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+from pydantic import Field
+
+from ..errors import UserError
+from ..storage.json_documents import Shape
+from .key_counts import Table
+from .vocabulary import REMEDY, HashedIds, KeyIndex, Vocabulary
+
+KEYS, ROWS, COUNTS = "lookup_keys.npy", "lookup_rows.npy", "lookup_counts.npy"
+_Length = Annotated[int, Field(ge=0)]
+
+
+class Lookup(Shape):
+    """Where a table is in the files, one after the other in the order of the document.
+
+    Attributes:
+        smallest: the smallest key, where ``rows`` has an entry for each from it on; None where ``keys`` has them, increasing.
+        keys: how many it has in the one file.
+        rows: how many it has in the other.
+        counts: rows of the table.
+    """
+
+    smallest: Annotated[int, Field(ge=0)] | None
+    keys: _Length
+    rows: _Length
+    counts: Annotated[int, Field(ge=1)]
+
+
+def save_mapped(folder: Path, tables: Mapping[str, Table]) -> dict[str, dict[str, Any]]:
+    """Writes vocabularies and counts of hashed ids into ``folder``; what `load_mapped` needs to know beside it, plain."""
+    plain: dict[str, dict[str, Any]] = {}
+    keys: list[np.ndarray] = [np.zeros(0, np.uint64)]
+    rows: list[np.ndarray] = [np.zeros(0, np.int32)]
+    counts: list[np.ndarray] = [np.zeros(0, np.int64)]
+    for name, table in tables.items():
+        if isinstance(table, Vocabulary):
+            smallest, of_keys, of_rows = table.index.arrays()
+        elif isinstance(table, HashedIds):
+            smallest, of_keys, of_rows = None, keys[0], rows[0]
+        else:
+            continue  # of a few buckets
+        plain[name] = {"smallest": smallest, "keys": len(of_keys), "rows": len(of_rows), "counts": len(table.counts)}
+        for parts, part in ((keys, of_keys), (rows, of_rows), (counts, table.counts)):
+            parts.append(part)
+    for name, parts in ((KEYS, keys), (ROWS, rows), (COUNTS, counts)):
+        np.save(folder / name, np.concatenate(parts))
+    return plain
+
+
+def load_mapped(folder: Path, plain: Mapping[str, Mapping[str, Any]], encodings: Mapping[str, str]) -> dict[str, Table]:
+    """The tables that `save_mapped` wrote.
+
+    Args:
+        folder: with the files.
+        plain: as of `save_mapped`.
+        encodings: name of a table -> how its ids are encoded.
+
+    Raises:
+        UserError: the files do not fit what is said of them.
+    """
+    try:
+        arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (KEYS, ROWS, COUNTS)]
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(folder / KEYS, "cannot be read, or a file beside it", REMEDY) from error
+    at, tables = [0, 0, 0], dict[str, Table]()
+    for name, of in plain.items():
+        ends = [start + of[part] for start, part in zip(at, ("keys", "rows", "counts"), strict=True)]
+        keys, rows, counts = (np.asarray(array[a:b]) for array, a, b in zip(arrays, at, ends, strict=True))
+        at = ends
+        if encodings.get(name) == HashedIds.encoding and of["counts"] > 1:
+            tables[name] = cast(Table, HashedIds(counts))
+            continue
+        index = KeyIndex.of_arrays(of["smallest"], keys, rows, first=1)
+        within = not len(rows) or (rows.min() >= 0 and rows.max() < of["counts"])
+        if len(counts) != of["counts"] or not within or (of["smallest"] is None and len(keys) != len(rows)):
+            raise UserError(folder / ROWS, f"is damaged: what it has of '{name}' is no vocabulary", REMEDY)
+        tables[name] = cast(Table, Vocabulary.of_index(index, counts))
+    if at != [len(array) for array in arrays]:
+        raise UserError(folder / KEYS, "is damaged: it, or a file beside it, is not as long as it should be", REMEDY)
+    return tables
