@@ -33,7 +33,8 @@ from foundrank.dist.evaluate.slices import slice_rows
 from foundrank.dist.run.run_folder import write_json
 from foundrank.model.kinds import KINDS
 from foundrank.model.tasks.binary import Binary
-from foundrank.model.tasks.metrics import apart, auc
+from foundrank.model.tasks.group_metrics import apart
+from foundrank.model.tasks.metrics import auc
 
 from .target_encoding import make_folds
 from .tree_features import ItemProfile, item_profile, matrix, shared_columns, target_columns

@@ -29,7 +29,8 @@ from foundrank.dist.study.kept import PREDICTIONS, RESULT, folder, is_done
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.dist.study.runs import Task, run_all
 from foundrank.model.kinds import KINDS
-from foundrank.model.tasks.metrics import RANKING_K, auc, calibration, logloss, ndcg_at_k
+from foundrank.model.tasks.group_metrics import RANKING_K, ndcg_at_k
+from foundrank.model.tasks.metrics import auc, calibration, logloss
 
 from .jobs import Out, Source, run_foundrank
 

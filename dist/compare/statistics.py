@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from ...data.config.sections.task import Metric, Task
 from ...model.tasks.binary import Binary
-from ...model.tasks.metrics import CLIP, RANKING_K, auc, group_aucs, group_ndcgs, logloss, means_of_aucs, ndcg_at_k
+from ...model.tasks.group_metrics import RANKING_K, group_aucs, group_ndcgs, means_of_aucs, ndcg_at_k
+from ...model.tasks.metrics import CLIP, auc, logloss
 from .resampling import AucOfUsers, OfRows, OfSums, Statistic
 
 RANKED = (
@@ -40,7 +41,7 @@ class LabelledRows:
         labels: ``[N]``.
         of_row: ``[N]`` int64 below ``users``: who is drawn with all rows, the user, the list where no user is known, or the row.
         users: how many there are to draw from.
-        groups: ``[N]`` keys of users, as of `metrics.apart`; None in a domain that knows none.
+        groups: ``[N]`` keys of users, as of `group_metrics.apart`; None in a domain that knows none.
         lists: ``[N]`` keys of result lists; None where there are none.
         in_list: ``[N]`` bool.
         weights: ``[N]`` of rows in metrics; None: all alike.

@@ -12,7 +12,7 @@ from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.schema.bad_values import check_share
 from ...model.representation.owner_vectors import owners_and_aspects
-from ...model.tasks.metrics import apart
+from ...model.tasks.group_metrics import apart
 from ...model.tasks.task_columns import TaskColumns
 from ..ranks.runtime import Runtime
 from .predictions import predictions

@@ -18,7 +18,7 @@ from ...data.storage.file_identity import identities, same_content
 from ...data.storage.local_writes import replace_file
 from ...data.storage.mirror import fetch, publish
 from ...data.storage.parquet_memory import READ_ERRORS
-from ...model.tasks.metrics import apart
+from ...model.tasks.group_metrics import apart
 from ..run.joined import joined
 from ..run.run_documents import Predicted
 from .prepare import EvaluationJob
@@ -149,7 +149,7 @@ def read_told(path: Path) -> dict[str, Any] | None:
 
 
 def read_predictions(path: Path, tasks: Sequence[str], domains: Sequence[str]) -> Predictions:
-    """The predictions of a file; in ``columns`` a user is as of `metrics.apart`, and ``[N, T]`` are in the order of ``tasks``.
+    """The predictions of a file; in ``columns`` a user is as of `group_metrics.apart`, and ``[N, T]`` are in the order of ``tasks``.
 
     Raises:
         UserError: it is damaged, or is not there.

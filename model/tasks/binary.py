@@ -18,7 +18,9 @@ from ...data.arrow.values import floats
 from ...data.config.sections.label import AnyLabel
 from ...data.config.sections.task import COUNT, Array, Measures, Metric, Scale, Task
 from ...data.settings_base import Name
-from .metrics import RANKING_K, auc, calibration, defined, gauc_and_uauc, logloss, ndcg_at_k, normalized_entropy
+from .group_metrics import RANKING_K, gauc_and_uauc, ndcg_at_k
+from .metrics import auc, calibration, defined, logloss, normalized_entropy
+from .spread import ALONE, Spread, total
 
 MEASURES = Measures(
     headline=Metric(key="auc", title="AUC", short="AUC"),
@@ -172,27 +174,28 @@ class Binary(Task):
         lists: Array | None = None,
         in_list: Array | slice = slice(None),
         weights: Array | None = None,
+        spread: Spread = ALONE,
     ) -> dict[str, Any]:
         """positives, auc, gauc and uauc (within ``users``), logloss, ne, calibration, ndcg@10 (within ``lists``)."""
         ndcg = None
         if lists is not None:
             of_lists = None if weights is None else weights[in_list]
-            ndcg = defined(ndcg_at_k(labels[in_list], scores[in_list], lists[in_list], weights=of_lists))
-        within = None if users is None else gauc_and_uauc(labels, scores, users, weights)
+            ndcg = defined(ndcg_at_k(labels[in_list], scores[in_list], lists[in_list], weights=of_lists, spread=spread))
+        within = None if users is None else gauc_and_uauc(labels, scores, users, weights, spread)
         return {
-            "positives": int(np.count_nonzero(np.asarray(labels) > 0)),
-            "auc": defined(auc(labels, scores, weights)),
+            "positives": int(total(np.count_nonzero(np.asarray(labels) > 0), spread)),
+            "auc": defined(auc(labels, scores, weights, spread)),
             "gauc": None if within is None else defined(within[0]),
             "uauc": None if within is None else defined(within[1]),
-            "logloss": defined(logloss(labels, scores, weights)),
-            "ne": defined(normalized_entropy(labels, scores, weights)),
-            "calibration": defined(calibration(labels, scores, weights)),
+            "logloss": defined(logloss(labels, scores, weights, spread)),
+            "ne": defined(normalized_entropy(labels, scores, weights, spread)),
+            "calibration": defined(calibration(labels, scores, weights, spread)),
             f"ndcg@{RANKING_K}": ndcg,
         }
 
-    def headline(self, labels: Array, scores: Array, weights: Array | None = None) -> float:
+    def headline(self, labels: Array, scores: Array, weights: Array | None = None, spread: Spread = ALONE) -> float:
         """AUC."""
-        return auc(labels, scores, weights)
+        return auc(labels, scores, weights, spread)
 
     def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
         """AUC. Its standard error falls with the root of the rarer label: a domain with a few dozen positives would

@@ -14,9 +14,11 @@ from pydantic import Field
 from ...data.arrow.column_need import BadValues, ColumnNeed
 from ...data.arrow.column_types import NUMBER
 from ...data.arrow.values import LARGEST, floats
-from ...data.config.sections.task import COUNT, ROWS, Array, Measures, Metric, Task
+from ...data.config.sections.task import COUNT, ROWS, Array, Measures, Metric, Task, takes_spread
 from . import number_metrics as of_numbers
-from .metrics import RANKING_K, defined
+from .group_metrics import RANKING_K
+from .metrics import defined
+from .spread import ALONE, Spread, total
 
 NDCG = Metric(key=f"ndcg@{RANKING_K}", title=f"NDCG@{RANKING_K}", short=f"NDCG@{RANKING_K}")
 POSITIVES = Metric(key="positives", title="positives", format=COUNT)
@@ -27,7 +29,7 @@ LARGEST_EXPONENT = 80.0
 
 
 class Measured(NamedTuple):
-    """A metric, and what computes it of labels, scores and weights."""
+    """A metric, and what computes it of labels, scores and weights; of rows that are spread over ranks too, where it takes ``spread``."""
 
     metric: Metric
     of: Callable[..., float]
@@ -124,6 +126,11 @@ class NumberTask(Task):
         """What its numbers mean, in a few sentences."""
 
     @property
+    def spreads(self) -> bool:
+        """Whether all that it is measured by can be computed of spread rows."""
+        return super().spreads and all(takes_spread(each.of) for each in self.measured)
+
+    @property
     def chosen_by(self) -> Measured:
         """What a checkpoint is chosen by: of ``measured`` one that has no unit, and of which more is better."""
         return R2
@@ -168,27 +175,34 @@ class NumberTask(Task):
         lists: Array | None = None,
         in_list: Array | slice = slice(None),
         weights: Array | None = None,
+        spread: Spread = ALONE,
     ) -> dict[str, Any]:
         """What ``measured`` names, ndcg@10 (within ``lists``), positives where they are the support, and ``deciles``: mean score
         and mean label of each tenth of the rows.
         """
         found: dict[str, Any] = {
-            each.metric.key: defined(each.of(labels, scores, weights=weights)) for each in self.measured
+            each.metric.key: defined(_of(each, labels, scores, weights, spread)) for each in self.measured
         }
         found[NDCG.key] = None
         if lists is not None:
             of_lists = None if weights is None else weights[in_list]
-            ndcg = of_numbers.graded_ndcg_at_k(labels[in_list], scores[in_list], lists[in_list], weights=of_lists)
+            listed = labels[in_list], scores[in_list], lists[in_list]
+            ndcg = of_numbers.graded_ndcg_at_k(*listed, weights=of_lists, spread=spread)
             found[NDCG.key] = defined(ndcg)
         if self.support is POSITIVES:
-            found[POSITIVES.key] = int(np.count_nonzero(np.asarray(labels) > 0))
-        return found | {"deciles": of_numbers.deciles(labels, scores, weights).tolist()}
+            found[POSITIVES.key] = int(total(np.count_nonzero(np.asarray(labels) > 0), spread))
+        return found | {"deciles": of_numbers.deciles(labels, scores, weights, spread).tolist()}
 
-    def headline(self, labels: Array, scores: Array, weights: Array | None = None) -> float:
+    def headline(self, labels: Array, scores: Array, weights: Array | None = None, spread: Spread = ALONE) -> float:
         """The first of ``measured``."""
-        return self.measured[0].of(labels, scores, weights=weights)
+        return _of(self.measured[0], labels, scores, weights, spread)
 
     def validation(self, row: Mapping[str, Any]) -> tuple[float, float] | None:
         """What ``chosen_by`` says, at least -1: one domain far off would otherwise decide alone."""
         value = row[self.chosen_by.metric.key]
         return None if value is None else (max(value, -1.0), math.sqrt(row[self.support.key]))
+
+
+def _of(measured: Measured, labels: Array, scores: Array, weights: Array | None, spread: Spread) -> float:
+    spreads = {} if spread is ALONE else {"spread": spread}  # one of a user's own need not know of it
+    return measured.of(labels, scores, weights=weights, **spreads)

@@ -1,7 +1,8 @@
 """What a task is: one label of a domain, and all that depends on its kind. The kinds themselves are in `model/tasks`."""
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -200,6 +201,13 @@ class Task(Strict, ABC):
     def measures(self) -> Measures:
         """What it is measured by."""
 
+    @property
+    def spreads(self) -> bool:
+        """Whether `metrics` and `headline` take ``spread``, as of `model/tasks/spread.py`: rows then stay spread over ranks, each of
+        which gives its own. Else all rows of a domain come to one rank.
+        """
+        return takes_spread(self.metrics) and takes_spread(self.headline)
+
     @abstractmethod
     def metrics(
         self,
@@ -243,3 +251,8 @@ def alike(first: Task, second: Task) -> bool:
         getattr(first, name) == getattr(second, name)
         for name in type(first).model_fields.keys() - first.of_domain - Task.of_domain
     )
+
+
+def takes_spread(of: Callable[..., Any]) -> bool:
+    """Whether what computes a metric says that it can do so of rows that are spread over ranks."""
+    return "spread" in inspect.signature(of).parameters

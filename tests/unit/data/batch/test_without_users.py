@@ -11,7 +11,7 @@ from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.column_needs import needed_columns
 from foundrank.data.schema.layout import id_key
 from foundrank.model.kinds import KINDS
-from foundrank.model.tasks.metrics import apart
+from foundrank.model.tasks.group_metrics import apart
 from tests.tiny_world import encoder_of, random_events, write_world
 
 SASREC = "model.history={encoder: sasrec, layers: 1, dropout: 0}"

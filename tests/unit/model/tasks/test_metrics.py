@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
 from foundrank.model.tasks.binary import Binary
-from foundrank.model.tasks.metrics import auc, calibration, gauc, logloss, ndcg_at_k, normalized_entropy, uauc
+from foundrank.model.tasks.group_metrics import gauc, ndcg_at_k, uauc
+from foundrank.model.tasks.metrics import auc, calibration, logloss, normalized_entropy
 
 CLICK = Binary(label="click")
 
