@@ -4,6 +4,8 @@ Folders may come from elsewhere. A name in one that is about to be written may b
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,17 +39,24 @@ def replace_file(path: Path, content: bytes | pa.Buffer, temporary: Path | None 
         content: of the file.
         temporary: beside it, what is written first; where it is the same in every process, a new one takes what a killed one left.
     """
+    with replaced(path, temporary) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replaced(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
+    """A stream whose content takes a file's place once all is written, and else not; arguments as of `replace_file`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary or path.with_name(temporary_name(path.name))
     try:
         with open_new(temporary) as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except IsADirectoryError as error:
         raise UserError(error.filename or path, "is a folder, where a file is to be written", "Remove it.") from error
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 

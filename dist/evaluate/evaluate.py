@@ -1,6 +1,6 @@
 """Evaluation: exact metrics per domain, task and slice, over all ranks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from ...data.batch.row_encoder import RowEncoder
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
 from ...data.storage.mirror import publish
+from ..exchange.over_ranks import OverRanks
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..predictor.predictor import checked_members, predictor
@@ -19,14 +20,15 @@ from ..retrieval.candidates import allowed_items
 from ..run.kept_checkpoints import identity
 from ..run.run_folder import EVALUATION, open_statistics, write_json
 from ..sharding.shard import shard
-from .column_slices import ColumnSlices, read_slices
+from .column_slices import read_slices
+from .measured import measured_rows
 from .measures import mean_validation, measures_of
 from .next_item_metrics import metric_rows, next_item_ranks
 from .popularity import PopularityCounts, popularity_counts
 from .predict import predict
 from .prediction_file import predictions_file, told_of, write_predictions
+from .predictions import shares
 from .prepare import EvaluationJob
-from .slices import slice_rows
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ class Opened:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a run's best checkpoint says of a split; on other ranks than 0 there are no columns.
+    """What a run's best checkpoint says of a split, of this rank's rows.
 
     Attributes:
         columns: as of `predict`; none where there are no tasks.
-        gates: as of `predict`.
-        skipped: bad rows.
+        gates: as of `predict`, of all ranks.
+        skipped: bad rows of all ranks.
         ranks: as of `next_item_ranks`; none where no next item is sought.
     """
 
@@ -80,23 +82,26 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
         rows_to_count = sum(of_domain["train"].rows for of_domain in job.events.values())
         with Progress("counting for the baseline", "rows", rows_to_count, main=runtime.is_main) as done:
             popularity = popularity_counts(job.experiment, opened.encoder, job.events, runtime, done.add)
-    found = predict_run(job, opened, runtime)
+    found, spread = predict_run(job, opened, runtime), OverRanks(runtime)
+    share = shares(opened.encoder, job.files, runtime)
+    slices = read_slices(job.slices, job.files, layout.domains, job.experiment.bad_data, share, spread)
+    rows = measured_rows(opened.encoder, found.columns, runtime, popularity, slices) if found.columns else []
+    next_item = metric_rows(found.ranks, layout, slices, spread) if found.ranks else []
     if not runtime.is_main:
         return {}
-    slices = read_slices(job.slices, job.files, layout.domains, job.experiment.bad_data)
     result = {
         "split": job.split,
         "step": opened.step,
         "checkpoint": opened.told["checkpoint"],
         "tasks": measures_of(layout),
-        "rows": _rows(opened.encoder, found.columns, popularity, slices) if found.columns else [],
+        "rows": rows,
         "gates": found.gates,
         "skipped": found.skipped,
         "slices": {column: list(of.names) for column, of in zip(job.slices, slices, strict=True)},
     }
     if layout.candidates:
         result["protocol"] = opened.told["protocol"]
-        result["next_item"] = metric_rows(found.ranks, layout, slices) if found.ranks else []
+        result["next_item"] = next_item
     write_json(job.folder / EVALUATION, result)
     publish(job.folder / EVALUATION)
     return result
@@ -121,7 +126,7 @@ def load_best(job: EvaluationJob, runtime: Runtime) -> Opened:
 
 
 def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predicted:
-    """What a run's best checkpoint says of a split; it is written into the run's folder, where the job keeps it.
+    """What a run's best checkpoint says of a split; it is written into the run's folder, where the job keeps it. A collective.
 
     Raises:
         UserError: as `evaluate_run`.
@@ -133,10 +138,9 @@ def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predict
         train = {name: of_domain["train"] for name, of_domain in job.events.items() if "train" in of_domain}
         allowed = allowed_items(protocol, encoder, train, runtime)
         ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, allowed)
-        if runtime.is_main:
-            told = told | {"candidates": {domain: asdict(of) for domain, of in among.items()}}
-    if job.keeps and runtime.is_main:
-        write_predictions(predictions_file(job.folder, job.split), columns | ranks, encoder.layout, told)
+        told = told | {"candidates": {domain: asdict(of) for domain, of in among.items()}}
+    if job.keeps:
+        write_predictions(predictions_file(job.folder, job.split), columns | ranks, encoder.layout, told, runtime)
     return Predicted(columns, gates, skipped, ranks)
 
 
@@ -164,7 +168,8 @@ def evaluate(
         UserError: bad data, more of it than `bad_data` allows, or nothing that the model predicts is a number.
     """
     columns, gates, skipped = predict(model, encoder, files, runtime)
-    return (_rows(encoder, columns, popularity) if columns else []), gates, skipped
+    rows = measured_rows(encoder, columns, runtime, popularity) if columns else []
+    return (rows, gates, skipped) if runtime.is_main else ([], {}, 0)
 
 
 def validation_score(layout: Layout, rows: list[dict[str, Any]]) -> float | None:
@@ -173,37 +178,3 @@ def validation_score(layout: Layout, rows: list[dict[str, Any]]) -> float | None
     """
     tasks = dict(zip(layout.tasks, layout.task_kinds, strict=True))
     return mean_validation(tasks[row["task"]].validation(row) for row in rows if row["slice"] == "all")
-
-
-def _rows(
-    encoder: RowEncoder,
-    columns: dict[str, np.ndarray],
-    popularity: PopularityCounts | None,
-    slices: Sequence[ColumnSlices] = (),
-) -> list[dict[str, Any]]:
-    layout, experiment = encoder.layout, encoder.experiment
-    out = []
-    for d, name in enumerate(layout.domains):
-        domain = experiment.domains[name]
-        for task_name, task in domain.tasks.items():
-            t = layout.tasks.index(task_name)
-            where = (columns["domain"] == d) & columns["mask"][:, t]
-            if not where.any():
-                continue
-            oracle = columns.get(f"oracle/{task_name}")
-            out += slice_rows(
-                name,
-                task_name,
-                task,
-                columns["labels"][where, t],
-                columns["scores"][where, t],
-                counts={entity: columns["counts"][where, at] for at, entity in enumerate(layout.entities)},
-                user_groups=columns["user"][where],
-                list_groups=columns["list"][where] if domain.list_column else None,
-                in_list=columns["list_known"][where],
-                oracle=oracle[where] if oracle is not None else None,
-                popularity=popularity.scores(d, t)[columns["item"][where]] if popularity else None,
-                weights=columns["weights"][where, t] if domain.weighs_metrics_of(task_name) else None,
-                further={slice_: mask for column in slices for slice_, mask in column.masks(where).items()},
-            )
-    return out

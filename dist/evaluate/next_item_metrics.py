@@ -15,6 +15,8 @@ from ...data.arrow.ids import id_keys, mix
 from ...data.batch.row_encoder import RowEncoder
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
+from ...model.tasks.spread import ALONE, Spread, total
+from ..exchange.over_ranks import OverRanks
 from ..ranks.runtime import Runtime
 from ..retrieval.candidates import drawn_negatives
 from ..retrieval.products import NEVER
@@ -28,6 +30,7 @@ from .predictions import predictions
 from .slices import slices_by_count
 
 CUTOFFS = (5, 10, 20)
+_PREFIXES = ("", "popularity_")
 ALL_ITEMS = Protocol()
 
 
@@ -53,7 +56,8 @@ def next_item_rows(
 ) -> list[dict[str, Any]]:
     """`metric_rows` of `next_item_ranks`, whose arguments it takes; on rank 0, elsewhere an empty list."""
     columns, _ = next_item_ranks(model, encoder, files, runtime, allowed=allowed)
-    return metric_rows(columns, encoder.layout) if columns else []
+    rows = metric_rows(columns, encoder.layout, spread=OverRanks(runtime)) if columns else []
+    return rows if runtime.is_main else []
 
 
 def next_item_ranks(
@@ -79,10 +83,10 @@ def next_item_ranks(
         allowed: ``[domains, C]`` bool, as of `allowed_items`: which of all items take part for rows of each domain; None: all of them.
 
     Returns:
-        On rank 0 columns ``[N]``, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
+        Columns ``[N]`` of this rank's rows, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
         ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
         counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``items`` (how many it is ranked among), ``domain``, ``user``, ``user_known`` and ``counts``;
-        and domain -> among which items its rows' are ranked, of those that ``files`` name and that have users. Elsewhere no columns.
+        and domain -> among which items its rows' are ranked, of those that ``files`` name and that have users. No columns where there are no rows at all.
     """
     repeats = protocol.repeats(encoder.experiment)
     was_training = model.training
@@ -129,7 +133,6 @@ def next_item_ranks(
             for name, values in kept.items():
                 columns.setdefault(name, []).append(values)
     model.train(was_training)
-    everyone = runtime.gather({name: np.concatenate(parts) for name, parts in columns.items()})
     items = np.array([1 + min(protocol.negatives, len(pool)) for pool in pools] or every.sum(1).tolist())
     taking_part = [keys[pool] for pool in pools] or [keys[here] for here in every.numpy()]
     among = {
@@ -137,9 +140,9 @@ def next_item_ranks(
         for d, name in enumerate(encoder.layout.domains)
         if name in files and encoder.experiment.domains[name].users
     }
-    if not runtime.is_main or not any(everyone):
+    if not columns:
         return {}, among
-    found = in_order_of_files(everyone)
+    found = in_order_of_files({name: np.concatenate(columns.pop(name)) for name in list(columns)})
     found["items"] = items[found["domain"]]
     of_ranks = {
         name.replace("rank", "percentile"): percentiles(found[name], found["items"])
@@ -195,35 +198,52 @@ def _ranks(
 
 
 def metric_rows(
-    columns: Mapping[str, np.ndarray], layout: Layout, columns_to_slice: Sequence[ColumnSlices] = ()
+    columns: Mapping[str, np.ndarray],
+    layout: Layout,
+    columns_to_slice: Sequence[ColumnSlices] = (),
+    spread: Spread = ALONE,
 ) -> list[dict[str, Any]]:
-    """Hit rate, NDCG and MRR, per domain and slice.
+    """Hit rate, NDCG and MRR, per domain and slice; of rows that are spread over ranks, of all of them, on every rank.
 
     Returns:
         Rows with ``domain``, ``slice`` (as of `slices_by_count`, and those of ``columns_to_slice``), ``rows``, ``items``, ``overflowed``
         (rows whose user came out as no number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` and ``percentile`` with
         ``popularity_`` before them too.
     """
-    out = []
-    predicted = columns["predicted"]
     slices = slices_by_count({name: columns["counts"][:, at] for at, name in enumerate(layout.entities)})
     for column in columns_to_slice:
         slices |= column.masks()
-    for d, domain in enumerate(layout.domains):
+    counts, items = [], []
+    for d in range(len(layout.domains)):
         of_domain = columns["chosen"] & (columns["domain"] == d)
-        for name, of_slice in slices.items():
-            if not (inside := of_domain & of_slice).any():
+        items.append(columns["items"][of_domain].max(initial=0))
+        counts.append([_counts(columns, of_domain & of_slice) for of_slice in slices.values()])
+    of_all, among = total(np.array(counts, np.int64), spread), spread.each(np.array(items)).max(0).tolist()
+    out = []
+    for domain, found, of_domain in zip(layout.domains, of_all, among, strict=True):
+        for name, (rows, overflowed, *of_slice) in zip(slices, found.tolist(), strict=True):
+            if not rows and not overflowed:
                 continue
-            overflowed, items = int((inside & ~predicted).sum()), int(columns["items"][of_domain][0])
-            inside = inside & predicted
-            row: dict[str, Any] = {"domain": domain, "slice": name, "rows": int(inside.sum()), "items": items}
-            row["overflowed"] = overflowed
-            for prefix in ("", "popularity_"):
-                found = rank_metrics(columns[f"{prefix}rank"][inside])
-                places = columns[f"{prefix}percentile"][inside]
-                found["percentile"] = float(places.mean()) if len(places) else None
-                row |= {f"{prefix}{metric}": value for metric, value in found.items()}
+            row = {"domain": domain, "slice": name, "rows": rows, "items": of_domain, "overflowed": overflowed}
+            for prefix, held in zip(_PREFIXES, np.split(np.array(of_slice), len(_PREFIXES)), strict=True):
+                numbers = rank_metrics(held[1:], rows)
+                numbers["percentile"] = 1 - held[0].item() / (rows * max(of_domain - 1, 1)) if rows else None
+                row |= {f"{prefix}{metric}": value for metric, value in numbers.items()}
             out.append(row)
+    return out
+
+
+def _counts(columns: Mapping[str, np.ndarray], inside: NDArray[np.bool_]) -> list[int]:
+    """Of rows, what their metrics follow from, in whole numbers, whose sums over ranks are exact: how many have a number, how many have
+    none; and by the model and by popularity, how many items are ahead of theirs, all rows together, and how many rows are in each place
+    up to the last cutoff.
+    """
+    predicted = inside & columns["predicted"]
+    out = [predicted.sum(), (inside & ~columns["predicted"]).sum()]
+    for prefix in _PREFIXES:
+        ranks = columns[f"{prefix}rank"][predicted]
+        out.append(np.minimum(ranks, np.maximum(columns["items"][predicted] - 1, 1)).sum())
+        out += np.bincount(ranks[ranks < CUTOFFS[-1]], minlength=CUTOFFS[-1]).tolist()
     return out
 
 
@@ -240,17 +260,18 @@ def mean_ndcg(rows: list[dict[str, Any]]) -> float | None:
     return sum(row["ndcg@10"] * row["rows"] for row in every) / total if total else None
 
 
-def rank_metrics(ranks: np.ndarray) -> dict[str, float | None]:
-    """Hit rate, NDCG and MRR at each cutoff, of one relevant item per row at ``ranks [N]``, 0 being the first place.
+def rank_metrics(places: np.ndarray, rows: int) -> dict[str, float | None]:
+    """Hit rate, NDCG and MRR at each cutoff, of one relevant item per row, of which ``places [K]`` rows have theirs in each place.
 
     None for no rows.
     """
-    if not len(ranks):
+    if not rows:
         return {f"{metric}@{cutoff}": None for cutoff in CUTOFFS for metric in ("hr", "ndcg", "mrr")}
     out: dict[str, float | None] = {}
+    place = np.arange(len(places))
     for cutoff in CUTOFFS:
-        hit = ranks < cutoff
-        out[f"hr@{cutoff}"] = float(hit.mean())
-        out[f"ndcg@{cutoff}"] = float((hit / np.log2(ranks + 2)).mean())
-        out[f"mrr@{cutoff}"] = float((hit / (ranks + 1)).mean())
+        hits = np.where(place < cutoff, places, 0)
+        out[f"hr@{cutoff}"] = float(hits.sum() / rows)
+        out[f"ndcg@{cutoff}"] = float((hits / np.log2(place + 2)).sum() / rows)
+        out[f"mrr@{cutoff}"] = float((hits / (place + 1)).sum() / rows)
     return out

@@ -1,4 +1,4 @@
-"""What a model says of every row of a split, all of it on rank 0, and what its gates listen to."""
+"""What a model says of every row of a split, each rank's on that rank, and what its gates listen to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,12 +21,13 @@ from .predictions import predictions
 def predict(
     model: nn.Module, encoder: RowEncoder, files: Mapping[str, EventFiles], runtime: Runtime
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], int]:
-    """Predicts every row of ``files``; all predictions come together on rank 0, about 40 bytes a row. Arguments as `evaluate`.
+    """Predicts every row of ``files``, each rank its share, of about 40 bytes a row. Arguments as `evaluate`.
 
     Returns:
-        On rank 0: columns ``[N]`` or ``[N, T]``, domain after domain and in the order of their files (domain, labels, mask, scores (NaN
-        where no number came out), counts, item, oracle/TASK, user as of `metrics.apart` and user_known, list and list_known; weights,
-        where metrics are weighted), gate weights and bad rows as of `evaluate`. Elsewhere: empty.
+        Columns ``[N]`` or ``[N, T]`` of this rank's rows, domain after domain and in the order of their files, those of each domain after
+        the rows of the rank before (domain, labels, mask, scores (NaN
+        where no number came out), counts, item, oracle/TASK, user as of `group_metrics.apart` and user_known, list and list_known; weights,
+        where metrics are weighted); gate weights and bad rows of all ranks, as of `evaluate`. No columns where there are no rows at all.
 
     Raises:
         UserError: as `evaluate`.
@@ -67,24 +68,20 @@ def predict(
             f"gives no finite score for any of the {labelled:,} labels to evaluate",
             "Look for values that are very large, or train again with lower learning rates.",
         )
-    everyone = runtime.gather(local)
-    gate_means = gates.means(encoder, runtime)
-    if not runtime.is_main:
-        return {}, {}, 0
-    merged = in_order_of_files(everyone)
-    merged["user"] = apart(merged["user"], merged["user_known"])
-    return merged, gate_means, skipped
+    by_file = in_order_of_files(local)
+    rows_of = np.array([files[name].rows if name in files else 0 for name in layout.domains])
+    place = (np.cumsum(rows_of) - rows_of)[by_file["domain"]] + by_file.pop("row")
+    by_file["user"] = apart(by_file["user"], by_file["user_known"], place)
+    return by_file, gates.means(encoder, runtime), skipped
 
 
-def in_order_of_files(everyone: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Columns of all ranks, one of them ``domain``, as one: by domain, and within it in the order of its files.
+def in_order_of_files(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of a rank's batches one after the other, of which one is ``domain``: by domain, and within it in the order of its files.
 
-    A rank's rows of a domain follow on those of the rank before, as `deal` deals them.
+    The columns given are used up, one by one, for there is not to be room for all of them twice.
     """
-    found = [part for part in everyone if part]
-    order = np.argsort(np.concatenate([part["domain"] for part in found]), kind="stable")
-    names = list(found[0])
-    return {name: np.concatenate([part.pop(name) for part in found])[order] for name in names}
+    order = np.argsort(columns["domain"], kind="stable")
+    return {name: columns.pop(name)[order] for name in list(columns)}
 
 
 class _GateMeans:

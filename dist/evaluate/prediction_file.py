@@ -1,7 +1,7 @@
 """Predictions of a split as a Parquet file in the run's folder: a row per row of the events, in the order of their files."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
 from ...data.storage.file_identity import identities, same_content
-from ...data.storage.local_writes import replace_file
+from ...data.storage.local_writes import replaced
 from ...data.storage.mirror import fetch, publish
 from ...data.storage.parquet_memory import READ_ERRORS
 from ...model.tasks.group_metrics import apart
+from ..exchange.exchange import pieces_on_main
+from ..ranks.runtime import Runtime
 from ..run.joined import joined
 from ..run.run_documents import Predicted
 from .prepare import EvaluationJob
@@ -26,7 +28,21 @@ from .prepare import EvaluationJob
 FOLDER = "predictions"
 _TOLD = b"foundrank.predictions"
 _REMEDY = "Remove it, and run `foundrank evaluate RUN --predictions` again."
-_OF_ROWS = 1 << 20  # in a row group
+_OF_ROWS = 1 << 17  # in a row group
+_NEXT = ("rank", "popularity_rank", "percentile", "popularity_percentile", "chosen", "predicted")
+_WRITTEN = {
+    "domain",
+    "user",
+    "user_known",
+    "list",
+    "list_known",
+    "counts",
+    "labels",
+    "mask",
+    "scores",
+    "weights",
+    *_NEXT,
+}
 
 
 @dataclass(frozen=True)
@@ -90,14 +106,51 @@ def _same_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(same_content(files, other[name]) for name, files in one.items())
 
 
-def write_predictions(path: Path, columns: Mapping[str, np.ndarray], layout: Layout, told: Mapping[str, Any]) -> None:
-    """Writes the file, whole or not at all.
+def write_predictions(
+    path: Path, columns: Mapping[str, np.ndarray], layout: Layout, told: Mapping[str, Any], runtime: Runtime
+) -> None:
+    """Writes the file on rank 0, whole or not at all, a row group after the other; the same whatever the ranks. A collective.
 
-    Its columns: ``domain``; ``user`` and ``list``, keys made of the ids (uint64; null where the row has none); ``seen/ENTITY``, how often
+    ``columns`` are this rank's, as of `predict` and `next_item_ranks`, which every rank has.
+
+    The file's columns: ``domain``; ``user`` and ``list``, keys made of the ids (uint64; null where the row has none); ``seen/ENTITY``, how often
     the id was seen in training (null: no id); for each task ``label/TASK`` (null: none), ``score/TASK`` (NaN: no number came out; null in a
     domain without the task), ``weight/TASK`` and ``expected/TASK`` where there are any; for the next item ``next/rank`` (0: first)
     and ``next/percentile``, both with ``popularity_`` before them too, ``next/chosen`` (whether it counts) and ``next/predicted`` (whether a number came out).
     """
+    columns = {name: column for name, column in columns.items() if _is_written(name)}
+    pieces = pieces_on_main(columns, np.bincount(columns["domain"], minlength=len(layout.domains)), runtime)
+    if not runtime.is_main:
+        for _ in pieces:
+            pass
+        return
+    metadata = {_TOLD: json.dumps(told).encode()}
+    empty = _table({name: column[:0] for name, column in columns.items()}, layout)
+    schema = empty.schema.with_metadata(metadata)
+    with replaced(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for table in _of_rows(_table(piece, layout) for piece in pieces):
+            writer.write_table(table, row_group_size=_OF_ROWS)
+    publish(path)
+
+
+def _is_written(name: str) -> bool:
+    return name in _WRITTEN or name.startswith("oracle/")
+
+
+def _of_rows(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of `_OF_ROWS`, of which the last has those that are left."""
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        while (rows := sum(of.num_rows for of in held)) >= _OF_ROWS:
+            together = pa.concat_tables(held)
+            yield together.slice(0, _OF_ROWS).combine_chunks()
+            held = [together.slice(_OF_ROWS)] if rows > _OF_ROWS else []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _table(columns: Mapping[str, np.ndarray], layout: Layout) -> pa.Table:
     out: dict[str, pa.Array] = {
         "domain": pa.DictionaryArray.from_arrays(
             pa.array(columns["domain"], pa.int32()), pa.array(layout.domains, pa.string())
@@ -121,14 +174,10 @@ def write_predictions(path: Path, columns: Mapping[str, np.ndarray], layout: Lay
             if f"oracle/{task}" in columns:
                 expected = columns[f"oracle/{task}"]
                 out[f"expected/{task}"] = pa.array(expected, mask=lacks | np.isnan(expected))
-    for name in ("rank", "popularity_rank", "percentile", "popularity_percentile", "chosen", "predicted"):
+    for name in _NEXT:
         if name in columns:
             out[f"next/{name}"] = pa.array(columns[name])
-    content = pa.BufferOutputStream()
-    table = pa.table(out).replace_schema_metadata({_TOLD: json.dumps(told).encode()})
-    pq.write_table(table, content, compression="zstd", row_group_size=_OF_ROWS)
-    replace_file(path, content.getvalue())
-    publish(path)
+    return pa.table(out)
 
 
 def read_told(path: Path) -> dict[str, Any] | None:

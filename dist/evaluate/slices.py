@@ -8,6 +8,7 @@ import numpy as np
 
 from ...data.config.sections.task import Array, Measures, Task
 from ...model.tasks.metrics import defined
+from ...model.tasks.spread import ALONE, Spread, total
 
 SEEN: dict[str, tuple[float, float]] = {
     "items_seen_1_to_4": (1, 5),
@@ -52,6 +53,7 @@ def slice_rows(
     popularity: Array | None = None,
     weights: Array | None = None,
     further: Mapping[str, Array] = MappingProxyType({}),
+    spread: Spread = ALONE,
 ) -> list[dict[str, Any]]:
     """The metrics of one domain and task, per slice of the rows.
 
@@ -71,6 +73,7 @@ def slice_rows(
         popularity: ``[N]`` the popularity baseline's score.
         weights: ``[N]`` how much each row counts in metrics and headlines; None: all alike.
         further: slice -> ``[N]`` bool.
+        spread: how the rows are spread over ranks, of a task that can be measured so: each gives its own, and all get the numbers of all.
 
     Returns:
         One dict per slice: domain, task, slice, rows, with weights their sum as ``weight``, the task's metrics, overflowed (rows of
@@ -78,23 +81,24 @@ def slice_rows(
         where not given or not defined, as where a row of the slice has no true expectation.
     """
     rows, predicted, measures = [], np.isfinite(scores), task.measures
-    for part, of_slice in (slices_by_count(counts) | dict(further)).items():
-        overflowed = int((of_slice & ~predicted).sum())
+    slices = slices_by_count(counts) | dict(further)
+    found = [[(of_slice & predicted).sum(), (of_slice & ~predicted).sum()] for of_slice in slices.values()]
+    how_many = total(np.array(found, np.int64), spread).tolist()
+    for (part, of_slice), (measured, overflowed) in zip(slices.items(), how_many, strict=True):
+        if not measured and not overflowed:
+            continue
         where = of_slice & predicted
         y = labels[where]
-        if not len(y) and not overflowed:
-            continue
         user, result_list = _take(user_groups, where), _take(list_groups, where)
         listed = slice(None) if in_list is None else in_list[where]
-        row: dict[str, Any] = {"domain": domain, "task": name, "slice": part, "rows": len(y)}
-        weighed = {} if weights is None else {"weights": weights[where]}
+        row: dict[str, Any] = {"domain": domain, "task": name, "slice": part, "rows": measured}
+        more: dict[str, Any] = {} if spread is ALONE else {"spread": spread}
         if weights is not None:
-            row["weight"] = float(weights[where].sum(dtype=np.float64))
-        row |= task.metrics(y, scores[where], user, result_list, listed, **weighed) | {"overflowed": overflowed}
-        row[measures.oracle] = None if oracle is None else defined(task.headline(y, oracle[where], **weighed))
-        row[measures.popularity] = (
-            None if popularity is None else defined(task.headline(y, popularity[where], **weighed))
-        )
+            more["weights"] = weights[where]
+            row["weight"] = float(total(weights[where].sum(dtype=np.float64), spread))
+        row |= task.metrics(y, scores[where], user, result_list, listed, **more) | {"overflowed": overflowed}
+        row[measures.oracle] = None if oracle is None else defined(task.headline(y, oracle[where], **more))
+        row[measures.popularity] = None if popularity is None else defined(task.headline(y, popularity[where], **more))
         rows.append(row)
     return rows
 

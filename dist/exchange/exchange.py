@@ -88,7 +88,7 @@ def pieces_on_main(columns: Mapping[str, NDArray], counts: NDArray, runtime: Run
                 elif runtime.is_main:
                     came = np.empty(rows, kind)
                     torch_dist.recv(_bytes(came), src=rank, group=runtime.group)
-                    yield {name: came[str(number)] for number, name in enumerate(columns)}
+                    yield {name: np.ascontiguousarray(came[str(number)]) for number, name in enumerate(columns)}
                 elif rank == runtime.rank:
                     torch_dist.send(_bytes(packed(list(mine.values()), kind)), dst=0, group=runtime.group)
 

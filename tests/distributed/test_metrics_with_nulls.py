@@ -105,7 +105,7 @@ def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:
     files = {name: splits["test"] for name, splits in found.items()}
     popularity = popularity_counts(experiment, encoder, found, runtime)
     columns, _, _ = predict(sharded, encoder, files, runtime)
-    out = {"predicted": columns.get("scores"), "labels": columns.get("labels")}
+    out: dict[str, Any] = {"predicted": columns["scores"], "labels": columns["labels"]}
     out["rows"], _, out["skipped"] = evaluate(sharded, encoder, files, runtime, popularity)
     out["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     retriever = Retriever(sharded, encoder, runtime)

@@ -147,9 +147,11 @@ def predictions(runtime: Runtime, run: Path, kinds: dict[str, str], ways: Sequen
             else:
                 begin_from(pretrained(experiment.model_copy(update={"init_from": str(run)})), model, encoder, runtime)
         columns, _, _ = predict(model, encoder, files, runtime)
-        if columns:
-            rows = np.lexsort((columns["scores"][:, 0], columns["item"], columns["user"], columns["domain"]))
-            out[way] = columns["scores"][rows]
+        parts = runtime.gather({name: columns[name] for name in ("scores", "item", "user", "domain")})
+        if parts:
+            every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            rows = np.lexsort((every["scores"][:, 0], every["item"], every["user"], every["domain"]))
+            out[way] = every["scores"][rows]
         if encoder.layout.candidates:
             model.eval()
             out[f"{way}: items"] = item_vectors(model, encoder, encoder.items(trained=False), runtime).numpy()
