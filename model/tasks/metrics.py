@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ...data.config.sections.task import Array
-from .spread import ALONE, Spread, ranges, total
+from .spread import ALONE, Spread, ranges, summed, total
 
 CLIP = 1e-7
 
@@ -59,8 +59,10 @@ def _counted(positive: Array, scores: Array) -> tuple[Array, Array, Array]:
 def _weighed(positive: Array, scores: Array, weights: Array) -> tuple[Array, Array, Array]:
     """As `_counted`, the sums of weights in float64."""
     values, block = np.unique(scores, return_inverse=True)
-    of_both = (np.bincount(block, np.where(where, weights, 0), len(values)) for where in (positive, ~positive))
-    return values, *of_both
+    of_positives, of_negatives = (
+        summed(block, np.where(where, weights, 0), len(values)) for where in (positive, ~positive)
+    )
+    return values, of_positives, of_negatives
 
 
 def logloss(labels: Array, probabilities: Array, weights: Array | None = None, spread: Spread = ALONE) -> float:

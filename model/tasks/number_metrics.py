@@ -12,7 +12,7 @@ import numpy as np
 from ...data.config.sections.task import Array
 from .group_metrics import RANKING_K
 from .metrics import all_same, mean
-from .spread import ALONE, Spread, ranges, total
+from .spread import ALONE, Spread, ranges, summed, total
 
 DECILES = 10
 _LEAST = 1e-30  # of a rate: the logarithm of zero would say that no other error matters
@@ -239,7 +239,7 @@ def _blocks(by: Array, of: Array, weights: Array | None, spread: Spread) -> tupl
     of `ranges`."""
     values, block = np.unique(_float(by), return_inverse=True)
     each = np.ones(len(block)) if weights is None else _float(weights)
-    sums = np.bincount(block, each, len(values)), np.bincount(block, each * of, len(values))
+    sums = summed(block, each, len(values)), summed(block, each * of, len(values))
     (values, sizes, sums_of), _ = ranges(values, *sums, spread=spread)
     return values, sizes, sums_of
 
@@ -247,7 +247,7 @@ def _blocks(by: Array, of: Array, weights: Array | None, spread: Spread) -> tupl
 def _ranks(values: Array, weights: Array | None, spread: Spread) -> Array:
     """Mean rank of each value among those of all ranks, but for a constant."""
     own, block = np.unique(_float(values), return_inverse=True)
-    sizes = np.bincount(block, None if weights is None else _float(weights), len(own))
+    sizes = summed(block, np.ones(len(block)) if weights is None else _float(weights), len(own))
     (_, sizes), back = ranges(own, sizes, spread=spread)
     before, _ = _before_and_all(sizes.sum(), spread)
     return back(before + np.cumsum(sizes) - sizes / 2)[block]

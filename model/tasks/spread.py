@@ -95,6 +95,11 @@ def total(values: Any, spread: Spread) -> Array:
     return spread.each(np.asarray(values)).sum(0)
 
 
+def summed(at: Array, values: Array, size: int) -> Array:
+    """``[size]`` float64 sums of the values ``[N]`` at each place; of no rows too, of which `np.bincount` makes whole numbers."""
+    return np.bincount(at, values, size).astype(np.float64)
+
+
 def ranges(keys: Array, *sums: Array, spread: Spread) -> tuple[list[Array], Back]:
     """The distinct keys of all ranks and what belongs to each, a range of them on every rank.
 
@@ -113,5 +118,5 @@ def ranges(keys: Array, *sums: Array, spread: Spread) -> tuple[list[Array], Back
         return [keys, *sums], lambda values: values
     (came, *sums_of), back = spread.by_value(keys, *sums)
     distinct, of_row = np.unique(came, return_inverse=True)
-    merged = [np.bincount(of_row, of, len(distinct)).astype(of.dtype) for of in sums_of]
+    merged = [summed(of_row, of, len(distinct)).astype(of.dtype) for of in sums_of]
     return [distinct, *merged], lambda values: back(values[of_row])

@@ -68,6 +68,7 @@ class OfThreads:
     def _sent(self, target: np.ndarray, columns: list[Any]) -> tuple[list[Any], Callable]:
         def moved(target: np.ndarray, columns: list[Any]) -> list[Any]:
             every = self.told((target, columns))
+            assert len({tuple(column is not None and column.dtype for column in of) for _, of in every}) == 1
             return [
                 None if column is None else np.concatenate([of[at][to == self.rank] for to, of in every])
                 for at, column in enumerate(columns)
@@ -88,21 +89,23 @@ class OfThreads:
 def on_ranks(shares: np.ndarray, borders: list[float], work: Callable, *columns: Any) -> list[Any]:
     """What ``work`` gives on each rank, of its rows of the columns and a `Spread`."""
     ranks = int(shares.max(initial=0)) + 1
-    together, out = Together(ranks, borders), [None] * ranks
+    together, out, wrong = Together(ranks, borders), [None] * ranks, list[BaseException]()
 
     def one(rank: int) -> None:
         mine = [None if column is None else column[shares == rank] for column in columns]
         try:
             out[rank] = work(*mine, OfThreads(rank, ranks, together))
-        except BaseException:
+        except BaseException as error:
+            wrong.append(error)
             together.barrier.abort()
-            raise
 
     threads = [Thread(target=one, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if wrong:
+        raise wrong[0]
     return out
 
 
