@@ -120,7 +120,7 @@ def check_evaluation(job: EvaluationJob, ranks: Ranks) -> list[str]:
     _check_fits(found, ranks)
     files = {name: of_domain[job.split] for name, of_domain in job.events.items() if job.split in of_domain}
     rows = sum(of_domain.rows for of_domain in files.values())
-    reads = held_by_reader(experiment, layout, files, ranks) + held_by_metrics(layout, rows)
+    reads = held_by_reader(experiment, layout, files, ranks) + held_by_metrics(layout, rows, ranks)
     held = check_held(reads, found.predicting.max(), ranks, "row groups and predictions", _SMALLER_GROUPS)
     return [f"{rows:,} rows of the {job.split} split", held]
 

@@ -67,9 +67,9 @@ def held_by_reader(experiment: Experiment, layout: Layout, files: Mapping[str, E
     return largest + min(kept, ranks.host_bytes * CACHE_SHARE) + along
 
 
-def held_by_metrics(layout: Layout, rows: int) -> float:
-    """Bytes of the predictions of so many rows, which come together on one rank."""
-    return 2.0 * rows * (_PREDICTED + _OF_TASK * len(layout.tasks))
+def held_by_metrics(layout: Layout, rows: int, ranks: Ranks) -> float:
+    """Bytes of a rank's share of the predictions of so many rows, and of what is sent of it."""
+    return 2.0 * rows / ranks.count * (_PREDICTED + _OF_TASK * len(layout.tasks))
 
 
 def held_by_scorer(layout: Layout, files: EventFiles, read: Sequence[str], passed_on: Sequence[str]) -> float:

@@ -56,7 +56,7 @@ def predict(
         for name, values in kept.items():
             columns.setdefault(name, []).append(values)
     model.train(was_training)
-    local = {name: np.concatenate(parts) for name, parts in columns.items()}
+    local = {name: np.concatenate(columns.pop(name)) for name in list(columns)}
     predicted = (np.isfinite(local["scores"]) & local["mask"]).sum()
     counted = runtime.sum(torch.tensor([local.pop("bad").sum(), local["mask"].sum(), predicted]))
     skipped, labelled, predicted = map(int, counted)

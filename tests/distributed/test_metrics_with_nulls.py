@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,22 @@ from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.events.check_events import check_events
-from foundrank.dist.evaluate.evaluate import evaluate
+from foundrank.dist.evaluate import evaluate as evaluating
+from foundrank.dist.evaluate.evaluate import evaluate, evaluate_run
+from foundrank.dist.evaluate.measured import measured_rows
 from foundrank.dist.evaluate.next_item_metrics import next_item_rows
 from foundrank.dist.evaluate.popularity import popularity_counts
 from foundrank.dist.evaluate.predict import predict
+from foundrank.dist.evaluate.prediction_file import predictions_file
 from foundrank.dist.evaluate.predictions import predictions
+from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.sharding.shard import shard
 from foundrank.model.kinds import KINDS
 
 from .harness import run_ranks
-from .rank_work import make_encoder
+from .rank_work import make_encoder, train_run
 
 ITEMS = 12
 Row = dict[str, Any]
@@ -226,3 +231,31 @@ def test_ranks_change_none_of_them(experiment):
     for part in ("rows", "next_item"):
         for one, other in zip(alone[part], together[part], strict=True):
             assert one == pytest.approx(other, abs=1e-6, nan_ok=True), one
+
+
+def evaluated(runtime: Runtime, run: Path) -> dict[str, Any]:
+    evaluating.measured_rows = partial(measured_rows, together=0)
+    job = runtime.on_main(lambda: prepare_evaluation(run, "test", keeps=True, slices=("age", "page", "clicked")))
+    return evaluate_run(job, runtime)
+
+
+def test_an_evaluation_and_its_predictions_are_the_same_on_any_ranks(experiment, tmp_path):
+    run = tmp_path / "run"
+    run_ranks(train_run, 1, experiment, run)
+    file, found = predictions_file(run, "test"), []
+    for ranks in (1, 2, 3):
+        found.append((run_ranks(evaluated, ranks, run)[0], pq.read_table(file)))
+    (wanted, kept), *others = found
+    assert kept.num_rows == 300
+    for document, table in others:
+        assert document.keys() == wanted.keys()
+        assert document["slices"] == wanted["slices"]
+        for part in ("rows", "next_item"):
+            for row, of_one in zip(document[part], wanted[part], strict=True):
+                assert row == pytest.approx(of_one, rel=1e-5, abs=1e-6, nan_ok=True)
+        assert table.schema.equals(kept.schema, check_metadata=True)
+        for name in kept.column_names:
+            if name.startswith("score/"):
+                np.testing.assert_allclose(table[name].to_numpy(), kept[name].to_numpy(), rtol=1e-5)
+            else:
+                assert table[name].equals(kept[name]), name
