@@ -5,7 +5,11 @@
 RUN is a run folder of the experiment, whose counts of the events are used; other settings may differ. With --decode a
 thread decodes the experiment's Parquet files at the step's pace and throws the rows away: no training from Parquet that
 decodes with pyarrow on the same cores can be faster. With --empty the network does nothing: what is left is what TorchRec,
-FBGEMM and the exchange between ranks take for the same tables, ids and parameters.
+FBGEMM and the exchange between ranks take for the same tables, ids and parameters. With --count it prints how many operators
+the host starts in a step, by part of the model, and how long that takes it; with --as-on-gpu besides, layers take the form that
+they have on GPUs, on whatever device they are:
+
+    python -m benchmarks.training_step --experiment full.yaml --run-dir RUN --set training.batch_size=64 --count --as-on-gpu
 """
 
 import itertools
@@ -13,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +47,8 @@ from foundrank.dist.train.optimizer import Optimizer
 from foundrank.dist.train.train import SWITCH_SECONDS
 from foundrank.model.foundation.foundation import Dense
 from foundrank.model.kinds import KINDS
+
+from .step_operators import Operators, as_on_a_gpu, table
 
 
 def open_reader(experiment: Experiment, run: Path, rank: int, ranks: int) -> tuple[Reader, RowEncoder, RankOrder]:
@@ -87,10 +94,12 @@ def step_only(
     decode: Annotated[bool, typer.Option("--decode", help="decode as many rows in a thread")] = False,
     without_network: Annotated[bool, typer.Option("--empty", help="a network that does nothing")] = False,
     trace: Annotated[bool, typer.Option(help="print where the time of rank 0 goes")] = False,
+    count: Annotated[bool, typer.Option("--count", help="print how many operators a step of rank 0 starts")] = False,
+    on_gpu: Annotated[bool, typer.Option("--as-on-gpu", help="layers in their form for GPUs")] = False,
 ) -> None:
     """Trains on the same few batches over and over."""
     loaded = load_experiment(experiment, settings or [], kinds=KINDS)
-    with start() as runtime:
+    with start() as runtime, as_on_a_gpu() if on_gpu else nullcontext():
         keep_to_own_cores(runtime.device)
         reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)
         held = list(itertools.islice(reader.batches(plan), batches))
@@ -129,6 +138,12 @@ def step_only(
             if runtime.is_main:
                 spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
                 print(profiler.key_averages().table(sort_by=spent, row_limit=45))
+        if count:
+            operators = Operators(sharded)
+            with operators.watching(optimizer):
+                take(4)
+            if runtime.is_main:
+                print(table(operators, 4), f"\n{seconds / steps * 1000:.1f} ms a step", flush=True)
         rows = sum(held[step % len(held)].rows for step in range(steps)) * runtime.world_size
         if runtime.is_main:
             print(json.dumps({"samples_per_s": rows / seconds, "ranks": runtime.world_size}), flush=True)
