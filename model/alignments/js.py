@@ -1,13 +1,16 @@
 """Jensen-Shannon divergence."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ...data.settings_base import Strict
-from ..layers.domain_rows import domain_members, domain_sums
+from ..layers.domain_rows import DomainRows, domain_rows
 
 MIN_ROWS = 2
+_LEAST = 1e-30  # of a probability: keeps its logarithm finite where a softmax underflowed to 0
 
 
 class JS(Strict):
@@ -25,14 +28,32 @@ def js_divergence(z: Tensor, domain_lengths: list[int]) -> Tensor:
 
     p_d, the distribution of domain d over the K coordinates, is the mean of softmax(z) over its rows.
     """
-    present = sum(rows >= MIN_ROWS for rows in domain_lengths)
-    if present < 2:
-        return z.new_zeros(())
-    rows = domain_members(domain_lengths, z.device).sum(0)[:, None]
-    p, takes_part = domain_sums(z.softmax(1), domain_lengths) / rows.clamp_min(1), (rows >= MIN_ROWS).float()
-    return _entropy((p * takes_part).sum(0) / present) - (_entropy(p) * takes_part[:, 0]).sum() / present
+    return _Divergence.apply(z, domain_rows(domain_lengths, z.device))
 
 
-def _entropy(p: Tensor) -> Tensor:
-    """Over the last axis, in nats. The floor keeps the gradient finite where a softmax underflowed to 0."""
-    return -(p * p.clamp_min(1e-30).log()).sum(-1)
+class _Divergence(torch.autograd.Function):
+    """As sum_d s_d sum_k p_dk (log p_dk - log m_k) with m = sum_d s_d p_d, whose gradient by p_dk is s_d (log p_dk - log m_k).
+
+    The terms of the derivative that are the same for all k are left out: the gradient of a softmax knows nothing of them. Of one
+    domain alone p is m, and both are 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, rows: DomainRows) -> Tensor:
+        of_rows, counts = z.softmax(1), rows.counts
+        takes_part = (counts >= MIN_ROWS).to(z.dtype)
+        share = takes_part / takes_part.sum().clamp_min(1)
+        counts = counts.clamp_min(1)
+        p = rows.columns.to(z.dtype) @ of_rows / counts
+        gradient = share * (p.clamp_min(_LEAST).log() - (share.t() @ p).clamp_min(_LEAST).log())
+        ctx.rows = rows
+        ctx.save_for_backward(of_rows, gradient, counts)
+        return (gradient * p).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        of_rows, gradient, counts = ctx.saved_tensors
+        of_sums = gradient / counts * upstream
+        of_rows_gradient = ctx.rows.members_as(of_rows.dtype) @ of_sums
+        return torch._softmax_backward_data(of_rows_gradient, of_rows, 1, of_rows.dtype), None

@@ -17,7 +17,7 @@ from ..heads.bias_tower import BiasTower
 from ..history.history import History
 from ..layers.axes import Axis, at_level, declare, input_axis, layer_norm, named
 from ..layers.domain_adaptive import DomainAdaptiveLayer
-from ..layers.domain_rows import to_rows
+from ..layers.domain_rows import DomainRows, to_rows
 from ..layers.forms import EVERY
 from ..layers.precision import chosen_precision
 from ..losses.list_losses import ListLosses
@@ -136,7 +136,11 @@ class Dense(nn.Module):
             from texts + the weighted next-item loss. Losses and alignment are zeros where the model is not in training and gradients
             are off.
         """
-        batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
+        batch = replace(
+            batch,
+            vectors={name: vectors.float() for name, vectors in batch.vectors.items()},
+            domain_lengths=DomainRows(batch.domain_lengths, batch.domains),
+        )
         device = batch.dense.device
         bf16 = chosen_precision(self.precision, device) == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):

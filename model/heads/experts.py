@@ -12,7 +12,7 @@ from ...data.settings_base import Positive
 from ..layers.axes import Axis, at_level, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform, per_domain
 from ..layers.dropout import Dropout
-from ..layers.forms import EVERY, Columns, as_autocast, grouped_linear, mixtures, relu_networks, tower_logits
+from ..layers.forms import EVERY, Columns, grouped_linear, mixtures, relu_networks, tower_logits
 
 # Settings that several heads have.
 SharedExperts = Annotated[Positive, Field(description="E: shared experts")]
@@ -38,10 +38,9 @@ class Experts(nn.Module):
         declare_layers(self.weights, "expert", "out", "in", inputs=inputs)
         declare_layers(self.biases, "expert", "out")
 
-    def forward(self, z: Tensor) -> list[Tensor]:
+    def forward(self, z: Tensor) -> Sequence[Tensor]:
         """``[B, I]`` -> each expert's ``[B, H]``."""
-        weights, biases = ([x.unsqueeze(0) for x in as_autocast(*each)] for each in (self.weights, self.biases))
-        return relu_networks(as_autocast(z), weights, biases, [len(z)], self.dropout, self.learned)
+        return relu_networks([z], [*self.weights], [*self.biases], None, self.dropout, self.learned)
 
 
 class DomainExpert(nn.Module):
@@ -60,8 +59,8 @@ class DomainExpert(nn.Module):
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         """``[B, I]`` -> ``[B, H]``."""
-        weights, biases = ([x.unsqueeze(1) for x in as_autocast(*each)] for each in (self.weights, self.biases))
-        return relu_networks(as_autocast(z), weights, biases, domain_lengths, self.dropout)[0]
+        weights, biases = ([x.unsqueeze(1) for x in each] for each in (self.weights, self.biases))
+        return relu_networks([z], weights, biases, domain_lengths, self.dropout)[0]
 
 
 class ExpertGates(nn.Module):
@@ -74,13 +73,10 @@ class ExpertGates(nn.Module):
         self.bias = nn.Parameter(torch.zeros(domains.size, tasks.size, experts))
         declare(self, {"weight": (domains, tasks, "expert", inputs), "bias": (domains, tasks, "expert")})
 
-    def forward(self, z: Tensor, experts: Sequence[Tensor], domain_lengths: list[int]) -> list[Tensor]:
+    def forward(self, z: Tensor, experts: Sequence[Tensor], domain_lengths: list[int]) -> Sequence[Tensor]:
         """``z [B, I]``, E experts' ``[B, H]`` -> each task's ``[B, H]``."""
-        tasks, count = self.bias.shape[1:]
         scores = grouped_linear(z, self.weight.flatten(1, 2), self.bias.flatten(1), domain_lengths)
-        # Rows last: a softmax over a few values that lie side by side is slow.
-        gates = scores.float().T.reshape(tasks, count, -1).softmax(1).to(experts[0].dtype)
-        return mixtures(gates, experts)
+        return mixtures(scores, experts, self.bias.shape[1])
 
 
 class Towers(nn.Module):
@@ -108,6 +104,5 @@ class Towers(nn.Module):
 
     def forward(self, xs: Sequence[Tensor], domain_lengths: list[int]) -> Tensor:
         """Each task's ``[B, H]`` -> logits ``[B, T]`` float32."""
-        weights, biases = as_autocast(*self.hidden_weights), as_autocast(*self.hidden_biases)
-        hidden = relu_networks(as_autocast(*xs), weights, biases, domain_lengths, self.dropout)
+        hidden = relu_networks(xs, [*self.hidden_weights], [*self.hidden_biases], domain_lengths, self.dropout)
         return tower_logits(hidden, self.weight, self.bias, domain_lengths)

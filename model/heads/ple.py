@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...data.settings_base import Share, Strict
 from ..layers.axes import Axis
-from ..layers.forms import EVERY, Columns
+from ..layers.forms import EVERY, Columns, as_autocast
 from .experts import DomainExpert, ExpertGates, Experts, ExpertWidths, SharedExperts, Towers, TowerWidths
 
 
@@ -50,5 +50,6 @@ class PLEHead(nn.Module):
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
+        (z,) = as_autocast(z)  # once, for experts and gates
         own = self.domain_expert(z, domain_lengths)
         return self.towers(self.gates(z, [*self.experts(z), own], domain_lengths), domain_lengths)

@@ -1,47 +1,82 @@
 """Rows grouped by domain: which belong to which, and what they add up to, in the same order every time, also on GPUs."""
 
-from functools import lru_cache
-from itertools import accumulate
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
-def of_own_domain(x: Tensor, domain_lengths: list[int]) -> Tensor:
-    """``[B, domains, ...]``, rows grouped by domain -> ``[B, ...]``: of each row what belongs to its own domain."""
-    members = domain_members(domain_lengths, x.device)
-    return x.masked_fill(~members[..., *(None,) * (x.ndim - 2)], 0.0).sum(1)
+class DomainRows(list[int]):
+    """Rows per domain, zeros included, as a list on the host, and on the device the domain of each row.
+
+    What CPUs compute goes by the list. What GPUs compute goes by the device's part alone, so that nothing the host starts
+    there changes from batch to batch; it is made once for all layers of a step.
+
+    Attributes:
+        of_row: ``[B]`` int64, non-decreasing.
+    """
+
+    def __init__(self, lengths: Sequence[int], of_row: Tensor):
+        super().__init__(lengths)
+        self.of_row = of_row
+        self._places: dict[int, Tensor] = {}
+
+    @cached_property
+    def members(self) -> Tensor:
+        """``[B, domains]`` float32: 1 where a row is of a domain."""
+        return (self.of_row[:, None] == torch.arange(len(self), device=self.of_row.device)).float()
+
+    @cached_property
+    def narrow_members(self) -> Tensor:
+        """The same in bfloat16."""
+        return self.members.bfloat16()
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """``[domains, B]``: `members`, the other way round."""
+        return self.members.t()
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """``[domains, 1]`` float32: how many rows each has."""
+        return self.members.sum(0)[:, None]
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """``[domains]`` int32: where each domain's rows end."""
+        return self.counts.view(-1).cumsum(0).int()
+
+    def members_as(self, dtype: torch.dtype) -> Tensor:
+        """`members` in a type."""
+        return self.narrow_members if dtype == torch.bfloat16 else self.members.to(dtype)
+
+    def places(self, networks: int) -> Tensor:
+        """``[networks x B]`` int64: where, of ``[networks x B x domains]`` values, those of the rows' own domains stand."""
+        if networks not in self._places:
+            rows = torch.arange(0, networks * len(self.of_row) * len(self), len(self), device=self.of_row.device)
+            self._places[networks] = (rows.view(networks, -1) + self.of_row).view(-1)
+        return self._places[networks]
 
 
-def domain_members(domain_lengths: list[int], device: torch.device) -> Tensor:
-    """``[B, domains]`` bool, whether a row is of a domain; rows are grouped by domain."""
-    return domain_groups(tuple(domain_lengths), device)[1]
+def domain_rows(lengths: list[int], device: torch.device) -> DomainRows:
+    """Rows per domain that may know no more than how many, as such that do."""
+    if isinstance(lengths, DomainRows):
+        return lengths
+    rows = [domain for domain, count in enumerate(lengths) for _ in range(count)]
+    return DomainRows(lengths, torch.tensor(rows, dtype=torch.int64, device=device))
 
 
 def to_rows(values: Tensor, domain_lengths: list[int]) -> Tensor:
-    """``[domains, ...]`` -> ``[B, ...]``, each row its domain's; the gradient adds up in the same order every time, also on GPUs.
+    """``[domains, K]`` -> ``[B, K]``, each row its domain's; the gradient adds up in the same order every time, also on GPUs.
 
     A choice, though a product: nothing is rounded.
     """
     with torch.autocast(values.device.type, enabled=False):
-        return torch.tensordot(domain_members(domain_lengths, values.device).to(values.dtype), values, 1)
+        return domain_rows(domain_lengths, values.device).members_as(values.dtype) @ values
 
 
 def domain_sums(rows: Tensor, domain_lengths: list[int]) -> Tensor:
     """``[B, K]`` float32, grouped by domain -> ``[domains, K]``, added up in the same order every time."""
     with torch.autocast(rows.device.type, enabled=False):
-        return domain_members(domain_lengths, rows.device).T.to(rows.dtype) @ rows
-
-
-@lru_cache(maxsize=2)
-def domain_groups(domain_lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where each domain's rows end, ``[domains]`` int32, and whether a row is of a domain, ``[B, domains]`` bool.
-
-    Kept for the other layers of a step. The lengths go over without the host's waiting for them.
-    """
-    ends = torch.tensor(list(accumulate(domain_lengths)), dtype=torch.int32, pin_memory=device.type == "cuda")
-    ends = ends.to(device, non_blocking=True)
-    rows = torch.arange(sum(domain_lengths), device=device, dtype=torch.int32)[:, None]
-    starts = F.pad(ends[:-1], (1, 0))
-    return ends, (rows >= starts) & (rows < ends)
+        return domain_rows(domain_lengths, rows.device).columns.to(rows.dtype) @ rows

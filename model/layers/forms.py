@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import on_cpu, on_gpu, plain
+from .domain_rows import domain_rows
 from .dropout import Dropout
 from .fast import fast_on_cpu, fast_on_gpu
 from .on_cpu import EVERY, Columns
@@ -27,47 +28,60 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list
     Returns:
         ``[B, O]``.
     """
+    if fast_on_gpu(x) and on_gpu.fits(*as_autocast(x), *weight.shape):
+        return on_gpu.grouped_linear(*as_autocast(x), weight, bias, domain_rows(domain_lengths, x.device))
     x, weight, bias = as_autocast(x, weight, bias)
     if len(weight) == 1:
         return F.linear(x, weight[0], bias[0])
-    if fast_on_cpu(x):
-        return on_cpu.grouped_linear(x, weight, bias, domain_lengths)
-    if fast_on_gpu(x) and on_gpu.fits(x, *weight.shape[:2]):
-        return on_gpu.grouped_linear(x, weight, bias, domain_lengths)
-    return plain.grouped_linear(x, weight, bias, domain_lengths)
+    return (on_cpu if fast_on_cpu(x) else plain).grouped_linear(x, weight, bias, domain_lengths)
 
 
 def relu_networks(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    domain_lengths: list[int],
+    domain_lengths: list[int] | None,
     dropout: Dropout,
     learned: Columns = EVERY,
-) -> list[Tensor]:
+) -> Sequence[Tensor]:
     """E networks of layers ``dropout(ReLU(W x + b))``, whose W and b are those of each row's domain.
 
     Args:
-        inputs: ``[B, I]``, rows grouped by domain, one that all networks see or each network's own.
-        weights: of each layer ``[domains, E, O, I]``, of the inputs' type.
+        inputs: ``[B, I]``, rows grouped by domain, one that all networks see or each network's own; these also as one tensor.
+        weights: of each layer ``[domains, E, O, I]``.
         biases: of each layer ``[domains, E, O]``.
-        domain_lengths: rows per domain, zeros included; sums to B.
+        domain_lengths: rows per domain, zeros included; sums to B. None where all domains share the networks: weights and biases are
+            then without their first axis.
         dropout: after every layer.
         learned: columns of the inputs that something is learned from; nobody asks for the gradients of the others, which
             may be 0.
 
     Returns:
-        Each network's ``[B, H]``.
+        Each network's ``[B, H]``; on GPUs one tensor ``[E, B, H]``.
     """
-    if fast_on_cpu(inputs[0]):
-        return on_cpu.relu_networks(inputs, weights, biases, domain_lengths, dropout, learned)
-    if fast_on_gpu(inputs[0]) and on_gpu.fits(inputs[0], len(weights[0]), *(weight.shape[2] for weight in weights)):
-        return on_gpu.relu_networks(inputs, weights, biases, domain_lengths, dropout)
-    return plain.relu_networks(inputs, weights, biases, domain_lengths, dropout)
+    first = inputs if isinstance(inputs, Tensor) else inputs[0]
+    if fast_on_gpu(first):
+        given = as_autocast(first) if first is inputs else as_autocast(*inputs)
+        rows = None if domain_lengths is None else domain_rows(domain_lengths, first.device)
+        together = weights[0].shape[-3] if len(given) == 1 and first.dim() == 2 else 1  # networks in one product
+        widths = (weight.shape[-2] * together for weight in weights)
+        if on_gpu.fits(given[0], 1 if rows is None else len(rows), first.shape[-1], *widths):
+            return on_gpu.relu_networks(given, weights, biases, rows, dropout)
+    given, weights, biases = as_autocast(*inputs), as_autocast(*weights), as_autocast(*biases)
+    if domain_lengths is None:
+        domain_lengths = [len(first)]
+        weights, biases = ([x.unsqueeze(0) for x in of_layers] for of_layers in (weights, biases))
+    if fast_on_cpu(first):
+        return on_cpu.relu_networks(given, weights, biases, domain_lengths, dropout, learned)
+    return plain.relu_networks(given, weights, biases, domain_lengths, dropout)
 
 
-def mixtures(gates: Tensor, experts: Sequence[Tensor]) -> list[Tensor]:
-    """Sums of E experts' ``[B, H]`` weighted by gates ``[T, E, B]``: T times ``[B, H]``."""
+def mixtures(scores: Tensor, experts: Sequence[Tensor], tasks: int) -> Sequence[Tensor]:
+    """Sums of E experts' ``[B, H]`` weighted by the softmax over them of scores ``[B, T x E]``: T times ``[B, H]``."""
+    if fast_on_gpu(scores):
+        return on_gpu.mixtures(scores, stacked(experts))
+    # Rows last: a softmax over a few values that lie side by side is slow.
+    gates = scores.float().T.reshape(tasks, len(experts), -1).softmax(1).to(experts[0].dtype)
     return (on_cpu if fast_on_cpu(gates) else plain).mixtures(gates, experts)
 
 
@@ -84,11 +98,15 @@ def tower_logits(xs: Sequence[Tensor], weight: Tensor, bias: Tensor, domain_leng
         Logits ``[B, T]`` float32.
     """
     with torch.autocast(weight.device.type, enabled=False):
-        floats = [x.float() for x in xs]
         if fast_on_gpu(weight):
-            return on_gpu.tower_logits(floats, weight, bias, domain_lengths)
-        of_tasks = zip(floats, weight.split(1, 1), bias.split(1, 1), strict=True)
-        return torch.cat([grouped_linear(x, w, b, domain_lengths) for x, w, b in of_tasks], 1)
+            return on_gpu.tower_logits(stacked(xs), weight, bias, domain_rows(domain_lengths, weight.device))
+        of_tasks = zip(xs, weight.split(1, 1), bias.split(1, 1), strict=True)
+        return torch.cat([grouped_linear(x.float(), w, b, domain_lengths) for x, w, b in of_tasks], 1)
+
+
+def stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one shape as one, unless they are."""
+    return tensors if isinstance(tensors, Tensor) else torch.stack(list(tensors))
 
 
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

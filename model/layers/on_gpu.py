@@ -1,68 +1,231 @@
 """The layers' form for GPUs, where every operator costs the host as long as its work takes: one product for all networks and domains.
 
-The plain MMoE's step of 4,096 rows keeps an H200 busy for a millisecond; a product for each network of each domain takes
-the host ten to start. On CPUs it is the other way round, and `on_cpu` saves passes over memory instead.
+The full model's step of 4,096 rows keeps an H200 busy for a millisecond, and the host takes many to start it. So each row goes
+through the maps of every domain, in one product, and its own domain's results are picked: more arithmetic, of which there is
+plenty, and few operators, none of which depends on how many rows a domain has. Where that would be too wide, bfloat16 has products
+grouped by domain. Each function below is one node of autograd's graph, whose gradients are written out: that saves half of the
+operators, views and casts among them. On CPUs it is the other way round, and `on_cpu` saves passes over memory instead.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from .domain_rows import domain_groups, of_own_domain
+from .domain_rows import DomainRows
 from .dropout import Dropout
 
+_WIDE = 8192  # columns of all domains together that a row may have
 _ALIGNED = 8  # columns of bfloat16 that grouped products take at a time
+_threshold = torch.ops.aten.threshold_backward
 
 
-def fits(x: Tensor, domains: int, *widths: int) -> bool:
-    """Whether layers of some ``widths`` have one product for all domains on the GPU where ``x`` is."""
-    grouped = x.dtype == torch.bfloat16 and all(width % _ALIGNED == 0 for width in (x.shape[-1], *widths))
-    return domains == 1 or (grouped and torch.cuda.get_device_capability(x.device) >= (9, 0))
+def fits(x: Tensor, domains: int, size: int, *widths: int) -> bool:
+    """Whether layers have one product for all domains on the GPU where ``x`` is.
+
+    Args:
+        x: what the first layer sees.
+        domains: how many.
+        size: columns of what they see.
+        widths: columns of what each layer gives, of all networks that see the same.
+    """
+    return domains * max(widths) <= _WIDE or _grouped(x, size, *widths)
+
+
+def _grouped(x: Tensor, *widths: int) -> bool:
+    aligned = x.is_cuda and x.dtype == torch.bfloat16 and all(width % _ALIGNED == 0 for width in widths)
+    return aligned and torch.cuda.get_device_capability(x.device) >= (9, 0)
 
 
 def relu_networks(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
-    domain_lengths: list[int],
+    rows: DomainRows | None,
     dropout: Dropout,
-) -> list[Tensor]:
-    """`plain.relu_networks` of what `fits`."""
-    x = torch.stack(list(inputs))
+) -> Tensor:
+    """`plain.relu_networks` of what `fits`: ``[E, B, H]``.
+
+    Args:
+        inputs: of all networks ``[B, I]``, or of each; or one, these side by side ``[E, B, I]``.
+        weights: of each layer ``[domains, E, O, I]``, or ``[E, O, I]`` without ``rows``; float32 or of the inputs' type.
+        biases: of each layer ``[domains, E, O]`` or ``[E, O]``.
+        rows: None where all domains share the networks.
+        dropout: after every layer.
+    """
+    x = inputs[0] if len(inputs) == 1 else torch.stack(list(inputs))
     for weight, bias in zip(weights, biases, strict=True):
-        x = dropout(F.relu(_layer(x, weight, bias, domain_lengths)))
-    return list(x.unbind())
+        x = dropout(_layer(x, weight, bias, rows, relu=True))
+    return x
 
 
-def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows) -> Tensor:
     """`plain.grouped_linear` of what `fits`."""
-    return _layer(x[None], weight[:, None], bias[:, None], domain_lengths)[0]
+    return _layer(x, weight[:, None], bias[:, None], rows, relu=False)[0]
 
 
-def tower_logits(xs: Sequence[Tensor], weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
-    """`forms.tower_logits` of float32."""
-    every = torch.bmm(torch.stack(list(xs)), weight.permute(1, 2, 0)) + bias.T[:, None]
-    return of_own_domain(every.permute(1, 2, 0), domain_lengths)
+def _layer(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None, relu: bool) -> Tensor:
+    """``x [B, I]`` or ``[E, B, I]``, ``weight [domains, E, O, I]`` or ``[E, O, I]`` -> ``[E, B, O]``."""
+    each, out = x.dim() == 3, weight.shape[-2]
+    if rows is not None and len(rows) * out * (1 if each else weight.shape[1]) > _WIDE:
+        return _grouped_layer(x, weight.to(x.dtype), bias.to(x.dtype), rows, relu)
+    return (_Each if each else _Shared).apply(x, weight, bias, rows, relu)
 
 
-def _layer(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list[int]) -> Tensor:
-    """``x [E or 1, B, I]``, ``weight [domains, E, O, I]``, ``bias [domains, E, O]`` -> ``[E, B, O]``."""
-    domains, networks, out, size = weight.shape
-    rows = x.shape[1]
-    if domains == 1:
-        if len(x) == 1:
-            every = F.linear(x[0], weight.view(-1, size), bias.view(-1))
-            return every.view(rows, networks, out).transpose(0, 1)
-        return torch.baddbmm(bias[0, :, None], x, weight[0].transpose(1, 2))
-    ends, members = domain_groups(tuple(domain_lengths), x.device)
-    biases = torch.matmul(members.to(bias.dtype), bias.transpose(0, 1))
-    if len(x) == 1:
-        every = F.grouped_mm(x[0], weight.flatten(1, 2).transpose(1, 2), offs=ends)
-        return every.view(rows, networks, out).transpose(0, 1) + biases
-    of_networks = torch.cat([ends + rows * network for network in range(networks)])
-    each = F.grouped_mm(
-        x.flatten(0, 1), weight.transpose(0, 1).flatten(0, 1).transpose(1, 2).contiguous(), offs=of_networks
-    )
-    return each.view(networks, rows, out) + biases
+class _Shared(torch.autograd.Function):
+    """All networks see the same ``x [B, I]``: one product, whose columns are (domains x) E x O."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None, relu: bool) -> Tensor:
+        networks, out, size = weight.shape[-3:]
+        narrow = weight.to(x.dtype).view(-1, size)
+        product = torch._addmm_activation if relu else torch.addmm
+        y = product(bias.to(x.dtype).view(-1), x, narrow.t())
+        if rows is not None:
+            y = y.view(-1, networks * out).index_select(0, rows.places(1))
+        y = y.view(-1, networks, out)
+        ctx.rows, ctx.relu, ctx.shape, ctx.dtype = rows, relu, weight.shape, weight.dtype
+        ctx.save_for_backward(x, narrow, *((y,) if relu else ()))
+        return y.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, narrow, *y = ctx.saved_tensors
+        gradient = gradient.transpose(0, 1)
+        if y:  # into memory of its own, in which rows lie as the product gave them
+            gradient = _threshold(gradient, y[0], 0) if gradient.is_contiguous() else _masked(gradient, y[0])
+        if ctx.rows is not None:
+            gradient = gradient.flatten(1).unsqueeze(1) * ctx.rows.members_as(x.dtype).unsqueeze(2)
+        gradient = gradient.flatten(1)
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        return (
+            gradient @ narrow if of_x else None,
+            (gradient.t() @ x).view(ctx.shape).to(ctx.dtype) if of_weight else None,
+            gradient.sum(0, dtype=ctx.dtype).view(ctx.shape[:-1]) if of_bias else None,
+            None,
+            None,
+        )
+
+
+class _Each(torch.autograd.Function):
+    """Each network has its own of ``x [E, B, I]``: one batched product, whose columns are (domains x) O."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None, relu: bool) -> Tensor:
+        networks, out, size = weight.shape[-3:]
+        if rows is None:
+            narrow, shift = weight.to(x.dtype), bias.to(x.dtype).unsqueeze(1)
+        else:
+            narrow = _contiguous(weight.transpose(0, 1), x.dtype).view(networks, -1, size)
+            shift = _contiguous(bias.transpose(0, 1), x.dtype).view(networks, 1, -1)
+        y = torch.baddbmm(shift, x, narrow.transpose(1, 2))
+        if rows is not None:
+            y = y.view(-1, out).index_select(0, rows.places(networks)).view(networks, -1, out)
+        if relu:
+            y = y.relu_()
+        ctx.rows, ctx.relu, ctx.shape, ctx.dtype = rows, relu, weight.shape, weight.dtype
+        ctx.save_for_backward(x, narrow, *((y,) if relu else ()))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, narrow, *y = ctx.saved_tensors
+        if y:
+            gradient = _threshold(gradient, y[0], 0)
+        if ctx.rows is not None:
+            members = ctx.rows.members_as(x.dtype).unsqueeze(2)
+            gradient = (gradient.unsqueeze(2) * members).flatten(2)
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        weights = gradient.transpose(1, 2) @ x if of_weight else None
+        biases = gradient.sum(1, dtype=ctx.dtype) if of_bias else None
+        if ctx.rows is not None:
+            domains, networks, out, size = ctx.shape
+            weights = weights if weights is None else weights.view(networks, domains, out, size).transpose(0, 1)
+            biases = biases if biases is None else biases.view(networks, domains, out).transpose(0, 1).contiguous()
+        return (
+            gradient @ narrow if of_x else None,
+            weights if weights is None else _contiguous(weights, ctx.dtype),
+            biases,
+            None,
+            None,
+        )
+
+
+def _masked(gradient: Tensor, y: Tensor) -> Tensor:
+    return _threshold.grad_input(gradient, y, 0, grad_input=torch.empty_like(y))
+
+
+def _contiguous(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """In a type, and side by side in memory: one copy for both."""
+    return x.contiguous() if x.dtype == dtype else x.to(dtype, memory_format=torch.contiguous_format)
+
+
+def _grouped_layer(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows, relu: bool) -> Tensor:
+    """`_layer` of so many domains that each row can go through its own alone."""
+    _, networks, out, size = weight.shape
+    biases = torch.matmul(rows.members_as(bias.dtype), bias.transpose(0, 1))
+    if x.dim() == 2:
+        every = F.grouped_mm(x, weight.flatten(1, 2).transpose(1, 2), offs=rows.ends)
+        y = every.view(-1, networks, out).transpose(0, 1) + biases
+    else:
+        starts = torch.arange(networks, device=x.device, dtype=torch.int32)[:, None] * x.shape[1]
+        each = weight.transpose(0, 1).flatten(0, 1).transpose(1, 2).contiguous()
+        y = F.grouped_mm(x.flatten(0, 1), each, offs=(starts + rows.ends).view(-1)).view(networks, -1, out) + biases
+    return F.relu(y) if relu else y
+
+
+def mixtures(scores: Tensor, experts: Tensor) -> Tensor:
+    """Scores ``[B, T x E]``, experts' ``[E, B, H]`` -> ``[T, B, H]``; the softmax is float32."""
+    return _Mixtures.apply(scores, experts)
+
+
+class _Mixtures(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, experts: Tensor) -> Tensor:
+        scores = scores.unflatten(1, (-1, len(experts)))
+        gates = scores.softmax(2, dtype=torch.float32)
+        ctx.save_for_backward(gates, experts)
+        return torch.bmm(gates.to(experts.dtype), experts.transpose(0, 1)).transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gates, experts = ctx.saved_tensors
+        gradient = gradient.transpose(0, 1)
+        of_gates = torch.bmm(gradient, experts.permute(1, 2, 0))
+        of_experts = torch.bmm(gates.to(experts.dtype).transpose(1, 2), gradient)
+        of_scores = torch._softmax_backward_data(of_gates.float(), gates, 2, torch.float32)
+        return of_scores.to(experts.dtype).flatten(1), of_experts.transpose(0, 1)
+
+
+def tower_logits(xs: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows) -> Tensor:
+    """`forms.tower_logits` of ``[T, B, H]``: each row with the weights of its own domain, which are few."""
+    return _Logits.apply(xs, weight, bias, rows)
+
+
+class _Logits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, xs: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows) -> Tensor:
+        xs, own = xs.transpose(0, 1), weight.index_select(0, rows.of_row)
+        ctx.rows = rows
+        ctx.save_for_backward(xs, own)
+        return (xs * own).sum(2) + bias.index_select(0, rows.of_row)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        xs, own = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        each, columns = gradient.unsqueeze(2), ctx.rows.columns.to(own.dtype)
+        of_weights = (columns @ (each * xs).flatten(1)).unflatten(1, own.shape[1:]) if of_weight else None
+        return (
+            (each * own).to(xs.dtype).transpose(0, 1) if of_x else None,
+            of_weights,
+            columns @ gradient if of_bias else None,
+            None,
+        )

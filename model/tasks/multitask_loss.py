@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ...data.batch.batch import Batch
-from ..layers.domain_rows import domain_sums
+from ..layers.domain_rows import domain_sums, to_rows
 from .task_columns import TaskColumns
 
 
@@ -35,7 +35,7 @@ def multitask_loss(
         in the batch, ``[domains, T]`` float32.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        logits = logits.float() if offsets is None else logits.float() + offsets[batch.domains]
+        logits = logits.float() if offsets is None else logits.float() + to_rows(offsets, batch.domain_lengths)
         each = tasks.losses(logits, batch.labels)
         if batch.weights is None:
             counted = batch.label_mask.float()
@@ -43,7 +43,7 @@ def multitask_loss(
         else:
             counted = batch.weights * batch.label_mask
             each = each.masked_fill(counted == 0, 0.0) * counted
-        loss = (each * task_weights[batch.domains]).sum() / denominator
-        sums = domain_sums(each.detach(), batch.domain_lengths)
+        sums = domain_sums(each, batch.domain_lengths)
         counts = domain_sums(counted, batch.domain_lengths)
-    return loss, sums, counts
+        loss = (sums * task_weights).sum() / denominator
+    return loss, sums.detach(), counts

@@ -1,13 +1,18 @@
 import torch
 
-from foundrank.model.layers.domain_rows import domain_members, domain_sums, of_own_domain, to_rows
+from foundrank.model.layers.domain_rows import DomainRows, domain_rows, domain_sums, to_rows
 
 
-def test_what_belongs_to_a_row_s_domain():
-    x = torch.randn(5, 3, 2)
-    found = of_own_domain(x, [2, 0, 3])
-    assert torch.equal(found, torch.cat([x[:2, 0], x[2:, 2]]))
-    assert domain_members([2, 0, 3], x.device).int().sum(0).tolist() == [2, 0, 3]
+def test_what_the_device_knows_of_the_rows():
+    rows = DomainRows([2, 0, 3], torch.tensor([0, 0, 2, 2, 2]))
+    assert rows == [2, 0, 3]
+    assert domain_rows(rows, torch.device("cpu")) is rows
+    assert torch.equal(domain_rows([2, 0, 3], torch.device("cpu")).of_row, rows.of_row)
+    assert rows.members.sum(0).tolist() == rows.counts.flatten().tolist() == [2, 0, 3]
+    assert rows.ends.tolist() == [2, 2, 5]
+    x = torch.randn(2, 5, 3)
+    own = torch.stack([x[:, row, domain] for row, domain in enumerate(rows.of_row)], 1)
+    assert torch.equal(x.flatten()[rows.places(2)].view(2, 5), own)
 
 
 def test_rows_get_what_their_domain_has_to_the_bit():
