@@ -40,12 +40,12 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, rows: DomainRows) -> Tensor:
-        of_rows, counts = z.softmax(1), rows.counts
-        takes_part = (counts >= MIN_ROWS).to(z.dtype)
-        share = takes_part / takes_part.sum().clamp_min(1)
-        counts = counts.clamp_min(1)
+        of_rows, takes_part = z.softmax(1), rows.counts >= MIN_ROWS
+        share = (takes_part / takes_part.sum().clamp_min(1)).to(z.dtype)
+        counts = rows.counts.clamp_min(1)
         p = rows.columns.to(z.dtype) @ of_rows / counts
-        gradient = share * (p.clamp_min(_LEAST).log() - (share.t() @ p).clamp_min(_LEAST).log())
+        mixed = torch.mm(share.t(), p).clamp_min(_LEAST)
+        gradient = share * (p.clamp_min(_LEAST) / mixed).log()
         ctx.rows = rows
         ctx.save_for_backward(of_rows, gradient, counts)
         return (gradient * p).sum()

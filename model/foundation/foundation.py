@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchrec import KeyedTensor
 
@@ -18,7 +17,7 @@ from ..history.history import History
 from ..layers.axes import Axis, at_level, declare, input_axis, layer_norm, named
 from ..layers.domain_adaptive import DomainAdaptiveLayer
 from ..layers.domain_rows import DomainRows, to_rows
-from ..layers.forms import EVERY
+from ..layers.forms import EVERY, normed_relu
 from ..layers.precision import chosen_precision
 from ..losses.list_losses import ListLosses
 from ..representation.embedding_tables import make_embeddings
@@ -172,8 +171,9 @@ class Dense(nn.Module):
         domains = to_rows(self.domain_embedding, lengths)
         x, gates, off = self.represent(pooled, batch, domains, history)
         z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
-        seen = z if self.adaptive is None else F.relu(self.norm(z))
-        logits = self.head(seen, [batch.rows] if self.shared_head else lengths)
+        seen = z if self.adaptive is None else normed_relu(z, self.norm)
+        together = DomainRows([batch.rows], torch.zeros_like(batch.domains)) if self.shared_head else lengths
+        logits = self.head(seen, together)
         if self.bias_tower is not None:
             logits = self.bias_tower(logits, pooled, batch)
         list_losses = None
@@ -194,8 +194,9 @@ class Dense(nn.Module):
             losses=losses,
             counts=counts,
             alignment=alignment.detach(),
-            gates={owner: weights.detach() for owner, weights in gates.items()},
+            gates={owner: of.detach() if of.requires_grad else of for owner, of in gates.items()},
             next_item=loss.new_zeros(2),
             list_losses=list_losses,
         )
-        return loss + self.alignment_weight * alignment + self.id_from_text * off / self.batch_size, outputs
+        loss = torch.add(loss, alignment, alpha=self.alignment_weight)
+        return loss if off is None else loss + self.id_from_text / self.batch_size * off, outputs

@@ -75,7 +75,7 @@ class ExpertGates(nn.Module):
 
     def forward(self, z: Tensor, experts: Sequence[Tensor], domain_lengths: list[int]) -> Sequence[Tensor]:
         """``z [B, I]``, E experts' ``[B, H]`` -> each task's ``[B, H]``."""
-        scores = grouped_linear(z, self.weight.flatten(1, 2), self.bias.flatten(1), domain_lengths)
+        scores = grouped_linear(z, self.weight, self.bias, domain_lengths)
         return mixtures(scores, experts, self.bias.shape[1])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import Axis, declare, declare_layers
 from ..layers.domain_adaptive import he_uniform
+from ..layers.domain_rows import to_rows
 from ..layers.dropout import Dropout
 from ..layers.forms import EVERY, Columns, grouped_linear
 from .experts import Towers, TowerWidths
@@ -65,9 +66,8 @@ class STARHead(nn.Module):
         self.towers = Towers(domains, tasks, widths[-1], tower_widths, dropout)
 
     def forward(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
-        normal = F.layer_norm(z, z.shape[1:]).split(domain_lengths)
-        parts = zip(normal, self.scale.unbind(), self.shift.unbind(), strict=True)
-        x = torch.cat([rows * scale + shift for rows, scale, shift in parts])
+        scale, shift = (to_rows(of_domains, domain_lengths) for of_domains in (self.scale, self.shift))
+        x = F.layer_norm(z, z.shape[1:]) * scale + shift
         layers = zip(self.shared_weights, self.domain_weights, self.shared_biases, self.domain_biases, strict=True)
         for shared, own, shared_bias, own_bias in layers:
             x = grouped_linear(x, shared * own, shared_bias + own_bias, domain_lengths)

@@ -20,7 +20,6 @@ class DomainRows(list[int]):
     def __init__(self, lengths: Sequence[int], of_row: Tensor):
         super().__init__(lengths)
         self.of_row = of_row
-        self._places: dict[int, Tensor] = {}
 
     @cached_property
     def members(self) -> Tensor:
@@ -40,23 +39,33 @@ class DomainRows(list[int]):
     @cached_property
     def counts(self) -> Tensor:
         """``[domains, 1]`` float32: how many rows each has."""
-        return self.members.sum(0)[:, None]
+        return self.columns.sum(1, keepdim=True)
 
     @cached_property
     def ends(self) -> Tensor:
         """``[domains]`` int32: where each domain's rows end."""
         return self.counts.view(-1).cumsum(0).int()
 
+    @cached_property
+    def _each(self) -> Tensor:
+        return self.members[:, :, None]
+
+    @cached_property
+    def _each_narrow(self) -> Tensor:
+        return self.narrow_members[:, :, None]
+
+    def each(self, dtype: torch.dtype) -> Tensor:
+        """``[B, domains, 1]``, `members_as`."""
+        return self._each_narrow if dtype == torch.bfloat16 else self._each.to(dtype)
+
     def members_as(self, dtype: torch.dtype) -> Tensor:
         """`members` in a type."""
         return self.narrow_members if dtype == torch.bfloat16 else self.members.to(dtype)
 
-    def places(self, networks: int) -> Tensor:
-        """``[networks x B]`` int64: where, of ``[networks x B x domains]`` values, those of the rows' own domains stand."""
-        if networks not in self._places:
-            rows = torch.arange(0, networks * len(self.of_row) * len(self), len(self), device=self.of_row.device)
-            self._places[networks] = (rows.view(networks, -1) + self.of_row).view(-1)
-        return self._places[networks]
+    @cached_property
+    def places(self) -> Tensor:
+        """``[B]`` int64: where, of ``[B x domains]`` values, those of the rows' own domains stand."""
+        return torch.arange(0, self.of_row.shape[0] * len(self), len(self), device=self.of_row.device) + self.of_row
 
 
 def domain_rows(lengths: list[int], device: torch.device) -> DomainRows:

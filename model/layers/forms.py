@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import on_cpu, on_gpu, plain
 from .domain_rows import domain_rows
@@ -21,16 +21,18 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list
 
     Args:
         x: ``[B, I]``, rows grouped by domain.
-        weight: ``[domains, O, I]``.
+        weight: ``[domains, O, I]``; O may be several axes.
         bias: ``[domains, O]``.
         domain_lengths: rows per domain, zeros included; sums to B.
 
     Returns:
-        ``[B, O]``.
+        ``[B, O]``, of several axes side by side.
     """
-    if fast_on_gpu(x) and on_gpu.fits(*as_autocast(x), *weight.shape):
-        return on_gpu.grouped_linear(*as_autocast(x), weight, bias, domain_rows(domain_lengths, x.device))
-    x, weight, bias = as_autocast(x, weight, bias)
+    if fast_on_gpu(x):
+        (x,) = as_autocast(x)
+        if on_gpu.fits(x, len(weight), weight.shape[-1], bias.numel() // len(bias)):
+            return on_gpu.grouped_linear(x, weight, bias, domain_rows(domain_lengths, x.device))
+    x, weight, bias = as_autocast(x, weight.flatten(1, -2), bias.flatten(1))
     if len(weight) == 1:
         return F.linear(x, weight[0], bias[0])
     return (on_cpu if fast_on_cpu(x) else plain).grouped_linear(x, weight, bias, domain_lengths)
@@ -102,6 +104,43 @@ def tower_logits(xs: Sequence[Tensor], weight: Tensor, bias: Tensor, domain_leng
             return on_gpu.tower_logits(stacked(xs), weight, bias, domain_rows(domain_lengths, weight.device))
         of_tasks = zip(xs, weight.split(1, 1), bias.split(1, 1), strict=True)
         return torch.cat([grouped_linear(x.float(), w, b, domain_lengths) for x, w, b in of_tasks], 1)
+
+
+def small_linear(x: Tensor, project: nn.Module) -> Tensor:
+    """``[B, I]`` through a linear map that is a small part of the model: on GPUs in float32, since casts would take longer."""
+    with torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type) and not _stays_wide(x)):
+        return project(x)
+
+
+def normed_linear(x: Tensor, project: nn.Linear, norm: nn.LayerNorm, weight: Tensor | None = None) -> Tensor:
+    """As `small_linear`, and what it gives normalised, ``[B, O]`` float32.
+
+    Args:
+        x: what is mapped.
+        project: the map, with a bias.
+        norm: with a gain and a shift.
+        weight: ``[O, I]``, in place of the map's.
+    """
+    weight = project.weight if weight is None else weight
+    if not fast_on_gpu(x):
+        return norm(F.linear(x, weight, project.bias))
+    autocasts = torch.is_autocast_enabled(x.device.type) and not _stays_wide(x)
+    dtype = torch.get_autocast_dtype(x.device.type) if autocasts else x.dtype
+    with torch.autocast(x.device.type, enabled=False):
+        return on_gpu.normed_linear(x, weight, project.bias, norm.weight, norm.bias, norm.eps, dtype)
+
+
+def normed_relu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """``[B, K]`` float32, normalised, and its ReLU; on GPUs in the type that autocast gives products of it."""
+    if not fast_on_gpu(x):
+        return F.relu(norm(x))
+    autocasts = torch.is_autocast_enabled(x.device.type)
+    dtype = torch.get_autocast_dtype(x.device.type) if autocasts else x.dtype
+    return on_gpu.normed_relu(x, norm.weight, norm.bias, norm.eps, dtype)
+
+
+def _stays_wide(x: Tensor) -> bool:
+    return fast_on_gpu(x) and x.shape[-1] <= on_gpu.SMALL
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:

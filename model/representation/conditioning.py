@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batch.contents import ContentTable
@@ -12,6 +11,7 @@ from ...data.config.sections.entities import ENTITIES
 from ...data.contents.conditioning import Conditioning, fitted
 from ...data.schema.layout import HISTORY, Layout
 from ..layers.axes import layer_norm, linear
+from ..layers.forms import normed_linear
 
 
 class Conditioned(nn.Module):
@@ -55,11 +55,12 @@ class ContentProjection(nn.Sequential):
     def forward(self, vectors: Tensor) -> Tensor:
         project, norm = self[0], self[1]
         assert isinstance(project, nn.Linear)
+        assert isinstance(norm, nn.LayerNorm)
         if self.conditioned is None:
-            return norm(project(vectors))
+            return normed_linear(vectors, project, norm)
         with torch.autocast(vectors.device.type, enabled=False):
             weight = project.weight.float() @ self.conditioned.matrix
-        return norm(F.linear(self.conditioned.centred(vectors), weight, project.bias))
+        return normed_linear(self.conditioned.centred(vectors), project, norm, weight)
 
 
 def fit_conditioning(contents: Mapping[str, ContentTable], layout: Layout, whiten: bool) -> dict[str, Conditioning]:

@@ -1,8 +1,9 @@
 """User, query, item, history and context: from lookups and vectors to one vector each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,7 @@ from torch import Tensor, nn
 from ...data.batch.batch import Batch
 from ...data.config.sections.entities import Stored
 from ...data.errors import UserError
-from ...data.schema.layout import CONTEXT, HISTORY, Layout, id_key
-from ..gates.mean import UniformGate
+from ...data.schema.layout import CONTEXT, HISTORY, RATES, Layout, id_key
 from ..layers.axes import Axis, at_level, declare, named
 from .conditioning import ContentProjection
 from .id_state import Hiding, IdFromText, UnknownId
@@ -19,7 +19,7 @@ from .lookups import lengths
 from .mean_history import history_aspects
 from .sparse_aspect import Gathered, PooledFeatures, SparseAspect, aspect_projection, picked
 
-Aspects = dict[str, tuple[Tensor, Tensor]]
+Aspects = dict[str, tuple[Tensor, Any]]
 
 
 def owners_and_aspects(layout: Layout, wanted: Iterable[str], items_only: bool = False) -> dict[str, tuple[str, ...]]:
@@ -101,6 +101,7 @@ class OwnerVectors(nn.Module):
         super().__init__()
         self.layout, self.width = layout, width
         self.hiding = hiding
+        self.tells_known = RATES in layout.dense_of
         self.owners = owners_and_aspects(layout, aspects, items_only)
         projected = {o: a for o, a in self.owners.items() if o not in (HISTORY, CONTEXT)}
         self.id_projections = nn.ModuleDict(
@@ -122,7 +123,7 @@ class OwnerVectors(nn.Module):
             {o: SparseAspect(of_features, o, embedding_dim, width) for o, a in self.owners.items() if "sparse" in a}
         )
         self.gates = nn.ModuleDict(
-            {o: gate.build(width, named("aspect", a)) if len(a) > 1 else UniformGate() for o, a in self.owners.items()}
+            {o: gate.build(width, named("aspect", a)) for o, a in self.owners.items() if len(a) > 1}
         )
         both = [o for o, a in projected.items() if "id" in a and self._contents(o)] if id_from_text else []
         self.ids_from_text = nn.ModuleDict({o: IdFromText(width, len(self._contents(o))) for o in both})
@@ -134,7 +135,7 @@ class OwnerVectors(nn.Module):
 
     def forward(
         self, pooled: Mapping[str, Tensor], batch: Batch, domains: Tensor
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Tensor]:
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Tensor | None]:
         """Fused vectors, gate weights, which ids are known, and what those predicted from texts are off by.
 
         Args:
@@ -144,25 +145,39 @@ class OwnerVectors(nn.Module):
 
         Returns:
             owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; entity with the aspect id -> ``[B]`` bool, whether the id was seen
-            in training and is not hidden; and the sum over rows of `IdFromText`'s errors, a scalar.
+            in training and is not hidden, where rates look at that; and the sum over rows of `IdFromText`'s errors, a scalar, or None.
         """
-        non_empty = lengths(batch, self.layout)[:, : batch.rows] > 0
-        fused, weights, known, off = {}, {}, {}, domains.new_zeros(())
+        non_empty = cache(lambda: lengths(batch, self.layout)[:, : batch.rows] > 0)
+        fused, weights, known, errors = {}, {}, {}, []
         for owner, names in self.owners.items():
             found = self._aspects(owner, batch, pooled, non_empty)
-            aspects = torch.stack([found[name][0].float() for name in names], 1)
-            present = torch.stack([found[name][1] for name in names], 1)
-            with torch.autocast(aspects.device.type, enabled=False):
-                aspects, present, seen, error = self._completed(owner, aspects, present, self._counts(owner, batch))
-                off = off + error
-                fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, seen)
-            if owner in self.layout.entities and names[0] == "id":
+            if len(names) == 1:
+                fused[owner], weights[owner] = _alone(*found[names[0]])
+                seen = self._counts(owner, batch) if self.tells_known else None
+            else:
+                aspects, present = _stacked(found, names)
+                with torch.autocast(aspects.device.type, enabled=False):
+                    aspects, present, seen, error = self._completed(owner, aspects, present, self._counts(owner, batch))
+                    errors += [] if error is None else [error]
+                    fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, seen)
+            if self.tells_known and owner in self.layout.entities and names[0] == "id":
                 known[owner] = seen > 0
             if owner == "query":
                 # A query never seen before is still a query: only a row that names none and has nothing of one is without.
-                absent = ~present.any(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
+                absent = (weights[owner] == 0).all(1) & (batch.id_counts[:, self.layout.entities.index("query")] < 0)
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
-        return fused, weights, known, off
+        return fused, weights, known, torch.stack(errors).sum() if errors else None
+
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """Keys of lookups that are taken together."""
+        found: list[tuple[str, ...]] = []
+        for owner, names in self.owners.items():
+            if "id" in names:
+                found.append((HISTORY if owner == HISTORY else id_key(owner),))
+            if "sparse" in names and (keys := self.layout.sparse_of.get(owner, ())):
+                found.append(tuple(keys))
+        return found
 
     def _contents(self, owner: str) -> list[str]:
         """Those of its aspects that are contents."""
@@ -196,15 +211,16 @@ class OwnerVectors(nn.Module):
             aspect = self.sparse_aspects["item"]
             assert isinstance(aspect, SparseAspect)
             found["sparse"] = (aspect.of_items(described.lookups, described.dense, vectors), described.present)
-        aspects = torch.stack([found[name][0].float() for name in names], 1)
-        present = torch.stack([found[name][1] for name in names], 1)
+        if len(names) == 1:
+            return _alone(*found[names[0]])[0]
+        aspects, present = _stacked(found, names)
         with torch.autocast(aspects.device.type, enabled=False):
             aspects, present, seen, _ = self._completed("item", aspects, present, counts)
             return self.gates["item"](aspects, present, domain.expand(len(ids), -1), seen)[0]
 
     def _completed(
         self, owner: str, aspects: Tensor, present: Tensor, counts: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What the gate gets: in training some ids are hidden; what is known of the entity stands in for an id that is not.
 
         One rule for rows, past items and candidates. An id is replaced only where another aspect is present, as it is hidden only there:
@@ -217,9 +233,10 @@ class OwnerVectors(nn.Module):
             counts: ``[N]`` float32, of the ids.
 
         Returns:
-            Both; the counts as the gate may know them, 0 for a hidden id; and the summed error of ids predicted from texts, a scalar.
+            Both; the counts as the gate may know them, 0 for a hidden id; and the summed error of ids predicted from texts, a scalar, or
+            None where none are.
         """
-        error = counts.new_zeros(())
+        error = None
         if self.owners[owner][0] != "id":
             return aspects, present, counts, error
         if self.training and owner != HISTORY:
@@ -244,19 +261,21 @@ class OwnerVectors(nn.Module):
             return torch.zeros_like(batch.domains, dtype=torch.float32)
         return batch.id_counts[:, self.layout.entities.index(owner)].clamp_min(0)
 
-    def _aspects(self, owner: str, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor) -> Aspects:
-        """Aspect -> (``[B, D]``, present ``[B]`` bool) of one owner."""
+    def _aspects(
+        self, owner: str, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Callable[[], Tensor]
+    ) -> Aspects:
+        """Aspect -> (``[B, D]``, present ``[B]`` bool, None for one that is in all rows) of one owner."""
         layout, names = self.layout, self.owners[owner]
         if owner == HISTORY:
-            past = history_aspects(layout, batch, pooled[HISTORY], non_empty[layout.keys.index(HISTORY)])
+            past = history_aspects(layout, batch, pooled[HISTORY], non_empty()[layout.keys.index(HISTORY)])
             found = {name: past[name] for name in names}
             return {name: (self._project("item", name, x), present) for name, (x, present) in found.items()}
         found = {}
-        if owner == CONTEXT:
-            exists = torch.ones_like(batch.domains, dtype=torch.bool)
-        else:
+        exists = None
+        if owner != CONTEXT:
             counts = batch.id_counts[:, layout.entities.index(owner)]
-            exists = counts >= 0
+            if "sparse" in names:
+                exists = counts >= 0
             if "id" in names:
                 found["id"] = (self._project(owner, "id", pooled[id_key(owner)]), counts > 0)
         for content in self._contents(owner):
@@ -270,6 +289,23 @@ class OwnerVectors(nn.Module):
         if aspect == "id":
             return self.id_projections[entity](vectors)
         return self.text_projections[Stored(entity, aspect).name](vectors)
+
+
+def _stacked(found: Aspects, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """``[N, A, D]`` float32, and ``[N, A]`` bool."""
+    aspects = torch.stack([found[name][0].float() for name in names], 1)
+    return aspects, torch.stack([found[name][1] for name in names], 1)
+
+
+def _alone(aspect: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What a gate would give of one aspect, which needs no choosing: ``[N, D]`` float32 and its weight ``[N, 1]``.
+
+    ``present`` ``[N]`` bool, None where it is in all rows.
+    """
+    if present is None:
+        return aspect.float(), torch.ones(len(aspect), 1, device=aspect.device)
+    there = present.unsqueeze(1)
+    return aspect.float() * there, there.float()
 
 
 def _with_past_features(layout: Layout) -> bool:

@@ -12,15 +12,16 @@ from torchrec import KeyedTensor
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import BIAS, HISTORY, RATES, SIMILARITY, Layout
+from ..layers.fast import fast_on_gpu
 from ..layers.forms import EVERY, as_autocast
 from .conditioning import Conditioned, own_vectors
 from .id_state import Hiding
 from .interaction import cosines, cosines_of, product_partners
-from .lookups import looked_up
+from .lookups import GroupedLookups, looked_up
 from .owner_vectors import OwnerVectors
 from .rates import Rates
 
-Represented = tuple[Tensor, dict[str, Tensor], Tensor]
+Represented = tuple[Tensor, dict[str, Tensor], Tensor | None]
 
 
 class Owners(nn.Module):
@@ -39,6 +40,7 @@ class Owners(nn.Module):
         super().__init__()
         self.layout = layout
         self.encoder = _owner_vectors(layout, config)
+        self.lookups = GroupedLookups(layout, self.encoder.groups)
         owners = dict(self.encoder.owners)
         if layout.past:
             owners[HISTORY] = ()
@@ -58,11 +60,12 @@ class Owners(nn.Module):
     def forward(
         self, pooled: KeyedTensor, batch: Batch, domains: Tensor, history: Callable[[Tensor], Tensor] | None = None
     ) -> Represented:
-        """``[B, I]``; the gates: owner -> ``[B, A]``; and the summed error of ids predicted from texts, a scalar.
+        """``[B, I]``; the gates: owner -> ``[B, A]``; and the summed error of ids predicted from texts, a scalar or None.
 
         ``pooled`` as in `Dense`, ``domains`` ``[B, D]``; ``history`` gives that owner's vectors, knowing the items at hand ``[B, D]``.
         """
-        fused, gates, known, off = self.encoder(looked_up(pooled, batch, self.layout), batch, domains)
+        found = self.lookups(pooled, batch) if fast_on_gpu(batch.dense) else looked_up(pooled, batch, self.layout)
+        fused, gates, known, off = self.encoder(found, batch, domains)
         if history is not None:
             fused[HISTORY] = history(fused["item"])
         parts = [*fused.values(), *(fused["item"] * fused[partner] for partner in self.products)]
@@ -142,7 +145,7 @@ class SideBySide(nn.Module):
         parts += [self._seen(name, batch) for name in self.vectors]
         if self.with_domain:
             parts.append(domains)
-        return torch.cat(as_autocast(*parts), 1), {}, domains.new_zeros(())  # narrowed first: half as much to copy
+        return torch.cat(as_autocast(*parts), 1), {}, None  # narrowed first: half as much to copy
 
     def _seen(self, name: str, batch: Batch) -> Tensor:
         vectors = batch.vectors[name]

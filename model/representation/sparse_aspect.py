@@ -1,6 +1,6 @@
 """The sparse aspect: an owner's features as one vector."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ...data.batch.batch import Batch
 from ...data.schema.layout import Layout
 from ..layers.axes import Axis, input_axis, layer_norm, linear
+from ..layers.forms import normed_linear, small_linear
+from .lookups import side_by_side
 
 Gathered = Mapping[str, tuple[Tensor, Tensor]]
 """Name in ``Batch.vectors`` -> distinct vectors ``[U, size]`` float32, and which of them each of N items has, ``[N]`` int64; -1: none."""
@@ -48,28 +50,32 @@ class SparseAspect(nn.Module):
         self.projection = aspect_projection(input_axis(self.inputs), width)
 
     def forward(
-        self, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Tensor, exists: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, batch: Batch, pooled: Mapping[str, Tensor], non_empty: Callable[[], Tensor], exists: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """The aspect and where it is present.
 
         Args:
             batch: B rows.
             pooled: key -> ``[B, embedding_dim]``.
-            non_empty: ``[keys, B]`` bool.
-            exists: ``[B]`` bool, whether the row has this owner at all; a missing number is not told from a 0.
+            non_empty: gives ``[keys, B]`` bool.
+            exists: ``[B]`` bool, whether the row has this owner at all, None where all have; a missing number is not told from a 0.
 
         Returns:
-            ``[B, D]`` and ``[B]`` bool.
+            ``[B, D]``, and ``[B]`` bool or, where it is in all rows, None.
         """
-        parts = [pooled[key] for key in self.keys]
-        parts += [project(batch.vectors[v]) for v, project in self.vector_projections.items()]
-        present = non_empty.index_select(0, self.key_rows).any(0)
-        for v in self.vectors:
-            present = present | batch.vector_present[v]
+        parts = side_by_side(pooled, self.keys)
+        parts += [small_linear(batch.vectors[v], project) for v, project in self.vector_projections.items()]
         if self.has_dense:
             parts.append(batch.dense.index_select(1, self.columns))
-            present = present | exists
-        return self.projection(torch.cat(parts, 1)), present
+        return self.projection(torch.cat(parts, 1)), self._present(batch, non_empty, exists)
+
+    def _present(self, batch: Batch, non_empty: Callable[[], Tensor], exists: Tensor | None) -> Tensor | None:
+        if self.has_dense and exists is None:
+            return None
+        present = non_empty().index_select(0, self.key_rows).any(0)
+        for v in self.vectors:
+            present = present | batch.vector_present[v]
+        return present if exists is None or not self.has_dense else present | exists
 
     def of_items(self, lookups: Mapping[str, Tensor], dense: Tensor, vectors: Gathered) -> Tensor:
         """``[N, D]`` of items that are not the rows' own; what only events say is missing.
@@ -112,6 +118,16 @@ class PooledFeatures:
         return PooledFeatures({key: of[:n] for key, of in self.lookups.items()}, self.dense[:n], self.present[:n])
 
 
-def aspect_projection(inputs: Axis | int, width: int) -> nn.Sequential:
+class Projection(nn.Sequential):
     """``[B, I]`` -> ``[B, width]``, normalised so that the aspects of an entity are of one scale."""
-    return nn.Sequential(linear(inputs, width), layer_norm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        project, norm = self[0], self[1]
+        assert isinstance(project, nn.Linear)
+        assert isinstance(norm, nn.LayerNorm)
+        return normed_linear(x, project, norm)
+
+
+def aspect_projection(inputs: Axis | int, width: int) -> Projection:
+    """A `Projection`, with declared axes."""
+    return Projection(linear(inputs, width), layer_norm(width))

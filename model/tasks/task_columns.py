@@ -77,7 +77,9 @@ class TaskColumns:
     def _each(self, compute: Callable[..., Tensor], logits: Tensor, *columns: Tensor) -> Tensor:
         if len(self._alike) == 1:
             (of,) = self._alike
-            wide, logits = len(of.task.outputs), logits[:, : self._outputs]
+            wide = len(of.task.outputs)
+            if logits.shape[1] > self._outputs:
+                logits = logits[:, : self._outputs]
             return compute(of, logits if wide == 1 else logits.unflatten(1, (len(of.columns), wide)), *columns)
         out: dict[int, Tensor] = {}
         for of in self._alike:

@@ -99,8 +99,8 @@ def test_history_lies_in_the_space_of_the_items(layout, make_batch, encode):
         batch.vector_present[name] = torch.ones(4, dtype=torch.bool)
     batch.id_counts[:] = 1
     _, _, encoder = encode(batch, pooled)
-    item = encoder._aspects("item", batch, pooled, torch.ones(len(layout.keys), 4, dtype=torch.bool))
-    history = encoder._aspects("history", batch, pooled, torch.ones(len(layout.keys), 4, dtype=torch.bool))
+    non_empty = torch.ones(len(layout.keys), 4, dtype=torch.bool)
+    item, history = (encoder._aspects(owner, batch, pooled, lambda: non_empty) for owner in ("item", "history"))
     for aspect in ("id", "text"):
         torch.testing.assert_close(history[aspect][0], item[aspect][0])
 
