@@ -44,11 +44,12 @@ def write_workload(source: Path, folder: Path) -> None:
                 )
     for name, model in (("plain", PLAIN), ("full", FULL)):
         (folder / f"{name}.yaml").write_text(
-            yaml.safe_dump(_experiment(source, domains, model), sort_keys=False), encoding="utf-8"
+            yaml.safe_dump(experiment_of(source, domains, model), sort_keys=False), encoding="utf-8"
         )
 
 
-def _experiment(source: Path, domains: int, model: dict[str, Any]) -> dict[str, Any]:
+def experiment_of(source: Path, domains: int, model: dict[str, Any]) -> dict[str, Any]:
+    """The experiment as YAML would hold it, of a source with some domains and the settings of its model."""
     singles = [key for key in cardinalities_of(source) if key.startswith("c")]
     user, item = singles[-2:]
     context: dict[str, Any] = {key: {"kind": "categorical"} for key in singles[:-2]}
