@@ -47,38 +47,37 @@ class GroupedLookups:
     def __init__(self, layout: Layout, groups: Sequence[tuple[str, ...]]):
         """Args: of the batches; keys that are taken together, each once; those that are wanted alone are groups of one."""
         self.layout, self.groups = layout, list(groups)
-        wanted = [key for group in groups for key in group]
-        self._order = [*wanted, *(key for key in layout.keys if key not in wanted)]
-        self._places: dict[tuple[tuple[str, ...], torch.device], tuple[Tensor | None, ...]] = {}
+        self._wanted = [key for group in groups for key in group]
+        self._sizes = [len(group) for group in groups]
+        self._places: dict[tuple[tuple[str, ...], torch.device], tuple[Tensor | None, Tensor | None]] = {}
 
     def __call__(self, pooled: KeyedTensor, batch: Batch) -> "Together":
         """The lookups of B rows; arguments as of `looked_up`."""
-        keys, values = tuple(pooled.keys()), pooled.values()
-        if (place := (keys, values.device)) not in self._places:  # the plan's order, which stays
-            self._places[place] = self._found(keys, values.device)
-        order = [key for key in self._order if key in keys]
-        every, back, rows = self._places[place]
-        counts = _chosen(lengths(batch, self.layout), 0, rows)[:, : batch.rows].clamp_min(1).t().unsqueeze(2)
-        sizes = [len(group) for group in self.groups]
-        sizes += [len(order) - sum(sizes)] if len(order) > sum(sizes) else []
-        return Together(zip(self.groups, _Pieces.apply(values, counts, every, back, sizes), strict=False))
+        values, of_batch = pooled.values(), lengths(batch, self.layout)
+        width = values.shape[1] // len(pooled.keys())
+        at, rows = self._places_in(tuple(pooled.keys()), values.device)
+        of_batch = of_batch if rows is None else of_batch.index_select(0, rows)
+        counts = of_batch[:, : batch.rows].clamp_min(1).t().unsqueeze(2)
+        return Together(zip(self.groups, _Pieces.apply(values, counts, at, width, self._sizes), strict=True))
 
-    def _found(self, keys: tuple[str, ...], device: torch.device) -> tuple[Tensor | None, ...]:
-        """Where in what is pooled each key stands, where each of those stands here, and its row of the batch's lengths; None where
-        that is its own place."""
-        order = [key for key in self._order if key in keys]
-        every = [keys.index(key) for key in order]
-        places = every, [every.index(at) for at in range(len(every))], [self.layout.keys.index(key) for key in order]
-        return tuple(
-            None if place == [*range(len(place))] else torch.tensor(place, device=device)
-            for place in (places[0], places[1], [*places[2], *range(len(order), len(self.layout.keys))])
-        )
+    def _places_in(self, keys: tuple[str, ...], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+        """Where the wanted keys stand in what is pooled, which is the plan's affair and stays, and in the batch; None where that is in
+        their own order."""
+        if (keys, device) not in self._places:
+            self._places[keys, device] = self._place(keys, device), self._place(self.layout.keys, device)
+        return self._places[keys, device]
+
+    def _place(self, among: Sequence[str], device: torch.device) -> Tensor | None:
+        places = [among.index(key) for key in self._wanted]
+        return None if places == [*range(len(among))] else torch.tensor(places, device=device)
 
 
 class Together(dict[tuple[str, ...], Tensor]):
-    """Keys that are taken together -> ``[B, their widths]``."""
+    """Keys that are taken together -> ``[B, their widths]``; one that is taken alone goes by its name, too."""
 
     def __missing__(self, key: Any) -> Tensor:
+        if isinstance(key, tuple):
+            raise KeyError(key)
         return self[(key,)]
 
 
@@ -88,15 +87,17 @@ def side_by_side(pooled: Mapping[Any, Tensor], keys: tuple[str, ...]) -> list[Te
 
 
 class _Pieces(torch.autograd.Function):
-    """Of sums ``[P, keys x D]`` the means of B rows, in another order of keys and cut into groups; lengths ``[B, keys, 1]``."""
+    """Of sums ``[P, keys x D]`` the means of B rows, of keys at some places, cut into groups; lengths ``[B, wanted keys, 1]``."""
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, counts: Tensor, every: Tensor | None, back: Tensor | None, sizes: list[int]
+        ctx: Any, values: Tensor, counts: Tensor, at: Tensor | None, width: int, sizes: list[int]
     ) -> tuple[Tensor, ...]:
+        rows = len(counts)
         ctx.save_for_backward(counts)
-        ctx.padding, ctx.back, width = len(values) - len(counts), back, values.shape[1] // sum(sizes)
-        means = _chosen(values[: len(counts)].unflatten(1, (sum(sizes), width)), 1, every) / counts
+        ctx.at, ctx.shape = at, values.shape
+        means = values[:rows].unflatten(1, (-1, width))
+        means = (means if at is None else means.index_select(1, at)) / counts
         return means.flatten(1).split_with_sizes([size * width for size in sizes], 1)
 
     @staticmethod
@@ -104,12 +105,11 @@ class _Pieces(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (counts,) = ctx.saved_tensors
         gradient = torch.cat(gradients, 1).unflatten(1, (counts.shape[1], -1)) / counts
-        of_keys = _chosen(gradient, 1, ctx.back).flatten(1)
-        return F.pad(of_keys, (0, 0, 0, ctx.padding)), None, None, None, None
-
-
-def _chosen(x: Tensor, axis: int, places: Tensor | None) -> Tensor:
-    return x if places is None else x.index_select(axis, places)
+        if ctx.at is None:
+            return F.pad(gradient.flatten(1), (0, 0, 0, ctx.shape[0] - len(counts))), None, None, None, None
+        every = gradient.new_zeros(ctx.shape).unflatten(1, (-1, gradient.shape[2]))
+        every[: len(counts)].index_copy_(1, ctx.at, gradient)
+        return every.flatten(1), None, None, None, None
 
 
 def list_lengths(batch: Batch, layout: Layout, key: str) -> Tensor:

@@ -9,7 +9,7 @@ from torchrec import KeyedJaggedTensor, KeyedTensor
 
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.representation.embedding_tables import make_embeddings, materialise
-from foundrank.model.representation.lookups import looked_up
+from foundrank.model.representation.lookups import GroupedLookups, looked_up, side_by_side
 
 
 @pytest.fixture
@@ -37,6 +37,25 @@ def test_ids_are_rows_and_lists_are_means(layout, pooled):
         weight = embeddings.embedding_bags[layout.table_of[key]].weight
         means = [weight[bag].mean(0) if len(bag) else torch.zeros(8) for bag in bags.to_dense()[: batch.rows]]
         torch.testing.assert_close(found[key], torch.stack(means))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("every", [False, True])
+def test_keys_that_are_taken_together_are_what_they_are_alone(layout, pooled, every, backwards):
+    batch, _, sums = pooled
+    sums = shuffled(sums, [*layout.keys][::-1] if backwards else [*layout.keys])
+    likes = ("feature_likes", "feature_shelf")
+    groups = [*[(key,) for key in layout.keys if key not in likes][: None if every else 2], likes]
+    values = sums.values().detach().requires_grad_()
+    sums = KeyedTensor(sums.keys(), sums.length_per_key(), values)
+    alone, together = looked_up(sums, batch, layout), GroupedLookups(layout, groups)(sums, batch)
+    upstream = torch.randn(batch.rows, 8 * sum(len(group) for group in groups))
+    found = []
+    for lookups in (alone, together):
+        parts = torch.cat([part for group in groups for part in side_by_side(lookups, group)], 1)
+        found.append((parts, *torch.autograd.grad(parts, values, upstream)))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+    assert torch.equal(together[groups[0][0]], alone[groups[0][0]])
 
 
 @pytest.mark.parametrize("gate", ["none", "mean", "domain_count_gate"])
