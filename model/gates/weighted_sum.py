@@ -1,4 +1,6 @@
-"""What gates have in common: a softmax over present aspects, and the weighted sum of aspects."""
+"""What gates have in common: a softmax over present aspects, and the weighted sum of aspects; and what needs no gate."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,3 +21,19 @@ def masked_softmax(scores: Tensor, present: Tensor) -> Tensor:
 def fuse(aspects: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of the aspects: ``[B, A, D]``, ``[B, A]`` -> ``[B, D]``."""
     return (aspects * weights.unsqueeze(-1)).sum(1)
+
+
+def stacked(found: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """What a gate takes, ``[N, A, D]`` float32 and ``[N, A]`` bool, of aspects ``[N, D]`` and where they are present, ``[N]``."""
+    return torch.stack([aspect.float() for aspect, _ in found], 1), torch.stack([present for _, present in found], 1)
+
+
+def alone(aspect: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What a gate would give of one aspect, which needs no choosing: ``[N, D]`` float32 and its weight ``[N, 1]``.
+
+    ``present`` ``[N]`` bool, None where it is in all rows.
+    """
+    if present is None:
+        return aspect.float(), torch.ones(len(aspect), 1, device=aspect.device)
+    there = present.unsqueeze(1)
+    return aspect.float() * there, there.float()

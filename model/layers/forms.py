@@ -31,7 +31,8 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list
     if fast_on_gpu(x):
         (x,) = as_autocast(x)
         if on_gpu.fits(x, len(weight), weight.shape[-1], bias.numel() // len(bias)):
-            return on_gpu.grouped_linear(x, weight, bias, domain_rows(domain_lengths, x.device))
+            rows = None if len(weight) == 1 else domain_rows(domain_lengths, x.device)
+            return on_gpu.grouped_linear(x, weight, bias, rows)
     x, weight, bias = as_autocast(x, weight.flatten(1, -2), bias.flatten(1))
     if len(weight) == 1:
         return F.linear(x, weight[0], bias[0])
@@ -64,7 +65,10 @@ def relu_networks(
     first = inputs if isinstance(inputs, Tensor) else inputs[0]
     if fast_on_gpu(first):
         given = as_autocast(first) if first is inputs else as_autocast(*inputs)
-        rows = None if domain_lengths is None else domain_rows(domain_lengths, first.device)
+        alone = domain_lengths is not None and len(domain_lengths) == 1
+        if alone:
+            weights, biases = ([x.squeeze(0) for x in of_layers] for of_layers in (weights, biases))
+        rows = None if domain_lengths is None or alone else domain_rows(domain_lengths, first.device)
         together = weights[0].shape[-3] if len(given) == 1 and first.dim() == 2 else 1  # networks in one product
         widths = (weight.shape[-2] * together for weight in weights)
         if on_gpu.fits(given[0], 1 if rows is None else len(rows), first.shape[-1], *widths):

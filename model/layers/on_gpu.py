@@ -33,7 +33,7 @@ def fits(x: Tensor, domains: int, size: int, *widths: int) -> bool:
         size: columns of what they see.
         widths: columns of what each layer gives, of all networks that see the same.
     """
-    return domains * max(widths) <= _WIDE or _grouped(x, size, *widths)
+    return domains == 1 or domains * max(widths) <= _WIDE or _grouped(x, size, *widths)
 
 
 def _grouped(x: Tensor, *widths: int) -> bool:
@@ -63,9 +63,9 @@ def relu_networks(
     return x
 
 
-def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows) -> Tensor:
-    """`forms.grouped_linear` of what `fits`."""
-    if bias.numel() > _WIDE:
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None) -> Tensor:
+    """`forms.grouped_linear` of what `fits`; without ``rows`` of a single domain."""
+    if rows is not None and bias.numel() > _WIDE:
         weight, bias = weight.flatten(1, -2)[:, None], bias.flatten(1)[:, None]
         return _grouped_layer(x, weight.to(x.dtype), bias.to(x.dtype), rows)[0]
     return _Shared.apply(x, weight, bias, rows, False)

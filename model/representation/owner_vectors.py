@@ -1,6 +1,6 @@
 """User, query, item, history and context: from lookups and vectors to one vector each."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.entities import Stored
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, RATES, Layout, id_key
+from ..gates.weighted_sum import alone, stacked
 from ..layers.axes import Axis, at_level, declare, named
 from .conditioning import ContentProjection
 from .id_state import Hiding, IdFromText, UnknownId
@@ -152,10 +153,10 @@ class OwnerVectors(nn.Module):
         for owner, names in self.owners.items():
             found = self._aspects(owner, batch, pooled, non_empty)
             if len(names) == 1:
-                fused[owner], weights[owner] = _alone(*found[names[0]])
+                fused[owner], weights[owner] = alone(*found[names[0]])
                 seen = self._counts(owner, batch) if self.tells_known else None
             else:
-                aspects, present = _stacked(found, names)
+                aspects, present = stacked([found[name] for name in names])
                 with torch.autocast(aspects.device.type, enabled=False):
                     aspects, present, seen, error = self._completed(owner, aspects, present, self._counts(owner, batch))
                     errors += [] if error is None else [error]
@@ -212,8 +213,8 @@ class OwnerVectors(nn.Module):
             assert isinstance(aspect, SparseAspect)
             found["sparse"] = (aspect.of_items(described.lookups, described.dense, vectors), described.present)
         if len(names) == 1:
-            return _alone(*found[names[0]])[0]
-        aspects, present = _stacked(found, names)
+            return alone(*found[names[0]])[0]
+        aspects, present = stacked([found[name] for name in names])
         with torch.autocast(aspects.device.type, enabled=False):
             aspects, present, seen, _ = self._completed("item", aspects, present, counts)
             return self.gates["item"](aspects, present, domain.expand(len(ids), -1), seen)[0]
@@ -289,23 +290,6 @@ class OwnerVectors(nn.Module):
         if aspect == "id":
             return self.id_projections[entity](vectors)
         return self.text_projections[Stored(entity, aspect).name](vectors)
-
-
-def _stacked(found: Aspects, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """``[N, A, D]`` float32, and ``[N, A]`` bool."""
-    aspects = torch.stack([found[name][0].float() for name in names], 1)
-    return aspects, torch.stack([found[name][1] for name in names], 1)
-
-
-def _alone(aspect: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What a gate would give of one aspect, which needs no choosing: ``[N, D]`` float32 and its weight ``[N, 1]``.
-
-    ``present`` ``[N]`` bool, None where it is in all rows.
-    """
-    if present is None:
-        return aspect.float(), torch.ones(len(aspect), 1, device=aspect.device)
-    there = present.unsqueeze(1)
-    return aspect.float() * there, there.float()
 
 
 def _with_past_features(layout: Layout) -> bool:

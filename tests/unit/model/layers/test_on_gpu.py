@@ -125,6 +125,7 @@ def test_what_is_too_wide_has_no_form_for_gpus():
     x = torch.zeros(3, 16)
     assert on_gpu.fits(x, 7, 16, 1024, 64)
     assert not on_gpu.fits(x, 70, 16, 1024)
+    assert on_gpu.fits(x, 1, 16, 20000)
 
 
 @pytest.mark.gpu
