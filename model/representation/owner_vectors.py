@@ -169,17 +169,6 @@ class OwnerVectors(nn.Module):
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
         return fused, weights, known, torch.stack(errors).sum() if errors else None
 
-    @property
-    def groups(self) -> list[tuple[str, ...]]:
-        """Keys of lookups that are taken together."""
-        found: list[tuple[str, ...]] = []
-        for owner, names in self.owners.items():
-            if "id" in names:
-                found.append((HISTORY if owner == HISTORY else id_key(owner),))
-            if "sparse" in names and (keys := self.layout.sparse_of.get(owner, ())):
-                found.append(tuple(keys))
-        return found
-
     def _contents(self, owner: str) -> list[str]:
         """Those of its aspects that are contents."""
         return [aspect for aspect in self.owners[owner] if aspect in self.layout.contents_of.get(owner, {})]

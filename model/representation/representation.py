@@ -3,7 +3,7 @@
 Where there is no domain-adaptive layer, which tells the domains apart, the row's domain embedding is part of the input.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torchrec import KeyedTensor
 
 from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
-from ...data.schema.layout import BIAS, HISTORY, RATES, SIMILARITY, Layout
+from ...data.schema.layout import BIAS, HISTORY, RATES, SIMILARITY, Layout, id_key
 from ..layers.fast import fast_on_gpu
 from ..layers.forms import EVERY, as_autocast
 from .conditioning import Conditioned, own_vectors
@@ -40,7 +40,7 @@ class Owners(nn.Module):
         super().__init__()
         self.layout = layout
         self.encoder = _owner_vectors(layout, config)
-        self.lookups = GroupedLookups(layout, self.encoder.groups)
+        self.lookups = GroupedLookups(layout, _taken_together(layout, self.encoder.owners))
         owners = dict(self.encoder.owners)
         if layout.past:
             owners[HISTORY] = ()
@@ -87,6 +87,17 @@ class ItemsOnly(nn.Module):
         super().__init__()
         self.encoder = _owner_vectors(layout, config, items_only=True)
         self.inputs: list[tuple[str, int]] = []
+
+
+def _taken_together(layout: Layout, owners: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Keys of lookups in groups: the id of each owner that has the aspect, and all features of one."""
+    found: list[tuple[str, ...]] = []
+    for owner, aspects in owners.items():
+        if "id" in aspects:
+            found.append((HISTORY if owner == HISTORY else id_key(owner),))
+        if "sparse" in aspects and (keys := layout.sparse_of.get(owner, ())):
+            found.append(tuple(keys))
+    return found
 
 
 def _owner_vectors(layout: Layout, config: ModelConfig, items_only: bool = False) -> OwnerVectors:
