@@ -77,12 +77,13 @@ def domain_rows(lengths: list[int], device: torch.device) -> DomainRows:
 
 
 def to_rows(values: Tensor, domain_lengths: list[int]) -> Tensor:
-    """``[domains, K]`` -> ``[B, K]``, each row its domain's; the gradient adds up in the same order every time, also on GPUs.
+    """``[domains, ...]`` -> ``[B, ...]``, each row its domain's; the gradient adds up in the same order every time, also on GPUs.
 
     A choice, though a product: nothing is rounded.
     """
     with torch.autocast(values.device.type, enabled=False):
-        return domain_rows(domain_lengths, values.device).members_as(values.dtype) @ values
+        members = domain_rows(domain_lengths, values.device).members_as(values.dtype)
+        return torch.mm(members, values) if values.dim() == 2 else torch.tensordot(members, values, 1)
 
 
 def domain_sums(rows: Tensor, domain_lengths: list[int]) -> Tensor:

@@ -21,4 +21,6 @@ def test_rows_get_what_their_domain_has_to_the_bit():
     assert torch.equal(rows, values[[0, 0, 2, 2, 2]])
     (gradient,) = torch.autograd.grad((rows * torch.arange(5.0)[:, None]).sum(), values)
     assert torch.equal(gradient, torch.tensor([1.0, 0, 9])[:, None].expand(3, 4))
+    several = torch.randn(3, 2, 4)
+    assert torch.equal(to_rows(several, [2, 0, 3]), several[[0, 0, 2, 2, 2]])
     assert torch.equal(domain_sums(torch.ones(5, 2), [2, 0, 3]), torch.tensor([[2.0], [0], [3]]).expand(3, 2))
