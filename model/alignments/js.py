@@ -56,4 +56,4 @@ class _Divergence(torch.autograd.Function):
         of_rows, gradient, counts = ctx.saved_tensors
         of_sums = gradient / counts * upstream
         of_rows_gradient = ctx.rows.members_as(of_rows.dtype) @ of_sums
-        return torch._softmax_backward_data(of_rows_gradient, of_rows, 1, of_rows.dtype), None
+        return torch.ops.aten._softmax_backward_data(of_rows_gradient, of_rows, 1, of_rows.dtype), None

@@ -4,6 +4,7 @@ This is the only place that chooses among the forms of `plain`, `on_cpu` and `on
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,8 @@ def relu_networks(
         together = weights[0].shape[-3] if len(given) == 1 and first.dim() == 2 else 1  # networks in one product
         widths = (weight.shape[-2] * together for weight in weights)
         if on_gpu.fits(given[0], 1 if rows is None else len(rows), first.shape[-1], *widths):
-            return on_gpu.relu_networks(given, weights, biases, rows, dropout)
+            found: Any = on_gpu.relu_networks(given, weights, biases, rows, dropout)  # a sequence, too
+            return found
     given, weights, biases = as_autocast(*inputs), as_autocast(*weights), as_autocast(*biases)
     if domain_lengths is None:
         domain_lengths = [len(first)]
@@ -85,7 +87,8 @@ def relu_networks(
 def mixtures(scores: Tensor, experts: Sequence[Tensor], tasks: int) -> Sequence[Tensor]:
     """Sums of E experts' ``[B, H]`` weighted by the softmax over them of scores ``[B, T x E]``: T times ``[B, H]``."""
     if fast_on_gpu(scores):
-        return on_gpu.mixtures(scores, stacked(experts))
+        found: Any = on_gpu.mixtures(scores, stacked(experts))  # a sequence, too
+        return found
     # Rows last: a softmax over a few values that lie side by side is slow.
     gates = scores.float().T.reshape(tasks, len(experts), -1).softmax(1).to(experts[0].dtype)
     return (on_cpu if fast_on_cpu(gates) else plain).mixtures(gates, experts)

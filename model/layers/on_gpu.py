@@ -88,7 +88,7 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None, relu: bool) -> Tensor:
         narrow = weight.to(x.dtype).view(-1, weight.shape[-1])
-        y = (torch._addmm_activation if relu else torch.addmm)(bias.to(x.dtype).view(-1), x, narrow.t())
+        y = (torch.ops.aten._addmm_activation if relu else torch.addmm)(bias.to(x.dtype).view(-1), x, narrow.t())
         if rows is not None:
             y = y.view(-1, y.shape[1] // len(rows)).index_select(0, rows.places)
         if relu:
@@ -257,7 +257,7 @@ class _Mixtures(torch.autograd.Function):
         gradient = gradient.transpose(0, 1)
         of_gates = torch.bmm(gradient, experts.permute(1, 2, 0))
         of_experts = torch.bmm(narrow.transpose(1, 2), gradient)
-        of_scores = torch._softmax_backward_data(of_gates.float(), gates, 2, torch.float32)
+        of_scores = torch.ops.aten._softmax_backward_data(of_gates.float(), gates, 2, torch.float32)
         return of_scores.to(experts.dtype).flatten(1), of_experts.transpose(0, 1)
 
 

@@ -72,7 +72,7 @@ class GroupedLookups:
         return None if places == [*range(len(among))] else torch.tensor(places, device=device)
 
 
-class Together(dict[tuple[str, ...], Tensor]):
+class Together(dict[Any, Tensor]):
     """Keys that are taken together -> ``[B, their widths]``; one that is taken alone goes by its name, too."""
 
     def __missing__(self, key: Any) -> Tensor:

@@ -161,7 +161,7 @@ class OwnerVectors(nn.Module):
                     aspects, present, seen, error = self._completed(owner, aspects, present, self._counts(owner, batch))
                     errors += [] if error is None else [error]
                     fused[owner], weights[owner] = self.gates[owner](aspects, present, domains, seen)
-            if self.tells_known and owner in self.layout.entities and names[0] == "id":
+            if self.tells_known and seen is not None and owner in self.layout.entities and names[0] == "id":
                 known[owner] = seen > 0
             if owner == "query":
                 # A query never seen before is still a query: only a row that names none and has nothing of one is without.
