@@ -47,17 +47,8 @@ def exchange(columns: Sequence[NDArray], target: NDArray, runtime: Runtime) -> t
         part = slice(start, start + AT_ONCE)
         order = np.argsort(target[part], kind="stable")
         rows = packed([column[part][order] for column in columns], kind)
-        leaving = np.bincount(target[part], minlength=ranks)
-        coming = each(leaving, runtime)[:, runtime.rank]
-        arrived = np.empty(coming.sum(), kind)
-        torch_dist.all_to_all_single(
-            _bytes(arrived),
-            _bytes(rows),
-            (coming * kind.itemsize).tolist(),
-            (leaving * kind.itemsize).tolist(),
-            group=runtime.group,
-        )
-        for rank, of_rank in enumerate(np.split(arrived, np.cumsum(coming)[:-1])):
+        ends = np.cumsum(np.bincount(target[part], minlength=ranks))[:-1]
+        for rank, of_rank in enumerate(runtime.exchange(np.split(rows, ends))):
             out[at[rank] : at[rank] + len(of_rank)] = of_rank
             at[rank] += len(of_rank)
     return [np.ascontiguousarray(out[name]) for name in kind.names or ()], came

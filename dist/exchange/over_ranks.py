@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import torch.distributed as torch_dist
 from numpy.typing import NDArray
 
 from ...data.arrow.ids import mix
@@ -38,11 +37,7 @@ class OverRanks:
 
     def told(self, value: _T) -> list[_T]:
         """Every rank's value, in rank order."""
-        if self.ranks == 1:
-            return [value]
-        found: list[Any] = [None] * self.ranks
-        torch_dist.all_gather_object(found, value, group=self.runtime.group)
-        return found
+        return self.runtime.gather_all(value)
 
     def by_value(self, keys: NDArray, *columns: Any) -> tuple[list[Any], Back]:
         """Rows to ranks by ranges of their keys, of about as many rows each."""

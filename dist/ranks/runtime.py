@@ -101,16 +101,16 @@ class Runtime:
         return values
 
     def exchange(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Gives one array to each rank, and gets one from each: ``[N]``, of any lengths, of one dtype of 64 bits. On the hosts."""
+        """Gives one array to each rank, and gets one from each: ``[N]`` of any lengths, of one dtype. On the hosts, at once."""
         if self.world_size == 1:
             return list(values)
-        sizes = [len(array) for array in values]
-        incoming = torch.empty(self.world_size, dtype=torch.int64)
-        torch_dist.all_to_all_single(incoming, torch.tensor(sizes), group=self.group)
-        sent, coming = torch.from_numpy(np.concatenate(values).view(np.int64)), incoming.tolist()
-        received = torch.empty(sum(coming), dtype=torch.int64)
-        torch_dist.all_to_all_single(received, sent, coming, sizes, self.group)
-        return np.split(received.numpy().view(values[0].dtype), np.cumsum(coming)[:-1])
+        leaving = torch.tensor([array.nbytes for array in values])
+        coming = torch.empty_like(leaving)
+        torch_dist.all_to_all_single(coming, leaving, group=self.group)
+        sent = torch.from_numpy(np.concatenate(values).view(np.uint8))
+        received = torch.empty(int(coming.sum()), dtype=torch.uint8)
+        torch_dist.all_to_all_single(received, sent, coming.tolist(), leaving.tolist(), self.group)
+        return [part.numpy().view(values[0].dtype) for part in received.split(coming.tolist())]
 
     def barrier(self) -> None:
         """Waits for every rank."""
