@@ -132,11 +132,11 @@ def step_only(
         take(warm_up)
         seconds = take(steps)
         if trace:
-            on_gpu = runtime.device.type == "cuda"
-            with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu) as profiler:
+            with_gpu = runtime.device.type == "cuda"
+            with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * with_gpu) as profiler:
                 take(5)
             if runtime.is_main:
-                spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+                spent = "self_device_time_total" if with_gpu else "self_cpu_time_total"
                 print(profiler.key_averages().table(sort_by=spent, row_limit=45))
         if count:
             operators = Operators(sharded)

@@ -63,7 +63,9 @@ def count(
         if group == share.groups[-1] and pieces.is_due():
             pieces.write(tally)
             tally = Tally(experiment)
-    counts, found = _of_all_ranks(experiment, train, [*pieces.mine, Piece.of(tally)], ranks)
+    last = Piece.of(tally)
+    del tally  # which holds a hashed table's buckets, used or not
+    counts, found = _of_all_ranks(experiment, train, [*pieces.mine, last], ranks)
     numbers = {name: nothing(experiment, name) for name in train}
     for number in sorted(found):
         numbers[found[number].domain].add(found[number])

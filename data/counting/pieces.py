@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..events.bad_rows import Skipped
-from ..storage.local_writes import temporary_name
+from ..storage.local_writes import replaced
 from .list_marks import ListCounter
 from .shares import Ranks
 from .tally import ShareNumbers, Tally
@@ -50,13 +50,25 @@ class Pieces:
             ranks: all of them, whose number may have been another then; where they see different folders, each its own.
         """
         self._folder, self._rank = folder, ranks.rank
-        found = {} if folder is None else {path: _shares_in(path) for path in sorted(folder.glob(_PIECE))}
         self.mine: list[Path] = []
         self.done: set[int] = set()
         """Numbers of the shares that pieces hold, whoever has them."""
-        for rank, names in enumerate(ranks.gather_all([(path.name, shares) for path, shares in found.items()])):
-            for name, shares in names:
-                if shares and self.done.isdisjoint(shares):  # else it is damaged, or another rank has it as well
+        there = [] if folder is None else sorted(path.name for path in folder.glob(_PIECE))
+        of_ranks = [set(names) for names in ranks.gather_all(there)]
+        reads: dict[str, int] = {}  # each by one of the ranks that see it, and about as many by each
+        for name in sorted(set().union(*of_ranks)):
+            seen_by = [rank for rank, names in enumerate(of_ranks) if name in names]
+            reads[name] = min(seen_by, key=[*reads.values()].count)
+        mine = (
+            {}
+            if folder is None
+            else {name: _shares_in(folder / name) for name, rank in reads.items() if rank == ranks.rank}
+        )
+        for rank, shares_of in enumerate(ranks.gather_all(mine)):
+            for name, shares in shares_of.items():
+                if shares and self.done.isdisjoint(
+                    shares
+                ):  # else it is damaged, or another host has counted them as well
                     self.done.update(shares)
                     self.mine += [folder / name] if rank == ranks.rank and folder is not None else []
         self._written = time.monotonic()
@@ -68,12 +80,9 @@ class Pieces:
     def write(self, tally: Tally) -> None:
         """Writes what has been counted since the last one, whole or not at all."""
         assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"piece-{min(tally.shares):09}-{self._rank}.npz"
-        writing = path.with_name(temporary_name(path.name))
-        with writing.open("wb") as stream:
+        with replaced(path) as stream:
             np.savez(stream, **_arrays(Piece.of(tally)))
-        writing.replace(path)
         self.mine.append(path)
         self._written = time.monotonic()
 

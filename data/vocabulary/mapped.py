@@ -26,7 +26,7 @@ class Lookup(Shape):
         counts: rows of the table.
     """
 
-    smallest: Annotated[int, Field(ge=0)] | None
+    smallest: Annotated[int, Field(ge=0, lt=2**64)] | None
     keys: _Length
     rows: _Length
     counts: Annotated[int, Field(ge=1)]
@@ -68,17 +68,22 @@ def load_mapped(folder: Path, plain: Mapping[str, Mapping[str, Any]], encodings:
         arrays = [np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in (KEYS, ROWS, COUNTS)]
     except (OSError, ValueError, EOFError) as error:
         raise UserError(folder / KEYS, "cannot be read, or a file beside it", REMEDY) from error
+    kinds = [(array.ndim, array.dtype.str) for array in arrays]
+    if kinds not in ([(1, "<u8"), (1, rows), (1, "<i8")] for rows in ("<i4", "<i8")) or (arrays[2] < 0).any():
+        raise UserError(folder / KEYS, "is damaged: it, or a file beside it, holds other numbers", REMEDY)
     at, tables = [0, 0, 0], dict[str, Table]()
     for name, of in plain.items():
         ends = [start + of[part] for start, part in zip(at, ("keys", "rows", "counts"), strict=True)]
         keys, rows, counts = (np.asarray(array[a:b]) for array, a, b in zip(arrays, at, ends, strict=True))
         at = ends
-        if encodings.get(name) == HashedIds.encoding and of["counts"] > 1:
+        encoding, is_dense = encodings.get(name), of["smallest"] is not None
+        if encoding == HashedIds.encoding and len(counts) == of["counts"] > 1:
             tables[name] = cast(Table, HashedIds(counts))
             continue
         index = KeyIndex.of_arrays(of["smallest"], keys, rows, first=1)
-        within = not len(rows) or (rows.min() >= 0 and rows.max() < of["counts"])
-        if len(counts) != of["counts"] or not within or (of["smallest"] is None and len(keys) != len(rows)):
+        within = (not len(rows) and not is_dense) or (len(rows) and rows.min() >= 0 and rows.max() < of["counts"])
+        fits = len(counts) == of["counts"] and (is_dense or len(keys) == len(rows))
+        if encoding != Vocabulary.encoding or not within or not fits:
             raise UserError(folder / ROWS, f"is damaged: what it has of '{name}' is no vocabulary", REMEDY)
         tables[name] = cast(Table, Vocabulary.of_index(index, counts))
     if at != [len(array) for array in arrays]:

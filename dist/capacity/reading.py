@@ -68,8 +68,10 @@ def held_by_reader(experiment: Experiment, layout: Layout, files: Mapping[str, E
 
 
 def held_by_metrics(layout: Layout, rows: int, ranks: Ranks) -> float:
-    """Bytes of a rank's share of the predictions of so many rows, and of what is sent of it."""
-    return 2.0 * rows / ranks.count * (_PREDICTED + _OF_TASK * len(layout.tasks))
+    """Bytes of a rank's share of the predictions of so many rows, and of what is sent of it; of kinds of tasks that cannot be measured
+    apart, one rank may have all."""
+    count = ranks.count if all(kind.spreads for kind in layout.task_kinds) else 1
+    return 2.0 * rows / count * (_PREDICTED + _OF_TASK * len(layout.tasks))
 
 
 def held_by_scorer(layout: Layout, files: EventFiles, read: Sequence[str], passed_on: Sequence[str]) -> float:

@@ -1,5 +1,6 @@
 """``foundrank count``."""
 
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,20 +43,22 @@ def count(
 
         return prepare_counting(loaded(experiment, set_), counts)
 
-    claim = Claim(counts, "count")
+    claim, given = Claim(counts, "count"), "".join(f" --set {shlex.quote(setting)}" for setting in set_ or ())
+    next_ = f"foundrank train {experiment} --counts {counts}{given}"
     if check:
         return passed([f"{len(resolve().train)} domain(s), {resolve().rows:,} training rows"], claim)
-    end(on_ranks(resolve, _count, processes, holds=lambda: claim))
-    hint(f"next: foundrank train {experiment} --counts {counts}")
+    end(on_ranks(lambda: (resolve(), next_), _count, processes, holds=lambda: claim))
 
 
-def _count(job: "CountingJob", runtime: "Runtime") -> int:
+def _count(asked: "tuple[CountingJob, str]", runtime: "Runtime") -> int:
     with quick_imports():
         from ..counting.job import count_for_others
 
+    job, next_ = asked
     statistics = count_for_others(job, runtime)
     if runtime.is_main:
         rows = sum(table.rows for table in statistics.tables.values())
         said = f"{job.rows:,} training rows; {len(statistics.tables)} tables with {rows:,} rows: {job.folder}"
         result(said, "counted", rows=job.rows, tables={name: table.rows for name, table in statistics.tables.items()})
+        hint(f"next: {next_}")
     return DONE

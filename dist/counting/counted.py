@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ...data.events.event_files import EventFiles
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import Pretrained
 from ..logs.progress import Progress
+from ..ranks.joining import NO_TIMEOUT
 from ..ranks.runtime import ALONE, Runtime
 from ..run.new_run import described
 from .kept_counts import digest, keep_counts, kept_counts
@@ -40,7 +41,8 @@ def counted(
         before: the run that a fine-tuning begins with.
         counts: folder in which it is looked for, and into which it comes; None to count and keep nothing.
         runtime: the ranks that count, all of them.
-        pieces: folder for what has been counted so far, which is removed when all has; None to begin anew after an interruption.
+        pieces: folder for what has been counted so far, which the caller removes once the result is kept; None to begin anew after an
+            interruption.
 
     Returns:
         The statistics, and what is known of the files, as of `create_run`. Rank 0 has all of it.
@@ -70,9 +72,15 @@ def counted(
         statistics = replace(statistics, rates=rates)
     if not found and counts is not None and runtime.is_main:
         keep_counts(counts, experiment, alone if before is not None else statistics, noted)
-    if pieces is not None and runtime.is_main:
-        shutil.rmtree(pieces, ignore_errors=True)
     return statistics, noted
+
+
+@contextmanager
+def patiently(runtime: Runtime) -> Iterator[Runtime]:
+    """The ranks, of which each waits for the others as long as it takes: what one of them reads alone may take hours."""
+    apart = runtime.apart(NO_TIMEOUT) if runtime.world_size > 1 else runtime
+    yield apart
+    apart.leave()
 
 
 def _key(experiment: Experiment, events: Mapping[str, Any]) -> str:

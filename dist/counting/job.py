@@ -1,5 +1,6 @@
 """Counting as a job of its own, for the trainings that come after it."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ...data.events.event_files import EventFiles
 from ..fine_tuning.pretrained import pretrained
 from ..ranks.runtime import Runtime
 from ..run.run_folder import COUNTING
-from .counted import counted
+from .counted import counted, patiently
 from .kept_counts import check_counts
 
 
@@ -57,7 +58,10 @@ def count_for_others(job: CountingJob, runtime: Runtime) -> Statistics:
         UserError: as of `counted`; rows were left out as bad, of which each training tells anew.
     """
     before = pretrained(job.experiment) if job.experiment.init_from is not None else None
-    statistics, _ = counted(job.experiment, job.train, before, job.folder, runtime, job.folder / COUNTING)
+    with patiently(runtime) as ranks:
+        statistics, _ = counted(job.experiment, job.train, before, job.folder, ranks, job.folder / COUNTING)
+        ranks.barrier()  # so that what is counted is kept
+    shutil.rmtree(job.folder / COUNTING, ignore_errors=True)
     if skipped := sum(statistics.skipped.rows.values()):
         raise UserError(
             "the training events",

@@ -142,6 +142,8 @@ def digest(experiment: Experiment) -> str:
         del domain["events"]  # what their files hold is compared
     if any(domain.whole_lists for domain in experiment.domains.values()):
         raw["batch_size"] = experiment.training.batch_size  # the longest list that is allowed
+    if experiment.model.rates:
+        raw["in_order"] = [*experiment.domains]  # by their numbers, what is known of an id in a domain is found
     if experiment.model.similarity is not None:
         raw["compared"] = experiment.compared()  # which the gate has a part in
     return hashlib.sha256(json.dumps([FORMAT, raw], sort_keys=True).encode()).hexdigest()[:16]

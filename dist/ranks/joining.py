@@ -20,7 +20,7 @@ from .environment import of_machine
 from .launch import store_file
 
 _joined = count()
-_TIMEOUT, _NO_TIMEOUT = timedelta(minutes=30), timedelta(days=30)
+_TIMEOUT, NO_TIMEOUT = timedelta(minutes=30), timedelta(days=30)
 
 
 def _is_loopback(host: str) -> bool:
@@ -84,7 +84,7 @@ def _check_same_command(ranks: int) -> None:
 
 def _timeout() -> timedelta:
     """How long a rank waits for another, which may stand at somebody's breakpoint."""
-    return _NO_TIMEOUT if is_debugged() else _TIMEOUT
+    return NO_TIMEOUT if is_debugged() else _TIMEOUT
 
 
 @cache

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,9 +44,13 @@ class Runtime:
         """Whether this is rank 0, the one that writes and prints."""
         return self.rank == 0
 
-    def apart(self) -> "Runtime":
-        """The same rank with a group of its own on the hosts, for collectives beside the others. A collective itself."""
-        return replace(self, group=torch_dist.new_group(backend="gloo"))
+    def apart(self, timeout: timedelta | None = None) -> "Runtime":
+        """The same rank with a group of its own on the hosts, for collectives beside the others. A collective itself.
+
+        Args:
+            timeout: how long a rank waits for another, where that is not as in other work.
+        """
+        return replace(self, group=torch_dist.new_group(backend="gloo", timeout=timeout))
 
     def leave(self) -> None:
         """Gives up the group that `apart` has made, whose threads would go on to the end of the process. A collective itself."""

@@ -28,6 +28,7 @@ from .old_runs import FORMAT
 from .run_documents import Events, RunInfo
 from .run_folder import (
     BEFORE_ONE,
+    COUNTING,
     EVENTS,
     EXPERIMENT,
     RUN_INFO,
@@ -158,6 +159,9 @@ def check_new_or_same(run: Path, experiment: Experiment) -> Experiment | None:
         raise UserError(run, "is a file", "Give a folder for the run.")
     check_can_be_made(run, run, "Choose another folder with --run-dir.")
     _check_apart(run, experiment)
+    refuse_links(run / COUNTING)
+    if (run / COUNTING).is_symlink():
+        raise UserError(run / COUNTING, "is a link, and foundrank would write there", "Remove it.")
     if is_free(run, BEFORE_ONE):
         return None
     if not (run / EXPERIMENT).is_file():

@@ -73,7 +73,11 @@ def fetch_run(run: Path) -> None:
         return
     there = names(uri)
     if EXPERIMENT not in there:
-        shutil.rmtree(run, ignore_errors=True)
+        if (run / COUNTING).is_dir():  # which this machine goes on from
+            for left in (path for path in run.iterdir() if path.name != COUNTING):
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        else:
+            shutil.rmtree(run, ignore_errors=True)
         if there - BEFORE_ONE:  # a job that died while it made the run leaves these
             raise UserError(uri, "is not empty and holds no run", "Give a run's folder, or a new one.")
         return
@@ -95,14 +99,19 @@ def _in_member(name: str) -> str:
 def publish_run(run: Path) -> None:
     """Writes what a training has changed in a mirror to where the run is; its experiment, and what tells of a checkpoint, last.
 
-    Not the evaluation, which another job may have written there, nor the checkpoints' own files, which `Checkpoints` writes.
+    Not the evaluation, which another job may have written there, nor the checkpoints' own files, which `Checkpoints` writes, nor what
+    has been counted so far.
     """
 
     def order(name: str) -> tuple[bool, bool]:
         return _in_member(name) in (EXPERIMENT, BEST), name.endswith(f"/{COMMITTED}")
 
     def is_ours(name: str) -> bool:
-        return name != EVALUATION and (not _in_member(name).startswith(f"{CHECKPOINTS}/") or order(name)[1])
+        return (
+            name != EVALUATION
+            and not name.startswith(f"{COUNTING}/")
+            and (not _in_member(name).startswith(f"{CHECKPOINTS}/") or order(name)[1])
+        )
 
     ours = [name for name in files_in(run) if is_ours(name)]
     publish_changed(run, sorted(ours, key=order))

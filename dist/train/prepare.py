@@ -3,10 +3,12 @@
 Imports little, so that the process that launches the ranks need not wait for TorchRec.
 """
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +17,7 @@ from ...data.config.kinds import kinds_of
 from ...data.config.load import load_experiment
 from ...data.config.sections.training import TrainingConfig
 from ...data.counting.by_size import by_size, with_batch_size
-from ...data.counting.statistics import SKIPPED
+from ...data.counting.statistics import SKIPPED, Statistics
 from ...data.errors import UserError
 from ...data.events.bad_rows import find_bad_rows
 from ...data.events.check_events import check_events
@@ -24,7 +26,7 @@ from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
 from ...model.layers.precision import has_bf16
-from ..counting.counted import counted
+from ..counting.counted import counted, patiently
 from ..counting.kept_counts import check_counts
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..logs.records import info, warning
@@ -133,9 +135,8 @@ def begin_run(job: TrainingJob, runtime: Runtime) -> TrainingJob:
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     before = pretrained(experiment) if experiment.init_from is not None else None
     pieces = None if runtime is ALONE else job.folder / COUNTING
-    statistics, noted = counted(experiment, train, before, job.counts, runtime, pieces)
 
-    def make() -> None:
+    def make(statistics: Statistics, noted: Mapping[str, Any]) -> None:
         if experiment.bad_data.skips:  # of the training events they have just been counted
             for name, of_domain in events.items():
                 if "validation" in of_domain:
@@ -150,7 +151,11 @@ def begin_run(job: TrainingJob, runtime: Runtime) -> TrainingJob:
             places = shown(job.folder / VOCABULARY / SKIPPED)
             warning(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {places}")
 
-    runtime.on_main(make)
+    with patiently(runtime) as ranks:
+        found = counted(experiment, train, before, job.counts, ranks, pieces)
+        ranks.on_main(lambda: make(*found))
+        if pieces is not None:
+            shutil.rmtree(pieces, ignore_errors=True)
     return replace(job, is_counted=True, seconds=job.seconds + time.time() - counting)
 
 

@@ -35,15 +35,18 @@ def auc(labels: Array, scores: Array, weights: Array | None = None, spread: Spre
     positive, scores = np.asarray(labels) > 0, np.asarray(scores)
     by_score = _counted(positive, scores) if weights is None else _weighed(positive, scores, weights)
     (values, positives, negatives), _ = ranges(*by_score, spread=spread)
-    twice_right = (positives * (2 * (np.cumsum(negatives) - negatives) + negatives)).sum()
+    over, level = (positives * (np.cumsum(negatives) - negatives)).sum(), (positives * negatives).sum()
     diverged = bool(len(values)) and bool(np.isnan(values[-1]))  # NaN is last
-    everyone = spread.each(np.array([twice_right, positives.sum(), negatives.sum(), diverged], positives.dtype))
-    if everyone[:, 3].any():
+    everyone = spread.each(np.array([over, level, positives.sum(), negatives.sum(), diverged], positives.dtype))
+    if everyone[:, 4].any():
         return math.nan
-    # A rank's positives are above all negatives of the ranks before.
-    below = np.cumsum(everyone[:, 2]) - everyone[:, 2]
-    right, pairs = (everyone[:, 0] + 2 * everyone[:, 1] * below).sum(), everyone[:, 1].sum() * everyone[:, 2].sum()
-    return right.item() / (2 * pairs.item()) if pairs else math.nan
+    twice_right = below = above = 0  # in numbers of Python, which have no largest one
+    for over, level, more, less, _ in everyone.tolist():
+        twice_right += (
+            2 * over + level + 2 * more * below
+        )  # a rank's positives are above all negatives of the ranks before
+        below, above = below + less, above + more
+    return twice_right / (2 * above * below) if above * below else math.nan
 
 
 def _counted(positive: Array, scores: Array) -> tuple[Array, Array, Array]:

@@ -150,7 +150,7 @@ def test_any_number_of_ranks_adds_up_the_same_rates_to_the_bit(tmp_path, time):
 
 
 def test_a_run_that_all_ranks_have_counted_is_the_one_that_a_process_counts_alone(tmp_path):
-    """And what is kept for other trainings; a fine-tuning counts in the same way."""
+    """And what is kept for other trainings."""
     events = random_events(5, {"find": 120, "home": 90, "new": 45})
     raw = plain(write_world(tmp_path, events, files=3, group=4))
     raw["model"]["rates"] = True

@@ -51,3 +51,26 @@ def test_what_is_no_vocabulary_is_refused(tmp_path):
     (tmp_path / mapped.ROWS).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         load_mapped(tmp_path, plain, {"a": "vocab"})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (mapped.ROWS, lambda rows: rows.astype(float)),
+        (mapped.COUNTS, lambda counts: counts - 5),
+        (mapped.KEYS, lambda keys: keys.astype(np.int64)),
+        (mapped.KEYS, lambda keys: keys[:, None]),
+    ],
+)
+def test_other_numbers_are_refused(tmp_path, name, change):
+    plain = save_mapped(tmp_path, {"a": vocabulary({1, 2**60, 2**61})})
+    np.save(tmp_path / name, change(np.load(tmp_path / name)))
+    with pytest.raises(UserError, match="holds other numbers"):
+        load_mapped(tmp_path, plain, {"a": "vocab"})
+
+
+@pytest.mark.parametrize("encoding", ["hash", "buckets"])
+def test_a_table_of_another_encoding_is_refused(tmp_path, encoding):
+    plain = save_mapped(tmp_path, {"a": vocabulary(set())})
+    with pytest.raises(UserError, match="is no vocabulary"):
+        load_mapped(tmp_path, plain, {"a": encoding})

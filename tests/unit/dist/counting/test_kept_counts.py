@@ -137,3 +137,17 @@ def test_counts_that_are_replaced_while_they_are_read_are_not_taken(world, passe
     assert len(passes) == 2
     same(first, again)
     assert len(folders) == 1  # nothing is left of the one before
+
+
+def test_domains_in_another_order_are_counted_anew_where_rates_go_by_their_numbers(world, tmp_path, passes):
+    raw = plain(world)
+    raw["domains"] = dict(reversed(raw["domains"].items()))
+    turned = load_experiment(raw, kinds=KINDS)
+    counted(world, train_files(world), tmp_path / "kept")
+    taken, _ = counted(turned, train_files(turned), tmp_path / "kept")
+    assert len(passes) == 2
+    anew, _ = counted(turned, train_files(turned))
+    assert taken.rates is not None
+    assert anew.rates is not None
+    for name, table in anew.rates.tables.items():
+        assert (table.values == taken.rates.tables[name].values).all(), name

@@ -27,6 +27,19 @@ def test_what_a_job_left_while_it_made_the_run_is_no_run(bucket):
         open_experiment(mirrored(f"{bucket.uri}/begun", "read"))
 
 
+def test_what_has_been_counted_of_a_run_that_is_not_made_yet_stays_here_and_is_not_published(bucket):
+    run = mirrored(f"{bucket.uri}/counting", "work")
+    write(run, "experiment.yaml", "vocabulary/a", "counting/key/piece-000000000-0.npz")
+    fetch_run(run)
+    assert [path for path in run.rglob("*") if path.is_file()] == [run / "counting/key/piece-000000000-0.npz"]
+    write(run, "experiment.yaml")
+    bucket.requests.clear()
+    publish_run(run)
+    assert [request.path for request in bucket.requests if request.method == "PUT"] == [
+        "/test-run-folder/counting/experiment.yaml"
+    ]
+
+
 def test_a_folder_of_something_else_is_not_fetched(bucket):
     bucket.put("data/events/part.parquet", b"")
     with pytest.raises(UserError, match="s3://test-run-folder/data: is not empty and holds no run"):

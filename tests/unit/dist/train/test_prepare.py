@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 import yaml
 
 from foundrank.data.config.load import load_experiment, plain
+from foundrank.data.errors import UserError
 from foundrank.dist.train.prepare import prepare
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import random_events, write_world
@@ -43,3 +45,14 @@ def test_the_batch_size_that_the_data_decides_is_told_kept_and_not_decided_again
     kept.write_text(kept.read_text().replace("batch_size: 128", "batch_size: 1024"))
     assert prepare(silent, tmp_path / "run").experiment.training.batch_size == 1024
     assert "training.batch_size" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["counting", "counting/key"])
+def test_what_is_counted_is_not_written_through_links(tmp_path, inside):
+    world = write_world(tmp_path / "world", random_events(1, {"find": 20, "home": 20, "new": 20}))
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "run" / inside
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        prepare(world, str(tmp_path / "run"))

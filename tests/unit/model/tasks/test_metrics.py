@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, ndcg_score, roc_auc_score
 
+from foundrank.model.tasks import metrics
 from foundrank.model.tasks.binary import Binary
 from foundrank.model.tasks.group_metrics import gauc, ndcg_at_k, uauc
 from foundrank.model.tasks.metrics import auc, calibration, logloss, normalized_entropy
@@ -40,6 +41,12 @@ def groups_of(labels, scores, groups):
 def test_auc_counts_every_pair(data):
     labels, scores, _ = data
     assert auc(labels, scores) == pytest.approx(auc_by_pairs(labels, scores), nan_ok=True)
+
+
+def test_auc_of_more_pairs_than_half_an_integer_of_64_bits_holds(monkeypatch):
+    counts = np.array([0.25, 0.5]), np.array([10**9, 10**9]), np.array([3 * 10**9, 10**9])
+    monkeypatch.setattr(metrics, "_counted", lambda positive, scores: counts)
+    assert auc(np.zeros(2), np.zeros(2)) == (1.5 + 3.5) / 8
 
 
 @given(predictions())
