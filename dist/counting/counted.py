@@ -90,8 +90,9 @@ def _key(experiment: Experiment, events: Mapping[str, Any]) -> str:
 
 
 def _of_all(done: Progress, runtime: Runtime) -> Callable[[int], None]:
-    """Takes what one rank has done for what each has."""
-    return lambda rows: done.add(rows * runtime.world_size)
+    """Takes what one rank has done for what each has; shares are not all of one size."""
+    total = done.total or 0.0
+    return lambda rows: done.add(min(rows * runtime.world_size, total - done.done))
 
 
 def _moments(before: Pretrained | None) -> dict[str, tuple[float, float]]:
