@@ -62,10 +62,10 @@ def count_rates(
             if is_last:
                 break
         for name, sums in of_share.items():
-            for cells, values in _exchanged(
-                ranks, *sums.merged(), parts
-            ):  # in the order of the shares, whoever read them
-                adding[name].add(cells, values)
+            cells, values = sums.merged()
+            owners = mix((cells // parts.count).view(np.uint64)) % np.uint64(ranks.world_size)
+            for of_rank in exchanged(ranks, owners, cells, values):  # in the order of the shares, whoever read them
+                adding[name].add(*of_rank)
     of_labels = np.zeros((len(layout.domains), len(tasks), 3))
     of_shares = dict(pair for of_rank in ranks.gather_all(labels) for pair in of_rank.items())
     for share in sorted(of_shares):
@@ -78,8 +78,9 @@ def count_rates(
     for name, _, here in rate_tables(experiment):
         columns = columns_of(name, tasks)
         known = np.array([before.get(column, (np.nan, np.nan)) for column in columns])
-        cells, sums = _on_all(ranks, *adding.pop(name).merged())
-        tables[name], found = rate_table(cells, sums, parts, of_each if here else [of_all], known)
+        cells, sums = on_all(ranks, *adding.pop(name).merged())
+        order = np.argsort(cells, kind="stable")  # each rank's are increasing
+        tables[name], found = rate_table(cells[order], sums[order], parts, of_each if here else [of_all], known)
         moments |= dict(zip(columns, map(tuple, found.tolist()), strict=True))
     return Rates(parts, tables, moments)
 
@@ -140,30 +141,6 @@ def _read_all(
             of_rows = parts.of_rows(experiment, share.domain, table, Place(group.file, group.number))
             added = {entity: each.added for entity, each in of_rows.items()}
             yield share.number, rows, _values(experiment, encoder, rows), added, group == share.groups[-1]
-
-
-def _exchanged(
-    ranks: Ranks, cells: np.ndarray, values: np.ndarray, parts: Parts
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each rank, in order, the cells of ids that this one owns, and their values."""
-    owners = mix((cells // parts.count).view(np.uint64)) % np.uint64(ranks.world_size)
-    for rows in exchanged(ranks, owners, _packed(cells, values)):
-        yield _unpacked(rows)
-
-
-def _on_all(ranks: Ranks, cells: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All ranks' cells, increasing, and their sums."""
-    cells, sums = _unpacked(on_all(ranks, _packed(cells, sums)))
-    order = np.argsort(cells, kind="stable")
-    return cells[order], sums[order]
-
-
-def _packed(cells: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.column_stack([cells, values.view(np.int64)])
-
-
-def _unpacked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows[:, 0], np.ascontiguousarray(rows[:, 1:]).view(np.float64)
 
 
 def _values(experiment: Experiment, encoder: RowEncoder, rows: Rows) -> np.ndarray:

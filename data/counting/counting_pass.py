@@ -54,11 +54,12 @@ def count(
     pieces, shares = Pieces(kept, ranks), shares_of(train)
     left = [share for share in shares if share.number not in pieces.done]
     progress(sum(share.rows for share in shares if share.number in pieces.done) // ranks.world_size)
-    tally = Tally(experiment)
+    tally, bad_here = Tally(experiment), Skipped()
     for share, group, table, bad in prefetch(read_shares(experiment, left[ranks.rank :: ranks.world_size]), 2):
         tally.add(share, group, table, bad)
         if bad:  # there can only be more
-            tally.skipped(share.domain).check(share.domain, train[share.domain].rows, experiment.bad_data)
+            bad_here.add(share.domain, group.path, group.number, bad)
+            bad_here.check(share.domain, train[share.domain].rows, experiment.bad_data)
         progress(table.num_rows)
         if group == share.groups[-1] and pieces.is_due():
             pieces.write(tally)
@@ -135,21 +136,12 @@ def _of_all_ranks(
         for name in tables:
             keys, counts = piece.counts.get(name, _NO_IDS)
             owners = mix(keys) % np.uint64(ranks.world_size)
-            for of_rank in exchanged(ranks, owners, _packed(keys, counts)):
-                owned[name].add_counted(*_unpacked(of_rank))
+            for of_rank in exchanged(ranks, owners, keys, counts):
+                owned[name].add_counted(*of_rank)
     found = Counts()
     for name, encoding in tables.items():
-        rows = on_all(ranks, _packed(*owned.pop(name).held()))
-        found.ids(name, encoding).add_counted(*_unpacked(rows))
+        found.ids(name, encoding).add_counted(*on_all(ranks, *owned.pop(name).held()))
     return found, dict(pair for of_rank in ranks.gather_all(shares) for pair in of_rank.items())
-
-
-def _packed(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.column_stack([keys.view(np.int64), counts])
-
-
-def _unpacked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows[:, 0].view(np.uint64), rows[:, 1]
 
 
 def _count_catalogs(experiment: Experiment, counts: Counts) -> None:

@@ -1,5 +1,6 @@
 """Shares of the training rows, each counted by one rank."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -102,32 +103,43 @@ def shares_of(train: Mapping[str, EventFiles]) -> list[Share]:
     return shares
 
 
-def exchanged(ranks: Ranks, owners: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+def exchanged(
+    ranks: Ranks, owners: np.ndarray, keys: np.ndarray, values: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Gives each of some rows to the rank that owns it.
 
     Args:
         ranks: that do so, all of them.
         owners: ``[N]`` rank of each row.
-        rows: ``[N, K]`` int64.
+        keys: ``[N]`` of 64 bits.
+        values: ``[N]`` or ``[N, K]`` of 64 bits.
 
     Returns:
-        Of each rank, in order, the rows that came from it, in their order, ``[M, K]``.
+        Of each rank, in order, keys and values of the rows that came from it, in their order.
     """
     if ranks.world_size == 1:
-        return [rows]
+        return [(keys, values)]
     owners = owners.astype(np.uint16)  # which are sorted by their digits, several times as fast
     order = np.argsort(owners, kind="stable")
     ends = np.searchsorted(owners[order], np.arange(1, ranks.world_size))
-    found = ranks.exchange([part.ravel() for part in np.split(rows[order], ends)])
-    return [part.reshape(-1, rows.shape[1]) for part in found]
+    found = ranks.exchange([part.ravel() for part in np.split(_packed(keys, values)[order], ends)])
+    return [_unpacked(part, keys, values) for part in found]
 
 
-def on_all(ranks: Ranks, rows: np.ndarray) -> np.ndarray:
-    """Rows of all ranks, one rank's after the other's, on every rank, ``[M, K]``.
+def on_all(ranks: Ranks, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values, as of `exchanged`, of all ranks, one rank's after the other's, on every rank."""
+    if ranks.world_size == 1:
+        return keys, values
+    found = ranks.exchange([_packed(keys, values).ravel()] * ranks.world_size)
+    return _unpacked(np.concatenate(found), keys, values)
 
-    Args:
-        ranks: all of them.
-        rows: ``[N, K]`` int64, of this one.
-    """
-    found = ranks.exchange([rows.ravel()] * ranks.world_size)
-    return np.concatenate(found).reshape(-1, rows.shape[1])
+
+def _packed(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.column_stack([keys.view(np.int64), values.view(np.int64)])
+
+
+def _unpacked(flat: np.ndarray, keys: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of the types, and the values of the width, of these."""
+    rows = flat.reshape(-1, 1 + math.prod(values.shape[1:]))
+    of_keys, of_values = np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1:])
+    return of_keys.view(keys.dtype), of_values.view(values.dtype).reshape(-1, *values.shape[1:])

@@ -128,14 +128,6 @@ class Tally:
         numbers.add_labels(experiment, table)
         numbers.add_moments(counts.take_moments())
 
-    def skipped(self, domain: str) -> Skipped:
-        """The bad rows of a domain."""
-        found = Skipped()
-        for numbers in self.shares.values():
-            if numbers.domain == domain:
-                found.add_those_of(numbers.skipped)
-        return found
-
 
 def read_shares(
     experiment: Experiment, shares: Iterable[Share]

@@ -53,7 +53,8 @@ def counted(
     statistics, noted = runtime.on_main(lambda: kept_counts(counts, experiment, train))
     so_far = None
     if statistics is None and pieces is not None:
-        noted = runtime.on_main(lambda: {"events": described(train)} | noted)
+        if "events" not in noted:  # which `kept_counts` has read, where there is a folder for counts
+            noted = runtime.on_main(lambda: {"events": described(train)})
         so_far = pieces / _key(experiment, noted["events"])
     found, rows = statistics is not None, sum(files.rows for files in train.values())
     if statistics is None:

@@ -28,7 +28,6 @@ from .old_runs import FORMAT
 from .run_documents import Events, RunInfo
 from .run_folder import (
     BEFORE_ONE,
-    COUNTING,
     EVENTS,
     EXPERIMENT,
     RUN_INFO,
@@ -159,10 +158,8 @@ def check_new_or_same(run: Path, experiment: Experiment) -> Experiment | None:
         raise UserError(run, "is a file", "Give a folder for the run.")
     check_can_be_made(run, run, "Choose another folder with --run-dir.")
     _check_apart(run, experiment)
-    refuse_links(run / COUNTING)
-    if (run / COUNTING).is_symlink():
-        raise UserError(run / COUNTING, "is a link, and foundrank would write there", "Remove it.")
     if is_free(run, BEFORE_ONE):
+        refuse_links(run, files=True)  # in what a job that died may have left
         return None
     if not (run / EXPERIMENT).is_file():
         raise UserError(run, "is not empty and holds no run", "Choose another folder with --run-dir.")
