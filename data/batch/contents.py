@@ -1,17 +1,16 @@
 """The vectors of contents by row, and which row each id has: of content stores, and of catalogs that hold vectors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from ..arrow.ids import id_keys
-from ..arrow.values import vector_rows
 from ..config.experiment import Experiment
-from ..content_kinds.vector import Vector
-from ..contents.content_store import check_store, open_store, store_folder
+from ..contents.content_store import check_store, open_store, store_folder, stored_vectors
 from ..schema.layout import content_key
 from ..vocabulary.vocabulary import KeyIndex
 
@@ -45,32 +44,39 @@ def picked(vectors: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     return vectors[at.clamp(min=0)] * present.unsqueeze(1), present
 
 
-def open_stores(experiment: Experiment) -> dict[str, ContentTable]:
-    """The contents of the stores that the model reads, by their names in ``Batch.vectors``.
+@dataclass(frozen=True)
+class OpenedStore:
+    """What is read of a content store; its vectors stay in their file, for each process to map.
+
+    Attributes:
+        folder: the store's, on this machine.
+        shape: ``rows`` and ``dimension`` of the vectors, as its manifest has them.
+        index: of its keys.
+        row_of_key: ``[K]`` int64 rows of the vectors, in the order of the index.
+    """
+
+    folder: Path
+    shape: Mapping[str, int]
+    index: KeyIndex
+    row_of_key: np.ndarray
+
+    def mapped(self) -> ContentTable:
+        """The store's content."""
+        return ContentTable(stored_vectors(self.folder, self.shape), self.index, self.row_of_key)
+
+
+def open_stores(experiment: Experiment) -> dict[str, OpenedStore]:
+    """The stores of the contents that the model reads, by their names in ``Batch.vectors``.
 
     Raises:
         UserError: a store is absent, or was made from other contents.
     """
     found = {}
     for of in experiment.stores_read():
-        store = open_store(store_folder(experiment, of))
+        folder = store_folder(experiment, of)
+        store = open_store(folder)
         check_store(store, experiment, of)
+        shape = {name: store.manifest[name] for name in ("rows", "dimension")}
         index = KeyIndex(id_keys(store.keys)[0])
-        found[content_key(*of)] = ContentTable(store.vectors, index, store.row_of_key.astype(np.int64))
+        found[content_key(*of)] = OpenedStore(folder, shape, index, store.row_of_key.astype(np.int64))
     return found
-
-
-def given_content(content: Vector, table: pa.Table, index: KeyIndex, where: str) -> ContentTable:
-    """A content that a catalog holds as vectors.
-
-    Args:
-        content: which of its columns it is.
-        table: the catalog.
-        index: of its keys.
-        where: file and column, for errors.
-
-    Raises:
-        UserError: a vector is of another size or not finite, with its row.
-    """
-    vectors, present = vector_rows(table[content.vector], content.size, where)
-    return ContentTable(torch.from_numpy(vectors), index, np.where(present, np.arange(len(vectors)), -1))

@@ -1,17 +1,16 @@
 """From an Arrow table of events to encoded rows: table rows for ids, catalogs joined, labels masked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from ..arrow.beside_history import ragged_domains
 from ..arrow.ids import id_keys
 from ..arrow.times import ragged_ages
 from ..arrow.values import floats, keep, ragged_keys, take_ragged, vector_rows
-from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
 from ..counting.statistics import Statistics
@@ -21,9 +20,9 @@ from ..rates.parts import Place
 from ..schema.column_needs import history_needs, needed_columns, time_of_events
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import HISTORY, Layout, content_key, id_key
-from ..vocabulary.vocabulary import KeyIndex, Vocabulary
-from .contents import ContentTable, given_content, open_stores
-from .item_features import ItemFeatures
+from ..vocabulary.vocabulary import Vocabulary
+from .contents import ContentTable
+from .encoded_catalogs import EncodedCatalogs, encode_catalogs
 from .past_items import NONE, ItemCounts, Items
 from .rate_columns import RateColumns
 from .rows import Rows
@@ -33,15 +32,8 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 
-@dataclass
-class _Catalog:
-    keys: np.ndarray
-    index: KeyIndex
-    columns: FeatureColumns
-
-
 class RowEncoder:
-    """Encodes events of any domain of an experiment. Holds the catalogs' features in memory, and maps the content stores.
+    """Encodes events of any domain of an experiment, with the catalogs' features, and maps the content stores.
 
     Attributes:
         of_training: whether what is evaluated are the training events, whose rates leave out their own labels.
@@ -49,17 +41,25 @@ class RowEncoder:
         item_counts: how often items were seen in training.
     """
 
-    def __init__(self, experiment: Experiment, statistics: Statistics, of_training: bool = False):
-        """Reads the catalogs and opens the content stores.
+    def __init__(
+        self,
+        experiment: Experiment,
+        statistics: Statistics,
+        of_training: bool = False,
+        catalogs: EncodedCatalogs | None = None,
+    ):
+        """Opens the content stores.
 
         Args:
             experiment: the experiment.
             statistics: of its training events.
             of_training: whether these events are what is evaluated.
+            catalogs: as of `encode_catalogs` of the same experiment and statistics; None to read them.
 
         Raises:
-            UserError: a bad catalog, or a content store that is absent or was made from other contents.
+            UserError: as of `encode_catalogs`.
         """
+        catalogs = encode_catalogs(experiment, statistics) if catalogs is None else catalogs
         self.experiment, self.statistics, self.of_training = experiment, statistics, of_training
         self.layout: Layout = statistics.layout(experiment)
         self.item_counts = ItemCounts.of(statistics.tables[id_key("item")].counts)
@@ -67,13 +67,11 @@ class RowEncoder:
         self._row_type = np.int32 if max(self.layout.tables.values()) < 2**31 - 1 else np.int64
         self._single_at = {key: i for i, key in enumerate(self.layout.keys[: self.layout.singles])}
         self._dense_at = {name: i for i, name in enumerate(self.layout.dense)}
-        self._catalogs: dict[str, _Catalog] = {}
-        self.contents: dict[str, ContentTable] = open_stores(experiment)
-        for name, entity in self._entities.items():
-            if entity.catalog:
-                self._catalogs[name] = self._read_catalog(name, entity)
-        items = self._catalogs.get("item")
-        self._item_features = ItemFeatures.of(self.layout, items.columns, len(items.keys)) if items else None
+        self._catalogs, self._item_features = catalogs.of, catalogs.items
+        self.contents: dict[str, ContentTable] = {key: store.mapped() for key, store in catalogs.stores.items()}
+        for catalog in catalogs.of.values():
+            for key, (vectors, rows) in catalog.given.items():
+                self.contents[key] = ContentTable(torch.from_numpy(vectors), catalog.index, rows)
         self._item_contents = [key for key in self.layout.contents_of.get("item", {}).values() if key in self.contents]
         rates = statistics.rates
         self._rates = RateColumns(experiment, self.layout, rates) if rates is not None else None
@@ -306,14 +304,3 @@ class RowEncoder:
         for task_name, task in config.tasks.items():
             if task.oracle:
                 out.host[f"oracle/{task_name}"] = floats(table[task.oracle])
-
-    def _read_catalog(self, name: str, entity: EntityConfig) -> _Catalog:
-        assert entity.catalog is not None
-        features, table = read_catalog_features(name, entity)
-        keys, _ = id_keys(table[entity.catalog.key])
-        index = KeyIndex(keys)
-        for content_name, content in entity.given(in_catalog=True).items():
-            if (key := content_key(name, content_name)) in self.layout.vectors:
-                where = f"{entity.catalog.path}: column '{content.vector}'"
-                self.contents[key] = given_content(content, table, index, where)
-        return _Catalog(keys, index, self._encode_features(features, table, entity.catalog.path))

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ...data.batch.rate_counting import count_rates
-from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
 from ...data.counting.counting_pass import count
 from ...data.counting.shares import SHARE_ROWS
 from ...data.counting.statistics import Statistics
 from ...data.events.event_files import EventFiles
+from ..exchange.row_encoders import row_encoder
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import Pretrained
 from ..logs.progress import Progress
@@ -65,7 +65,7 @@ def counted(
     runtime.on_main(lambda: check_labels(experiment, alone, known))
     if before is not None:
         statistics = before.statistics.extended(statistics)
-    encoder = RowEncoder(experiment, statistics)  # finds bad catalogs and content stores before there is a run
+    encoder = row_encoder(experiment, statistics, runtime)  # finds bad catalogs and stores before there is a run
     statistics = replace(statistics, profiles=runtime.on_main(lambda: domain_profiles(encoder, train)))
     if statistics.rate_columns and (before is not None or statistics.rates is None):
         with Progress("adding up rates", "rows", rows, "counting", runtime.is_main) as done:

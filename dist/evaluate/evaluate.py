@@ -12,6 +12,7 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.layout import Layout
 from ...data.storage.mirror import publish
 from ..exchange.over_ranks import OverRanks
+from ..exchange.row_encoders import row_encoder
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..predictor.predictor import checked_members, predictor
@@ -118,7 +119,7 @@ def load_best(job: EvaluationJob, runtime: Runtime) -> Opened:
     statistics = open_statistics(run, experiment)
     checkpoints = checked_members(run, experiment, runtime)
     told = runtime.on_main(lambda: told_of(job, identity(checkpoints)))
-    encoder = RowEncoder(experiment, statistics, of_training=job.split == "train")
+    encoder = row_encoder(experiment, statistics, runtime, job.split == "train")
     with Progress("loading the model and its tables", main=runtime.is_main):
         models = [shard(encoder.layout, experiment, runtime) for _ in checkpoints]
         model, state = predictor(models, checkpoints)

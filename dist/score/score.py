@@ -23,6 +23,7 @@ from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import padded_rows
 from ...data.storage import storage
 from ...model.kinds import KINDS
+from ..exchange.row_encoders import row_encoder
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..predictor.predictor import checked_members, predictor
@@ -100,7 +101,7 @@ def model_of(run: Path, runtime: Runtime, kinds: Kinds = KINDS) -> tuple[RowEnco
     """
     experiment, statistics = open_run(run, kinds)
     checkpoints = checked_members(run, experiment, runtime)
-    encoder = RowEncoder(experiment, statistics)
+    encoder = row_encoder(experiment, statistics, runtime)
     with Progress("loading the model and its tables", main=runtime.is_main):
         parts = (encoder.layout, experiment, runtime)
         models = [copy for _ in checkpoints if (copy := replicate(*parts, len(checkpoints))) is not None]

@@ -20,6 +20,7 @@ from ...data.epoch.reader import Reader
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...data.storage.mirror import shown
+from ..exchange.row_encoders import row_encoder
 from ..fine_tuning.begin import begin_from, begin_with_conditioning
 from ..fine_tuning.freezing import learning_parts
 from ..fine_tuning.pretrained import pretrained
@@ -81,7 +82,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
     prometheus.label(command="train", experiment=experiment.name, run=str(job.run))
     keep_to_own_cores(runtime.device)
     statistics = open_statistics(job.folder, experiment)
-    encoder = RowEncoder(experiment, statistics)
+    encoder = row_encoder(experiment, statistics, runtime)
     startup.done("vocabularies and catalogs")
     layout, training = encoder.layout, experiment.training
     with Progress("building the model and its tables", main=runtime.is_main):

@@ -1,0 +1,135 @@
+"""What every rank needs alike and only reads: made by one rank of each machine, in memory that the others map."""
+
+import copy
+import math
+import mmap
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ...data.errors import UserError
+from ..logs.records import warning
+from ..ranks.runtime import Runtime
+
+_T = TypeVar("_T")
+_ALIGNED = 64
+"""Bytes: where an array may begin, as Arrow and NumPy have it."""
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Where an array is: first byte in the file, its type and shape."""
+
+    start: int
+    type: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A value whose arrays are in a file of so many bytes, and `_Array` in their places."""
+
+    file: Path
+    size: int
+    value: Any
+
+
+def once_a_host(make: Callable[[], _T], runtime: Runtime) -> _T:
+    """A value, made by one rank of each machine; its NumPy arrays are mapped by all of them, so that there is one copy. A collective.
+
+    The file has no name any more once all have mapped it, and goes when they do. Where it cannot be written, or is not
+    found, as in containers that share a name, each rank makes a value of its own.
+
+    Args:
+        make: makes the value, the same on every rank. The arrays are to be read alone.
+        runtime: the process group.
+
+    Raises:
+        UserError: as of ``make``, on every rank.
+    """
+    if runtime.world_size == 1:
+        return make()
+    hosts = runtime.gather_all(socket.gethostname())
+    maker = hosts.index(hosts[runtime.rank])
+    told: _Written | UserError | str | None = None
+    failure: Exception | None = None
+    if maker == runtime.rank and hosts.count(hosts[maker]) > 1:
+        try:
+            told = _write(make())
+        except Exception as error:
+            failure, told = error, error if isinstance(error, UserError) else repr(error)
+    everyone = runtime.gather_all(told)
+    if failure is not None:
+        raise failure
+    for rank, of in enumerate(everyone):
+        if isinstance(of, UserError):
+            raise of
+        if isinstance(of, str):
+            raise RuntimeError(f"rank {rank} failed: {of}")
+    value: Any = _read(of) if isinstance(of := everyone[maker], _Written) else None
+    runtime.barrier()
+    if isinstance(told, _Written):
+        told.file.unlink(missing_ok=True)
+    return make() if value is None else value
+
+
+def _write(value: object) -> _Written | None:
+    """None where there is no room for it."""
+    with tempfile.NamedTemporaryFile(prefix="foundrank-", delete=False) as file:
+
+        def put(array: np.ndarray) -> _Array:
+            file.write(b"\0" * (-file.tell() % _ALIGNED))
+            start = file.tell()
+            np.ascontiguousarray(array).tofile(file)
+            return _Array(start, array.dtype.str, array.shape)
+
+        try:
+            placed = _replaced(value, np.ndarray, put, {})
+            file.flush()
+            return _Written(Path(file.name), file.tell(), placed)
+        except OSError as error:
+            Path(file.name).unlink()
+            told = f"{tempfile.gettempdir()}: {error.strerror or error}; each rank reads the catalogs for itself"
+            warning(f"{told}. Set TMPDIR to a folder with more room")
+            return None
+
+
+def _read(written: _Written) -> Any:
+    """None where the file is not there."""
+    try:
+        with written.file.open("rb") as file:
+            # A page that a process writes to becomes its own.
+            held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if written.size else bytearray()
+    except OSError:
+        return None
+
+    def get(of: _Array) -> np.ndarray:
+        kind = np.dtype(of.type)
+        return np.frombuffer(held, kind, math.prod(of.shape), of.start if math.prod(of.shape) else 0).reshape(of.shape)
+
+    return _replaced(written.value, _Array, get, {})
+
+
+def _replaced(value: Any, kind: type, by: Callable[[Any], Any], done: dict[int, Any]) -> Any:
+    """A copy with something else in place of each value of a kind, which may be in dicts, tuples and attributes; ``done`` has what is
+    there more than once."""
+    if id(value) in done:
+        return done[id(value)][1]
+    if isinstance(value, kind):
+        new = by(value)
+    elif isinstance(value, dict):
+        new = {name: _replaced(part, kind, by, done) for name, part in value.items()}
+    elif isinstance(value, tuple):
+        new = tuple(_replaced(part, kind, by, done) for part in value)
+    elif hasattr(value, "__dict__") and not isinstance(value, type | Path):
+        new = copy.copy(value)
+        vars(new).update(_replaced(vars(value), kind, by, done))
+    else:
+        return value
+    done[id(value)] = value, new  # the value, too, so that nothing else gets its number
+    return new
