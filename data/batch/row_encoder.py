@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from ..arrow.beside_history import ragged_domains
 from ..arrow.ids import id_keys
@@ -13,6 +12,7 @@ from ..arrow.times import ragged_ages
 from ..arrow.values import floats, keep, ragged_keys, take_ragged, vector_rows
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
+from ..contents.content_store import read_only
 from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
@@ -71,7 +71,7 @@ class RowEncoder:
         self.contents: dict[str, ContentTable] = {key: store.mapped() for key, store in catalogs.stores.items()}
         for catalog in catalogs.of.values():
             for key, (vectors, rows) in catalog.given.items():
-                self.contents[key] = ContentTable(torch.from_numpy(vectors), catalog.index, rows)
+                self.contents[key] = ContentTable(read_only(vectors), catalog.index, rows)
         self._item_contents = [key for key in self.layout.contents_of.get("item", {}).values() if key in self.contents]
         rates = statistics.rates
         self._rates = RateColumns(experiment, self.layout, rates) if rates is not None else None

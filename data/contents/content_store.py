@@ -184,10 +184,14 @@ def open_store(folder: str | Path) -> ContentStore:
 
 def stored_vectors(folder: Path, manifest: Mapping[str, Any]) -> torch.Tensor:
     """``[rows, dimension]`` float16 over the mapped file of a store on this machine, whose manifest this is."""
-    shape = (manifest["rows"], manifest["dimension"])
+    return read_only(np.memmap(folder / VECTORS, "<f2", "r", shape=(manifest["rows"], manifest["dimension"])))
+
+
+def read_only(vectors: np.ndarray) -> torch.Tensor:
+    """A tensor over the memory of an array, which nobody will write to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-        return torch.from_numpy(np.memmap(folder / VECTORS, "<f2", "r", shape=shape))
+        return torch.from_numpy(vectors)
 
 
 def store_identity(folder: Path) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Reader:
             self._use(group, block)
         # Laid end to end and then picked from: one copy in order, one at random.
         rows = concatenate(parts)
+        del held, parts  # row groups that nothing else needs must not be in memory beside two copies
         if not chunk.shuffle_key:
             return rows.slice(chunk.start, chunk.stop)
         order = chunk.order()
@@ -168,6 +169,7 @@ class _Stream:
         parts: list[Rows] = []
         while rows:
             if self._held is None or self._at == len(self._held):
+                self._held = None  # before the next is read
                 self._held, self._at = self._read(next(self._chunks)), 0
             count = min(rows, len(self._held) - self._at)
             parts.append(self._held.slice(self._at, self._at + count))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ...data.errors import UserError
+from ...data.machine.memory import use_one_heap
 from ..quick_imports import quick_imports
 from .cores import set_threads
 from .environment import launched
@@ -55,6 +56,7 @@ def preload(modules: Sequence[str], processes: int | None) -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    use_one_heap()  # this one will wait while ranks work, and others' allocators keep a third of what counting takes
 
 
 def forks() -> bool:

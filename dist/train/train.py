@@ -17,6 +17,7 @@ from ...data.batch.row_encoder import RowEncoder
 from ...data.debugging import is_debugged
 from ...data.epoch.order import Position, epoch_chunks, resume, rows_in
 from ...data.epoch.reader import Reader
+from ...data.machine.memory import give_back_memory
 from ...data.prefetch import prefetch
 from ...data.schema.layout import padded_rows
 from ...data.storage.mirror import shown
@@ -125,6 +126,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
         *([Trace(run, runtime)] if job.profiled else []),
     ]
     preemption.listen()
+    give_back_memory()
 
     with ExitStack() as running:
         running.push(partial(_tell_failure, observers))
