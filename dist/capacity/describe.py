@@ -253,7 +253,13 @@ def _tables(experiment: Experiment, statistics: Statistics) -> Table:
     layout, dim = statistics.layout(experiment), experiment.model.embedding_dim
     table = empty_table("Model", ["table"], ["rows", "width", "parameters", "MiB"])
     for name, rows in layout.tables.items():
-        table.add_row(name, f"{rows:,}", str(dim), f"{rows * dim:,}", f"{rows * dim * 4 / 2**20:.1f}")
+        table.add_row(
+            name,
+            f"{rows:,}",
+            str(dim),
+            f"{rows * dim:,}",
+            f"{rows * dim * experiment.training.table_bytes / 2**20:.1f}",
+        )
     model = Foundation(layout, experiment.model, experiment.training.batch_size)
     dense = sum(p.numel() for p in model.dense.parameters())
     table.add_section()

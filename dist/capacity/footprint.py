@@ -13,6 +13,7 @@ from torchrec.distributed.planner.types import ShardingOption
 from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
 from ...data.config.experiment import Experiment
+from ...data.config.sections.training import TrainingConfig
 from ...data.schema.layout import HISTORY, Layout
 from ...model.foundation.foundation import Dense, Foundation
 from ...model.layers.precision import chosen_precision
@@ -112,7 +113,9 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
         UserError: no plan fits.
     """
     precision = chosen_precision(experiment.training.precision, torch.device(ranks.device))
-    model = Foundation(layout, experiment.model, experiment.training.batch_size, precision)
+    training = experiment.training
+    half = training.table_precision == "fp16"
+    model = Foundation(layout, experiment.model, training.batch_size, precision, half)
     plan = plan_tables(model, layout, experiment, ranks, table_sharder(experiment.training))
     rows = experiment.training.batch_size
     small, large = (_run(model.dense, layout, experiment, n) for n in (_SAMPLE, 2 * _SAMPLE))
@@ -130,17 +133,16 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
         "activations": saved,
         "batches": batch * (_HELD_BATCHES + experiment.training.prefetch_batches * (ranks.device == "cpu")),
     }
-    optimizer = experiment.training.sparse_optimizer
-    tables = {option.name: _share(option, optimizer, ranks.count) for option in plan.options}
+    tables = {option.name: _share(option, training, ranks.count) for option in plan.options}
     return Footprint(tables, dense, parameters, flops, experiment.seeds)
 
 
-def _share(option: ShardingOption, optimizer: str, ranks: int) -> TableShare:
+def _share(option: ShardingOption, training: TrainingConfig, ranks: int) -> TableShare:
     weights, states, ms, exchange = np.zeros((4, ranks))
     for shard in option.shards:
         rows, columns = shard.size
-        state = {"rowwise_adagrad": rows, "adam": 2 * rows * columns, "sgd": 0}[optimizer]
-        weights[shard.rank] += rows * columns * _FLOAT
+        state = {"rowwise_adagrad": rows, "adam": 2 * rows * columns, "sgd": 0}[training.sparse_optimizer]
+        weights[shard.rank] += rows * columns * training.table_bytes
         states[shard.rank] += state * _FLOAT
         if shard.perf is not None:
             ms[shard.rank] += shard.perf.total

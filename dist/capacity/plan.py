@@ -108,7 +108,12 @@ def smallest(layout: Layout, experiment: Experiment, cluster: Cluster) -> Fit | 
         return fit(layout, experiment, cluster.model_copy(update={"world_size": sizes[position]}))
 
     # No fewer than the tables' bytes take: every plan of fewer ranks would be in vain.
-    needed = sum(layout.tables.values()) * experiment.model.embedding_dim * 4 / cluster.ranks.bytes
+    needed = (
+        sum(layout.tables.values())
+        * experiment.model.embedding_dim
+        * experiment.training.table_bytes
+        / cluster.ranks.bytes
+    )
     low = next((n for n, size in enumerate(sizes) if size >= needed), None)
     if low is None:
         return None
@@ -228,7 +233,7 @@ def _tables(layout: Layout, experiment: Experiment, found: Footprint) -> Table:
         table.add_row(
             name,
             f"{rows:,}",
-            f"{rows * width * 4 / _GIB:,.2f}",
+            f"{rows * width * experiment.training.table_bytes / _GIB:,.2f}",
             share.kind,
             f"{np.count_nonzero(share.weights)}",
             f"{share.weights.max() / _GIB:,.2f} GiB",

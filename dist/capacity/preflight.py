@@ -140,7 +140,12 @@ def check_scoring(run: Path, work: WorkList, columns: Callable[[Experiment], Seq
     experiment, statistics = open_run(run)
     layout = statistics.layout(experiment)
     found = footprint(layout, experiment, ranks)
-    tables = sum(layout.tables.values()) * experiment.model.embedding_dim * 4 * experiment.seeds
+    tables = (
+        sum(layout.tables.values())
+        * experiment.model.embedding_dim
+        * experiment.training.table_bytes
+        * experiment.seeds
+    )
     # As `replicate`: all tables on every rank, where they take up to half of what it has.
     model = found.predicting.max() if 2 * tables > ranks.bytes else tables + found.predicting_dense
     reads = held_by_scorer(layout, work.aside, columns(experiment), list(work.types))

@@ -2,7 +2,8 @@
 
 FBGEMM's kernels for CPUs take four times as long on cores without AVX-512, and an eighth more with it (docs/results/performance.md).
 The source beside this file is compiled when it is first needed, and kept in the user's cache. Without a compiler, and for
-what the kernels do not know (means, weights per lookup, half precision, other optimizers), FBGEMM's are used as before.
+what the kernels do not know (means, weights per lookup, other optimizers), FBGEMM's are used as before. Float16 tables are trained by ours
+alone, which round what an update leaves up or down at random, as FBGEMM's do on GPUs.
 """
 
 import ctypes
@@ -22,6 +23,9 @@ import fbgemm_gpu  # noqa: F401  registers the operators
 import torch
 from torch import Tensor
 
+from ...data.config.sections.training import TrainingConfig
+from ...data.errors import UserError
+from ...data.schema.layout import Layout
 from ...model.layers.fast import SWITCH, fast_tables
 from .kernel_cache import library
 
@@ -85,6 +89,28 @@ def use_own_kernels() -> str | None:
     return why_not
 
 
+def check_rounding(training: TrainingConfig, layout: Layout) -> None:
+    """Makes sure that float16 tables can be trained on this CPU.
+
+    Raises:
+        UserError: they cannot, by FBGEMM's kernels, which would round small steps away.
+    """
+    if training.table_precision != "fp16":
+        return
+    what, remedy = (
+        use_own_kernels(),
+        "Install a C++ compiler that knows float16 (GCC 12, Clang 15), train on GPUs, or set fp32.",
+    )
+    if what is None and not load_kernels().knows_half():
+        what = "the C++ compiler has no float16"
+    if what is None and layout.weighted_lists:
+        what = f"list '{next(iter(layout.weighted_lists))}' has ids with weights"
+        remedy = "Train on GPUs, leave out the weights, or set fp32."
+    if what is not None:
+        told = f"is fp16, which this project's own kernels train on CPUs, and they cannot be used here: {what}"
+        raise UserError("training.table_precision", told, remedy)
+
+
 def pooled(
     kernels: ctypes.CDLL,
     usual: Callable[..., Tensor],
@@ -105,8 +131,8 @@ def pooled(
     if features is None or out_type != _FLOAT32:
         more = (pooling, weight_of_lookups, out_type)
         return usual(keyset, weights, starts, dims, total_dim, cumulated_rows, ids, offsets, *more)
-    out = weights.new_empty(features.bags, total_dim)
-    kernels.pooled(byref(features), _at(weights), _at(out), c_int64(total_dim), _threads(ids))
+    out = weights.new_empty(features.bags, total_dim, dtype=torch.float32)
+    kernels.pooled(byref(features), *_table(weights), _at(out), c_int64(total_dim), _threads(ids))
     return out
 
 
@@ -156,7 +182,7 @@ def rowwise_adagrad(
             arguments = (*arguments[:_DECAY], 0.0, _NO_DECAY, *others)
         return usual(keyset, *arguments, **named)
     stride, steps = c_int64(gradient.stride(0)), (c_float(rate.item()), c_float(epsilon), c_float(decay))
-    tables = (_at(weights), _at(momentum), _at(momentum_starts))
+    tables = (*_table(weights), _at(momentum), _at(momentum_starts))
     kernels.rowwise_adagrad(byref(features), _at(gradient), stride, *tables, *steps, _threads(ids))
     return None
 
@@ -187,7 +213,8 @@ def _features(
     counts = (starts, cumulated_rows, ids, offsets)
     if kernels is None:
         return None
-    if weights.dtype != torch.float32 or dims.dtype != torch.int32 or any(x.dtype != torch.int64 for x in counts):
+    known = weights.dtype == torch.float32 or (weights.dtype == torch.float16 and kernels.knows_half())
+    if not known or dims.dtype != torch.int32 or any(x.dtype != torch.int64 for x in counts):
         return None
     if weight_of_lookups is not None or pooling != _SUM or not all(x.is_contiguous() for x in counts):
         return None
@@ -197,6 +224,10 @@ def _features(
     addresses = (x.data_ptr() for x in (ids, offsets, starts, cumulated_rows, dims))
     features = Features(*addresses, count, bags)
     return features if kernels.in_range(byref(features)) else None
+
+
+def _table(weights: Tensor) -> tuple[c_void_p, c_bool]:
+    return _at(weights), c_bool(weights.dtype == torch.float16)
 
 
 def _at(x: Tensor) -> c_void_p:
@@ -228,5 +259,5 @@ def load_kernels() -> ctypes.CDLL:
         subprocess.run(command, check=True, capture_output=True, text=True)
 
     kernels = library(name, compile_to)
-    kernels.in_range.restype = c_bool
+    kernels.in_range.restype = kernels.knows_half.restype = c_bool
     return kernels

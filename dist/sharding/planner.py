@@ -128,7 +128,7 @@ def plan_tables(
     plan = plan_of_kinds(model, layout, experiment, ranks, sharder, None if kind == "auto" else [kind])
     if plan is None:
         rows = sum(layout.tables.values())
-        size = rows * experiment.model.embedding_dim * 4 / 2**30
+        size = rows * experiment.model.embedding_dim * experiment.training.table_bytes / 2**30
         raise UserError(
             "the sharding plan",
             f"{len(layout.tables)} tables with {rows:,} rows ({size:.1f} GiB) do not fit {ranks.count} rank(s) "

@@ -41,7 +41,7 @@ def shard(
     """
     _prepare_kernels(runtime)
     torch.manual_seed(experiment.seed)
-    model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
+    model = foundation(layout, experiment)
     for name, parameter in model.dense.named_parameters(prefix="dense"):
         parameter.requires_grad_(name not in learning or bool(learning[name].any()))
     sharder = table_sharder(experiment.training)
@@ -66,11 +66,11 @@ def replicate(
     Its tables hold nothing yet: load a checkpoint. Those of so many such ``models`` may take half the memory that a rank has
     for itself.
     """
-    size = sum(layout.tables.values()) * experiment.model.embedding_dim * 4 * models
+    size = sum(layout.tables.values()) * experiment.model.embedding_dim * experiment.training.table_bytes * models
     if size * 2 > runtime.on_main(lambda: ranks_of(runtime).bytes):
         return None
     _prepare_kernels(runtime)
-    model = Foundation(layout, experiment.model, experiment.training.batch_size, experiment.training.precision)
+    model = foundation(layout, experiment)
     sharder = table_sharder(experiment.training)
     model.dense.to(runtime.device)
     logger = logging.getLogger()
@@ -94,6 +94,13 @@ def replicate(
                 lookup.module if isinstance(lookup, DistributedDataParallel) else lookup for lookup in module._lookups
             ]
     return sharded
+
+
+def foundation(layout: Layout, experiment: Experiment) -> Foundation:
+    """The model of an experiment, unsharded, its tables without memory yet."""
+    training = experiment.training
+    half = training.table_precision == "fp16"
+    return Foundation(layout, experiment.model, training.batch_size, training.precision, half)
 
 
 def _prepare_kernels(runtime: Runtime) -> None:

@@ -46,6 +46,7 @@ class Foundation(nn.Module):
         batch_size: nominal rows per rank and step; the loss is a sum divided by it.
         precision: ``fp32``, or ``bf16`` to autocast the dense part (gates, towers, losses and alignment stay float32), or
             ``auto`` for what is faster on the batch's device.
+        half_tables: whether the tables are float16; what is looked up is float32 all the same.
 
     Attributes:
         embeddings: the tables, on the meta device until sharded or materialised.
@@ -53,9 +54,16 @@ class Foundation(nn.Module):
             for it, B = 0 included, so data-parallel training need not look for unused ones.
     """
 
-    def __init__(self, layout: Layout, config: ModelConfig, batch_size: int, precision: str = "fp32"):
+    def __init__(
+        self,
+        layout: Layout,
+        config: ModelConfig,
+        batch_size: int,
+        precision: str = "fp32",
+        half_tables: bool = False,
+    ):
         super().__init__()
-        self.embeddings = at_level("L0", make_embeddings(layout, config.embedding_dim))
+        self.embeddings = at_level("L0", make_embeddings(layout, config.embedding_dim, half=half_tables))
         self.dense = at_level("L2", Dense(layout, config, batch_size, precision))
 
     def forward(self, batch: Batch) -> tuple[Tensor, Outputs]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
+from torchrec.modules.embedding_configs import DataType
 
 from ...data.schema.layout import Layout
 from ..layers.axes import declare
@@ -14,7 +15,9 @@ _BLOCK_CELLS = 1 << 16  # cells hashed at a time: temporaries of half a megabyte
 _LOW_BITS = {shift: (1 << (64 - shift)) - 1 for shift in (27, 30, 31, 41)}
 
 
-def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | str = "meta") -> EmbeddingBagCollection:
+def make_embeddings(
+    layout: Layout, embedding_dim: int, device: torch.device | str = "meta", half: bool = False
+) -> EmbeddingBagCollection:
     """One table per entry of ``layout.tables``, each serving the keys that ``layout.table_of`` maps to it.
 
     Every bag is pooled by sum, which means the same under every sharding plan (`model.lookups`). The history shares the item table. A
@@ -24,6 +27,7 @@ def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | s
         layout: names and sizes of the tables.
         embedding_dim: width of every table; a multiple of 4.
         device: ``meta`` until a sharder or `materialise` gives the tables memory.
+        half: whether they are float16.
     """
     configs = [
         EmbeddingBagConfig(
@@ -32,6 +36,7 @@ def make_embeddings(layout: Layout, embedding_dim: int, device: torch.device | s
             embedding_dim=embedding_dim,
             feature_names=[key for key in layout.keys if layout.table_of[key] == table],
             pooling=PoolingType.SUM,
+            data_type=DataType.FP16 if half else DataType.FP32,
             init_fn=_left_as_it_is,
         )
         for table, rows in layout.tables.items()

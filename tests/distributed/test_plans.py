@@ -40,7 +40,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "entities.item.features.labels={kind: weighted_list, column: tags, weights: tag_weights}",
         *HASHED,
     ),
-    "none, mmoe, no domain layer, bf16": ("model.gate=none", "model.domain_width=0", "training.precision=bf16"),
+    "none, mmoe, no domain layer, bf16, float16 tables": (
+        "model.gate=none",
+        "model.domain_width=0",
+        "training.precision=bf16",
+        "training.table_precision=fp16",
+    ),
     "mean, star, din on features and a table for attention, bf16": (
         "model.gate=mean",
         "model.head=star",

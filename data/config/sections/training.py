@@ -48,6 +48,10 @@ class TrainingConfig(Strict):
     sparse_optimizer: Literal["rowwise_adagrad", "adam", "sgd"] = Field(
         default="rowwise_adagrad", description="fused into the tables' backward"
     )
+    table_precision: Literal["fp32", "fp16"] = Field(
+        default="fp32",
+        description="fp16: embedding tables take half the memory; what an update leaves is rounded up or down at random",
+    )
     schedule: Annotated[Any, Seam("schedules", by="kind", default="cosine")] = Field(
         default=None, description="of all learning rates, over the whole training"
     )
@@ -90,6 +94,19 @@ class TrainingConfig(Strict):
                 f"table_decay {self.table_decay:g} would shrink the rows that freeze keeps fixed in L0; set it to 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _rounded_by_one_optimizer(self):
+        if self.table_precision == "fp16" and self.sparse_optimizer != "rowwise_adagrad":
+            raise ValueError(
+                f"table_precision fp16 goes with sparse_optimizer rowwise_adagrad, and it is {self.sparse_optimizer}"
+            )
+        return self
+
+    @property
+    def table_bytes(self) -> int:
+        """Of a number in an embedding table."""
+        return 2 if self.table_precision == "fp16" else 4
 
     def without_effect(self) -> dict[str, str]:
         decays = self.sparse_optimizer == "rowwise_adagrad"

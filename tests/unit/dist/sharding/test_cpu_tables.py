@@ -145,13 +145,82 @@ def test_a_gradient_that_is_not_a_number_stays_one(kernels):
     assert momentum[seen].isnan().all()
 
 
-@pytest.mark.parametrize("change", ["half", "weighted", "means", "sequence", "ids", "negative id", "large id"])
+needs_half = pytest.mark.skipif(
+    shutil.which("c++") is not None and not load_kernels().knows_half(), reason="the compiler has no float16"
+)
+
+
+@needs_half
+@settings(max_examples=40)
+@given(tables())
+def test_float16_tables_are_looked_up_in_float32(kernels, tables):
+    tables.weights = tables.weights.half()
+    found = tables.pool(lambda *a: pooled(kernels, never, *a))
+    tables.weights = tables.weights.float()
+    assert found.dtype == torch.float32
+    assert torch.equal(found, tables.pool(lambda *a: pooled(kernels, never, *a)))
+
+
+@needs_half
+@settings(max_examples=40)
+@given(tables(), st.sampled_from([1.0, 1e-3, 3e-6, 1e5]))
+def test_what_an_update_leaves_is_one_of_the_two_float16_numbers_around_it(kernels, tables, scale):
+    tables.weights = (tables.weights * scale).half()
+    rounded, momentum = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a))
+    tables.weights = tables.weights.float()
+    exact, momentum_of_float32 = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a))
+    assert torch.equal(momentum, momentum_of_float32)
+    nearest, infinite = exact.half(), torch.tensor(torch.inf, dtype=torch.float16)
+    below = torch.where(nearest.float() > exact, torch.nextafter(nearest, -infinite), nearest)
+    above = torch.where(nearest.float() < exact, torch.nextafter(nearest, infinite), nearest)
+    assert ((rounded == below) | (rounded == above)).all()
+    assert torch.equal(rounded[nearest == exact], nearest[nearest == exact])
+
+
+@needs_half
+def test_steps_too_small_for_a_float16_add_up(kernels):
+    """Rounded to the nearest, a weight of 0.5 would never move by steps of 0.00001: float16 has 0.5 and 0.49976."""
+    torch.manual_seed(0)
+    tables = Tables(0, [512], [16], [1], 512, 1)
+    tables.ids = torch.arange(512)
+    tables.offsets = torch.arange(513)
+    tables.weights[:], tables.momentum[:] = 0.5, 1.0
+    tables.weights = tables.weights.half()
+    for _ in range(200):
+        tables.gradient = 1e-4 * (1 + 0.01 * torch.randn(512, 16))  # of one step and the next, never the same
+        tables.weights, tables.momentum = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a))
+    moved = 0.5 - tables.weights.float().mean()
+    assert 0.9 < moved / (200 * 0.1 * 1e-4) < 1.1  # 0.1 is the rate of `update`
+
+
+@needs_half
+def test_threads_change_nothing_in_float16_tables(kernels, monkeypatch):
+    tables = Tables(0, [50, 70_000], [16, 12], [2, 1], 3000, 30)
+    tables.weights = tables.weights.half()
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        results.append(tables.update(lambda *a: rowwise_adagrad(kernels, never, *a)))
+    assert all(torch.equal(one, three) for one, three in zip(*results, strict=True))
+
+
+@needs_half
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_no_number_stays_none_in_float16_tables(kernels, value):
+    tables = Tables(0, [9], [16], [1], 5, 3)
+    tables.weights = tables.weights.half()
+    tables.weights[:] = value
+    weights, _ = tables.update(lambda *a: rowwise_adagrad(kernels, never, *a))
+    assert not weights.isfinite().any()
+
+
+@pytest.mark.parametrize("change", ["bfloat16", "weighted", "means", "sequence", "ids", "negative id", "large id"])
 def test_what_is_not_known_is_left_to_fbgemm(kernels, change):
     tables = Tables(0, [9, 20], [16, 16], [1, 1], 5, 3)
     tables.ids = tables.ids.clone()
     weights = None
-    if change == "half":
-        tables.weights = tables.weights.half()
+    if change == "bfloat16":
+        tables.weights = tables.weights.bfloat16()
     elif change == "weighted":
         weights = torch.ones(len(tables.ids))
     elif change == "sequence":
