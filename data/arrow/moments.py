@@ -22,7 +22,16 @@ def add_moments(old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def mean_deviation(moments: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation; a deviation of 1 where the values are all but the same."""
-    rows, mean, squares = moments
-    deviation = float(np.sqrt(squares / max(rows, 1)))
-    return float(mean), deviation if deviation > 1e-8 * max(abs(mean), 1.0) else 1.0
+    """Mean, and standard deviation to divide by."""
+    mean = float(moments[1])
+    return mean, to_divide_by(mean, deviation_of(moments))
+
+
+def deviation_of(moments: np.ndarray) -> float:
+    """Standard deviation of the values themselves, not of what they are a sample of."""
+    return float(np.sqrt(moments[2] / max(moments[0], 1)))
+
+
+def to_divide_by(mean: float, deviation: float) -> float:
+    """The deviation, or 1 where the values are all but the same."""
+    return deviation if deviation > 1e-8 * max(abs(mean), 1.0) else 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrow.ids import id_keys, mix
-from ..arrow.moments import add_moments, mean_deviation
+from ..arrow.moments import add_moments, deviation_of, mean_deviation, to_divide_by
 from ..catalogs.catalog import read_catalog_features
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
@@ -20,10 +20,12 @@ from ..prefetch import prefetch
 from ..rates.columns import rate_columns
 from ..schema.layout import id_key
 from ..vocabulary.encoding import Encoded
+from .count_tables import CountTables
 from .pieces import Piece, Pieces, read_piece
+from .read_tables import read_tables
 from .shares import ONE_RANK, Ranks, exchanged, on_all, shares_of
 from .statistics import Statistics
-from .tally import ShareNumbers, Tally, event_features, nothing, read_shares
+from .tally import EventCounts, ShareNumbers, Tally, event_tables, nothing, read_shares
 
 _NO_IDS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 
@@ -35,6 +37,18 @@ def count(
     ranks: Ranks = ONE_RANK,
     kept: Path | None = None,
 ) -> Statistics:
+    """What training must know of its events: `statistics_of` what `count_events` has found."""
+    return statistics_of(experiment, train, count_events(experiment, train, progress, ranks, kept))
+
+
+def count_events(
+    experiment: Experiment,
+    train: Mapping[str, EventFiles],
+    progress: Callable[[int], None] = lambda rows: None,
+    ranks: Ranks = ONE_RANK,
+    kept: Path | None = None,
+    given: CountTables | None = None,
+) -> EventCounts:
     """Reads the training events once, one row group at a time.
 
     Memory grows with the number of distinct ids, not with the number of rows.
@@ -46,16 +60,17 @@ def count(
         ranks: that count together, each some shares of the rows. What comes out is the same on each, and for any number of them.
         kept: folder for what has been counted so far of this very data: a counting that was interrupted goes on from there, with any
             number of ranks. Whoever gave it removes it.
+        given: what was counted elsewhere of ids and numbers; only labels, weights and lists are read then.
 
     Raises:
-        UserError: a bad catalog, a bad dense value, more bad rows than `bad_data` allows, or, where there is a list loss, a list
-            that is scattered or too long.
+        UserError: a bad dense value, more bad rows than `bad_data` allows, or a bad value in what is given.
     """
-    pieces, shares = Pieces(kept, ranks), shares_of(train)
+    pieces, shares, labels_alone = Pieces(kept, ranks), shares_of(train), given is not None
     left = [share for share in shares if share.number not in pieces.done]
     progress(sum(share.rows for share in shares if share.number in pieces.done) // ranks.world_size)
-    tally, bad_here = Tally(experiment), Skipped()
-    for share, group, table, bad in prefetch(read_shares(experiment, left[ranks.rank :: ranks.world_size]), 2):
+    tally, bad_here = Tally(experiment, labels_alone), Skipped()
+    mine = left[ranks.rank :: ranks.world_size]
+    for share, group, table, bad in prefetch(read_shares(experiment, mine, labels_alone), 2):
         tally.add(share, group, table, bad)
         if bad:  # there can only be more
             bad_here.add(share.domain, group.path, group.number, bad)
@@ -63,34 +78,60 @@ def count(
         progress(table.num_rows)
         if group == share.groups[-1] and pieces.is_due():
             pieces.write(tally)
-            tally = Tally(experiment)
+            tally = Tally(experiment, labels_alone)
     last = Piece.of(tally)
     del tally  # which holds a hashed table's buckets, used or not
-    counts, found = _of_all_ranks(experiment, train, [*pieces.mine, last], ranks)
-    numbers = {name: nothing(experiment, name) for name in train}
+    tables = event_tables(experiment, train) if given is None else {}
+    counts, found = _of_all_ranks(tables, [*pieces.mine, last], ranks)
+    domains = {name: nothing(experiment, name) for name in train}
     for number in sorted(found):
-        numbers[found[number].domain].add(found[number])
-    skipped = Skipped()
-    for name, of_domain in numbers.items():
+        domains[found[number].domain].add(found[number])
+    for name, of_domain in domains.items():
         of_domain.skipped.check(name, train[name].rows, experiment.bad_data)
+    if given is not None:
+        return EventCounts(*read_tables(experiment, train, given), domains)
+    moments: dict[str, np.ndarray] = {}  # of a column that several domains may have
+    for of_domain in domains.values():
+        for column, more in of_domain.moments.items():
+            moments[column] = add_moments(moments.get(column, np.zeros(3)), more)
+    dense = {column: (int(of[0]), float(of[1]), deviation_of(of)) for column, of in moments.items()}
+    return EventCounts(counts.of_ids, dense, domains)
+
+
+def statistics_of(experiment: Experiment, train: Mapping[str, EventFiles], events: EventCounts) -> Statistics:
+    """What training must know of its events, by what was counted of them; of catalogs' features it is counted here.
+
+    Args:
+        experiment: the experiment.
+        train: domain -> its training files.
+        events: what was counted of them.
+
+    Raises:
+        UserError: a bad catalog; where there is a list loss, a list that is scattered or too long.
+    """
+    skipped, domains = Skipped(), events.domains
+    for of_domain in domains.values():
         skipped.add_those_of(of_domain.skipped)
     most = experiment.training.batch_size
-    lists = {name: of.lists.marks(most) for name, of in numbers.items() if of.lists is not None}
-    for of_domain in numbers.values():
-        counts.add_moments(of_domain.moments)
+    lists = {name: of.lists.marks(most) for name, of in domains.items() if of.lists is not None}
+    counts = Counts()
+    counts.of_ids |= events.ids
+    for name, entity in experiment.looked_up().items():  # has a table though no event names one
+        counts.ids(id_key(name), entity)
     _count_catalogs(experiment, counts)
     for name, feature in experiment.features().items():  # tables that no domain reads are there, too, and empty
         for key, encoding in feature.inputs(name).encodings.items():
             counts.ids(key, encoding)
     scaled: dict[str, np.ndarray] = {}  # one task's in all domains together
-    for of_domain in numbers.values():
+    for of_domain in domains.values():
         for task, more in of_domain.scaled.items():
             scaled[task] = add_moments(scaled.get(task, np.zeros(3)), more)
     sizes = {of.name: open_store(store_folder(experiment, of)).size for of in experiment.stores_read()}
+    dense = {column: (mean, to_divide_by(mean, deviation)) for column, (_, mean, deviation) in events.dense.items()}
     return Statistics(
         tables=counts.tables(),
-        dense=counts.dense(),
-        labels={name: of_domain.labels for name, of_domain in numbers.items()},
+        dense=dense | counts.dense(),
+        labels={name: of_domain.labels for name, of_domain in domains.items()},
         rows={name: files.rows for name, files in train.items()},
         content_sizes=sizes,
         skipped=skipped,
@@ -98,35 +139,22 @@ def count(
         unsigned=unsigned_ids(experiment, train),
         scales={task: Scale(*mean_deviation(moments)) for task, moments in scaled.items()},
         lists=lists,
-        outcomes={name: of_domain.outcomes for name, of_domain in numbers.items()},
+        outcomes={name: of_domain.outcomes for name, of_domain in domains.items()},
         rate_columns=rate_columns(experiment),
         directions=directions_of(experiment),
     )
 
 
-def _tables(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[str, Encoded]:
-    """Embedding tables whose ids are in events, domain after domain; and of every entity, which has a table though no event names one."""
-    found: dict[str, Encoded] = {}
-    ids = {id_key(name): entity for name, entity in experiment.looked_up().items()}
-    for domain in train:
-        found |= {key: of for key, of in ids.items() if not experiment.domains[domain].lacks(key.removeprefix("id_"))}
-        for name, feature in event_features(experiment, domain).items():
-            found |= feature.inputs(name).encodings
-    return found | ids
-
-
 def _of_all_ranks(
-    experiment: Experiment, train: Mapping[str, EventFiles], pieces: Sequence[Path | Piece], ranks: Ranks
+    tables: Mapping[str, Encoded], pieces: Sequence[Path | Piece], ranks: Ranks
 ) -> tuple[Counts, dict[int, ShareNumbers]]:
     """What the pieces of all ranks say together, on each; each rank adds up the ids that it owns.
 
     Args:
-        experiment: the experiment.
-        train: domain -> its training files.
+        tables: whose ids the pieces have counted.
         pieces: of this rank, one of which is held at a time.
         ranks: all of them.
     """
-    tables = _tables(experiment, train)
     owned = {name: encoding.ids.counts() for name, encoding in tables.items()}
     shares: dict[int, ShareNumbers] = {}
     for turn in range(max(ranks.gather_all(len(pieces)))):

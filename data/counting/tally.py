@@ -15,9 +15,11 @@ from ..events.bad_rows import Skipped, read_events
 from ..features.counts import Counts
 from ..features.feature import Feature
 from ..schema.bad_values import BadValue, refuse_beside, rows_of
-from ..schema.column_needs import needed_columns
+from ..schema.column_needs import label_columns, needed_columns
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import id_key
+from ..vocabulary.encoding import Encoded
+from ..vocabulary.key_counts import KeyCounts
 from .list_marks import ListCounter
 from .shares import Group, Share
 
@@ -90,10 +92,10 @@ class Tally:
         shares: number of a share -> what is added up of it.
     """
 
-    def __init__(self, experiment: Experiment):
-        """Of no share yet."""
+    def __init__(self, experiment: Experiment, labels_alone: bool = False):
+        """Of no share yet. Where ids and numbers are known from elsewhere, of ``labels_alone``: labels, weights and lists."""
         self.counts, self.shares = Counts(), dict[int, ShareNumbers]()
-        self._experiment = experiment
+        self._experiment, self._labels_alone = experiment, labels_alone
         self._features = {name: event_features(experiment, name) for name in experiment.domains}
 
     def add(self, share: Share, group: Group, table: pa.Table, bad: list[BadValue]) -> None:
@@ -103,7 +105,6 @@ class Tally:
             UserError: a bad value.
         """
         experiment, name = self._experiment, share.domain
-        domain, counts = experiment.domains[name], self.counts
         if share.number not in self.shares:
             self.shares[share.number] = nothing(experiment, name)
         numbers = self.shares[share.number]
@@ -112,6 +113,18 @@ class Tally:
         if bad:
             numbers.skipped.add(name, group.path, group.number, bad)
             table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
+        numbers.add_labels(experiment, table)
+        if not self._labels_alone:
+            self.add_ids(name, table, f"{group.path}: row group {group.number}")
+            numbers.add_moments(self.counts.take_moments())
+
+    def add_ids(self, name: str, table: pa.Table, where: str) -> None:
+        """Adds ids and numbers of rows of a domain; ``where`` they are, for messages.
+
+        Raises:
+            UserError: a bad value.
+        """
+        experiment, domain, counts = self._experiment, self._experiment.domains[name], self.counts
         for entity_name, entity in experiment.looked_up().items():
             if not domain.lacks(entity_name):
                 counts.ids(id_key(entity_name), entity).add(*id_keys(table[entity.id]))
@@ -124,22 +137,41 @@ class Tally:
             counts.ids(id_key("item"), experiment.entities.item).add(keys, np.ones(len(keys), bool))
         for feature_name, feature in self._features[name].items():
             if all(need.name in table.column_names for need in feature.needs(feature_name, "")):
-                feature.count(feature_name, table, f"{group.path}: row group {group.number}", counts, None)
-        numbers.add_labels(experiment, table)
-        numbers.add_moments(counts.take_moments())
+                feature.count(feature_name, table, where, counts, None)
+
+
+@dataclass
+class EventCounts:
+    """What all training events say, before catalogs and settings such as `min_count` make statistics of it.
+
+    Attributes:
+        ids: embedding table -> how often its ids are in the events.
+        dense: dense column -> how many values there are, their mean and standard deviation.
+        domains: domain -> what is added up of its rows.
+    """
+
+    ids: dict[str, KeyCounts]
+    dense: dict[str, tuple[int, float, float]]
+    domains: dict[str, ShareNumbers]
 
 
 def read_shares(
-    experiment: Experiment, shares: Iterable[Share]
+    experiment: Experiment, shares: Iterable[Share], labels_alone: bool = False
 ) -> Iterator[tuple[Share, Group, pa.Table, list[BadValue]]]:
     """Share, row group, its rows and what is bad in them; without vectors, unless bad ones are to be counted.
+
+    Args:
+        experiment: the experiment.
+        shares: to be read.
+        labels_alone: whether only the columns of labels, weights and lists are read.
 
     Raises:
         UserError: a bad value, where they are not to be left out.
     """
     policy = experiment.bad_data
     for share in shares:
-        needs = [need for need in needed_columns(experiment, share.domain) if policy.skips or need.holds != VECTOR]
+        every = label_columns(experiment, share.domain) if labels_alone else needed_columns(experiment, share.domain)
+        needs = [need for need in every if policy.skips or need.holds != VECTOR]
         for group in share.groups:
             table, bad = read_events(group.path, group.number, needs, policy)
             if not policy.skips:
@@ -167,3 +199,14 @@ def event_features(experiment: Experiment, domain: str) -> dict[str, Feature]:
             continue
         features |= {n: f for n, f in entity.features.items() if not entity.comes_from_catalog(f)}
     return features | experiment.context | experiment.domains[domain].features
+
+
+def event_tables(experiment: Experiment, domains: Iterable[str]) -> dict[str, Encoded]:
+    """Embedding tables whose ids are in the events of some domains, domain after domain."""
+    found: dict[str, Encoded] = {}
+    ids = {id_key(name): entity for name, entity in experiment.looked_up().items()}
+    for domain in domains:
+        found |= {key: of for key, of in ids.items() if not experiment.domains[domain].lacks(key.removeprefix("id_"))}
+        for name, feature in event_features(experiment, domain).items():
+            found |= feature.inputs(name).encodings
+    return found

@@ -17,7 +17,6 @@ from ..arrow.column_types import (
 )
 from ..arrow.times import bad_times
 from ..config.experiment import Experiment
-from ..config.sections.domains import DomainConfig
 from ..config.sections.entities import EntityConfig, HistoryConfig
 from ..errors import UserError, nearest
 from .labels import weight_needs
@@ -60,7 +59,7 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
     of_events += [(f"domains.{name}.features.{n}", n, f) for n, f in domain.features.items()]
     needs += [need for field, n, f in of_events if with_labels or not f.bias for need in f.needs(n, field)]
     if with_labels:
-        needs += _metric_columns(name, domain)
+        needs += label_columns(experiment, name)
     return needs
 
 
@@ -90,8 +89,9 @@ def history_needs(experiment: Experiment, history: HistoryConfig) -> list[Column
     return needs
 
 
-def _metric_columns(name: str, domain: DomainConfig) -> list[ColumnNeed]:
-    needs = []
+def label_columns(experiment: Experiment, name: str) -> list[ColumnNeed]:
+    """Those of them that only labels, their weights and metrics need."""
+    needs, domain = list[ColumnNeed](), experiment.domains[name]
     for task_name, task in domain.tasks.items():
         needs += task.columns(f"domains.{name}.tasks.{task_name}")
     needs += weight_needs(name, domain)

@@ -14,7 +14,7 @@ from ..quick_imports import quick_imports
 from ..ranks.job import on_ranks
 from ..ranks.statuses import DONE
 from .commands.job_command import begin, end, passed
-from .commands.options import LOCAL, Check, ExperimentPath, Overrides, Processes, loaded
+from .commands.options import LOCAL, LOCATION, Check, ExperimentPath, Overrides, Processes, loaded
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 def count(
     experiment: ExperimentPath,
     counts: Annotated[Path, typer.Argument(help="folder for what is counted; run again to go on", **LOCAL)],
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="folder of Parquet tables that Spark or DuckDB has counted, in place of counting ids and numbers here",
+            **LOCATION,
+        ),
+    ] = None,
     set_: Overrides = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Count the training events on all ranks, for the trainings that are given the folder with --counts.
 
-    What is counted is of one experiment and its files; other rates, widths, gates and heads take the same.
+    What is counted is of one experiment and its files; other rates, widths, gates and heads take the same. With --from, ids and
+    numbers are taken from tables that were counted elsewhere (docs/reference/counts.md); labels, lists and rates are counted here.
     """
     begin(__name__, "counting.job", check, processes)
 
@@ -41,7 +50,7 @@ def count(
         with quick_imports():
             from ..counting.job import prepare_counting
 
-        return prepare_counting(loaded(experiment, set_), counts)
+        return prepare_counting(loaded(experiment, set_), counts, from_)
 
     claim, given = Claim(counts, "count"), "".join(f" --set {shlex.quote(setting)}" for setting in set_ or ())
     next_ = f"foundrank train {experiment} --counts {counts}{given}"
@@ -53,6 +62,7 @@ def count(
 def _count(asked: "tuple[CountingJob, str]", runtime: "Runtime") -> int:
     with quick_imports():
         from ..counting.job import count_for_others
+        from ..counting.kept_counts import tables_in
 
     job, next_ = asked
     statistics = count_for_others(job, runtime)
@@ -60,5 +70,6 @@ def _count(asked: "tuple[CountingJob, str]", runtime: "Runtime") -> int:
         rows = sum(table.rows for table in statistics.tables.values())
         said = f"{job.rows:,} training rows; {len(statistics.tables)} tables with {rows:,} rows: {job.folder}"
         result(said, "counted", rows=job.rows, tables={name: table.rows for name, table in statistics.tables.items()})
+        hint(f"all counts, as Parquet tables: {tables_in(job.folder, job.experiment)}")
         hint(f"next: {next_}")
     return DONE

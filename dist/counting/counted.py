@@ -10,7 +10,8 @@ from typing import Any
 
 from ...data.batch.rate_counting import count_rates
 from ...data.config.experiment import Experiment
-from ...data.counting.counting_pass import count
+from ...data.counting.count_tables import CountTables
+from ...data.counting.counting_pass import count_events, statistics_of
 from ...data.counting.shares import SHARE_ROWS
 from ...data.counting.statistics import Statistics
 from ...data.events.event_files import EventFiles
@@ -32,6 +33,7 @@ def counted(
     counts: Path | None,
     runtime: Runtime = ALONE,
     pieces: Path | None = None,
+    given: CountTables | None = None,
 ) -> tuple[Statistics, dict[str, Any]]:
     """What a training must know of its events, kept by another one of the same data or newly counted.
 
@@ -43,6 +45,7 @@ def counted(
         runtime: the ranks that count, all of them.
         pieces: folder for what has been counted so far, which the caller removes once the result is kept; None to begin anew after an
             interruption.
+        given: what was counted elsewhere, in place of counting ids and numbers here; ``counts`` is there, too, then.
 
     Returns:
         The statistics, and what is known of the files, as of `create_run`. Rank 0 has all of it.
@@ -50,16 +53,19 @@ def counted(
     Raises:
         UserError: bad data, a catalog or a content store that is bad.
     """
-    statistics, noted = runtime.on_main(lambda: kept_counts(counts, experiment, train))
-    so_far = None
+    statistics, noted = runtime.on_main(lambda: kept_counts(counts, experiment, train, given))
+    so_far, events = None, None
     if statistics is None and pieces is not None:
         if "events" not in noted:  # which `kept_counts` has read, where there is a folder for counts
             noted = runtime.on_main(lambda: {"events": described(train)})
-        so_far = pieces / _key(experiment, noted["events"])
-    found, rows = statistics is not None, sum(files.rows for files in train.values())
+        so_far = pieces / _key(experiment, noted["events"], given)
+    rows = sum(files.rows for files in train.values())
     if statistics is None:
         with Progress("counting the training events", "rows", rows, "counting", runtime.is_main) as done:
-            statistics = count(experiment, train, _of_all(done, runtime), runtime, so_far)
+            events = count_events(experiment, train, _of_all(done, runtime), runtime, so_far, given)
+        statistics = statistics_of(experiment, train, events)
+        if counts is None or not runtime.is_main:
+            events = None  # gives back its memory
     alone = statistics
     known = before.experiment if before is not None else None
     runtime.on_main(lambda: check_labels(experiment, alone, known))
@@ -71,8 +77,8 @@ def counted(
         with Progress("adding up rates", "rows", rows, "counting", runtime.is_main) as done:
             rates = count_rates(encoder, train, _moments(before), _of_all(done, runtime), runtime)
         statistics = replace(statistics, rates=rates)
-    if not found and counts is not None and runtime.is_main:
-        keep_counts(counts, experiment, alone if before is not None else statistics, noted)
+    if events is not None and counts is not None:
+        keep_counts(counts, experiment, alone if before is not None else statistics, events, noted)
     return statistics, noted
 
 
@@ -84,10 +90,12 @@ def patiently(runtime: Runtime) -> Iterator[Runtime]:
     apart.leave()
 
 
-def _key(experiment: Experiment, events: Mapping[str, Any]) -> str:
-    """What tells countings apart of which one cannot go on with the other's pieces."""
+def _key(experiment: Experiment, events: Mapping[str, Any], given: CountTables | None) -> str:
+    """What tells countings apart of which one cannot go on with the other's pieces: where counts are given, these hold labels alone."""
     checksums = {name: [file["checksum"] for file in files] for name, files in events.items()}
-    return hashlib.sha256(json.dumps([digest(experiment), SHARE_ROWS, checksums]).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([digest(experiment), SHARE_ROWS, checksums, given is not None]).encode()
+    ).hexdigest()[:16]
 
 
 def _of_all(done: Progress, runtime: Runtime) -> Callable[[int], None]:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ...data.config.experiment import Experiment
 from ...data.counting.by_size import by_size
+from ...data.counting.count_tables import CountTables, find_tables
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
+from ...data.storage import storage
 from ..fine_tuning.pretrained import pretrained
 from ..ranks.runtime import Runtime
 from ..run.run_folder import COUNTING
@@ -25,11 +27,13 @@ class CountingJob:
         experiment: the experiment.
         train: domain -> its training files.
         folder: for what is counted, as trainings take it with ``--counts``.
+        tables: what was counted elsewhere, in place of counting ids and numbers here.
     """
 
     experiment: Experiment
     train: dict[str, EventFiles]
     folder: Path
+    tables: CountTables | None = None
 
     @property
     def rows(self) -> int:
@@ -37,18 +41,24 @@ class CountingJob:
         return sum(files.rows for files in self.train.values())
 
 
-def prepare_counting(experiment: Experiment, folder: Path) -> CountingJob:
+def prepare_counting(experiment: Experiment, folder: Path, tables: str | None = None) -> CountingJob:
     """Checks the training events.
 
+    Args:
+        experiment: the experiment.
+        folder: as of `CountingJob`.
+        tables: path or URI of the folder with what was counted elsewhere.
+
     Raises:
-        UserError: bad data, or a folder that cannot be made or written.
+        UserError: bad data, a folder that cannot be made or written, or tables that are not the experiment's.
     """
     check_counts(folder)
     before = pretrained(experiment).statistics.id_types if experiment.init_from is not None else {}
     events = check_events(experiment, ["train"], held=before)
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     rows = sum(files.rows for files in train.values())
-    return CountingJob(by_size(experiment, rows), train, folder)
+    found = None if tables is None else find_tables(experiment, train, storage.resolved(tables, Path.cwd()))
+    return CountingJob(by_size(experiment, rows), train, folder, found)
 
 
 def count_for_others(job: CountingJob, runtime: Runtime) -> Statistics:
@@ -59,7 +69,7 @@ def count_for_others(job: CountingJob, runtime: Runtime) -> Statistics:
     """
     before = pretrained(job.experiment) if job.experiment.init_from is not None else None
     with patiently(runtime) as ranks:
-        statistics, _ = counted(job.experiment, job.train, before, job.folder, ranks, job.folder / COUNTING)
+        statistics, _ = counted(job.experiment, job.train, before, job.folder, ranks, job.folder / COUNTING, job.tables)
         ranks.barrier()  # so that what is counted is kept
     shutil.rmtree(job.folder / COUNTING, ignore_errors=True)
     if skipped := sum(statistics.skipped.rows.values()):

@@ -16,9 +16,13 @@ from typing import Any
 from ...data.config.effects import remove
 from ...data.config.experiment import Experiment
 from ...data.config.load import plain
+from ...data.counting.count_tables import CountTables, write_tables
 from ...data.counting.statistics import Statistics
+from ...data.counting.tally import EventCounts
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles
+from ...data.storage import storage
+from ...data.storage.file_identity import identities
 from ...data.storage.local_writes import temporary_name
 from ...data.storage.mirror import shown
 from ...data.storage.new_folder import check_can_be_made
@@ -29,7 +33,7 @@ from ..run.old_runs import FORMAT
 from ..run.run_documents import CountedOf
 from ..run.run_folder import VOCABULARY, read_json, write_json
 
-_OF = "counted_of.json"
+_OF, _TABLES = "counted_of.json", "tables"
 _OF_MODEL = (
     *("embedding_dim", "width", "gate", "interaction", "id_dropout", "hide_rare_items", "unknown_id", "bias_dropout"),
     *("content_conditioning", "id_from_text", "domain_width", "alignment", "alignment_weight", "head", "shared_head"),
@@ -50,7 +54,7 @@ def check_counts(folder: Path) -> None:
 
 
 def kept_counts(
-    folder: Path | None, experiment: Experiment, train: Mapping[str, EventFiles]
+    folder: Path | None, experiment: Experiment, train: Mapping[str, EventFiles], given: CountTables | None = None
 ) -> tuple[Statistics | None, dict[str, Any]]:
     """What another training has counted of the same data.
 
@@ -58,6 +62,7 @@ def kept_counts(
         folder: in which it is looked for; None for nowhere.
         experiment: the experiment.
         train: domain -> its training files.
+        given: tables of which alone they may be made; None for any, and for what was counted here.
 
     Returns:
         The statistics, or None where there are none or damaged ones; and what the files are, as of `CountedOf`, if there is a folder.
@@ -67,7 +72,10 @@ def kept_counts(
     kept = folder / digest(experiment)
     before, noted = _which(kept), _noted(kept)
     events = described(train, noted.get("events", {}))
-    of = {"events": events, "joined": joined(experiment, noted.get("joined", ()))}
+    of: dict[str, Any] = {"events": events, "joined": joined(experiment, noted.get("joined", ()))}
+    made_of = noted.get("tables", [])
+    if given is not None:
+        of["tables"] = made_of = identities(given.every_file, made_of)
     if not _same(of, noted):
         return None, of
     try:
@@ -79,11 +87,14 @@ def kept_counts(
         return None, of
     if _which(kept) != before:  # replaced meanwhile, so what was read may be of other data
         return None, of
-    info(f"the training events were counted before: {shown(kept)}")
-    return statistics, of
+    elsewhere = f", elsewhere ({storage.parent(made_of[0]['file'])})" if made_of else ""
+    info(f"the training events were counted before{elsewhere}: {shown(kept)}")
+    return statistics, of | {"tables": made_of}
 
 
-def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of: Mapping[str, Any]) -> None:
+def keep_counts(
+    folder: Path, experiment: Experiment, statistics: Statistics, events: EventCounts, of: Mapping[str, Any]
+) -> None:
     """Keeps statistics for other trainings, in one piece: of two that count the same at the same time, the first's stay.
 
     Not those with bad rows left out: which ones they are is told by whoever counts.
@@ -92,6 +103,7 @@ def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of
         folder: into which they come.
         experiment: the experiment.
         statistics: what was counted.
+        events: what they are made of, which is written as tables.
         of: what the files are, as `kept_counts` gave it.
     """
     if statistics.skipped.rows:
@@ -100,6 +112,7 @@ def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of
     making = kept.with_name(temporary_name(kept.name))
     shutil.rmtree(making, ignore_errors=True)
     statistics.save(making / VOCABULARY)
+    write_tables(making / _TABLES, events.ids, events.dense, statistics.rows)
     write_json(making / _OF, dict(of))
     if _which(kept) is not None and not _same(of, _noted(kept)):  # of data that has changed
         _remove(kept)
@@ -107,6 +120,11 @@ def keep_counts(folder: Path, experiment: Experiment, statistics: Statistics, of
         os.rename(making, kept)
     except OSError:  # another training's are there
         shutil.rmtree(making, ignore_errors=True)
+
+
+def tables_in(folder: Path, experiment: Experiment) -> Path:
+    """Where in a folder for counts the tables of an experiment are, as of `write_tables`."""
+    return folder / digest(experiment) / _TABLES
 
 
 def _which(kept: Path) -> tuple[int, int] | None:
@@ -155,4 +173,4 @@ def _same(of: Mapping[str, Any], noted: Mapping[str, Any]) -> bool:
             return {key: bare(inner) for key, inner in value.items() if key != "stat"}
         return [bare(inner) for inner in value] if isinstance(value, list | tuple) else value
 
-    return bare(of) == bare(noted)
+    return all(bare(of[name]) == bare(noted.get(name)) for name in of)

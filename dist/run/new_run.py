@@ -60,6 +60,7 @@ def create_run(
     """
     begun: dict[str, Any] = {"format": FORMAT, "joined": joined(experiment, noted.get("joined", ()))}
     begun |= {"base": identity(base)} if base else {}
+    begun |= {"counted_elsewhere": noted["tables"]} if noted.get("tables") else {}
     begun |= {"folder": str(run.resolve())} if origin(run) is None else {}
     try:
         with new_folder(run, last=EXPERIMENT, left=BEFORE_ONE) as folder:

@@ -63,6 +63,7 @@ class RunInfo(Shape):
     format: Count = 1
     joined: list[FileIdentity] | None = None
     base: Digest | None = None
+    counted_elsewhere: list[FileIdentity] = Field(default_factory=list)
     folder: Annotated[str, Field(pattern=r"^/[^\x00]*$")] | None = None
     plan: str | None = None
     tables: dict[str, TableSize] = Field(default_factory=dict)
@@ -84,10 +85,11 @@ Events = dict[str, list[EventFile]]
 
 
 class CountedOf(Shape):
-    """What kept statistics were counted of: training events, catalogs and content stores."""
+    """What kept statistics were counted of: training events, catalogs and content stores; and tables, where that was done elsewhere."""
 
     events: Events
     joined: list[FileIdentity]
+    tables: list[FileIdentity] = Field(default_factory=list)
 
 
 class MetricRow(Shape):

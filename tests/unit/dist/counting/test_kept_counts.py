@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from foundrank.data.config.load import load_experiment, plain
+from foundrank.data.counting.counting_pass import count_events
 from foundrank.data.counting.statistics import Statistics
 from foundrank.data.events.event_files import _open_local
 from foundrank.dist.counting import counted as module
@@ -38,7 +39,7 @@ def passes(monkeypatch):
 
         monkeypatch.setattr(module, name, call)
 
-    noted("count", made)
+    noted("count_events", made)
     noted("count_rates", rates)
     yield made
     assert len(rates) == len(made)
@@ -46,6 +47,10 @@ def passes(monkeypatch):
 
 def changed(experiment, *overrides):
     return load_experiment(plain(experiment), overrides, kinds=KINDS)
+
+
+def events_of(experiment):
+    return count_events(experiment, train_files(experiment))
 
 
 def same(one, other):
@@ -115,7 +120,7 @@ def test_of_two_that_count_the_same_at_the_same_time_the_first_ones_stay(world, 
     first, of = counted(world, train_files(world), folder)
     [kept] = folder.iterdir()
     inside = kept.stat().st_ino
-    keep_counts(folder, world, first, of)
+    keep_counts(folder, world, first, events_of(world), of)
     assert [path.stat().st_ino for path in folder.iterdir()] == [inside]
 
 
@@ -128,7 +133,7 @@ def test_counts_that_are_replaced_while_they_are_read_are_not_taken(world, passe
 
     def load_while_another_keeps(path):
         read = load(path) if late else None
-        keep_counts(folder, world, other, of | {"events": {}})
+        keep_counts(folder, world, other, events_of(world), of | {"events": {}})
         folders.extend(folder.iterdir())
         return read or load(path)
 
