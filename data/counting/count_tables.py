@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -118,8 +119,10 @@ def write_tables(
     if dense:
         columns = dict(zip((COUNT, "mean", "deviation"), zip(*dense.values(), strict=True), strict=True))
         written[NUMBERS] = pa.table({"name": [*dense], **{name: [*of] for name, of in columns.items()}})
-    for name, counts in ids.items():
-        written[name] = pa.table(dict(zip((KEY, COUNT), counts.held(), strict=True)))
+    for name, of_table in ids.items():
+        keys, counts = of_table.held()  # in an order that depends on how many ranks have counted
+        order = np.argsort(keys)
+        written[name] = pa.table({KEY: keys[order], COUNT: counts[order]})
     for name, table in written.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 

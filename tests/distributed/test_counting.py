@@ -11,7 +11,8 @@ from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.counting import pieces, shares
-from foundrank.data.counting.counting_pass import count
+from foundrank.data.counting.count_tables import find_tables, write_tables
+from foundrank.data.counting.counting_pass import count, count_events, statistics_of
 from foundrank.data.errors import UserError
 from foundrank.data.rates import sums
 from foundrank.dist.ranks.runtime import Runtime
@@ -30,6 +31,15 @@ def saved(runtime: Runtime, experiment: Experiment, folder: Path, rows: int) -> 
     statistics.save(folder / f"{runtime.world_size}-{runtime.rank}")
     files = sorted((folder / f"{runtime.world_size}-{runtime.rank}").iterdir())
     return {path.name: path.read_bytes() for path in files}, sum(counted)
+
+
+def saved_of_given(runtime: Runtime, experiment: Experiment, folder: Path, tables: Path) -> dict[str, bytes]:
+    """As `saved`, of what was counted elsewhere."""
+    shares.SHARE_ROWS = 8
+    train = train_files(experiment)
+    events = count_events(experiment, train, ranks=runtime, given=find_tables(experiment, train, str(tables)))
+    statistics_of(experiment, train, events).save(own := folder / str(runtime.rank))
+    return {path.name: path.read_bytes() for path in sorted(own.iterdir())}
 
 
 class KilledError(Exception):
@@ -118,6 +128,15 @@ def test_any_number_of_ranks_counts_the_same_to_the_bit(tmp_path, world, rows):
         assert [files for files, _ in several] == [alone] * ranks
         assert sum(counted for _, counted in several) == 255
         assert rows == 1000 or min(counted for _, counted in several) > 255 // ranks // 2
+
+
+def test_any_number_of_ranks_takes_what_was_counted_elsewhere(tmp_path, world, monkeypatch):
+    monkeypatch.setattr(shares, "SHARE_ROWS", 8)  # by which sums of numbers are made
+    ((wanted, _),) = run_ranks(saved, 1, world, tmp_path, 8)
+    events = count_events(world, train_files(world))
+    rows = {name: files.rows for name, files in train_files(world).items()}
+    write_tables(tmp_path / "tables", events.ids, events.dense, rows)
+    assert run_ranks(saved_of_given, 2, world, tmp_path / "given", tmp_path / "tables") == [wanted] * 2
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
