@@ -34,7 +34,7 @@ class Bench:
     """Where commands are tried: ``here`` is made anew for each of them, as ``pristine`` holds it.
 
     ``here`` has a world (experiment.yaml, events, catalogs, a text store), ``input`` and ``users`` to score and to recommend to,
-    the runs ``run`` and ``sequences``, and what can be imported below ``sources``.
+    the runs ``run`` and ``sequences``, ``tables`` of counts, and what can be imported below ``sources``.
     """
 
     def __init__(self, folder: Path):
@@ -65,6 +65,10 @@ class Bench:
                 assert self.run("embed", self.here / "experiment.yaml").status == 0
             done = self.run("train", self.here / f"{name}.yaml", "--run-dir", self.here / run)
             assert done.status == 0, done.said
+        assert self.run("count", self.here / "experiment.yaml", self.here / "counts").status == 0
+        (tables,) = (self.here / "counts").glob("*/tables")
+        tables.rename(self.here / "tables")
+        shutil.rmtree(self.here / "counts")
         shutil.copytree(self.here, self.pristine)
 
     def fresh(self) -> Path:
