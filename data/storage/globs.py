@@ -12,16 +12,19 @@ from fnmatch import fnmatchcase
 
 from ..errors import UserError
 from . import storage
+from .delta_tables import active_files, is_delta, table_of
 from .file_systems import Location, is_uri, refuse_secrets, told
 
 
 def expand_glob(pattern: str) -> list[str]:
-    """Files a pattern names, sorted. ``**`` is any number of folders.
+    """Files a pattern names, sorted. ``**`` is any number of folders; ``delta:PATH`` is a Delta table, as of `active_files`.
 
     Raises:
         StorageError: the object store cannot be reached or refuses.
-        UserError: a folder cannot be listed.
+        UserError: a folder cannot be listed; or as of `active_files`.
     """
+    if is_delta(pattern):
+        return active_files(pattern)
     refuse_secrets(pattern, "the location")
     scheme, _, rest = pattern.partition("://") if is_uri(pattern) else ("", "", pattern)
     first, *parts = rest.split("/")
@@ -41,6 +44,11 @@ def parquet_below(source: Location) -> str:
 
 def nothing_matches(pattern: str, where: str, remedy: str) -> UserError:
     """What to say where a pattern names no file."""
+    if is_delta(pattern):
+        path, _ = table_of(pattern)
+        return UserError(
+            where, f"'{path}' is no Delta table, or holds no rows", "Give the folder with _delta_log in it."
+        )
     if storage.is_folder(pattern):
         return UserError(
             where, f"'{pattern}' is a folder", f"Name its files, e.g. {storage.join(pattern, '*.parquet')}"
@@ -49,7 +57,9 @@ def nothing_matches(pattern: str, where: str, remedy: str) -> UserError:
 
 
 def would_name(pattern: str, file: str) -> bool:
-    """Whether a pattern would name a file, if it were there."""
+    """Whether a pattern would name a file, if it were there; of a Delta table, whether it may be taken for one that it has removed."""
+    if is_delta(pattern):
+        pattern = storage.join(table_of(pattern)[0], "**")
     parts, wanted = ([part for part in _absolute(one).split("/") if part] for one in (file, pattern))
     plain = 0
     while plain < len(wanted) and wanted[: plain + 1] == parts[: plain + 1]:

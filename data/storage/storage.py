@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from ..errors import UserError
+from .delta_tables import DELTA, is_delta
 from .file_systems import Location, endpoint, is_uri, located, told
 from .local_writes import is_temporary, open_new, replace_file, temporary_name
 
@@ -45,6 +46,8 @@ def parent(location: Location) -> str:
 
 def resolved(location: str, folder: Location) -> str:
     """A location that may be relative to a folder, as an absolute one."""
+    if is_delta(location):
+        return DELTA + resolved(location.removeprefix(DELTA), folder)
     if is_uri(location):
         return location.rstrip("/")
     path = with_home(location)

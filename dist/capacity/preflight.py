@@ -31,6 +31,7 @@ from ..run.new_run import check_new_or_same, check_same_beside, check_same_event
 from ..run.run_folder import open_run, open_statistics
 from ..score.work_list import WorkList
 from ..sharding.planner import Ranks
+from ..train.delta_versions import with_versions
 from ..train.prepare import check_optimizer, sized
 from .cluster import read_cluster
 from .footprint import Footprint, footprint
@@ -78,6 +79,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
         UserError: the first thing wrong.
     """
     check_optimizer(experiment.training, ranks.device)
+    experiment = with_versions(experiment, run)
     events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     experiment = sized(experiment, train, run)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...data.config.experiment import Experiment
 from ...data.config.locations import with_locations
+from ...data.storage.delta_tables import DELTA, is_delta
 from ...data.storage.file_systems import is_uri
 from ...data.storage.globs import expand_glob
 from ...data.storage.mirror import origin
@@ -30,7 +31,8 @@ def settled(experiment: Experiment, made_in: str | None, run: Path, there: Calla
     def change(location: str) -> str:
         if is_uri(location):
             return location
-        moved = os.path.normpath(os.path.join(now, os.path.relpath(location, made_in)))
+        delta = DELTA if is_delta(location) else ""
+        moved = delta + os.path.normpath(os.path.join(now, os.path.relpath(location.removeprefix(delta), made_in)))
         return moved if there(moved) else location
 
     return with_locations(experiment, change)

@@ -34,6 +34,7 @@ from ..ranks.runtime import ALONE, Runtime
 from ..run.kept_checkpoints import best_of_members, member_folder
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import COUNTING, EXPERIMENT, VOCABULARY, fetch_run
+from .delta_versions import with_versions
 
 COUNTED_ALONE = 2_000_000
 """Rows of training that are counted before there are ranks, while these are still being started; more are counted by all ranks."""
@@ -104,6 +105,7 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
         check_counts(counts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_optimizer(experiment.training, device.type)
+    experiment = with_versions(experiment, folder)
     events = check_events(experiment, held=held_id_types(folder, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     experiment = sized(experiment, train, folder)

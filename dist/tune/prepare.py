@@ -12,12 +12,14 @@ from ...data.config.written import Written
 from ...data.counting.by_size import by_size
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
+from ...data.storage.delta_tables import table_of, with_version
 from ...data.storage.new_folder import check_can_be_made
 from ..counting.counted import counted
 from ..fine_tuning.pretrained import pretrained
 from ..run.new_run import differences
 from ..run.run_documents import TuneInfo
 from ..run.run_folder import read_json, write_json
+from ..train.delta_versions import without_version
 from .objective import Objective, check_validated, read_objective
 from .space import Space, assignment, fitted, read_space, usual_space
 from .turns import alone
@@ -113,6 +115,9 @@ def prepare_tuning(
         )
     if experiment.seeds > 1:
         raise UserError(f"{file}: seeds", f"is {experiment.seeds}, and a trial trains one model", "Add --set seeds=1.")
+    for field, table in without_version(experiment).items():
+        what = f"names no version of '{table_of(table)[0]}', and all trials are to read the same rows"
+        raise UserError(f"{file}: {field}", what, f"Write {with_version(table)}.")
     judged = read_objective(objective, experiment)
     check_validated(judged, objective, experiment)
     asked = read_space(space) if space is not None else None

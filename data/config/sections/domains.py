@@ -13,7 +13,7 @@ SPLITS: tuple[str, ...] = get_args(Split)
 
 
 class EventsConfig(Strict):
-    """Parquet files of one domain, by split; globs relative to the experiment file."""
+    """Parquet files of one domain, by split: globs relative to the experiment file, or `delta:PATH@VERSION` for a Delta table."""
 
     train: str = Field(description="events to learn from")
     validation: str | None = Field(default=None, description="events to choose by")
