@@ -6,6 +6,8 @@ has removed stay on the disk until they are vacuumed, so a pattern would name th
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -63,8 +65,9 @@ def active_files(location: str) -> list[str]:
     if not _is_there(path):
         return []
     table = _open(location, path, version)
-    _check_plain(location, table)
-    names = pa.table(table.get_add_actions())["path"].to_pylist()
+    with _told(location):
+        _check_plain(location, table)
+        names = pa.table(table.get_add_actions())["path"].to_pylist()
     files = sorted(os.path.join(path, unquote(name)) for name in names)
     for file in files:
         if not os.path.isfile(file):
@@ -85,20 +88,28 @@ def _open(location: str, path: str, version: int | None) -> Any:
         raise UserError(location, "has a % in its path, which deltalake cannot read", "Rename the folder.")
     try:
         from deltalake import DeltaTable  # an extra, slow to import
-        from deltalake.exceptions import DeltaError
     except ImportError:
         what = "is a Delta table, and the library that reads their logs is not installed"
         raise UserError(location, what, "pip install 'foundrank[delta]', or pip install deltalake.") from None
-    try:
+    with _told(location):
         table = DeltaTable(path)
         if version is not None and version > table.version():
             raise UserError(location, f"has no version {version}", f"The current one is {table.version()}.")
         if version is not None:
             table.load_as_version(version)
+    return table
+
+
+@contextmanager
+def _told(location: str) -> Iterator[None]:
+    """Turns what the library finds wrong into a `UserError`."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
     except (DeltaError, OSError, ValueError) as error:
         what = f"cannot be read as a Delta table ({one_line(error)})"
         raise UserError(location, what, "Name a version whose log is there, or mend the table.") from error
-    return table
 
 
 def _check_plain(location: str, table: Any) -> None:

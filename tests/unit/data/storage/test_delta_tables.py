@@ -133,6 +133,27 @@ def test_rows_that_are_deleted_by_a_vector_are_refused_and_not_read(tmp_path, de
         assert numbers(f"delta:{table}") == [1, 2, 3]
 
 
+def test_a_vector_that_is_gone_is_told(tmp_path):
+    table = tmp_path / "table"
+    write_deltalake(table, pa.table({"x": [1, 2, 3]}))
+    name = {
+        "storageType": "u",
+        "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^",
+        "offset": 1,
+        "sizeInBytes": 40,
+        "cardinality": 2,
+    }
+
+    def change(action):
+        features = {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
+        if "protocol" in action:
+            return {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}}
+        return {"add": action["add"] | {"deletionVector": name}} if "add" in action else action
+
+    change_log(table, 0, change)
+    assert "cannot be read as a Delta table" in refused(f"delta:{table}")
+
+
 @pytest.mark.parametrize(("mode", "told"), [("name", "maps its columns to other names"), ("none", "")])
 def test_columns_of_other_names_are_refused(tmp_path, mode, told):
     table = tmp_path / "table"
@@ -156,17 +177,20 @@ def test_columns_of_other_names_are_refused(tmp_path, mode, told):
         assert numbers(f"delta:{table}") == [1, 2, 3]
 
 
-def test_what_is_not_known_here_is_refused(tmp_path):
+@pytest.mark.parametrize("feature", ["variantType", "newFeature"])  # which the library knows, and which it refuses
+def test_what_is_not_known_here_is_refused(tmp_path, feature):
     table = tmp_path / "table"
     write_deltalake(table, pa.table({"x": [1, 2, 3]}))
 
     def change(action):
-        asked = {"readerFeatures": ["newFeature"], "writerFeatures": ["newFeature"]}
+        asked = {"readerFeatures": [feature], "writerFeatures": [feature]}
         protocol = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **asked}}
         return protocol if "protocol" in action else action
 
     change_log(table, 0, change)
-    assert "newFeature" in refused(f"delta:{table}")
+    told = refused(f"delta:{table}")
+    assert feature in told
+    assert ("asks its readers for 'variantType'" in told) == (feature == "variantType")
 
 
 def test_without_the_library_the_extra_is_named(table, monkeypatch):
