@@ -103,7 +103,7 @@ def _open(location: str, path: str, version: int | None) -> Any:
 @contextmanager
 def _told(location: str) -> Iterator[None]:
     """Turns what the library finds wrong into a `UserError`."""
-    from deltalake.exceptions import DeltaError
+    from deltalake.exceptions import DeltaError  # as above
 
     try:
         yield
