@@ -21,8 +21,8 @@ settings.load_profile("foundrank")
 _WITHOUT_RUN = {
     f"tests/jobs/test_{name}.py"
     for name in (
-        *("bad_data", "elastic", "kinds", "local_ranks", "next_item", "nightly", "notebook", "pictures", "python"),
-        *("recommend_ids", "study"),
+        *("bad_data", "delta", "elastic", "kinds", "local_ranks", "next_item", "nightly", "notebook", "pictures"),
+        *("python", "recommend_ids", "study"),
     )
 }
 

@@ -78,7 +78,7 @@ def write(folder: Path, name: str, columns) -> None:
     pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), folder / f"{name}.parquet")
 
 
-def taken(experiment, folder: Path):
+def taken(experiment, folder: Path | str):
     train = train_files(experiment)
     return count_events(experiment, train, given=find_tables(experiment, train, str(folder)))
 
@@ -145,8 +145,9 @@ def test_a_table_may_be_a_folder_of_parts_with_other_files_beside_them(world, ta
     strings = table.set_column(0, "value", table["value"].cast(pa.large_string()))
     write(tables / "id_user.parquet", "part-1", table.slice(0, 3).append_column("more", pa.array([1, 2, 3])))
     write(tables / "id_user.parquet", "part-2", strings.slice(3))
-    statistics = statistics_of(experiment, train_files(experiment), taken(experiment, tables))
-    assert statistics.tables["id_user"].counts.tolist() == expected
+    for where in (tables, f"file://{tables}"):
+        statistics = statistics_of(experiment, train_files(experiment), taken(experiment, where))
+        assert statistics.tables["id_user"].counts.tolist() == expected
 
 
 def test_a_dense_feature_without_a_value_has_no_mean(world, tables):
