@@ -2,25 +2,28 @@
 
     python -m benchmarks.evaluation_memory --ranks 2
 
-Predictions are generated, each rank its share, as `predict` would leave them there. They are measured in all slices, and written as the
-file that `evaluate --predictions` keeps. No rank's peak is to follow the rows of all ranks.
+Predictions are generated, each rank its share, as `predict` would leave them there. They are written as the file that
+`evaluate --predictions` keeps, and then measured in all slices, in processes that are set up as a command's ranks are. No rank's peak
+is to follow the rows of all ranks, and rank 0, which writes, is not to need much more than the others.
 """
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import numpy as np
-import torch
-import torch.distributed as torch_dist
+import pyarrow as pa
 import torch.multiprocessing as processes
 import typer
 
 from foundrank.dist.evaluate.measured import measured_rows
 from foundrank.dist.evaluate.prediction_file import write_predictions
-from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.ranks.cores import set_threads
+from foundrank.dist.ranks.launch import STORE
+from foundrank.dist.ranks.runtime import start
 from foundrank.model.tasks.binary import Binary
 from foundrank.model.tasks.regression import Regression
 
@@ -54,22 +57,24 @@ def predictions(rank: int, rows: int, every: int) -> dict[str, np.ndarray]:
 
 
 def _rank(rank: int, ranks: int, rows: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch_dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
-    runtime, before = Runtime(rank, ranks, torch.device("cpu")), peak()
-    columns = predictions(rank, rows // ranks, rows)
-    measured_rows(_ENCODER, columns, runtime)
-    write_predictions(Path(folder) / "test.parquet", columns, _LAYOUT, {}, runtime)
-    everyone = runtime.gather({"rows": rows, "rank": rank, "MB": round((peak() - before) / 1e6)})
-    for told in everyone:
-        print(json.dumps(told), flush=True)
-    torch_dist.destroy_process_group()
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    os.environ.update({name: str(value) for name, value in told.items()} | {STORE: f"{folder}/store"})
+    with start() as runtime:
+        pa.array(np.zeros(0))  # imports pandas, which every rank of an evaluation has from reading
+        before = peak()
+        columns = predictions(rank, rows // ranks, rows)
+        write_predictions(Path(folder) / "test.parquet", columns, _LAYOUT, {}, runtime)
+        measured_rows(_ENCODER, columns, runtime)
+        everyone = runtime.gather(round((peak() - before) / 1e6))
+        if runtime.is_main:
+            print(json.dumps({"rows": rows, "MB": everyone}), flush=True)
 
 
 def evaluation_memory(
     ranks: Annotated[int, typer.Option(min=1)] = 2, rows: Annotated[int, typer.Option(min=1000)] = 500_000
 ) -> None:
-    """Measures ``rows`` rows and four times as many, and prints each rank's peak."""
+    """Measures ``rows`` rows and four times as many, and prints the peak of every rank, in rank order."""
+    set_threads(ranks)
     for many in (rows, 4 * rows):
         with tempfile.TemporaryDirectory() as folder:
             processes.spawn(_rank, (ranks, many, folder), nprocs=ranks)  # type: ignore[attr-defined]

@@ -28,7 +28,10 @@ from .prepare import EvaluationJob
 FOLDER = "predictions"
 _TOLD = b"foundrank.predictions"
 _REMEDY = "Remove it, and run `foundrank evaluate RUN --predictions` again."
-_OF_ROWS = 1 << 17  # in a row group
+_OF_ROWS = (
+    1 << 15
+)  # in a row group, which rank 0 holds as columns and as pages: more would be beyond what other ranks need
+_FEW_VALUES = ["domain"]  # Parquet's dictionaries of other columns take memory and time, and make the file larger
 _NEXT = ("rank", "popularity_rank", "percentile", "popularity_percentile", "chosen", "predicted")
 _WRITTEN = {
     "domain",
@@ -127,7 +130,10 @@ def write_predictions(
     metadata = {_TOLD: json.dumps(told).encode()}
     empty = _table({name: column[:0] for name, column in columns.items()}, layout)
     schema = empty.schema.with_metadata(metadata)
-    with replaced(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+    with (
+        replaced(path) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd", use_dictionary=_FEW_VALUES) as writer,
+    ):
         for table in _of_rows(_table(piece, layout) for piece in pieces):
             writer.write_table(table, row_group_size=_OF_ROWS)
     publish(path)

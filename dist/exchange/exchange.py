@@ -11,6 +11,8 @@ from ..ranks.runtime import Runtime
 
 AT_ONCE = 1 << 16
 """Rows that a rank sends at one time."""
+PIECE = 1 << 14
+"""Rows that come to rank 0 at one time, where it takes them beside what every rank has: a megabyte or two."""
 
 
 def each(values: NDArray, runtime: Runtime) -> NDArray:
@@ -55,7 +57,7 @@ def exchange(columns: Sequence[NDArray], target: NDArray, runtime: Runtime) -> t
 
 
 def pieces_on_main(columns: Mapping[str, NDArray], counts: NDArray, runtime: Runtime) -> Iterator[dict[str, NDArray]]:
-    """All ranks' rows on rank 0, a piece of at most `AT_ONCE` after the other. Every rank has to go through it to its end.
+    """All ranks' rows on rank 0, a piece of at most `PIECE` after the other. Every rank has to go through it to its end.
 
     Args:
         columns: ``[N, ...]`` each, the same on every rank.
@@ -69,8 +71,8 @@ def pieces_on_main(columns: Mapping[str, NDArray], counts: NDArray, runtime: Run
     at = 0
     for part in range(len(counts)):
         for rank in range(runtime.world_size):
-            for start in range(0, int(of_ranks[rank, part]), AT_ONCE):
-                rows = min(AT_ONCE, int(of_ranks[rank, part]) - start)
+            for start in range(0, int(of_ranks[rank, part]), PIECE):
+                rows = min(PIECE, int(of_ranks[rank, part]) - start)
                 mine = {name: column[at : at + rows] for name, column in columns.items()}
                 if rank == runtime.rank:
                     at += rows

@@ -48,7 +48,7 @@ def test_rows_come_in_the_order_of_ranks_and_of_each_ranks_rows(sizes):
 
 
 def on_main(runtime: Runtime, counts: list[list[int]]) -> list[Columns]:
-    exchanging.AT_ONCE = 6
+    exchanging.PIECE = 6
     mine = counts[runtime.rank]
     return list(pieces_on_main(rows_of(runtime.rank, sum(mine)), np.array(mine), runtime))
 

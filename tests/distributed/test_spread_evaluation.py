@@ -1,6 +1,7 @@
 """Metrics, slices and kept predictions of any number of ranks are those of one, and no rank has all rows."""
 
 import math
+import tracemalloc
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 
 from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.events.event_files import list_events
-from foundrank.dist.evaluate import measured
+from foundrank.dist.evaluate import measured, prediction_file
 from foundrank.dist.evaluate.column_slices import ColumnSlices, read_slices
 from foundrank.dist.evaluate.measured import measured_rows
 from foundrank.dist.evaluate.next_item_metrics import metric_rows, percentiles
@@ -133,7 +134,7 @@ def share_of(runtime: Runtime, columns: dict[str, np.ndarray]) -> dict[str, np.n
 
 
 def evaluated(runtime: Runtime, together: int, folder: Path) -> tuple[list[dict], list[dict]]:
-    exchanging.AT_ONCE = 301
+    exchanging.AT_ONCE, exchanging.PIECE = 301, 211
     columns = share_of(runtime, predicted())
     codes = ((columns["item"] * 7) % 5 - 1).astype(np.int16)
     slices = [ColumnSlices(["a", "b", "c", "d", "never"], codes)]
@@ -209,6 +210,25 @@ def most_rows(runtime: Runtime) -> tuple[int, int]:
 def test_no_rank_is_sent_much_more_than_its_share():
     for most, rows in run_ranks(most_rows, 3, deadline=240):
         assert rows / 10 < most < 0.4 * rows
+
+
+def held_while_writing(runtime: Runtime, folder: Path) -> list[int]:
+    """Bytes that Arrow and NumPy held at most beyond the columns, for two numbers of rows."""
+    exchanging.PIECE, prediction_file._OF_ROWS = 512, 2048
+    pa.set_memory_pool(pa.system_memory_pool())
+    most = []
+    for home in (10_000, 80_000):
+        columns = share_of(runtime, predicted(1, dict(ROWS, home=home)))
+        tracemalloc.start()
+        write_predictions(folder / "held.parquet", columns, LAYOUT, {}, runtime)  # type: ignore[arg-type]
+        most.append(pa.default_memory_pool().max_memory() + tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return most
+
+
+def test_what_ranks_hold_of_the_file_does_not_follow_the_rows(tmp_path):
+    for few, many in run_ranks(held_while_writing, 2, tmp_path, deadline=240):
+        assert many < 2 * few  # of eight times the rows; what the file says of its row groups is there until its end
 
 
 SLICED = ("price", "device", "when", "session", "kind", "flag", "nothing")
