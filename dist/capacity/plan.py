@@ -158,15 +158,25 @@ def step_ms(planned: Fit) -> dict[str, float]:
     """Estimated milliseconds of a step by part, of the slowest rank; reading is not in it."""
     found, cluster = planned.footprint, planned.cluster
     assert found is not None
-    exchange = np.sum([table.exchange_ms for table in found.tables.values()], 0).max()
     lookups = np.sum([table.ms - table.exchange_ms for table in found.tables.values()], 0).max()
+    exchange = exchange_ms(planned)
+    return {
+        "table lookups and updates": float(lookups),
+        "exchange of lookups": exchange["exchange of lookups"],
+        "dense part": found.flops / (cluster.get("tflops") * 1e12) * 1e3,
+        "exchange of dense gradients": exchange["exchange of dense gradients"],
+    }
+
+
+def exchange_ms(planned: Fit) -> dict[str, float]:
+    """Of `step_ms`, what goes between ranks."""
+    found, cluster = planned.footprint, planned.cluster
+    assert found is not None
     ranks = cluster.ranks
     network = cluster.get("inside_gb_s" if ranks.count <= ranks.per_host else "between_gb_s")
     gradients = 2 * found.dense_parameters * 4 * (ranks.count - 1) / ranks.count
     return {
-        "table lookups and updates": float(lookups),
-        "exchange of lookups": float(exchange),
-        "dense part": found.flops / (cluster.get("tflops") * 1e12) * 1e3,
+        "exchange of lookups": float(np.sum([table.exchange_ms for table in found.tables.values()], 0).max()),
         "exchange of dense gradients": gradients / (network * 1e9) * 1e3,
     }
 

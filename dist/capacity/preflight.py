@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
 from ...data.machine.limits import memory
 from ...data.schema.column_needs import needed_columns
+from ...data.schema.layout import Layout
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
 from ...data.storage.new_folder import check_can_be_made
@@ -44,12 +45,27 @@ _SMALLER_GROUPS = (
 )
 
 
-def ranks_here(processes: int) -> Ranks:
-    """So many ranks on this machine."""
+@dataclass(frozen=True)
+class Checked:
+    """A training of which nothing was found wrong.
+
+    Attributes:
+        told: what was found.
+        experiment: sized as it will be trained.
+        layout: of what was counted.
+    """
+
+    told: list[str]
+    experiment: Experiment
+    layout: Layout
+
+
+def ranks_here(processes: int, elsewhere: int = 0) -> Ranks:
+    """So many ranks on this machine, and so many on others."""
     cuda = torch.cuda.is_available()
     device_bytes = torch.cuda.get_device_properties(0).total_memory if cuda else None
     host_bytes = memory() // processes
-    return Ranks("cuda" if cuda else "cpu", processes, processes, host_bytes, device_bytes)
+    return Ranks("cuda" if cuda else "cpu", processes + elsewhere, processes, host_bytes, device_bytes)
 
 
 def ranks_asked(cluster: str | None, processes: int | None) -> Ranks:
@@ -61,7 +77,7 @@ def ranks_asked(cluster: str | None, processes: int | None) -> Ranks:
     return read_cluster(cluster).ranks if cluster is not None else ranks_here(count_of(processes))
 
 
-def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]:
+def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> Checked:
     """Everything `train` would find wrong before its first step, without counting all the data.
 
     Tables of ids that are still to be counted are taken to be as large as the first rows make them: what is said to fit may yet be
@@ -71,9 +87,6 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
         experiment: the experiment.
         run: the run folder.
         ranks: that it is to run on.
-
-    Returns:
-        What was found, to tell.
 
     Raises:
         UserError: the first thing wrong.
@@ -106,12 +119,13 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> list[str]
     held = check_held(reads, found.total.max(), ranks, "row groups as they are read", _SMALLER_GROUPS)
     rows, least = sum(files.rows for files in train.values()), "" if whole else "at least "
     tables = sum(layout.tables.values())
-    return [
+    told = [
         f"{len(train)} domain(s), {rows:,} training rows; {len(layout.tables)} tables with {least}{tables:,} rows",
         f"{least}{found.total.max() / 2**30:.2f} GiB on the fullest of {ranks.count} rank(s), which have {ranks.bytes / 2**30:.1f}",
         f"with what is read and the process itself, {held}",
         f"run folder: {shown(run)}" + (", where a training goes on" if goes_on else ""),
     ]
+    return Checked(told, experiment, layout)
 
 
 def check_evaluation(job: EvaluationJob, ranks: Ranks) -> list[str]:

@@ -1,5 +1,6 @@
 """What would fail after an hour in a queue is refused before anything is submitted, with its remedy."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from .commands import ENVIRONMENT, Here, settings
+from .commands import ENVIRONMENT, Here, foundrank, settings
 
 CLUSTER = "world_size=2,host_memory_gib=4"
 
@@ -107,6 +108,39 @@ def test_what_is_right_passes_and_leaves_nothing(copy: Path, run: Path, here: He
     assert here("score", run, source, tmp_path / "scores", "--domain", "events_feed", "--check") == (0, "")
     assert not new.exists()
     assert not list((tmp_path / "scores").glob("*.parquet"))
+
+
+def test_the_network_between_ranks_is_measured_and_nothing_is_left(copy: Path, tmp_path: Path):
+    new = tmp_path / "new"
+    command = ["train", copy, "--run-dir", new, "--check", "--network", "-p", "2", *settings()]
+    lines = foundrank(*command).stdout.splitlines()
+    assert lines[0].startswith("2 ranks on 1 host(s): an all-reduce of one number takes")
+    assert [line for line in lines if line.startswith("a step's exchanges at these rates")]
+    assert lines[-1] == "checks passed"
+    records = [json.loads(line) for line in foundrank(*command, "--log-format", "json").stdout.splitlines()]
+    by_event = {record["event"]: record for record in records}
+    assert [link["ranks"] for link in by_event["network_links"]["links"]] == [[0, 1]]
+    assert by_event["network_links"]["links"][0]["gb_s"] > 0
+    sizes = [of["bytes"] for of in by_event["network_all_to_all"]["exchanges"]]
+    assert sizes == sorted(sizes)
+    assert by_event["network_step"]["ms"] == pytest.approx(sum(by_event["network_step"]["parts"].values()))
+    assert "network_slow" not in by_event
+    assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--check", "--network"], "this job is one process"),
+        (["--network", "-p", "2"], "--check, which is not given"),
+        (["--check", "--network", "-p", "2", "--cluster", CLUSTER], "machines that need not be there"),
+    ],
+)
+def test_a_network_that_cannot_be_measured_is_refused(embedded: Path, here: Here, tmp_path: Path, arguments, told: str):
+    status, error = here("train", embedded, "--run-dir", tmp_path / "new", *arguments)
+    assert status == 2
+    assert told in error
+    assert not (tmp_path / "new").exists()
 
 
 OTHERS = {

@@ -1,4 +1,4 @@
-"""Two hosts on one machine: namespaces with a network, a name and a hosts file of their own, and a cable between them."""
+"""Hosts on one machine: namespaces with a network, a name and a hosts file of their own, and cables to a switch between them."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ INTERFACE = "eth0"  # the cable's end, on each host
 
 @dataclass(frozen=True)
 class Host:
-    """One of the two."""
+    """One of them."""
 
     name: str
     hosts_file: Path
@@ -32,6 +32,11 @@ class Host:
                 [*words, str(self.hosts_file), *command], env=environment, stdout=file, stderr=subprocess.STDOUT
             )
 
+    def slow_down(self, megabits: int) -> None:
+        """Lets it send so many megabits a second."""
+        shape = ["root", "tbf", "rate", f"{megabits}mbit", "burst", "32kb", "latency", "400ms"]
+        _run("ip", "netns", "exec", self.name, "tc", "qdisc", "add", "dev", INTERFACE, *shape)
+
     def bytes_received(self) -> int:
         """What has come through the cable."""
         [link] = json.loads(_ip("-n", self.name, "-s", "-j", "link", "show", INTERFACE))
@@ -39,36 +44,41 @@ class Host:
 
 
 @contextmanager
-def two_hosts(folder: Path, own_names_are_local: bool = False) -> Iterator[tuple[Host, Host]]:
-    """Two hosts; skips the test where they cannot be made.
+def hosts_on_a_switch(folder: Path, count: int = 2, own_names_are_local: bool = False) -> Iterator[list[Host]]:
+    """Some hosts; skips the test where they cannot be made.
 
     Args:
         folder: of their hosts files.
+        count: how many.
         own_names_are_local: each knows its own name as 127.0.1.1, as Debian's installer writes it.
     """
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
     if shutil.which("ip") is None:
         pytest.skip("network namespaces need iproute2")
-    names = [f"host{os.getpid()}{letter}" for letter in "ab"]
-    addresses = dict(zip(names, ("10.213.7.1", "10.213.7.2"), strict=True))
+    names = [f"host{os.getpid()}{letter}" for letter in "abcdefgh"[:count]]
+    addresses = {name: f"10.213.7.{number}" for number, name in enumerate(names, 1)}
+    switch = f"host{os.getpid()}switch"
     try:
-        for name in names:
+        for name in (*names, switch):
             made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
             if made.returncode:
                 pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
-        one, other = names
-        _ip("-n", one, "link", "add", INTERFACE, "type", "veth", "peer", "name", INTERFACE, "netns", other)
-        for name, address in addresses.items():
+        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", switch, "link", "set", "bridge", "up")
+        for number, (name, address) in enumerate(addresses.items()):
+            port = f"port{number}"
+            _ip("-n", name, "link", "add", INTERFACE, "type", "veth", "peer", "name", port, "netns", switch)
+            _ip("-n", switch, "link", "set", port, "master", "bridge", "up")
             _ip("-n", name, "address", "add", f"{address}/24", "dev", INTERFACE)
             for link in ("lo", INTERFACE):
                 _ip("-n", name, "link", "set", link, "up")
             known = addresses | ({name: "127.0.1.1"} if own_names_are_local else {})
             lines = ["127.0.0.1 localhost", *(f"{where} {host}" for host, where in known.items())]
             (folder / f"{name}.hosts").write_text("\n".join(lines) + "\n")
-        yield Host(one, folder / f"{one}.hosts"), Host(other, folder / f"{other}.hosts")
+        yield [Host(name, folder / f"{name}.hosts") for name in names]
     finally:
-        for name in names:
+        for name in (*names, switch):
             pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
             for pid in pids.stdout.split():
                 with contextlib.suppress(ProcessLookupError):
@@ -77,6 +87,10 @@ def two_hosts(folder: Path, own_names_are_local: bool = False) -> Iterator[tuple
 
 
 def _ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+    return _run("ip", *words)
+
+
+def _run(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
     return done.stdout

@@ -1,5 +1,6 @@
-"""Training on two hosts with what TorchX starts on each node of a Slurm job."""
+"""Training on several hosts with what TorchX starts on each node of a Slurm job, and what is measured between them."""
 
+import json
 import os
 import re
 import sys
@@ -10,8 +11,8 @@ from torchx.specs import macros
 
 from foundrank.dist.run.run_folder import read_json, read_metrics
 
-from ..jobs.commands import ENVIRONMENT, TINY
-from .hosts import INTERFACE, two_hosts
+from ..jobs.commands import COMMAND, ENVIRONMENT, TINY, settings
+from .hosts import INTERFACE, hosts_on_a_switch
 
 PATH = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # where torchrun is
 SUM = """
@@ -28,7 +29,7 @@ def test_two_hosts_train_one_model(world, tmp_path):
     arguments = ["--experiment", str(world), "--run", str(run), "--nnodes", "2", "--nproc", "1", "--", "--set", changes]
     with get_runner() as runner:
         request = runner.dryrun_component("foundrank.train", arguments, "slurm", {"partition": "any"}).request
-    with two_hosts(tmp_path) as hosts:
+    with hosts_on_a_switch(tmp_path) as hosts:
         agents = []
         for host, replica in zip(hosts, request.replicas.values(), strict=True):
             command = [word.replace(macros.app_id, "7") for word in (replica.entrypoint, *replica.args)]
@@ -51,7 +52,7 @@ def test_two_hosts_train_one_model(world, tmp_path):
 
 
 def test_a_host_that_knows_itself_as_local_is_told_what_to_set(tmp_path):
-    with two_hosts(tmp_path, own_names_are_local=True) as (one, other):
+    with hosts_on_a_switch(tmp_path, own_names_are_local=True) as (one, other):
 
         def start(host, rank, **more):
             group = {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": "0"}
@@ -63,3 +64,36 @@ def test_a_host_that_knows_itself_as_local_is_told_what_to_set(tmp_path):
         ranks = [start(host, rank, GLOO_SOCKET_IFNAME=INTERFACE) for rank, host in enumerate((one, other))]
         assert [rank.wait(60) for rank in ranks] == [0, 0]
         assert "sum 2.0" in (tmp_path / "0.log").read_text()
+
+
+def test_the_host_that_sends_slowly_is_named(world, tmp_path):
+    with hosts_on_a_switch(tmp_path, 3) as hosts:
+        slow = hosts[1]
+        slow.slow_down(40)
+        check = [
+            "train",
+            str(world),
+            "--run-dir",
+            str(tmp_path / "run"),
+            "--check",
+            "--network",
+            "--log-format",
+            "json",
+        ]
+        command = [*COMMAND, *check, *settings("model.aspects=[id, sparse]")]
+        where = {"MASTER_ADDR": hosts[0].name, "MASTER_PORT": "29500", "WORLD_SIZE": "3", "LOCAL_RANK": "0"}
+        where |= {"LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "3"}
+        ranks = [
+            host.start(command, ENVIRONMENT | where | {"RANK": str(rank)}, tmp_path / f"{rank}.log")
+            for rank, host in enumerate(hosts)
+        ]
+        statuses = [rank.wait(120) for rank in ranks]
+    said = [(tmp_path / f"{rank}.log").read_text() for rank in range(3)]
+    assert statuses == [0, 0, 0], "\n".join(said)
+    records = [json.loads(line) for line in said[0].splitlines()]
+    (named,) = [record for record in records if record["event"] == "network_slow"]
+    assert (named["of_rank"], named["host"]) == (1, slow.name)
+    assert 0.001 < named["gb_s"] < 0.006 < named["others_gb_s"] / 2  # 40 megabits are 0.005 gigabytes
+    (step,) = [record for record in records if record["event"] == "network_step"]
+    assert step["ms"] > 0
+    assert not (tmp_path / "run").exists()

@@ -1,17 +1,20 @@
 """``foundrank train``."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ....data.errors import UserError
 from ....data.storage.mirror import mirrored, shown
 from ...lease.lease import Claim
 from ...logs import prometheus
 from ...logs.records import hint, result
 from ...quick_imports import quick_imports
-from ...ranks.job import on_ranks
+from ...ranks.environment import launched, number, of_machine
+from ...ranks.job import count_of, on_ranks
 from ...ranks.statuses import DONE, TRY_AGAIN
 from .job_command import begin, end, passed
 from .options import LOCAL, LOCATION, Check, Cluster, ExperimentPath, Overrides, Processes, loaded
@@ -19,6 +22,7 @@ from .options import LOCAL, LOCATION, Check, Cluster, ExperimentPath, Overrides,
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
     from ....data.config.experiment import Experiment
+    from ...capacity.network_check import NetworkCheck
     from ...ranks.runtime import Runtime
     from ...train.prepare import TrainingJob
 
@@ -40,10 +44,17 @@ def train(
     ] = None,
     check: Check = False,
     cluster: Cluster = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="with --check: measure the network between the ranks of the job as well")
+    ] = False,
     processes: Processes = None,
 ) -> None:
     """Train on one or more processes into a run folder."""
-    begin(__name__, "train.train", check, processes)
+    if network and not check:
+        raise UserError("--network", "is a part of --check, which is not given", "Add --check, or leave it out.")
+    begin(__name__, "train.train", check and not network, processes)
+    if network:
+        return end(_measured_network(lambda: loaded(experiment, set_), run, cluster, processes))
     if check:
         from ...capacity.preflight import check_training, ranks_asked
 
@@ -51,7 +62,7 @@ def train(
         ranks = ranks_asked(cluster, processes)
         claim = Claim(run or _usual(checked), "train")
         found = check_training(checked, mirrored(claim.folder, "work"), ranks)
-        return passed(found, claim)
+        return passed(found.told, claim)
 
     @cache
     def wanted() -> "Experiment":
@@ -69,6 +80,38 @@ def train(
 
 def _usual(experiment: "Experiment") -> str:
     return str(Path("runs") / experiment.name)
+
+
+def _measured_network(
+    wanted: "Callable[[], Experiment]", run: str | None, cluster: str | None, processes: int | None
+) -> int:
+    """Checks on rank 0 what ``--check`` does, and has all ranks measure what is between them."""
+    with quick_imports():
+        from ...capacity.network_check import NetworkCheck, check_several
+        from ...capacity.preflight import check_training, ranks_here
+
+    in_all, here = (number("WORLD_SIZE", 1), of_machine()[1]) if launched() else 2 * (count_of(processes),)
+    check_several(in_all, cluster)
+
+    def resolve() -> "NetworkCheck":
+        ranks, experiment = ranks_here(here, in_all - here), wanted()
+        claim = Claim(run or _usual(experiment), "train")
+        return NetworkCheck(check_training(experiment, mirrored(claim.folder, "work"), ranks), ranks, claim)
+
+    return on_ranks(resolve, _measure_network, processes)
+
+
+def _measure_network(job: "NetworkCheck", runtime: "Runtime") -> int:
+    with quick_imports():
+        from ...capacity.network import measure
+        from ...capacity.network_check import tell_network
+
+    found = measure(runtime)
+    if runtime.is_main:
+        tell_network(found, job)
+        passed(job.checked.told, job.claim)
+    runtime.barrier()
+    return DONE
 
 
 def _train(job: "TrainingJob", runtime: "Runtime") -> int:
