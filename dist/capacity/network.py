@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -67,7 +68,7 @@ def measure(runtime: Runtime) -> Network:
         part = max(1, size // (runtime.world_size - 1))
         sent = torch.ones(part * runtime.world_size, dtype=torch.uint8, device=runtime.device)
         came = torch.empty_like(sent)
-        took = _on_all(lambda came=came, sent=sent: torch_dist.all_to_all_single(came, sent), runtime)  # type: ignore[misc]
+        took = _on_all(partial(torch_dist.all_to_all_single, came, sent), runtime)
         all_to_all[part * (runtime.world_size - 1)] = took
     links = _all_links(runtime)
     if slowest(links, hosts):  # what was slow by chance, on busy machines, is not so twice

@@ -116,6 +116,17 @@ def test_srun_alone_starts_ranks_and_a_second_submission_names_the_first(slurm, 
     assert not list(run.glob(".lease*"))
 
 
+def test_srun_starts_ranks_whose_network_is_measured(slurm, world, tmp_path):
+    check = f"srun --overcommit --ntasks=2 foundrank train {world} --run-dir {tmp_path}/run --check --network --set '{CHANGES}'"
+    job = slurm.call(
+        "sbatch", "--parsable", "--no-requeue", f"--output={tmp_path}/slurm-%j", "--nodes=1", f"--wrap={check}"
+    ).strip()
+    assert slurm.wait(job, "COMPLETED")["ExitCode"] == "0:0", logs(tmp_path)
+    assert "2 ranks on 1 host(s)" in logs(tmp_path)
+    assert logs(tmp_path).count("checks passed") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def sbatch(slurm: Cluster, folder: Path, *words: object) -> str:
     """Submits one of the examples with this cluster's nodes; the job's id."""
     small = (f"--partition={PARTITION}", "--cpus-per-task=1", "--mem=2000")
