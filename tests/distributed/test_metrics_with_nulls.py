@@ -21,7 +21,7 @@ from foundrank.dist.evaluate.measured import measured_rows
 from foundrank.dist.evaluate.next_item_metrics import next_item_rows
 from foundrank.dist.evaluate.popularity import popularity_counts
 from foundrank.dist.evaluate.predict import predict
-from foundrank.dist.evaluate.prediction_file import predictions_file
+from foundrank.dist.evaluate.prediction_file import alike, predictions_file, read_told
 from foundrank.dist.evaluate.predictions import predictions
 from foundrank.dist.evaluate.prepare import prepare_evaluation
 from foundrank.dist.ranks.runtime import Runtime
@@ -244,16 +244,17 @@ def test_an_evaluation_and_its_predictions_are_the_same_on_any_ranks(experiment,
     run_ranks(train_run, 1, experiment, run)
     file, found = predictions_file(run, "test"), []
     for ranks in (1, 2, 3):
-        found.append((run_ranks(evaluated, ranks, run)[0], pq.read_table(file)))
-    (wanted, kept), *others = found
+        found.append((run_ranks(evaluated, ranks, run)[0], pq.read_table(file), read_told(file) or {}))
+    (wanted, kept, told), *others = found
     assert kept.num_rows == 300
-    for document, table in others:
+    for document, table, of_ranks in others:
         assert document.keys() == wanted.keys()
         assert document["slices"] == wanted["slices"]
         for part in ("rows", "next_item"):
             for row, of_one in zip(document[part], wanted[part], strict=True):
                 assert row == pytest.approx(of_one, abs=1e-6, nan_ok=True)
-        assert table.schema.equals(kept.schema, check_metadata=True)
+        assert table.schema.equals(kept.schema)
+        assert alike(of_ranks, told)  # but for times of files, which are told once they are seconds old
         for name in kept.column_names:
             if name.startswith("score/"):
                 np.testing.assert_allclose(table[name].to_numpy(), kept[name].to_numpy(), rtol=1e-5)
