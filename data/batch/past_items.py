@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..schema.layout import HISTORY, Layout
+from ..vocabulary.row_counts import RowCounts, seen
 from .item_features import Described, distinct_rows
 from .rows import Rows, join_histories, join_ragged
 
@@ -114,28 +115,30 @@ class ItemCounts:
     """How often items were seen in training.
 
     Attributes:
-        by_row: ``[rows of the item table]`` int64.
+        by_row: ``[rows of the item table]`` int64, or of the rows that were seen.
         items: how many were seen at all.
         events: how often, all together.
         of_domain: ``[rows of the item table, domains]`` bool, which are of each domain; None where nobody asks.
         by_domain: of each domain, how many of its items were seen, and how often each on average.
     """
 
-    by_row: np.ndarray
+    by_row: np.ndarray | RowCounts
     items: int
     events: int
     of_domain: np.ndarray | None = None
     by_domain: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def of(cls, by_row: np.ndarray) -> "ItemCounts":
+    def of(cls, by_row: np.ndarray | RowCounts) -> "ItemCounts":
         """Of a table's counts."""
-        return cls(by_row, int(np.count_nonzero(by_row)), int(by_row.sum()))
+        rows, counts = seen(by_row)
+        return cls(by_row, len(rows), int(counts.sum()))
 
     def in_domains(self, of_domain: np.ndarray) -> "ItemCounts":
         """The same, where ``[rows of the item table, domains]`` bool is known."""
-        seen = [self.by_row[there & (self.by_row > 0)] for there in of_domain.T]
-        by_domain = tuple((len(counts), float(counts.mean()) if len(counts) else 0.0) for counts in seen)
+        rows, counts = seen(self.by_row)
+        of_each = [counts[there[rows]] for there in of_domain.T]
+        by_domain = tuple((len(counts), float(counts.mean()) if len(counts) else 0.0) for counts in of_each)
         return replace(self, of_domain=of_domain, by_domain=by_domain)
 
 

@@ -80,7 +80,7 @@ def count_events(
             pieces.write(tally)
             tally = Tally(experiment, labels_alone)
     last = Piece.of(tally)
-    del tally  # which holds a hashed table's buckets, used or not
+    del tally  # the piece has it all
     tables = event_tables(experiment, train) if given is None else {}
     counts, found = _of_all_ranks(tables, [*pieces.mine, last], ranks)
     domains = {name: nothing(experiment, name) for name in train}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from ..arrow.ids import hash_rows
+from .row_counts import RowCounts
 from .vocabulary import HashedIds, Vocabulary
 
 _SMALL_KEYS = 1 << 23  # keys below it are counted in an array
@@ -17,11 +18,14 @@ class Table(Protocol):
 
     Attributes:
         encoding: names the way of doing so, in a run's statistics.
-        counts: ``[rows]`` int64, how often training shows what has the row.
     """
 
     encoding: ClassVar[str]
-    counts: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray | RowCounts:
+        """``[rows]`` int64, how often training shows what has the row."""
+        ...
 
     @property
     def rows(self) -> int:
@@ -63,32 +67,6 @@ class KeyCounts(Protocol):
     def table(self, min_count: int | None = None) -> Table:
         """The table of what has been counted."""
         ...
-
-
-class HashedCounts:
-    """Counts of hashed keys, per bucket."""
-
-    def __init__(self, buckets: int):
-        self._buckets = np.zeros(buckets + 1, np.int64)
-
-    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
-        """Counts the valid ones of ``[N]`` uint64 keys, each as often as its weight says."""
-        rows = hash_rows(keys[valid], len(self._buckets) - 1)
-        counted = np.bincount(rows, None if weights is None else weights[valid], minlength=len(self._buckets))
-        self._buckets += counted.astype(np.int64)  # weighted ones are floats, but whole, and exact up to 2**53
-
-    def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
-        """Adds ``[K]`` counts to buckets."""
-        self._buckets[keys.astype(np.int64)] += counts
-
-    def held(self) -> tuple[np.ndarray, np.ndarray]:
-        """Buckets in use, and their counts."""
-        used = np.flatnonzero(self._buckets)
-        return used.astype(np.uint64), self._buckets[used]
-
-    def table(self, min_count: int | None = None) -> HashedIds:
-        """The table; every key has a row, so ``min_count`` means nothing to it."""
-        return HashedIds(self._buckets)
 
 
 class ExactCounts:
@@ -148,6 +126,39 @@ class ExactCounts:
     def table(self, min_count: int | None = None) -> Vocabulary:
         """The table of the keys counted at least ``min_count`` times, else as often as the settings ask."""
         return Vocabulary.from_counts(*self.held(), min_count or self._min_count)
+
+
+class HashedCounts:
+    """Counts of hashed keys, per row of those that are hit."""
+
+    def __init__(self, buckets: int):
+        self._buckets, self._rows = buckets, ExactCounts()
+
+    def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Counts the valid ones of ``[N]`` uint64 keys, each as often as its weight says."""
+        rows = hash_rows(keys[valid], self._buckets).astype(np.uint64)
+        self._rows.add(rows, np.ones(len(rows), bool), None if weights is None else weights[valid])
+
+    def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        """Adds ``[K]`` counts to rows.
+
+        Raises:
+            IndexError: the table has no such row.
+        """
+        if keys.max(initial=0) > self._buckets:
+            raise IndexError(f"row {keys.max()} of {self._buckets + 1}")
+        self._rows.add_counted(keys, counts)
+
+    def held(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that were hit, increasing, and their counts."""
+        rows, counts = self._rows.held()
+        order = np.argsort(rows, kind="stable")  # several ranks give theirs one after the other
+        order = order[counts[order] > 0]
+        return rows[order], counts[order]
+
+    def table(self, min_count: int | None = None) -> HashedIds:
+        """The table; every key has a row, so ``min_count`` means nothing to it."""
+        return HashedIds(RowCounts(self._buckets + 1, *self.held()))
 
 
 def _unique_counts(keys: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """From id keys to table rows."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from ..arrow.ids import hash_rows
 from ..errors import UserError, one_line
 from ..storage.parquet_memory import READ_ERRORS, check_size
+from .row_counts import RowCounts
 
 REMEDY = "Restore the run from a copy, or train it again."
 
@@ -157,13 +159,13 @@ class HashedIds:
     """Rows by stable hashing, for id spaces too large or too volatile to count exactly.
 
     Attributes:
-        counts: ``[rows]`` int64, how often each row was hit in training.
+        counts: how often each row was hit in training.
     """
 
     encoding: ClassVar[str] = "hash"
 
-    def __init__(self, counts: np.ndarray):
-        self.counts = counts.astype(np.int64, copy=False)
+    def __init__(self, counts: RowCounts):
+        self.counts = counts
 
     def fits(self, new: "HashedIds") -> bool:
         """Whether another one gives ids the same rows."""
@@ -171,32 +173,42 @@ class HashedIds:
 
     def extended(self, new: "HashedIds") -> "HashedIds":
         """With what another one of the same number of rows has counted."""
-        return HashedIds(self.counts + new.counts)
+        return HashedIds(self.counts.plus(new.counts))
 
     @property
     def rows(self) -> int:
         """Rows of the table, the unknown row (never used) included."""
-        return len(self.counts)
+        return self.counts.rows
 
     def lookup(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` uint64 keys to ``[N]`` int64 rows, never 0."""
         return hash_rows(keys, self.rows - 1)
 
     def save(self, path: Path) -> None:
-        """Writes the count per row."""
-        pq.write_table(pa.table({"count": self.counts}), path, compression="zstd")
+        """Writes row and count of those that were hit, and of the last one, hit or not, which says how many there are."""
+        last = np.array([self.rows - 1], np.uint64)
+        at = self.counts.at if last[0] in self.counts.at[-1:] else np.concatenate([self.counts.at, last])
+        counts = np.concatenate([self.counts.counts, np.zeros(len(at) - len(self.counts.at), np.int64)])
+        pq.write_table(pa.table({"row": at, "count": counts}), path, compression="zstd")
 
     @classmethod
     def load(cls, path: Path) -> "HashedIds":
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, or what older versions did: the counts of all rows.
 
         Raises:
             UserError: the file is missing or damaged.
         """
-        (counts,) = read_columns(path, {"count": pa.int64()})
-        if len(counts) < 2:
-            raise _damaged(path, "it has no rows")
-        return cls(counts)
+        with suppress(FileNotFoundError, *READ_ERRORS):
+            if pq.read_schema(path).names == ["count"]:
+                (counts,) = read_columns(path, {"count": pa.int64()})
+                if len(counts) < 2:
+                    raise _damaged(path, "it has no rows")
+                return cls(RowCounts.of(counts))
+        at, counts = read_columns(path, {"row": pa.uint64(), "count": pa.int64()})
+        if not len(at) or (at[1:] <= at[:-1]).any() or at[-1] < 1:
+            raise _damaged(path, "its rows do not increase, or it has none")
+        hit = counts > 0
+        return cls(RowCounts(int(at[-1]) + 1, at[hit], counts[hit]))
 
 
 def read_columns(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray]:

@@ -31,6 +31,7 @@ from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import id_key
 from ...data.storage.file_systems import StorageError
 from ...data.vocabulary.key_counts import Table as Ids
+from ...data.vocabulary.row_counts import seen as rows_seen
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.foundation import Foundation
 from ..logs.progress import Progress
@@ -188,7 +189,7 @@ def _entities(experiment: Experiment, statistics: Statistics) -> Table:
     table = empty_table("Entities", ["entity", "ids in training", "in catalog", "features"])
     for name, entity in experiment.entities.present().items():
         ids = statistics.tables.get(id_key(name))  # None where the model looks none up
-        seen = "–" if ids is None else f"{np.count_nonzero(ids.counts):,}"
+        seen = "–" if ids is None else f"{len(rows_seen(ids.counts)[0]):,}"
         features = ", ".join(f"{n} ({f.kind})" for n, f in entity.features.items()) or "–"
         table.add_row(name, seen, _in_catalog(name, entity, ids), features)
     return table

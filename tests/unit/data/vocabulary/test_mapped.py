@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from foundrank.data.errors import UserError
 from foundrank.data.vocabulary import mapped
 from foundrank.data.vocabulary.mapped import load_mapped, save_mapped
+from foundrank.data.vocabulary.row_counts import RowCounts
 from foundrank.data.vocabulary.vocabulary import HashedIds, Vocabulary
 
 KEYS = st.one_of(
@@ -26,11 +27,12 @@ def vocabulary(keys: set[int]) -> Vocabulary:
 @given(first=KEYS, second=KEYS, asked=st.lists(st.integers(0, 2**64 - 1)), hits=arrays(np.int64, 5))
 def test_tables_say_what_they_said_when_they_were_saved(tmp_path_factory, first, second, asked, hits):
     folder = tmp_path_factory.mktemp("tables")
-    tables = {"a": vocabulary(first), "hashed": HashedIds(np.abs(hits // 2)), "b": vocabulary(second)}
+    tables = {"a": vocabulary(first), "hashed": HashedIds(RowCounts.of(np.abs(hits // 2))), "b": vocabulary(second)}
     encodings = {name: table.encoding for name, table in tables.items()}
     loaded = load_mapped(folder, json.loads(json.dumps(save_mapped(folder, tables))), encodings)
     for name, table in tables.items():
-        np.testing.assert_array_equal(loaded[name].counts, table.counts)
+        every = np.arange(table.rows)
+        np.testing.assert_array_equal(loaded[name].counts[every], table.counts[every])
         assert loaded[name].rows == table.rows
         keys = np.array([*asked, *first, *second], np.uint64)
         found, wanted = loaded[name].lookup(keys), table.lookup(keys)
@@ -38,6 +40,23 @@ def test_tables_say_what_they_said_when_they_were_saved(tmp_path_factory, first,
         np.testing.assert_array_equal(found, wanted)
     for name in ("a", "b"):
         np.testing.assert_array_equal(loaded[name].keys, tables[name].keys)
+
+
+def test_counts_of_all_buckets_are_read_as_older_versions_kept_them(tmp_path):
+    for name, values in ((mapped.KEYS, "<u8"), (mapped.ROWS, "<i4")):
+        np.save(tmp_path / name, np.zeros(0, values))
+    np.save(tmp_path / mapped.COUNTS, np.array([0, 4, 0, 2]))
+    plain = {"hashed": {"smallest": None, "keys": 0, "rows": 0, "counts": 4}}
+    table = load_mapped(tmp_path, plain, {"hashed": "hash"})["hashed"]
+    assert (table.rows, table.counts[np.arange(4)].tolist()) == (4, [0, 4, 0, 2])
+
+
+@pytest.mark.parametrize("rows", [[2, 1], [1, 4]])
+def test_rows_of_hashed_ids_that_are_none_are_refused(tmp_path, rows):
+    plain = save_mapped(tmp_path, {"hashed": HashedIds(RowCounts.of(np.array([0, 4, 2, 0])))})
+    np.save(tmp_path / mapped.KEYS, np.array(rows, np.uint64))
+    with pytest.raises(UserError, match="are no rows"):
+        load_mapped(tmp_path, plain, {"hashed": "hash"})
 
 
 def test_what_is_no_vocabulary_is_refused(tmp_path):

@@ -1,11 +1,17 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from foundrank.data.arrow.ids import hash_rows
+from foundrank.data.errors import UserError
+from foundrank.data.vocabulary.key_counts import HashedCounts
+from foundrank.data.vocabulary.row_counts import RowCounts, seen
 from foundrank.data.vocabulary.vocabulary import HashedIds, KeyIndex, Vocabulary
 
 MODEST = settings(max_examples=50)
@@ -71,14 +77,53 @@ def test_an_empty_vocabulary_knows_nothing(tmp_path):
         assert vocabulary.lookup(as_keys([0, 1])).tolist() == [0, 0]
 
 
+def test_hashed_ids_of_older_versions(tmp_path):
+    pq.write_table(pa.table({"count": [0, 4, 0, 2]}), tmp_path / "h.parquet")
+    loaded = HashedIds.load(tmp_path / "h.parquet")
+    assert loaded.counts[np.arange(loaded.rows)].tolist() == [0, 4, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"row": [], "count": []}, {"row": [3, 2], "count": [1, 1]}, {"row": [0], "count": [1]}, {"row": [1]}]
+)
+def test_damaged_rows_of_hashed_ids_are_refused(tmp_path, columns):
+    types = {"row": pa.uint64(), "count": pa.int64()}
+    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    pq.write_table(table, tmp_path / "h.parquet")
+    with pytest.raises(UserError, match="damaged"):
+        HashedIds.load(tmp_path / "h.parquet")
+
+
+@given(arrays(np.int64, 9, elements=st.integers(0, 3)), arrays(np.int64, 9, elements=st.integers(0, 3)))
+def test_counts_of_rows_are_those_of_an_array(first, second):
+    one, other = RowCounts.of(first), RowCounts.of(second)
+    asked = np.array([8, 0, 3, 3])
+    np.testing.assert_array_equal(one[asked], first[asked])
+    np.testing.assert_array_equal(one.plus(other)[np.arange(9)], first + second)
+    for held in (one, first):
+        rows, counts = seen(held)
+        np.testing.assert_array_equal(rows, np.flatnonzero(first))
+        np.testing.assert_array_equal(counts, first[first > 0])
+
+
+def test_a_billion_buckets_take_what_the_ids_in_them_do(tmp_path):
+    counted = HashedCounts(10**9)
+    counted.add(as_keys([5, 5, 77]), np.ones(3, bool))
+    counted.table().save(tmp_path / "h.parquet")
+    loaded = HashedIds.load(tmp_path / "h.parquet")
+    assert loaded.rows == 10**9 + 1
+    assert loaded.counts[loaded.lookup(as_keys([77, 5, 6]))].tolist() == [1, 2, 0]
+    assert loaded.counts.at.nbytes + loaded.counts.counts.nbytes < 100
+
+
 @pytest.mark.parametrize("buckets", [1, 10, 1000])
 def test_hashed_ids(tmp_path, buckets):
     counts = np.arange(buckets + 1)
-    HashedIds(counts).save(tmp_path / "h.parquet")
+    HashedIds(RowCounts.of(counts)).save(tmp_path / "h.parquet")
     loaded = HashedIds.load(tmp_path / "h.parquet")
     keys = as_keys(range(-50, 50))
     assert loaded.rows == buckets + 1
-    assert loaded.counts.tolist() == counts.tolist()
+    assert loaded.counts[np.arange(buckets + 1)].tolist() == counts.tolist()
     assert loaded.lookup(keys).tolist() == hash_rows(keys, buckets).tolist()
     assert loaded.lookup(keys).min() >= 1
     assert loaded.lookup(keys).max() <= buckets

@@ -73,7 +73,9 @@ def read_run(folder: Path) -> Any:
     read_plain(step / "dense_optimizer.pt")
     state = read_json(step / "state.json", State)
     read_json(run / "events.json", Events)
-    tables = {name: (table.rows, table.counts.tolist()) for name, table in statistics.tables.items()}
+    tables = {
+        name: (table.rows, table.counts[np.arange(table.rows)].tolist()) for name, table in statistics.tables.items()
+    }
     store = open_store(folder / "store")
     held_shards(folder / "store")
     at = store.vectors[torch.from_numpy(store.row_of_key.astype(np.int64))]
