@@ -1,4 +1,4 @@
-"""Memory and time of an item catalog on the ranks of one machine, against its rows and the ranks, into docs/results/performance.md.
+"""Memory of an item catalog on the ranks of one machine, against its rows and the ranks, into docs/results/performance.md.
 
     python -m benchmarks.catalogs
 
@@ -9,7 +9,6 @@ it was before the catalog is subtracted.
 
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +32,6 @@ from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 
 from .jobs import Out
-from .machine import calibration
 
 EVENTS, AT_ONCE, SIZE = 20_000, 200_000, 16
 
@@ -92,10 +90,7 @@ def _rank(rank: int, ranks: int, folder: str, shared: bool) -> None:
     statistics = count(experiment, train)
     before = runtime.gather(proportional())
     runtime.barrier()
-    started = time.perf_counter()
     encoder = row_encoder(experiment, statistics, runtime) if shared else RowEncoder(experiment, statistics)
-    runtime.barrier()
-    seconds = time.perf_counter() - started
     for catalog in encoder._catalogs.values():  # so that every rank has touched every page
         for array in (catalog.keys, *catalog.columns.singles.values(), *catalog.columns.dense.values()):
             array.max(initial=0)
@@ -107,12 +102,12 @@ def _rank(rank: int, ranks: int, folder: str, shared: bool) -> None:
     after = runtime.gather(proportional())
     runtime.barrier()
     if runtime.is_main:
-        (Path(folder) / "found.json").write_text(json.dumps([sum(after) - sum(before), seconds]), encoding="utf-8")
+        (Path(folder) / "found.json").write_text(json.dumps(sum(after) - sum(before)), encoding="utf-8")
     torch_dist.destroy_process_group()
 
 
 def catalogs(
-    items: Annotated[str, typer.Option(help="rows of catalogs, comma-separated")] = "100000,1000000,10000000",
+    items: Annotated[str, typer.Option(help="rows of catalogs, comma-separated")] = "100000,1000000",
     ranks: Annotated[str, typer.Option(help="numbers of ranks, comma-separated")] = "1,2,4",
     out: Out = Path("docs/results/performance.md"),
 ) -> None:
@@ -126,21 +121,21 @@ def catalogs(
                 for shared in (False, True):
                     processes.spawn(_rank, (of, folder, shared), nprocs=of)  # type: ignore[attr-defined]
                     found[shared] = json.loads((Path(folder) / "found.json").read_text(encoding="utf-8"))
-                rows.append((many, of, *found[False], *found[True]))
+                rows.append((many, of, found[False], found[True]))
                 print(rows[-1], flush=True)
     write_section(out, "catalogs", section(rows))
 
 
-def section(rows: list[tuple[int, int, float, float, float, float]]) -> str:
-    """Markdown of items, ranks; MB and seconds with a copy in each rank, and as it is."""
+def section(rows: list[tuple[int, int, float, float]]) -> str:
+    """Markdown of items, ranks; MB with a copy in each rank, and as it is."""
     lines = [
-        "| items | ranks | a copy each, MB | s | one copy, MB | s |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
-        *(f"| {items:,} | {ranks} | {a:,.0f} | {b:.1f} | {c:,.0f} | {d:.1f} |" for items, ranks, a, b, c, d in rows),
+        "| items | ranks | a copy each, MB | one copy, MB |",
+        "| ---: | ---: | ---: | ---: |",
+        *(f"| {items:,} | {ranks} | {copies:,.0f} | {one:,.0f} |" for items, ranks, copies, one in rows),
     ]
     told = f"""    python -m benchmarks.catalogs
 
-{calibration()} One rank of a machine reads the catalogs and the ids of the content stores, and all map what it has made of them. Proportional set sizes,
+One rank of a machine reads the catalogs and the ids of the content stores, and all map what it has made of them. Proportional set sizes,
 summed over the ranks, less what they were before. A generated catalog: string ids, three categories, two numbers, a list
 of four tags, a given vector of {SIZE}."""
     return "## Catalogs on the ranks of a machine\n\n" + told + "\n\n" + "\n".join(lines)
