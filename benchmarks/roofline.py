@@ -95,7 +95,7 @@ def counted(experiment: Path, run: Path) -> dict[str, float]:
         "flop": flops.get_total_flops(),
         "operands": traffic.products,
         "passes": traffic.others,
-        "tables": lookups * loaded.model.embedding_dim * 4 * 3,
+        "tables": lookups * loaded.model.embedding_dim * loaded.training.table_bytes * 3,
         "rows": batch.rows,
     }
 

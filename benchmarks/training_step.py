@@ -41,6 +41,7 @@ from foundrank.data.schema.column_needs import needed_columns
 from foundrank.data.schema.layout import padded_rows
 from foundrank.dist.ranks.cores import keep_to_own_cores
 from foundrank.dist.ranks.runtime import start
+from foundrank.dist.retrieval.retrieval import draw_candidates
 from foundrank.dist.run.run_folder import open_run
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
@@ -102,7 +103,7 @@ def step_only(
     with start() as runtime, as_on_a_gpu() if on_gpu else nullcontext():
         keep_to_own_cores(runtime.device)
         reader, encoder, plan = open_reader(loaded, run, runtime.rank, runtime.world_size)
-        held = list(itertools.islice(reader.batches(plan), batches))
+        held = list(itertools.islice(reader.batches(plan, draw=draw_candidates(encoder, runtime.rank)(0)), batches))
         if runtime.device.type == "cuda":
             held = [batch.pin_memory() for batch in held]
         if without_network:

@@ -25,6 +25,8 @@ from .tally import Tally, event_tables
 
 ROWS, NUMBERS = "rows", "numbers"
 VALUE, KEY, COUNT = "value", "key", "count"
+KEYS_ARE = b"foundrank.keys"
+"""In a table's metadata: what foundrank's own keys are, as of `KeyCounts.keys_are`."""
 _FOLDER = "Give the folder that holds the tables, such as id_item.parquet."
 
 
@@ -122,7 +124,8 @@ def write_tables(
     for name, of_table in ids.items():
         keys, counts = of_table.held()  # in an order that depends on how many ranks have counted
         order = np.argsort(keys)
-        written[name] = pa.table({KEY: keys[order], COUNT: counts[order]})
+        table = pa.table({KEY: keys[order], COUNT: counts[order]})
+        written[name] = table.replace_schema_metadata({KEYS_ARE: of_table.keys_are})
     for name, table in written.items():
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 

@@ -65,6 +65,7 @@ def count_events(
     Raises:
         UserError: a bad dense value, more bad rows than `bad_data` allows, or a bad value in what is given.
     """
+    told = None if given is None else read_tables(experiment, train, given)  # first, since it may be refused
     pieces, shares, labels_alone = Pieces(kept, ranks), shares_of(train), given is not None
     left = [share for share in shares if share.number not in pieces.done]
     progress(sum(share.rows for share in shares if share.number in pieces.done) // ranks.world_size)
@@ -88,8 +89,8 @@ def count_events(
         domains[found[number].domain].add(found[number])
     for name, of_domain in domains.items():
         of_domain.skipped.check(name, train[name].rows, experiment.bad_data)
-    if given is not None:
-        return EventCounts(*read_tables(experiment, train, given), domains)
+    if told is not None:
+        return EventCounts(*told, domains)
     moments: dict[str, np.ndarray] = {}  # of a column that several domains may have
     for of_domain in domains.values():
         for column, more in of_domain.moments.items():

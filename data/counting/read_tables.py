@@ -14,8 +14,21 @@ from ..errors import UserError, nearest
 from ..events.event_files import EventFiles, open_parquet, read_group
 from ..vocabulary.encoding import Encoded
 from ..vocabulary.key_counts import KeyCounts
-from .count_tables import COUNT, KEY, NUMBERS, OF_OTHERS, ROWS, VALUE, CountTables, dense_columns, tables_of_ids
+from .count_tables import (
+    COUNT,
+    KEY,
+    KEYS_ARE,
+    NUMBERS,
+    OF_OTHERS,
+    ROWS,
+    VALUE,
+    CountTables,
+    dense_columns,
+    tables_of_ids,
+)
 from .tally import event_tables
+
+_MOST = 2**53  # sums of larger counts would not be exact
 
 
 def read_tables(
@@ -31,13 +44,14 @@ def read_tables(
     Raises:
         UserError: a value is null, negative, there twice, or no number that fits; the rows are not those of the training events.
     """
-    _check_rows(tables, {name: files.rows for name, files in train.items()})
+    check_rows(train, tables)
     found: dict[str, KeyCounts] = {}
     for name, encoding in event_tables(experiment, train).items():
         where, table = tables.path(name), _read(tables, name)
         counts = _counts(where, table, COUNT)
         found[name] = encoding.ids.counts()
         if KEY in table.column_names:
+            _check_settings(tables, name, found[name])
             _add_held(where, encoding, found[name], _distinct(where, table, KEY).to_numpy(), counts)
         elif name in tables_of_ids(experiment):
             keys, valid = id_keys(_distinct(where, table, VALUE))
@@ -75,12 +89,15 @@ def _read(tables: CountTables, name: str) -> pa.Table:
 
 
 def _counts(where: str, table: pa.Table, column: str) -> np.ndarray:
-    """``[N]`` int64, from 0 up."""
-    counts = table[column]
-    if len(counts) and (bad := pc.less(counts, 0)) and pc.any(bad).as_py():
-        row = pc.index(bad, True).as_py()
-        raise UserError(f"{where}: column '{column}', row {row}", f"is {counts[row]}", "A count is 0 or more.")
-    return counts.cast(pa.int64()).to_numpy()
+    """``[N]`` int64, from 0 to `_MOST`."""
+    counts = table[column].to_numpy()
+    bad = (counts < 0) | (counts > _MOST)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise UserError(
+            f"{where}: column '{column}', row {row}", f"is {counts[row]}", f"Counts are from 0 to {_MOST:,}."
+        )
+    return counts.astype(np.int64)
 
 
 def _distinct(where: str, table: pa.Table, column: str) -> pa.ChunkedArray:
@@ -104,6 +121,15 @@ def _finite(where: str, values: pa.ChunkedArray, column: str) -> np.ndarray:
     return floats(array)
 
 
+def _check_settings(tables: CountTables, name: str, counts: KeyCounts) -> None:
+    """Makes sure that keys, where they say what they are, are what this table's would be."""
+    for file in tables.files[name]:
+        made = (open_parquet(file).schema_arrow.metadata or {}).get(KEYS_ARE, counts.keys_are.encode())
+        if made.decode(errors="replace") != counts.keys_are:
+            what = f"holds {made.decode(errors='replace')}, and the experiment asks for {counts.keys_are}"
+            raise UserError(f"{file}: column '{KEY}'", what, "Count again with these settings.")
+
+
 def _add_held(where: str, encoding: Encoded, counts: KeyCounts, keys: np.ndarray, of_keys: np.ndarray) -> None:
     """Adds what foundrank's own counting has held, where it is what this encoding can hold."""
     order = np.argsort(keys)
@@ -123,8 +149,13 @@ def _add_held(where: str, encoding: Encoded, counts: KeyCounts, keys: np.ndarray
         )
 
 
-def _check_rows(tables: CountTables, rows: Mapping[str, int]) -> None:
-    """Makes sure that what was counted is of as many rows as the events have: yesterday's counts are not today's."""
+def check_rows(train: Mapping[str, EventFiles], tables: CountTables) -> None:
+    """Makes sure that what was counted is of as many rows as the events have: yesterday's counts are not today's.
+
+    Raises:
+        UserError: it is not.
+    """
+    rows = {name: files.rows for name, files in train.items()}
     table, where = _read(tables, ROWS), tables.path(ROWS)
     counts = _counts(where, table, "rows")
     given = dict(zip(_distinct(where, table, "domain").to_pylist(), counts.tolist(), strict=True))

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import os
 import sys
 
 _ARENA_MAX = -8  # of malloc.h: heaps
@@ -19,11 +18,9 @@ def give_back_memory() -> None:
 
 
 def use_one_heap() -> None:
-    """Has Arrow and all threads take memory from one heap: what one of them frees another can use, and it can be given back.
+    """Has threads that begin from now on take memory from one heap: what one of them frees another can use, and it can be given back.
 
-    Called before Arrow and NumPy are imported, which begin with threads and heaps of their own. For a process that is the job's alone, and those
-    it starts: nothing can take it back.
+    For a process that is the job's alone: nothing can take it back.
     """
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         set_option(_ARENA_MAX, 1)

@@ -40,13 +40,23 @@ def table_of(location: str) -> tuple[str, int | None]:
     return (path, None) if found is None else (path[: -len(found[0])], int(found[1]))
 
 
+def _named(location: str) -> tuple[str, int | None]:
+    """As `table_of`, of a location that cannot mean two tables."""
+    path, version = table_of(location)
+    whole = location.removeprefix(DELTA)
+    if version is not None and not is_uri(whole) and _is_there(whole):
+        what = f"may mean version {version} of '{path}', or the table in the folder '{whole}'"
+        raise UserError(location, what, "Name the version of that table, too, as in @3@12, or rename the folder.")
+    return path, version
+
+
 def with_version(location: str) -> str:
     """The location with its version: the current one where it names none.
 
     Raises:
         UserError: as of `active_files`; there is no table.
     """
-    path, version = table_of(location)
+    path, version = _named(location)
     if version is not None:
         return location
     if not _is_there(path):
@@ -61,7 +71,7 @@ def active_files(location: str) -> list[str]:
         UserError: the table is not on this machine, has no such version, is damaged, lacks a file, or says in its log which rows or
             columns of a file are meant; or the library that reads logs is not installed.
     """
-    path, version = table_of(location)
+    path, version = _named(location)
     if not _is_there(path):
         return []
     table = _open(location, path, version)

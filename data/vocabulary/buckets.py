@@ -72,6 +72,7 @@ class NumberCounts:
         self._boundaries = None if boundaries is None else as_float32(np.array(boundaries))
         self._buckets, self._distinct = buckets, ExactCounts()
         self._counts = np.zeros(0 if boundaries is None else len(boundaries) + 1, np.int64)
+        self.keys_are = "numbers" if self._boundaries is None else f"buckets between {self._boundaries.tolist()}"
 
     def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Counts the valid ones of ``[N]`` float64 numbers, rounded to float32, each as often as its weight says."""
@@ -85,9 +86,11 @@ class NumberCounts:
     def add_counted(self, keys: np.ndarray, counts: np.ndarray) -> None:
         """Adds ``[K]`` counts to buckets, or to numbers by their bits."""
         if self._boundaries is None:
+            if keys.max(initial=0) >= 2**32:
+                raise IndexError(f"{keys.max()} is not the bits of a number")
             self._distinct.add_counted(keys, counts)
         else:
-            self._counts[keys.astype(np.int64)] += counts
+            np.add.at(self._counts, keys.astype(np.int64), counts)  # several ranks may have the same bucket
 
     def held(self) -> tuple[np.ndarray, np.ndarray]:
         """Buckets, or the bits of distinct numbers, and their counts."""

@@ -52,6 +52,11 @@ class Table(Protocol):
 class KeyCounts(Protocol):
     """What counts ids, or numbers, that come in parts."""
 
+    @property
+    def keys_are(self) -> str:
+        """What it holds as keys, in words that differ where its settings make other ones."""
+        ...
+
     def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Counts the valid ones of ``[N]`` keys, each as often as its weight says."""
         ...
@@ -71,6 +76,8 @@ class KeyCounts(Protocol):
 
 class ExactCounts:
     """Counts of keys: small ones in an array, the others sorted, merged whenever what is pending outgrows what is merged."""
+
+    keys_are = "ids"
 
     def __init__(self, min_count: int = 1):
         self._min_count = min_count
@@ -133,6 +140,7 @@ class HashedCounts:
 
     def __init__(self, buckets: int):
         self._buckets, self._rows = buckets, ExactCounts()
+        self.keys_are = f"rows of {buckets:,} buckets"
 
     def add(self, keys: np.ndarray, valid: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Counts the valid ones of ``[N]`` uint64 keys, each as often as its weight says."""
@@ -145,8 +153,8 @@ class HashedCounts:
         Raises:
             IndexError: the table has no such row.
         """
-        if keys.max(initial=0) > self._buckets:
-            raise IndexError(f"row {keys.max()} of {self._buckets + 1}")
+        if len(keys) and not 1 <= keys.min() <= keys.max() <= self._buckets:
+            raise IndexError(f"rows {keys.min()} to {keys.max()} of {self._buckets + 1}")
         self._rows.add_counted(keys, counts)
 
     def held(self) -> tuple[np.ndarray, np.ndarray]:

@@ -91,7 +91,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> Checked:
     Raises:
         UserError: the first thing wrong.
     """
-    check_optimizer(experiment.training, ranks.device)
+    check_optimizer(experiment, ranks.device)
     experiment = with_versions(experiment, run)
     events = check_events(experiment, held=held_id_types(run, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}

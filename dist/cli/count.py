@@ -70,6 +70,7 @@ def _count(asked: "tuple[CountingJob, str]", runtime: "Runtime") -> int:
         rows = sum(table.rows for table in statistics.tables.values())
         said = f"{job.rows:,} training rows; {len(statistics.tables)} tables with {rows:,} rows: {job.folder}"
         result(said, "counted", rows=job.rows, tables={name: table.rows for name, table in statistics.tables.items()})
-        hint(f"all counts, as Parquet tables: {tables_in(job.folder, job.experiment)}")
+        if (tables := tables_in(job.folder, job.experiment)).is_dir():  # older versions have kept none
+            hint(f"all counts, as Parquet tables: {tables}")
         hint(f"next: {next_}")
     return DONE

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from ..exchange.row_encoders import row_encoder
 from ..fine_tuning.domain_profiles import domain_profiles
 from ..fine_tuning.pretrained import Pretrained
 from ..logs.progress import Progress
-from ..ranks.joining import NO_TIMEOUT
 from ..ranks.runtime import ALONE, Runtime
 from ..run.new_run import described
 from .kept_counts import digest, keep_counts, kept_counts
@@ -82,20 +80,11 @@ def counted(
     return statistics, noted
 
 
-@contextmanager
-def patiently(runtime: Runtime) -> Iterator[Runtime]:
-    """The ranks, of which each waits for the others as long as it takes: what one of them reads alone may take hours."""
-    apart = runtime.apart(NO_TIMEOUT) if runtime.world_size > 1 else runtime
-    yield apart
-    apart.leave()
-
-
 def _key(experiment: Experiment, events: Mapping[str, Any], given: CountTables | None) -> str:
     """What tells countings apart of which one cannot go on with the other's pieces: where counts are given, these hold labels alone."""
+    alone = [] if given is None else ["labels alone"]
     checksums = {name: [file["checksum"] for file in files] for name, files in events.items()}
-    return hashlib.sha256(
-        json.dumps([digest(experiment), SHARE_ROWS, checksums, given is not None]).encode()
-    ).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([digest(experiment), SHARE_ROWS, checksums, *alone]).encode()).hexdigest()[:16]
 
 
 def _of_all(done: Progress, runtime: Runtime) -> Callable[[int], None]:

@@ -7,15 +7,16 @@ from pathlib import Path
 from ...data.config.experiment import Experiment
 from ...data.counting.by_size import by_size
 from ...data.counting.count_tables import CountTables, find_tables
+from ...data.counting.read_tables import check_rows
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles
 from ...data.storage import storage
 from ..fine_tuning.pretrained import pretrained
-from ..ranks.runtime import Runtime
+from ..ranks.runtime import Runtime, patiently
 from ..run.run_folder import COUNTING
-from .counted import counted, patiently
+from .counted import counted
 from .kept_counts import check_counts
 
 
@@ -58,6 +59,8 @@ def prepare_counting(experiment: Experiment, folder: Path, tables: str | None = 
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     rows = sum(files.rows for files in train.values())
     found = None if tables is None else find_tables(experiment, train, storage.resolved(tables, Path.cwd()))
+    if found is not None:
+        check_rows(train, found)
     return CountingJob(by_size(experiment, rows), train, folder, found)
 
 

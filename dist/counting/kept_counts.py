@@ -87,9 +87,15 @@ def kept_counts(
         return None, of
     if _which(kept) != before:  # replaced meanwhile, so what was read may be of other data
         return None, of
-    elsewhere = f", elsewhere ({storage.parent(made_of[0]['file'])})" if made_of else ""
+    elsewhere = f", elsewhere ({_folder_of(made_of[0]['file'])})" if made_of else ""
     info(f"the training events were counted before{elsewhere}: {shown(kept)}")
     return statistics, of | {"tables": made_of}
+
+
+def _folder_of(file: str) -> str:
+    """Of a table's file: the table may be one itself, or a folder of files."""
+    folder = str(storage.parent(file))
+    return str(storage.parent(folder)) if folder.endswith(".parquet") else folder
 
 
 def keep_counts(

@@ -56,47 +56,59 @@ def once_a_host(make: Callable[[], _T], runtime: Runtime) -> _T:
         return make()
     hosts = runtime.gather_all(socket.gethostname())
     maker = hosts.index(hosts[runtime.rank])
+    value: Any = None
     told: _Written | UserError | str | None = None
     failure: Exception | None = None
-    if maker == runtime.rank and hosts.count(hosts[maker]) > 1:
-        try:
-            told = _write(make())
-        except Exception as error:
-            failure, told = error, error if isinstance(error, UserError) else repr(error)
-    everyone = runtime.gather_all(told)
-    if failure is not None:
-        raise failure
-    for rank, of in enumerate(everyone):
-        if isinstance(of, UserError):
-            raise of
-        if isinstance(of, str):
-            raise RuntimeError(f"rank {rank} failed: {of}")
-    value: Any = _read(of) if isinstance(of := everyone[maker], _Written) else None
-    runtime.barrier()
-    if isinstance(told, _Written):
-        told.file.unlink(missing_ok=True)
+    try:
+        if maker == runtime.rank:
+            try:
+                value = make()
+                if hosts.count(hosts[maker]) > 1 and (told := _write(value)) is not None:
+                    value = None  # what the others have will do
+            except Exception as error:
+                failure, told = error, error if isinstance(error, UserError) else repr(error)
+        everyone = runtime.gather_all(told)
+        if failure is not None:
+            raise failure
+        for rank, of in enumerate(everyone):
+            if isinstance(of, UserError):
+                raise of
+            if isinstance(of, str):
+                raise RuntimeError(f"rank {rank} failed: {of}")
+        if isinstance(of := everyone[maker], _Written):
+            value = _read(of)
+        runtime.barrier()
+    finally:
+        if isinstance(told, _Written):
+            told.file.unlink(missing_ok=True)
     return make() if value is None else value
 
 
 def _write(value: object) -> _Written | None:
     """None where there is no room for it."""
-    with tempfile.NamedTemporaryFile(prefix="foundrank-", delete=False) as file:
+    path: Path | None = None
+    written: _Written | None = None
+    try:
+        with tempfile.NamedTemporaryFile(prefix="foundrank-", delete=False) as file:
+            path = Path(file.name)
 
-        def put(array: np.ndarray) -> _Array:
-            file.write(b"\0" * (-file.tell() % _ALIGNED))
-            start = file.tell()
-            np.ascontiguousarray(array).tofile(file)
-            return _Array(start, array.dtype.str, array.shape)
+            def put(array: np.ndarray) -> _Array:
+                file.write(b"\0" * (-file.tell() % _ALIGNED))
+                start = file.tell()
+                file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+                return _Array(start, array.dtype.str, array.shape)
 
-        try:
             placed = _replaced(value, np.ndarray, put, {})
             file.flush()
-            return _Written(Path(file.name), file.tell(), placed)
-        except OSError as error:
-            Path(file.name).unlink()
-            told = f"{tempfile.gettempdir()}: {error.strerror or error}; each rank reads the catalogs for itself"
-            warning(f"{told}. Set TMPDIR to a folder with more room")
-            return None
+            size = file.tell()
+        written = _Written(path, size, placed)
+    except OSError as error:
+        told = f"{tempfile.gettempdir()}: {error.strerror or error}; each rank reads the catalogs for itself"
+        warning(f"{told}. Set TMPDIR to a folder with more room")
+    finally:
+        if written is None and path is not None:
+            path.unlink(missing_ok=True)
+    return written
 
 
 def _read(written: _Written) -> Any:

@@ -56,7 +56,7 @@ def preload(modules: Sequence[str], processes: int | None) -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    use_one_heap()  # this one will wait while ranks work, and others' allocators keep a third of what counting takes
+    use_one_heap()  # this one will wait while ranks work; several heaps keep more of what counting takes
 
 
 def forks() -> bool:

@@ -18,7 +18,7 @@ import torch.distributed as torch_dist
 from ...data.errors import UserError
 from ...data.machine.limits import cpus
 from .environment import launched, of_machine
-from .joining import join
+from .joining import NO_TIMEOUT, join
 from .launch import check_gpus
 
 _T = TypeVar("_T")
@@ -125,6 +125,14 @@ class Runtime:
 
 ALONE = Runtime(0, 1, torch.device("cpu"))
 """A process that has started no ranks, or not yet."""
+
+
+@contextmanager
+def patiently(runtime: Runtime) -> Iterator[Runtime]:
+    """The ranks, of which each waits for the others as long as it takes: what one of them reads alone may take hours."""
+    apart = runtime.apart(NO_TIMEOUT) if runtime.world_size > 1 else runtime
+    yield apart
+    apart.leave()
 
 
 @contextmanager

@@ -23,9 +23,8 @@ import fbgemm_gpu  # noqa: F401  registers the operators
 import torch
 from torch import Tensor
 
-from ...data.config.sections.training import TrainingConfig
+from ...data.config.experiment import Experiment
 from ...data.errors import UserError
-from ...data.schema.layout import Layout
 from ...model.layers.fast import SWITCH, fast_tables
 from .kernel_cache import library
 
@@ -89,13 +88,13 @@ def use_own_kernels() -> str | None:
     return why_not
 
 
-def check_rounding(training: TrainingConfig, layout: Layout) -> None:
+def check_rounding(experiment: Experiment) -> None:
     """Makes sure that float16 tables can be trained on this CPU.
 
     Raises:
         UserError: they cannot, by FBGEMM's kernels, which would round small steps away.
     """
-    if training.table_precision != "fp16":
+    if experiment.training.table_precision != "fp16":
         return
     what, remedy = (
         use_own_kernels(),
@@ -103,8 +102,9 @@ def check_rounding(training: TrainingConfig, layout: Layout) -> None:
     )
     if what is None and not load_kernels().knows_half():
         what = "the C++ compiler has no float16"
-    if what is None and layout.weighted_lists:
-        what = f"list '{next(iter(layout.weighted_lists))}' has ids with weights"
+    weighted = next((name for name, feature in experiment.features().items() if feature.inputs(name).weighted), None)
+    if what is None and weighted is not None:
+        what = f"the ids of list '{weighted}' have weights"
         remedy = "Train on GPUs, leave out the weights, or set fp32."
     if what is not None:
         told = f"is fp16, which this project's own kernels train on CPUs, and they cannot be used here: {what}"

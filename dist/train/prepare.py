@@ -15,7 +15,6 @@ import torch
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
 from ...data.config.load import load_experiment
-from ...data.config.sections.training import TrainingConfig
 from ...data.counting.by_size import by_size, with_batch_size
 from ...data.counting.statistics import SKIPPED, Statistics
 from ...data.errors import UserError
@@ -26,11 +25,11 @@ from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
 from ...model.layers.precision import has_bf16
-from ..counting.counted import counted, patiently
+from ..counting.counted import counted
 from ..counting.kept_counts import check_counts
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..logs.records import info, warning
-from ..ranks.runtime import ALONE, Runtime
+from ..ranks.runtime import ALONE, Runtime, patiently
 from ..run.kept_checkpoints import best_of_members, member_folder
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events, create_run, keep_format
 from ..run.run_folder import COUNTING, EXPERIMENT, VOCABULARY, fetch_run
@@ -104,7 +103,7 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
     if counts is not None:
         check_counts(counts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check_optimizer(experiment.training, device.type)
+    check_optimizer(experiment, device.type)
     experiment = with_versions(experiment, folder)
     events = check_events(experiment, held=held_id_types(folder, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
@@ -182,15 +181,20 @@ def tell_set_aside(where: str, files: EventFiles) -> None:
         warning(f"{where}: left out {why}")
 
 
-def check_optimizer(training: TrainingConfig, device: str) -> None:
-    """Refuses a sparse optimizer that FBGEMM cannot fuse on a kind of device, ``cpu`` or ``cuda``.
+def check_optimizer(experiment: Experiment, device: str) -> None:
+    """Refuses what the tables' optimizer cannot do on a kind of device, ``cpu`` or ``cuda``.
 
     Raises:
-        UserError: Adam without a GPU.
+        UserError: Adam without a GPU; float16 tables that the kernels for CPUs cannot train.
     """
+    training = experiment.training
     if training.sparse_optimizer == "adam" and device == "cpu":
         raise UserError(
             "training.sparse_optimizer",
             "'adam' runs on GPUs only, and there is none",
             "Use rowwise_adagrad or sgd here.",
         )
+    if training.table_precision == "fp16" and device == "cpu":
+        from ..sharding.cpu_tables import check_rounding  # FBGEMM comes with it, which other trainings start without
+
+        check_rounding(experiment)

@@ -91,7 +91,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
         base = pretrained(experiment) if training.freeze else None
         learning = learning_parts(base, layout, experiment) if base is not None else {}
         if runtime.device.type == "cpu":
-            check_rounding(training, layout)
+            check_rounding(experiment)  # here, too: another machine's compiler may not be this one's
         sharded = shard(layout, experiment, runtime, learning)
         times = StepTimes(sharded, runtime.device)
         optimizer = Optimizer(sharded, training, times.mark, learning)

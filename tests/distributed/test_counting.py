@@ -108,6 +108,8 @@ def world(tmp_path):
     for row in events["find"]:
         row["row"] //= 3
     raw = plain(write_world(tmp_path, events, files=3, group=4))
+    for name, ways in {"hour_of": {"boundaries": [1, 2]}, "hour_like": {"buckets": 3}}.items():
+        raw["context"][name] = {"kind": "bucketed", "column": "hour", **ways}
     raw["domains"]["find"]["tasks"]["buy"] = {"kind": "regression", "label": "rank"}
     raw["domains"]["find"]["tasks"]["click"] = {"label": "click", "list_loss": "softmax"}
     return load_experiment(raw, kinds=KINDS)
@@ -157,6 +159,8 @@ def test_any_number_of_ranks_adds_up_the_same_rates_to_the_bit(tmp_path, time):
     """Of labels whose sums depend on their order; whenever sums are merged."""
     events = random_events(5, {"find": 120, "home": 90, "new": 45})
     raw = plain(write_world(tmp_path, events, files=3, group=4))
+    for name, ways in {"hour_of": {"boundaries": [1, 2]}, "hour_like": {"buckets": 3}}.items():
+        raw["context"][name] = {"kind": "bucketed", "column": "hour", **ways}
     raw["domains"]["find"]["tasks"]["buy"] = {"kind": "regression", "label": "rank"}
     raw["model"]["rates"] = True
     for domain in raw["domains"].values() if time else ():

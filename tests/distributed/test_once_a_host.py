@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from foundrank.data.arrow.column_types import plain_table
@@ -55,6 +56,10 @@ def mapped_in(array: np.ndarray) -> str | None:
     return None
 
 
+def left_behind() -> list[str]:
+    return [path.name for path in Path(module.tempfile.gettempdir()).glob("foundrank-*") if path.is_file()]
+
+
 def shared(runtime: Runtime) -> tuple[int, list[Any], str | None, list[str]]:
     calls = []
     value = once_a_host(lambda: calls.append(1) or made(), runtime)
@@ -64,7 +69,7 @@ def shared(runtime: Runtime) -> tuple[int, list[Any], str | None, list[str]]:
     first += runtime.rank + 1  # of this rank alone
     runtime.barrier()
     assert first[0] == runtime.rank + 1
-    return len(calls), *found, [path.name for path in Path(module.tempfile.gettempdir()).glob("foundrank-*")]
+    return len(calls), *found, left_behind()
 
 
 def test_one_rank_makes_it_and_all_map_the_same_file(tmp_path: Path):
@@ -92,6 +97,30 @@ def failing(runtime: Runtime) -> str:
     return "nothing"
 
 
+def failing_elsewhere(runtime: Runtime, folder: Path) -> tuple[str, list[str]]:
+    """Each rank is a machine's maker, and that of the last machine fails."""
+    module.tempfile.tempdir = str(folder)
+    module.socket.gethostname = lambda: f"host-{runtime.rank // 2}"
+
+    def make() -> Value:
+        if runtime.rank == 2:
+            raise UserError("items.parquet", "is bad", "Mend it.")
+        return made()
+
+    try:
+        once_a_host(make, runtime)
+    except UserError as error:
+        runtime.barrier()
+        return str(error), left_behind()
+    return "nothing", []
+
+
+def test_a_mistake_on_one_machine_is_told_by_all_and_leaves_nothing(tmp_path: Path):
+    results = run_ranks(failing_elsewhere, 3, tmp_path)
+    assert all("items.parquet" in told for told, _ in results)
+    assert all(names == [] for _, names in results)
+
+
 def test_a_mistake_that_one_rank_finds_is_told_by_all():
     first, second = run_ranks(failing, 2)
     assert first == second
@@ -105,11 +134,14 @@ def without_room(runtime: Runtime, most: int) -> tuple[list[Any], str | None]:
         value = once_a_host(made, runtime)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not left_behind()
     return told(value), mapped_in(value.arrays["one"][0])
 
 
-def test_where_there_is_no_room_each_has_its_own():
-    for value, file in run_ranks(without_room, 2, 1000):
+@pytest.mark.parametrize("most", [1000, 24_000, 24_010, 24_070, 100_000])
+def test_where_there_is_no_room_each_has_its_own(most: int):
+    """Whatever it is that does not fit: an array, what is between two, or the end of the last."""
+    for value, file in run_ranks(without_room, 2, most):
         assert value == told(made())
         assert file is None
 

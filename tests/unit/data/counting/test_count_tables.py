@@ -174,6 +174,8 @@ WRONG = {
     "a null": ("id_user", {"value": ["u1", None], "count": [1, 2]}, "column 'value', row 1: is null"),
     "a count that is null": ("id_user", {"value": IDS, "count": [None, 2]}, "column 'count', row 0: is null"),
     "a count below 0": ("id_user", {"value": IDS, "count": [3, -2]}, "column 'count', row 1: is -2"),
+    "a count too large": ("id_user", {"value": IDS, "count": pa.array([1, 2**63 + 1], pa.uint64())}, "row 1: is 9223372036854775809"),
+    "the row of no key": ("id_query", {"key": pa.array([0], pa.uint64()), "count": [1]}, "none of this table's"),
     "a number that is none": ("feature_place", {"value": [0.5, math.nan], "count": [3, 2]}, "row 1: is nan"),
     "keys and values": ("id_user", {"value": IDS, "key": pa.array([1, 2], pa.uint64()), "count": [1, 2]}, "has both"),
     "keys with a sign": ("id_user", {"key": [1, 2], "count": [1, 2]}, "is int64, where integers of 64 bits without a sign"),
@@ -217,6 +219,18 @@ def test_tables_that_are_wrong_are_refused_by_name(world, tables, case):
         taken(world[0], tables)
     assert str(tables / f"{name}.parquet") in str(error.value)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(("said", "fits"), [(None, True), ("rows of 7 buckets", True), ("rows of 70 buckets", False)])
+def test_keys_of_other_settings_are_refused(world, tables, said, fits):
+    table = pa.table({"key": pa.array([3], pa.uint64()), "count": [1]})
+    table = table.replace_schema_metadata(None if said is None else {"foundrank.keys": said})
+    pq.write_table(table, tables / "id_query.parquet")
+    if fits:
+        assert taken(world[0], tables).ids["id_query"].table().counts[np.array([3])] == [1]
+    else:
+        with pytest.raises(UserError, match="holds rows of 70 buckets, and the experiment asks for rows of 7 buckets"):
+            taken(world[0], tables)
 
 
 def test_a_damaged_table_a_folder_that_is_none_and_bad_rows_are_refused(world, tables, tmp_path):

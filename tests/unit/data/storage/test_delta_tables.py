@@ -86,6 +86,14 @@ def test_locations(table, tmp_path):
     assert "read on local paths only" in refused("delta:s3://bucket/table")
 
 
+def test_a_location_that_may_mean_two_tables_is_refused(tmp_path):
+    write_deltalake(tmp_path / "shop", pa.table({"x": [1]}))
+    assert numbers(f"delta:{tmp_path}/shop@0") == [1]
+    write_deltalake(tmp_path / "shop@0", pa.table({"x": [2]}))
+    assert "may mean version 0" in refused(f"delta:{tmp_path}/shop@0")
+    assert numbers(f"delta:{tmp_path}/shop@0@0") == [2]
+
+
 def test_a_file_that_was_vacuumed_is_missed(table):
     (removed, *_) = sorted({*active_files(f"delta:{table}@1")} - {*active_files(f"delta:{table}")})
     Path(removed).unlink()

@@ -13,8 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundrank.data.config.load import load_experiment
+from foundrank.data.errors import UserError
 from foundrank.dist.sharding import cpu_tables
 from foundrank.dist.sharding.cpu_tables import POOLED, UPDATE, USUAL, load_kernels, pooled, rowwise_adagrad
+from foundrank.dist.train.prepare import check_optimizer
+from foundrank.model.kinds import KINDS
+from tests.tiny_world import SCHEMAS, random_events, write_world
 
 pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 
@@ -319,3 +324,16 @@ def test_in_the_place_of_fbgemms(compiler, plain):
 def test_the_source_is_part_of_the_package():
     assert Path(cpu_tables.SOURCE).name == "cpu_tables.cpp"
     assert cpu_tables.SOURCE.exists()
+
+
+@needs_half
+def test_float16_tables_that_these_kernels_cannot_train_are_refused_before_anything_is_counted(tmp_path):
+    experiment = write_world(tmp_path, random_events(1, dict.fromkeys(SCHEMAS, 8)))
+    half = load_experiment(tmp_path, ["training.table_precision=fp16"], kinds=KINDS)
+    check_optimizer(experiment, "cpu")
+    check_optimizer(half, "cpu")
+    weighted = "entities.item.features.tags={kind: weighted_list, weights: tags}"
+    listed = load_experiment(tmp_path, ["training.table_precision=fp16", weighted], kinds=KINDS)
+    check_optimizer(listed, "cuda")
+    with pytest.raises(UserError, match="the ids of list 'tags' have weights"):
+        check_optimizer(listed, "cpu")
