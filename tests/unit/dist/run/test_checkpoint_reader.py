@@ -1,16 +1,18 @@
 """A checkpoint from elsewhere is read without running what it says, and only from its own files."""
 
+import io
 import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, BytesStorageMetadata, Metadata
 
 from foundrank.data.errors import UserError
 from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved_tensors
@@ -34,6 +36,21 @@ def test_what_was_saved_is_read(folder: Path):
         assert torch.equal(read["model"][name], value)
 
 
+class Attributes(pickle.Pickler):
+    """Writes members of enumerations as Python 3.11.0 to 3.11.3 do."""
+
+    def reducer_override(self, obj: object):
+        return (getattr, (type(obj), obj.name)) if isinstance(obj, Enum) else NotImplemented
+
+
+def test_what_an_older_python_has_written_is_read(folder: Path):
+    metadata, written = FileSystemReader(folder).read_metadata(), io.BytesIO()
+    Attributes(written).dump(metadata)
+    assert b"getattr" in written.getvalue()
+    (folder / ".metadata").write_bytes(written.getvalue())
+    assert saved_tensors(folder)["model.weight"].properties.memory_format is torch.contiguous_format
+
+
 class Call:
     def __init__(self, function: Callable[..., object], *arguments: object):
         self.how = function, arguments
@@ -46,6 +63,8 @@ def test_no_code_of_its_runs(folder: Path, tmp_path: Path):
     for call in (
         Call(os.mkdir, str(tmp_path / "ran")),
         Call(eval, f"__import__('os').mkdir({str(tmp_path / 'ran')!r})"),
+        Call(getattr, torch.Size, "__add__"),
+        Call(getattr, _MEM_FORMAT_ENCODING, "__class__"),
     ):
         (folder / ".metadata").write_bytes(pickle.dumps({"inside": [call]}))
         with pytest.raises(UserError, match=r"\.metadata: is damaged, or was not written by foundrank: it names"):
