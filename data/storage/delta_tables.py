@@ -77,8 +77,13 @@ def active_files(location: str) -> list[str]:
     table = _open(location, path, version)
     with _told(location):
         _check_plain(location, table)
-        names = pa.table(table.get_add_actions())["path"].to_pylist()
-    files = sorted(os.path.join(path, unquote(name)) for name in names)
+        names = [unquote(name) for name in pa.table(table.get_add_actions())["path"].to_pylist()]
+    for name in names:
+        if "://" in name or os.path.isabs(name) or ".." in name.split("/"):
+            raise UserError(
+                location, f"names the file {name}, outside its folder", "Copy its rows into a table of their own."
+            )
+    files = sorted(os.path.join(path, name) for name in names)
     for file in files:
         if not os.path.isfile(file):
             what = f"version {table.version()} has the file {file}, which is not there"

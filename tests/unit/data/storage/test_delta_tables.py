@@ -94,6 +94,21 @@ def test_a_location_that_may_mean_two_tables_is_refused(tmp_path):
     assert numbers(f"delta:{tmp_path}/shop@0@0") == [2]
 
 
+@pytest.mark.parametrize("place", ["../other/part.parquet", "{}/other/part.parquet", "..%2Fother/part.parquet"])
+def test_a_file_outside_the_table_is_refused(tmp_path, place):
+    """What a log names is read with this user's rights."""
+    write_deltalake(tmp_path / "shop", pa.table({"x": [1]}))
+    (tmp_path / "other").mkdir()
+    pq.write_table(pa.table({"x": [7]}), tmp_path / "other" / "part.parquet")
+
+    def elsewhere(action):
+        return {"add": action["add"] | {"path": place.format(tmp_path)}} if "add" in action else action
+
+    change_log(tmp_path / "shop", 0, elsewhere)
+    with pytest.raises(UserError, match=r"outside its folder|cannot be read as a Delta table"):
+        expand_glob(f"delta:{tmp_path}/shop")
+
+
 def test_a_file_that_was_vacuumed_is_missed(table):
     (removed, *_) = sorted({*active_files(f"delta:{table}@1")} - {*active_files(f"delta:{table}")})
     Path(removed).unlink()
