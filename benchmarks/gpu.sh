@@ -39,13 +39,23 @@ timed() {
     measure "$name" "$seconds" bash -c 'started=$(date +%s%3N); "$@" >&2 && echo "{\"ms\": $(($(date +%s%3N) - started))}"' - "$@"
 }
 
-rows=${small:+20000}
-batches=(${small:+64} ${small:+256})
-((${#batches[@]})) || batches=(4096 32768 131072)
-steps=(--steps "${small:+4}" --warm-up "${small:+2}")
-[[ $small ]] || steps=(--steps 40 --warm-up 10)
+if [[ $small ]]; then
+    rows=20000 batches=(64 256) steps=(--steps 4 --warm-up 2)
+else
+    rows=400000 batches=(4096 32768 131072) steps=(--steps 40 --warm-up 10)
+fi
 
-python "$workload" --out "$work/source" --rows "${rows:-400000}" --files 4 >"$out/logs/workload" || exit 1
+# step NAME SECONDS EXPERIMENT RUN BATCH HELD: steps of a training in both precisions, over so many batches in memory.
+step() {
+    local name=$1 seconds=$2 experiment=$3 run=$4 batch=$5 held=$6 precision
+    for precision in bf16 fp32; do
+        measure "$name, $precision, $batch rows" "$seconds" torchrun --nproc_per_node 1 -m benchmarks.training_step \
+            --experiment "$experiment" --run-dir "$run" --batches "$held" "${steps[@]}" \
+            --set "training.batch_size=$batch" --set "training.precision=$precision"
+    done
+}
+
+python "$workload" --out "$work/source" --rows $rows --files 4 >"$out/logs/workload" || exit 1
 python - "$work" <<'PYTHON' || exit 1
 import sys
 from pathlib import Path
@@ -64,12 +74,8 @@ for batch in "${batches[@]}"; do
     held=$((batch > 32768 ? 2 : batch > 4096 ? 6 : 24))
     measure "plain TorchRec loop, $batch rows" 60 torchrun --nproc_per_node 1 -m benchmarks.plain_torchrec \
         --source "$work/source" --batch-size "$batch" --batches $held "${steps[@]}"
-    for precision in bf16 fp32; do
-        for model in full plain; do
-            measure "$model, $precision, $batch rows" 60 torchrun --nproc_per_node 1 -m benchmarks.training_step \
-                --experiment "$work/work/$model.yaml" --run-dir "$work/$model" --batches $held "${steps[@]}" \
-                --set "training.batch_size=$batch" --set "training.precision=$precision"
-        done
+    for model in full plain; do
+        step "$model" 60 "$work/work/$model.yaml" "$work/$model" "$batch" $held
     done
 done
 measure "trace, full, ${batches[0]} rows" 60 torchrun --nproc_per_node 1 -m benchmarks.training_step --trace \
@@ -94,12 +100,7 @@ for encoder in sasrec hstu; do
     timed "count, $encoder" 60 foundrank train "$beauty" --run-dir "$work/$encoder" -p 1 \
         --set "model.history.encoder=$encoder; training.max_steps=1; training.keep_best=false; training.epochs=1"
     for batch in "${batches[@]}"; do
-        held=$((batch > 4096 ? 1 : 4))
-        for precision in bf16 fp32; do
-            measure "$encoder, $precision, $batch rows" 45 torchrun --nproc_per_node 1 -m benchmarks.training_step \
-                --experiment "$work/$encoder/experiment.yaml" --run-dir "$work/$encoder" --batches $held "${steps[@]}" \
-                --set "training.batch_size=$batch" --set "training.precision=$precision"
-        done
+        step "$encoder" 45 "$work/$encoder/experiment.yaml" "$work/$encoder" "$batch" $((batch > 4096 ? 1 : 4))
     done
 done
 # As large as published encoders of 0.1 billion parameters, with random weights: none is at hand without a network.

@@ -17,7 +17,6 @@ from ..errors import UserError, one_line
 from ..features.feature import Feature
 from ..schema.bad_values import check_share, rows_of, without_bad_values
 from ..storage import storage
-from ..storage.file_systems import is_uri
 from ..storage.parquet_memory import READ_ERRORS, check_size
 from .catalog_files import check_catalog, key_type, mixing, unreadable
 
@@ -142,9 +141,7 @@ def scan_catalog(
             wanted = np.flatnonzero((position + ends > first) & (position + ends - groups <= last))
             row = int(ends[wanted[0]] - groups[wanted[0]]) if len(wanted) else 0
             if len(wanted) or not len(groups):
-                # A buffer, and nothing read ahead: else columns of a row group, or of all, are in memory as a whole.
-                buffer = 1 << 23 if is_uri(file) else 1 << 20  # each is a request to an object store
-                with storage.parquet_file(file, buffer_size=buffer, pre_buffer=False) as parquet:
+                with storage.parquet_file_in_pieces(file) as parquet:
                     check_size(parquet, wanted.tolist(), names, file, batch_rows)
                     for batch in parquet.iter_batches(batch_rows, wanted.tolist(), names, use_threads=False):
                         if position + row + batch.num_rows > first and position + row <= last:

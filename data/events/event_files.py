@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +17,7 @@ from ..storage.file_systems import StorageError, is_uri, trouble
 from ..storage.globs import expand_glob, nothing_matches
 from ..storage.parquet_memory import READ_ERRORS, check_size
 
-_PIECE, _BUFFER = 1 << 14, 1 << 20
-"""Rows, and bytes of a column, that are read from a local file at once."""
+_PIECE = 1 << 14  # rows that are read from a local file at once
 
 
 class Unreadable(UserError):
@@ -118,9 +116,9 @@ def _check_size(path: str, group: int, columns: tuple[str, ...], at_once: int | 
     check_size(open_parquet(path), [group], columns, path, at_once)
 
 
-def _own(path: str, **options: Any) -> pq.ParquetFile:
-    """The file opened once more: one that stays open keeps the bytes of every row group it has read. Options of pyarrow's ParquetFile."""
-    return storage.parquet_file(path, metadata=open_parquet(path).metadata, **options)
+def _own(path: str) -> pq.ParquetFile:
+    """The file opened once more: one that stays open keeps the bytes of every row group it has read."""
+    return storage.parquet_file(path, metadata=open_parquet(path).metadata)
 
 
 def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
@@ -200,7 +198,7 @@ def _read(path: str, group: int, columns: list[str]) -> pa.Table:
         with _own(path) as file:
             return file.read_row_group(group, columns=columns, use_threads=False)
     # Pages of all columns a piece after the other: a third of the memory beyond that of the result, in the same time.
-    with _own(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+    with storage.parquet_file_in_pieces(path, metadata=open_parquet(path).metadata) as file:
         pieces = list(file.iter_batches(_PIECE, [group], columns, use_threads=False))
     return pa.Table.from_batches(pieces).unify_dictionaries()
 

@@ -3,8 +3,9 @@
 import ctypes
 import gc
 import sys
+from collections.abc import Mapping
 
-_ARENA_MAX = -8  # of malloc.h: heaps
+ARENA_MAX = -8  # of malloc.h: heaps
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
 
 
@@ -22,5 +23,11 @@ def use_one_heap() -> None:
 
     For a process that is the job's alone: nothing can take it back.
     """
+    set_malloc({ARENA_MAX: 1})
+
+
+def set_malloc(options: Mapping[int, int]) -> None:
+    """Sets options of glibc's malloc, by their numbers in malloc.h, where that is what there is."""
     if (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        set_option(_ARENA_MAX, 1)
+        for option, value in options.items():
+            set_option(option, value)

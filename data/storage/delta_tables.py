@@ -40,11 +40,23 @@ def table_of(location: str) -> tuple[str, int | None]:
     return (path, None) if found is None else (path[: -len(found[0])], int(found[1]))
 
 
+def is_table(path: str) -> bool:
+    """Whether a folder is that of a table.
+
+    Raises:
+        UserError: it is in an object store.
+    """
+    if is_uri(path):
+        what = "is a Delta table in an object store, and they are read on local paths only"
+        raise UserError(f"{DELTA}{path}", what, "Mount it, copy it, or write its rows as plain Parquet files.")
+    return os.path.isdir(os.path.join(path, "_delta_log"))
+
+
 def _named(location: str) -> tuple[str, int | None]:
     """As `table_of`, of a location that cannot mean two tables."""
     path, version = table_of(location)
     whole = location.removeprefix(DELTA)
-    if version is not None and not is_uri(whole) and _is_there(whole):
+    if version is not None and not is_uri(whole) and is_table(whole):
         what = f"may mean version {version} of '{path}', or the table in the folder '{whole}'"
         raise UserError(location, what, "Name the version of that table, too, as in @3@12, or rename the folder.")
     return path, version
@@ -59,7 +71,7 @@ def with_version(location: str) -> str:
     path, version = _named(location)
     if version is not None:
         return location
-    if not _is_there(path):
+    if not is_table(path):
         raise UserError(location, f"'{path}' is no Delta table", "Give the folder with _delta_log in it.")
     return f"{location}@{_open(location, path, None).version()}"
 
@@ -72,7 +84,7 @@ def active_files(location: str) -> list[str]:
             columns of a file are meant; or the library that reads logs is not installed.
     """
     path, version = _named(location)
-    if not _is_there(path):
+    if not is_table(path):
         return []
     table = _open(location, path, version)
     with _told(location):
@@ -89,13 +101,6 @@ def active_files(location: str) -> list[str]:
             what = f"version {table.version()} has the file {file}, which is not there"
             raise UserError(location, what, "It may have been vacuumed, or lie elsewhere: name another version.")
     return files
-
-
-def _is_there(path: str) -> bool:
-    if is_uri(path):
-        what = "is a Delta table in an object store, and they are read on local paths only"
-        raise UserError(f"{DELTA}{path}", what, "Mount it, copy it, or write its rows as plain Parquet files.")
-    return os.path.isdir(os.path.join(path, "_delta_log"))
 
 
 def _open(location: str, path: str, version: int | None) -> Any:

@@ -146,6 +146,13 @@ def parquet_file(file: Location, **options: Any) -> pq.ParquetFile:
     return pq.ParquetFile(handle(str(file), endpoint()) if is_uri(file) else file, **options)
 
 
+def parquet_file_in_pieces(file: Location, **options: Any) -> pq.ParquetFile:
+    """As `parquet_file`, to be read batch by batch: a buffer, and nothing read ahead. Else columns of a row group, or of all, are in
+    memory as a whole."""
+    buffer = 1 << 23 if is_uri(file) else 1 << 20  # each is a request to an object store
+    return parquet_file(file, buffer_size=buffer, pre_buffer=False, **options)
+
+
 @lru_cache(maxsize=1024)
 def handle(uri: str, _: str | None) -> pa.NativeFile:
     """Reading one has no state but the size, so a file is asked for that only once."""

@@ -112,12 +112,10 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     Raises:
         UserError: no plan fits.
     """
-    precision = chosen_precision(experiment.training.precision, torch.device(ranks.device))
-    training = experiment.training
-    half = training.table_precision == "fp16"
-    model = Foundation(layout, experiment.model, training.batch_size, precision, half)
-    plan = plan_tables(model, layout, experiment, ranks, table_sharder(experiment.training))
-    rows = experiment.training.batch_size
+    training, rows = experiment.training, experiment.training.batch_size
+    precision = chosen_precision(training.precision, torch.device(ranks.device))
+    model = Foundation(layout, experiment.model, rows, precision, training.half_tables)
+    plan = plan_tables(model, layout, experiment, ranks, table_sharder(training))
     small, large = (_run(model.dense, layout, experiment, n) for n in (_SAMPLE, 2 * _SAMPLE))
 
     def of_batch(first: float, second: float) -> float:
@@ -127,11 +125,11 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     parameters = sum(p.numel() for p in model.dense.parameters())
     pooled = rows * len(layout.keys) * experiment.model.embedding_dim * _FLOAT
     dense = {
-        "dense part": parameters * _FLOAT * (2 + experiment.training.optimizer.moments),  # weights, gradients
+        "dense part": parameters * _FLOAT * (2 + training.optimizer.moments),  # weights, gradients
         # What a rank sends and gets of lookups and of their gradients.
         "lookups": pooled * (2 if ranks.count == 1 else 4),
         "activations": saved,
-        "batches": batch * (_HELD_BATCHES + experiment.training.prefetch_batches * (ranks.device == "cpu")),
+        "batches": batch * (_HELD_BATCHES + training.prefetch_batches * (ranks.device == "cpu")),
     }
     tables = {option.name: _share(option, training, ranks.count) for option in plan.options}
     return Footprint(tables, dense, parameters, flops, experiment.seeds)

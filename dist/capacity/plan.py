@@ -17,6 +17,7 @@ from ...data.events.check_events import check_events
 from ...data.schema.layout import Layout, id_key, make_layout
 from ...data.vocabulary.encoding import Encoded
 from ..report.terminal_tables import empty_table
+from ..sharding.planner import bytes_of_tables
 from .cluster import Cluster
 from .footprint import PROCESS, Footprint, footprint
 
@@ -108,12 +109,7 @@ def smallest(layout: Layout, experiment: Experiment, cluster: Cluster) -> Fit | 
         return fit(layout, experiment, cluster.model_copy(update={"world_size": sizes[position]}))
 
     # No fewer than the tables' bytes take: every plan of fewer ranks would be in vain.
-    needed = (
-        sum(layout.tables.values())
-        * experiment.model.embedding_dim
-        * experiment.training.table_bytes
-        / cluster.ranks.bytes
-    )
+    needed = bytes_of_tables(layout, experiment) / cluster.ranks.bytes
     low = next((n for n, size in enumerate(sizes) if size >= needed), None)
     if low is None:
         return None

@@ -31,7 +31,7 @@ from ..ranks.job import count_of
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
 from ..run.run_folder import open_run, open_statistics
 from ..score.work_list import WorkList
-from ..sharding.planner import Ranks
+from ..sharding.planner import Ranks, bytes_of_tables
 from ..train.delta_versions import with_versions
 from ..train.prepare import check_optimizer, sized
 from .cluster import read_cluster
@@ -156,12 +156,7 @@ def check_scoring(run: Path, work: WorkList, columns: Callable[[Experiment], Seq
     experiment, statistics = open_run(run)
     layout = statistics.layout(experiment)
     found = footprint(layout, experiment, ranks)
-    tables = (
-        sum(layout.tables.values())
-        * experiment.model.embedding_dim
-        * experiment.training.table_bytes
-        * experiment.seeds
-    )
+    tables = bytes_of_tables(layout, experiment) * experiment.seeds
     # As `replicate`: all tables on every rank, where they take up to half of what it has.
     model = found.predicting.max() if 2 * tables > ranks.bytes else tables + found.predicting_dense
     reads = held_by_scorer(layout, work.aside, columns(experiment), list(work.types))

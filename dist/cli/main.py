@@ -21,9 +21,8 @@ def main() -> None:
         if signal.getsignal(one) == signal.SIG_DFL:
             signal.signal(one, _stopped_early)
     os.environ["PYTHONSAFEPATH"] = "1"  # what is started from here takes no module from the working folder either
-    os.environ.setdefault(
-        "ARROW_DEFAULT_MEMORY_POOL", "system"
-    )  # before Arrow is there, whose own keeps what was freed
+    # Before Arrow is there, whose own keeps what was freed.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from ..quick_imports import quick_imports  # as all else: Ctrl-C is heeded by now
 
     with quick_imports():

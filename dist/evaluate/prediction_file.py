@@ -28,9 +28,8 @@ from .prepare import EvaluationJob
 FOLDER = "predictions"
 _TOLD = b"foundrank.predictions"
 _REMEDY = "Remove it, and run `foundrank evaluate RUN --predictions` again."
-_OF_ROWS = (
-    1 << 15
-)  # in a row group, which rank 0 holds as columns and as pages: more would be beyond what other ranks need
+# In a row group, which rank 0 holds as columns and as pages: more would be beyond what other ranks need.
+_OF_ROWS = 1 << 15
 _FEW_VALUES = ["domain"]  # Parquet's dictionaries of other columns take memory and time, and make the file larger
 _NEXT = ("rank", "popularity_rank", "percentile", "popularity_percentile", "chosen", "predicted")
 _WRITTEN = {

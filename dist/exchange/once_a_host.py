@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...data.errors import UserError
 from ..logs.records import warning
 from ..ranks.runtime import Runtime
 
@@ -57,30 +56,23 @@ def once_a_host(make: Callable[[], _T], runtime: Runtime) -> _T:
     hosts = runtime.gather_all(socket.gethostname())
     maker = hosts.index(hosts[runtime.rank])
     value: Any = None
-    told: _Written | UserError | str | None = None
-    failure: Exception | None = None
-    try:
+    written: _Written | None = None
+
+    def make_here() -> _Written | None:
+        nonlocal value, written
         if maker == runtime.rank:
-            try:
-                value = make()
-                if hosts.count(hosts[maker]) > 1 and (told := _write(value)) is not None:
-                    value = None  # what the others have will do
-            except Exception as error:
-                failure, told = error, error if isinstance(error, UserError) else repr(error)
-        everyone = runtime.gather_all(told)
-        if failure is not None:
-            raise failure
-        for rank, of in enumerate(everyone):
-            if isinstance(of, UserError):
-                raise of
-            if isinstance(of, str):
-                raise RuntimeError(f"rank {rank} failed: {of}")
-        if isinstance(of := everyone[maker], _Written):
-            value = _read(of)
+            value = make()
+            if hosts.count(hosts[maker]) > 1 and (written := _write(value)) is not None:
+                value = None  # what the others have will do
+        return written
+
+    try:
+        if (of_maker := runtime.on_each(make_here)[maker]) is not None:
+            value = _read(of_maker)
         runtime.barrier()
     finally:
-        if isinstance(told, _Written):
-            told.file.unlink(missing_ok=True)
+        if written is not None:
+            written.file.unlink(missing_ok=True)
     return make() if value is None else value
 
 

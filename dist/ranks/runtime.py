@@ -1,6 +1,5 @@
 """The process group: who we are among R ranks, and on which device."""
 
-import ctypes
 import os
 import socket
 import sys
@@ -17,6 +16,7 @@ import torch.distributed as torch_dist
 
 from ...data.errors import UserError
 from ...data.machine.limits import cpus
+from ...data.machine.memory import ARENA_MAX, set_malloc
 from .environment import launched, of_machine
 from .joining import NO_TIMEOUT, join
 from .launch import check_gpus
@@ -26,7 +26,7 @@ _MALLOC_OPTIONS = {  # malloc.h
     -1: 2**31 - 1,  # bytes free at the end of the heap that are given back
     -2: 64 * 2**20,  # bytes asked for at once
     -3: 32 * 2**20,  # bytes of a block that is kept out of the heap
-    -8: 1,  # heaps: what one thread frees another can use
+    ARENA_MAX: 1,  # what one thread frees another can use
 }
 
 
@@ -62,19 +62,20 @@ class Runtime:
         outcome: list[Any] = [None]
         failure: Exception | None = None
         if self.is_main:
-            try:
-                outcome = [(work(), None)]
-            except Exception as error:
-                failure = error
-                outcome = [(None, error if isinstance(error, UserError) else repr(error))]
+            outcome[0], failure = _outcome(work)
         if self.world_size > 1:
             torch_dist.broadcast_object_list(outcome, src=0, group=self.group)
         if failure is not None:
             raise failure
-        result, told = outcome[0]
-        if told is not None:
-            raise told if isinstance(told, UserError) else RuntimeError(f"rank 0 failed: {told}")
-        return result
+        return _result(0, *outcome[0])
+
+    def on_each(self, work: Callable[[], _T]) -> list[_T]:
+        """Every rank's result of its ``work``, in rank order, on every rank. If one fails, every rank raises an error, as of `on_main`."""
+        outcome, failure = _outcome(work)
+        everyone = self.gather_all(outcome)
+        if failure is not None:
+            raise failure
+        return [_result(rank, *of_rank) for rank, of_rank in enumerate(everyone)]
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, on every rank."""
@@ -123,6 +124,21 @@ class Runtime:
             torch_dist.barrier(self.group)
 
 
+def _outcome(work: Callable[[], Any]) -> tuple[tuple[Any, UserError | str | None], Exception | None]:
+    """What other ranks are told of some work: its result, or what is wrong; and the error itself."""
+    try:
+        return (work(), None), None
+    except Exception as error:
+        return (None, error if isinstance(error, UserError) else repr(error)), error
+
+
+def _result(rank: int, result: Any, told: UserError | str | None) -> Any:
+    """What a rank's work has given; raises what it has failed with."""
+    if told is not None:
+        raise told if isinstance(told, UserError) else RuntimeError(f"rank {rank} failed: {told}")
+    return result
+
+
 ALONE = Runtime(0, 1, torch.device("cpu"))
 """A process that has started no ranks, or not yet."""
 
@@ -151,10 +167,7 @@ def _keep_freed_memory() -> None:
     It otherwise gives the blocks of every batch back to the system, which has to zero them again: on virtual machines, whose
     page faults are slow, a tenth of scoring.
     """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        for option, size in _MALLOC_OPTIONS.items():
-            set_option(option, size)
+    set_malloc(_MALLOC_OPTIONS)
 
 
 def _add_up_in_one_order() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...data.config.experiment import Experiment
 from ...data.config.locations import with_locations
-from ...data.storage.delta_tables import DELTA, is_delta, table_of
+from ...data.storage.delta_tables import DELTA, is_delta, is_table, table_of
 from ...data.storage.file_systems import is_uri
 from ...data.storage.globs import expand_glob
 from ...data.storage.mirror import origin
@@ -41,5 +41,5 @@ def settled(experiment: Experiment, made_in: str | None, run: Path, there: Calla
 def is_there(location: str) -> bool:
     """Whether a path is a file or folder, or a pattern that names files."""
     if is_delta(location):  # whether the version can be read is asked by whoever reads it
-        return os.path.isdir(os.path.join(table_of(location)[0], "_delta_log"))
+        return is_table(table_of(location)[0])
     return os.path.exists(location) or bool(expand_glob(location))

@@ -89,17 +89,13 @@ def use_own_kernels() -> str | None:
 
 
 def check_rounding(experiment: Experiment) -> None:
-    """Makes sure that float16 tables can be trained on this CPU.
+    """Makes sure that an experiment's float16 tables can be trained on this CPU.
 
     Raises:
         UserError: they cannot, by FBGEMM's kernels, which would round small steps away.
     """
-    if experiment.training.table_precision != "fp16":
-        return
-    what, remedy = (
-        use_own_kernels(),
-        "Install a C++ compiler that knows float16 (GCC 12, Clang 15), train on GPUs, or set fp32.",
-    )
+    what = use_own_kernels()
+    remedy = "Install a C++ compiler that knows float16 (GCC 12, Clang 15), train on GPUs, or set fp32."
     if what is None and not load_kernels().knows_half():
         what = "the C++ compiler has no float16"
     weighted = next((name for name, feature in experiment.features().items() if feature.inputs(name).weighted), None)

@@ -111,6 +111,11 @@ def table_sharder(training: TrainingConfig) -> TableSharder:
     )
 
 
+def bytes_of_tables(layout: Layout, experiment: Experiment) -> int:
+    """What all tables of a model take together, once each."""
+    return sum(layout.tables.values()) * experiment.model.embedding_dim * experiment.training.table_bytes
+
+
 def plan_tables(
     model: nn.Module, layout: Layout, experiment: Experiment, ranks: Ranks, sharder: ModuleSharder
 ) -> TablePlan:
@@ -127,8 +132,7 @@ def plan_tables(
         return plan
     plan = plan_of_kinds(model, layout, experiment, ranks, sharder, None if kind == "auto" else [kind])
     if plan is None:
-        rows = sum(layout.tables.values())
-        size = rows * experiment.model.embedding_dim * experiment.training.table_bytes / 2**30
+        rows, size = sum(layout.tables.values()), bytes_of_tables(layout, experiment) / 2**30
         raise UserError(
             "the sharding plan",
             f"{len(layout.tables)} tables with {rows:,} rows ({size:.1f} GiB) do not fit {ranks.count} rank(s) "

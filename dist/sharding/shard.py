@@ -20,7 +20,7 @@ from ..logs.records import warning
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime
 from .cpu_tables import use_own_kernels
-from .planner import REPLICATED, Ranks, plan_of_kinds, plan_tables, table_sharder
+from .planner import REPLICATED, Ranks, bytes_of_tables, plan_of_kinds, plan_tables, table_sharder
 
 
 def shard(
@@ -66,8 +66,7 @@ def replicate(
     Its tables hold nothing yet: load a checkpoint. Those of so many such ``models`` may take half the memory that a rank has
     for itself.
     """
-    size = sum(layout.tables.values()) * experiment.model.embedding_dim * experiment.training.table_bytes * models
-    if size * 2 > runtime.on_main(lambda: ranks_of(runtime).bytes):
+    if bytes_of_tables(layout, experiment) * models * 2 > runtime.on_main(lambda: ranks_of(runtime).bytes):
         return None
     _prepare_kernels(runtime)
     model = foundation(layout, experiment)
@@ -99,8 +98,7 @@ def replicate(
 def foundation(layout: Layout, experiment: Experiment) -> Foundation:
     """The model of an experiment, unsharded, its tables without memory yet."""
     training = experiment.training
-    half = training.table_precision == "fp16"
-    return Foundation(layout, experiment.model, training.batch_size, training.precision, half)
+    return Foundation(layout, experiment.model, training.batch_size, training.precision, training.half_tables)
 
 
 def _prepare_kernels(runtime: Runtime) -> None:

@@ -194,7 +194,7 @@ def check_optimizer(experiment: Experiment, device: str) -> None:
             "'adam' runs on GPUs only, and there is none",
             "Use rowwise_adagrad or sgd here.",
         )
-    if training.table_precision == "fp16" and device == "cpu":
+    if training.half_tables and device == "cpu":
         from ..sharding.cpu_tables import check_rounding  # FBGEMM comes with it, which other trainings start without
 
         check_rounding(experiment)

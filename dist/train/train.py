@@ -39,13 +39,12 @@ from ..run.checkpoint_writer import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
 from ..run.run_documents import RunInfo
 from ..run.run_folder import RUN_INFO, open_statistics, publish_run, read_json, write_json
-from ..sharding.cpu_tables import check_rounding
 from ..sharding.shard import shard
 from .loss_watch import LossWatch
 from .members import members_to_train
 from .observers import Observer, Step
 from .optimizer import Optimizer
-from .prepare import TrainingJob, begin_run
+from .prepare import TrainingJob, begin_run, check_optimizer
 from .step_times import Startup, StepTimes
 from .trace import Trace
 from .training_log import TrainingLog
@@ -90,8 +89,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
     with Progress("building the model and its tables", main=runtime.is_main):
         base = pretrained(experiment) if training.freeze else None
         learning = learning_parts(base, layout, experiment) if base is not None else {}
-        if runtime.device.type == "cpu":
-            check_rounding(experiment)  # here, too: another machine's compiler may not be this one's
+        check_optimizer(experiment, runtime.device.type)  # here, too: another machine's compiler may not be this one's
         sharded = shard(layout, experiment, runtime, learning)
         times = StepTimes(sharded, runtime.device)
         optimizer = Optimizer(sharded, training, times.mark, learning)

@@ -97,16 +97,21 @@ class TrainingConfig(Strict):
 
     @model_validator(mode="after")
     def _rounded_by_one_optimizer(self):
-        if self.table_precision == "fp16" and self.sparse_optimizer != "rowwise_adagrad":
+        if self.half_tables and self.sparse_optimizer != "rowwise_adagrad":
             raise ValueError(
                 f"table_precision fp16 goes with sparse_optimizer rowwise_adagrad, and it is {self.sparse_optimizer}"
             )
         return self
 
     @property
+    def half_tables(self) -> bool:
+        """Whether embedding tables are float16."""
+        return self.table_precision == "fp16"
+
+    @property
     def table_bytes(self) -> int:
         """Of a number in an embedding table."""
-        return 2 if self.table_precision == "fp16" else 4
+        return 2 if self.half_tables else 4
 
     def without_effect(self) -> dict[str, str]:
         decays = self.sparse_optimizer == "rowwise_adagrad"

@@ -90,7 +90,8 @@ def _measured_network(
         from ...capacity.network_check import NetworkCheck, check_several
         from ...capacity.preflight import check_training, ranks_here
 
-    in_all, here = (number("WORLD_SIZE", 1), of_machine()[1]) if launched() else 2 * (count_of(processes),)
+    here = of_machine()[1] if launched() else count_of(processes)
+    in_all = number("WORLD_SIZE", 1) if launched() else here
     check_several(in_all, cluster)
 
     def resolve() -> "NetworkCheck":
