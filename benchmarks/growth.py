@@ -1,4 +1,4 @@
-"""Time and memory of training and scoring against rows, width, ranks and domains, into docs/results/performance.md and a picture.
+"""Time and memory of training and scoring against rows, processes, width and domains, into docs/results/performance.md and a picture.
 
     python -m benchmarks.growth --source FOLDER
 
@@ -23,12 +23,14 @@ from .machine import calibration
 from .speed import FAST, write_scoring_input
 from .workload_experiment import write_workload
 
-ROWS = (1_000_000, 5_000_000, 20_000_000)
+ROWS = ((1_000_000, (1, 2, 4)), (20_000_000, (1, 2, 4)), (200_000_000, (2,)))  # and on how many processes
+MOST_STEPS = {1_000_000: 1_000, 20_000_000: 500, 200_000_000: 2_000}
 WIDTHS = (16, 32, 64, 128)
 RANKS = (1, 2, 4)
 DOMAINS = (7, 70)
 WORKLOAD = 2_000_000  # rows
 STEPS, WIDE = 60, 64
+LINES = {1: ":", 2: "-", 4: "--"}  # of so many ranks
 BLUE, ORANGE = "#1a7fc9", "#d97706"
 
 Figures = dict[str, list[dict[str, float]]]
@@ -45,20 +47,22 @@ def growth(
     write_workload(source, work)
     write_scoring_input(source, work / "input")
     found: Figures = {"rows": [], "width": [], "ranks": [], "domains": []}
-    for rows in ROWS:
-        found["rows"].append({"rows": rows} | _whole_epoch(work, rows))
-        print(found["rows"][-1], flush=True)
+
+    def note(what: str, figures: dict[str, float]) -> None:
+        found[what].append(figures)
+        print(what, figures, flush=True)
+
+    for rows, of_ranks in ROWS:
+        for ranks in of_ranks:
+            note("rows", {"rows": rows, "ranks": ranks} | _of_rows(work, rows, ranks))
     for width in WIDTHS:
-        found["width"].append({"width": width} | _train_steps(plain, timed, f"model.embedding_dim={width}", 2))
-        print(found["width"][-1], flush=True)
+        note("width", {"width": width} | _train_steps(plain, timed, f"model.embedding_dim={width}", 2))
     for ranks in RANKS:
-        found["ranks"].append({"ranks": ranks} | _train_steps(plain, timed, f"model.embedding_dim={WIDE}", ranks))
-        print(found["ranks"][-1], flush=True)
+        note("ranks", {"ranks": ranks} | _train_steps(plain, timed, f"model.embedding_dim={WIDE}", ranks))
     for domains in DOMAINS:
         split_domains(work, domains)
         figures = _train_steps(work / "domains" / "full.yaml", timed, "model.embedding_dim=16", 2)
-        found["domains"].append({"domains": domains} | figures)
-        print(found["domains"][-1], flush=True)
+        note("domains", {"domains": domains} | figures)
     folder = out.parent / "benchmarks"
     folder.mkdir(exist_ok=True)
     (folder / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -66,19 +70,24 @@ def growth(
     write_section(out, "growth", section(found))
 
 
-def _whole_epoch(work: Path, rows: int) -> dict[str, float]:
-    """Trains an epoch of ``rows`` rows and scores as many."""
+def _of_rows(work: Path, rows: int, ranks: int) -> dict[str, float]:
+    """Counts ``rows`` rows, trains on them for an epoch or as many steps as there may be, and scores as many."""
     folder = work / f"rows-{rows}"
     shutil.rmtree(folder, ignore_errors=True)
     for domain in sorted((work / "train").iterdir()):
         _link(domain, folder / "train" / domain.name, rows)
     (folder / "eval").symlink_to(work / "eval")
     shutil.copy(work / "plain.yaml", folder / "plain.yaml")
-    figures = _train(folder / "plain.yaml", folder / "run", "training.log_every=20", 2)
+    steps = f"training.max_steps={MOST_STEPS[rows]};training.log_every=20"
+    figures = _train(folder / "plain.yaml", folder / "run", steps, ranks)
     _link(work / "input", folder / "input", rows)
-    said, memory = run_watched("score", folder / "run", folder / "input", folder / "scores", "-p", 2)
+    said, memory = run_watched("score", folder / "run", folder / "input", folder / "scores", "-p", ranks)
     shutil.rmtree(folder)
-    return figures | {"scoring_samples_per_s": scored_rate(said), "scoring_mb": memory[0]}
+    return figures | {
+        "scoring_samples_per_s": scored_rate(said),
+        "scoring_mb": memory[0],
+        "scoring_least_mb": memory[ranks - 1],
+    }
 
 
 def _train_steps(experiment: Path, run: Path, setting: str, ranks: int) -> dict[str, float]:
@@ -115,6 +124,8 @@ def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, 
     return {
         "samples_per_s": trained_rate(run),
         "peak_mb": memory[0],
+        "least_peak_mb": memory[ranks - 1],
+        "steps": lines[-1]["step"],
         "first_mb": lines[1]["memory_mb"],
         "last_mb": lines[-1]["memory_mb"],
         "counting_s": json.loads((run / "run.json").read_text(encoding="utf-8"))["startup_s"]["checks"],
@@ -133,14 +144,20 @@ def plot(found: Figures) -> Figure:
     """Rate and memory against each of the four."""
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     for column, (name, points) in enumerate(found.items()):
-        x = [point[name] for point in points]
+        x = sorted({point[name] for point in points})
         rate, memory = figure.add_subplot(2, 4, column + 1), figure.add_subplot(2, 4, column + 5)
-        rate.plot(x, [point["samples_per_s"] for point in points], "o-", color=BLUE, label="training")
-        memory.plot(x, [point["peak_mb"] for point in points], "o-", color=BLUE, label="training")
+        for ranks, style in LINES.items() if name == "rows" else ((None, "-"),):
+            of = [point for point in points if ranks is None or point["ranks"] == ranks]
+            at = [point[name] for point in of]
+            label = f"training, {ranks} ranks"
+            rate.plot(at, [point["samples_per_s"] for point in of], f"o{style}", color=BLUE, label=label)
+            memory.plot(at, [point["peak_mb"] for point in of], f"o{style}", color=BLUE)
+            if ranks is not None:
+                scoring = [point["scoring_samples_per_s"] for point in of]
+                rate.plot(at, scoring, f"s{style}", color=ORANGE, label=f"scoring, {ranks} ranks")
+                memory.plot(at, [point["scoring_mb"] for point in of], f"s{style}", color=ORANGE)
         if name == "rows":
-            rate.plot(x, [point["scoring_samples_per_s"] for point in points], "s-", color=ORANGE, label="scoring")
-            memory.plot(x, [point["scoring_mb"] for point in points], "s-", color=ORANGE, label="scoring")
-            rate.legend(frameon=False)
+            rate.legend(frameon=False, fontsize=7)
         labels = {
             "rows": "rows",
             "width": "embedding width",
@@ -159,8 +176,9 @@ def plot(found: Figures) -> Figure:
 def section(found: Figures) -> str:
     """The three tables, as Markdown."""
     rows = [
-        f"| {p['rows']:,.0f} | {p['samples_per_s']:,.0f} | {p['peak_mb']:,.0f} | {p['first_mb']:,.0f} | {p['last_mb']:,.0f} "
-        f"| {p['counting_s']:.1f} | {p['scoring_samples_per_s']:,.0f} | {p['scoring_mb']:,.0f} |"
+        f"| {p['rows']:,.0f} | {p['ranks']} | {p['counting_s']:.1f} | {p['steps']:,.0f} | {p['samples_per_s']:,.0f} "
+        f"| {p['least_peak_mb']:,.0f}–{p['peak_mb']:,.0f} | {p['first_mb']:,.0f} | {p['last_mb']:,.0f} "
+        f"| {p['scoring_samples_per_s']:,.0f} | {p['scoring_least_mb']:,.0f}–{p['scoring_mb']:,.0f} |"
         for p in found["rows"]
     ]
     others = [
@@ -172,10 +190,11 @@ def section(found: Figures) -> str:
 
     python -m benchmarks.growth --source WORKLOAD
 
-{calibration()} Plain MMoE, {FAST}; for domains the full model. Memory is of the largest process, tables included.
+{calibration()} Plain MMoE, {FAST}; for domains the full model. Memory is resident, pages that ranks share included, tables too; of rows it is
+that of the smallest and the largest rank. All rows are checked, counted and scored; training takes an epoch, or as many steps as are told.
 
-| rows, an epoch on 2 ranks | training, rows/s | peak MB | MB at the start | MB at the end | counting, s | scoring, rows/s | peak MB |
-| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| rows | ranks | checks and counting, s | steps | training, rows/s | peak MB | rank 0: MB at the start | at the end | scoring, rows/s | peak MB |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {chr(10).join(rows)}
 
 | {STEPS} steps; width on 2 ranks, ranks at width {WIDE} | rows/s | peak MB |

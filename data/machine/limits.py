@@ -41,6 +41,12 @@ def memory(mount: Path = _MOUNT, own: Path = _OWN, environment: Mapping[str, str
     return int(min(found))
 
 
+def free_memory(processes: int) -> int:
+    """How many more bytes this process may take, one of so many on this machine that are to have the same."""
+    own = memory() // processes - psutil.Process().memory_info().rss
+    return max(0, min(own, psutil.virtual_memory().available // processes))
+
+
 def _each(controller: str, mount: Path, own: Path, limit: Callable[[Path], float | None]) -> Iterator[float]:
     """The limits of a process's control group and of all those around it."""
     for root, path in _groups(controller, mount, own):

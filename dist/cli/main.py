@@ -26,6 +26,9 @@ def main() -> None:
     from ..quick_imports import quick_imports  # as all else: Ctrl-C is heeded by now
 
     with quick_imports():
+        from ...data.arrow.without_pandas import leave_pandas_out  # as above
+
+        leave_pandas_out()  # before any module makes a value
         # For start-up time, as above.
         from ...data.debugging import debugger, is_debugged
         from ...data.errors import UserError

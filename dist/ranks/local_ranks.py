@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from ...data.arrow.without_pandas import leave_pandas_out
 from ..logs.records import failure
 from .cores import set_threads
 from .environment import number
@@ -141,6 +142,7 @@ def _begin(rank: int, ranks: int, store: str, work: Callable[[], None]) -> None:
     os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store})
     gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
     gc.enable()  # which that process did without
+    leave_pandas_out()
     work()
 
 

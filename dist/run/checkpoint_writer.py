@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.errors import UserError
+from ...data.machine.limits import free_memory
 from ...data.storage.local_writes import sync
 from ...data.storage.mirror import origin, publish, shown
 from ...model.foundation.foundation import dense_part
@@ -23,6 +24,7 @@ from ...model.foundation.transfer import axes_with_lookups_in_order, transferred
 from ...model.layers.axes import axes_of
 from ..logs import prometheus
 from ..logs.records import warning
+from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime
 from .checkpoint_reader import read_plain, read_tensors
 from .finite import not_finite
@@ -77,22 +79,33 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
 
-    def save(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer, state: dict[str, Any]) -> None:
+    def save(
+        self, sharded: DistributedModelParallel, optimizer: DenseOptimizer, state: dict[str, Any], last: bool = False
+    ) -> None:
         """Copies what is to be saved to the host's memory, and has it written and committed in a thread.
+
+        Where there is no memory for the copy, it is written as it is, and the training waits.
 
         Args:
             sharded: the model; its tables and its fused optimizer's state are written by the ranks that hold them.
             optimizer: its dense state is written by rank 0.
             state: JSON values; ``step`` names the checkpoint. A ``validation`` above all earlier ones makes it the best.
+            last: nothing is learned any more before `close`, so no copy is needed.
 
         Raises:
-            UserError: the checkpoint before could not be written.
+            UserError: the checkpoint before, or this one where the training waits for it, could not be written.
         """
         self.wait()
         tensors = _tensors(sharded, sharded.fused_optimizer.state_dict())
-        snapshot = _Snapshot(tensors, self._runtime.is_main)
-        dense = _copied(optimizer.dense_state()) if self._runtime.is_main else {}
-        self._writing = self._thread.submit(self._write, tensors, snapshot, dense, state)
+        planner = _Planner(tensors, self._runtime.is_main)
+        dense = optimizer.dense_state() if self._runtime.is_main else {}
+        copied = not last and planner.bytes() <= free_memory(of_machine()[1])
+        if copied:
+            planner.copy()
+            dense = _copied(dense)
+        self._writing = self._thread.submit(self._write, tensors, planner, dense, state)
+        if not copied and not last:
+            self.wait()
 
     def check(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer) -> None:
         """Looks at what the last update has left, before it is validated or saved: a loss is from before it. A collective.
@@ -130,7 +143,7 @@ class Checkpoints:
             writing.result()
 
     def _write(
-        self, tensors: dict[str, Any], snapshot: "_Snapshot", dense: dict[str, Any], state: dict[str, Any]
+        self, tensors: dict[str, Any], planner: "_Planner", dense: dict[str, Any], state: dict[str, Any]
     ) -> None:
         runtime = self._runtime
         folder = folder_of(self._run, state["step"])
@@ -159,7 +172,7 @@ class Checkpoints:
 
         try:
             runtime.on_main(begin)
-            state_dict_saver.save(tensors, checkpoint_id=temporary, planner=snapshot, process_group=runtime.group)
+            state_dict_saver.save(tensors, checkpoint_id=temporary, planner=planner, process_group=runtime.group)
             mine = [*temporary.glob(f"__{runtime.rank}_*"), *([temporary / ".metadata"] if runtime.is_main else [])]
             parts = runtime.gather(_published(mine, folder))
             runtime.on_main(lambda: commit(_together(parts)))
@@ -197,17 +210,32 @@ def _together(parts: list[dict[str, str] | UserError]) -> dict[str, str]:
     return sums
 
 
-class _Snapshot(DefaultSavePlanner):
-    """Saves tensors as they were when it was made, however they change before they are written."""
+class _Planner(DefaultSavePlanner):
+    """Saves tensors as they are when they are written; or, after `copy`, as they were then."""
 
     def __init__(self, tensors: dict[str, Any], is_main: bool):
         super().__init__()
         self.set_up_planner(tensors, is_coordinator=is_main)
         resolve = super().resolve_data
-        self._held = {item.index: _copied(resolve(item)) for item in self.create_local_plan().items}
+        self._held = {item.index: _alone(resolve(item)) for item in self.create_local_plan().items}
+
+    def bytes(self) -> int:
+        """What a copy takes of the host's memory."""
+        return sum(each.nbytes for each in self._held.values() if isinstance(each, torch.Tensor))
+
+    def copy(self) -> None:
+        """From here on what is saved is what there is now."""
+        self._held = _copied(self._held)
 
     def resolve_data(self, write_item: WriteItem) -> Any:
         return self._held[write_item.index]
+
+
+def _alone(value: Any) -> Any:
+    """A tensor on the host as the whole of its memory: of one that is a part, as of a table, torch.distributed.checkpoint makes a copy."""
+    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.is_contiguous():
+        return torch.from_numpy(value.detach().numpy())
+    return value
 
 
 def _copied(value: Any) -> Any:

@@ -171,7 +171,8 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                             state["validation"] = validate(sharded, encoder, events, run, step, over, runtime, allowed)
                             patience.judge(state["validation"])
                             log.epoch(over, state["validation"])
-                    checkpoints.save(sharded, optimizer, state | patience.state())
+                    last = stopped or patience.is_over
+                    checkpoints.save(sharded, optimizer, state | patience.state(), last)
                 if stopped:
                     _finish(observers, checkpoints, stopped)
                     return step
@@ -183,7 +184,8 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                 if training.keep_best:
                     state["validation"] = validate(sharded, encoder, events, run, step, epoch + 1, runtime, allowed)
                     patience.judge(state["validation"])
-                checkpoints.save(sharded, optimizer, state | patience.state())
+                last = patience.is_over or step == training.max_steps or epoch + 1 == training.epochs
+                checkpoints.save(sharded, optimizer, state | patience.state(), last)
                 log.epoch(epoch + 1, state.get("validation"))
     _finish(observers, checkpoints, stopped=False)
     if runtime.is_main:
