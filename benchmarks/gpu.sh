@@ -45,13 +45,13 @@ else
     rows=400000 batches=(4096 32768 131072) steps=(--steps 40 --warm-up 10)
 fi
 
-# step NAME SECONDS EXPERIMENT RUN BATCH HELD: steps of a training in both precisions, over so many batches in memory.
+# step NAME SECONDS EXPERIMENT RUN BATCH HELD [SETTINGS]: steps of a training in both precisions, over so many batches in memory.
 step() {
-    local name=$1 seconds=$2 experiment=$3 run=$4 batch=$5 held=$6 precision
+    local name=$1 seconds=$2 experiment=$3 run=$4 batch=$5 held=$6 more=${7:-} precision
     for precision in bf16 fp32; do
         measure "$name, $precision, $batch rows" "$seconds" torchrun --nproc_per_node 1 -m benchmarks.training_step \
             --experiment "$experiment" --run-dir "$run" --batches "$held" "${steps[@]}" \
-            --set "training.batch_size=$batch" --set "training.precision=$precision"
+            --set "training.batch_size=$batch" --set "training.precision=$precision" ${more:+--set "$more"}
     done
 }
 
@@ -77,6 +77,9 @@ for batch in "${batches[@]}"; do
     for model in full plain; do
         step "$model" 60 "$work/work/$model.yaml" "$work/$model" "$batch" $held
     done
+    if ((batch == batches[0])); then
+        step "full, one graph" 90 "$work/work/full.yaml" "$work/full" "$batch" $held "training.compile=true"
+    fi
 done
 measure "trace, full, ${batches[0]} rows" 60 torchrun --nproc_per_node 1 -m benchmarks.training_step --trace \
     --experiment "$work/work/full.yaml" --run-dir "$work/full" "${steps[@]}" --set "training.batch_size=${batches[0]}"

@@ -74,6 +74,7 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
             )
     _check_bias(experiment, path)
     _check_list_losses(experiment, path)
+    _check_compile(experiment, path)
     _check_shared_tasks(experiment, path)
     _check_weighted_metrics(experiment, path)
     _check_parents(experiment, path)
@@ -161,6 +162,23 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
                 "is empty, so there is nothing to learn",
                 "Name at least one label, or add model.next_item.",
             )
+
+
+def _check_compile(experiment: Experiment, path: str | Path) -> None:
+    """One graph holds for batches of one shape."""
+    losses = (task.list_loss for domain in experiment.domains.values() for task in domain.tasks.values())
+    model = experiment.model
+    changing = {
+        "model.history.encoder": model.past,
+        "model.next_item": model.next_item is not None,
+        "a list_loss": any(loss is not None for loss in losses),
+    }
+    if experiment.training.compile and any(changing.values()):
+        raise UserError(
+            f"{path}: training.compile",
+            f"is true, and what {next(name for name, there in changing.items() if there)} computes changes its shape with the batch",
+            "Leave it out.",
+        )
 
 
 def _check_past_features(experiment: Experiment, path: str | Path) -> None:

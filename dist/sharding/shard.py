@@ -15,6 +15,8 @@ from ...data.config.experiment import Experiment
 from ...data.machine.limits import memory
 from ...data.schema.layout import Layout
 from ...model.foundation.foundation import Foundation
+from ...model.foundation.one_graph import OneGraph
+from ...model.layers.fast import fast_on_gpu
 from ...model.representation.embedding_tables import initialise_table
 from ..logs.records import warning
 from ..ranks.environment import of_machine
@@ -55,6 +57,8 @@ def shard(
         init_data_parallel=runtime.world_size > 1,
     )
     _initialise(sharded, experiment)
+    if experiment.training.compile and fast_on_gpu(model.dense.domain_embedding):
+        model.dense.in_training = OneGraph(model.dense, runtime.device)
     return sharded
 
 

@@ -118,6 +118,8 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
         warning(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
         )
+    if experiment.training.compile and device.type == "cpu":
+        warning("training.compile: compiles what GPUs compute, and there is none; the training goes on without")
     job = TrainingJob(experiment, run, events, profiled, counts=counts, is_counted=False, began=began)
     if sum(files.rows for files in train.values()) <= COUNTED_ALONE:
         job = begin_run(job, ALONE)

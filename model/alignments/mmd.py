@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from ...data.settings_base import Strict
+from ..layers.domain_rows import DomainRows, domain_rows
+from ..layers.fast import fast_on_gpu
 from .js import MIN_ROWS
 
 MMD_ROWS = 64
@@ -19,6 +21,8 @@ class MMD(Strict):
 
     def penalty(self, z: Tensor, domain_lengths: list[int]) -> Tensor:
         """A scalar; arguments as in `alignments`."""
+        if fast_on_gpu(z):
+            return mmd_on_gpu(z, domain_rows(domain_lengths, z.device))
         return mmd(z, domain_lengths)
 
 
@@ -34,14 +38,47 @@ def mmd(z: Tensor, domain_lengths: list[int]) -> Tensor:
         return z.new_zeros(())
     samples, sizes = torch.cat(parts), [len(rows) for rows in parts]
     samples = samples - samples.detach().mean(0)  # same distances, less cancellation
+    distances = _distances(samples)
+    kernel = _kernel(distances, distances.detach().mean())
+    blocks = torch.stack([rows.mean(0) for rows in kernel.split(sizes)])
+    means = torch.stack([columns.mean(1) for columns in blocks.split(sizes, 1)], 1)
+    pairs = [means[i, i] + means[j, j] - 2 * means[i, j] for i, j in combinations(range(len(sizes)), 2)]
+    return torch.stack(pairs).mean()
+
+
+def mmd_on_gpu(z: Tensor, rows: DomainRows) -> Tensor:
+    """`mmd` by what the device knows of the domains' rows: each has `MMD_ROWS` samples, some of which count for nothing."""
+    if not len(z):
+        return z.new_zeros(())
+    counts = rows.counts.long()
+    every = torch.arange(MMD_ROWS, device=z.device) * counts.add(MMD_ROWS - 1).floor_divide(MMD_ROWS)
+    takes_part = counts >= MIN_ROWS
+    there = (every < counts) & takes_part  # [domains, MMD_ROWS]
+    at = (rows.ends[:, None] - counts + every).clamp(0, len(z) - 1)
+    samples, valid = z.index_select(0, at.flatten()), there.view(-1, 1).to(z.dtype)
+    some = valid.sum().clamp_min(1)
+    samples = (samples - (samples.detach() * valid).sum(0) / some) * valid
+    distances = _distances(samples)
+    kernel = _kernel(distances, (valid.t() @ distances.detach() @ valid).squeeze() / some.square())
+    shares = there / there.sum(1, keepdim=True).clamp_min(1)
+    of_domains = torch.eye(len(rows), device=z.device).repeat_interleave(MMD_ROWS, 1) * shares.view(1, -1)
+    means = of_domains @ kernel @ of_domains.t()
+    pairs = takes_part & takes_part.t()
+    itself = means.diagonal()
+    return ((itself[:, None] + itself - 2 * means) * pairs).sum() / (pairs.sum() - takes_part.sum()).clamp_min(1)
+
+
+def _distances(samples: Tensor) -> Tensor:
+    """``[N, N]`` squared distances of ``[N, K]``."""
     norms = samples.square().sum(1)
-    distances = (norms[:, None] + norms - 2 * samples @ samples.T).clamp_min(0)
-    widest = torch.exp(-distances / (4 * distances.detach().mean()).clamp_min(1e-12))
+    return (norms[:, None] + norms - 2 * samples @ samples.T).clamp_min(0)
+
+
+def _kernel(distances: Tensor, mean: Tensor) -> Tensor:
+    """``[N, N]``, the mean of five RBF kernels, of squared distances and their mean, a scalar."""
+    widest = torch.exp(-distances / (4 * mean).clamp_min(1e-12))
     kernel, power = widest, widest
     for _ in range(4):  # half the bandwidth is the square of the kernel
         power = power * power
         kernel = kernel + power
-    blocks = torch.stack([rows.mean(0) for rows in (kernel / 5).split(sizes)])
-    means = torch.stack([columns.mean(1) for columns in blocks.split(sizes, 1)], 1)
-    pairs = [means[i, i] + means[j, j] - 2 * means[i, j] for i, j in combinations(range(len(sizes)), 2)]
-    return torch.stack(pairs).mean()
+    return kernel / 5

@@ -82,6 +82,7 @@ class Dense(nn.Module):
 
     Attributes:
         inputs: the axis of what represents a row.
+        in_training: what computes steps of a training in place of `compute`; None: nothing does.
     """
 
     task_weights: Tensor
@@ -89,6 +90,7 @@ class Dense(nn.Module):
     no_domain: Tensor
     domain_embedding: nn.Parameter
     represent: Any  # Owners, SideBySide or ItemsOnly
+    in_training: Callable[[KeyedTensor, Batch], tuple[Tensor, Outputs]] | None = None
 
     def __init__(self, layout: Layout, config: ModelConfig, batch_size: int, precision: str):
         super().__init__()
@@ -143,11 +145,13 @@ class Dense(nn.Module):
             from texts + the weighted next-item loss. Losses and alignment are zeros where the model is not in training and gradients
             are off.
         """
-        batch = replace(
-            batch,
-            vectors={name: vectors.float() for name, vectors in batch.vectors.items()},
-            domain_lengths=DomainRows(batch.domain_lengths, batch.domains),
-        )
+        if self.in_training is not None and self.training:
+            return self.in_training(pooled, batch)
+        return self.compute(pooled, replace(batch, domain_lengths=DomainRows(batch.domain_lengths, batch.domains)))
+
+    def compute(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, Outputs]:
+        """As `forward`, of a batch whose domains' rows are `DomainRows`."""
+        batch = replace(batch, vectors={name: vectors.float() for name, vectors in batch.vectors.items()})
         device = batch.dense.device
         bf16 = chosen_precision(self.precision, device) == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -176,12 +180,12 @@ class Dense(nn.Module):
         self, pooled: KeyedTensor, batch: Batch, history: Callable[[Tensor], Tensor] | None
     ) -> tuple[Tensor, Outputs]:
         lengths = batch.domain_lengths
+        assert isinstance(lengths, DomainRows)
         domains = to_rows(self.domain_embedding, lengths)
         x, gates, off = self.represent(pooled, batch, domains, history)
         z = x if self.adaptive is None else self.adaptive(x, self.domain_embedding, lengths).float()
         seen = z if self.adaptive is None else normed_relu(z, self.norm)
-        together = DomainRows([batch.rows], torch.zeros_like(batch.domains)) if self.shared_head else lengths
-        logits = self.head(seen, together)
+        logits = self.head(seen, lengths.as_one() if self.shared_head else lengths)
         if self.bias_tower is not None:
             logits = self.bias_tower(logits, pooled, batch)
         list_losses = None

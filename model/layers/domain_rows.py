@@ -1,10 +1,23 @@
 """Rows grouped by domain: which belong to which, and what they add up to, in the same order every time, also on GPUs."""
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class once:  # as `property` is written
+    """A property that is worked out when it is first asked for. As functools' of Python 3.12: earlier ones take a lock, which
+    torch.compile does not know.
+    """
+
+    def __init__(self, compute: Callable[[Any], Tensor]):
+        self._compute, self.__doc__ = compute, compute.__doc__
+
+    def __get__(self, of: Any, kind: Any = None) -> Tensor:
+        value = of.__dict__[self._compute.__name__] = self._compute(of)
+        return value
 
 
 class DomainRows(list[int]):
@@ -17,40 +30,64 @@ class DomainRows(list[int]):
         of_row: ``[B]`` int64, non-decreasing.
     """
 
-    def __init__(self, lengths: Sequence[int], of_row: Tensor):
+    def __init__(self, lengths: Sequence[int], of_row: Tensor, marks: Tensor | None = None):
+        """Args: both, and, where the last rows are padding, ``[B]`` int64 as ``of_row`` but the number of domains for these."""
         super().__init__(lengths)
-        self.of_row = of_row
+        self.of_row, self._marks = of_row, of_row if marks is None else marks
 
-    @cached_property
+    @classmethod
+    def on_device(cls, domains: int, marks: Tensor) -> "DomainRows":
+        """Of ``domains`` whose rows only the device knows, as do all forms for GPUs; on the host a split by them is an error.
+
+        Args:
+            domains: how many.
+            marks: ``[B]`` int64, non-decreasing: the domain of each row, or ``domains`` for padding, which is of none.
+        """
+        return cls([-1] * domains, marks.clamp_max(domains - 1), marks)._worked_out()
+
+    def as_one(self) -> "DomainRows":
+        """The same rows, of one domain all of them."""
+        rows = DomainRows([len(self.of_row)], torch.zeros_like(self.of_row))
+        return rows if self._marks is self.of_row else rows._worked_out()
+
+    def _worked_out(self) -> "DomainRows":
+        """Itself, with all that layers ask for: what would be worked out in torch.compile's trace of one is lost behind that."""
+        for each in (self.members, self.narrow_members, self.columns, self.counts, self.ends, self.places):
+            assert each is not None
+        for dtype in (torch.float32, torch.bfloat16):
+            self.each(dtype)
+        return self
+
+    @once
     def members(self) -> Tensor:
         """``[B, domains]`` float32: 1 where a row is of a domain."""
-        return (self.of_row[:, None] == torch.arange(len(self), device=self.of_row.device)).float()
+        return (self._marks[:, None] == torch.arange(len(self), device=self.of_row.device)).float()
 
-    @cached_property
+    @once
     def narrow_members(self) -> Tensor:
         """The same in bfloat16."""
         return self.members.bfloat16()
 
-    @cached_property
+    @once
     def columns(self) -> Tensor:
         """``[domains, B]``: `members`, the other way round."""
         return self.members.t()
 
-    @cached_property
+    @once
     def counts(self) -> Tensor:
         """``[domains, 1]`` float32: how many rows each has."""
         return self.columns.sum(1, keepdim=True)
 
-    @cached_property
+    @once
     def ends(self) -> Tensor:
         """``[domains]`` int32: where each domain's rows end."""
         return self.counts.view(-1).cumsum(0).int()
 
-    @cached_property
+    @once
     def _each(self) -> Tensor:
         return self.members[:, :, None]
 
-    @cached_property
+    @once
     def _each_narrow(self) -> Tensor:
         return self.narrow_members[:, :, None]
 
@@ -62,7 +99,7 @@ class DomainRows(list[int]):
         """`members` in a type."""
         return self.narrow_members if dtype == torch.bfloat16 else self.members.to(dtype)
 
-    @cached_property
+    @once
     def places(self) -> Tensor:
         """``[B]`` int64: where, of ``[B x domains]`` values, those of the rows' own domains stand."""
         return torch.arange(0, self.of_row.shape[0] * len(self), len(self), device=self.of_row.device) + self.of_row

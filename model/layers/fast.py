@@ -5,7 +5,6 @@
 """
 
 import os
-from functools import lru_cache
 
 from torch import Tensor
 
@@ -39,8 +38,9 @@ def fast_tables() -> bool:
     return "tables" not in _plain(os.environ.get(SWITCH, ""))
 
 
-@lru_cache
 def _plain(asked: str) -> frozenset[str]:
+    if not asked:
+        return frozenset()
     names = {name.strip() for name in asked.split(",")} - {""}
     if unknown := names - {*_PARTS, "all"}:
         raise UserError(SWITCH, f"names {min(unknown)!r}", f"Name {', '.join(_PARTS)}, apart by commas, or all.")

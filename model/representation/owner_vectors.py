@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -148,7 +147,13 @@ class OwnerVectors(nn.Module):
             owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; entity with the aspect id -> ``[B]`` bool, whether the id was seen
             in training and is not hidden, where rates look at that; and the sum over rows of `IdFromText`'s errors, a scalar, or None.
         """
-        non_empty = cache(lambda: lengths(batch, self.layout)[:, : batch.rows] > 0)
+        there: list[Tensor] = []
+
+        def non_empty() -> Tensor:
+            if not there:
+                there.append(lengths(batch, self.layout)[:, : batch.rows] > 0)
+            return there[0]
+
         fused, weights, known, errors = {}, {}, {}, []
         for owner, names in self.owners.items():
             found = self._aspects(owner, batch, pooled, non_empty)

@@ -60,6 +60,10 @@ class TrainingConfig(Strict):
         default="fp32",
         description="bf16: autocast the dense part; auto: bf16 on GPUs and on CPUs with bf16 instructions",
     )
+    compile: bool = Field(
+        default=False,
+        description="GPUs: compile the dense part of a step into one graph, which is recorded once and replayed; not for histories item by item and list losses",
+    )
     sharding: Literal["auto", "table_wise", "column_wise", "row_wise"] = Field(
         default="auto", description="auto: the planner chooses per table"
     )

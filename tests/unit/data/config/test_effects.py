@@ -106,7 +106,7 @@ ALWAYS = {
     "model.similarity": "bins top",
     "model.next_item": "weight loss positions repeat",
     "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate table_decay freeze level_rates sparse_optimizer "
-    "schedule gradient_clip precision table_precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
+    "schedule gradient_clip precision compile table_precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
     "stall_seconds keep_checkpoints",
     "training.level_rates": "L0 L1",
     "entities.item": "prompt",

@@ -1,0 +1,102 @@
+"""The dense part of a training step, forward and backward, as one graph that a GPU replays in place of its host."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchrec import KeyedTensor
+
+from ...data.batch.batch import Batch
+from ...data.errors import UserError
+from ..layers.domain_rows import DomainRows
+from ..layers.precision import chosen_precision
+from .foundation import Dense
+from .outputs import Outputs
+
+
+class OneGraph:
+    """Computes what `Dense.compute` does, as ``Dense.in_training``: compiled, as one graph that is the same for every batch.
+
+    Rows are padded to as many as there are bags, so that all batches have one shape; padding is of no domain and has no labels. Which
+    rows are a domain's is known on the device alone. On GPUs torch.compile records the graph once, backward included, and each step
+    replays it.
+
+    Not for histories of items one by one, the next item, and list losses, whose shapes change with the batch: `check_parts` refuses these.
+    """
+
+    def __init__(self, dense: Dense, device: torch.device, **how: Any):
+        """Args: the model's dense part; where it is; options of ``torch.compile``, by default those that record CUDA graphs."""
+        dense.precision = chosen_precision(dense.precision, device)
+        self._dense, self._domains = dense, len(dense.layout.domains)
+        self._keys: tuple[list[str], list[int]] = [], []  # as pooled, which is the plan's affair, and stays
+        self._compiled = torch.compile(
+            self._step, fullgraph=True, dynamic=False, **(how or {"mode": "reduce-overhead"})
+        )
+
+    def __call__(self, pooled: KeyedTensor, batch: Batch) -> tuple[Tensor, Outputs]:
+        """Arguments and result as of `Dense.forward`.
+
+        Raises:
+            UserError: the model cannot be compiled; at the first step.
+        """
+        padded = _padded(batch, pooled.values().shape[0], self._domains)
+        if not self._keys[0]:
+            self._keys = pooled.keys(), pooled.length_per_key()
+            # What layers learn once, such as where keys stand, is no part of the graph. Nor are its random numbers.
+            with torch.no_grad(), torch.random.fork_rng([batch.dense.device] if batch.dense.is_cuda else []):
+                self._step(pooled.values(), batch.sparse.lengths(), padded)
+        torch.compiler.cudagraph_mark_step_begin()  # what the step before has given is not looked at any more
+        try:
+            loss, outputs = self._compiled(pooled.values(), batch.sparse.lengths(), padded)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise UserError(
+                "training.compile",
+                f"this model cannot be made one graph ({str(error).splitlines()[0]})",
+                "Leave it out.",
+            ) from error
+        # Copies: the next step writes where these are, and those who watch a training keep them.
+        told = [None if each is None else each.clone() for each in outputs[1:4]]
+        gates = {owner: of[: batch.rows].clone() for owner, of in outputs.gates.items()}
+        return loss, Outputs(outputs.logits[: batch.rows].clone(), *told, gates, outputs.next_item.clone())
+
+    def _step(self, values: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, Outputs]:
+        rows = DomainRows.on_device(self._domains, batch.domains)
+        sparse: Any = _Bags(lengths, values.shape[0])
+        batch = replace(batch, sparse=sparse, domains=rows.of_row, domain_lengths=rows)
+        return self._dense.compute(KeyedTensor(*self._keys, values), batch)
+
+
+class _Bags(NamedTuple):
+    """What the dense part asks of a batch's lookups."""
+
+    all_lengths: Tensor
+    bags: int
+
+    def lengths(self) -> Tensor:
+        return self.all_lengths
+
+    def stride(self) -> int:
+        return self.bags
+
+
+def _padded(batch: Batch, rows: int, domains: int) -> Batch:
+    """A batch of ``rows`` rows, without lookups; padding is of a domain behind all, and has no ids, vectors or labels."""
+    more = rows - batch.rows
+
+    def of(x: Tensor, value: float = 0) -> Tensor:
+        return F.pad(x, (0, 0) * (x.dim() - 1) + (0, more), value=value).contiguous()
+
+    return Batch(
+        sparse=None,  # type: ignore[arg-type]
+        dense=of(batch.dense),
+        vectors={name: of(each) for name, each in batch.vectors.items()},
+        vector_present={name: of(each) for name, each in batch.vector_present.items()},
+        id_counts=of(batch.id_counts, -1),
+        labels=of(batch.labels),
+        label_mask=of(batch.label_mask),
+        domains=of(batch.domains, domains),
+        domain_lengths=[],
+        weights=None if batch.weights is None else of(batch.weights),
+    )
