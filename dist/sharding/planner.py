@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import WeightDecayMode
@@ -9,6 +10,7 @@ from torch import nn
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner import EmbeddingShardingPlanner, ParameterConstraints, Topology
 from torchrec.distributed.planner.enumerators import EmbeddingEnumerator
+from torchrec.distributed.planner.shard_estimators import EmbeddingPerfEstimator
 from torchrec.distributed.planner.storage_reservations import FixedPercentageStorageReservation
 from torchrec.distributed.planner.types import (
     HardwareConfig,
@@ -54,7 +56,7 @@ class Ranks:
         per_host: on one host.
         host_bytes: memory of the host, for each rank.
         device_bytes: memory of its GPU; None on CPUs.
-        bandwidths: TorchRec's names of bandwidths -> bytes per millisecond; what is absent is TorchRec's own guess.
+        bandwidths: TorchRec's names of bandwidths -> bytes per millisecond, for estimates; what is absent is TorchRec's own guess.
     """
 
     device: str
@@ -163,11 +165,13 @@ def plan_of_kinds(
         )
         for table in layout.tables
     }
+    # By TorchRec's own bandwidths, as in a training, which knows no others: what is planned is what will be trained.
     topology, batch_size = _topology(ranks), experiment.training.batch_size
+    enumerator = _InOrder(topology, batch_size, constraints)
     planner = EmbeddingShardingPlanner(
         topology=topology,
         batch_size=batch_size,
-        enumerator=_InOrder(topology, batch_size, constraints),
+        enumerator=enumerator,
         constraints=constraints,
         storage_reservation=FixedPercentageStorageReservation(RESERVED_SHARE),
     )
@@ -175,12 +179,17 @@ def plan_of_kinds(
         sharding = planner.plan(model, [sharder])
     except PlannerError:
         return None
-    return TablePlan(sharding, planner._best_plan or [])
+    options = planner._best_plan or []
+    if ranks.bandwidths:
+        EmbeddingPerfEstimator(_topology(ranks, ranks.bandwidths), constraints).estimate(
+            options, enumerator._sharder_data_map
+        )
+    return TablePlan(sharding, options)
 
 
-def _topology(ranks: Ranks) -> Topology:
+def _topology(ranks: Ranks, bandwidths: Mapping[str, float] = MappingProxyType({})) -> Topology:
     return TopologyFactory.create_topology(
         TrainerConfig(world_size=ranks.count, local_world_size=ranks.per_host),
-        HardwareConfig(hbm_cap_bytes=ranks.device_bytes, ddr_cap_bytes=ranks.host_bytes, **ranks.bandwidths),
-        KernelConfig(compute_device=ranks.device),
+        HardwareConfig(hbm_cap_bytes=ranks.device_bytes, ddr_cap_bytes=ranks.host_bytes, **bandwidths),
+        KernelConfig(compute_device=ranks.device, use_hardware_based_bandwidth=bool(bandwidths)),
     )

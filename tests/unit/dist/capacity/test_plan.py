@@ -48,6 +48,27 @@ def test_ten_billion_rows_are_planned_without_a_table(path):
     assert "do not fit 64 rank(s)" in str(fit(layout, experiment, read_cluster("device=h100,world_size=64")).why_not)
 
 
+@pytest.mark.parametrize(
+    "described", ["world_size=4,ranks_per_host=2", "device=h100,world_size=128", "device=h100,world_size=8"]
+)
+def test_a_slower_network_or_memory_takes_as_much_longer_and_changes_no_plan(path, described):
+    experiment = load_experiment(path, kinds=KINDS)
+    layout = planned_layout(experiment, ROWS | {"id_user": 300_000, "id_item": 700_000}, None)
+    small = experiment.model_copy(update={"training": experiment.training.model_copy(update={"batch_size": 1024})})
+    usual = read_cluster(described)
+    slower = usual.model_copy(
+        update={name: usual.get(name) / 10 for name in ("between_gb_s", "inside_gb_s", "memory_gb_s")}
+    )
+    one, other = (fit(layout, small, cluster) for cluster in (usual, slower))
+    assert one.footprint is not None
+    assert other.footprint is not None
+    for name, table in one.footprint.tables.items():
+        assert other.footprint.tables[name].kind == table.kind
+        assert (other.footprint.tables[name].weights == table.weights).all()
+    for part in ("table lookups and updates", "exchange of lookups", "exchange of dense gradients"):
+        assert step_ms(other)[part] == pytest.approx(10 * step_ms(one)[part], rel=0.05), part
+
+
 def test_the_smallest_number_of_ranks_fits_and_one_host_less_does_not(path):
     experiment = load_experiment(path, kinds=KINDS)
     layout = planned_layout(experiment, ROWS, None)
