@@ -1,5 +1,6 @@
 """The user's past items as their mean, per aspect, in the same space an item's aspect has."""
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
@@ -18,7 +19,11 @@ class Mean(Strict):
 
 
 def history_aspects(
-    layout: Layout, batch: "Batch", pooled: Tensor, non_empty: Tensor
+    layout: Layout,
+    batch: "Batch",
+    names: Iterable[str],
+    pooled: Mapping[str, Tensor],
+    non_empty: Callable[[], Tensor],
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """The mean of the past items, per aspect, before projection.
 
@@ -27,13 +32,17 @@ def history_aspects(
     Args:
         layout: what the batch holds.
         batch: B rows.
-        pooled: ``[B, embedding_dim]``, the mean-pooled lookup of the history.
-        non_empty: ``[B]`` bool, whether the row has a history.
+        names: of the aspects.
+        pooled: key -> ``[B, embedding_dim]``; that of the history need not be there where the id is no aspect.
+        non_empty: gives ``[keys, B]`` bool, whether a row has any id of a key.
 
     Returns:
         aspect -> (vectors ``[B, embedding_dim]`` or ``[B, size]``, present ``[B]`` bool).
     """
-    aspects = {"id": (pooled, non_empty)}
-    for content, name in layout.contents_of.get(HISTORY, {}).items():
-        aspects[content] = (batch.vectors[name], batch.vector_present[name])
-    return aspects
+    contents = layout.contents_of.get(HISTORY, {})
+    return {
+        name: (pooled[HISTORY], non_empty()[layout.keys.index(HISTORY)])
+        if name == "id"
+        else (batch.vectors[contents[name]], batch.vector_present[contents[name]])
+        for name in names
+    }

@@ -262,8 +262,7 @@ class OwnerVectors(nn.Module):
         """Aspect -> (``[B, D]``, present ``[B]`` bool, None for one that is in all rows) of one owner."""
         layout, names = self.layout, self.owners[owner]
         if owner == HISTORY:
-            past = history_aspects(layout, batch, pooled[HISTORY], non_empty()[layout.keys.index(HISTORY)])
-            found = {name: past[name] for name in names}
+            found = history_aspects(layout, batch, names, pooled, non_empty)
             return {name: (self._project("item", name, x), present) for name, (x, present) in found.items()}
         found = {}
         exists = None

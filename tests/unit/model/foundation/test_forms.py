@@ -18,6 +18,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"gate": "domain_gate", "id_from_text": 0.1},
     {"aspects": ("id",)},
+    {"aspects": ("text", "sparse")},
     {"aspects": ("id", "sparse"), "domain_width": 0},
     {"head": "ple"},
     {"head": "star"},
@@ -125,7 +126,7 @@ def test_in_bfloat16_it_is_as_near_as_the_plain_form(variant, step, both):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("variant", VARIANTS[:7], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS[:8], ids=str)
 def test_no_step_waits_for_a_gpu_or_knows_how_many_rows_a_domain_has(variant, precision, step, monkeypatch):
     monkeypatch.setattr(fast, "kind_of", lambda x: "cuda")
     monkeypatch.setattr("foundrank.model.foundation.foundation.DomainRows", HiddenLengths)
