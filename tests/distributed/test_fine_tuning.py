@@ -19,6 +19,7 @@ from foundrank.dist.run.checkpoint_writer import load
 from foundrank.dist.run.kept_checkpoints import best
 from foundrank.dist.run.run_folder import open_run
 from foundrank.dist.sharding.shard import shard
+from foundrank.dist.train import prepare
 from foundrank.model.foundation.transfer import shapes_only
 from foundrank.model.layers.axes import levels_of
 
@@ -81,6 +82,25 @@ def test_known_ids_keep_their_rows_and_new_ones_follow_their_text(base, small, r
             if "represent" in name and value.shape == dense[name].shape and "sparse_aspects" not in name:
                 np.testing.assert_array_equal(value, dense[name])
     assert any("coupons_feed begins as" in line for line in parts[0][2])
+
+
+def begun(runtime: Runtime, experiment: Experiment, run: Path, alone: int) -> None:
+    prepare.COUNTED_ALONE = alone
+    prepare.begin_run(runtime.on_main(lambda: prepare.prepare(experiment, run)), runtime)
+
+
+def test_what_all_ranks_have_counted_is_added_to_the_run_as_what_one_has(base, small, tmp_path):
+    experiment = small(NEW, f"init_from={base}")
+    vocabularies = []
+    for name, alone in (("one", 2**40), ("all", 0)):
+        run_ranks(begun, 2, experiment, tmp_path / name, alone)
+        folder = tmp_path / name / "vocabulary"
+        vocabularies.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert vocabularies[0] == vocabularies[1]
+    known, found = (open_run(run)[1].tables["id_item"].rows for run in (base, tmp_path / "all"))
+    assert found > known + 5
+    run_ranks(train_run, 2, experiment, tmp_path / "all")  # goes on with it
+    assert any((tmp_path / "all" / "checkpoints").glob("step_*/COMMITTED"))
 
 
 def ridge(experiment: Experiment, known: Statistics, entity: str, table: np.ndarray, initial: np.ndarray) -> np.ndarray:

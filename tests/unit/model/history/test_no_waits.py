@@ -54,7 +54,9 @@ def test_no_step_with_a_history_waits_for_a_gpu(history, loss, world, monkeypatc
     rows = [dict.fromkeys(SCHEMAS["home"].names) | {"history": [i, 3 - i], "item": i + 1, "like": 1} for i in range(4)]
     encoded = encoder.encode("home", pa.Table.from_pylist(rows, schema=SCHEMAS["home"]), "here")
     monkeypatch.setattr(fast, "kind_of", lambda x: "cuda")
-    step_without_waiting(model, encoder.assemble([encoded], 8, encoder.items(trained=True).take(np.arange(4 if loss else 0))))
+    step_without_waiting(
+        model, encoder.assemble([encoded], 8, encoder.items(trained=True).take(np.arange(4 if loss else 0)))
+    )
 
 
 @pytest.mark.parametrize("name", LIST_LOSSES)
