@@ -41,6 +41,9 @@ class OneGraph:
         Raises:
             UserError: the model cannot be compiled; at the first step.
         """
+        # For start-up time: a training that compiles nothing goes without.
+        from torch._dynamo.exc import TorchDynamoException
+
         padded = _padded(batch, pooled.values().shape[0], self._domains)
         if not self._keys[0]:
             self._keys = pooled.keys(), pooled.length_per_key()
@@ -50,16 +53,22 @@ class OneGraph:
         torch.compiler.cudagraph_mark_step_begin()  # what the step before has given is not looked at any more
         try:
             loss, outputs = self._compiled(pooled.values(), batch.sparse.lengths(), padded)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except TorchDynamoException as error:
             raise UserError(
                 "training.compile",
                 f"this model cannot be made one graph ({str(error).splitlines()[0]})",
                 "Leave it out.",
             ) from error
         # Copies: the next step writes where these are, and those who watch a training keep them.
-        told = [None if each is None else each.clone() for each in outputs[1:4]]
-        gates = {owner: of[: batch.rows].clone() for owner, of in outputs.gates.items()}
-        return loss, Outputs(outputs.logits[: batch.rows].clone(), *told, gates, outputs.next_item.clone())
+        told = outputs._replace(
+            logits=outputs.logits[: batch.rows].clone(),
+            losses=outputs.losses.clone(),
+            counts=outputs.counts.clone(),
+            alignment=outputs.alignment.clone(),
+            gates={owner: of[: batch.rows].clone() for owner, of in outputs.gates.items()},
+            next_item=outputs.next_item.clone(),
+        )
+        return loss, told
 
     def _step(self, values: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, Outputs]:
         rows = DomainRows.on_device(self._domains, batch.domains)
