@@ -10,7 +10,9 @@ measured is kept as JSON in docs/results/benchmarks/, with a plot.
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -33,44 +35,64 @@ STEPS, WIDE = 60, 64
 LINES = {1: ":", 2: "-", 4: "--"}  # of so many ranks
 BLUE, ORANGE = "#1a7fc9", "#d97706"
 
-Figures = dict[str, list[dict[str, float]]]
+Point = dict[str, float]
+Figures = dict[str, dict[str, Any]]
+"""What was measured of each part: the machine, in words, and its points."""
 
 
 def growth(
     source: Source,
     work: Work = Path("runs/speed"),
     out: Out = Path("docs/results/performance.md"),
+    parts: Annotated[
+        str, typer.Option(help="what to measure, comma-separated; the rest is kept")
+    ] = "rows,width,ranks,domains",
 ) -> None:
     """Measures and writes the section."""
     work = work.absolute()
-    plain, timed = work / "plain.yaml", work / "timed"
     write_workload(source, work)
     write_scoring_input(source, work / "input")
-    found: Figures = {"rows": [], "width": [], "ranks": [], "domains": []}
-
-    def note(what: str, figures: dict[str, float]) -> None:
-        found[what].append(figures)
-        print(what, figures, flush=True)
-
-    for rows, of_ranks in ROWS:
-        for ranks in of_ranks:
-            note("rows", {"rows": rows, "ranks": ranks} | _of_rows(work, rows, ranks))
-    for width in WIDTHS:
-        note("width", {"width": width} | _train_steps(plain, timed, f"model.embedding_dim={width}", 2))
-    for ranks in RANKS:
-        note("ranks", {"ranks": ranks} | _train_steps(plain, timed, f"model.embedding_dim={WIDE}", ranks))
-    for domains in DOMAINS:
-        split_domains(work, domains)
-        figures = _train_steps(work / "domains" / "full.yaml", timed, "model.embedding_dim=16", 2)
-        note("domains", {"domains": domains} | figures)
     folder = out.parent / "benchmarks"
     folder.mkdir(exist_ok=True)
-    (folder / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    kept = folder / "growth.json"
+    found: Figures = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    for part in parts.split(","):
+        points = []
+        for figures in _PARTS[part](work):
+            points.append(figures)
+            print(part, figures, flush=True)
+        found[part] = {"machine": calibration(), "points": points}
+        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     plot(found).savefig(folder / "growth.png", dpi=110)
     write_section(out, "growth", section(found))
 
 
-def _of_rows(work: Path, rows: int, ranks: int) -> dict[str, float]:
+def _rows(work: Path) -> Iterator[Point]:
+    for rows, of_ranks in ROWS:
+        for ranks in of_ranks:
+            yield {"rows": rows, "ranks": ranks} | _of_rows(work, rows, ranks)
+
+
+def _width(work: Path) -> Iterator[Point]:
+    for width in WIDTHS:
+        yield {"width": width} | _train_steps(work, work / "plain.yaml", f"model.embedding_dim={width}", 2)
+
+
+def _ranks(work: Path) -> Iterator[Point]:
+    for ranks in RANKS:
+        yield {"ranks": ranks} | _train_steps(work, work / "plain.yaml", f"model.embedding_dim={WIDE}", ranks)
+
+
+def _domains(work: Path) -> Iterator[Point]:
+    for domains in DOMAINS:
+        split_domains(work, domains)
+        yield {"domains": domains} | _train_steps(work, work / "domains" / "full.yaml", "model.embedding_dim=16", 2)
+
+
+_PARTS = {"rows": _rows, "width": _width, "ranks": _ranks, "domains": _domains}
+
+
+def _of_rows(work: Path, rows: int, ranks: int) -> Point:
     """Counts ``rows`` rows, trains on them for an epoch or as many steps as there may be, and scores as many."""
     folder = work / f"rows-{rows}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -90,8 +112,9 @@ def _of_rows(work: Path, rows: int, ranks: int) -> dict[str, float]:
     }
 
 
-def _train_steps(experiment: Path, run: Path, setting: str, ranks: int) -> dict[str, float]:
+def _train_steps(work: Path, experiment: Path, setting: str, ranks: int) -> Point:
     """Trains a few steps with one setting changed."""
+    run = work / "timed"
     shutil.rmtree(run, ignore_errors=True)
     return _train(experiment, run, f"{setting};training.max_steps={STEPS};training.log_every=10", ranks)
 
@@ -117,7 +140,7 @@ def split_domains(work: Path, domains: int) -> None:
     )
 
 
-def _train(experiment: Path, run: Path, settings: str, ranks: int) -> dict[str, float]:
+def _train(experiment: Path, run: Path, settings: str, ranks: int) -> Point:
     options = ["-p", ranks, "--set", f"training.precision=auto;{settings}"]
     _, memory = run_watched("train", experiment, "--run-dir", run, *options)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -143,7 +166,8 @@ def _link(source: Path, target: Path, rows: int) -> None:
 def plot(found: Figures) -> Figure:
     """Rate and memory against each of the four."""
     figure = Figure(figsize=(12, 5.2), layout="constrained")
-    for column, (name, points) in enumerate(found.items()):
+    for column, name in enumerate(_PARTS):
+        points = found[name]["points"]
         x = sorted({point[name] for point in points})
         rate, memory = figure.add_subplot(2, 4, column + 1), figure.add_subplot(2, 4, column + 5)
         for ranks, style in LINES.items() if name == "rows" else ((None, "-"),):
@@ -179,23 +203,25 @@ def section(found: Figures) -> str:
         f"| {p['rows']:,.0f} | {p['ranks']} | {p['counting_s']:.1f} | {p['steps']:,.0f} | {p['samples_per_s']:,.0f} "
         f"| {p['least_peak_mb']:,.0f}–{p['peak_mb']:,.0f} | {p['first_mb']:,.0f} | {p['last_mb']:,.0f} "
         f"| {p['scoring_samples_per_s']:,.0f} | {p['scoring_least_mb']:,.0f}–{p['scoring_mb']:,.0f} |"
-        for p in found["rows"]
+        for p in found["rows"]["points"]
     ]
     others = [
         f"| {name} {p[name]:,.0f} | {p['samples_per_s']:,.0f} | {p['peak_mb']:,.0f} |"
         for name in ("width", "ranks", "domains")
-        for p in found[name]
+        for p in found[name]["points"]
     ]
     return f"""## Growth
 
     python -m benchmarks.growth --source WORKLOAD
 
-{calibration()} Plain MMoE, {FAST}; for domains the full model. Memory is resident, pages that ranks share included, tables too; of rows it is
+{found["rows"]["machine"]} Plain MMoE, {FAST}; for domains the full model. Memory is resident, pages that ranks share included, tables too; of rows it is
 that of the smallest and the largest rank. All rows are checked, counted and scored; training takes an epoch, or as many steps as are told.
 
-| rows | ranks | checks and counting, s | steps | training, rows/s | peak MB | rank 0: MB at the start | at the end | scoring, rows/s | peak MB |
+| rows | ranks | checks and counting, s | steps | training, rows/s | peak MB | mean of ranks: MB at the start | at the end | scoring, rows/s | peak MB |
 | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {chr(10).join(rows)}
+
+{found["width"]["machine"]}
 
 | {STEPS} steps; width on 2 ranks, ranks at width {WIDE} | rows/s | peak MB |
 | --- | ---: | ---: |

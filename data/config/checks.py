@@ -167,16 +167,12 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
 def _check_compile(experiment: Experiment, path: str | Path) -> None:
     """One graph holds for batches of one shape."""
     losses = (task.list_loss for domain in experiment.domains.values() for task in domain.tasks.values())
-    model = experiment.model
-    changing = {
-        "model.history.encoder": model.past,
-        "model.next_item": model.next_item is not None,
-        "a list_loss": any(loss is not None for loss in losses),
-    }
-    if experiment.training.compile and any(changing.values()):
+    listed = any(loss is not None for loss in losses)
+    if experiment.training.compile and (experiment.model.past or listed):
+        changing = "model.history.encoder" if experiment.model.past else "a list_loss"
         raise UserError(
             f"{path}: training.compile",
-            f"is true, and what {next(name for name, there in changing.items() if there)} computes changes its shape with the batch",
+            f"is true, and what {changing} computes changes its shape with the batch",
             "Leave it out.",
         )
 

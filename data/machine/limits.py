@@ -42,7 +42,9 @@ def memory(mount: Path = _MOUNT, own: Path = _OWN, environment: Mapping[str, str
 
 
 def free_memory(processes: int) -> int:
-    """How many more bytes this process may take, one of so many on this machine that are to have the same."""
+    """How many more bytes this process may take, one of so many on this machine that are to have the same. Pages that they share count
+    as each one's.
+    """
     own = memory() // processes - psutil.Process().memory_info().rss
     return max(0, min(own, psutil.virtual_memory().available // processes))
 

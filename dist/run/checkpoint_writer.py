@@ -5,14 +5,13 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch.distributed.checkpoint import state_dict_saver
+from torch.distributed.checkpoint import FileSystemWriter, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.planner import WriteItem
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.errors import UserError
@@ -26,6 +25,7 @@ from ..logs import prometheus
 from ..logs.records import warning
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime
+from .checkpoint_planner import Planner, copied
 from .checkpoint_reader import read_plain, read_tensors
 from .finite import not_finite
 from .kept_checkpoints import (
@@ -76,15 +76,17 @@ class Checkpoints:
         for left in (run / CHECKPOINTS).glob(".step_*.tmp"):  # never a link: `check_new_or_same` has seen to it
             shutil.rmtree(left, ignore_errors=True)
         runtime.barrier()
-        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        device = runtime.device
+        on_device = partial(torch.cuda.set_device, device) if device.type == "cuda" else None  # which is a thread's own
+        self._thread, self._told = ThreadPoolExecutor(1, "checkpoint", on_device), False
         self._writing: Future[None] | None = None
 
     def save(
         self, sharded: DistributedModelParallel, optimizer: DenseOptimizer, state: dict[str, Any], last: bool = False
-    ) -> None:
-        """Copies what is to be saved to the host's memory, and has it written and committed in a thread.
+    ) -> bool:
+        """Copies what is to be saved to the host's memory, and has it written and committed in a thread. A collective.
 
-        Where there is no memory for the copy, it is written as it is, and the training waits.
+        Where a rank has no memory for the copy, it is written as it is, a tensor at a time.
 
         Args:
             sharded: the model; its tables and its fused optimizer's state are written by the ranks that hold them.
@@ -92,20 +94,31 @@ class Checkpoints:
             state: JSON values; ``step`` names the checkpoint. A ``validation`` above all earlier ones makes it the best.
             last: nothing is learned any more before `close`, so no copy is needed.
 
+        Returns:
+            Whether there is no copy: nothing may be learned before `wait`.
+
         Raises:
-            UserError: the checkpoint before, or this one where the training waits for it, could not be written.
+            UserError: the checkpoint before could not be written.
         """
         self.wait()
         tensors = _tensors(sharded, sharded.fused_optimizer.state_dict())
-        planner = _Planner(tensors, self._runtime.is_main)
+        planner = Planner(tensors, self._runtime.is_main)
         dense = optimizer.dense_state() if self._runtime.is_main else {}
-        copied = not last and planner.bytes() <= free_memory(of_machine()[1])
-        if copied:
+        needed, room = planner.bytes(), free_memory(of_machine()[1])
+        # Together: a rank that went on while another waits would be taken for stalled.
+        lacking = [] if last else [(n, r) for n, r in self._runtime.gather_all((needed, room)) if n > r]
+        if lacking and not self._told and self._runtime.is_main:
+            self._told = True
+            n, r = lacking[0]
+            warning(
+                f"a copy of what a checkpoint holds does not fit the memory ({n / 2**30:.1f} GiB of a rank, {r / 2**30:.1f} are free): "
+                "the training waits while checkpoints are written"
+            )
+        if not last and not lacking:
             planner.copy()
-            dense = _copied(dense)
+            dense = copied(dense)
         self._writing = self._thread.submit(self._write, tensors, planner, dense, state)
-        if not copied and not last:
-            self.wait()
+        return last or bool(lacking)
 
     def check(self, sharded: DistributedModelParallel, optimizer: DenseOptimizer) -> None:
         """Looks at what the last update has left, before it is validated or saved: a loss is from before it. A collective.
@@ -142,9 +155,7 @@ class Checkpoints:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _write(
-        self, tensors: dict[str, Any], planner: "_Planner", dense: dict[str, Any], state: dict[str, Any]
-    ) -> None:
+    def _write(self, tensors: dict[str, Any], planner: "Planner", dense: dict[str, Any], state: dict[str, Any]) -> None:
         runtime = self._runtime
         folder = folder_of(self._run, state["step"])
         temporary = folder.with_name(f".{folder.name}.tmp")
@@ -172,7 +183,9 @@ class Checkpoints:
 
         try:
             runtime.on_main(begin)
-            state_dict_saver.save(tensors, checkpoint_id=temporary, planner=planner, process_group=runtime.group)
+            # A tensor at a time: copies ahead of the writing would take page-locked memory where there are GPUs.
+            writer = FileSystemWriter(temporary, per_thread_copy_ahead=0)
+            state_dict_saver.save(tensors, storage_writer=writer, planner=planner, process_group=runtime.group)
             mine = [*temporary.glob(f"__{runtime.rank}_*"), *([temporary / ".metadata"] if runtime.is_main else [])]
             parts = runtime.gather(_published(mine, folder))
             runtime.on_main(lambda: commit(_together(parts)))
@@ -208,43 +221,6 @@ def _together(parts: list[dict[str, str] | UserError]) -> dict[str, str]:
             raise part
         sums |= part
     return sums
-
-
-class _Planner(DefaultSavePlanner):
-    """Saves tensors as they are when they are written; or, after `copy`, as they were then."""
-
-    def __init__(self, tensors: dict[str, Any], is_main: bool):
-        super().__init__()
-        self.set_up_planner(tensors, is_coordinator=is_main)
-        resolve = super().resolve_data
-        self._held = {item.index: _alone(resolve(item)) for item in self.create_local_plan().items}
-
-    def bytes(self) -> int:
-        """What a copy takes of the host's memory."""
-        return sum(each.nbytes for each in self._held.values() if isinstance(each, torch.Tensor))
-
-    def copy(self) -> None:
-        """From here on what is saved is what there is now."""
-        self._held = _copied(self._held)
-
-    def resolve_data(self, write_item: WriteItem) -> Any:
-        return self._held[write_item.index]
-
-
-def _alone(value: Any) -> Any:
-    """A tensor on the host as the whole of its memory: of one that is a part, as of a table, torch.distributed.checkpoint makes a copy."""
-    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.is_contiguous():
-        return torch.from_numpy(value.detach().numpy())
-    return value
-
-
-def _copied(value: Any) -> Any:
-    """Tensors on the host, in memory of their own, in whatever dicts and lists they are."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(one) for key, one in value.items()}
-    return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
 def _reason(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
+from ...model.layers.fast import fast_on_gpu
 from ...model.layers.precision import has_bf16
 from ..counting.counted import counted
 from ..counting.kept_counts import check_counts
@@ -108,6 +109,10 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
     events = check_events(experiment, held=held_id_types(folder, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     experiment = sized(experiment, train, folder)
+    if experiment.training.compile and not fast_on_gpu(torch.empty(0, device=device)):
+        warning(
+            "training.compile: compiles the form that layers have on GPUs, which they do not take here; the training goes on without"
+        )
     if (same := check_new_or_same(folder, experiment)) is not None:
         check_same_events(folder, train)
         check_same_beside(folder, experiment)
@@ -118,8 +123,6 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
         warning(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
         )
-    if experiment.training.compile and device.type == "cpu":
-        warning("training.compile: compiles what GPUs compute, and there is none; the training goes on without")
     job = TrainingJob(experiment, run, events, profiled, counts=counts, is_counted=False, began=began)
     if sum(files.rows for files in train.values()) <= COUNTED_ALONE:
         job = begin_run(job, ALONE)

@@ -159,7 +159,8 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                 outputs = pipeline.progress(batches)
                 for one in observers:
                     one.after_step(Step(step, epoch, at, progress, outputs))
-                inside = at + 1 < order.steps  # an epoch's last step has a checkpoint of its own
+                # The last step, and an epoch's, has a checkpoint of its own.
+                inside = at + 1 < order.steps and step != training.max_steps
                 stopped = inside and preemption.check()
                 judged = inside and training.validate_every is not None and step % training.validate_every == 0
                 if stopped or judged or (inside and step % training.checkpoint_every == 0):
@@ -172,7 +173,9 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                             patience.judge(state["validation"])
                             log.epoch(over, state["validation"])
                     last = stopped or patience.is_over
-                    checkpoints.save(sharded, optimizer, state | patience.state(), last)
+                    if checkpoints.save(sharded, optimizer, state | patience.state(), last):
+                        with _no_training(observers, pipeline):
+                            checkpoints.wait()
                 if stopped:
                     _finish(observers, checkpoints, stopped)
                     return step
@@ -185,7 +188,8 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                     state["validation"] = validate(sharded, encoder, events, run, step, epoch + 1, runtime, allowed)
                     patience.judge(state["validation"])
                 last = patience.is_over or step == training.max_steps or epoch + 1 == training.epochs
-                checkpoints.save(sharded, optimizer, state | patience.state(), last)
+                if checkpoints.save(sharded, optimizer, state | patience.state(), last):
+                    checkpoints.wait()
                 log.epoch(epoch + 1, state.get("validation"))
     _finish(observers, checkpoints, stopped=False)
     if runtime.is_main:

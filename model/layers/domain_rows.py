@@ -15,7 +15,9 @@ class once:  # as `property` is written
     def __init__(self, compute: Callable[[Any], Tensor]):
         self._compute, self.__doc__ = compute, compute.__doc__
 
-    def __get__(self, of: Any, kind: Any = None) -> Tensor:
+    def __get__(self, of: Any, kind: Any = None) -> Any:
+        if of is None:
+            return self
         value = of.__dict__[self._compute.__name__] = self._compute(of)
         return value
 
@@ -28,16 +30,17 @@ class DomainRows(list[int]):
 
     Attributes:
         of_row: ``[B]`` int64, non-decreasing.
+        on_host: whether the list says how many rows each has.
     """
 
     def __init__(self, lengths: Sequence[int], of_row: Tensor, marks: Tensor | None = None):
         """Args: both, and, where the last rows are padding, ``[B]`` int64 as ``of_row`` but the number of domains for these."""
         super().__init__(lengths)
-        self.of_row, self._marks = of_row, of_row if marks is None else marks
+        self.of_row, self._marks, self.on_host = of_row, of_row if marks is None else marks, marks is None
 
     @classmethod
     def on_device(cls, domains: int, marks: Tensor) -> "DomainRows":
-        """Of ``domains`` whose rows only the device knows, as do all forms for GPUs; on the host a split by them is an error.
+        """Of ``domains`` whose rows only the device knows. Forms for GPUs ask for no more; on the host a split by them is an error.
 
         Args:
             domains: how many.
@@ -81,7 +84,7 @@ class DomainRows(list[int]):
     @once
     def ends(self) -> Tensor:
         """``[domains]`` int32: where each domain's rows end."""
-        return self.counts.view(-1).cumsum(0).int()
+        return self.counts.view(-1).int().cumsum(0, dtype=torch.int32)  # of floats GPUs have no order to add them up in
 
     @once
     def _each(self) -> Tensor:

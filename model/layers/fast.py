@@ -39,6 +39,7 @@ def fast_tables() -> bool:
 
 
 def _plain(asked: str) -> frozenset[str]:
+    # Nothing is kept of former answers: torch.compile looks through such a cache, and warns of it.
     if not asked:
         return frozenset()
     names = {name.strip() for name in asked.split(",")} - {""}

@@ -65,7 +65,7 @@ def relu_networks(
 
 def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None) -> Tensor:
     """`forms.grouped_linear` of what `fits`; without ``rows`` of a single domain."""
-    if rows is not None and bias.numel() > _WIDE:
+    if rows is not None and bias.numel() > _WIDE and _grouped(x, x.shape[-1], bias.numel() // len(bias)):
         weight, bias = weight.flatten(1, -2)[:, None], bias.flatten(1)[:, None]
         return _grouped_layer(x, weight.to(x.dtype), bias.to(x.dtype), rows)[0]
     return _Shared.apply(x, weight, bias, rows, False)
@@ -74,7 +74,8 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | N
 def _layer(x: Tensor, weight: Tensor, bias: Tensor, rows: DomainRows | None) -> Tensor:
     """``x [B, I]`` or ``[E, B, I]``, ``weight [domains, E, O, I]`` or ``[E, O, I]`` -> ReLU, ``[E, B, O]``."""
     each, out = x.dim() == 3, weight.shape[-2]
-    if rows is not None and len(rows) * out * (1 if each else weight.shape[1]) > _WIDE:
+    together = out * (1 if each else weight.shape[-3])
+    if rows is not None and len(rows) * together > _WIDE and _grouped(x, x.shape[-1], together):
         return F.relu(_grouped_layer(x, weight.to(x.dtype), bias.to(x.dtype), rows))
     return _Each.apply(x, weight, bias, rows) if each else _Shared.apply(x, weight, bias, rows, True)
 

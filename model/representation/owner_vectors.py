@@ -147,7 +147,7 @@ class OwnerVectors(nn.Module):
             owner -> ``[B, D]`` float32; owner -> ``[B, A]`` float32; entity with the aspect id -> ``[B]`` bool, whether the id was seen
             in training and is not hidden, where rates look at that; and the sum over rows of `IdFromText`'s errors, a scalar, or None.
         """
-        there: list[Tensor] = []
+        there: list[Tensor] = []  # worked out once; functools' cache is not for torch.compile
 
         def non_empty() -> Tensor:
             if not there:

@@ -124,10 +124,10 @@ def without_room(runtime: Runtime, experiment: Experiment, run: Path, room: int,
     sharded = shard(make_encoder(experiment).layout, experiment, runtime)
     optimizer = Optimizer(sharded, experiment.training)
     checkpoints, seen = checkpoint.Checkpoints(run, 2, runtime), list[bool]()
-    checkpoint.free_memory = lambda processes: room  # type: ignore[assignment]
-    planned = checkpoint._Planner.resolve_data
+    checkpoint.free_memory = lambda processes: room if runtime.rank else 2**40  # type: ignore[assignment]
+    planned = checkpoint.Planner.resolve_data
 
-    def resolve(planner: checkpoint._Planner, item: WriteItem) -> Any:
+    def resolve(planner: checkpoint.Planner, item: WriteItem) -> Any:
         tensor = planned(planner, item)
         if "embedding_bags" in item.index.fqn and "momentum" not in item.index.fqn:
             memory = [each.untyped_storage() for each in table_memory(sharded)]
@@ -135,9 +135,8 @@ def without_room(runtime: Runtime, experiment: Experiment, run: Path, room: int,
             seen.append(any(inside) and tensor.untyped_storage().nbytes() == tensor.nbytes)
         return tensor
 
-    checkpoint._Planner.resolve_data = resolve  # type: ignore[method-assign]
-    checkpoints.save(sharded, optimizer, {"step": 3}, last)
-    seen.append((run / "checkpoints" / "step_00000003" / "COMMITTED").exists() or last)
+    checkpoint.Planner.resolve_data = resolve  # type: ignore[method-assign]
+    seen.append(checkpoints.save(sharded, optimizer, {"step": 3}, last))  # all ranks are to wait
     checkpoints.close()
     return held(sharded, optimizer), seen
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from foundrank.data.machine.limits import cpus, memory
+from foundrank.data.machine.limits import cpus, free_memory, memory
 
 GIB = 2**30
 MACHINE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -80,3 +80,12 @@ def test_what_slurm_says_counts_in_its_jobs_alone(tmp_path: Path, told, wanted):
 def test_rubbish_limits_nothing(tmp_path: Path):
     files = {"cpu.max": "what", "memory.max": "", "memory.limit_in_bytes": "?"}
     assert found(tmp_path, "0::/\nrubbish\n::\n", files) == (MACHINE, ALL)
+
+
+def test_what_is_free_is_a_share_of_what_is_left_and_never_less_than_nothing(monkeypatch):
+    mine, left = psutil.Process().memory_info().rss, psutil.virtual_memory().available
+    assert 0 < free_memory(1) <= min(ALL - mine // 2, 2 * left)
+    assert free_memory(2) < 0.6 * left + GIB // 8
+    assert free_memory(10**6) == 0  # it has more than its share already
+    monkeypatch.setattr("foundrank.data.machine.limits.memory", lambda: mine + 2**22)
+    assert free_memory(1) < 2**24

@@ -13,7 +13,7 @@ from foundrank.data.errors import UserError
 from foundrank.data.schema.layout import Layout
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.foundation.one_graph import OneGraph
-from foundrank.model.layers import fast
+from foundrank.model.layers import fast, on_gpu
 
 from .test_forms import VARIANTS, near
 
@@ -77,6 +77,17 @@ def test_it_gives_the_same_for_every_batch_and_is_compiled_once(
             assert near(also[name], gradient, 1e-4 if precision == "fp32" else 2e-2), name
 
 
+def test_so_many_domains_that_others_go_one_by_one(layout, config, make_batch, monkeypatch, graphs):
+    monkeypatch.setattr(fast, "kind_of", lambda x: "cuda")
+    monkeypatch.setattr(on_gpu, "_WIDE", 8)
+    arguments = layout, config, make_batch, {"gate": "domain_gate"}, "fp32"
+    compiled = [*steps(*arguments, {"backend": graphs})]
+    assert len(graphs.made) == 2
+    for (loss, _, gradients), (again, _, also) in zip([*steps(*arguments, None)], compiled, strict=True):
+        torch.testing.assert_close(again, loss)
+        assert all(near(also[name], gradient, 1e-4) for name, gradient in gradients.items())
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -135,5 +146,5 @@ def test_a_model_that_has_no_one_graph_is_told(layout, config, make_batch, monke
     dense.in_training = OneGraph(dense, CPU, backend=graphs)
     lookups = KeyedTensor([*layout.keys], [8] * len(layout.keys), torch.randn(14, 8 * len(layout.keys)))
     monkeypatch.setattr(dense, "compute", lambda *arguments: Odd()(lookups.values()))
-    with pytest.raises(UserError, match=r"training\.compile: this model cannot be made one graph"):
+    with pytest.raises(UserError, match=r"training\.compile: the step cannot be made one graph here"):
         dense(lookups, make_batch(layout, [5, 3, 4], padding=2))
