@@ -173,15 +173,15 @@ def plot(found: Figures) -> Figure:
         for ranks, style in LINES.items() if name == "rows" else ((None, "-"),):
             of = [point for point in points if ranks is None or point["ranks"] == ranks]
             at = [point[name] for point in of]
-            label = f"training, {ranks} ranks"
+            label = f"training, {ranks} rank{'s' * (ranks != 1)}"
             rate.plot(at, [point["samples_per_s"] for point in of], f"o{style}", color=BLUE, label=label)
             memory.plot(at, [point["peak_mb"] for point in of], f"o{style}", color=BLUE)
             if ranks is not None:
                 scoring = [point["scoring_samples_per_s"] for point in of]
-                rate.plot(at, scoring, f"s{style}", color=ORANGE, label=f"scoring, {ranks} ranks")
+                rate.plot(at, scoring, f"s{style}", color=ORANGE, label=label.replace("training", "scoring"))
                 memory.plot(at, [point["scoring_mb"] for point in of], f"s{style}", color=ORANGE)
         if name == "rows":
-            rate.legend(frameon=False, fontsize=7)
+            rate.legend(frameon=False, fontsize=6, ncol=2, loc="lower center")
         labels = {
             "rows": "rows",
             "width": "embedding width",

@@ -10,11 +10,18 @@ class _Nothing:
     def __init__(self, *_: object):
         pass
 
-    def save(self, *_: object) -> None:
+    def check(self, *_: object) -> None:
+        """Looks at nothing."""
+
+    def save(self, *_: object) -> bool:
         """Saves nothing."""
+        return False
 
     def wait(self) -> None:
         """Waits for nothing."""
+
+    def close(self) -> None:
+        """Has nothing to give back."""
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ def leave_pandas_out() -> None:
     """Has Arrow take it for good that there is no pandas, and ask nothing of the values that foundrank makes: a third of a second and
     35 MB in each process.
 
-    For a process that is foundrank's own. Where a kind of the user's imports pandas, `pa.Table.from_pandas` and `to_pandas` do what they
-    do elsewhere; but `pa.array` of a series or a list knows none of pandas' nulls: give it NumPy's arrays, or a table.
+    For processes that run foundrank's code alone, as commands do. `pa.Table.from_pandas` and `to_pandas` would still do what they do
+    elsewhere, but `pa.array` of a series knows none of pandas' nulls any more.
     """
     import pyarrow as pa  # so that whoever starts ranks may import this before
 

@@ -55,7 +55,7 @@ def spawn(work: Callable[[], None], processes: int, own_process: bool = True) ->
         with _signals_raise():
             try:
                 for rank in range(processes):
-                    ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work)))
+                    ranks.append(context.Process(target=_begin, args=(rank, processes, str(store), work, own_process)))
                     ranks[-1].start()
                 return _status(ranks)
             except _Asked as asked:
@@ -133,7 +133,7 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _begin(rank: int, ranks: int, store: str, work: Callable[[], None]) -> None:
+def _begin(rank: int, ranks: int, store: str, work: Callable[[], None], own_process: bool) -> None:
     """What a rank begins with."""
     threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -142,7 +142,8 @@ def _begin(rank: int, ranks: int, store: str, work: Callable[[], None]) -> None:
     os.environ.update({name: str(value) for name, value in told.items()} | {STORE: store})
     gc.freeze()  # looking for garbage in what the process it was forked from imported would copy every page of that
     gc.enable()  # which that process did without
-    leave_pandas_out()
+    if own_process:  # no code but foundrank's is in it, as kinds of the user's are where Python started the ranks
+        leave_pandas_out()
     work()
 
 

@@ -14,10 +14,12 @@ from ...data.errors import UserError
 from ...data.storage import storage
 from .hive_columns import folder_name
 from .output_folder import DONE, SUCCESS
+from .statistics import merged
 from .work_list import Part, WorkList
 
 _STATISTICS = b"foundrank.statistics"
 _AT_ONCE = 8  # footers that are read
+_TOGETHER = 64  # parts whose statistics are held one by one
 
 
 def unfinished(work: WorkList) -> list[Part]:
@@ -43,7 +45,7 @@ def write_part(work: WorkList, part: Part, table: pa.Table, statistics: Mapping[
 
 
 def statistics_of_parts(work: WorkList) -> list[dict[str, Any]]:
-    """What `write_part` was told of each part."""
+    """What `write_part` was told of each part, several parts together: a part's may take 100 KB."""
 
     def of(part: Part) -> dict[str, Any]:
         if work.writing.partition_by:
@@ -57,7 +59,8 @@ def statistics_of_parts(work: WorkList) -> list[dict[str, Any]]:
         return json.loads(told)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(of, work.parts))
+        every = (work.parts[start : start + _TOGETHER] for start in range(0, len(work.parts), _TOGETHER))
+        return [merged(list(pool.map(of, parts))) for parts in every]
 
 
 def _told_by(work: WorkList, part: Part) -> str:

@@ -83,16 +83,70 @@ def of_scores(
 def _of_scores(scores: np.ndarray) -> dict[str, Any]:
     if not len(scores):
         return {"scored": 0}
-    counts = np.bincount(_interval(scores))
-    at = np.flatnonzero(counts)
-    packed = at.astype("<i4").tobytes() + counts[at].astype("<i8").tobytes()
     return {
         "scored": len(scores),
         "sum": float(scores.astype(np.float64).sum()),
         "least": float(scores.min()),
         "most": float(scores.max()),
-        "counts": base64.b64encode(zlib.compress(packed)).decode(),
+        "counts": _packed(np.bincount(_interval(scores))),
     }
+
+
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The statistics of several parts as those of one, which take no more room; what `added_up` makes of them is the same."""
+    of_domain = _by_domain(parts)
+    return {
+        **{name: sum(part[name] for part in parts) for name in ("rows", "unreadable")},
+        "domains": {domain: _merged_domain(all_told) for domain, all_told in of_domain.items()},
+    }
+
+
+def _by_domain(parts: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        for domain, told in part["domains"].items():
+            found.setdefault(domain, []).append(told)
+    return found
+
+
+def _merged_domain(all_told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    tasks = dict.fromkeys(task for told in all_told for task in told["tasks"])
+    return {
+        **{name: sum(told.get(name, 0) for told in all_told) for name in ("rows", "bad", "no_number", "unknown_item")},
+        "tasks": {
+            task: _merged_scores([told["tasks"][task] for told in all_told if task in told["tasks"]]) for task in tasks
+        },
+    }
+
+
+def _merged_scores(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = [one for one in found if one["scored"]]
+    if not found:
+        return {"scored": 0}
+    return {
+        "scored": sum(one["scored"] for one in found),
+        "sums": [total for one in found for total in _sums(one)],  # each, as adding up in parts would round
+        "least": min(one["least"] for one in found),
+        "most": max(one["most"] for one in found),
+        "counts": _packed(_counted(found)),
+    }
+
+
+def _sums(one: Mapping[str, Any]) -> list[float]:
+    return one["sums"] if "sums" in one else [one["sum"]]
+
+
+def _counted(found: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    counts = np.zeros(_INTERVALS, np.int64)
+    for one in found:
+        at, of_part = _unpacked(one["counts"])
+        counts[at] += of_part
+    return counts
+
+
+def _packed(counts: np.ndarray) -> str:
+    at = np.flatnonzero(counts)
+    return base64.b64encode(zlib.compress(at.astype("<i4").tobytes() + counts[at].astype("<i8").tobytes())).decode()
 
 
 def _interval(scores: np.ndarray) -> np.ndarray:
@@ -118,10 +172,7 @@ def described(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     scored = sum(one["scored"] for one in found)
     if not scored:
         return {"scored": 0, "mean": None, "least": None, "most": None, "quantiles": {}}
-    counts = np.zeros(_INTERVALS, np.int64)
-    for one in found:
-        at, of_part = _unpacked(one["counts"])
-        counts[at] += of_part
+    counts = _counted(found)
     least, most = min(one["least"] for one in found), max(one["most"] for one in found)
     upto = np.cumsum(counts)
 
@@ -135,7 +186,7 @@ def described(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     return {
         "scored": scored,
-        "mean": math.fsum(one["sum"] for one in found) / scored,
+        "mean": math.fsum(total for one in found for total in _sums(one)) / scored,
         "least": least,
         "most": most,
         "quantiles": {f"p{round(share * 100):02d}": quantile(share) for share in QUANTILES},
@@ -145,10 +196,7 @@ def described(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def added_up(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What parts' statistics say together: rows, those without a score by reason, and each task's scores, in all and by domain."""
     parts = list(parts)
-    of_domain: dict[str, list[Mapping[str, Any]]] = {}
-    for part in parts:
-        for domain, told in part["domains"].items():
-            of_domain.setdefault(domain, []).append(told)
+    of_domain = _by_domain(parts)
     rows, unreadable = (sum(part[name] for part in parts) for name in ("rows", "unreadable"))
     bad, no_number, unknown = (
         sum(told.get(name, 0) for all_told in of_domain.values() for told in all_told)

@@ -11,7 +11,7 @@ import pytest
 
 from foundrank.data.errors import UserError
 from foundrank.dist.score.output_folder import Place
-from foundrank.dist.score.statistics import QUANTILES, added_up, of_scores
+from foundrank.dist.score.statistics import QUANTILES, added_up, merged, of_scores
 from foundrank.dist.score.summary import Previous, as_json, previous_summary, summarized
 from foundrank.dist.score.writing import Thresholds, Writing
 
@@ -58,6 +58,16 @@ def test_parts_add_up_to_the_whole():
     named = table["domain"].to_numpy() != "none"
     missing = table["score_click"].is_null().to_numpy() & named & ~bad
     assert whole["why"]["no_number"] == missing.sum()
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 99])
+def test_parts_that_are_taken_together_say_the_same_to_the_bit(together):
+    table, bad = rows(np.random.default_rng(1), 3000)
+    cuts = [0, 1, 700, 700, 900, 1400, 2200, 2900, 3000]
+    parts = [of_scores(table.slice(a, b - a), bad[a:b], TASKS, b - a) for a, b in pairwise(cuts)]
+    pieces = [merged(parts[start : start + together]) for start in range(0, len(parts), together)]
+    assert added_up(pieces) == added_up([merged(pieces)]) == added_up(parts)
+    assert len(json.dumps(merged(parts))) < 0.9 * len(json.dumps(parts))
 
 
 def test_one_score_is_every_quantile_and_no_score_is_none():
