@@ -104,8 +104,8 @@ def section(
 
     sudo python -m benchmarks.two_hosts --source WORKLOAD --repeats {repeats}
 
-{calibration()} A rank on each of two network namespaces of one machine, one core each; what a host sends is shaped. Milliseconds of a step of 4,096 rows a rank, medians of
-{repeats} rounds with the least and the most; what the network costs is compared with the step that is not shaped, round by round.
+{calibration()} A rank on each of two network namespaces of one machine, one core each; what a host sends is shaped. Milliseconds of a step of 4,096 rows a rank, medians with
+the least and the most; what the network costs is compared with the step that is not shaped, round by round.
 
 | | a step, ms | the network's part, ms | as `foundrank plan` reckons, ms |
 | --- | ---: | ---: | ---: |
