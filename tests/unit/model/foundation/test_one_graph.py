@@ -112,7 +112,7 @@ def test_a_training_that_goes_on_draws_what_it_would_have_drawn(layout, config, 
         found = []
         for seed in seeds:
             torch.manual_seed(seed)
-            found.append(float(dense(lookups, batch)[0]))
+            found.append(dense(lookups, batch)[0].item())
         return found
 
     first, second = losses([1, 2])
