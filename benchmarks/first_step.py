@@ -8,18 +8,15 @@ three take turns, the second round the other way round.
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import typer
 
-from .jobs import RANKS, Repeats, Source, Work, run_foundrank
+from .jobs import RANKS, Repeats, Source, Work, import_seconds, in_turns, run_foundrank
 from .workload_experiment import write_workload
 
-_IMPORT = "import torch, torchrec"
 _STEPS = "training.max_steps=1"
 _SMALL = 20_000  # rows
 
@@ -32,11 +29,6 @@ def first_step(source: Source, repeats: Repeats = 7, work: Work = Path("runs/spe
     if not small.exists():
         run_foundrank("simulate", small, "--rows", _SMALL)
 
-    def libraries() -> float:
-        began = time.time()
-        subprocess.run([sys.executable, "-c", _IMPORT], check=True)
-        return time.time() - began
-
     def training(*arguments: object) -> float:
         run = work / "first"
         shutil.rmtree(run, ignore_errors=True)
@@ -46,15 +38,11 @@ def first_step(source: Source, repeats: Repeats = 7, work: Work = Path("runs/spe
 
     settings = f"{_STEPS};model.aspects=[id, sparse]"
     measured = {
-        "import": libraries,
+        "import": import_seconds,
         f"{RANKS} ranks, 2,000,000 rows": lambda: training(work / "plain.yaml", "-p", RANKS, "--set", _STEPS),
         f"one process, {_SMALL:,} rows": lambda: training(small, "--set", settings),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in measured}
-    for number in range(repeats):
-        for name in list(measured)[:: 1 if number % 2 else -1]:
-            seconds[name].append(measured[name]())
-            print(f"round {number + 1}: {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
+    seconds = in_turns(measured, repeats)
     for name, of in seconds.items():
         ratios = np.array(of) / np.array(seconds["import"])
         told = {

@@ -173,12 +173,12 @@ def plot(found: Figures) -> Figure:
         for ranks, style in LINES.items() if name == "rows" else ((None, "-"),):
             of = [point for point in points if ranks is None or point["ranks"] == ranks]
             at = [point[name] for point in of]
-            label = f"training, {ranks} rank{'s' * (ranks != 1)}"
-            rate.plot(at, [point["samples_per_s"] for point in of], f"o{style}", color=BLUE, label=label)
+            on = f"{ranks} rank{'s' * (ranks != 1)}"
+            rate.plot(at, [point["samples_per_s"] for point in of], f"o{style}", color=BLUE, label=f"training, {on}")
             memory.plot(at, [point["peak_mb"] for point in of], f"o{style}", color=BLUE)
             if ranks is not None:
                 scoring = [point["scoring_samples_per_s"] for point in of]
-                rate.plot(at, scoring, f"s{style}", color=ORANGE, label=label.replace("training", "scoring"))
+                rate.plot(at, scoring, f"s{style}", color=ORANGE, label=f"scoring, {on}")
                 memory.plot(at, [point["scoring_mb"] for point in of], f"s{style}", color=ORANGE)
         if name == "rows":
             rate.legend(frameon=False, fontsize=6, ncol=2, loc="lower center")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +58,23 @@ def run_watched(*arguments: object) -> tuple[str, list[float]]:
 def run_ranks(module: str, *options: object) -> dict[str, Any]:
     """What a module prints last, run as `RANKS` ranks."""
     return last_line(["torchrun", "--nproc_per_node", str(RANKS), "-m", module, *options])
+
+
+def in_turns(measured: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """What each gives, round by round: they take turns, the last of a round being the first of the next."""
+    found: dict[str, list[float]] = {name: [] for name in measured}
+    for number in range(repeats):
+        for name in list(measured)[:: 1 if number % 2 else -1]:
+            found[name].append(measured[name]())
+            print(f"round {number + 1}: {name}: {found[name][-1]:.2f}", file=sys.stderr, flush=True)
+    return found
+
+
+def import_seconds() -> float:
+    """How long a process takes that imports PyTorch and TorchRec."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch, torchrec"], check=True)
+    return time.perf_counter() - began
 
 
 def last_line(command: list[object], threads: int = 1) -> dict[str, Any]:

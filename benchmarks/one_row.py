@@ -7,8 +7,6 @@ The two take turns, the second of a round being the first of the next.
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,10 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from .jobs import Repeats, Work, run_foundrank
+from .jobs import Repeats, Work, import_seconds, in_turns, run_foundrank
 
 _DOMAIN = "shop_feed"
-_IMPORT = "import torch, torchrec"
 
 
 def one_row(repeats: Repeats = 7, work: Work = Path("runs/one_row")) -> None:
@@ -31,20 +28,13 @@ def one_row(repeats: Repeats = 7, work: Work = Path("runs/one_row")) -> None:
         run_foundrank("train", world, "--run-dir", run, "--set", "model.aspects=[id, sparse]; training.max_steps=2")
         pq.write_table(pq.read_table(world / "events" / _DOMAIN / "test").slice(0, 1), row)
 
-    def score() -> None:
+    def score() -> float:
+        began = time.perf_counter()
         shutil.rmtree(work / "out", ignore_errors=True)
         run_foundrank("score", run, row, work / "out", "--domain", _DOMAIN)
+        return time.perf_counter() - began
 
-    def libraries() -> None:
-        subprocess.run([sys.executable, "-c", _IMPORT], check=True)
-
-    seconds: dict[str, list[float]] = {"score": [], "import": []}
-    both = {"score": score, "import": libraries}
-    for number in range(repeats):
-        for name in list(both)[:: 1 if number % 2 else -1]:
-            began = time.perf_counter()
-            both[name]()
-            seconds[name].append(time.perf_counter() - began)
+    seconds = in_turns({"score": score, "import": import_seconds}, repeats)
     ratios = np.array(seconds["score"]) / np.array(seconds["import"])
     medians = {name: round(float(np.median(of)), 2) for name, of in seconds.items()}
     print(

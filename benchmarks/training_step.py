@@ -43,7 +43,7 @@ from foundrank.dist.ranks.cores import keep_to_own_cores
 from foundrank.dist.ranks.runtime import start
 from foundrank.dist.retrieval.retrieval import draw_candidates
 from foundrank.dist.run.run_folder import open_run
-from foundrank.dist.sharding.shard import shard
+from foundrank.dist.sharding.shard import compile_dense, shard
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.dist.train.train import SWITCH_SECONDS
 from foundrank.model.foundation.foundation import Dense
@@ -109,6 +109,7 @@ def step_only(
         if without_network:
             Dense.forward = empty
         sharded = shard(encoder.layout, loaded, runtime)
+        compile_dense(sharded, loaded, runtime)
         optimizer = Optimizer(sharded, loaded.training)
         pipeline = TrainPipelineSparseDist(sharded, optimizer, runtime.device, execute_all_batches=True)  # type: ignore[arg-type]
         iterator = itertools.cycle(held)

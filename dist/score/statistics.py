@@ -92,25 +92,22 @@ def _of_scores(scores: np.ndarray) -> dict[str, Any]:
     }
 
 
-def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The statistics of several parts as those of one, which take no more room; what `added_up` makes of them is the same."""
-    of_domain = _by_domain(parts)
+    parts = list(parts)
+    of_domain: dict[str, list[Mapping[str, Any]]] = {}
+    for part in parts:
+        for domain, told in part["domains"].items():
+            of_domain.setdefault(domain, []).append(told)
     return {
         **{name: sum(part[name] for part in parts) for name in ("rows", "unreadable")},
         "domains": {domain: _merged_domain(all_told) for domain, all_told in of_domain.items()},
     }
 
 
-def _by_domain(parts: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for part in parts:
-        for domain, told in part["domains"].items():
-            found.setdefault(domain, []).append(told)
-    return found
-
-
 def _merged_domain(all_told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tasks = dict.fromkeys(task for told in all_told for task in told["tasks"])
+    # The last is not in parts of older versions.
     return {
         **{name: sum(told.get(name, 0) for told in all_told) for name in ("rows", "bad", "no_number", "unknown_item")},
         "tasks": {
@@ -195,25 +192,20 @@ def described(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def added_up(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What parts' statistics say together: rows, those without a score by reason, and each task's scores, in all and by domain."""
-    parts = list(parts)
-    of_domain = _by_domain(parts)
-    rows, unreadable = (sum(part[name] for part in parts) for name in ("rows", "unreadable"))
+    whole = merged(parts)
+    of_domain = whole["domains"]
+    rows, unreadable = whole["rows"], whole["unreadable"]
     bad, no_number, unknown = (
-        sum(told.get(name, 0) for all_told in of_domain.values() for told in all_told)
-        for name in ("bad", "no_number", "unknown_item")  # the last is not in parts of older versions
+        sum(told[name] for told in of_domain.values()) for name in ("bad", "no_number", "unknown_item")
     )
-    tasks = dict.fromkeys(task for all_told in of_domain.values() for told in all_told for task in told["tasks"])
+    tasks = dict.fromkeys(task for told in of_domain.values() for task in told["tasks"])
     scores = {}
     for task in tasks:
-        by_domain = {
-            domain: [told["tasks"][task] for told in all_told if task in told["tasks"]]
-            for domain, all_told in sorted(of_domain.items())
-        }
-        by_domain = {domain: found for domain, found in by_domain.items() if found}
-        has = sum(told["rows"] for domain in by_domain for told in of_domain[domain])
-        scores[task] = described([one for found in by_domain.values() for one in found]) | {
+        by_domain = {domain: told["tasks"][task] for domain, told in sorted(of_domain.items()) if task in told["tasks"]}
+        has = sum(of_domain[domain]["rows"] for domain in by_domain)
+        scores[task] = described(list(by_domain.values())) | {
             "domain_lacks_task": rows - unreadable - has,
-            "domains": {domain: described(found) for domain, found in by_domain.items()},
+            "domains": {domain: described([found]) for domain, found in by_domain.items()},
         }
     return {
         "rows": rows,

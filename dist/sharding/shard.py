@@ -14,7 +14,7 @@ from torchrec.distributed.model_parallel import get_default_sharders
 from ...data.config.experiment import Experiment
 from ...data.machine.limits import memory
 from ...data.schema.layout import Layout
-from ...model.foundation.foundation import Foundation
+from ...model.foundation.foundation import Foundation, dense_part
 from ...model.foundation.one_graph import OneGraph
 from ...model.layers.fast import fast_on_gpu
 from ...model.representation.embedding_tables import initialise_table
@@ -57,9 +57,22 @@ def shard(
         init_data_parallel=runtime.world_size > 1,
     )
     _initialise(sharded, experiment)
-    if experiment.training.compile and fast_on_gpu(model.dense.domain_embedding):
-        model.dense.in_training = OneGraph(model.dense, runtime.device)
     return sharded
+
+
+def compile_dense(sharded: DistributedModelParallel, experiment: Experiment, runtime: Runtime) -> None:
+    """Has the dense part of a model that is to be trained computed as one graph, where the experiment asks for it and layers have their
+    form for GPUs.
+    """
+    if not experiment.training.compile:
+        return
+    dense = dense_part(sharded)
+    if fast_on_gpu(dense.domain_embedding):
+        dense.in_training = OneGraph(dense, runtime.device)
+    elif runtime.is_main:
+        warning(
+            "training.compile: compiles the form that layers have on GPUs, which they do not take here; the training goes on without"
+        )
 
 
 def replicate(

@@ -24,7 +24,6 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
 from ...data.storage.file_systems import Location
 from ...data.storage.mirror import mirrored, shown
-from ...model.layers.fast import fast_on_gpu
 from ...model.layers.precision import has_bf16
 from ..counting.counted import counted
 from ..counting.kept_counts import check_counts
@@ -109,10 +108,6 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
     events = check_events(experiment, held=held_id_types(folder, experiment))
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     experiment = sized(experiment, train, folder)
-    if experiment.training.compile and not fast_on_gpu(torch.empty(0, device=device)):
-        warning(
-            "training.compile: compiles the form that layers have on GPUs, which they do not take here; the training goes on without"
-        )
     if (same := check_new_or_same(folder, experiment)) is not None:
         check_same_events(folder, train)
         check_same_beside(folder, experiment)

@@ -39,7 +39,7 @@ from ..run.checkpoint_writer import Checkpoints, load_newest
 from ..run.old_runs import FORMAT
 from ..run.run_documents import RunInfo
 from ..run.run_folder import RUN_INFO, open_statistics, publish_run, read_json, write_json
-from ..sharding.shard import shard
+from ..sharding.shard import compile_dense, shard
 from .loss_watch import LossWatch
 from .members import members_to_train
 from .observers import Observer, Step
@@ -91,6 +91,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
         learning = learning_parts(base, layout, experiment) if base is not None else {}
         check_optimizer(experiment, runtime.device.type)  # here, too: another machine's compiler may not be this one's
         sharded = shard(layout, experiment, runtime, learning)
+        compile_dense(sharded, experiment, runtime)
         times = StepTimes(sharded, runtime.device)
         optimizer = Optimizer(sharded, training, times.mark, learning)
         position, step = Position(), 0

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import on_cpu, on_gpu, plain
-from .domain_rows import DomainRows, domain_rows
+from .domain_rows import domain_rows
 from .dropout import Dropout
 from .fast import fast_on_cpu, fast_on_gpu
 from .on_cpu import EVERY, Columns
@@ -31,8 +31,8 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, domain_lengths: list
     """
     if fast_on_gpu(x):
         (x,) = as_autocast(x)
-        if _on_device(domain_lengths) or on_gpu.fits(x, len(weight), weight.shape[-1], bias.numel() // len(bias)):
-            rows = None if len(weight) == 1 else domain_rows(domain_lengths, x.device)
+        rows = None if len(weight) == 1 else domain_rows(domain_lengths, x.device)
+        if on_gpu.fits(x, rows, weight.shape[-1], bias.numel() // len(bias)):
             return on_gpu.grouped_linear(x, weight, bias, rows)
     x, weight, bias = as_autocast(x, weight.flatten(1, -2), bias.flatten(1))
     if len(weight) == 1:
@@ -72,7 +72,7 @@ def relu_networks(
         rows = None if domain_lengths is None or alone else domain_rows(domain_lengths, first.device)
         together = weights[0].shape[-3] if len(given) == 1 and first.dim() == 2 else 1  # networks in one product
         widths = (weight.shape[-2] * together for weight in weights)
-        if _on_device(rows) or on_gpu.fits(given[0], 1 if rows is None else len(rows), first.shape[-1], *widths):
+        if on_gpu.fits(given[0], rows, first.shape[-1], *widths):
             found: Any = on_gpu.relu_networks(given, weights, biases, rows, dropout)  # a sequence, too
             return found
     given, weights, biases = as_autocast(*inputs), as_autocast(*weights), as_autocast(*biases)
@@ -144,11 +144,6 @@ def normed_relu(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     autocasts = torch.is_autocast_enabled(x.device.type)
     dtype = torch.get_autocast_dtype(x.device.type) if autocasts else x.dtype
     return on_gpu.normed_relu(x, norm.weight, norm.bias, norm.eps, dtype)
-
-
-def _on_device(rows: list[int] | None) -> bool:
-    """Whether how many rows a domain has is known there alone, so that no other form than that for GPUs will do."""
-    return isinstance(rows, DomainRows) and not rows.on_host
 
 
 def _stays_wide(x: Tensor) -> bool:

@@ -24,16 +24,16 @@ _ALIGNED = 8  # columns of bfloat16 that grouped products take at a time
 _threshold = torch.ops.aten.threshold_backward
 
 
-def fits(x: Tensor, domains: int, size: int, *widths: int) -> bool:
+def fits(x: Tensor, rows: DomainRows | None, size: int, *widths: int) -> bool:
     """Whether layers have one product for all domains on the GPU where ``x`` is.
 
     Args:
         x: what the first layer sees.
-        domains: how many.
+        rows: of the domains; None: of one, or shared by all. Where only the device knows them, there is no other form.
         size: columns of what they see.
         widths: columns of what each layer gives, of all networks that see the same.
     """
-    return domains == 1 or domains * max(widths) <= _WIDE or _grouped(x, size, *widths)
+    return rows is None or not rows.on_host or len(rows) * max(widths) <= _WIDE or _grouped(x, size, *widths)
 
 
 def _grouped(x: Tensor, *widths: int) -> bool:

@@ -33,7 +33,7 @@ from foundrank.dist.score.recommend_input import RecommendJob, plan_recommendati
 from foundrank.dist.score.score import score
 from foundrank.dist.score.scoring_input import ScoringJob
 from foundrank.dist.score.work_list import plan_parts
-from foundrank.dist.sharding.shard import shard
+from foundrank.dist.sharding.shard import compile_dense, shard
 from foundrank.dist.train.optimizer import Optimizer
 from foundrank.dist.train.prepare import prepare
 from foundrank.dist.train.train import train
@@ -87,6 +87,7 @@ def train_steps(runtime: Runtime, experiment: Experiment, steps: int) -> Trained
     """Trains for some steps with the real pipeline and optimizer."""
     encoder = make_encoder(experiment)
     sharded = shard(encoder.layout, experiment, runtime)
+    compile_dense(sharded, experiment, runtime)
     begin_with_conditioning(sharded, encoder, runtime)
     optimizer = Optimizer(sharded, experiment.training)
     losses, logits = [], []

@@ -123,9 +123,10 @@ def test_what_is_frozen_gets_no_gradient_and_changes_no_other(as_on_gpu):
 
 def test_what_is_too_wide_has_no_form_for_gpus():
     x = torch.zeros(3, 16)
-    assert on_gpu.fits(x, 7, 16, 1024, 64)
-    assert not on_gpu.fits(x, 70, 16, 1024)
-    assert on_gpu.fits(x, 1, 16, 20000)
+    few, many = (domain_rows([3, *[0] * more], x.device) for more in (6, 69))
+    assert on_gpu.fits(x, few, 16, 1024, 64)
+    assert not on_gpu.fits(x, many, 16, 1024)
+    assert on_gpu.fits(x, None, 16, 20000)
 
 
 @pytest.mark.gpu
