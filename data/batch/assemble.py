@@ -8,9 +8,9 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 
 from ..arrow.values import Ragged, take_ragged
+from ..contents.content_table import picked
 from ..schema.layout import HISTORY, Layout, id_key
 from .batch import Batch
-from .contents import picked
 from .item_features import Described, ItemFeatures, undescribed
 from .past_items import NONE, ItemCounts, Items, Past, past_of
 from .result_lists import result_lists
@@ -98,23 +98,27 @@ def _sparse(
 ) -> KeyedJaggedTensor:
     singles = np.concatenate([p.singles.T for p in parts], 1)
     filled = singles >= 0
+    if not layout.ids:
+        singles[: len(layout.entities)] = np.minimum(singles[: len(layout.entities)], 0)
     lengths = np.zeros((len(layout.keys), padded), np.int32)
     lengths[: layout.singles, :rows] = filled
     values = [singles.reshape(-1) if filled.all() else singles[filled]]
     for number, key in enumerate(layout.lists, layout.singles):
         lists = [p.lists[key] for p in parts]
-        values += [of_part[offsets[0] : offsets[-1]] for of_part, offsets in lists]
+        known = layout.ids or key != HISTORY
+        values += [of_part[offsets[0] : offsets[-1]] * known for of_part, offsets in lists]
         np.concatenate([np.diff(offsets) for _, offsets in lists], out=lengths[number, :rows], casting="same_kind")
     if past is not None:
-        first = layout.singles + len(layout.lists)
+        first = behind = layout.singles + len(layout.lists)
         # Columns are keys, from the newest on; candidates fill bag after bag.
         of_rows = np.full((rows, layout.past), -1, np.int64)
         of_rows.reshape(-1)[past.at.numpy()] = past.rows.numpy()
         of_rows = of_rows[:, ::-1].T
-        lengths[first : first + layout.past, :rows] = of_rows >= 0
-        behind = first + layout.past + layout.candidates
-        lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
-        values += [of_rows[of_rows >= 0], past.candidates.numpy()]
+        if layout.ids:
+            behind += layout.past + layout.candidates
+            lengths[first : first + layout.past, :rows] = of_rows >= 0
+            lengths[first + layout.past : behind].reshape(-1)[: len(past.candidates)] = 1
+            values += [of_rows[of_rows >= 0], past.candidates.numpy()]
         for key in layout.past_features:
             of_key = lengths[behind : (behind := behind + layout.past + layout.candidates)]
             values += _put_feature(of_key, past, layout.past, *of_items[key])

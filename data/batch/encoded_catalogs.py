@@ -8,6 +8,7 @@ import numpy as np
 from ..arrow.ids import id_keys
 from ..arrow.values import vector_rows
 from ..catalogs.catalog import read_catalog_features
+from ..codes.code_store import OpenedCodes, open_coded
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
 from ..counting.statistics import Statistics
@@ -43,12 +44,12 @@ class EncodedCatalogs:
     Attributes:
         of: entity -> its catalog, of those that have one.
         items: features of past items and of candidates, per row of the item catalog; None where none are in use.
-        stores: name in ``Batch.vectors`` -> the store of the content.
+        stores: name in ``Batch.vectors`` -> the store of the content, or of its codes.
     """
 
     of: Mapping[str, EncodedCatalog]
     items: ItemFeatures | None
-    stores: Mapping[str, OpenedStore]
+    stores: Mapping[str, OpenedStore | OpenedCodes]
 
 
 def encode_catalogs(experiment: Experiment, statistics: Statistics) -> EncodedCatalogs:
@@ -61,7 +62,8 @@ def encode_catalogs(experiment: Experiment, statistics: Statistics) -> EncodedCa
     Raises:
         UserError: a bad catalog, or a content store that is absent or was made from other contents.
     """
-    layout, stores = statistics.layout(experiment), open_stores(experiment)
+    layout = statistics.layout(experiment)
+    stores = open_stores(experiment) | open_coded(experiment, statistics.codes)
     entities = experiment.entities.present()
     catalogs = {name: _encoded(name, entity, statistics, layout) for name, entity in entities.items() if entity.catalog}
     item = catalogs.get("item")

@@ -13,6 +13,7 @@ from ..arrow.values import floats, keep, ragged_keys, take_ragged, vector_rows
 from ..config.experiment import Experiment
 from ..config.sections.entities import EntityConfig
 from ..contents.content_store import read_only
+from ..contents.content_table import ContentTable
 from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
@@ -21,7 +22,6 @@ from ..schema.column_needs import history_needs, needed_columns, time_of_events
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import HISTORY, Layout, content_key, id_key
 from ..vocabulary.vocabulary import Vocabulary
-from .contents import ContentTable
 from .encoded_catalogs import EncodedCatalogs, encode_catalogs
 from .past_items import NONE, ItemCounts, Items
 from .rate_columns import RateColumns

@@ -10,9 +10,9 @@ from torch import Tensor
 from ..arrow.values import Ragged, keep
 from ..config.experiment import Experiment
 from ..config.sections.similarity import SimilarityConfig
+from ..contents.content_table import ContentTable
 from ..contents.leading_directions import Directions, along
 from ..schema.layout import Layout, content_key
-from .contents import ContentTable
 from .rows import Rows
 
 _AT_A_TIME = 1 << 16  # past items

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..content_kinds.codes import Codes, OfVectors
 from ..content_kinds.content import Embedded, EncoderSettings
 from ..features.feature import Feature
 from ..settings_base import Name, Strict
@@ -103,6 +104,25 @@ class Experiment(Strict):
     def stores_read(self) -> list[Stored]:
         """Those of them that the model reads."""
         return [of for of in self.stored() if self.model.uses(of.content)]
+
+    def coded(self) -> dict[Stored, Codes]:
+        """The contents that are codes of items, of those that the model reads or finds the next item by."""
+        codes = self.entities.item.codes()
+        return {
+            Stored("item", name): of for name, of in codes.items() if self.model.uses(name) or name == self.model.target
+        }
+
+    def inputs_of(self, content: Codes) -> list[str]:
+        """The contents of items whose vectors codes are made of."""
+        if not isinstance(content.codes, OfVectors):
+            return []
+        item = self.entities.item
+        there = [of.content for of in self.stored() if of.entity == "item"] + list(item.given(in_catalog=True))
+        return list(content.codes.of) or there
+
+    def keeps_ids(self) -> bool:
+        """Whether ids have tables: they have none where codes take their place."""
+        return not self.coded() or self.model.uses("id")
 
     def compared(self) -> list[str]:
         """The contents of items that the model reads and that past items have as well: those that do not come with the events."""

@@ -29,6 +29,7 @@ class Kinds:
 
     alignments: Mapping[str, type[Strict]] = field(default_factory=dict)
     contents: Mapping[str, type[Strict]] = field(default_factory=dict)
+    decoders: Mapping[str, type[Strict]] = field(default_factory=dict)
     features: Mapping[str, type[Strict]] = field(default_factory=dict)
     gates: Mapping[str, type[Strict]] = field(default_factory=dict)
     heads: Mapping[str, type[Strict]] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Kinds:
     optimizers: Mapping[str, type[Strict]] = field(default_factory=dict)
     schedules: Mapping[str, type[Strict]] = field(default_factory=dict)
     tasks: Mapping[str, type[Task]] = field(default_factory=dict)
+    tokenizers: Mapping[str, type[Strict]] = field(default_factory=dict)
 
     def with_(self, **additions: Mapping[str, type[Strict]]) -> "Kinds":
         """These kinds and further ones: ``KINDS.with_(heads={"mine": Mine})``.

@@ -54,7 +54,7 @@ def expand_events(raw: dict[str, Any], folder: str, where: str) -> list[str]:
 
 
 def change_locations(raw: dict[str, Any], change: Callable[[str], str]) -> None:
-    """Puts ``change(location)`` in place of each location of an experiment's plain dict: of events, catalogs, contents, text vectors and
+    """Puts ``change(location)`` in place of each location of an experiment's plain dict: of events, catalogs, contents, codes, text vectors and
     the run to begin with. A text encoder is not one: what vectors were made with is told by its name."""
     if raw.get("init_from") is not None:
         raw["init_from"] = change(raw["init_from"])
@@ -64,6 +64,9 @@ def change_locations(raw: dict[str, Any], change: Callable[[str], str]) -> None:
         for content in entity.get("contents", {}).values() if entity is not None else ():
             if "folder" in content:
                 content["folder"] = change(content["folder"])
+            for name in ("path", "run"):
+                if name in content.get("codes", {}):
+                    content["codes"][name] = change(content["codes"][name])
     for domain in raw["domains"].values():
         events = domain["events"]
         domain["events"] = {split: pattern and change(pattern) for split, pattern in events.items()}

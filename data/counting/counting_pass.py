@@ -8,6 +8,7 @@ import numpy as np
 from ..arrow.ids import id_keys, mix
 from ..arrow.moments import add_moments, deviation_of, mean_deviation, to_divide_by
 from ..catalogs.catalog import read_catalog_features
+from ..codes.code_store import identities
 from ..config.experiment import Experiment
 from ..config.sections.task import Scale
 from ..contents.content_store import open_store, store_folder
@@ -143,6 +144,7 @@ def statistics_of(experiment: Experiment, train: Mapping[str, EventFiles], event
         outcomes={name: of_domain.outcomes for name, of_domain in domains.items()},
         rate_columns=rate_columns(experiment),
         directions=directions_of(experiment),
+        codes=identities(experiment),
     )
 
 

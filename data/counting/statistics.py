@@ -50,6 +50,7 @@ class _Document(Shape):
     rate_columns: list[str] = Field(default_factory=list)
     rates: RatesDocument | None = None
     lookups: dict[str, Lookup] = Field(default_factory=dict)
+    codes: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     directions: list[str] = Field(default_factory=list)  # of which contents there is such a file
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
@@ -74,6 +75,7 @@ class Statistics:
         rate_columns: names of the columns of rates.
         rates: what they are made of, once that has been counted; without it they are 0.
         directions: content of items -> along what it is compared with past items'.
+        codes: `Stored.name` of codes -> their identity, as of `code_store.identities`.
     """
 
     tables: dict[str, Table]
@@ -91,6 +93,7 @@ class Statistics:
     rate_columns: tuple[str, ...] = ()
     rates: Rates | None = None
     directions: dict[str, Directions] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -153,6 +156,8 @@ class Statistics:
             plain["rates"] = save_rates(folder, self.rates)
         if self.directions:
             plain["directions"] = list(self.directions)
+        if self.codes:
+            plain["codes"] = self.codes
         for name, of_content in self.directions.items():
             np.save(folder / DIRECTIONS.format(name), of_content)
         self.skipped.save(folder / SKIPPED)
@@ -196,7 +201,8 @@ class Statistics:
             name: np.load(folder / DIRECTIONS.format(name), allow_pickle=False) for name in plain.get("directions", [])
         }
         types = plain.get("id_types", {}), plain.get("unsigned", [])
-        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates, directions)
+        codes = plain.get("codes", {})
+        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates, directions, codes)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.
@@ -218,6 +224,7 @@ class Statistics:
             "scales": ({name for name, task in tasks if task.scaled(np.zeros(0)) is not None}, self.scales),
             "directions": (set(experiment.compared()) if experiment.model.similarity else set(), self.directions),
             "text_sizes": ({of.name for of in experiment.stores_read()}, self.content_sizes),
+            "codes": ({of.name for of in experiment.coded()}, self.codes),
         }
         for where, (names, held) in wanted.items():
             for name in sorted(names - held.keys()):

@@ -10,6 +10,7 @@ from typing import Any
 from ..config.experiment import Experiment
 from ..config.sections.entities import Stored
 from ..config.sections.task import Scale, Task
+from ..content_kinds.codes import Codes
 from ..content_kinds.vector import Vector
 from ..features.feature import Inputs
 from .batch_keys import (
@@ -39,7 +40,11 @@ class Layout:
         singles: how many of ``keys`` hold at most one id per row.
         lists: those of ``keys`` that hold lists, which are pooled.
         weighted_lists: those of ``lists`` whose ids have weights.
+        ids: whether ids are looked up; where they are not, as codes are in their place, tables of ids have the row of the unknown id alone,
+            and neither past items nor candidates have keys for theirs.
+        item_rows: how many rows items have, the unknown one included, whether or not there is such a table.
         past: L, how many past items of a row have a key of their own; 0 where the history is pooled.
+        finds_next: whether the next item is sought.
         candidates: how many keys hold items that belong to no row.
         past_features: keys of the sparse features of items that past items and candidates have too.
         past_dense: columns of ``Batch.dense`` that they have too.
@@ -58,6 +63,7 @@ class Layout:
         vectors_of: owner -> its vector features (names in ``vectors``), contents excluded.
         contents_of: owner (entity or ``history``) -> content -> name of its vectors in ``vectors``; owners without any are left out.
             The history has the means of what is known of items whatever the events say.
+        codes: name in ``vectors`` of codes -> how many values each of their M levels has.
         encoder_of: name in ``vectors`` -> what embedded that content, or those it is the mean of; others are absent.
         history: whether rows have a history.
         domains: domain names; ``Batch.domains`` holds positions in it.
@@ -81,7 +87,10 @@ class Layout:
     singles: int
     lists: tuple[str, ...]
     weighted_lists: tuple[str, ...]
+    ids: bool
+    item_rows: int
     past: int
+    finds_next: bool
     candidates: int
     past_features: tuple[str, ...]
     past_dense: tuple[int, ...]
@@ -98,6 +107,7 @@ class Layout:
     dense_of: Mapping[str, tuple[int, ...]]
     vectors_of: Mapping[str, tuple[str, ...]]
     contents_of: Mapping[str, Mapping[str, str]]
+    codes: Mapping[str, tuple[int, ...]]
     encoder_of: Mapping[str, str]
     history: bool
     domains: tuple[str, ...]
@@ -189,7 +199,11 @@ def make_layout(
         dense += inputs.dense
         vectors |= inputs.vectors
         vectors_of[owner] += inputs.vectors
+    item_rows = tables.get(id_key("item"), 0)
+    if not experiment.keeps_ids():  # all that is looked up is the unknown id
+        tables = {**tables, **dict.fromkeys((id_key(name) for name in looked_up), 1)}
     contents_of: dict[str, dict[str, str]] = {}
+    codes = {content_key(*of): content.codes.sizes for of, content in experiment.coded().items()}
     for of, size in sizes.items():
         contents_of.setdefault(of.entity, {})[of.content] = content_key(*of)
         vectors[content_key(*of)] = size
@@ -204,6 +218,7 @@ def make_layout(
     if attention:
         tables = {**tables, ATTENTION_TABLE: tables.get(id_key("item"), 0)}
         table_of |= dict.fromkeys(attention, ATTENTION_TABLE)
+    shared = shared if experiment.keeps_ids() else []
     table_of |= dict.fromkeys([*shared, *([HISTORY] if HISTORY in lists else [])], id_key("item"))
     tasks = tuple(dict.fromkeys(t for d in experiment.domains.values() for t in d.tasks))
     encoder_of = {
@@ -214,7 +229,7 @@ def make_layout(
     of_events = entities["item"].given(in_catalog=False)
     of_items = [of for of in sizes if of.entity == "item" and of.content not in of_events]
     if HISTORY in lists and tasks:  # without tasks nothing looks at the mean vectors
-        for of in of_items:
+        for of in (of for of in of_items if content_key(*of) not in codes):
             key = content_key(HISTORY, of.content)
             contents_of.setdefault(HISTORY, {})[of.content] = key
             vectors[key] = sizes[of]
@@ -242,7 +257,10 @@ def make_layout(
         singles=len(singles),
         lists=tuple(lists),
         weighted_lists=tuple(weighted_lists),
+        ids=experiment.keeps_ids(),
+        item_rows=item_rows,
         past=past,
+        finds_next=experiment.model.next_item is not None,
         candidates=candidates,
         past_features=past_features,
         past_dense=tuple(
@@ -261,6 +279,7 @@ def make_layout(
         dense_of={k: tuple(v) for k, v in dense_of.items()},
         vectors_of={k: tuple(v) for k, v in vectors_of.items()},
         contents_of=contents_of,
+        codes=codes,
         encoder_of=encoder_of,
         history=user.history is not None,
         domains=tuple(experiment.domains),
@@ -287,7 +306,9 @@ def _content_sizes(experiment: Experiment, stored: Mapping[str, int]) -> dict[St
     sizes = {}
     for entity, config in experiment.entities.present().items():
         for name, content in config.every_content().items():
-            if not isinstance(content, Vector):
+            if isinstance(content, Codes):
+                size = len(content.codes.sizes) if Stored(entity, name) in experiment.coded() else None
+            elif not isinstance(content, Vector):
                 size = stored.get(Stored(entity, name).name)
             else:
                 size = content.size if experiment.takes(name) else None
@@ -306,7 +327,7 @@ def padded_rows(batch_size: int, domains: int, longest: Iterable[int] = ()) -> i
 def _candidate_keys(experiment: Experiment, tables: Mapping[str, int]) -> int:
     """How many keys it takes to hold a step's negatives."""
     objective = experiment.model.next_item
-    if objective is None:
+    if objective is None or experiment.model.target is not None:
         return 0
     wanted = tables[id_key("item")] - 1 if objective.loss == "softmax" else objective.negatives
     return -(-wanted // padded_rows(experiment.training.batch_size, len(experiment.domains)))

@@ -178,7 +178,7 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
     for name, feature in experiment.features().items():
         longest |= feature.inputs(name).lists
     items = layout.past + layout.candidates
-    lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * items
+    lengths = [1] * layout.singles + [longest[key] for key in layout.lists] + [1] * items * layout.ids
     for key in layout.past_features:
         lengths += [longest.get(key, 1)] * items
     lengths += [1] * (layout.past + 1) * layout.attention
@@ -206,6 +206,8 @@ def _full_batch(layout: Layout, experiment: Experiment, rows: int) -> Batch:
 
 def _vectors(layout: Layout, name: str, rows: int) -> Tensor:
     """As a store has them where they come from one, else as a column."""
+    if name in layout.codes:
+        return torch.zeros(rows, layout.vectors[name], dtype=torch.int16)
     values = torch.randn(rows, layout.vectors[name])
     return values.half() if name in layout.encoder_of else values
 

@@ -22,6 +22,7 @@ from .commands.promote import promote
 from .commands.recommend import recommend
 from .commands.score import score
 from .commands.telling import debuggable, telling
+from .commands.tokenize import tokenize
 from .commands.train import train
 from .compare import compare
 from .count import count
@@ -109,7 +110,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
     print(config_page(plain(resolved), written.source))
 
 
-for job in (embed, count, train, evaluate, compare, score, recommend):
+for job in (embed, tokenize, count, train, evaluate, compare, score, recommend):
     app.command()(telling(debuggable(job)))
 
 

@@ -100,7 +100,7 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
         "skipped": found.skipped,
         "slices": {column: list(of.names) for column, of in zip(job.slices, slices, strict=True)},
     }
-    if layout.candidates:
+    if layout.finds_next:
         result["protocol"] = opened.told["protocol"]
         result["next_item"] = next_item
     write_json(job.folder / EVALUATION, result)
@@ -135,7 +135,7 @@ def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predict
     encoder, model, files, protocol = opened.encoder, opened.model, job.files, job.protocol
     columns, gates, skipped = predict(model, encoder, files, runtime) if encoder.layout.tasks else ({}, {}, 0)
     ranks, told = {}, opened.told
-    if encoder.layout.candidates:
+    if encoder.layout.finds_next:
         train = {name: of_domain["train"] for name, of_domain in job.events.items() if "train" in of_domain}
         allowed = allowed_items(protocol, encoder, train, runtime)
         ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, allowed)

@@ -19,8 +19,8 @@ from ...model.tasks.spread import ALONE, Spread, total
 from ..exchange.over_ranks import OverRanks
 from ..ranks.runtime import Runtime
 from ..retrieval.candidates import drawn_negatives
-from ..retrieval.products import NEVER
 from ..retrieval.protocol import Protocol
+from ..retrieval.rankings import ranks_of_scores
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import CELLS
 from ..run.finite import usable
@@ -109,7 +109,6 @@ def next_item_ranks(
         row, place = retriever.past_of(batch, encoder.layout.past)
         for start in range(0, batch.rows, step := max(1, CELLS // max(len(retriever.items), 1))):
             part = slice(start, start + step)
-            scores = retriever.scores(users[part]).cpu()
             inside = (row >= start) & (row < start + step) & (not repeats)
             gone = row[inside] - start, place[inside]
             domains, drawn = batch.domains[part].numpy(), None
@@ -118,11 +117,11 @@ def next_item_ranks(
                 own = (target[part] >= 0).nonzero()[:, 0]
                 left_out = torch.cat([gone[0], own]).numpy(), torch.cat([gone[1], target[part][own]]).numpy()
                 drawn = _drawn(tells, pools, domains, left_out, len(keys), protocol.negatives)
-            by_count = popularity.expand(len(scores), -1).clone()
+            by_count = popularity.expand(len(target[part]), -1).clone()
             barred = None if allowed is None else ~allowed[batch.domains[part]]
             kept = {
-                "rank": _ranks(scores, target[part], gone, barred, drawn).numpy(),
-                "popularity_rank": _ranks(by_count, target[part], gone, barred, drawn).numpy(),
+                "rank": retriever.ranking.ranks(users[part], target[part], gone, barred, drawn).numpy(),
+                "popularity_rank": ranks_of_scores(by_count, target[part], gone, barred, drawn).numpy(),
                 "chosen": batch.past.chosen[part].numpy(),
                 "domain": batch.domains[part].numpy(),
                 "predicted": fine[part].cpu().numpy(),
@@ -175,26 +174,6 @@ def _drawn(
 
 def _digest(keys: NDArray[np.uint64]) -> str:
     return hashlib.sha256(np.sort(keys).astype("<u8").tobytes()).hexdigest()
-
-
-def _ranks(
-    scores: Tensor, target: Tensor, gone: tuple[Tensor, Tensor], barred: Tensor | None, drawn: Tensor | None
-) -> Tensor:
-    """``[B]`` int64: how many of the items that are not ``barred [B, C]``, or of those ``drawn [B, K]`` (-1: none), score at least as high as the
-    row's own, those that are gone left out; as many as there are for one that has no score."""
-    own = scores.gather(1, target.clamp_min(0)[:, None])
-    found = (target >= 0) & (own[:, 0] > NEVER)
-    if drawn is not None:
-        of_drawn = scores.gather(1, drawn.clamp_min(0)).masked_fill(drawn < 0, NEVER)
-        return torch.where(found, (of_drawn >= own).sum(1), drawn.shape[1])
-    scores[gone] = NEVER
-    if barred is not None:
-        scores.masked_fill_(barred, NEVER)
-    ahead = (scores >= own).sum(1)
-    # The row's own item has been counted, unless it is one of those that are gone.
-    was_gone = scores.gather(1, target.clamp_min(0)[:, None]) == NEVER
-    ranks = ahead - (~was_gone[:, 0]).long()
-    return torch.where(found, ranks, scores.shape[1])
 
 
 def metric_rows(

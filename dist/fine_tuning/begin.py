@@ -12,8 +12,8 @@ from torch.distributed.checkpoint.planner import LoadPlan
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torchrec.distributed import DistributedModelParallel
 
-from ...data.batch.contents import ContentTable, picked
 from ...data.batch.row_encoder import RowEncoder
+from ...data.contents.content_table import ContentTable, picked
 from ...data.errors import UserError
 from ...data.schema.layout import Layout, id_key
 from ...data.vocabulary.vocabulary import Vocabulary

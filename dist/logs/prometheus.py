@@ -19,6 +19,7 @@ WORK = {
     "scoring": "rows",
     "recommendation": "users",
     "embedding": "contents",
+    "tokenizing": "items",
 }
 """Kinds of work that have a length, and what they take one after another."""
 

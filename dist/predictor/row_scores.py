@@ -80,14 +80,13 @@ class NextItemScores:
         return np.where(known, places, -1)
 
     def outputs(self, said: Outputs, places: np.ndarray) -> np.ndarray:
-        """As of `TaskScores`, ``[B, 1]``: products of users and items, of a user one by one, so that equal items score alike; NaN where no
-        number came out of either."""
+        """As of `TaskScores`, ``[B, 1]``; NaN where no number came out of user or item."""
         assert said.user is not None
         users = said.user.float()
         at = torch.from_numpy(places).to(users.device)
-        products = (users * self._retriever.vectors[at.clamp_min(0)]).sum(1)
+        scores = self._retriever.ranking.pairs(users, at.clamp_min(0)[:, None])[:, 0]
         fine = usable(users) & (at >= 0) & ~self._retriever.no_number[at.clamp_min(0)]
-        return torch.where(fine, products, torch.nan)[:, None].cpu().numpy()
+        return torch.where(fine, scores, torch.nan)[:, None].cpu().numpy()
 
     def scores(self, outputs: np.ndarray) -> np.ndarray:
         """As of `TaskScores`."""

@@ -51,6 +51,10 @@ class Products:
             scores[:, at] = of_shared[:, twin[at]]
         return scores.masked_fill_(self.hidden[part], NEVER)
 
+    def pairs(self, users: Tensor, at: Tensor) -> Tensor:
+        """``[B, K]``: the scores of the items at ``[B, K]``, of a user one by one, so that equal items score alike."""
+        return (users[:, None] * self.vectors[at]).sum(2)
+
     def settled(self, scores: Tensor, at: Tensor, of_shared: Tensor) -> Tensor:
         """Scores ``[B, K]`` that another search gave items ``at [B, K]``, with the one score that equal items have."""
         if not len(self._shared):

@@ -10,19 +10,21 @@ from torch import Tensor, nn
 from ...data.batch.batch import Batch
 from ...data.batch.past_items import NONE, Draw, Items, drawn
 from ...data.batch.row_encoder import RowEncoder
-from ...data.schema.layout import padded_rows
+from ...data.contents.content_table import picked
+from ...data.schema.layout import content_key, padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
 from ...model.foundation.mean_of_models import models_in
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.finite import usable
-from .products import Products
+from .by_codes import decoder_of, ranking_by_codes
+from .rankings import ByVectors, Ranking
 
 
 def draw_candidates(encoder: RowEncoder, rank: int) -> Callable[[int], Draw]:
     """Epoch -> what draws its steps' candidates; seed, epoch, rank and step decide."""
     objective, training = encoder.experiment.model.next_item, encoder.experiment.training
-    if objective is None:
+    if objective is None or encoder.experiment.model.target is not None:
         return lambda epoch: lambda step: NONE
     items, everything = encoder.items(trained=True), objective.loss == "softmax"
     if (of_domain := encoder.item_counts.of_domain) is not None:
@@ -58,24 +60,29 @@ class Retriever:
 
     Attributes:
         items: C of them.
-        vectors: ``[C, D]`` float32.
-        unknown: ``[C]`` bool, items of which neither id nor content nor a named feature is known, or no number came out.
+        unknown: ``[C]`` bool, items of which neither id nor content nor a named feature is known, or no number came out; where they are
+            found by codes, those without any.
         no_number: ``[C]`` bool, those of them that no number came out of.
+        ranking: by what users rank them.
     """
 
     def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime):
-        """Computes the vectors of all items there are; on every rank, the model not in training."""
+        """Computes the vectors of all items there are, or looks up their codes; on every rank, the model not in training."""
         self.items = encoder.items(trained=False)
-        self.vectors = item_vectors(model, encoder, self.items, runtime)
-        self.no_number = ~usable(self.vectors)
-        self.vectors[self.no_number] = 0
-        self.unknown = (self.vectors == 0).all(1)
         self._index = KeyIndex(self.items.keys)
-        self._products = Products(self.vectors, self.unknown)
-
-    def scores(self, users: Tensor) -> Tensor:
-        """``[B, C]`` for user vectors ``[B, D]``; minus infinity for items that nothing is known of."""
-        return self._products.of(users, self._products.of_shared(users))
+        self.ranking: Ranking
+        if (target := encoder.experiment.model.target) is not None:
+            name = content_key("item", target)
+            codes, there = picked(encoder.contents[name].vectors, self.items.content_rows[name])
+            self.unknown, self.no_number = (of.to(runtime.device) for of in (~there, torch.zeros_like(there)))
+            decoder = decoder_of(model)
+            self.ranking = ranking_by_codes(decoder, codes.to(runtime.device).long(), self.unknown)
+            return
+        vectors = item_vectors(model, encoder, self.items, runtime)
+        self.no_number = ~usable(vectors)
+        vectors[self.no_number] = 0
+        self.unknown = (vectors == 0).all(1)
+        self.ranking = ByVectors(vectors, self.unknown)
 
     def place_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` position among all items of each key; -1 for one that is not among them."""

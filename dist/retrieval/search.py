@@ -32,11 +32,11 @@ class Search(Protocol):
 
 
 class Exact:
-    """Products with all items; what is held is one block of them."""
+    """Scores of all items; what is held is one block of them."""
 
-    def __init__(self, vectors: Tensor, hidden: Tensor):
-        """Args: ``[C, D]`` float32, and ``[C]`` bool, items that are never found."""
-        self._products = Products(vectors, hidden)
+    def __init__(self, products: Any):
+        """Args: `Products`, or what else has scores of all items, of which those of minus infinity are never found."""
+        self._products = products
 
     def best(self, users: Tensor, k: int, gone: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """As of `Search`."""
@@ -52,7 +52,7 @@ class Exact:
             scores[row[inside], place[inside] - start] = NEVER
             top, at = best_of(scores, k)
             found = [_better([*found, (top, at + start)], k)]
-        return (found[0][0].cpu(), found[0][1].cpu()) if found else _nothing(len(users))
+        return (found[0][0].cpu(), found[0][1].cpu()) if found else nothing(len(users))
 
 
 class Approximate:
@@ -61,14 +61,15 @@ class Approximate:
     Source: Jégou, Douze and Schmid (2011); Douze et al., The Faiss library (2024).
     """
 
-    def __init__(self, vectors: Tensor, hidden: Tensor):
-        """Builds the index on the host; arguments as of `Exact`.
+    def __init__(self, products: Products):
+        """Builds the index on the host, of what is not hidden.
 
         Raises:
             UserError: FAISS is not installed.
         """
         faiss = faiss_module()
-        self._products = Products(vectors, hidden)
+        vectors, hidden = products.vectors, products.hidden
+        self._products = products
         self._positions = (~hidden).nonzero()[:, 0].cpu()
         kept = np.ascontiguousarray(vectors.cpu().numpy()[self._positions.numpy()], np.float32)
         lists = max(1, min(int(4 * len(kept) ** 0.5), len(kept) // _LISTED_AT_LEAST))
@@ -83,7 +84,7 @@ class Approximate:
     def best(self, users: Tensor, k: int, gone: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """As of `Search`; it may miss items, of equal ones too."""
         if not len(users) or not len(self._positions):
-            return _nothing(len(users))
+            return nothing(len(users))
         return _some_at_a_time(self._best, users, k, gone, self._products.shared)
 
     def _best(self, users: Tensor, k: int, gone: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -151,5 +152,6 @@ def _better(parts: list[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]
     return top[:, :k], at.gather(1, by_score)[:, :k]
 
 
-def _nothing(rows: int) -> tuple[Tensor, Tensor]:
+def nothing(rows: int) -> tuple[Tensor, Tensor]:
+    """What a search among no items finds."""
     return torch.zeros(rows, 0), torch.zeros(rows, 0, dtype=torch.int64)

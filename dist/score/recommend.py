@@ -24,8 +24,9 @@ from ..logs import prometheus
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..retrieval.candidates import items_of_domain
+from ..retrieval.rankings import ByVectors
 from ..retrieval.retrieval import Retriever
-from ..retrieval.search import Approximate, Exact, Search, recall
+from ..retrieval.search import Search, recall
 from ..run.finite import usable
 from .part_files import unfinished, write_part
 from .recommend_input import RecommendJob, domains_with_users, training_events, user_needs
@@ -147,7 +148,7 @@ class Recommender:
             table = table.append_column(lacking, pa.nulls(table.num_rows))
         return self._encoder.encode(domain, table, "the users", with_labels=False)
 
-    def _named(self) -> tuple[pa.Array, Search, Exact | None]:
+    def _named(self) -> tuple[pa.Array, Search, Search | None]:
         """All items' ids, the search among those that are known and have one, and what to compare it with."""
         retriever = self._retriever
         ids, nameless = _item_ids(self._encoder, retriever.items.keys)
@@ -155,8 +156,11 @@ class Recommender:
         if (events := training_events(self._job, self._encoder.experiment)) is not None and self._job.domain:
             keys = retriever.items.keys
             hidden |= ~items_of_domain(self._job.domain, events, self._encoder, keys, self._runtime).to(hidden.device)
-        exact = Exact(retriever.vectors, hidden)
-        return (ids, Approximate(retriever.vectors, hidden), exact) if self._job.approximate else (ids, exact, None)
+        exact, ranking = retriever.ranking.search(hidden), retriever.ranking
+        if not self._job.approximate:
+            return ids, exact, None
+        assert isinstance(ranking, ByVectors)  # `plan_recommendations` has seen to it
+        return ids, ranking.approximate(hidden), exact
 
     def _table(self, table: pa.Table) -> pa.Table:
         user, history = (need.name for need in self._needs[:2])

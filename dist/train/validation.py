@@ -34,7 +34,7 @@ def validate(
     """
     files = {name: of_domain["validation"] for name, of_domain in events.items() if "validation" in of_domain}
     rows, *_ = evaluate(sharded, encoder, files, runtime) if encoder.layout.tasks else ([],)
-    found = next_item_rows(sharded, encoder, files, runtime, allowed) if encoder.layout.candidates and files else []
+    found = next_item_rows(sharded, encoder, files, runtime, allowed) if encoder.layout.finds_next and files else []
     if overflowed := sum(row["overflowed"] for row in [*rows, *found] if row["slice"] == "all"):
         warning(f"{overflowed:,} predictions of the validation split came out as no number: they are in no metric")
     if runtime.is_main and (rows or found):

@@ -166,9 +166,15 @@ class Dense(nn.Module):
             if self.history.objective is None:
                 return loss, outputs
             if not self.training:
-                return loss, outputs._replace(user=encode().float(), candidates=candidates)
-            to_find = torch.cat([items.items, self.history.items.own(pooled, batch, encoder, anywhere)])
-            found, told = self.history.objective(self.history.encoder, sequence, to_find, candidates, batch)
+                return loss, outputs._replace(
+                    user=self.history.objective.of_user(encode().float()), candidates=candidates
+                )
+            history = self.history
+
+            def to_find() -> Tensor:
+                return torch.cat([items.items, history.items.own(pooled, batch, encoder, anywhere)])
+
+            found, told = self.history.objective(history.encoder, sequence, to_find, candidates, batch)
         return loss + found, outputs._replace(next_item=told)
 
     def _no_tasks(self, batch: Batch) -> tuple[Tensor, Outputs]:

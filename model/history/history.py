@@ -8,7 +8,8 @@ from torch import nn
 
 from ...data.batch.past_items import Past
 from ...data.config.sections.model import ModelConfig
-from ...data.schema.layout import Layout, id_key
+from ...data.schema.layout import Layout
+from ..codes.next_codes import NextCodes
 from ..layers.axes import at_level, declare, named
 from .next_item_loss import NextItem
 from .past_items import PastItems
@@ -34,9 +35,12 @@ class History(nn.Module):
             declare(self, {"domain_embedding": (named("domain", layout.domains), "width")})
         masked = config.next_item.mask_share if config.next_item is not None else 0.0
         self.encoder = at_level("L1", config.history.build(config.width, layout.past, masked))
-        self.objective: NextItem | None = None
-        if config.next_item is not None:
-            self.objective = NextItem(config.next_item, batch_size, config.width, layout.tables[id_key("item")])
+        self.objective: NextItem | NextCodes | None = None
+        if config.target is not None:
+            assert config.next_item is not None
+            self.objective = NextCodes(config.next_item, layout, batch_size, config.width)
+        elif config.next_item is not None:
+            self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows)
 
     def in_domains(self, sequence: Sequence, past: Past) -> Sequence:
         """The sequence as its encoder sees it: what was, and where. What is to be found stays as it is anywhere."""

@@ -1,5 +1,6 @@
 """The next-item objective: the state after some past items shall be closest to the item that comes next."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -67,22 +68,26 @@ class NextItem(nn.Module):
         self.config, self.batch_size, self.item_rows = config, batch_size, item_rows
         self.scale = width**-0.5
 
+    def of_user(self, states: Tensor) -> Tensor:
+        """``[B, U]``: what a ranking needs to know, of states ``[B, D]``."""
+        return states
+
     def forward(
-        self, history: "Finds", sequence: Sequence, items: Tensor, candidates: Tensor, batch: Batch
+        self, history: "Finds", sequence: Sequence, items: Callable[[], Tensor], candidates: Tensor, batch: Batch
     ) -> tuple[Tensor, Tensor]:
         """The loss.
 
         Args:
             history: the encoder.
             sequence: N past items of B rows.
-            items: ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
+            items: gives ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
             candidates: ``[M, D]``.
             batch: B rows with ``past``.
 
         Returns:
             The weighted loss, a float32 scalar; and, detached, the sum of the losses and how many they are, ``[2]`` float32.
         """
-        past = batch.past
+        past, items = batch.past, items()
         assert past is not None
         to_find = history.to_find(sequence, self.config.positions == "all")
         states, target = to_find.states, to_find.target

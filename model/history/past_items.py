@@ -30,13 +30,16 @@ class PastItems(nn.Module):
         # Columns of [B, L] are keys, the newest being the last.
         backs = range(layout.past - 1, -1, -1)
         keys = [*map(past_key, backs), *map(candidate_key, range(layout.candidates))]
-        self._keys = [*keys, *(past_feature_key(f, key) for f in layout.past_features for key in keys)]
+        self._keys = [
+            *(keys if layout.ids else ()),
+            *(past_feature_key(f, key) for f in layout.past_features for key in keys),
+        ]
         self._keys += [attention_key(back) for back in backs] if layout.attention else []
         self._at = self._in_batch = torch.empty(0)
         self.register_buffer("dense_columns", torch.tensor(layout.past_dense, dtype=torch.int64), persistent=False)
 
     def _lookups(self, pooled: KeyedTensor, batch: Batch, past: Past) -> list[Tensor]:
-        """``[N + M, embedding_dim]`` of ids, then of each feature, and ``[N, embedding_dim]`` for attention where that has a table:
+        """``[N + M, embedding_dim]`` of ids, zeros where these are not looked up, then of each feature, and ``[N, embedding_dim]`` for attention where that has a table:
         one pick from all lookups, as a slice per key would cost a pass each in backward."""
         values, names = pooled.values(), pooled.keys()
         if not len(self._at):
@@ -46,11 +49,17 @@ class PastItems(nn.Module):
         place = torch.arange(len(past.candidates), device=values.device)
         row = torch.cat([past.at // layout.past, place % bags])
         key = torch.cat([past.at % layout.past, place // bags + layout.past])
-        keys = [key + number * (layout.past + layout.candidates) for number in range(1 + len(layout.past_features))]
+        kinds = range(layout.ids + len(layout.past_features))
+        keys = [key + number * (layout.past + layout.candidates) for number in kinds]
         if layout.attention:
             keys.append(key[:n] + len(keys) * (layout.past + layout.candidates))
-        picked = torch.cat([row[: len(of)] * len(names) + self._at[of] for of in keys])
-        found = list(values.view(bags * len(names), -1).index_select(0, picked).split([len(of) for of in keys]))
+        found: list[Tensor] = []
+        if keys:
+            picked = torch.cat([row[: len(of)] * len(names) + self._at[of] for of in keys])
+            found += values.view(bags * len(names), -1).index_select(0, picked).split([len(of) for of in keys])
+        if not layout.ids:
+            nothing = values.new_zeros(len(key), values.shape[1] // len(names))
+            keys, found = [key, *keys], [nothing, *found]
         for number, feature in enumerate(layout.past_features, 1):
             if feature in layout.lists:
                 many = lengths(batch, layout)[self._in_batch[keys[number]], row]

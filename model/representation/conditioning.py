@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...data.batch.contents import ContentTable
 from ...data.config.sections.entities import ENTITIES
 from ...data.contents.conditioning import Conditioning, fitted
+from ...data.contents.content_table import ContentTable
 from ...data.schema.layout import HISTORY, Layout
 from ..layers.axes import layer_norm, linear
 from ..layers.forms import normed_linear
@@ -75,6 +75,7 @@ def fit_conditioning(contents: Mapping[str, ContentTable], layout: Layout, white
         whiten: as of `fitted`.
     """
     used = {name for owner in ENTITIES for name in layout.contents_of.get(owner, {}).values()} & contents.keys()
+    used -= layout.codes.keys()
     tables = {name: contents[name] for name in sorted(used)}
     return {
         name: fitted(of.vectors, np.unique(of.row_of_key[of.row_of_key >= 0]), whiten) for name, of in tables.items()
@@ -92,5 +93,5 @@ def condition(model: nn.Module, by_name: Mapping[str, Conditioning]) -> None:
 def own_vectors(layout: Layout) -> dict[str, str]:
     """Name in ``Batch.vectors`` of each content of an entity or of the history -> of those whose mean they are, or its own."""
     of = layout.contents_of
-    own = {name: name for owner in ENTITIES for name in of.get(owner, {}).values()}
+    own = {name: name for owner in ENTITIES for name in of.get(owner, {}).values() if name not in layout.codes}
     return own | {name: of["item"][content] for content, name in of.get(HISTORY, {}).items()}

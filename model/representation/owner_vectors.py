@@ -11,6 +11,7 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.entities import Stored
 from ...data.errors import UserError
 from ...data.schema.layout import CONTEXT, HISTORY, RATES, Layout, id_key
+from ..codes.code_aspect import CodeAspect
 from ..gates.weighted_sum import alone, stacked
 from ..layers.axes import Axis, at_level, declare, named
 from .conditioning import ContentProjection
@@ -110,7 +111,9 @@ class OwnerVectors(nn.Module):
         # Of all contents; the name is the one that checkpoints have of it.
         self.text_projections = nn.ModuleDict(
             {
-                Stored(o, content).name: ContentProjection(name, layout.vectors[name], width, conditioned)
+                Stored(o, content).name: CodeAspect(layout.codes[name], width)
+                if name in layout.codes
+                else ContentProjection(name, layout.vectors[name], width, conditioned)
                 for o in projected
                 for content in self._contents(o)
                 for name in [layout.contents_of[o][content]]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
+from ...content_kinds.codes import Codes
 from ...content_kinds.content import Content, Embedded
 from ...content_kinds.text import Text
 from ...content_kinds.vector import Vector
@@ -130,7 +131,8 @@ class EntityConfig(Encoding):
             if not content.columns:
                 raise ValueError(f'the template {content.template!r} names no column; write e.g. "{{title}}"')
         elif content.in_catalog(self.catalog is not None) and self.catalog is None:
-            raise ValueError(f"{field} has source: catalog, but this entity has no catalog")
+            what = "are of what a catalog lists" if isinstance(content, Codes) else "has source: catalog"
+            raise ValueError(f"{field} {what}, but this entity has no catalog")
 
     def every_content(self) -> dict[str, Content]:
         """All contents by name, those in their short form, too; `text` comes first, the others by name, however the file has them."""
@@ -155,6 +157,10 @@ class EntityConfig(Encoding):
         """Contents that are vectors in columns of its catalog, or of the events."""
         contents = self.every_content().items()
         return {n: c for n, c in contents if isinstance(c, Vector) and self.content_in_catalog(c) == in_catalog}
+
+    def codes(self) -> dict[str, Codes]:
+        """Contents that are codes."""
+        return {name: content for name, content in self.contents.items() if isinstance(content, Codes)}
 
     def comes_from_catalog(self, feature: Feature) -> bool:
         """Whether a feature of it is read from its catalog rather than from the events."""

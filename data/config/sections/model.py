@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
 from .entities import OTHER_ASPECTS
-from .next_item import NextItemConfig
+from .next_item import ITEM, NextItemConfig
 from .similarity import SimilarityConfig
 
 
@@ -120,6 +120,11 @@ class ModelConfig(Strict):
     def similarity_columns(self, content: str) -> tuple[str, ...]:
         """Names of the numbers that say how alike the item and the past ones are by a content."""
         return () if self.similarity is None else self.similarity.columns(content)
+
+    @property
+    def target(self) -> str | None:
+        """The content by whose codes the next item is found; None: it is found by its vector, or not sought."""
+        return None if self.next_item is None or self.next_item.target == ITEM else self.next_item.target
 
     @property
     def past(self) -> bool:

@@ -1,15 +1,26 @@
 """Finding the item that comes next."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...settings_base import MOST, Positive, Share, Strict
+from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
+
+ITEM = "item"
+"""The target of an objective that finds items by their vectors."""
+_OF_VECTORS = ("loss", "negatives", "calibration", "in_batch")
 
 
 class NextItemConfig(Strict):
     """The next-item objective: from the past, find the item that comes next among all items."""
 
+    target: Name = Field(
+        default=ITEM,
+        description="what is predicted: item, the vector of the next item; or the name of a content that is codes, the codes of the next item",
+    )
+    decoder: Annotated[Any, Seam("decoders", by="kind", default="parallel")] = Field(
+        default=None, description="how codes are predicted from a state of the past"
+    )
     weight: float = Field(default=1.0, gt=0, description="weight of its loss, relative to the tasks'")
     loss: Literal["sampled_softmax", "softmax", "gbce"] = Field(
         default="sampled_softmax",
@@ -36,7 +47,7 @@ class NextItemConfig(Strict):
     mask_share: Share = Field(default=0.2, description="bert4rec: share of past items masked in training, as targets")
     label_smoothing: Share = Field(
         default=0.0,
-        description="softmax: label smoothing, the share of each target spread evenly over all items; for sparse data",
+        description="softmax and codes: label smoothing, the share of each target spread evenly over all items, or all values of a code; for sparse data",
     )
     repeat: bool = Field(
         default=False, description="items may recur, so metrics and recommendations include past items"
@@ -47,7 +58,10 @@ class NextItemConfig(Strict):
 
     def without_effect(self) -> dict[str, str]:
         drawn = "loss: sampled_softmax or gbce"
+        if self.target != ITEM:
+            return dict.fromkeys(_OF_VECTORS, "target: item")
         return {
+            "decoder": "target: codes",
             **({"negatives": drawn} if self.loss == "softmax" else {}),
             **({"in_batch": drawn} if self.loss == "softmax" and self.in_batch else {}),
             **({"label_smoothing": "loss: softmax"} if self.loss != "softmax" and self.label_smoothing else {}),

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from foundrank.data.batch import similarity
-from foundrank.data.batch.contents import ContentTable
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.batch.similarity import SimilarItems, sampled_products
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.similarity import SimilarityConfig
+from foundrank.data.contents.content_table import ContentTable
 from foundrank.data.contents.leading_directions import leading_directions
 from foundrank.data.counting.counting_pass import count
 from foundrank.data.counting.statistics import Statistics

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from foundrank.data.batch.contents import ContentTable
 from foundrank.data.contents.conditioning import Conditioning
+from foundrank.data.contents.content_table import ContentTable
 from foundrank.data.vocabulary.vocabulary import KeyIndex
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.representation.conditioning import Conditioned, ContentProjection, condition, fit_conditioning

@@ -1,0 +1,156 @@
+"""Ranking by codes: over all items at once, or along the likeliest codes."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...model.codes.autoregressive import AutoregressiveDecoder
+from ...model.codes.beam import beam_search
+from ...model.codes.parallel import ParallelDecoder, summed
+from ...model.codes.trie import Trie
+from ...model.foundation.foundation import dense_part
+from .products import NEVER
+from .rankings import Gone, Ranking, Scored, among_drawn
+from .search import CELLS, Search, nothing
+
+_USERS = 64  # whose beams are followed at a time
+
+
+def decoder_of(model: nn.Module) -> nn.Module:
+    """What predicts codes in a model, sharded or not."""
+    history = dense_part(model).history
+    assert history is not None
+    assert history.objective is not None
+    return history.objective.decoder
+
+
+def ranking_by_codes(decoder: nn.Module, codes: Tensor, unknown: Tensor) -> Ranking:
+    """How users rank items, by a decoder and the items' codes ``[C, M]`` int64; ``unknown [C]`` bool have none."""
+    if isinstance(decoder, ParallelDecoder):
+        return Scored(unknown, partial(CodeSums, codes, decoder.sizes))
+    assert isinstance(decoder, AutoregressiveDecoder)
+    return Beams(decoder, codes, unknown)
+
+
+class CodeSums:
+    """The scores of all items as sums over levels, exact; methods as of `Products`."""
+
+    shared = 0
+
+    def __init__(self, codes: Tensor, sizes: tuple[int, ...], hidden: Tensor):
+        """Args: ``[C, M]`` int64, how many values each level has, and ``[C]`` bool, items that score minus infinity."""
+        starts = torch.tensor([0, *sizes[:-1]], device=codes.device).cumsum(0)
+        self.places, self.hidden = (codes + starts).T.contiguous(), hidden
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def of_shared(self, users: Tensor) -> Tensor:
+        """``[B, 0]``: sums need no help to be alike."""
+        return users[:, :0]
+
+    def of(self, users: Tensor, of_shared: Tensor, part: slice = slice(None)) -> Tensor:
+        """``[B, items of the part]``."""
+        return summed(users, self.places[:, part]).masked_fill_(self.hidden[part], NEVER)
+
+    def pairs(self, users: Tensor, at: Tensor) -> Tensor:
+        """``[B, K]``, by the same sums."""
+        scores = users.gather(1, self.places[0][at])
+        for of_level in self.places[1:]:
+            scores += users.gather(1, of_level[at])
+        return scores
+
+
+class Beams:
+    """The best items by a search along the likeliest codes; what it does not reach ranks behind all."""
+
+    def __init__(self, decoder: AutoregressiveDecoder, codes: Tensor, unknown: Tensor):
+        """Args: the decoder, codes ``[C, M]`` int64, and ``[C]`` bool, items without any."""
+        self.decoder, self.codes, self.unknown = decoder, codes, unknown
+        self._searched: tuple[Tensor, BeamSearch] | None = None
+
+    def pairs(self, users: Tensor, at: Tensor) -> Tensor:
+        """As of `Ranking`: exact, given the codes."""
+        out, size = torch.empty(at.shape, device=users.device), max(1, CELLS // (1 << 12))
+        of_user, every = torch.arange(at.numel(), device=at.device) // at.shape[1], at.flatten()
+        with torch.no_grad():
+            for start in range(0, len(every), size):
+                part = slice(start, start + size)
+                out.view(-1)[part] = self.decoder.scores(users[of_user[part]], self.codes[every[part]])
+        return out.masked_fill(self.unknown[at], NEVER)
+
+    def ranks(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, drawn: Tensor | None) -> Tensor:
+        """As of `Ranking`; an item that the beam does not reach ranks last."""
+        own = self.pairs(users, target.clamp_min(0)[:, None].to(users.device)).cpu()
+        found = (target >= 0) & (own[:, 0] > NEVER)
+        if drawn is not None:
+            return among_drawn(own, found, self.pairs(users, drawn.clamp_min(0).to(users.device)).cpu(), drawn)
+        hidden = self.unknown.cpu() if barred is None or not len(barred) else self.unknown.cpu() | barred[0]
+        assert barred is None or bool((barred == barred[:1]).all())  # a search has the same items for all users
+        scores, at = self._search(hidden).best(users, self.decoder.beam, gone)
+        mine = at == target[:, None]
+        # What has the same codes scores alike, and is ahead.
+        ahead = (scores >= scores.masked_fill(~mine, NEVER).amax(1, keepdim=True)).sum(1) - 1 if at.shape[1] else found
+        return torch.where(found & mine.any(1), ahead, len(self.codes))
+
+    def search(self, hidden: Tensor) -> Search:
+        """As of `Ranking`."""
+        return BeamSearch(self.decoder, self.codes, hidden)
+
+    def _search(self, hidden: Tensor) -> "BeamSearch":
+        """That of the last batch, as long as the same items are hidden."""
+        if self._searched is None or not torch.equal(self._searched[0], hidden):
+            self._searched = hidden, BeamSearch(self.decoder, self.codes, hidden)
+        return self._searched[1]
+
+
+class BeamSearch:
+    """Finds as many items as are asked for, as long as there are so many: a user whose beams end in too few gets wider ones."""
+
+    def __init__(self, decoder: AutoregressiveDecoder, codes: Tensor, hidden: Tensor):
+        """Args: the decoder, codes ``[C, M]`` int64, and ``[C]`` bool, items that are never found."""
+        positions = (~hidden).nonzero()[:, 0].cpu().numpy()
+        self._decoder, self._items = decoder, len(codes)
+        self._trie = Trie.of(codes.cpu().numpy()[positions], decoder.sizes, positions, codes.device)
+
+    def best(self, users: Tensor, k: int, gone: Gone) -> tuple[Tensor, Tensor]:
+        """As of `Search`."""
+        many = len(self._trie.items)
+        if not len(users) or not many:
+            return nothing(len(users))
+        out = torch.full((len(users), min(k, many)), NEVER), torch.zeros(len(users), min(k, many), dtype=torch.int64)
+        left, beams = torch.arange(len(users)), max(self._decoder.beam, k)
+        left_out = np.unique(gone[0].numpy() * self._items + gone[1].numpy())
+        mine = np.isin(left_out % self._items, self._trie.items.cpu().numpy())
+        wanted = (many - torch.from_numpy(np.bincount(left_out[mine] // self._items, minlength=len(users)))).clamp_max(
+            k
+        )
+        while len(left):
+            for start in range(0, len(left), _USERS):
+                some = left[start : start + _USERS]
+                self._some(users, some, beams, k, torch.from_numpy(left_out), out)
+            enough = (out[0][left] > NEVER).sum(1) >= wanted[left]
+            left = left[~enough] if beams < self._trie.leaves else left[:0]
+            beams *= 4
+        return out
+
+    def _some(
+        self, users: Tensor, some: Tensor, beams: int, k: int, left_out: Tensor, out: tuple[Tensor, Tensor]
+    ) -> None:
+        """Puts what some users find in place."""
+        with torch.no_grad():
+            scores, leaves = beam_search(self._decoder, users[some.to(users.device)], self._trie, beams)
+        there = (scores > NEVER).flatten()
+        most = k + int(torch.bincount(left_out // self._items, minlength=1).max()) if len(left_out) else k
+        at_beam, items = (of.cpu() for of in self._trie.items_of(leaves.flatten()[there], most))
+        beam = there.cpu().nonzero()[:, 0][at_beam]
+        row = beam // scores.shape[1]
+        fine = ~torch.isin(some[row] * self._items + items, left_out)
+        row, items, beam = row[fine], items[fine], beam[fine]
+        many = torch.bincount(row, minlength=len(some))
+        place = torch.arange(len(row)) - (many.cumsum(0) - many)[row]
+        kept = place < out[0].shape[1]
+        out[0][some[row[kept]], place[kept]] = scores.flatten().cpu()[beam[kept]]
+        out[1][some[row[kept]], place[kept]] = items[kept]

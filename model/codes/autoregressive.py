@@ -1,0 +1,126 @@
+"""Code after code: each level is predicted from the state and the codes before it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.settings_base import Positive, Share, Strict
+from ..layers.axes import declare, layer_norm, linear, named
+from .code_aspect import CodeEmbeddings, code_names
+
+Cache = list[tuple[Tensor, Tensor]]
+"""Of each block, keys and values ``[N, H, T, D / H]`` of the T places so far."""
+
+
+class Autoregressive(Strict):
+    """Code after code, each given those before it (TIGER, Rajput et al., 2023): found by a beam over the codes that items have."""
+
+    kind: Literal["autoregressive"] = "autoregressive"
+    layers: Annotated[Positive, Field(description="blocks of attention over the codes so far")] = 1
+    heads: Annotated[Positive, Field(description="heads of each; divides model.width")] = 2
+    dropout: Annotated[Share, Field(description="dropout inside the blocks")] = 0.2
+    beam: Annotated[
+        Positive, Field(description="beginnings of codes that are followed; more where as many items are asked for")
+    ] = 50
+
+    def build(self, sizes: Sequence[int], width: int) -> nn.Module:
+        """The module: how many values each level has, and D."""
+        return AutoregressiveDecoder(sizes, width, self)
+
+
+class AutoregressiveDecoder(nn.Module):
+    """A small causal transformer over the state and the codes before each level.
+
+    Attributes:
+        beam: beginnings of codes that a search follows, at least.
+    """
+
+    def __init__(self, sizes: Sequence[int], width: int, settings: Autoregressive):
+        super().__init__()
+        self.sizes, self.beam = tuple(sizes), settings.beam
+        self.codes = CodeEmbeddings(sizes, width)
+        self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.1)
+        declare(self, {"levels": (named("level", map(str, range(len(sizes)))), "width")})
+        self.blocks = nn.ModuleList(
+            DecoderBlock(width, settings.heads, settings.dropout) for _ in range(settings.layers)
+        )
+        self.norm = layer_norm(width)
+        self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
+        declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
+
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+        """As of `Decoder`, each level given the true codes before it."""
+        total = states.new_zeros(len(states), dtype=torch.float32)
+        for level, found in enumerate(self._given(states, codes)):
+            own = -found.gather(1, codes[:, level, None])[:, 0]
+            total = total + ((1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own)
+        return total / len(self.sizes)
+
+    def scores(self, states: Tensor, codes: Tensor) -> Tensor:
+        """``[S]`` float32 log-probabilities of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` beside it."""
+        total = states.new_zeros(len(states), dtype=torch.float32)
+        for level, found in enumerate(self._given(states, codes)):
+            total = total + found.gather(1, codes[:, level, None])[:, 0]
+        return total
+
+    def of_user(self, states: Tensor) -> Tensor:
+        """As of `Decoder`: the state, with which a search begins."""
+        return states
+
+    def begin(self, states: Tensor) -> tuple[Tensor, Cache]:
+        """Log-probabilities ``[N, V]`` of the first level given states ``[N, D]``, and what `follow` goes on from."""
+        return self._step(states[:, None] + self.levels[:1], [], 0)
+
+    def follow(self, level: int, codes: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Log-probabilities ``[N, V]`` of a level from 1 on, given the codes ``[N]`` int64 of the one before it, and the cache of it."""
+        embedded = self.codes.weight[codes + self.codes.starts[level - 1]]
+        return self._step((embedded + self.levels[level])[:, None], cache, level)
+
+    def _given(self, states: Tensor, codes: Tensor) -> list[Tensor]:
+        """Of each level, log-probabilities ``[S, V]`` float32 given the state and true codes."""
+        before = self.codes.weight[codes[:, :-1] + self.codes.starts[:-1]]
+        x = torch.cat([states[:, None].to(before.dtype), before], 1) + self.levels
+        for block in self.blocks:
+            x, _ = block(x, None)
+        return [self._log_probabilities(x[:, level], level) for level in range(len(self.sizes))]
+
+    def _step(self, x: Tensor, cache: Cache, level: int) -> tuple[Tensor, Cache]:
+        after: Cache = []
+        for number, block in enumerate(self.blocks):
+            x, kept = block(x, cache[number] if cache else None)
+            after.append(kept)
+        return self._log_probabilities(x[:, 0], level), after
+
+    def _log_probabilities(self, x: Tensor, level: int) -> Tensor:
+        begin = sum(self.sizes[:level])
+        return F.linear(self.norm(x), self.outputs[begin : begin + self.sizes[level]]).float().log_softmax(1)
+
+
+class DecoderBlock(nn.Module):
+    """Causal attention and a feed-forward layer, each behind its norm and on top of a residual."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.norm, self.forward_norm = layer_norm(width), layer_norm(width)
+        self.inputs, self.outputs = linear(width, 3 * width), linear(width, width)
+        self.wide, self.narrow = linear(width, 4 * width), linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``[N, T, D]`` of places one after the other, ``before`` which there may be others -> ``[N, T, D]``; and the keys and values
+        of all places, those before included."""
+        rows, places, width = x.shape
+        of_heads = self.inputs(self.norm(x)).view(rows, places, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = of_heads.unbind(0)
+        if before is not None:
+            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+        # A single place sees all that were there before it.
+        seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=places > 1)
+        x = x + self.dropout(self.outputs(seen.transpose(1, 2).reshape(rows, places, width)))
+        x = x + self.dropout(self.narrow(self.dropout(F.gelu(self.wide(self.forward_norm(x))))))
+        return x, (keys, values)

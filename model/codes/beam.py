@@ -1,0 +1,64 @@
+"""Beam search over the codes that items have."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .autoregressive import Cache
+from .trie import Trie
+
+NEVER = float("-inf")
+
+
+class Steps(Protocol):
+    """A decoder that says what comes next, code after code."""
+
+    def begin(self, states: Tensor) -> tuple[Tensor, Cache]:
+        """As of `AutoregressiveDecoder`."""
+        ...
+
+    def follow(self, level: int, codes: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """As of `AutoregressiveDecoder`."""
+        ...
+
+
+def beam_search(decoder: Steps, states: Tensor, trie: Trie, beams: int) -> tuple[Tensor, Tensor]:
+    """The codes that states find likeliest, of those that items have.
+
+    Codes that no item has are left out before the choice, not made unlikely: none can come out. Which are followed is a choice of
+    the highest sums, nothing is drawn.
+
+    Args:
+        decoder: not in training.
+        states: ``[B, D]``.
+        trie: of the items that may be found; of one at least.
+        beams: beginnings that are followed, K at most.
+
+    Returns:
+        Scores ``[B, K]`` float32, the highest first, and leaves of the trie ``[B, K]`` int64; a score of minus infinity: none.
+    """
+    rows = len(states)
+    scores = states.new_zeros(rows, 1, dtype=torch.float32)
+    nodes = torch.zeros(rows, 1, dtype=torch.int64, device=states.device)
+    log_probabilities, cache = decoder.begin(states)
+    for depth, size in enumerate(trie.sizes):
+        width = nodes.shape[1]
+        children = trie.children(depth, nodes.flatten()).view(rows, -1)
+        given = scores[:, :, None] + log_probabilities.view(rows, width, size)
+        given = given.flatten(1).masked_fill(children < 0, NEVER)
+        scores, at = given.topk(min(beams, given.shape[1]), 1)
+        kept = _some(scores)
+        scores, at = scores[:, :kept], at[:, :kept]
+        # A beam without a child goes on as that of another item, and never comes back: it stays at minus infinity.
+        nodes = children.gather(1, at).clamp_min(0)
+        if depth + 1 < len(trie.sizes):
+            of = (at // size + width * torch.arange(rows, device=at.device)[:, None]).flatten()
+            cache = [(keys.index_select(0, of), values.index_select(0, of)) for keys, values in cache]
+            log_probabilities, cache = decoder.follow(depth + 1, (at % size).flatten(), cache)
+    return scores, nodes
+
+
+def _some(scores: Tensor) -> int:
+    """How many of the columns, which fall, hold a number in any row; one at least."""
+    return max(1, int((scores > NEVER).any(0).sum()))

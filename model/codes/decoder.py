@@ -1,0 +1,27 @@
+"""What decoders of codes are: from a state of the past to log-probabilities of the next item's codes."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Decoder(Protocol):
+    """Predicts M codes.
+
+    Attributes:
+        sizes: how many values each level has.
+    """
+
+    sizes: tuple[int, ...]
+
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+        """``[S]`` float32 cross entropies, the mean over levels: of states ``[S, D]`` and what each is to find, ``[S, M]`` int64.
+
+        Args:
+            smoothing: share of each target that is spread evenly over all values of a level.
+        """
+        ...
+
+    def of_user(self, states: Tensor) -> Tensor:
+        """``[B, U]`` float32: what a ranking needs to know of a user, of states ``[B, D]``."""
+        ...

@@ -1,0 +1,53 @@
+"""The objective of finding the next item by its codes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...data.batch.batch import Batch
+from ...data.config.sections.next_item import NextItemConfig
+from ...data.schema.layout import Layout, content_key
+
+
+class NextCodes(nn.Module):
+    """Cross entropy of the codes of what comes next.
+
+    Args:
+        config: the experiment's ``model.next_item``, whose target is a content that is codes.
+        layout: of the batches.
+        batch_size: nominal rows per rank and step; the loss is a sum divided by it.
+        width: D.
+    """
+
+    def __init__(self, config: NextItemConfig, layout: Layout, batch_size: int, width: int):
+        super().__init__()
+        self.config, self.batch_size = config, batch_size
+        self.name = content_key("item", config.target)
+        self.decoder = config.decoder.build(layout.codes[self.name], width)
+
+    def of_user(self, states: Tensor) -> Tensor:
+        """``[B, U]``: what a ranking needs to know, of states ``[B, D]``."""
+        return self.decoder.of_user(states)
+
+    def forward(
+        self, history: Any, sequence: Any, items: Callable[[], Tensor], candidates: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """The loss; arguments and result as of `NextItem`, but that what there is to find are the codes in the batch."""
+        past = batch.past
+        assert past is not None
+        to_find = history.to_find(sequence, self.config.positions == "all")
+        states, target = to_find.states, to_find.target
+        at = past.vector_at[self.name][: len(past.rows)]
+        of_past = past.vectors[self.name].index_select(0, at.clamp_min(0)) if len(past.vectors[self.name]) else None
+        own = batch.vectors[self.name]
+        of_past = own.new_zeros(len(at), own.shape[1]) if of_past is None else of_past.to(own.dtype)
+        codes = torch.cat([of_past, own]).long()
+        # Past items were chosen by having become past; what has no codes cannot be found.
+        usable = torch.cat([at >= 0, batch.vector_present[self.name] & past.chosen])
+        found = target.clamp_min(0)
+        weights = (usable[found] & (target >= 0)).float()
+        losses = self.decoder.losses(states, codes[found], self.config.label_smoothing)
+        total = (losses * weights).sum()
+        return self.config.weight * total / self.batch_size, torch.stack([total, weights.sum()]).detach()

@@ -1,0 +1,87 @@
+"""All codes at once: each level is predicted by itself, so that the score of any item is a sum of M numbers."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.settings_base import Strict
+from ..layers.axes import declare, named
+from .code_aspect import code_names
+
+
+class Parallel(Strict):
+    """All codes at once, in no order (RPG, Hou et al., 2025): exact over all items."""
+
+    kind: Literal["parallel"] = "parallel"
+    temperature: float = Field(default=0.07, gt=0, le=10, description="of the softmax over cosines of states and codes")
+
+    def build(self, sizes: Sequence[int], width: int) -> nn.Module:
+        """The module: how many values each level has, and D."""
+        return ParallelDecoder(sizes, width, self.temperature)
+
+
+class ParallelDecoder(nn.Module):
+    """A projection of the state for each level, and its cosines with that level's codes.
+
+    The projection is a step away from the state itself, so that levels begin alike.
+    """
+
+    at: Tensor
+    there: Tensor
+
+    def __init__(self, sizes: Sequence[int], width: int, temperature: float):
+        super().__init__()
+        self.sizes, self.temperature = tuple(sizes), temperature
+        levels = named("level", map(str, range(len(sizes))))
+        self.project = nn.Parameter(torch.randn(len(sizes), width, width) * width**-0.5)
+        self.bias = nn.Parameter(torch.zeros(len(sizes), 1, width))
+        self.codes = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
+        declare(self, {"project": (levels, "in", "width"), "bias": (levels, "one", "width")})
+        declare(self, {"codes": (named("code", code_names(sizes)), "width")})
+        # Levels of several sizes, as wide as the widest.
+        place = torch.arange(max(sizes)).expand(len(sizes), -1)
+        begin = torch.tensor([0, *sizes[:-1]]).cumsum(0)[:, None]
+        there = place < torch.tensor(sizes)[:, None]
+        self.register_buffer("at", torch.where(there, begin + place, 0), persistent=False)
+        self.register_buffer("there", there, persistent=False)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """``[M, S, V]`` float32 log-probabilities of states ``[S, D]``; minus infinity beyond a level's values."""
+        seen = F.silu(torch.baddbmm(self.bias, states.expand(len(self.sizes), -1, -1), self.project)) + states
+        seen, codes = F.normalize(seen.float(), dim=2), F.normalize(self.codes, dim=1)[self.at]
+        cosines = torch.bmm(seen, codes.transpose(1, 2)).float() / self.temperature
+        if not all(size == self.sizes[0] for size in self.sizes):
+            cosines = cosines.masked_fill(~self.there[:, None], float("-inf"))
+        return cosines.log_softmax(2)
+
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+        """As of `Decoder`."""
+        found = self(states)
+        own = -found.gather(2, codes.T[..., None])[..., 0]
+        if smoothing:
+            evenly = found.masked_fill(~self.there[:, None], 0).sum(2) / self.there.sum(1, keepdim=True)
+            own = (1 - smoothing) * own - smoothing * evenly
+        return own.mean(0)
+
+    def of_user(self, states: Tensor) -> Tensor:
+        """As of `Decoder`: log-probabilities of all values of all levels, one level after the other."""
+        found = self(states)
+        return torch.cat([of[:, :size] for of, size in zip(found, self.sizes, strict=True)], 1)
+
+
+def summed(users: Tensor, codes: Tensor) -> Tensor:
+    """``[B, C]`` scores: of users as of `ParallelDecoder.of_user`, the sum of log-probabilities of the codes of each of C items.
+
+    Args:
+        users: ``[B, U]``.
+        codes: ``[M, C]`` int64 places in these.
+    """
+    # Level by level and always in that order: items of equal codes score alike, to the bit.
+    scores = users.index_select(1, codes[0])
+    for of_level in codes[1:]:
+        scores += users.index_select(1, of_level)
+    return scores
