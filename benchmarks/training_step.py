@@ -38,7 +38,7 @@ from foundrank.data.events.check_events import check_events
 from foundrank.data.events.event_files import read_group
 from foundrank.data.prefetch import prefetch
 from foundrank.data.schema.column_needs import needed_columns
-from foundrank.data.schema.layout import padded_rows
+from foundrank.data.schema.sizes import padded_rows
 from foundrank.dist.ranks.cores import keep_to_own_cores
 from foundrank.dist.ranks.runtime import start
 from foundrank.dist.retrieval.retrieval import draw_candidates

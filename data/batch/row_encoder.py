@@ -178,8 +178,9 @@ class RowEncoder:
                 out.vectors[key], out.vector_present[key] = vector_rows(table[content.vector], content.size, at)
 
     def contents_of(self, entity: str) -> list[ContentTable]:
-        """The contents of an entity that do not come with the events."""
-        return [self.contents[key] for key in self.layout.contents_of.get(entity, {}).values() if key in self.contents]
+        """The contents of an entity that do not come with the events, and whose vectors are numbers, not codes."""
+        names = self.layout.contents_of.get(entity, {}).values()
+        return [self.contents[key] for key in names if key in self.contents and key not in self.layout.codes]
 
     def assemble(self, parts: Sequence[Rows], padded: int, candidates: Items = NONE) -> "Batch":
         """One batch of encoded rows; arguments as of `assemble.assemble`."""

@@ -46,7 +46,7 @@ CODES, INDEX, CODEBOOK = "codes-{}.u16", "index-{}.parquet", "codebook-{}.safete
 FORMAT = 1
 """Of the store."""
 REMEDY = "Run `foundrank tokenize EXP` to make it."
-_BYTES = 2  # of a code
+BYTES_OF_A_CODE = 2
 _KEYS = (pa.string(), pa.int64(), pa.uint64())
 
 
@@ -185,7 +185,7 @@ def _open(folder: Path) -> tuple[OpenedCodes, dict[str, Any]]:
         keys, rows = table["key"].combine_chunks(), table["row"].combine_chunks().to_numpy()
         whole = keys.type in _KEYS and not keys.null_count and rows.dtype == np.int64
         whole &= not (rows.min(initial=0) < 0 or rows.max(initial=-1) >= shape[0])
-        whole &= codes.stat().st_size == shape[0] * shape[1] * _BYTES
+        whole &= codes.stat().st_size == shape[0] * shape[1] * BYTES_OF_A_CODE
     except FileNotFoundError:
         raise
     except (*READ_ERRORS, ValueError, KeyError, TypeError) as error:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..content_kinds.codes import OfVectors
 from ..errors import UserError, nearest
 from ..features.feature import Feature
 from .experiment import Experiment
 from .sections.entities import OTHER_ASPECTS, TEXT
+from .sections.next_item import ITEM
 from .sections.task import Task, alike
 
 
@@ -75,29 +77,11 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
     _check_bias(experiment, path)
     _check_list_losses(experiment, path)
     _check_compile(experiment, path)
+    _check_codes(experiment, path)
     _check_shared_tasks(experiment, path)
     _check_weighted_metrics(experiment, path)
     _check_parents(experiment, path)
     _check_shared_names(experiment, path)
-
-
-def aspects_in_use(experiment: Experiment) -> list[str]:
-    """The names of the aspects that are looked at: those that ``model.aspects`` names, or all, but for texts without vectors."""
-    contents = experiment.entities.content_names() or (TEXT,)
-    wanted = experiment.model.aspects or (OTHER_ASPECTS[0], *contents, *OTHER_ASPECTS[1:])
-    embedded = experiment.entities.embedded()
-    of_none = embedded.keys() - experiment.stored().keys()
-    others = {
-        content
-        for entity, config in experiment.entities.present().items()
-        for content in config.every_content()
-        if (entity, content) not in of_none
-    }
-    without = {of.content for of in of_none} - others  # another entity may have vectors of that name
-    own = any(of.content == TEXT and content.own_encoder is not None for of, content in embedded.items())
-    if experiment.text.vectors == "none" and not own:
-        without.add(TEXT)
-    return [aspect for aspect in wanted if aspect not in without]
 
 
 def _check_aspects(experiment: Experiment, path: str | Path) -> None:
@@ -109,7 +93,7 @@ def _check_aspects(experiment: Experiment, path: str | Path) -> None:
                 f"'{name}' is neither id nor sparse nor a content of an entity",
                 nearest(name, known),
             )
-    if not aspects_in_use(experiment):
+    if not experiment.aspects_in_use():
         names = " and ".join(experiment.model.aspects)
         raise UserError(
             f"{path}: text.vectors", f"is 'none', and model.aspects is {names} alone", "Add another aspect."
@@ -164,6 +148,36 @@ def _check_sequences(experiment: Experiment, path: str | Path) -> None:
             )
 
 
+def _check_codes(experiment: Experiment, path: str | Path) -> None:
+    """Codes are made of vectors that there are, and a target is codes."""
+    item, model, target = experiment.entities.item, experiment.model, experiment.model.target
+    codes = item.codes()
+    for name, content in codes.items():
+        field, inputs = f"{path}: entities.item.contents.{name}.codes", experiment.inputs_of(content)
+        if isinstance(content.codes, OfVectors):
+            fit = {of.content for of in experiment.stored() if of.entity == "item"} | item.given(in_catalog=True).keys()
+            for other in set(inputs) - fit:
+                remedy = nearest(other, fit)
+                raise UserError(f"{field}.of", f"'{other}' has no vectors in a store or a catalog", remedy)
+            if not inputs and content.codes.run is None:
+                remedy = "Give the item a text or a vector, or use another method."
+                raise UserError(field, f"is {content.codes.method}, made of vectors, and items have none", remedy)
+    if model.gate.kind == "none" and any(model.uses(name) for name in codes):
+        remedy = "Use another gate."
+        raise UserError(
+            f"{path}: model.gate", "is none, which puts numbers side by side, and codes are no numbers", remedy
+        )
+    if not experiment.keeps_ids() and model.attention_table:
+        what = "is a second table of ids, and model.aspects has no id"
+        raise UserError(f"{path}: model.history.decoupled", what, "Leave it out.")
+    if target is not None and target not in codes:
+        what = f"'{target}' is neither item nor a content of items that is codes"
+        raise UserError(f"{path}: model.next_item.target", what, nearest(target, {ITEM, *codes}))
+    if target is not None and experiment.seeds > 1:
+        what = f"is {experiment.seeds}, whose mean is one of vectors, and model.next_item.target is codes"
+        raise UserError(f"{path}: seeds", what, "Set seeds: 1.")
+
+
 def _check_compile(experiment: Experiment, path: str | Path) -> None:
     """One graph holds for batches of one shape."""
     losses = (task.list_loss for domain in experiment.domains.values() for task in domain.tasks.values())
@@ -181,7 +195,7 @@ def _check_past_features(experiment: Experiment, path: str | Path) -> None:
     """Past items have those features that the catalog knows of any item."""
     item, field = experiment.entities.item, f"{path}: model.history.features"
     fit = {name for name, feature in item.features.items() if item.comes_from_catalog(feature)}
-    if experiment.model.past_features and "sparse" not in aspects_in_use(experiment):
+    if experiment.model.past_features and "sparse" not in experiment.aspects_in_use():
         raise UserError(
             field, "has no part without the sparse aspect", "Add sparse to model.aspects, or name no features."
         )

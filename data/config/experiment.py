@@ -10,7 +10,7 @@ from ..features.feature import Feature
 from ..settings_base import Name, Strict
 from .sections.bad_data import BadDataConfig
 from .sections.domains import DomainConfig
-from .sections.entities import EntitiesConfig, EntityConfig, Stored
+from .sections.entities import OTHER_ASPECTS, TEXT, EntitiesConfig, EntityConfig, Stored
 from .sections.features import AnyFeature
 from .sections.model import ModelConfig
 from .sections.text import TextConfig
@@ -123,6 +123,24 @@ class Experiment(Strict):
     def keeps_ids(self) -> bool:
         """Whether ids have tables: they have none where codes take their place."""
         return not self.coded() or self.model.uses("id")
+
+    def aspects_in_use(self) -> list[str]:
+        """The names of the aspects that are looked at: those that ``model.aspects`` names, or all, but for texts without vectors."""
+        contents = self.entities.content_names() or (TEXT,)
+        wanted = self.model.aspects or (OTHER_ASPECTS[0], *contents, *OTHER_ASPECTS[1:])
+        embedded = self.entities.embedded()
+        of_none = embedded.keys() - self.stored().keys()
+        others = {
+            content
+            for entity, config in self.entities.present().items()
+            for content in config.every_content()
+            if (entity, content) not in of_none
+        }
+        without = {of.content for of in of_none} - others  # another entity may have vectors of that name
+        own = any(of.content == TEXT and content.own_encoder is not None for of, content in embedded.items())
+        if self.text.vectors == "none" and not own:
+            without.add(TEXT)
+        return [aspect for aspect in wanted if aspect not in without]
 
     def compared(self) -> list[str]:
         """The contents of items that the model reads and that past items have as well: those that do not come with the events."""

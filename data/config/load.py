@@ -10,7 +10,7 @@ import yaml
 from ..errors import UserError
 from ..storage import storage
 from ..storage.file_systems import is_uri, refuse_secrets
-from .checks import aspects_in_use, check_parts
+from .checks import check_parts
 from .effects import remove, without_effect
 from .experiment import Experiment
 from .kinds import Kinds, experiment_type
@@ -110,7 +110,7 @@ def _resolve(experiment: Experiment, root: str) -> Experiment:
     for entity in raw["entities"].values():
         if "catalog" in entity:
             entity["catalog"].setdefault("bad_data", raw["bad_data"])
-    raw["model"]["aspects"] = aspects_in_use(experiment)
+    raw["model"]["aspects"] = experiment.aspects_in_use()
     contents = [content for entity in raw["entities"].values() for content in entity["contents"].values()]
     for settings in (raw["text"], *contents):
         encoder = Path(root, settings.get("encoder") or "")

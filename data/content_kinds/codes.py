@@ -24,10 +24,10 @@ class Tokenizer(Strict):
     """How items become codes, M levels of them. A method adds its settings and does its work.
 
     Attributes:
-        trains: whether a codebook is fitted; where it is not, codes of one item depend on no other.
+        any_catalog: whether what a code means is the same in every catalog, so that a model may be used in another one.
     """
 
-    trains: ClassVar[bool] = True
+    any_catalog: ClassVar[bool] = False
 
     method: str
     unique: Literal["digit", "shared"] = Field(default="digit", description=OF_ALIKE)

@@ -10,8 +10,6 @@ from typing import Any
 from ..config.experiment import Experiment
 from ..config.sections.entities import Stored
 from ..config.sections.task import Scale, Task
-from ..content_kinds.codes import Codes
-from ..content_kinds.vector import Vector
 from ..features.feature import Inputs
 from .batch_keys import (
     ATTENTION_TABLE,
@@ -27,6 +25,7 @@ from .batch_keys import (
     past_feature_key,
     past_key,
 )
+from .sizes import candidate_keys, content_sizes_of
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def make_layout(
     singles, lists, shared, of_features = [id_key(e) for e in looked_up], [], [], []
     table_of = {id_key(e): id_key(e) for e in looked_up}
     past = user.history.max_length if user.history is not None and experiment.model.past else 0
-    candidates = _candidate_keys(experiment, tables)
+    candidates = candidate_keys(experiment, tables)
     if past:
         shared = [past_key(back) for back in range(past)] + [candidate_key(place) for place in range(candidates)]
     elif user.history is not None:
@@ -170,7 +169,7 @@ def make_layout(
     dense_of: dict[str, list[int]] = {owner: [] for owner in owners}
     vectors_of: dict[str, list[str]] = {owner: [] for owner in owners}
     weighted_lists: list[str] = []
-    sizes = _content_sizes(experiment, content_sizes)
+    sizes = content_sizes_of(experiment, content_sizes)
     compared = [name for name in experiment.compared() if Stored("item", name) in sizes]
     dense = [column for name in compared for column in experiment.model.similarity_columns(name)]
     dense_of |= {SIMILARITY: list(range(len(dense)))} if dense else {}
@@ -299,35 +298,3 @@ def make_layout(
         weighted=any(domain.weight_of(task) for domain in experiment.domains.values() for task in domain.tasks),
         list_losses=list_losses,
     )
-
-
-def _content_sizes(experiment: Experiment, stored: Mapping[str, int]) -> dict[Stored, int]:
-    """The contents in a batch, and the widths of their vectors; ``stored`` as of `make_layout`."""
-    sizes = {}
-    for entity, config in experiment.entities.present().items():
-        for name, content in config.every_content().items():
-            if isinstance(content, Codes):
-                size = len(content.codes.sizes) if Stored(entity, name) in experiment.coded() else None
-            elif not isinstance(content, Vector):
-                size = stored.get(Stored(entity, name).name)
-            else:
-                size = content.size if experiment.takes(name) else None
-            if size:
-                sizes[Stored(entity, name)] = size
-    return sizes
-
-
-def padded_rows(batch_size: int, domains: int, longest: Iterable[int] = ()) -> int:
-    """Most rows a step can have: rounding may add one row per domain to the batch size, and where lists stay whole, all but one of
-    the domain's longest; ``longest`` has the rows of each of these.
-    """
-    return batch_size + domains + sum(rows - 1 for rows in longest)
-
-
-def _candidate_keys(experiment: Experiment, tables: Mapping[str, int]) -> int:
-    """How many keys it takes to hold a step's negatives."""
-    objective = experiment.model.next_item
-    if objective is None or experiment.model.target is not None:
-        return 0
-    wanted = tables[id_key("item")] - 1 if objective.loss == "softmax" else objective.negatives
-    return -(-wanted // padded_rows(experiment.training.batch_size, len(experiment.domains)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -12,9 +13,14 @@ from ...data.arrow.ids import id_keys
 from ...data.arrow.times import seconds
 from ...data.arrow.values import floats
 from ...data.catalogs.catalog import read_catalog
+from ...data.codes.code_store import codes_folder, read_codes_manifest
+from ...data.codes.quality import COLUMNS as CODE_COLUMNS
+from ...data.codes.quality import code_rows
 from ...data.config.experiment import Experiment
 from ...data.config.sections.domains import SPLITS
 from ...data.config.sections.entities import OTHER_ASPECTS, EntityConfig, Stored
+from ...data.config.sections.next_item import ITEM
+from ...data.content_kinds.codes import Codes
 from ...data.content_kinds.content import Content, Embedded
 from ...data.content_kinds.vector import Vector
 from ...data.contents.conditioning import fitted, mean_cosine
@@ -48,11 +54,8 @@ def describe(experiment: Experiment, console: Console) -> None:
     events = check_events(experiment)
     stores = _stores(experiment)
     missing = [of for of in experiment.stores_read() if of not in stores]
-    counted = experiment
-    if missing:
-        names = {of.content for of in missing}
-        kept = tuple(aspect for aspect in experiment.model.aspects if aspect not in names) or OTHER_ASPECTS
-        counted = experiment.model_copy(update={"model": experiment.model.model_copy(update={"aspects": kept})})
+    uncoded = [of for of in experiment.coded() if read_codes_manifest(codes_folder(experiment, of)) is None]
+    counted = _without(experiment, {of.content for of in (*missing, *uncoded)})
     train = {name: of_domain["train"] for name, of_domain in events.items()}
     with Progress(
         "counting the training events", "rows", sum(files.rows for files in train.values()), "counting"
@@ -69,6 +72,8 @@ def describe(experiment: Experiment, console: Console) -> None:
         console.print(f"features of {place}: {', '.join(named)}", highlight=False)
     if any(entity.every_content() for entity in experiment.entities.present().values()):
         console.print(_contents(experiment, statistics, stores))
+    if codes := code_rows(experiment):
+        console.print(_codes(codes))
     console.print(_tables(counted, statistics))
     sized = by_size(experiment, sum(statistics.rows.values()))
     source = (
@@ -81,6 +86,21 @@ def describe(experiment: Experiment, console: Console) -> None:
     for of in missing:
         kind = experiment.stored()[of].kind
         console.print(f"{of}: no {kind} vectors yet; run `foundrank embed` before training", highlight=False)
+    for of in uncoded:
+        console.print(f"{of}: no codes yet; run `foundrank tokenize` before training", highlight=False)
+
+
+def _without(experiment: Experiment, contents: set[str]) -> Experiment:
+    """The experiment whose model does not look at some contents."""
+    if not contents:
+        return experiment
+    model = experiment.model
+    changes: dict[str, Any] = {
+        "aspects": tuple(name for name in model.aspects if name not in contents) or OTHER_ASPECTS
+    }
+    if model.next_item is not None and model.target in contents:
+        changes["next_item"] = model.next_item.model_copy(update={"target": ITEM})
+    return experiment.model_copy(update={"model": model.model_copy(update=changes)})
 
 
 def _stores(experiment: Experiment) -> dict[Stored, ContentStore]:
@@ -207,7 +227,9 @@ def _contents(experiment: Experiment, statistics: Statistics, stores: Mapping[St
     table = empty_table("Contents", ["entity", "content", "made of", "width", "rows that have it", "mean cosine"])
     for name, entity in experiment.entities.present().items():
         for content_name, content in entity.every_content().items():
-            if isinstance(content, Embedded):
+            if isinstance(content, Codes):
+                made_of, width = f"codes, {content.codes.method}", len(content.codes.sizes)
+            elif isinstance(content, Embedded):
                 made_of, width = content.template, statistics.content_sizes.get(Stored(name, content_name).name)
             else:
                 assert isinstance(content, Vector)
@@ -234,6 +256,8 @@ def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids | None
         return _share(ids, id_keys(store.keys)[0])
     if entity.catalog is None or not entity.content_in_catalog(content) or not isinstance(ids, Vocabulary):
         return "–"
+    if isinstance(content, Codes):
+        return "–"
     if isinstance(content, Embedded):
         catalog = read_catalog(name, entity, content.columns)
         there = content.inputs(catalog).is_valid()
@@ -243,6 +267,13 @@ def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids | None
         there = catalog[content.vector].is_valid()
     keys, _ = id_keys(catalog[entity.catalog.key])
     return _share(ids, keys[there.to_numpy(zero_copy_only=False)] if len(keys) else keys)
+
+
+def _codes(rows: list[tuple[str, ...]]) -> Table:
+    table = empty_table("Codes", ["content", CODE_COLUMNS[0]], list(CODE_COLUMNS[1:]))
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _share(ids: Vocabulary, keys: np.ndarray) -> str:

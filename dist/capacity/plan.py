@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ...data.codes.code_store import BYTES_OF_A_CODE
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.contents.content_store import open_store, store_folder
@@ -70,9 +71,8 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
             raise UserError(
                 error.where, error.what, f"Or say how many ids there are: --rows {unknown[0]}=1000000"
             ) from error
-        plain = experiment.model_copy(
-            update={"model": experiment.model.model_copy(update={"aspects": ("id", "sparse")})}
-        )
+        without = {"aspects": ("id", "sparse"), "next_item": None}
+        plain = experiment.model_copy(update={"model": experiment.model.model_copy(update=without)})
         counted = count(plain, {name: of_domain["train"] for name, of_domain in events.items()})
         known |= {name: counted.tables[name].rows for name in unknown}
     sizes = {of.name: _content_size(experiment, of, text_size) for of in experiment.stores_read()}
@@ -204,6 +204,10 @@ def plan(
     if tried.footprint is not None:
         for table in (_tables(layout, experiment, tried.footprint), _memory(tried), _steps(tried, experiment)):
             console.print(table)
+    for name, sizes in layout.codes.items():
+        held = (layout.item_rows - 1) * len(sizes) * BYTES_OF_A_CODE / _GIB
+        told = f"{name}: {layout.item_rows - 1:,} items of {len(sizes)} codes, {held:,.3f} GiB on each host, mapped from its disk"
+        console.print(told, highlight=False)
     if tried.why_not is not None:
         console.print(
             f"does not fit {cluster.world_size} rank(s) of {cluster.device}: {tried.why_not}", highlight=False

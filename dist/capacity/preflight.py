@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ...data.codes.code_store import open_coded
 from ...data.config.experiment import Experiment
 from ...data.content_kinds.content import Missing
 from ...data.contents.catalog_inputs import CatalogInputs
@@ -112,6 +113,7 @@ def check_training(experiment: Experiment, run: Path, ranks: Ranks) -> Checked:
             statistics = before.statistics.extended(statistics)
     for of in experiment.stores_read():
         check_store(open_store(store_folder(experiment, of)), experiment, of)
+    open_coded(experiment, statistics.codes)
     layout = statistics.layout(experiment)
     found = footprint(layout, experiment, ranks)
     _check_fits(found, ranks)

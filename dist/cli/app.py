@@ -22,11 +22,11 @@ from .commands.promote import promote
 from .commands.recommend import recommend
 from .commands.score import score
 from .commands.telling import debuggable, telling
-from .commands.tokenize import tokenize
 from .commands.train import train
 from .compare import compare
 from .count import count
 from .import_data import import_data
+from .tokenize import tokenize
 from .tune import tune
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.

@@ -12,7 +12,7 @@ from ...data.epoch.order import RankOrder, deal, ordered_chunks
 from ...data.epoch.reader import Reader
 from ...data.events.event_files import EventFiles
 from ...data.prefetch import prefetch
-from ...data.schema.layout import padded_rows
+from ...data.schema.sizes import padded_rows
 from ...model.foundation.outputs import Outputs
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime

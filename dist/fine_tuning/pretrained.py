@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...data.codes.code_store import codes_folder, open_codes
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
-from ...data.config.sections.entities import OTHER_ASPECTS
+from ...data.config.sections.entities import OTHER_ASPECTS, Stored
 from ...data.config.sections.task import alike
+from ...data.content_kinds.codes import Codes
 from ...data.content_kinds.content import Embedded
 from ...data.content_kinds.vector import Vector
 from ...data.counting.statistics import Statistics
@@ -99,9 +101,18 @@ def _contents(experiment: Experiment, of_other: Experiment) -> dict[str, Any]:
                 found[f"{place}.size"] = content.size
             elif isinstance(content, Embedded) and isinstance(other, Embedded):
                 found[place] = None if content.own_encoder is None else _meaning_of(content.own_encoder.asked())
+            elif isinstance(content, Codes) and isinstance(other, Codes):
+                found[place] = content.codes.asked() | _codes_of(experiment, Stored(entity, name), content)
             elif other is not None:
                 found[f"{place}.kind"] = content.kind
     return found
+
+
+def _codes_of(experiment: Experiment, of: Stored, content: Codes) -> dict[str, Any]:
+    """Which codes these are, where their meaning depends on the catalog they were made for; of what the model does not read, nothing."""
+    if content.codes.any_catalog or of not in experiment.coded():
+        return {}
+    return {"made": open_codes(codes_folder(experiment, of))[1]["identity"][:12]}
 
 
 def _meaning_of(asked: Mapping[str, Any]) -> dict[str, Any]:

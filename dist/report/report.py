@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ...data.codes.quality import COLUMNS as CODE_COLUMNS
 from ...data.config.sections.task import ROWS, Measures, Metric
 from ...data.errors import UserError
 from ...data.storage.local_writes import write_text
@@ -78,6 +79,7 @@ def write_report(run: Path) -> Path:
         "speed": ("Speed", _speed(metrics)),
         "numbers": ("Every number", _numbers(rows, by, _cold_domains(experiment))),
         "tables": ("Embedding tables", _tables(facts.get("tables") or {}, facts.get("plan"))),
+        **({"codes": ("Codes", _codes(codes))} if (codes := facts.get("codes")) else {}),
         "experiment": (
             "Experiment",
             [html.fold(EXPERIMENT, raw) if raw else html.absent(f"No {EXPERIMENT}.")],
@@ -275,6 +277,11 @@ def _tables(tables: Mapping[str, Mapping[str, int]], plan: str | None) -> list[s
         rows.append(["all", html.count(sum(t[1] for t in lines)), "", html.count(sum(t[1] * t[2] for t in lines))])
     parts = [html.table("Embedding tables", ("table", "rows", "width", "weights"), rows)]
     return [*parts, html.fold("Sharding plan", plan)] if plan else parts
+
+
+def _codes(rows: Sequence[Sequence[str]]) -> list[str]:
+    words = "What tokenizing has made of the catalog. Items that are not told apart rank as one."
+    return [html.table("Codes", ("content", *CODE_COLUMNS), rows), html.absent(words)]
 
 
 def _cold_domains(experiment: Mapping[str, Any]) -> set[str]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...model.codes.autoregressive import AutoregressiveDecoder
 from ...model.codes.beam import beam_search
+from ...model.codes.next_codes import NextCodes
 from ...model.codes.parallel import ParallelDecoder, summed
 from ...model.codes.trie import Trie
 from ...model.foundation.foundation import dense_part
@@ -22,7 +23,7 @@ def decoder_of(model: nn.Module) -> nn.Module:
     """What predicts codes in a model, sharded or not."""
     history = dense_part(model).history
     assert history is not None
-    assert history.objective is not None
+    assert isinstance(history.objective, NextCodes)
     return history.objective.decoder
 
 

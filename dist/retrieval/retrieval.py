@@ -11,7 +11,8 @@ from ...data.batch.batch import Batch
 from ...data.batch.past_items import NONE, Draw, Items, drawn
 from ...data.batch.row_encoder import RowEncoder
 from ...data.contents.content_table import picked
-from ...data.schema.layout import content_key, padded_rows
+from ...data.schema.layout import content_key
+from ...data.schema.sizes import padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
 from ...model.foundation.mean_of_models import models_in
 from ..logs.progress import Progress

@@ -67,6 +67,7 @@ class RunInfo(Shape):
     folder: Annotated[str, Field(pattern=r"^/[^\x00]*$")] | None = None
     plan: str | None = None
     tables: dict[str, TableSize] = Field(default_factory=dict)
+    codes: list[list[str]] = Field(default_factory=list)
     rows: Count | None = None
     parameters: Count | None = None
     world_size: Count | None = None

@@ -18,7 +18,8 @@ from ...data.catalogs.catalog import read_catalog
 from ...data.catalogs.catalog_files import catalog_key_type
 from ...data.events.event_files import iterate_group, open_parquet
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import id_key, padded_rows
+from ...data.schema.layout import id_key
+from ...data.schema.sizes import padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
 from ..logs import prometheus
 from ..logs.progress import Progress

@@ -73,6 +73,12 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     experiment = open_experiment(job.folder)
     checkpoints = best_of_members(job.folder)
     check_retrieves(job.run, experiment, job.domain)
+    if job.approximate and experiment.model.target is not None:
+        raise UserError(
+            "--approximate",
+            f"searches an index of vectors, and {job.run} finds items by their codes",
+            "Leave it out.",
+        )
     training_events(job, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))

@@ -20,7 +20,7 @@ from ...data.errors import UserError, nearest
 from ...data.events.event_files import Unreadable, iterate_group, open_parquet
 from ...data.schema.bad_values import check_share, rows_of, without_bad_values
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import padded_rows
+from ...data.schema.sizes import padded_rows
 from ...data.storage import storage
 from ...model.kinds import KINDS
 from ..exchange.row_encoders import row_encoder

@@ -44,7 +44,7 @@ class Sources:
         graph: which items are together in training rows; None where nobody asks.
         places: ``[C, D]`` in the graph; None where nobody asks.
         seed: of what is random.
-        trains: whether vectors are standardised by what is fitted on them; else each has length 1.
+        standardises: whether vectors are standardised by what is fitted on them; else each has length 1.
         smoothing: share of a vector that its neighbours' mean takes.
     """
 
@@ -55,7 +55,7 @@ class Sources:
     graph: Graph | None
     places: Tensor | None
     seed: int
-    trains: bool
+    standardises: bool
     smoothing: float
 
     def take(self, at: np.ndarray) -> "Sources":
@@ -64,7 +64,9 @@ class Sources:
         places = None if self.places is None else self.places[torch.from_numpy(at)]
         ids, columns = self.ids.take(pa.array(at)), self.columns.take(pa.array(at))
         assert self.graph is None, "neighbours of some of the items are not among them"
-        return Sources(ids, self.keys[at], columns, contents, None, places, self.seed, self.trains, self.smoothing)
+        return Sources(
+            ids, self.keys[at], columns, contents, None, places, self.seed, self.standardises, self.smoothing
+        )
 
     @property
     def with_something(self) -> np.ndarray:
@@ -95,7 +97,7 @@ class Sources:
     def standardised(self, runtime: Runtime) -> Codebook:
         """Of each content the mean of its vectors, and one over their deviation: contents side by side weigh alike."""
         found: Codebook = {}
-        for name, (vectors, rows) in self.contents.items() if self.trains else ():
+        for name, (vectors, rows) in self.contents.items() if self.standardises else ():
             width = vectors.shape[1]
             total = np.zeros(width + 2, np.int64)
             for number, start in enumerate(range(0, len(rows), BLOCK)):
@@ -135,7 +137,7 @@ class Sources:
         for name, (vectors, rows) in self.contents.items():
             x, there = picked(vectors, rows[at])
             x = x.float()
-            if self.trains:
+            if self.standardises:
                 x = (x - codebook[_MEAN.format(name)]) * codebook[_SCALE.format(name)]
             else:
                 x = x / x.norm(dim=1, keepdim=True).clamp_min(1e-12) * len(self.contents) ** -0.5
@@ -175,7 +177,7 @@ def sources(experiment: Experiment, of: Stored, content: Codes, runtime: Runtime
         graph = None
     ids = table[entity.catalog.key].combine_chunks()
     smoothing = method.smoothing if isinstance(method, OfVectors) else 0.0
-    return Sources(ids, keys, table, contents, graph, places, experiment.seed, method.trains, smoothing)
+    return Sources(ids, keys, table, contents, graph, places, experiment.seed, not method.any_catalog, smoothing)
 
 
 def _rows_of(experiment: Experiment, name: str, keys: np.ndarray) -> tuple[Tensor, np.ndarray]:

@@ -20,6 +20,7 @@ from ...data.codes.code_store import (
     read_codes_manifest,
 )
 from ...data.codes.code_table import export_codes
+from ...data.codes.quality import spread_over_levels
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.content_kinds.codes import Codes
@@ -250,7 +251,7 @@ def _commit(
         own = np.concatenate([own, digits(own, keys, held_digits, method.digits)], 1)
     bytes_of = save({name: value.contiguous() for name, value in codebook.items()})
     told = quality(own, method.sizes)
-    return commit_codes(folder, ids, own, bytes_of, expected | told, held and held["identity"])
+    return commit_codes(folder, ids, own, bytes_of, expected | told, None if held is None else held["identity"])
 
 
 def _publish(folder: Path) -> None:
@@ -266,10 +267,8 @@ def _publish(folder: Path) -> None:
 def _tell(of: Stored, manifest: dict[str, Any], new: int, runtime: Runtime) -> None:
     if not runtime.is_main:
         return
-    levels = manifest["levels"]
-    bits = " ".join(f"{level['entropy']:.1f}/{np.log2(level['values']):.1f}" for level in levels)
-    dead = " ".join(str(level["dead"]) for level in levels)
-    alike = manifest["alike"]
+    levels, alike = manifest["levels"], manifest["alike"]
+    bits, dead = spread_over_levels(levels)
     shared = "no two alike" if not alike else f"{alike:,} not told apart, up to {manifest['largest']:,} alike"
     fields = {"entity": of.entity, "content": of.content, "new": new, "rows": manifest["rows"], "alike": alike}
     info(

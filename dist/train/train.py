@@ -14,12 +14,13 @@ from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from ...data.batch.batch import Batch
 from ...data.batch.row_encoder import RowEncoder
+from ...data.codes.quality import code_rows
 from ...data.debugging import is_debugged
 from ...data.epoch.order import Position, epoch_chunks, resume, rows_in
 from ...data.epoch.reader import Reader
 from ...data.machine.memory import give_back_memory
 from ...data.prefetch import prefetch
-from ...data.schema.layout import padded_rows
+from ...data.schema.sizes import padded_rows
 from ...data.storage.mirror import shown
 from ..exchange.row_encoders import row_encoder
 from ..fine_tuning.begin import begin_from, begin_with_conditioning
@@ -251,6 +252,7 @@ def _run_info(
         "parameters": cells + dense,
         "dense_parameters": dense,
         "tables": tables,
+        "codes": [list(row) for row in code_rows(encoder.experiment)],
         "rows": sum(encoder.statistics.rows.values()),
         "labels": encoder.statistics.labels,
         "world_size": runtime.world_size,

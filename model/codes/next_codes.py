@@ -32,7 +32,7 @@ class NextCodes(nn.Module):
         return self.decoder.of_user(states)
 
     def forward(
-        self, history: Any, sequence: Any, items: Callable[[], Tensor], candidates: Tensor, batch: Batch
+        self, history: Any, sequence: Any, found_among: Callable[[], Tensor], candidates: Tensor, batch: Batch
     ) -> tuple[Tensor, Tensor]:
         """The loss; arguments and result as of `NextItem`, but that what there is to find are the codes in the batch."""
         past = batch.past

@@ -73,21 +73,21 @@ class NextItem(nn.Module):
         return states
 
     def forward(
-        self, history: "Finds", sequence: Sequence, items: Callable[[], Tensor], candidates: Tensor, batch: Batch
+        self, history: "Finds", sequence: Sequence, found_among: Callable[[], Tensor], candidates: Tensor, batch: Batch
     ) -> tuple[Tensor, Tensor]:
         """The loss.
 
         Args:
             history: the encoder.
             sequence: N past items of B rows.
-            items: gives ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
+            found_among: gives ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
             candidates: ``[M, D]``.
             batch: B rows with ``past``.
 
         Returns:
             The weighted loss, a float32 scalar; and, detached, the sum of the losses and how many they are, ``[2]`` float32.
         """
-        past, items = batch.past, items()
+        past, items = batch.past, found_among()
         assert past is not None
         to_find = history.to_find(sequence, self.config.positions == "all")
         states, target = to_find.states, to_find.target

@@ -32,7 +32,7 @@ class FSQ(OfVectors):
     smoothing: Literal[0.0] = Field(default=0.0, description="none: it would be of one catalog")  # type: ignore[assignment]
     run: None = Field(default=None, description="none: it would be of one catalog")
 
-    trains: ClassVar[bool] = False
+    any_catalog: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _fits(self):

@@ -23,7 +23,7 @@ class Given(Tokenizer):
     )
     unique: Literal["digit", "shared"] = Field(default="shared", description=OF_ALIKE)
 
-    trains: ClassVar[bool] = False
+    any_catalog: ClassVar[bool] = True
 
     @property
     def values(self) -> tuple[int, ...]:

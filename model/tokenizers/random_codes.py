@@ -1,6 +1,6 @@
 """Codes that say nothing: what codes that say something are compared with."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,8 +16,6 @@ class RandomCodes(Tokenizer):
     method: Literal["random"] = "random"
     levels: int = Field(default=3, ge=1, le=256, description="levels of codes")
     size: Values = Field(default=256, description="values of each")
-
-    trains: ClassVar[bool] = False
 
     @property
     def values(self) -> tuple[int, ...]:

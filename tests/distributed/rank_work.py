@@ -18,7 +18,7 @@ from foundrank.data.counting.counting_pass import count
 from foundrank.data.epoch.order import deal, epoch_chunks
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.events.check_events import check_events
-from foundrank.data.schema.layout import padded_rows
+from foundrank.data.schema.sizes import padded_rows
 from foundrank.data.storage.file_systems import Location
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import prepare_evaluation

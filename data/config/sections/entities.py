@@ -180,6 +180,13 @@ class EntitiesConfig(Strict):
     item: EntityConfig = Field(description="what is shown")
     query: EntityConfig | None = Field(default=None, description="the words searched for, in search domains")
 
+    @model_validator(mode="after")
+    def _codes_of_items(self):
+        for entity, config in self.present().items():
+            for name in config.codes() if entity != "item" else ():
+                raise ValueError(f"{entity}.contents.{name} is codes, which items alone have")
+        return self
+
     def present(self) -> dict[str, EntityConfig]:
         """The entities this experiment has, by name, in the fixed order user, query, item."""
         return {name: entity for name in ENTITIES if (entity := getattr(self, name)) is not None}

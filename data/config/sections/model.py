@@ -91,6 +91,12 @@ class ModelConfig(Strict):
             raise ValueError(f"width {self.width} cannot be divided by history.heads {heads}")
         if self.next_item is not None and not getattr(self.history, "finds_next", False):
             raise ValueError(f"next_item needs history.encoder sasrec, bert4rec or hstu; it is {encoder}")
+        if self.target is not None:
+            assert self.next_item is not None
+            if self.width % getattr(self.next_item.decoder, "heads", 1):
+                raise ValueError(f"width {self.width} cannot be divided by next_item.decoder.heads")
+            if getattr(self.history, "reasoning", None) is not None:
+                raise ValueError("history.reasoning learns from vectors of items, and next_item.target is codes")
         if encoder != "mean" and self.gate.kind == "none":
             raise ValueError(f"gate: none has no vectors of past items, which history.encoder {encoder} needs")
         return self

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
 
@@ -55,6 +55,14 @@ class NextItemConfig(Strict):
     calibration: float = Field(
         default=0.75, ge=0, le=1, description="gbce: t, how far scores are corrected for sampling"
     )
+
+    @model_validator(mode="after")
+    def _among_all(self):
+        if self.target != ITEM and self.candidates == "domain":
+            raise ValueError(
+                "candidates: domain has no part in predicting codes; `recommend --domain` keeps to a domain's items"
+            )
+        return self
 
     def without_effect(self) -> dict[str, str]:
         drawn = "loss: sampled_softmax or gbce"

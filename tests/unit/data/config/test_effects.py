@@ -20,6 +20,7 @@ from tests.tiny_world import experiment_dict
 
 SASREC = {"model.history.encoder": "sasrec", "model.next_item": {}}
 NO_TEXT = {"entities.item.text": None}
+CODED = SASREC | {"entities.item.contents": {"codes": {"codes": "rq_kmeans"}}, "model.next_item.target": "codes"}
 NO_TASKS = SASREC | {f"domains.{name}.tasks": None for name in ("find", "home", "new")}
 GATELESS = {"model.gate": "none"}
 GIVEN = NO_TEXT | {"entities.item.contents": {"picture": {"vector": "seen", "size": 4}}}
@@ -82,6 +83,11 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.next_item.in_batch", 9, SASREC | {"model.next_item.loss": "softmax"}, "loss: sampled_softmax or gbce", SASREC),
     ("model.next_item.label_smoothing", 0.1, SASREC, "loss: softmax", SASREC | {"model.next_item.loss": "softmax"}),
     ("model.next_item.calibration", 0.5, SASREC, "loss: gbce", SASREC | {"model.next_item.loss": "gbce"}),
+    ("model.next_item.decoder", "autoregressive", SASREC, "target: codes", CODED),
+    ("model.next_item.loss", "sampled_softmax", CODED, "target: item", SASREC),
+    ("model.next_item.negatives", 9, CODED, "target: item", SASREC),
+    ("model.next_item.in_batch", 9, CODED, "target: item", SASREC),
+    ("model.next_item.calibration", 0.5, CODED, "target: item", SASREC | {"model.next_item.loss": "gbce"}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.next_item.positions": "all"}, _MASKED,
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
@@ -104,7 +110,7 @@ ALWAYS = {
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
     "model.similarity": "bins top",
-    "model.next_item": "weight loss positions repeat",
+    "model.next_item": "target weight positions repeat",
     "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate table_decay freeze level_rates sparse_optimizer "
     "schedule gradient_clip precision compile table_precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
     "stall_seconds keep_checkpoints",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from foundrank.data.epoch import order as plan_module
 from foundrank.data.epoch.order import Position, blocks_of, deal, epoch_chunks, ordered_chunks, resume, rows_in
 from foundrank.data.events.event_files import EventFiles
-from foundrank.data.schema.layout import padded_rows
+from foundrank.data.schema.sizes import padded_rows
 
 MODEST = settings(max_examples=40)
 Place = tuple[int, int, int, int]  # domain, file, row group, row

@@ -19,7 +19,7 @@ from foundrank.data.epoch.order import Position, deal, epoch_chunks, resume
 from foundrank.data.epoch.reader import Reader
 from foundrank.data.errors import UserError
 from foundrank.data.events.event_files import EventFiles
-from foundrank.data.schema.layout import padded_rows
+from foundrank.data.schema.sizes import padded_rows
 from foundrank.model.kinds import KINDS
 from tests.tiny_world import experiment_dict, random_events, train_files, write_world
 
