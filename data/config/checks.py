@@ -27,6 +27,9 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
             "freezes what was never trained",
             "Say with init_from which run to fine-tune, or remove `freeze`.",
         )
+    if not experiment.training.epochs and experiment.init_from is None:
+        what = "is 0, and there is no run to begin with"
+        raise UserError(f"{path}: training.epochs", what, "Set more, or name a run with init_from.")
     if "L0" in experiment.training.freeze and experiment.training.sparse_optimizer != "rowwise_adagrad":
         raise UserError(
             f"{path}: training.freeze",

@@ -134,6 +134,12 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
     with ExitStack() as running:
         running.push(partial(_tell_failure, observers))
         running.enter_context(torch.autograd.set_detect_anomaly(is_debugged() or torch.is_anomaly_enabled()))
+        if training.epochs == 0 and state is None:  # what it begins with, as it is
+            state = {"step": 0, "position": Position().as_dict()}
+            if training.keep_best:
+                state["validation"] = validate(sharded, encoder, events, run, 0, 0, runtime, allowed)
+            if checkpoints.save(sharded, optimizer, state | patience.state(), True):
+                checkpoints.wait()
         for epoch in range(position.epoch, training.epochs):
             if step == training.max_steps or patience.is_over:
                 break

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ...settings_base import Positive, Seam, Strict
+from ...settings_base import MOST, Positive, Seam, Strict
 
 Level = Literal["L0", "L1", "L2", "L3"]
 
@@ -21,7 +21,12 @@ class LevelRatesConfig(Strict):
 class TrainingConfig(Strict):
     """How the model is trained."""
 
-    epochs: Positive = Field(default=2, description="passes over the training events")
+    epochs: int = Field(
+        default=2,
+        ge=0,
+        le=MOST,
+        description="passes over the training events; 0: with init_from, the run that it names as it is, for data it has not seen",
+    )
     max_steps: Positive | None = Field(default=None, description="stop after this many steps, whatever `epochs` says")
     batch_size: Positive = Field(
         default=1024,
