@@ -14,8 +14,7 @@ from foundrank.torchx_components.submission import check_first, cluster_of, comm
 def embed(
     experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
     h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Write the text vectors of every catalog of an experiment; started again it resumes.
 
@@ -37,16 +36,41 @@ def embed(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     check_first("embed", [experiment, *args], check)
-    return command_on_ranks(
-        "embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("embed", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
+
+
+def tokenize(
+    experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
+    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+) -> specs.AppDef:  # fmt: skip
+    """Give every item of an experiment's catalog its codes, semantic ids; started again it goes on.
+
+    Args:
+        experiment: the experiment file, its text.store on storage that every node sees
+        args: further arguments of `foundrank tokenize`, after `--`, e.g. -- --export codes.parquet
+        nnodes: machines
+        nproc: processes per machine; each uses one core and no GPU, but for the vectors of a run
+        cpu: CPU cores per machine
+        gpu: GPUs per machine
+        memMB: memory per machine in MB
+        h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
+        env: environment variables, K=V,K=V
+        mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
+    """
+    check_first("tokenize", [experiment, *args], check)
+    return command_on_ranks("tokenize", [experiment, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def count(
     experiment: str, counts: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
     memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Count the training events for trainings that are given the folder with --counts; started again it goes on.
 
@@ -71,16 +95,13 @@ def count(
     arguments = [experiment, counts, *args]
     cluster_of(nnodes, nproc, specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), h)  # refuses processes without a GPU
     check_first("count", arguments, check)
-    return command_on_ranks(
-        "count", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("count", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def train(
     experiment: str, run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
     memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Train an experiment into a run folder; started again on the same folder it resumes.
 
@@ -106,16 +127,13 @@ def train(
     arguments = [experiment, "--run-dir", run, *args]
     node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     check_first("train", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
-    return command_on_ranks(
-        "train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def evaluate(
     run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
     h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Evaluate a run per domain, task and slice.
 
@@ -138,16 +156,13 @@ def evaluate(
     """
     node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     check_first("evaluate", [run, *args, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
-    return command_on_ranks(
-        "evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def compare(
     base: str, other: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
     h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Compare runs on the same rows; started again it keeps the predictions that are there.
 
@@ -172,16 +187,13 @@ def compare(
     runs = [base, other, *args]
     cluster_of(nnodes, nproc, specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), h)  # refuses processes without a GPU
     check_first("compare", runs, check)
-    return command_on_ranks(
-        "compare", runs, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("compare", runs, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def score(
     run: str, input: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
     memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Score Parquet files with a run; started again on the same output it resumes.
 
@@ -207,16 +219,13 @@ def score(
     arguments = [run, input, output, *args]
     node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     check_first("score", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
-    return command_on_ranks(
-        "score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def recommend(
     run: str, users: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
     memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0,
-    check: bool = True,
+    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Write the items that suit each user best of all there are; started again on the same output it resumes.
 
@@ -242,9 +251,7 @@ def recommend(
     arguments = [run, users, output, *args]
     node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     check_first("recommend", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
-    return command_on_ranks(
-        "recommend", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries
-    )
+    return command_on_ranks("recommend", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def study(

@@ -26,6 +26,7 @@ GPUS = ["--nnodes", "2", "--nproc", "8", "-h", "h100_8", "--max_retries", "3"]
 MOUNTS = ["--mounts", "type=volume,src=data,dst=/data,type=bind,src=/scratch,dst=/scratch,readonly"]
 COMPONENTS = {
     "embed": ["--check", "False", "--experiment", "/data/shop.yaml"],
+    "tokenize": ["--check", "False", "--experiment", "/data/shop.yaml"],
     "train": [*TRAIN, *GPUS, *MOUNTS, "--pod", str(ROOT / "examples/pod.json"), "--env", "NCCL_DEBUG=WARN"],
     "evaluate": ["--check", "False", "--run", "/data/runs/shop", "-h", "cpu_8"],
     "score": [

@@ -108,7 +108,7 @@ def options() -> set[str]:
     ours = {name for command in get_command(app).commands for name in parameters(command)}  # type: ignore[attr-defined]
     components = [
         getattr(jobs, name)
-        for name in ("embed", "train", "evaluate", "score", "recommend", "study")
+        for name in ("embed", "tokenize", "train", "evaluate", "score", "recommend", "study")
         if hasattr(jobs, name)
     ]
     ours |= {f"--{name}" for each in components for name in each.__annotations__}

@@ -16,6 +16,7 @@ from foundrank.torchx_components import jobs
 ROOT = Path(__file__).parents[2]
 COMPONENTS = {
     "embed": ["--experiment", "my exp.yaml"],
+    "tokenize": ["--experiment", "my exp.yaml"],
     "train": ["--experiment", "my exp.yaml", "--run", "runs/a"],
     "count": ["--experiment", "my exp.yaml", "--counts", "counts"],
     "evaluate": ["--run", "runs/a"],
@@ -25,6 +26,7 @@ COMPONENTS = {
 }
 EXTRA = {
     "embed": ["--set", "text.batch_tokens=8"],
+    "tokenize": ["--export", "my codes.parquet"],
     "count": ["--set", "only=[shop]"],
     "train": ["--set", "training.epochs=1"],
     "evaluate": ["--split", "validation"],
@@ -34,6 +36,7 @@ EXTRA = {
 }
 COMMANDS = {
     "embed": ["my exp.yaml"],
+    "tokenize": ["my exp.yaml"],
     "count": ["my exp.yaml", "counts"],
     "train": ["my exp.yaml", "--run-dir", "runs/a"],
     "evaluate": ["runs/a"],
@@ -41,6 +44,10 @@ COMMANDS = {
     "score": ["runs/a", "in/*.parquet", "out"],
     "recommend": ["runs/a", "in/*.parquet", "out"],
 }
+
+
+ALONE = ("embed", "tokenize")
+"""Those that start one process unless they are told otherwise."""
 
 
 class TestComponents(ComponentTestCase):
@@ -66,7 +73,7 @@ def local_command(info) -> list[str]:
 @pytest.mark.parametrize("form", ["{root}/torchx_components/jobs.py:{name}", "foundrank.{name}"])
 def test_one_machine_s_ranks_are_started_without_torchrun(name, form):
     info = dryrun(form.format(root=ROOT, name=name), [*COMPONENTS[name], "--", *EXTRA[name]])
-    ranks = "1" if name == "embed" else "2"
+    ranks = "1" if name in ALONE else "2"
     told = [*COMMANDS[name], *EXTRA[name]]
     assert local_command(info) == ["exec", "foundrank", name, "--processes", ranks, *told]
     assert list(info.request.role_params) == [name]
@@ -79,7 +86,7 @@ def test_several_machines_start_torchrun_on_the_command(name):
     words = shlex.split(replicas[0].args[2])
     assert words[0] == "torchrun"
     parsed = get_args_parser().parse_args(words[1:])
-    assert (parsed.nnodes, parsed.nproc_per_node) == ("2", "1" if name == "embed" else "2")
+    assert (parsed.nnodes, parsed.nproc_per_node) == ("2", "1" if name in ALONE else "2")
     assert {one.name for one in SIGNALS} <= set(parsed.signals_to_handle.split(","))
     assert parsed.module
     assert parsed.training_script == "foundrank.dist.cli"

@@ -7,6 +7,7 @@ from torchx.specs.finder import ComponentValidationException
 
 JOBS = {
     "embed": ["--check", "False", "--experiment", "/data/shop.yaml"],
+    "tokenize": ["--check", "False", "--experiment", "/data/shop.yaml"],
     "train": ["--check", "False", "--experiment", "/data/shop.yaml", "--run", "/data/run", "--nnodes", "2"],
     "evaluate": ["--check", "False", "--run", "/data/run"],
     "compare": ["--check", "False", "--base", "/data/a", "--other", "/data/b"],
