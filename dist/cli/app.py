@@ -18,15 +18,15 @@ from .commands.evaluate import evaluate
 from .commands.manifest import manifest
 from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
 from .commands.plan import plan
-from .commands.promote import promote
 from .commands.recommend import recommend
 from .commands.score import score
 from .commands.telling import debuggable, telling
+from .commands.tokenize import tokenize
 from .commands.train import train
 from .compare import compare
 from .count import count
 from .import_data import import_data
-from .tokenize import tokenize
+from .promote import promote
 from .tune import tune
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.

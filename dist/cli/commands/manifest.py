@@ -10,20 +10,24 @@ from ...manifests.kinds import manifests
 from ...manifests.request import Kind, Request, check_place, check_request, volumes_of
 from .embed import embed
 from .score import score
+from .tokenize import tokenize
 from .train import train
 
-COMMANDS = {"train": train, "score": score, "embed": embed}
+COMMANDS = {"train": train, "score": score, "embed": embed, "tokenize": tokenize}
 # Arguments that are places, as the commands' functions name them: what to call each, and whether the command writes there.
 PLACES = {
     "train": {"experiment": ("the experiment", False), "run": ("--run-dir", True)},
     "score": {"run": ("the run", False), "source": ("the input", False), "out": ("the output", True)},
     "embed": {"experiment": ("the experiment", True)},  # the content store is beside it
+    "tokenize": {"experiment": ("the experiment", True), "export": ("--export", True)},
 }
+LEFT_OUT = ("export",)  # what nothing is lost without
 
 
 def manifest(
     command: Annotated[
-        Literal["train", "score", "embed"], typer.Argument(help="the command to run: train, score or embed")
+        Literal["train", "score", "embed", "tokenize"],
+        typer.Argument(help="the command to run: train, score, embed or tokenize"),
     ],
     arguments: Annotated[
         list[str],
@@ -71,6 +75,8 @@ def manifest(
     if given["processes"] is not None:
         raise UserError("--processes", "is among the command's arguments", "Give -p before them, or before '--'.")
     for argument, (what, written) in PLACES[command].items():
+        if given[argument] is None and argument in LEFT_OUT:
+            continue
         check_place(what, given[argument], volumes, written)
     request = Request(
         command=command,

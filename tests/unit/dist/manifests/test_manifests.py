@@ -20,6 +20,7 @@ COMMANDS = {
     "train": [*VOLUME, "/data/shop.yaml", "--run-dir", "/data/run"],
     "score": [*VOLUME, "/data/run", "s3://shop/in", "/data/scores", "--domain", "shop"],
     "embed": [*VOLUME, "/data/shop.yaml"],
+    "tokenize": [*VOLUME, "/data/shop.yaml", "--export", "/data/codes.parquet"],
 }
 KINDS = {
     "job": ["--kind", "job"],
@@ -343,12 +344,21 @@ def test_what_a_cluster_would_refuse_is_refused_here(options, where, what):
         ("score", ["/data/run", "/data/in", "/elsewhere"], "the output /elsewhere"),
         ("score", ["s3://key:word@shop/run", "/data/in", "/data/out"], "the command line"),
         ("embed", ["/etc/shop.yaml"], "the experiment /etc/shop.yaml"),
+        ("tokenize", ["/etc/shop.yaml"], "the experiment /etc/shop.yaml"),
+        ("tokenize", ["/data/shop.yaml", "--export", "codes.parquet"], "--export codes.parquet"),
     ],
 )
 def test_work_that_would_be_lost_with_the_pod_is_refused(command, arguments, where):
     with pytest.raises(UserError) as told:
         CliRunner().invoke(app, ["manifest", command, *VOLUME, *arguments], catch_exceptions=False)
     assert told.value.where == where
+
+
+def test_what_need_not_be_written_need_not_be_named():
+    done = CliRunner().invoke(app, ["manifest", "tokenize", *VOLUME, "/data/shop.yaml"], catch_exceptions=False)
+    assert done.exit_code == 0
+    [job] = [one for one in yaml.safe_load_all(done.stdout) if one["kind"] == "Job"]
+    assert container(job)["command"][:3] == ["foundrank", "tokenize", "/data/shop.yaml"]
 
 
 def test_an_option_that_the_command_does_not_have_is_refused():

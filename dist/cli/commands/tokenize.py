@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..lease.lease import Claim
-from ..logs import prometheus
-from ..logs.records import hint
-from ..quick_imports import quick_imports
-from ..ranks.job import on_ranks
-from ..ranks.statuses import DONE
-from .commands.job_command import begin, end, passed
-from .commands.options import LOCATION, Check, ExperimentPath, Overrides, Processes, loaded
+from ...lease.lease import Claim
+from ...logs import prometheus
+from ...logs.records import hint
+from ...quick_imports import quick_imports
+from ...ranks.job import on_ranks
+from ...ranks.statuses import DONE
+from .job_command import begin, end, passed
+from .options import LOCATION, Check, ExperimentPath, Overrides, Processes, loaded
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
-    from ...data.config.experiment import Experiment
-    from ..ranks.runtime import Runtime
+    from ....data.config.experiment import Experiment
+    from ...ranks.runtime import Runtime
 
 
 class _Tokenizing(NamedTuple):
@@ -52,7 +52,7 @@ def tokenize(
         return Claim(resolve().experiment.text.store, "tokenize")
 
     if check:
-        from ..tokenize.check import checked_tokenizing
+        from ...tokenize.check import checked_tokenizing
 
         return passed(checked_tokenizing(resolve().experiment, export), claim())
     end(on_ranks(resolve, _tokenize, processes, holds=claim))
@@ -60,7 +60,7 @@ def tokenize(
 
 def _tokenize(job: _Tokenizing, runtime: "Runtime") -> int:
     with quick_imports():
-        from ..tokenize.tokenize import tokenize as work
+        from ...tokenize.tokenize import tokenize as work
 
     work(job.experiment, runtime, job.rebuild, job.export)
     if runtime.is_main:
