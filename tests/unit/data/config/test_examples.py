@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,14 +17,20 @@ import torch
 from rich.console import Console
 
 from foundrank.data.config.load import load_experiment
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.content_kinds.codes import OfVectors
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import make_layout
 from foundrank.dist.capacity.describe import describe
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.kinds import KINDS
+from foundrank.model.tokenizers.items import Items
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+PAPERS = sorted((ROOT / "examples/papers").glob("*.yaml"))
+TEXT, PLACES = 384, 64
+"""Widths of the vectors of the encoder that is shipped, and of places in a graph."""
 
 
 def test_there_are_examples():
@@ -46,6 +53,42 @@ def test_an_example_parses_and_makes_a_model(path):
         assert model.dense.history.encoder is not None
     else:
         assert {*experiment.entities.present(), "history"} <= set(owners)
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_a_paper_s_example_makes_a_model_that_finds_items_by_their_codes(path):
+    experiment = load_experiment(path, kinds=KINDS)
+    assert experiment.name == path.stem
+    [(of, content)] = experiment.coded().items()
+    assert experiment.model.target == of.content == path.stem  # whose store is beside those of the others
+    texts = {name: TEXT for name, entity in experiment.entities.present().items() if entity.text}
+    tables = dict.fromkeys(make_layout(experiment, {}, texts).table_of.values(), 100)
+    layout = make_layout(experiment, tables, texts)
+    with torch.device("meta"):
+        model = Foundation(layout, experiment.model, experiment.training.batch_size)
+    assert model.dense.history.objective.decoder.sizes == content.codes.sizes
+    assert path.stem in model.dense.represent.encoder.owners["item"]
+    assert layout.ids == (path.stem == "generec")
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_a_paper_s_example_tokenizes_items(path):
+    method = load_experiment(path, kinds=KINDS).coded()[Stored("item", path.stem)].codes
+    rng = np.random.default_rng(0)
+    width = TEXT if isinstance(method, OfVectors) else PLACES
+    vectors = torch.from_numpy(rng.standard_normal((300, width), np.float32))
+    columns = pa.table({need.name: pa.array(rng.integers(0, 40, 300).astype(str)) for need in method.needs})
+    items = Items(np.arange(300, dtype=np.uint64), lambda at: vectors[torch.from_numpy(at)], columns, 0)
+    codes = method.codes(method.fit(items), items, np.arange(300))
+    assert codes.shape == (300, len(method.values))
+    assert ((codes >= 0) & (codes < np.array(method.values))).all()
+    assert len(np.unique(codes, axis=0)) > 30
+
+
+def test_every_paper_s_example_has_a_row_among_the_papers():
+    named = re.findall(r"examples/papers/(\w+)\.yaml\)", (ROOT / "docs/papers.md").read_text())
+    assert sorted(named) == [path.stem for path in PAPERS]
+    assert len(PAPERS) >= 9
 
 
 def times(rows: list[dict]) -> list:
