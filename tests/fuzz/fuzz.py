@@ -25,8 +25,9 @@ from .changes import CHANGES, Change
 _SCOPES = {  # what of the bench a command reads
     "describe": ("world",), "check": ("world",), "train": ("world",), "resume": ("world", "run"), "evaluate": ("world", "run"),
     "score": ("input", "run"), "recommend": ("users", "sequences"), "report": ("run",), "plan": ("world",),
-    "begin": ("world", "run"), "embed": ("world",), "count": ("world", "tables"), "set": (), **{name: (f"sources/{name}",) for name in SOURCES},
+    "begin": ("world", "run"), "embed": ("world",), "tokenize": ("world",), "count": ("world", "tables"), "set": (), **{name: (f"sources/{name}",) for name in SOURCES},
 }  # fmt: skip
+_CODES = "entities.item.contents.codes={codes: {method: rq_kmeans, levels: 2, size: 4}}"
 _OUTPUTS = ("out", "best", "made", "run", "sequences", "store")
 
 
@@ -78,6 +79,7 @@ class Fuzz:
             "recommend": ["recommend", here / "sequences", here / "users", here / "best", "-k", "3"],
             "report": ["report", here / "run"],
             "embed": ["embed", experiment],
+            "tokenize": ["tokenize", experiment, "--set", _CODES],
             "count": ["count", experiment, here / "made", "--from", here / "tables"],
             "set": ["train", experiment, "--check", "--run-dir", here / "made"],
             **{
