@@ -127,7 +127,7 @@ def expected_codes(experiment: Experiment, of: Stored) -> dict[str, Any]:
     }
     return {
         "format": FORMAT,
-        "asked": {"seed": experiment.seed, **content.codes.asked(), "inputs": inputs},
+        "asked": {**content.codes.asked(), "inputs": inputs},
         "catalog": entity.catalog.path,
         "catalog_key": entity.catalog.key,
         "catalog_fingerprint": catalog_fingerprint(of.entity, entity),

@@ -30,6 +30,9 @@ class Tokenizer(Strict):
     any_catalog: ClassVar[bool] = False
 
     method: str
+    seed: int = Field(
+        default=2026, ge=0, lt=2**31, description="of what is random in making them; trainings of any seed share them"
+    )
     unique: Literal["digit", "shared"] = Field(default="digit", description=OF_ALIKE)
     digits: int = Field(
         default=1, ge=1, le=4, description=f"unique: digit: how many levels of {DIGIT_VALUES} values tell apart"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...data.codes.code_store import codes_folder, open_codes
+from ...data.codes.code_store import identities
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
 from ...data.config.sections.entities import OTHER_ASPECTS, Stored
@@ -62,7 +62,9 @@ def pretrained(experiment: Experiment) -> Pretrained:
     base, statistics = open_run(run, kinds_of(experiment))
     best_of_members(run)
     changed = list(differences(_meaning(base), _meaning(experiment)))
-    changed += differences(_contents(base, experiment), _contents(experiment, base))
+    changed += differences(
+        _contents(base, experiment, statistics.codes), _contents(experiment, base, identities(experiment))
+    )
     if changed:
         raise UserError(
             f"init_from: {run}",
@@ -90,8 +92,9 @@ def _meaning(experiment: Experiment) -> dict[str, Any]:
     return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
 
 
-def _contents(experiment: Experiment, of_other: Experiment) -> dict[str, Any]:
-    """What vectors mean of contents that another experiment has too, under the place where they are described."""
+def _contents(experiment: Experiment, of_other: Experiment, codes: Mapping[str, str]) -> dict[str, Any]:
+    """What vectors mean of contents that another experiment has too, under the place where they are described; ``codes`` are the
+    identities of those that the model reads."""
     found, others = {}, of_other.entities.present()
     for entity, config in experiment.entities.present().items():
         there = others[entity].every_content() if entity in others else {}
@@ -102,17 +105,11 @@ def _contents(experiment: Experiment, of_other: Experiment) -> dict[str, Any]:
             elif isinstance(content, Embedded) and isinstance(other, Embedded):
                 found[place] = None if content.own_encoder is None else _meaning_of(content.own_encoder.asked())
             elif isinstance(content, Codes) and isinstance(other, Codes):
-                found[place] = content.codes.asked() | _codes_of(experiment, Stored(entity, name), content)
+                made = None if content.codes.any_catalog else codes.get(Stored(entity, name).name)
+                found[place] = content.codes.asked() | ({} if made is None else {"made": made[:12]})
             elif other is not None:
                 found[f"{place}.kind"] = content.kind
     return found
-
-
-def _codes_of(experiment: Experiment, of: Stored, content: Codes) -> dict[str, Any]:
-    """Which codes these are, where their meaning depends on the catalog they were made for; of what the model does not read, nothing."""
-    if content.codes.any_catalog or of not in experiment.coded():
-        return {}
-    return {"made": open_codes(codes_folder(experiment, of))[1]["identity"][:12]}
 
 
 def _meaning_of(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def decoder_of(model: nn.Module) -> nn.Module:
 
 
 def ranking_by_codes(decoder: nn.Module, codes: Tensor, unknown: Tensor) -> Ranking:
-    """How users rank items, by a decoder and the items' codes ``[C, M]`` int64; ``unknown [C]`` bool have none."""
+    """How users rank items, by a decoder and the items' codes ``[C, M]`` int16; ``unknown [C]`` bool have none."""
     if isinstance(decoder, ParallelDecoder):
         return Scored(unknown, partial(CodeSums, codes, decoder.sizes))
     assert isinstance(decoder, AutoregressiveDecoder)
@@ -41,9 +41,9 @@ class CodeSums:
     shared = 0
 
     def __init__(self, codes: Tensor, sizes: tuple[int, ...], hidden: Tensor):
-        """Args: ``[C, M]`` int64, how many values each level has, and ``[C]`` bool, items that score minus infinity."""
+        """Args: ``[C, M]`` int16, how many values each level has, and ``[C]`` bool, items that score minus infinity."""
         starts = torch.tensor([0, *sizes[:-1]], device=codes.device).cumsum(0)
-        self.places, self.hidden = (codes + starts).T.contiguous(), hidden
+        self.places, self.hidden = codes.T.int() + starts.int()[:, None], hidden
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -58,9 +58,9 @@ class CodeSums:
 
     def pairs(self, users: Tensor, at: Tensor) -> Tensor:
         """``[B, K]``, by the same sums."""
-        scores = users.gather(1, self.places[0][at])
+        scores = users.gather(1, self.places[0][at].long())
         for of_level in self.places[1:]:
-            scores += users.gather(1, of_level[at])
+            scores += users.gather(1, of_level[at].long())
         return scores
 
 
@@ -68,7 +68,7 @@ class Beams:
     """The best items by a search along the likeliest codes; what it does not reach ranks behind all."""
 
     def __init__(self, decoder: AutoregressiveDecoder, codes: Tensor, unknown: Tensor):
-        """Args: the decoder, codes ``[C, M]`` int64, and ``[C]`` bool, items without any."""
+        """Args: the decoder, codes ``[C, M]`` int16, and ``[C]`` bool, items without any."""
         self.decoder, self.codes, self.unknown = decoder, codes, unknown
         self._searched: tuple[Tensor, BeamSearch] | None = None
 
@@ -79,7 +79,7 @@ class Beams:
         with torch.no_grad():
             for start in range(0, len(every), size):
                 part = slice(start, start + size)
-                out.view(-1)[part] = self.decoder.scores(users[of_user[part]], self.codes[every[part]])
+                out.view(-1)[part] = self.decoder.scores(users[of_user[part]], self.codes[every[part]].long())
         return out.masked_fill(self.unknown[at], NEVER)
 
     def ranks(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, drawn: Tensor | None) -> Tensor:
@@ -111,7 +111,7 @@ class BeamSearch:
     """Finds as many items as are asked for, as long as there are so many: a user whose beams end in too few gets wider ones."""
 
     def __init__(self, decoder: AutoregressiveDecoder, codes: Tensor, hidden: Tensor):
-        """Args: the decoder, codes ``[C, M]`` int64, and ``[C]`` bool, items that are never found."""
+        """Args: the decoder, codes ``[C, M]`` int16, and ``[C]`` bool, items that are never found."""
         positions = (~hidden).nonzero()[:, 0].cpu().numpy()
         self._decoder, self._items = decoder, len(codes)
         self._trie = Trie.of(codes.cpu().numpy()[positions], decoder.sizes, positions, codes.device)

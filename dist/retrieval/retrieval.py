@@ -77,7 +77,7 @@ class Retriever:
             codes, there = picked(encoder.contents[name].vectors, self.items.content_rows[name])
             self.unknown, self.no_number = (of.to(runtime.device) for of in (~there, torch.zeros_like(there)))
             decoder = decoder_of(model)
-            self.ranking = ranking_by_codes(decoder, codes.to(runtime.device).long(), self.unknown)
+            self.ranking = ranking_by_codes(decoder, codes.to(runtime.device), self.unknown)
             return
         vectors = item_vectors(model, encoder, self.items, runtime)
         self.no_number = ~usable(vectors)

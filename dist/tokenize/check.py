@@ -1,10 +1,12 @@
 """What a tokenize job would find wrong, before it begins."""
 
 from ...data.codes.code_store import codes_folder, expected_codes
+from ...data.codes.code_table import read_code_table
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.contents.content_store import check_store, open_store, store_folder
 from ...data.storage.new_folder import check_can_be_made
+from ...model.tokenizers.given import Given
 from ..ranks.runtime import ALONE
 from .inputs import sources
 from .tokenize import check_tokenizing
@@ -28,6 +30,8 @@ def checked_tokenizing(experiment: Experiment, export: str | None) -> list[str]:
                 check_store(
                     open_store(store_folder(experiment, Stored("item", other))), experiment, Stored("item", other)
                 )
+        if isinstance(content.codes, Given):
+            read_code_table(content.codes.path, content.codes.values)
         if not content.codes.graph and getattr(content.codes, "run", None) is None:
             sources(experiment, of, content, ALONE)
         told.append(

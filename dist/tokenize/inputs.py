@@ -1,7 +1,7 @@
 """What items are tokenized from: their contents and what a model has learnt of them side by side, or their places in a graph."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,13 @@ from ...data.events.check_events import check_events
 from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import KeyIndex
 from ...model.tokenizers.items import BLOCK, FINE, Codebook, Items
-from ...model.tokenizers.tree import Tree
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import item_vectors
 from ..score.score import model_of
 
 RUN = "run"
+PLACED, PLACES = "placed", "places"
+"""In a codebook: keys of items, and their places in the graph."""
 _MEAN, _SCALE = "mean.{}", "scale.{}"
 
 
@@ -75,6 +76,22 @@ class Sources:
             return np.ones(len(self.keys), bool)
         return np.any([rows >= 0 for _, rows in self.contents.values()], 0)
 
+    def placed(self, codebook: Codebook | None, dimension: int) -> "Sources":
+        """With places in the graph: its leading directions, or, where a codebook has places already, these, and of further items
+        the mean of those that they are with."""
+        assert self.graph is not None
+        if codebook is None:
+            generator = torch.Generator().manual_seed(self.seed)
+            return replace(self, places=leading_places(self.graph, dimension, generator))
+        held = KeyIndex(codebook[PLACED].numpy().view(np.uint64)).lookup(self.keys).astype(np.int64)
+        at = torch.from_numpy(held)
+        known = codebook[PLACES].float()[at.clamp_min(0)] * (at >= 0)[:, None]
+        row, other, weight = self.graph.of(np.flatnonzero(held < 0))
+        beside = torch.zeros(int((held < 0).sum()), known.shape[1])
+        beside.index_add_(0, torch.from_numpy(row), known[torch.from_numpy(other)] * torch.from_numpy(weight)[:, None])
+        known[at < 0] = beside / beside.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        return replace(self, places=known)
+
     def items(self, codebook: Codebook, runtime: Runtime, told: Callable[[int], None]) -> Items:
         """The items as a method sees them, blocks dealt to ranks.
 
@@ -99,19 +116,21 @@ class Sources:
         found: Codebook = {}
         for name, (vectors, rows) in self.contents.items() if self.standardises else ():
             width = vectors.shape[1]
+            starts = range(0, len(rows), BLOCK)[runtime.rank :: runtime.world_size]
+            most = max((picked(vectors, rows[at : at + BLOCK])[0].abs().max().item() for at in starts), default=0.0)
+            # Sums are of whole numbers, whatever is added first; of numbers up to 1 these stay far from too large.
+            most = max(-runtime.least(torch.tensor([-most], dtype=torch.float64)).item(), 1e-30)
             total = np.zeros(width + 2, np.int64)
-            for number, start in enumerate(range(0, len(rows), BLOCK)):
-                if number % runtime.world_size != runtime.rank:
-                    continue
+            for start in starts:
                 x, there = picked(vectors, rows[start : start + BLOCK])
-                x = x.double()
+                x = x.double() / most
                 total += torch.cat([x.sum(0), (x * x).sum()[None], there.sum()[None]]).mul(FINE).round().long().numpy()
             sums = runtime.sum(torch.from_numpy(total)).double() / FINE
             count = sums[-1].clamp_min(1)
             mean = sums[:width] / count
-            spread = (sums[width] / count - (mean * mean).sum()).clamp_min(0)
-            found[_MEAN.format(name)] = mean.float()
-            found[_SCALE.format(name)] = (1 / spread.sqrt().clamp_min(1e-6))[None].float()
+            spread = (sums[width] / count - (mean * mean).sum()).clamp_min(0).sqrt() * most
+            found[_MEAN.format(name)] = (mean * most).float()
+            found[_SCALE.format(name)] = torch.where(spread > 1e-6 * most, 1 / spread, 0.0)[None].float()
         return found
 
     def _smoothed(self, codebook: Codebook) -> Callable[[np.ndarray], Tensor]:
@@ -158,8 +177,11 @@ def sources(experiment: Experiment, of: Stored, content: Codes, runtime: Runtime
     method, entity = content.codes, experiment.entities.item
     assert entity.catalog is not None
     table = runtime.on_main(lambda: read_catalog("item", entity, [need.name for need in method.needs]))
+    # By key: the order of the catalog, which may tell what came when, has no part in codes.
+    order = np.argsort(id_keys(table[entity.catalog.key])[0], kind="stable")
+    table = table.take(pa.array(order))
     keys, _ = id_keys(table[entity.catalog.key])
-    contents = {name: _rows_of(experiment, name, keys) for name in experiment.inputs_of(content)}
+    contents = {name: _rows_of(experiment, name, keys, order) for name in experiment.inputs_of(content)}
     if isinstance(method, OfVectors) and method.run is not None:
         contents[RUN] = _of_run(method.run, keys, runtime)
     if isinstance(method, OfVectors) and not contents:
@@ -169,24 +191,19 @@ def sources(experiment: Experiment, of: Stored, content: Codes, runtime: Runtime
             "Give them a text or a vector, or name a run.",
         )
     graph = _graph(experiment, keys, runtime) if method.graph else None
-    places = None
-    if isinstance(method, Tree):
-        assert graph is not None
-        generator = torch.Generator().manual_seed(experiment.seed)
-        places = leading_places(graph, method.dimension, generator)
-        graph = None
     ids = table[entity.catalog.key].combine_chunks()
     smoothing = method.smoothing if isinstance(method, OfVectors) else 0.0
-    return Sources(ids, keys, table, contents, graph, places, experiment.seed, not method.any_catalog, smoothing)
+    return Sources(ids, keys, table, contents, graph, None, method.seed, not method.any_catalog, smoothing)
 
 
-def _rows_of(experiment: Experiment, name: str, keys: np.ndarray) -> tuple[Tensor, np.ndarray]:
+def _rows_of(experiment: Experiment, name: str, keys: np.ndarray, order: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """A content's vectors, and which of them each item has; ``order`` is where the items are in the catalog."""
     entity = experiment.entities.item
     assert entity.catalog is not None
     if (given := entity.given(in_catalog=True).get(name)) is not None:
         column = read_catalog("item", entity, [given.vector])[given.vector]
         vectors, there = vector_rows(column, given.size, f"{entity.catalog.path}: column '{given.vector}'")
-        return torch.from_numpy(vectors), np.where(there, np.arange(len(vectors)), -1)
+        return torch.from_numpy(vectors), np.where(there[order], order, -1)
     of = Stored("item", name)
     store = open_store(store_folder(experiment, of))
     check_store(store, experiment, of)

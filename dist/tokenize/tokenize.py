@@ -1,48 +1,40 @@
 """The tokenize job: codes for every item of the catalog, into the code store."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load, save
 
 from ...data.arrow.ids import id_keys
-from ...data.codes.code_store import (
-    CODEBOOK,
-    codes_folder,
-    commit_codes,
-    expected_codes,
-    open_codes,
-    read_codes_manifest,
-)
-from ...data.codes.code_table import export_codes
+from ...data.codes.code_store import codes_folder, commit_codes
+from ...data.codes.code_table import export_codes, read_code_table
 from ...data.codes.quality import spread_over_levels
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
-from ...data.content_kinds.codes import Codes
-from ...data.contents.content_store import changes
-from ...data.contents.store_writer import make_store
+from ...data.content_kinds.codes import Codes, OfVectors
+from ...data.contents.content_store import store_folder, store_identity
 from ...data.errors import UserError
-from ...data.storage import storage
-from ...data.storage.file_systems import is_uri
-from ...data.storage.mirror import fetch, mirrored, origin, publish_changed, remove_original, shown
-from ...data.storage.new_folder import check_can_be_made
-from ...data.storage.storage import check_writable
+from ...data.storage.mirror import mirrored, shown
+from ...data.vocabulary.vocabulary import KeyIndex
 from ...model.tokenizers.columns import Columns
 from ...model.tokenizers.given import Given
 from ...model.tokenizers.items import Codebook, Items
 from ...model.tokenizers.rq_kmeans import RqKmeans
 from ...model.tokenizers.rq_vae import RqVae
+from ...model.tokenizers.tree import Tree
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..logs.records import info, warning
-from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime, patiently, threads_kept
-from .inputs import Sources, sources
+from ..run.kept_checkpoints import best_of_members, identity
+from ..run.run_folder import fetch_run
+from .code_files import begin, check_store, codebook_of, held_codes, publish
+from .inputs import PLACED, PLACES, Sources, sources
 from .unique import deal_out, digits, quality
 from .work import Work
 
@@ -74,7 +66,7 @@ def tokenize(
     contents = {Stored("item", name): content for name, content in experiment.entities.item.codes().items()}
     check_tokenizing(experiment, export)
     uri = experiment.text.store
-    runtime.on_main(lambda: _check_store(uri, runtime))
+    runtime.on_main(lambda: check_store(uri, runtime))
     found = {}
     with patiently(runtime) as ranks, threads_kept():
         torch.set_num_threads(1)  # the same bits on any number of cores
@@ -106,37 +98,32 @@ def check_tokenizing(experiment: Experiment, export: str | None) -> None:
         )
 
 
-def _check_store(location: str, runtime: Runtime) -> None:
-    store = mirrored(location, "work")
-    if is_uri(location) and of_machine()[1] != runtime.world_size:
-        raise UserError(
-            f"text.store: {location}",
-            "is in an object store, where ranks of several machines cannot write one file",
-            "Tokenize on one machine, or on several into a folder that all of them see.",
-        )
-    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
-    if is_uri(location):
-        check_writable(location)
-    make_store(store)
-
-
 def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runtime, rebuild: bool) -> dict[str, Any]:
     folder = mirrored(experiment.text.store, "work") / of.name
-    expected = runtime.on_main(lambda: _begin(folder, experiment, of, rebuild))
+    expected = runtime.on_main(lambda: begin(folder, experiment, of, rebuild))
     with Progress(f"{of}: reading", main=runtime.is_main):
         every = sources(experiment, of, content, runtime)
-    keys, codes, held = _held(folder) if not rebuild else (None, None, None)
+    keys, codes, held = held_codes(folder) if not rebuild else (None, None, None)
     fits = every.with_something & (content.codes.known(_bare(every)) if isinstance(content.codes, Given) else True)
     new = fits if keys is None else fits & ~np.isin(every.keys, id_keys(keys)[0])
+    if isinstance(content.codes, Given) and keys is not None:
+        _check_still_given(content.codes, keys, codes)
     at = np.flatnonzero(new)
-    at = at[np.argsort(every.keys[at], kind="stable")]  # not the catalog's order, which may tell what came when
-    work = Work(folder, json.dumps([expected["asked"], held and held["identity"], every.keys[at].tobytes().hex()]))
+    made_of = [
+        expected["asked"],
+        expected["catalog_fingerprint"],
+        _made_of(experiment, content),
+        held and held["identity"],
+    ]
+    work = Work(folder, json.dumps([*made_of, hashlib.sha256(every.keys[at].tobytes()).hexdigest()]))
     if not len(at) and held is not None and held["catalog_fingerprint"] == expected["catalog_fingerprint"]:
         _tell(of, held, 0, runtime)
         return held
     runtime.on_main(work.begin)
-    codebook = work.codebook if held is None else load(_codebook_of(folder, held))
+    codebook = work.codebook if held is None else load(codebook_of(folder, held))
     runtime.barrier()
+    if isinstance(content.codes, Tree):
+        every = every.placed(codebook, content.codes.dimension)
     if codebook is None:
         codebook = _fitted(of, content, every, np.flatnonzero(fits), runtime)
         runtime.on_main(lambda: work.keep_codebook(codebook))
@@ -147,40 +134,35 @@ def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runti
         lambda: _commit(folder, expected, content, every, at, own, codebook, (keys, codes, held), runtime)
     )
     runtime.on_main(work.end)
-    runtime.on_main(lambda: _publish(folder))
+    runtime.on_main(lambda: publish(folder))
     _tell(of, manifest, len(at), runtime)
     return manifest
 
 
-def _begin(folder: Path, experiment: Experiment, of: Stored, rebuild: bool) -> dict[str, Any]:
-    """Fetches what is there, and makes sure that it can be added to."""
-    fetch(folder)
-    make_store(folder)
-    expected = expected_codes(experiment, of)
-    held = None if rebuild else read_codes_manifest(folder)
-    if held is not None and (changed := changes(held["asked"], expected["asked"])):
+def _made_of(experiment: Experiment, content: Codes) -> list[Any]:
+    """What tells the vectors that codes are made of from others that the same settings would give."""
+    stored = experiment.stored()
+    stores = [of for name in experiment.inputs_of(content) if (of := Stored("item", name)) in stored]
+    found: list[Any] = [store_identity(store_folder(experiment, of))["checksum"] for of in stores]
+    if isinstance(content.codes, OfVectors) and content.codes.run is not None:
+        run = mirrored(content.codes.run, "read")
+        fetch_run(run)
+        found.append(identity(best_of_members(run)))
+    return found
+
+
+def _check_still_given(method: Given, keys: pa.Array, codes: np.ndarray | None) -> None:
+    """Makes sure that what was taken in is still what the file says."""
+    assert codes is not None
+    there, given = read_code_table(method.path, method.values)
+    at = KeyIndex(there).lookup(id_keys(keys)[0]).astype(np.int64)
+    others = (given[np.maximum(at, 0)] != codes[:, : given.shape[1]]).any(1) & (at >= 0)
+    if others.any():
         raise UserError(
-            folder,
-            f"holds codes that were made in another way ({'; '.join(changed)})",
-            "Run `foundrank tokenize EXP --rebuild` to make them anew, for which runs have to be trained anew too, or undo the change.",
+            method.path,
+            f"has other codes for {others.sum():,} items than when they were taken in",
+            "Run `foundrank tokenize EXP --rebuild`, for which runs have to be trained anew, or bring the file back.",
         )
-    return expected
-
-
-def _held(folder: Path) -> tuple[pa.Array | None, np.ndarray | None, dict[str, Any] | None]:
-    """Keys, codes and manifest of what is there."""
-    if read_codes_manifest(folder) is None:
-        return None, None, None
-    opened, manifest = open_codes(folder)
-    keys = pq.read_table(opened.index_file)["key"].combine_chunks()
-    return keys, opened.mapped().vectors.numpy().view(np.uint16).copy(), manifest
-
-
-def _codebook_of(folder: Path, manifest: dict[str, Any]) -> bytes:
-    path = folder / CODEBOOK.format(manifest["codebook_sha256"][:16])
-    if (content := storage.read(path)) is None:
-        raise UserError(path, "is missing", "Run `foundrank tokenize EXP --rebuild`, and train again.")
-    return content
 
 
 def _bare(every: Sources) -> Items:
@@ -194,7 +176,10 @@ def _fitted(of: Stored, content: Codes, every: Sources, at: np.ndarray, runtime:
     progress = Progress(f"{of}: fitting the codebook", "items", main=runtime.is_main)
     with progress:
         items = some.items(scales, runtime, lambda done: progress.add(done * runtime.world_size))
-        return scales | content.codes.fit(items)
+        codebook = scales | content.codes.fit(items)
+    if every.places is not None:  # where further items are follows from these
+        codebook |= {PLACED: torch.from_numpy(every.keys.view(np.int64).copy()), PLACES: every.places.half()}
+    return codebook
 
 
 def _codes_of(
@@ -252,16 +237,6 @@ def _commit(
     bytes_of = save({name: value.contiguous() for name, value in codebook.items()})
     told = quality(own, method.sizes)
     return commit_codes(folder, ids, own, bytes_of, expected | told, None if held is None else held["identity"])
-
-
-def _publish(folder: Path) -> None:
-    """Writes a mirror's finished store to the bucket, its manifest last."""
-    if (uri := origin(folder)) is None:
-        return
-    names = sorted((path.name for path in folder.iterdir() if path.is_file()), key=lambda name: name == "manifest.json")
-    publish_changed(folder, names)
-    for name in storage.listing(uri).keys() - set(names):
-        remove_original(folder / name)
 
 
 def _tell(of: Stored, manifest: dict[str, Any], new: int, runtime: Runtime) -> None:

@@ -78,7 +78,7 @@ def summed(users: Tensor, codes: Tensor) -> Tensor:
 
     Args:
         users: ``[B, U]``.
-        codes: ``[M, C]`` int64 places in these.
+        codes: ``[M, C]`` int32 or int64 places in these.
     """
     # Level by level and always in that order: items of equal codes score alike, to the bit.
     scores = users.index_select(1, codes[0])

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from ...data.arrow.column_need import ColumnNeed
-from ...data.arrow.column_types import TEXT
+from ...data.arrow.column_types import SCALAR_ID
 from ...data.arrow.ids import id_keys, mix
 from ...data.content_kinds.codes import Tokenizer, Values
 from ...data.errors import UserError
@@ -22,7 +22,7 @@ class Columns(Tokenizer):
 
     method: Literal["columns"] = "columns"
     columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)] = Field(
-        description="catalog columns, from the whole to the part"
+        description="catalog columns of strings or integers, from the whole to the part"
     )
     size: Values = Field(
         default=1024, description="values of each level: as many names as there are below one, at most"
@@ -34,7 +34,7 @@ class Columns(Tokenizer):
 
     @property
     def needs(self) -> list[ColumnNeed]:
-        return [ColumnNeed(column, TEXT, "codes.columns") for column in self.columns]
+        return [ColumnNeed(column, SCALAR_ID, "codes.columns") for column in self.columns]
 
     def fit(self, items: Items) -> Codebook:
         """Of each level, hashes of the paths that there are, ``[P]`` int64, rising, and their numbers ``[P]`` int64."""

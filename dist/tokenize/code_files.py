@@ -1,0 +1,79 @@
+"""The files of a code store as a tokenize job finds and leaves them, here or in a bucket."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...data.codes.code_store import CODEBOOK, MANIFEST, expected_codes, open_codes, read_codes_manifest
+from ...data.config.experiment import Experiment
+from ...data.config.sections.entities import Stored
+from ...data.contents.content_store import changes
+from ...data.contents.store_writer import make_store
+from ...data.errors import UserError
+from ...data.storage import storage
+from ...data.storage.file_systems import is_uri
+from ...data.storage.mirror import fetch, mirrored, origin, publish_changed, remove_original
+from ...data.storage.new_folder import check_can_be_made
+from ...data.storage.storage import check_writable
+from ..ranks.environment import of_machine
+from ..ranks.runtime import Runtime
+
+
+def check_store(location: str, runtime: Runtime) -> None:
+    """Finds out before the work whether there can be a code store."""
+    store = mirrored(location, "work")
+    if is_uri(location) and of_machine()[1] != runtime.world_size:
+        raise UserError(
+            f"text.store: {location}",
+            "is in an object store, where ranks of several machines cannot write one file",
+            "Tokenize on one machine, or on several into a folder that all of them see.",
+        )
+    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
+    if is_uri(location):
+        check_writable(location)
+    make_store(store)
+
+
+def begin(folder: Path, experiment: Experiment, of: Stored, rebuild: bool) -> dict[str, Any]:
+    """Fetches what is there, and makes sure that it can be added to."""
+    fetch(folder)
+    make_store(folder)
+    expected = expected_codes(experiment, of)
+    held = None if rebuild else read_codes_manifest(folder)
+    if held is not None and (changed := changes(held["asked"], expected["asked"])):
+        raise UserError(
+            folder,
+            f"holds codes that were made in another way ({'; '.join(changed)})",
+            "Run `foundrank tokenize EXP --rebuild` to make them anew, for which runs have to be trained anew too, or undo the change.",
+        )
+    return expected
+
+
+def held_codes(folder: Path) -> tuple[pa.Array | None, np.ndarray | None, dict[str, Any] | None]:
+    """Keys, codes and manifest of what is there."""
+    if read_codes_manifest(folder) is None:
+        return None, None, None
+    opened, manifest = open_codes(folder)
+    keys = pq.read_table(opened.index_file)["key"].combine_chunks()
+    return keys, opened.mapped().vectors.numpy().view(np.uint16).copy(), manifest
+
+
+def codebook_of(folder: Path, manifest: dict[str, Any]) -> bytes:
+    """The codebook that the codes there were made with."""
+    path = folder / CODEBOOK.format(manifest["codebook_sha256"][:16])
+    if (content := storage.read(path)) is None:
+        raise UserError(path, "is missing", "Run `foundrank tokenize EXP --rebuild`, and train again.")
+    return content
+
+
+def publish(folder: Path) -> None:
+    """Writes a mirror's finished store to the bucket, its manifest last."""
+    if (uri := origin(folder)) is None:
+        return
+    names = sorted((path.name for path in folder.iterdir() if path.is_file()), key=lambda name: name == MANIFEST)
+    publish_changed(folder, names)
+    for name in storage.listing(uri).keys() - set(names):
+        remove_original(folder / name)
