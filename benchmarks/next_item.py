@@ -132,9 +132,9 @@ def unseen_section(written: Mapping[str, Any]) -> str:
     ]
     for arm in dict.fromkeys(result["arm"] for result in results):
         (of,) = [result["test"] for result in results if result["arm"] == arm]
-        cells = [_wilson(of["cold_items"][metric], row["rows"]) for metric in ("hr@10", "hr@20")]
+        cells = [wilson(of["cold_items"][metric], row["rows"]) for metric in ("hr@10", "hr@20")]
         lines.append(f"| {arm} | {' | '.join(cells)} | {of['warm_items']['hr@10']:.4f} |")
-    popular = [_wilson(row[f"popularity_{metric}"], row["rows"]) for metric in ("hr@10", "hr@20")]
+    popular = [wilson(row[f"popularity_{metric}"], row["rows"]) for metric in ("hr@10", "hr@20")]
     warm = results[0]["test"]["warm_items"]["popularity_hr@10"]
     lines.append(f"| popularity | {' | '.join(popular)} | {warm:.4f} |")
     chance = [f"{cutoff / row['items']:.4f}" for cutoff in (10, 20)]
@@ -142,7 +142,7 @@ def unseen_section(written: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _wilson(share: float, rows: int) -> str:
+def wilson(share: float, rows: int) -> str:
     """A share of independent rows, and its 95 % interval (Wilson, 1927)."""
     z = statistics.NormalDist().inv_cdf(0.975)
     middle, half = share + z * z / (2 * rows), z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))

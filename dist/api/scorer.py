@@ -4,15 +4,19 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from foundrank.data.arrow.column_types import NAME
+from foundrank.data.arrow.column_types import NAME, is_string
+from foundrank.data.arrow.ids import id_keys
 from foundrank.data.catalogs.catalog_files import known_id_types
 from foundrank.data.config.kinds import Kinds
 from foundrank.data.errors import UserError
 from foundrank.data.schema.bad_values import check_share
 from foundrank.data.schema.column_needs import ColumnNeed, SchemaCheck
+from foundrank.data.schema.layout import id_key
 from foundrank.data.storage.file_systems import Location
 from foundrank.dist.console import silenced_libraries
 from foundrank.dist.ranks.process_state import process_kept
@@ -117,8 +121,9 @@ class Scorer:
         repeat: bool | None = None,
         approximate: bool = False,
         domain: str | None = None,
+        items: Sequence[Any] | pa.Array | None = None,
     ) -> pa.Table:
-        """The items that suit each user best, of all there are.
+        """The items that suit each user best, of all there are, or of those named.
 
         Args:
             users: a pyarrow Table, or a pandas or polars DataFrame, with the user's id and history.
@@ -126,6 +131,7 @@ class Scorer:
             repeat: whether past items are recommended too; None: where the run's ``model.next_item.repeat`` says so.
             approximate: searches through FAISS, if it is installed.
             domain: whose items alone are recommended, those of its training events.
+            items: ids of those that alone are recommended; None: all.
 
         Returns:
             A row for each row, in order: the user's id, and lists of at most ``k`` ``items`` and their ``scores`` (float32), those first that
@@ -137,16 +143,31 @@ class Scorer:
         table, experiment = _table(users, _USERS), self.experiment
         if approximate:
             faiss_module()
-        check_retrieves(self._run, experiment, domain)
+        check_retrieves(self._run, experiment, domain, approximate)
         self._check(table, user_needs(experiment), _USERS)
         check_names_known(self._run, experiment, self._id_types)
         asked = (k, repeat, approximate, domain)
         with silenced_libraries():
+            job, parts = RecommendJob(self._run, _USERS, "", *asked), (self._model, self._encoder, self._runtime)
+            if items is not None:
+                return Recommender(*parts, job, self._retriever, self._keys_of(items)).table(table)
             if asked not in self._recommenders:
-                job = RecommendJob(self._run, _USERS, "", *asked)
-                parts = (self._model, self._encoder, self._runtime)
                 self._recommenders[asked] = Recommender(*parts, job, self._retriever)
             return self._recommenders[asked].table(table)
+
+    def _keys_of(self, items: Sequence[Any] | pa.Array) -> NDArray[np.uint64]:
+        """Keys of items' ids.
+
+        Raises:
+            UserError: they are of another type than the run's.
+        """
+        ids: pa.Array = items if isinstance(items, pa.Array) else pa.array(list(items))
+        kind, held = "string" if is_string(ids.type) else "integer", self._id_types.get(id_key("item"), ("", ""))[0]
+        if not len(ids) or (held and kind != held):
+            what = f"has {kind} ids, but the run holds {held} ids" if len(ids) else "names no item"
+            raise UserError("items", what, "Give ids as in the training events, or leave it out for all.")
+        keys, valid = id_keys(ids)
+        return keys[valid]
 
     @cached_property
     def _retriever(self) -> Retriever:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...data.arrow.column_types import is_string
@@ -30,7 +31,7 @@ from ..retrieval.retrieval import Retriever
 from ..retrieval.search import Search, recall
 from ..run.finite import usable
 from .part_files import unfinished, write_part
-from .recommend_input import RecommendJob, domains_with_users, training_events, user_needs
+from .recommend_input import RecommendJob, domains_with_users, listed_items, training_events, user_needs
 from .score import model_of, summed_up
 from .statistics import statistics_of
 from .work_list import Part, WorkList, in_turns
@@ -58,7 +59,7 @@ def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[d
     todo = runtime.on_main(lambda: unfinished(planned))
     prometheus.label(command="recommend", run=str(job.run))
     encoder, model, replicated = model_of(job.folder, runtime)
-    work = Recommender(model, encoder, runtime, job)
+    work = Recommender(model, encoder, runtime, job, among=listed_items(job, encoder.experiment))
     started = time.perf_counter()
 
     def do(part: Part) -> None:
@@ -94,11 +95,14 @@ class Recommender:
         runtime: Runtime,
         job: RecommendJob,
         retriever: Retriever | None = None,
+        among: NDArray[np.uint64] | None = None,
     ):
         """Computes the vectors of all items, but where there is a ``retriever``, which has them.
 
-        Args: as of `model_of`; of the job what and how much is recommended counts, not where it reads and writes.
+        Args: as of `model_of`; of the job what and how much is recommended counts, not where it reads and writes; ``among`` are the keys of
+            the items that alone are recommended, None: all.
         """
+        self._among = among
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = retriever or Retriever(model, encoder, runtime)
         self.items_overflowed = int(self._retriever.no_number.sum())
@@ -154,6 +158,8 @@ class Recommender:
         retriever = self._retriever
         ids, nameless = _item_ids(self._encoder, retriever.items.keys)
         hidden = retriever.unknown | nameless.to(retriever.unknown.device)
+        if self._among is not None:
+            hidden |= torch.from_numpy(~np.isin(retriever.items.keys, self._among)).to(hidden.device)
         if (events := training_events(self._job, self._encoder.experiment)) is not None and self._job.domain:
             keys = retriever.items.keys
             hidden |= ~items_of_domain(self._job.domain, events, self._encoder, keys, self._runtime).to(hidden.device)

@@ -1,14 +1,20 @@
 """What a job that recommends is given: the job, and what its run and its input must have."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...data.arrow.column_need import ColumnNeed
 from ...data.arrow.column_types import SCALAR_ID
+from ...data.arrow.ids import id_keys
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
+from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles, check_columns, list_events
 from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
 from ...data.schema.layout import id_key
@@ -38,6 +44,7 @@ class RecommendJob:
         repeat: whether past items are recommended too; None: where the run's ``model.next_item.repeat`` says so.
         approximate: searches through FAISS, which may miss some of the best.
         domain: whose items alone are recommended, those of its training events; None: all there are.
+        items: a Parquet file, a folder of them, or a glob, or a URI of such, with the ids of the items that alone are recommended; None: all.
     """
 
     run: Location
@@ -47,6 +54,7 @@ class RecommendJob:
     repeat: bool | None = None
     approximate: bool = False
     domain: str | None = None
+    items: str | None = None
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
     writing: Writing = field(default_factory=Writing)
 
@@ -72,13 +80,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
         faiss_module()
     experiment = open_experiment(job.folder)
     checkpoints = best_of_members(job.folder)
-    check_retrieves(job.run, experiment, job.domain)
-    if job.approximate and experiment.model.target is not None:
-        raise UserError(
-            "--approximate",
-            f"searches an index of vectors, and {job.run} finds items by their codes",
-            "Leave it out.",
-        )
+    check_retrieves(job.run, experiment, job.domain, job.approximate)
     training_events(job, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))
@@ -87,7 +89,29 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     passed_on = {experiment.entities.user.id: "entities.user.id"}
     claimed = {"checkpoint": identity(checkpoints), "k": job.k, "repeat": job.protocol.repeats(experiment)}
     claimed |= {"approximate": job.approximate} | ({} if job.domain is None else {"domain": job.domain})
+    if (among := listed_items(job, experiment)) is not None:
+        claimed |= {"items": hashlib.sha256(np.unique(among).tobytes()).hexdigest()}
     return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)
+
+
+def listed_items(job: RecommendJob, experiment: Experiment) -> NDArray[np.uint64] | None:
+    """Keys of the items that alone are recommended; None where all are.
+
+    Raises:
+        UserError: no such file, or one without a column of the items' ids, or with ids of another type than the run's.
+    """
+    if job.items is None:
+        return None
+    column, where = experiment.entities.item.id, "--items"
+    need = ColumnNeed(column, SCALAR_ID, "entities.item.id", table=id_key("item"))
+    files = list_events(parquet_below(job.items), where, job.policy)
+    files = check_columns(files, [need], job.policy, known_id_types(experiment, id_types_of(job.folder)))
+    tables = [read_good_rows(path, group, [need], [column], job.policy) for path, group in files.row_groups]
+    parts = [id_keys(table[column]) for table in tables]
+    keys = np.concatenate([np.zeros(0, np.uint64), *(found[valid] for found, valid in parts)])
+    if not len(keys):
+        raise UserError(f"{where} {job.items}", "names no item", "Give at least one, or leave it out for all.")
+    return keys
 
 
 def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | None:
@@ -103,8 +127,8 @@ def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | N
     return list_events(pattern, f"{job.run}: domains.{job.domain}.events.train", experiment.bad_data)
 
 
-def check_retrieves(run: Location, experiment: Experiment, domain: str | None) -> None:
-    """Makes sure that a run has learned to find items for users, among all or those of a ``domain``.
+def check_retrieves(run: Location, experiment: Experiment, domain: str | None, approximate: bool = False) -> None:
+    """Makes sure that a run has learned to find items for users, among all or those of a ``domain``, and as asked.
 
     Raises:
         UserError: it has not, or only within domains and none is named, domains disagree about the time of an event, or the user's id has the name of a column that is written.
@@ -121,6 +145,9 @@ def check_retrieves(run: Location, experiment: Experiment, domain: str | None) -
             f"is not given, and {run} was trained with candidates: domain, so scores of items of different domains say nothing of each other",
             f"Name one of: {', '.join(domains_with_users(experiment))}.",
         )
+    if approximate and experiment.model.target is not None:
+        what = f"searches an index of vectors, and {run} finds items by their codes"
+        raise UserError("--approximate", what, "Leave it out.")
     times = {name: time_of_events(experiment, name) for name in domains_with_users(experiment)}
     if len(set(times.values())) > 1:
         found = ", ".join(f"{name}: {time or 'none'}" for name, time in times.items())

@@ -44,6 +44,12 @@ def recommend(
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
     repeat: Repeat = None,
     domain: OneDomain = None,
+    items: Annotated[
+        str | None,
+        typer.Option(
+            help="Parquet file, folder or glob with the ids of the items to choose from  [default: all]", **LOCATION
+        ),
+    ] = None,
     approximate: Annotated[bool, typer.Option("--approximate", help="search with FAISS, if it is installed")] = False,
     overwrite: Overwrite = False,
     against: Against = None,
@@ -64,7 +70,7 @@ def recommend(
             from ...score.writing import Thresholds, Writing
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
-        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, domain, writing=writing)
+        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, domain, items, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
     claim = Claim(out, "recommend")

@@ -1,0 +1,211 @@
+"""Semantic ids on Amazon Beauty, leave one out, against all items, into docs/results/results.md.
+
+    python -m benchmarks.codes --source DATA/amazon_beauty --seeds 3
+
+Trains every arm with several seeds, two at a time on a thread each, and measures the checkpoint that is best on validation, past items
+left out and kept. Then the same without a tenth of the items in training. What is done already is kept; run again, it goes on, and
+`--only` takes some of the arms.
+"""
+
+import json
+import re
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+import yaml
+
+from foundrank.dist.study.markdown_sections import write_section
+
+from .jobs import Out, Source, Work, run_foundrank
+from .machine import calibration
+from .next_item import wilson
+from .unseen_items import SHARE, without_items
+
+AT_A_TIME = 2
+ATTRIBUTES = ("attribute_1", "attribute_2")
+"""Columns of the catalog that hold the first of an item's attributes, from which codes are made by `columns`."""
+CONTENTS: dict[str, dict[str, Any]] = {
+    "codes": {"method": "rq_kmeans"},
+    "codes_shared": {"method": "rq_kmeans", "unique": "shared"},
+    "flat": {"method": "parallel", "levels": 32},
+    "tree": {"method": "tree"},
+    "columns": {"method": "columns", "columns": list(ATTRIBUTES), "digits": 2},
+    "random": {"method": "random"},
+}
+_AUTOREGRESSIVE = "model.next_item={{target: {0}, positions: all, decoder: {{kind: autoregressive}}}}"
+_STEPS = ("training={epochs: 12, batch_size: 64, learning_rate: 0.0015, gradient_clip: 20}",)
+_PARALLEL = ("training={epochs: 12, batch_size: 64, learning_rate: 0.003, gradient_clip: 20}",)
+
+
+def _follows(codes: str, *more: str) -> tuple[str, ...]:
+    """An arm that finds the next item code after code."""
+    return (_AUTOREGRESSIVE.format(codes), *more, *_STEPS)
+
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "SASRec, ids": ("model.aspects=[id]",),
+    "SASRec, ids and texts": ("model.aspects=[id, text]",),
+    "vectors of codes and texts": ("model.aspects=[codes, text]",),
+    "autoregressive, text codes, digit": _follows("codes", "model.aspects=[codes, text]"),
+    "autoregressive, text codes, shared": _follows("codes_shared", "model.aspects=[codes_shared, text]"),
+    "parallel, text codes": (
+        "model.next_item={target: flat, positions: all, decoder: parallel}",
+        "model.aspects=[flat, text]",
+        *_PARALLEL,
+    ),
+    "autoregressive, tree": _follows("tree", "model.aspects=[tree]"),
+    "autoregressive, columns": _follows("columns", "model.aspects=[columns]"),
+    "autoregressive, random codes": _follows("random", "model.aspects=[random]"),
+}
+"""Name -> what differs from the imported experiment."""
+UNSEEN: dict[str, tuple[str, ...]] = {
+    "SASRec, texts alone": ("model.aspects=[text]",),
+    **{name: ARMS[name] for name in ARMS if "texts" in name or "text codes" in name},
+}
+"""Arms that are trained without some of the items as well, with one seed."""
+METRICS = ("hr@10", "ndcg@10")
+PROTOCOLS = {"left_out": "--no-repeat", "kept": "--repeat"}
+
+
+def codes(
+    source: Source,
+    seeds: Annotated[int, typer.Option(min=1, help="of each arm")] = 3,
+    only: Annotated[str, typer.Option(help="a pattern of arms  [default: all]")] = "",
+    work: Work = Path("runs/codes"),
+    out: Out = Path("docs/results/results.md"),
+    kept: Annotated[Path, typer.Option(help="JSON file for the figures")] = Path("docs/results/benchmarks/codes.json"),
+) -> None:
+    """Measures and writes the section."""
+    data, fewer = work / "data", work / "data_without"
+    if not (data / "text_store" / "item_random").is_dir():
+        _prepare(source, data)
+    if not fewer.is_dir():
+        without_items(data, fewer)
+        run_foundrank("tokenize", fewer, "--rebuild")  # what is together in its training rows alone
+    every = [*((data, arm) for arm in ARMS), *((fewer, arm) for arm in UNSEEN)]
+    jobs = [(*job, seed) for seed in range(1, seeds + 1) for job in every if seed == 1 or job[0] == data]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(lambda job: _measure(work, *job), [job for job in jobs if re.search(only, job[1])]))
+    found = [of for job in jobs if (of := _found(work, *job)) is not None]
+    write = {"machine": calibration(), "results": found}
+    kept.write_text(json.dumps(write, indent=1) + "\n", encoding="utf-8")
+    write_section(out, "semantic ids", section(write))
+
+
+def _prepare(source: Path, data: Path) -> None:
+    """The imported data, its vectors, and codes of every kind."""
+    shutil.rmtree(data, ignore_errors=True)
+    run_foundrank("import", "amazon-beauty", source, data)
+    path = data / "catalogs" / "items.parquet"
+    items = pq.read_table(path)
+    for place, name in enumerate(ATTRIBUTES):
+        lists = items["attribute_ids"]
+        there = pc.greater(pc.list_value_length(lists), place)
+        padded = pc.if_else(there, lists, pa.scalar([-1] * len(ATTRIBUTES), lists.type))
+        items = items.append_column(name, pc.if_else(there, pc.list_element(padded, place), None))
+    pq.write_table(items, path)
+    experiment = yaml.safe_load((data / "experiment.yaml").read_text(encoding="utf-8"))
+    experiment["entities"]["item"]["contents"] = {name: {"codes": method} for name, method in CONTENTS.items()}
+    (data / "experiment.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False), encoding="utf-8")
+    run_foundrank("embed", data)
+    run_foundrank("tokenize", data)
+
+
+def _folder(work: Path, data: Path, arm: str, seed: int) -> Path:
+    return work / "runs" / data.name / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
+
+
+def _measure(work: Path, data: Path, arm: str, seed: int) -> None:
+    """Trains and evaluates, where that has not been done."""
+    run = _folder(work, data, arm, seed)
+    if (run / "evaluation_kept.json").is_file():
+        return
+    changes = [word for change in (*(UNSEEN | ARMS)[arm], f"seed={seed}") for word in ("--set", change)]
+    run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
+    for name, option in PROTOCOLS.items():
+        run_foundrank("evaluate", run, "-p", 1, option, threads=1)
+        shutil.copy(run / "evaluation.json", run / f"evaluation_{name}.json")
+    result = _found(work, data, arm, seed)
+    assert result is not None
+    told = (f"{name} {result['left_out']['all'][name]:.4f}" for name in METRICS)
+    print(f"{data.name}: {arm}, seed {seed}:", *told, flush=True)
+
+
+def _found(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any] | None:
+    """The figures of one training; None where it has not been done."""
+    run = _folder(work, data, arm, seed)
+    if not (run / "evaluation_kept.json").is_file():
+        return None
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    result: dict[str, Any] = {"data": data.name, "arm": arm, "seed": seed, "seconds": info["seconds"]}
+    result |= {"parameters": info["parameters"], "dense_parameters": info["dense_parameters"]}
+    for name in PROTOCOLS:
+        rows = json.loads((run / f"evaluation_{name}.json").read_text(encoding="utf-8"))["next_item"]
+        result[name] = {row["slice"]: row for row in rows}
+    return result
+
+
+def section(written: Mapping[str, Any]) -> str:
+    """Markdown of the figures."""
+    whole, unseen = (
+        [one for one in written["results"] if (one["data"] == "data") == of_all] for of_all in (True, False)
+    )
+    lines = [
+        "## amazon_beauty: semantic ids\n",
+        "    python -m benchmarks.codes --source ../shared/data/amazon_beauty\n",
+    ]
+    if whole:
+        lines += _whole(whole, written["machine"])
+    if unseen:
+        lines += ["", *_unseen(unseen)]
+    return "\n".join(lines)
+
+
+def _whole(results: Sequence[Mapping[str, Any]], machine: str) -> list[str]:
+    row = results[0]["left_out"]["all"]
+    lines = [
+        f"Each of {row['rows']:,} users' last item among all {row['items']:,}; the one before is validation, which chooses the epoch.",
+        f"Means over seeds, and the least and the largest. {machine} Bytes are of weights in float32, the item table's included.\n",
+        "| | seeds | HR@10 | NDCG@10 | past items kept: HR@10 | NDCG@10 | MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for arm in dict.fromkeys(one["arm"] for one in results):
+        mine = [one for one in results if one["arm"] == arm]
+        cells = [_spread([one[of]["all"][name] for one in mine]) for of in PROTOCOLS for name in METRICS]
+        lines.append(f"| {arm} | {len(mine)} | {' | '.join(cells)} | {mine[0]['parameters'] * 4 / 1e6:.1f} |")
+    popular = [f"{results[0][of]['all'][f'popularity_{name}']:.4f}" for of in PROTOCOLS for name in METRICS]
+    return [*lines, f"| popularity | | {' | '.join(popular)} | |"]
+
+
+def _unseen(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    row = results[0]["left_out"]["cold_items"]
+    lines = [
+        "### Semantic ids of items never seen in training\n",
+        f"With {SHARE:.0%} of the items taken out of training: the {row['rows']:,} test users whose item is one of these, each among all",
+        f"{row['items']:,} items. One seed, with 95 % intervals over users.\n",
+        "| | HR@10 | HR@20 | of seen items: HR@10 |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for one in results:
+        of = one["left_out"]
+        cells = [wilson(of["cold_items"][metric], row["rows"]) for metric in ("hr@10", "hr@20")]
+        lines.append(f"| {one['arm']} | {' | '.join(cells)} | {of['warm_items']['hr@10']:.4f} |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.fmean(values):.4f} ({min(values):.4f}–{max(values):.4f})"
+
+
+if __name__ == "__main__":
+    typer.run(codes)
