@@ -63,7 +63,8 @@ def read_code_table(path: str, sizes: Sequence[int]) -> tuple[np.ndarray, np.nda
     kind = table[CODES].type
     if not is_list(kind) or not pa.types.is_integer(kind.value_type):
         raise UserError(f"{path}: column '{CODES}'", f"is {kind}", _REMEDY)
-    lists = table[CODES].cast(pa.list_(pa.int64())).combine_chunks()
+    # What 63 bits do not hold becomes negative, and is refused as any other code outside its level.
+    lists = table[CODES].cast(pa.list_(pa.int64()), safe=False).combine_chunks()
     lengths = lists.value_lengths().fill_null(-1).to_numpy()
     _refuse(path, ~valid, "has no key")
     _refuse(path, lengths != len(sizes), f"has not {len(sizes)} codes")
