@@ -16,7 +16,7 @@ from ...data.codes.co_occurrence import Graph, graph_of, leading_places, pairs_o
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.content_kinds.codes import Codes, OfVectors
-from ...data.contents.content_store import check_store, open_store, store_folder
+from ...data.contents.content_store import check_store, open_store, read_only, store_folder
 from ...data.contents.content_table import ContentTable, picked
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
@@ -203,7 +203,7 @@ def _rows_of(experiment: Experiment, name: str, keys: np.ndarray, order: np.ndar
     if (given := entity.given(in_catalog=True).get(name)) is not None:
         column = read_catalog("item", entity, [given.vector])[given.vector]
         vectors, there = vector_rows(column, given.size, f"{entity.catalog.path}: column '{given.vector}'")
-        return torch.from_numpy(vectors), np.where(there[order], order, -1)
+        return read_only(vectors), np.where(there[order], order, -1)
     of = Stored("item", name)
     store = open_store(store_folder(experiment, of))
     check_store(store, experiment, of)
