@@ -119,6 +119,12 @@ def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runti
     if not len(at) and held is not None and held["catalog_fingerprint"] == expected["catalog_fingerprint"]:
         _tell(of, held, 0, runtime)
         return held
+    if held is None and not len(at):
+        raise UserError(
+            f"entities.item.contents.{of.content}",
+            "no item of the catalog has what its codes are made of",
+            "Give items a text or a vector; for method: given, look whether the ids of its file are those of the catalog.",
+        )
     runtime.on_main(work.begin)
     codebook = work.codebook if held is None else load(codebook_of(folder, held))
     runtime.barrier()
