@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ def test_written_codes_come_back_whatever_the_ids(tmp_path_factory, keys, levels
 def test_the_largest_code_has_no_sign_in_a_tensor(tmp_path):
     commit(tmp_path / "codes")
     vectors = open_codes(tmp_path / "codes")[0].mapped().vectors
+    assert vectors.dtype == torch.int16
     assert vectors.long().tolist() == CODES.tolist()
 
 
