@@ -39,7 +39,8 @@ class Tree(Tokenizer):
         """Of each level, the branches that were split, ``[B]`` int64, and their centroids ``[B, V, d]``."""
         codebook: Codebook = {}
         every = np.arange(len(items))
-        branch = np.zeros(len(items), np.int64)
+        every = every[_placed(items.at(every))]  # the others go by their hash, and need no branch
+        branch = np.zeros(len(every), np.int64)
         number = 0
         for level in range(self.levels):
             there, sizes = np.unique(branch, return_counts=True)
@@ -68,14 +69,18 @@ class Tree(Tokenizer):
         code = (mix(items.keys[at] + np.uint64(level)) % np.uint64(self.size)).astype(np.int64)
         split = codebook[f"split.{level}"].numpy()
         x = items.at(at)
-        placed = (x != 0).any(1).numpy()
         of = np.searchsorted(split, branch)
-        known = placed & (of < len(split))
+        known = _placed(x) & (of < len(split))
         known[known] = split[of[known]] == branch[known]
         for one in np.unique(of[known]):
             mine = np.flatnonzero(known & (of == one))
             code[mine] = nearest(x[torch.from_numpy(mine)], codebook[f"centroids.{level}"][one]).numpy()
         return code
+
+
+def _placed(x: torch.Tensor) -> np.ndarray:
+    """``[n]`` bool, which items are with others."""
+    return (x != 0).any(1).numpy()
 
 
 def _of(items: Items, mine: np.ndarray, at: np.ndarray) -> torch.Tensor:
