@@ -115,7 +115,9 @@ class DecoderBlock(nn.Module):
         """``[N, T, D]`` of places one after the other, ``before`` which there may be others -> ``[N, T, D]``; and the keys and values
         of all places, those before included."""
         rows, places, width = x.shape
-        of_heads = self.inputs(self.norm(x)).view(rows, places, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        of_heads = (
+            self.inputs(self.norm(x)).view(rows, places, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         queries, keys, values = of_heads.unbind(0)
         if before is not None:
             keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
