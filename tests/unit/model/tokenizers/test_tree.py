@@ -58,6 +58,19 @@ def test_a_branch_of_few_items_is_not_split():
     assert len(METHOD.fit(items_of(torch.eye(4).repeat(6, 1)))["split.0"]) == 1
 
 
+def test_items_of_a_branch_that_is_not_split_go_on_by_their_hash():
+    centres = torch.repeat_interleave(torch.eye(4), torch.tensor([60, 10, 60, 10]), 0)
+    items = items_of(centres + 0.01 * torch.randn(140, 4, generator=torch.Generator().manual_seed(0)))
+    codebook = METHOD.fit(items)
+    codes, split = METHOD.codes(codebook, items, np.arange(140)), codebook["split.1"].numpy()
+    unsplit = ~np.isin(codes[:, 0], split)
+    assert unsplit.sum() == 20
+    assert codes[unsplit, 0].min() < split.max()
+    by_hash = METHOD.codes(codebook, items_of(torch.zeros(140, 4)), np.arange(140))
+    assert np.array_equal(codes[unsplit, 1], by_hash[unsplit, 1])
+    assert not np.array_equal(codes[~unsplit, 1], by_hash[~unsplit, 1])
+
+
 def test_codes_of_an_item_do_not_depend_on_who_is_tokenized_with_it():
     items = items_of(places())
     codebook = METHOD.fit(items)
