@@ -90,6 +90,8 @@ class Beams:
             return among_drawn(own, found, self.pairs(users, drawn.clamp_min(0).to(users.device)).cpu(), drawn)
         hidden = self.unknown.cpu() if barred is None or not len(barred) else self.unknown.cpu() | barred[0]
         assert barred is None or bool((barred == barred[:1]).all())  # a search has the same items for all users
+        others = gone[1] != target[gone[0]]  # what is past may be the next one, and is found then
+        gone = gone[0][others], gone[1][others]
         scores, at = self._search(hidden).best(users, self.decoder.beam, gone)
         mine = at == target[:, None]
         # What has the same codes scores alike, and is ahead.
