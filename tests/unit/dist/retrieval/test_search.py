@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from foundrank.data.errors import UserError
 from foundrank.data.vocabulary.vocabulary import KeyIndex
 from foundrank.dist.retrieval import search
+from foundrank.dist.retrieval.products import Products
 from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.retrieval.search import Approximate, Exact, recall
 
@@ -45,7 +46,7 @@ def test_blocks_find_what_one_sort_finds(items, users, k, cells, seed):
     vectors, of_users, hidden, gone = made_up(items, users, seed)
     before, search.CELLS = search.CELLS, cells
     try:
-        top, at = Exact(vectors, hidden).best(of_users, k, (gone[0], gone[1]))
+        top, at = Exact(Products(vectors, hidden)).best(of_users, k, (gone[0], gone[1]))
     finally:
         search.CELLS = before
     wanted = sorted_best(vectors, of_users, hidden, gone, k)
@@ -73,13 +74,13 @@ def test_equal_items_come_in_their_order_whatever_the_batch(monkeypatch, cells, 
     none = torch.zeros(2, 0, dtype=torch.int64)
     once = torch.unique(vectors, dim=0, return_inverse=True)[1]
     for k in (1, 5, 20, 100):
-        together = Exact(vectors, hidden).best(users, k, (none[0], none[1]))
+        together = Exact(Products(vectors, hidden)).best(users, k, (none[0], none[1]))
         for number, user in enumerate(users):
             # Of equal items the one with the lowest place is first, and not one of them that is shown is passed over.
             score = {one: float((user.double() * vectors[once == one][0].double()).sum()) for one in once.tolist()}
             shown = [place for place in range(70) if not hidden[place]]
             right = sorted(shown, key=lambda place: (-score[int(once[place])], place))[:k]
-            alone = Exact(vectors, hidden).best(user[None], k, (none[0], none[1]))
+            alone = Exact(Products(vectors, hidden)).best(user[None], k, (none[0], none[1]))
             for top, at in ((together[0][number], together[1][number]), (alone[0][0], alone[1][0])):
                 assert at[top > -torch.inf].tolist() == right
 
@@ -88,9 +89,9 @@ def test_equal_items_that_faiss_finds_come_in_their_order():
     pytest.importorskip("faiss")
     vectors, users, hidden = tied(0)
     none = torch.zeros(2, 0, dtype=torch.int64)
-    wanted = Exact(vectors, hidden).best(users, 80, (none[0], none[1]))
+    wanted = Exact(Products(vectors, hidden)).best(users, 80, (none[0], none[1]))
     for part in (slice(None), slice(0, 1)):
-        top, at = Approximate(vectors, hidden).best(users[part], 80, (none[0], none[1]))
+        top, at = Approximate(Products(vectors, hidden)).best(users[part], 80, (none[0], none[1]))
         there = int((~hidden).sum())
         assert at[:, :there].tolist() == wanted[1][part, :there].tolist()
         torch.testing.assert_close(top[:, :there], wanted[0][part, :there])
@@ -99,10 +100,10 @@ def test_equal_items_that_faiss_finds_come_in_their_order():
 def test_faiss_finds_nearly_all_and_nothing_hidden_or_gone():
     pytest.importorskip("faiss")
     vectors, users, hidden, gone = made_up(5000, 50)
-    _, wanted = Exact(vectors, hidden).best(users, 20, (gone[0], gone[1]))
+    _, wanted = Exact(Products(vectors, hidden)).best(users, 20, (gone[0], gone[1]))
     gone = torch.cat([gone, torch.stack([torch.arange(50), wanted[:, 0]])], 1)  # also the very best
-    wanted = Exact(vectors, hidden).best(users, 20, (gone[0], gone[1]))
-    top, at = Approximate(vectors, hidden).best(users, 20, (gone[0], gone[1]))
+    wanted = Exact(Products(vectors, hidden)).best(users, 20, (gone[0], gone[1]))
+    top, at = Approximate(Products(vectors, hidden)).best(users, 20, (gone[0], gone[1]))
     assert recall(at, wanted) > 0.8
     assert top.shape == (50, 20)
     assert (top.diff(dim=1) <= 0).all()
@@ -118,9 +119,8 @@ def test_few_items_or_none_are_no_mistake(kind):
         pytest.importorskip("faiss")
     none = torch.zeros(2, 0, dtype=torch.int64)
     for items, hidden in ((0, []), (3, [True] * 3), (3, [False, True, False])):
-        top, at = kind(torch.eye(3)[:items], torch.tensor(hidden, dtype=torch.bool)).best(
-            torch.ones(2, 3), 5, (none[0], none[1])
-        )
+        products = Products(torch.eye(3)[:items], torch.tensor(hidden, dtype=torch.bool))
+        top, at = kind(products).best(torch.ones(2, 3), 5, (none[0], none[1]))
         found = [
             [place for place, score in zip(*row, strict=True) if score > -torch.inf]
             for row in zip(at.tolist(), top.tolist(), strict=True)
@@ -151,4 +151,4 @@ def test_without_faiss_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(UserError, match="pip install faiss-cpu"):
-        Approximate(torch.eye(3), torch.zeros(3, dtype=torch.bool))
+        Approximate(Products(torch.eye(3), torch.zeros(3, dtype=torch.bool)))
