@@ -41,6 +41,7 @@ _BETWEEN_HOSTS = (
     ShardingType.TABLE_COLUMN_WISE.value,
     ShardingType.GRID_SHARD.value,
 )
+_BY_ROW = (ShardingType.ROW_WISE.value, ShardingType.TABLE_ROW_WISE.value, ShardingType.GRID_SHARD.value)
 REPLICATED = ShardingType.DATA_PARALLEL.value
 _EVERY = (*_SHARDING, *_BETWEEN_HOSTS, REPLICATED)
 """Every table on every rank: for predicting only. A replicated table has no fused optimizer, so training would not move it."""
@@ -154,10 +155,12 @@ def plan_of_kinds(
     kinds: list[str] | None,
 ) -> TablePlan | None:
     """The planner's choice among some kinds of sharding (None: all), or None if there is none that fits."""
-    on_cpu = ranks.device == "cpu"
+    every = kinds or [*_SHARDING, *(() if ranks.device == "cpu" else _BETWEEN_HOSTS)]
     constraints = {
         table: ParameterConstraints(
-            sharding_types=kinds or [*_SHARDING, *(() if on_cpu else _BETWEEN_HOSTS)],
+            # A rank without a row of a table cannot look anything up in its part.
+            sharding_types=[kind for kind in every if kind not in _BY_ROW or layout.tables[table] >= ranks.count]
+            or [ShardingType.TABLE_WISE.value],
             # Not the kernels that keep a table in the host's memory: a table that does not fit the devices is to be told.
             compute_kernels=["dense" if kinds == [REPLICATED] else "fused"],
             min_partition=experiment.model.embedding_dim // 2 if kinds == [ShardingType.COLUMN_WISE.value] else None,
