@@ -49,7 +49,8 @@ def reference(experiment: Experiment) -> Trained:
         model.zero_grad()
         torch.stack([loss for loss, _ in outcomes]).mean().backward()
         for name, table in tables.items():
-            for part, gradient in zip(parts[name], table.grad.chunk(halves, 1), strict=True):
+            whole_gradient = torch.zeros_like(table) if table.grad is None else table.grad  # where no aspect is of ids
+            for part, gradient in zip(parts[name], whole_gradient.chunk(halves, 1), strict=True):
                 part.grad = gradient
         nn.utils.clip_grad_norm_(dense, training.gradient_clip)
         adamw.param_groups[0]["lr"] = training.learning_rate * share
