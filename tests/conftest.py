@@ -22,7 +22,7 @@ _WITHOUT_RUN = {
     f"tests/jobs/test_{name}.py"
     for name in (
         *("bad_data", "delta", "elastic", "kinds", "local_ranks", "next_item", "nightly", "notebook", "pictures"),
-        *("python", "recommend_ids", "study"),
+        *("python", "recommend_ids", "study", "tokenize"),
     )
 }
 
