@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foundrank import load
-from foundrank.data.codes.code_store import codes_folder
+from foundrank.data.codes.code_store import codes_folder, open_codes
 from foundrank.data.config.sections.entities import Stored
 from foundrank.data.errors import UserError
 from foundrank.dist.evaluate.evaluate import evaluate_run
@@ -164,3 +164,43 @@ def test_a_run_refuses_codes_that_were_made_anew(world, tmp_path):
     (folder / "manifest.json").write_text(manifest.replace('"iterations": 1', '"iterations": 5'))
     with pytest.raises(UserError, match=r"made anew since the run was trained|has changed since"):
         load(run)
+
+
+def tokenized(runtime: Runtime, path: Path, *changes: str) -> list[list[int]]:
+    experiment = opened(path, *changes)
+    tokenize(experiment, runtime)
+    found, _ = open_codes(codes_folder(experiment, Stored("item", "codes")))
+    return found.mapped().vectors.tolist()
+
+
+def refused(runtime: Runtime, path: Path, *changes: str) -> str:
+    with pytest.raises(UserError) as told:
+        tokenized(runtime, path, *changes)
+    return str(told.value)
+
+
+def test_codes_of_what_a_run_has_learnt_are_the_same_on_any_ranks(world, tmp_path):
+    run = trained(world, "vectors", "model.next_item={negatives: 20}", "model.aspects=[id]")
+    found = []
+    for ranks in (1, 2):
+        path = write_world(tmp_path / str(ranks), users=4)
+        change = f"entities.item.contents.codes.codes={{method: rq_kmeans, levels: 2, size: 8, run: {run}}}"
+        found += run_ranks(tokenized, ranks, path, change)
+    assert found[0] == found[1] == found[2]
+    alone = write_world(tmp_path / "alone", users=4)
+    without = "entities.item.contents.codes.codes={method: rq_kmeans, levels: 2, size: 8}"
+    assert run_ranks(tokenized, 1, alone, without)[0] != found[0]
+    by_codes = trained(world, "parallel", PARALLEL)
+    (said,) = run_ranks(refused, 1, alone, f"{without[:-1]}, run: {by_codes}}}", "text.store=other")
+    assert "parallel: does not find items by their vectors" in said
+
+
+@pytest.mark.parametrize(
+    "method", ["{method: tree, levels: 2, size: 3, dimension: 4}", "{method: parallel, levels: 3, size: 4}"]
+)
+def test_codes_are_the_same_on_any_ranks(tmp_path, method):
+    found = []
+    for ranks in (1, 2):
+        path = write_world(tmp_path / str(ranks))
+        found += run_ranks(tokenized, ranks, path, f"entities.item.contents.codes.codes={method}")
+    assert found[0] == found[1] == found[2]
