@@ -93,7 +93,7 @@ class Beams:
         others = gone[1] != target[gone[0]]  # what is past may be the next one, and is found then
         gone = gone[0][others], gone[1][others]
         scores, at = self._search(hidden).best(users, self.decoder.beam, gone)
-        mine = at == target[:, None]
+        mine = (at == target[:, None]) & (scores > NEVER)  # places that hold none say 0
         # What has the same codes scores alike, and is ahead.
         ahead = (scores >= scores.masked_fill(~mine, NEVER).amax(1, keepdim=True)).sum(1) - 1 if at.shape[1] else found
         return torch.where(found & mine.any(1), ahead, len(self.codes))
