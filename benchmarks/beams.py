@@ -65,15 +65,15 @@ def agreement(run: Path, users: int) -> dict[str, Any]:
                 break
         some = torch.cat(states)[:users]
     nobody = torch.zeros(2, 0, dtype=torch.int64)
-    scores, _ = ranking.search(retriever.unknown).best(some, FIRST, (nobody[0], nobody[1]))
+    _, found = ranking.search(retriever.unknown).best(some, FIRST, (nobody[0], nobody[1]))
     same = []
     codes = ranking.codes.long()
-    for state, of_beam in zip(some, scores, strict=True):
+    for state, of_beam in zip(some, found, strict=True):
         parts = [ranking.decoder.scores(state.expand(len(block), -1), block) for block in codes.split(_AT_ONCE)]
         exact = torch.cat(parts).masked_fill(retriever.unknown, float("-inf"))
-        best, _ = best_of(exact[None], FIRST)
-        # By their scores: of items with the same codes either may come first.
-        same.append(bool(torch.allclose(best[0], of_beam, atol=1e-3)))
+        _, best = best_of(exact[None], FIRST)
+        # By their codes: of items that have the same either may come first.
+        same.append(bool((codes[best[0]] == codes[of_beam]).all()))
     return {"users": len(same), "same": sum(same), "beam": ranking.decoder.beam, "items": len(codes)}
 
 

@@ -105,8 +105,9 @@ def _sparse(
     values = [singles.reshape(-1) if filled.all() else singles[filled]]
     for number, key in enumerate(layout.lists, layout.singles):
         lists = [p.lists[key] for p in parts]
-        known = layout.ids or key != HISTORY
-        values += [of_part[offsets[0] : offsets[-1]] * known for of_part, offsets in lists]
+        values += [of_part[offsets[0] : offsets[-1]] for of_part, offsets in lists]
+        if key == HISTORY and not layout.ids:
+            values[-len(lists) :] = [np.zeros_like(of_part) for of_part in values[-len(lists) :]]
         np.concatenate([np.diff(offsets) for _, offsets in lists], out=lengths[number, :rows], casting="same_kind")
     if past is not None:
         first = behind = layout.singles + len(layout.lists)

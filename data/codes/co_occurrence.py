@@ -17,6 +17,7 @@ from ..schema.column_needs import needed_columns
 from ..vocabulary.vocabulary import KeyIndex
 
 _NEAR = 5  # places in a user's sequence within which items are together
+_PENDING = 1 << 22  # pairs that are held before they are counted
 _FEW_STEPS = 8  # of the iteration that finds leading directions
 
 
@@ -73,6 +74,7 @@ def pairs_of(
         (name, *group) for name, files in train.items() if experiment.domains[name].users for group in files.row_groups
     ]
     pairs, counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    pending: list[np.ndarray] = []
     for name, path, group in groups[mine]:
         needs = needed_columns(experiment, name)
         table = read_good_rows(path, group, needs, [history.column, item], experiment.bad_data)
@@ -83,13 +85,14 @@ def pairs_of(
             offsets = offsets + np.concatenate([[0], np.cumsum(there)])
         row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         at = index.lookup(past).astype(np.int64)
-        found = []
         for step in range(1, _NEAR + 1):
             here, there = at[:-step], at[step:]
             near = (row[:-step] == row[step:]) & (here >= 0) & (there >= 0) & (here != there)
-            found.append(np.minimum(here, there)[near] * len(keys) + np.maximum(here, there)[near])
-        pairs, counts = _added((pairs, counts), (np.concatenate(found), None))
-    return pairs, counts
+            pending.append(np.minimum(here, there)[near] * len(keys) + np.maximum(here, there)[near])
+        if sum(map(len, pending)) > max(_PENDING, len(pairs)):  # so each pair is merged a few times at most
+            pairs, counts = _added((pairs, counts), *((some, None) for some in pending))
+            pending = []
+    return _added((pairs, counts), *((some, None) for some in pending))
 
 
 def _added(*parts: tuple[np.ndarray, np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:

@@ -108,6 +108,18 @@ def map_codes(file: Path, shape: tuple[int, int]) -> np.ndarray:
     return np.memmap(file, "<u2", "r", shape=shape)
 
 
+def inputs_asked(experiment: Experiment, of: Stored, content: Codes) -> dict[str, Any]:
+    """What the contents that codes are made of are, as JSON values."""
+    entity = experiment.entities.present()[of.entity]
+    return {
+        name: {"vector": other.vector, "size": other.size}
+        if (other := entity.given(in_catalog=True).get(name)) is not None
+        else experiment.encoder_of(embedded := experiment.entities.embedded()[Stored(of.entity, name)]).asked()
+        | embedded.asked()
+        for name in experiment.inputs_of(content)
+    }
+
+
 def expected_codes(experiment: Experiment, of: Stored) -> dict[str, Any]:
     """The part of the manifest that the experiment and the catalog's files determine.
 
@@ -118,16 +130,9 @@ def expected_codes(experiment: Experiment, of: Stored) -> dict[str, Any]:
     content = entity.every_content()[of.content]
     assert isinstance(content, Codes)
     assert entity.catalog is not None
-    inputs = {
-        name: {"vector": other.vector, "size": other.size}
-        if (other := entity.given(in_catalog=True).get(name)) is not None
-        else experiment.encoder_of(embedded := experiment.entities.embedded()[Stored(of.entity, name)]).asked()
-        | embedded.asked()
-        for name in experiment.inputs_of(content)
-    }
     return {
         "format": FORMAT,
-        "asked": {**content.codes.asked(), "inputs": inputs},
+        "asked": {**content.codes.asked(), "inputs": inputs_asked(experiment, of, content)},
         "catalog": entity.catalog.path,
         "catalog_key": entity.catalog.key,
         "catalog_fingerprint": catalog_fingerprint(of.entity, entity),
@@ -156,7 +161,7 @@ def open_codes(folder: Path) -> tuple[OpenedCodes, dict[str, Any]]:
         UserError: they are absent, incomplete or damaged.
         StorageError: they are in an object store that cannot be reached or refuses.
     """
-    fetch(folder)
+    fetch(folder, lambda name: not name.startswith(f"{WORK}/"))
     try:
         return _open(folder)
     except FileNotFoundError:

@@ -12,7 +12,10 @@ from ..arrow.column_types import is_list
 from ..arrow.ids import id_keys
 from ..errors import UserError, one_line
 from ..storage import storage
+from ..storage.file_systems import is_uri
+from ..storage.mirror import stamp_of
 from ..storage.parquet_memory import READ_ERRORS, check_size
+from ..storage.storage import Stamp
 from .code_store import open_codes
 
 KEY, CODES = "key", "codes"
@@ -36,7 +39,6 @@ def export_codes(folder: Path, out: str | Path) -> int:
     return rows
 
 
-@lru_cache(maxsize=1)
 def read_code_table(path: str, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Keys ``[C]`` uint64 and codes ``[C, M]`` int64 of a Parquet file.
 
@@ -47,6 +49,14 @@ def read_code_table(path: str, sizes: Sequence[int]) -> tuple[np.ndarray, np.nda
     Raises:
         UserError: no such file, another type, a null, a list of another length, a code that its level does not have, or a key twice.
     """
+    local = None if is_uri(path) else Path(path)
+    stamp = (0, 0) if local is None or not local.is_file() else stamp_of(local)
+    return _read(path, tuple(sizes), stamp)
+
+
+@lru_cache(maxsize=1)
+def _read(path: str, sizes: Sequence[int], stamp: Stamp) -> tuple[np.ndarray, np.ndarray]:
+    """As `read_code_table`, of a file that is as its stamp says."""
     content = storage.read(path)
     if content is None:
         raise UserError(path, "no such file", "Give the Parquet file with the codes.")

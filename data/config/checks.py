@@ -165,6 +165,11 @@ def _check_codes(experiment: Experiment, path: str | Path) -> None:
             if not inputs and content.codes.run is None:
                 remedy = "Give the item a text or a vector, or use another method."
                 raise UserError(field, f"is {content.codes.method}, made of vectors, and items have none", remedy)
+    others = [aspect for aspect in experiment.aspects_in_use() if aspect not in codes]
+    pooled = experiment.entities.user.history is not None and not model.past
+    if codes and pooled and not (set(others) & {"id", *item.every_content()}):
+        what = f"is {model.history.encoder}, a mean of past items, which has no codes, and items have nothing else"
+        raise UserError(f"{path}: model.history.encoder", what, "Use din, sasrec, bert4rec or hstu, or add an aspect.")
     if model.gate.kind == "none" and any(model.uses(name) for name in codes):
         remedy = "Use another gate."
         raise UserError(

@@ -25,9 +25,11 @@ class Tokenizer(Strict):
 
     Attributes:
         any_catalog: whether what a code means is the same in every catalog, so that a model may be used in another one.
+        seeded: whether anything in it is random.
     """
 
     any_catalog: ClassVar[bool] = False
+    seeded: ClassVar[bool] = True
 
     method: str
     seed: int = Field(
@@ -60,10 +62,16 @@ class Tokenizer(Strict):
 
     def asked(self) -> dict[str, Any]:
         """All that codes depend on beside their inputs, as JSON values."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, exclude=set() if self.seeded else {"seed"})
+
+    @property
+    def portable(self) -> bool:
+        """Whether another catalog's codes mean the same; digits are of one."""
+        return self.any_catalog and self.unique == "shared"
 
     def without_effect(self) -> dict[str, str]:
-        return {"digits": "unique: digit"} if self.unique != "digit" else {}
+        found = {} if self.seeded else {"seed": "a method in which something is random"}
+        return found | ({"digits": "unique: digit"} if self.unique != "digit" else {})
 
 
 class OfVectors(Tokenizer):

@@ -161,7 +161,13 @@ class Scorer:
         Raises:
             UserError: they are of another type than the run's.
         """
-        ids: pa.Array = items if isinstance(items, pa.Array) else pa.array(list(items))
+        try:
+            ids: pa.Array = items if isinstance(items, pa.Array) else pa.array(list(items))
+            whole = is_string(ids.type) or pa.types.is_integer(ids.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            whole, ids = False, pa.nulls(0)
+        if not whole:
+            raise UserError("items", "are neither all integers nor all strings", "Give ids as in the training events.")
         kind, held = "string" if is_string(ids.type) else "integer", self._id_types.get(id_key("item"), ("", ""))[0]
         if not len(ids) or (held and kind != held):
             what = f"has {kind} ids, but the run holds {held} ids" if len(ids) else "names no item"

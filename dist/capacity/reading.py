@@ -13,7 +13,7 @@ from ...data.epoch.reader import CACHE_SHARE
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, iterate_group, open_parquet
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import Layout, id_key
+from ...data.schema.layout import Layout
 from ..score.scoring_input import ROWS_AT_A_TIME
 from ..sharding.planner import Ranks
 from .footprint import PROCESS
@@ -63,7 +63,7 @@ def held_by_reader(experiment: Experiment, layout: Layout, files: Mapping[str, E
         largest = max(largest, largest_group(of_domain) * (_ARROW * arrow + _ENCODED * fixed))
         kept += of_domain.rows / ranks.count * (arrow / 2 + fixed)
     compared = len(experiment.compared()) if experiment.model.similarity is not None else 0
-    along = 4.0 * DIRECTIONS * layout.tables[id_key("item")] * compared
+    along = 4.0 * DIRECTIONS * layout.item_rows * compared
     return largest + min(kept, ranks.host_bytes * CACHE_SHARE) + along
 
 

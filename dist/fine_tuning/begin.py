@@ -65,7 +65,7 @@ def begin_from(
     read = {"model": tables | {f"dense.{name}": value for name, value in dense.items()}}
     read_tensors(checkpoint, read, _GrownTables())
     told = _transfer(base, dense, model, encoder)
-    for entity in encoder.layout.entities:
+    for entity in encoder.layout.entities if encoder.layout.ids else ():
         if contents := encoder.contents_of(entity):
             told += _begin_with_contents(entity, contents, base, tables, encoder, runtime)
     if "L0" in encoder.experiment.training.freeze:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...data.codes.code_store import identities
+from ...data.codes.code_store import identities, inputs_asked
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import kinds_of
 from ...data.config.sections.entities import OTHER_ASPECTS, Stored
@@ -105,8 +105,12 @@ def _contents(experiment: Experiment, of_other: Experiment, codes: Mapping[str, 
             elif isinstance(content, Embedded) and isinstance(other, Embedded):
                 found[place] = None if content.own_encoder is None else _meaning_of(content.own_encoder.asked())
             elif isinstance(content, Codes) and isinstance(other, Codes):
-                made = None if content.codes.any_catalog else codes.get(Stored(entity, name).name)
-                found[place] = content.codes.asked() | ({} if made is None else {"made": made[:12]})
+                of = Stored(entity, name)
+                made = None if content.codes.portable else codes.get(of.name)
+                asked = {key: value for key, value in content.codes.asked().items() if key != "path"}
+                found[place] = (
+                    asked | inputs_asked(experiment, of, content) | ({} if made is None else {"made": made[:12]})
+                )
             elif other is not None:
                 found[f"{place}.kind"] = content.kind
     return found

@@ -16,7 +16,8 @@ from .products import NEVER
 from .rankings import Gone, Ranking, Scored, among_drawn
 from .search import CELLS, Search, nothing
 
-_USERS = 64  # whose beams are followed at a time
+_USERS = 64  # whose beams are followed at a time, at most
+_RANKED = 20  # places that metrics look at: a beam of fewer would not tell them apart
 
 
 def decoder_of(model: nn.Module) -> nn.Module:
@@ -30,9 +31,15 @@ def decoder_of(model: nn.Module) -> nn.Module:
 def ranking_by_codes(decoder: nn.Module, codes: Tensor, unknown: Tensor) -> Ranking:
     """How users rank items, by a decoder and the items' codes ``[C, M]`` int16; ``unknown [C]`` bool have none."""
     if isinstance(decoder, ParallelDecoder):
-        return Scored(unknown, partial(CodeSums, codes, decoder.sizes))
+        return Scored(unknown, partial(CodeSums, places_of(codes, decoder.sizes)))
     assert isinstance(decoder, AutoregressiveDecoder)
     return Beams(decoder, codes, unknown)
+
+
+def places_of(codes: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """``[M, C]`` int32: where the codes ``[C, M]`` int16 of items stand among all values of all levels."""
+    starts = torch.tensor([0, *sizes[:-1]], device=codes.device).cumsum(0)
+    return codes.T.int() + starts.int()[:, None]
 
 
 class CodeSums:
@@ -40,10 +47,9 @@ class CodeSums:
 
     shared = 0
 
-    def __init__(self, codes: Tensor, sizes: tuple[int, ...], hidden: Tensor):
-        """Args: ``[C, M]`` int16, how many values each level has, and ``[C]`` bool, items that score minus infinity."""
-        starts = torch.tensor([0, *sizes[:-1]], device=codes.device).cumsum(0)
-        self.places, self.hidden = codes.T.int() + starts.int()[:, None], hidden
+    def __init__(self, places: Tensor, hidden: Tensor):
+        """Args: as of `places_of`, and ``[C]`` bool, items that score minus infinity."""
+        self.places, self.hidden = places, hidden
 
     def __len__(self) -> int:
         return len(self.hidden)
@@ -84,19 +90,26 @@ class Beams:
 
     def ranks(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, drawn: Tensor | None) -> Tensor:
         """As of `Ranking`; an item that the beam does not reach ranks last."""
-        own = self.pairs(users, target.clamp_min(0)[:, None].to(users.device)).cpu()
-        found = (target >= 0) & (own[:, 0] > NEVER)
+        own, found = torch.zeros(len(users), 1), (target >= 0) & ~self.unknown.cpu()[target.clamp_min(0)]
+        if drawn is not None or barred is not None:
+            own = self.pairs(users, target.clamp_min(0)[:, None].to(users.device)).cpu()
         if drawn is not None:
             return among_drawn(own, found, self.pairs(users, drawn.clamp_min(0).to(users.device)).cpu(), drawn)
         hidden = self.unknown.cpu() if barred is None or not len(barred) else self.unknown.cpu() | barred[0]
         assert barred is None or bool((barred == barred[:1]).all())  # a search has the same items for all users
         others = gone[1] != target[gone[0]]  # what is past may be the next one, and is found then
         gone = gone[0][others], gone[1][others]
-        scores, at = self._search(hidden).best(users, self.decoder.beam, gone)
+        places = max(self.decoder.beam, _RANKED)
+        scores, at = self._search(hidden).best(users, places, gone)
         mine = (at == target[:, None]) & (scores > NEVER)  # places that hold none say 0
         # What has the same codes scores alike, and is ahead.
-        ahead = (scores >= scores.masked_fill(~mine, NEVER).amax(1, keepdim=True)).sum(1) - 1 if at.shape[1] else found
-        return torch.where(found & mine.any(1), ahead, len(self.codes))
+        reached = scores.masked_fill(~mine, NEVER).amax(1, keepdim=True) if at.shape[1] else own
+        ranks = torch.where(mine.any(1), (scores >= reached).sum(1) - 1, len(self.codes))
+        if barred is not None:  # an item that takes no part but as the row's own has its own score to be ranked by
+            aside = hidden[target.clamp_min(0)]
+            ranks = torch.where(aside, (scores >= own).sum(1), ranks)
+            ranks = torch.where(aside & (ranks >= places), len(self.codes), ranks)
+        return torch.where(found, ranks, len(self.codes))
 
     def search(self, hidden: Tensor) -> Search:
         """As of `Ranking`."""
@@ -131,8 +144,9 @@ class BeamSearch:
             k
         )
         while len(left):
-            for start in range(0, len(left), _USERS):
-                some = left[start : start + _USERS]
+            at_once = max(1, min(_USERS, CELLS // (beams * max(self._trie.sizes))))
+            for start in range(0, len(left), at_once):
+                some = left[start : start + at_once]
                 self._some(users, some, beams, k, torch.from_numpy(left_out), out)
             enough = (out[0][left] > NEVER).sum(1) >= wanted[left]
             left = left[~enough] if beams < self._trie.leaves else left[:0]

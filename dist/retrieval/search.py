@@ -24,7 +24,7 @@ class Search(Protocol):
         The highest score comes first, and of equal ones the item with the lowest position.
 
         Args:
-            users: ``[B, D]`` float32.
+            users: ``[B, D]`` float32, or what else a ranking knows of a user.
             k: items per user.
             gone: row and position of items that are left out, ``[G]`` int64 each, on the host.
         """

@@ -17,6 +17,7 @@ from ...data.batch.row_encoder import RowEncoder
 from ...data.batch.rows import Rows
 from ...data.catalogs.catalog import read_catalog
 from ...data.catalogs.catalog_files import catalog_key_type
+from ...data.errors import UserError
 from ...data.events.event_files import iterate_group, open_parquet
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import id_key
@@ -159,7 +160,11 @@ class Recommender:
         ids, nameless = _item_ids(self._encoder, retriever.items.keys)
         hidden = retriever.unknown | nameless.to(retriever.unknown.device)
         if self._among is not None:
-            hidden |= torch.from_numpy(~np.isin(retriever.items.keys, self._among)).to(hidden.device)
+            named = np.isin(retriever.items.keys, self._among)
+            if not named.any():
+                what = f"names {len(self._among):,} items, none of which this run knows or its catalog has"
+                raise UserError("items", what, "Give ids as the training events and the catalog have them.")
+            hidden |= torch.from_numpy(~named).to(hidden.device)
         if (events := training_events(self._job, self._encoder.experiment)) is not None and self._job.domain:
             keys = retriever.items.keys
             hidden |= ~items_of_domain(self._job.domain, events, self._encoder, keys, self._runtime).to(hidden.device)

@@ -95,7 +95,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
 
 
 def listed_items(job: RecommendJob, experiment: Experiment) -> NDArray[np.uint64] | None:
-    """Keys of the items that alone are recommended; None where all are.
+    """Keys ``[N]`` uint64 of the items that alone are recommended; None where all are.
 
     Raises:
         UserError: no such file, or one without a column of the items' ids, or with ids of another type than the run's.

@@ -8,11 +8,12 @@ from ...data.contents.content_store import check_store, open_store, store_folder
 from ...data.storage.new_folder import check_can_be_made
 from ...model.tokenizers.given import Given
 from ..ranks.runtime import ALONE
+from .code_files import check_can_go_on
 from .inputs import sources
 from .tokenize import check_tokenizing
 
 
-def checked_tokenizing(experiment: Experiment, export: str | None) -> list[str]:
+def checked_tokenizing(experiment: Experiment, export: str | None, rebuild: bool = False) -> list[str]:
     """Everything it would find wrong with what codes are made of, but for a run and events, which take their time; what it will do.
 
     Raises:
@@ -24,7 +25,7 @@ def checked_tokenizing(experiment: Experiment, export: str | None) -> list[str]:
         of = Stored("item", name)
         folder = codes_folder(experiment, of)
         check_can_be_made(folder, f"text.store: {experiment.text.store}", "Choose a folder you can write to.")
-        expected_codes(experiment, of)
+        check_can_go_on(folder, expected_codes(experiment, of), rebuild)
         for other in experiment.inputs_of(content):
             if Stored("item", other) in experiment.stored():
                 check_store(

@@ -25,9 +25,11 @@ from ...data.vocabulary.vocabulary import KeyIndex
 from ...model.tokenizers.items import BLOCK, FINE, Codebook, Items
 from ..ranks.runtime import Runtime
 from ..retrieval.retrieval import item_vectors
+from ..run.finite import usable
 from ..score.score import model_of
 
-RUN = "run"
+RUN = "(run)"
+"""Stands beside the contents, of which none can have that name."""
 PLACED, PLACES = "placed", "places"
 """In a codebook: keys of items, and their places in the graph."""
 _MEAN, _SCALE = "mean.{}", "scale.{}"
@@ -59,16 +61,6 @@ class Sources:
     standardises: bool
     smoothing: float
 
-    def take(self, at: np.ndarray) -> "Sources":
-        """Some of the items, at rising positions ``[n]``; the graph is of all, so it stays with them."""
-        contents = {name: (vectors, rows[at]) for name, (vectors, rows) in self.contents.items()}
-        places = None if self.places is None else self.places[torch.from_numpy(at)]
-        ids, columns = self.ids.take(pa.array(at)), self.columns.take(pa.array(at))
-        assert self.graph is None, "neighbours of some of the items are not among them"
-        return Sources(
-            ids, self.keys[at], columns, contents, None, places, self.seed, self.standardises, self.smoothing
-        )
-
     @property
     def with_something(self) -> np.ndarray:
         """``[C]`` bool, which items have any vector; all where none are taken."""
@@ -77,12 +69,13 @@ class Sources:
         return np.any([rows >= 0 for _, rows in self.contents.values()], 0)
 
     def placed(self, codebook: Codebook | None, dimension: int) -> "Sources":
-        """With places in the graph: its leading directions, or, where a codebook has places already, these, and of further items
+        """With places ``[C, D]`` float32 in the graph: its leading directions, or, where a codebook has places already, these, and of further items
         the mean of those that they are with."""
         assert self.graph is not None
         if codebook is None:
             generator = torch.Generator().manual_seed(self.seed)
-            return replace(self, places=leading_places(self.graph, dimension, generator))
+            # As they are kept: what goes on from these finds the same.
+            return replace(self, places=leading_places(self.graph, dimension, generator).half().float())
         held = KeyIndex(codebook[PLACED].numpy().view(np.uint64)).lookup(self.keys).astype(np.int64)
         at = torch.from_numpy(held)
         known = codebook[PLACES].float()[at.clamp_min(0)] * (at >= 0)[:, None]
@@ -112,7 +105,7 @@ class Sources:
         )
 
     def standardised(self, runtime: Runtime) -> Codebook:
-        """Of each content the mean of its vectors, and one over their deviation: contents side by side weigh alike."""
+        """Of each content the mean of its vectors ``[d]``, and one over their deviation ``[1]``: contents side by side weigh alike."""
         found: Codebook = {}
         for name, (vectors, rows) in self.contents.items() if self.standardises else ():
             width = vectors.shape[1]
@@ -142,7 +135,7 @@ class Sources:
             sums, total = torch.zeros_like(x), torch.zeros(len(x))
             distinct, place = np.unique(other, return_inverse=True)
             of_others = self._vectors(codebook, distinct)
-            rows, weights = torch.from_numpy(row), torch.from_numpy(weight)
+            rows, weights = torch.from_numpy(row), torch.from_numpy(weight * self.with_something[other])
             # Item after item and pair after pair: the same sum in any block.
             sums.index_add_(0, rows, of_others[torch.from_numpy(place)] * weights[:, None])
             total.index_add_(0, rows, weights)
@@ -176,7 +169,7 @@ def sources(experiment: Experiment, of: Stored, content: Codes, runtime: Runtime
     """
     method, entity = content.codes, experiment.entities.item
     assert entity.catalog is not None
-    table = runtime.on_main(lambda: read_catalog("item", entity, [need.name for need in method.needs]))
+    table = read_catalog("item", entity, [need.name for need in method.needs])
     # By key: the order of the catalog, which may tell what came when, has no part in codes.
     order = np.argsort(id_keys(table[entity.catalog.key])[0], kind="stable")
     table = table.take(pa.array(order))
@@ -223,6 +216,7 @@ def _of_run(run: str, keys: np.ndarray, runtime: Runtime) -> tuple[Tensor, np.nd
         )
     items = encoder.items(trained=False)
     vectors = item_vectors(model, encoder, items, runtime).cpu()
+    vectors[~usable(vectors)] = 0  # no number: as if nothing was learnt
     at = KeyIndex(items.keys).lookup(keys).astype(np.int64)
     there = (at >= 0) & (vectors[torch.from_numpy(np.maximum(at, 0))] != 0).any(1).numpy()
     return vectors, np.where(there, at, -1)

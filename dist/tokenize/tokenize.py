@@ -19,7 +19,11 @@ from ...data.config.sections.entities import Stored
 from ...data.content_kinds.codes import Codes, OfVectors
 from ...data.contents.content_store import store_folder, store_identity
 from ...data.errors import UserError
+from ...data.events.check_events import check_events
+from ...data.storage.file_identity import identities
+from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
+from ...data.storage.new_folder import check_can_be_made
 from ...data.vocabulary.vocabulary import KeyIndex
 from ...model.tokenizers.columns import Columns
 from ...model.tokenizers.given import Given
@@ -90,6 +94,8 @@ def check_tokenizing(experiment: Experiment, export: str | None) -> None:
             "has no codes, so there is nothing to tokenize",
             "Add one, e.g. contents: {codes: {codes: rq_kmeans}}.",
         )
+    if export is not None and not is_uri(export):
+        check_can_be_made(Path(export).parent, "--export", "Choose a folder you can write to.")
     if export is not None and len(contents) > 1:
         raise UserError(
             "--export",
@@ -103,7 +109,12 @@ def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runti
     expected = runtime.on_main(lambda: begin(folder, experiment, of, rebuild))
     with Progress(f"{of}: reading", main=runtime.is_main):
         every = sources(experiment, of, content, runtime)
-    keys, codes, held = held_codes(folder) if not rebuild else (None, None, None)
+    # What there is, and a codebook, all ranks have from one: another machine's arithmetic, or folder, may be another.
+    keys, codes, held = runtime.on_main(lambda: (None, None, None) if rebuild else held_codes(folder))
+    if keys is not None and keys.type != every.ids.type:
+        what = f"is {every.ids.type}, and of the items that have codes {keys.type}"
+        remedy = "Write the catalog with the type it had, or run `foundrank tokenize EXP --rebuild`."
+        raise UserError(f"{expected['catalog']}: column '{expected['catalog_key']}'", what, remedy)
     fits = every.with_something & (content.codes.known(_bare(every)) if isinstance(content.codes, Given) else True)
     new = fits if keys is None else fits & ~np.isin(every.keys, id_keys(keys)[0])
     if isinstance(content.codes, Given) and keys is not None:
@@ -112,7 +123,7 @@ def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runti
     made_of = [
         expected["asked"],
         expected["catalog_fingerprint"],
-        _made_of(experiment, content),
+        runtime.on_main(lambda: _made_of(experiment, content)),
         held and held["identity"],
     ]
     work = Work(folder, json.dumps([*made_of, hashlib.sha256(every.keys[at].tobytes()).hexdigest()]))
@@ -126,13 +137,12 @@ def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runti
             "Give items a text or a vector; for method: given, look whether the ids of its file are those of the catalog.",
         )
     runtime.on_main(work.begin)
-    codebook = work.codebook if held is None else load(codebook_of(folder, held))
-    runtime.barrier()
+    codebook = runtime.on_main(lambda: work.codebook if held is None else load(codebook_of(folder, held)))
     if isinstance(content.codes, Tree):
         every = every.placed(codebook, content.codes.dimension)
     if codebook is None:
-        codebook = _fitted(of, content, every, np.flatnonzero(fits), runtime)
-        runtime.on_main(lambda: work.keep_codebook(codebook))
+        fitted = _fitted(of, content, every, np.flatnonzero(fits), runtime)
+        codebook = runtime.on_main(lambda: work.keep_codebook(fitted))
     elif isinstance(content.codes, Columns):
         codebook = content.codes.extended(codebook, every.items(codebook, runtime, lambda items: None))
     own = _codes_of(of, content, every, at, codebook, work, runtime)
@@ -146,7 +156,7 @@ def _tokenize(experiment: Experiment, of: Stored, content: Codes, runtime: Runti
 
 
 def _made_of(experiment: Experiment, content: Codes) -> list[Any]:
-    """What tells the vectors that codes are made of from others that the same settings would give."""
+    """What tells all that codes are made of from what else the same settings would take."""
     stored = experiment.stored()
     stores = [of for name in experiment.inputs_of(content) if (of := Stored("item", name)) in stored]
     found: list[Any] = [store_identity(store_folder(experiment, of))["checksum"] for of in stores]
@@ -154,13 +164,26 @@ def _made_of(experiment: Experiment, content: Codes) -> list[Any]:
         run = mirrored(content.codes.run, "read")
         fetch_run(run)
         found.append(identity(best_of_members(run)))
+    if content.codes.graph:
+        files = [
+            file for of_domain in check_events(experiment, ("train",)).values() for file in of_domain["train"].files
+        ]
+        found += [file["checksum"] for file in identities(files)]
+    if isinstance(content.codes, Given):
+        found.append([hashlib.sha256(part.tobytes()).hexdigest() for part in _given(content.codes)])
     return found
+
+
+def _given(method: Given) -> tuple[np.ndarray, np.ndarray]:
+    return read_code_table(method.path, method.values)
 
 
 def _check_still_given(method: Given, keys: pa.Array, codes: np.ndarray | None) -> None:
     """Makes sure that what was taken in is still what the file says."""
     assert codes is not None
-    there, given = read_code_table(method.path, method.values)
+    there, given = _given(method)
+    if not len(there):
+        return
     at = KeyIndex(there).lookup(id_keys(keys)[0]).astype(np.int64)
     others = (given[np.maximum(at, 0)] != codes[:, : given.shape[1]]).any(1) & (at >= 0)
     if others.any():
@@ -177,12 +200,11 @@ def _bare(every: Sources) -> Items:
 
 def _fitted(of: Stored, content: Codes, every: Sources, at: np.ndarray, runtime: Runtime) -> Codebook:
     """The codebook, fitted on the items at some positions."""
-    some = every if len(at) == len(every.keys) or every.graph is not None else every.take(at)
-    scales = some.standardised(runtime)
+    scales = every.standardised(runtime)
     progress = Progress(f"{of}: fitting the codebook", "items", main=runtime.is_main)
     with progress:
-        items = some.items(scales, runtime, lambda done: progress.add(done * runtime.world_size))
-        codebook = scales | content.codes.fit(items)
+        items = every.items(scales, runtime, lambda done: progress.add(done * runtime.world_size))
+        codebook = scales | content.codes.fit(items.some(at))
     if every.places is not None:  # where further items are follows from these
         codebook |= {PLACED: torch.from_numpy(every.keys.view(np.int64).copy()), PLACES: every.places.half()}
     return codebook

@@ -59,7 +59,7 @@ def deal_out(
 ) -> np.ndarray:
     """Codes ``[C, L]`` whose last level differs where all others are the same, each item's as near as can be.
 
-    In a group with a conflict Sinkhorn's iteration (Cuturi, 2013; LC-Rec, Zheng et al., 2024) says who wants which value, and the
+    An item that is like no other keeps what it has. Of those that are alike Sinkhorn's iteration (Cuturi, 2013; LC-Rec, Zheng et al., 2024) says who wants which value, and the
     values are given to those who want them most, of equals by a hash.
 
     Args:
@@ -76,9 +76,12 @@ def deal_out(
     full, group = groups_of(codes), groups_of(codes[:, :-1])
     alike = np.bincount(full)[full] > 1
     alike[:held] = False
-    for one in np.unique(group[alike]):
-        members = np.flatnonzero(group == one)
-        old, new = members[members < held], members[members >= held]
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    starts = np.searchsorted(ordered, np.unique(group[alike]))
+    for start in starts:
+        members = order[start : np.searchsorted(ordered, ordered[start], "right")]
+        old, new = members[~alike[members]], members[alike[members]]
         if len(members) > size:
             raise UserError(
                 "codes.unique: sinkhorn",

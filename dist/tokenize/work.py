@@ -43,8 +43,10 @@ class Work:
         found = self._read("codebook")
         return None if found is None else load(found)
 
-    def keep_codebook(self, codebook: Codebook) -> None:
+    def keep_codebook(self, codebook: Codebook) -> Codebook:
+        """Keeps it, and gives it back."""
         self._write("codebook", save({name: value.contiguous() for name, value in codebook.items()}))
+        return codebook
 
     def block(self, first: int, levels: int) -> np.ndarray | None:
         """``[n, levels]`` uint16, the codes of the block that begins at an item; None: it is not done."""

@@ -140,6 +140,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
                 state["validation"] = validate(sharded, encoder, events, run, 0, 0, runtime, allowed)
             if checkpoints.save(sharded, optimizer, state | patience.state(), True):
                 checkpoints.wait()
+            log.epoch(0, state.get("validation"))
         for epoch in range(position.epoch, training.epochs):
             if step == training.max_steps or patience.is_over:
                 break

@@ -18,8 +18,9 @@ class Outputs(NamedTuple):
         list_losses: ``[2, domains, T]``, sums over rows of the unweighted losses of their lists, and how many rows those are; None where
             no task has a list loss, or losses are zeros.
         next_item: ``[2]``, the sum of the next-item losses and how many they are; zeros outside of training.
-        user: ``[B, D]``, whose product with candidates scores them; None in training, and without a next-item objective.
-        candidates: ``[M, D]``; None where ``user`` is.
+        user: ``[B, D]``, whose product with candidates scores them, or ``[B, U]``, by which codes are ranked (`Decoder.of_user`); None in training, and
+            without a next-item objective.
+        candidates: ``[M, D]``; None where ``user`` is, and without a part where that ranks codes.
     """
 
     logits: Tensor

@@ -1,6 +1,6 @@
 """Codes that a catalog has already: a path of names, such as department, category and brand."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ class Columns(Tokenizer):
     size: Values = Field(
         default=1024, description="values of each level: as many names as there are below one, at most"
     )
+
+    seeded: ClassVar[bool] = False
 
     @property
     def values(self) -> tuple[int, ...]:

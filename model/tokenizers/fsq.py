@@ -1,6 +1,7 @@
 """Finite scalar quantisation: each code is a few numbers of the turned vector, rounded. It needs no catalog to fit."""
 
 import math
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ class FSQ(OfVectors):
     run: None = Field(default=None, description="none: it would be of one catalog")
 
     any_catalog: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _fits(self):
@@ -68,6 +70,7 @@ class FSQ(OfVectors):
         return code.numpy()
 
 
+@lru_cache(maxsize=1)
 def turn(width: int) -> Tensor:
     """``[d, d]`` float32 orthonormal, random and always the same."""
     normal = torch.randn(width, width, generator=torch.Generator().manual_seed(_TURN), dtype=torch.float64)

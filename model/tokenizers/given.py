@@ -24,6 +24,7 @@ class Given(Tokenizer):
     unique: Literal["digit", "shared"] = Field(default="shared", description=OF_ALIKE)
 
     any_catalog: ClassVar[bool] = True
+    seeded: ClassVar[bool] = False
 
     @property
     def values(self) -> tuple[int, ...]:

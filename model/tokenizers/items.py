@@ -1,7 +1,7 @@
 """The items that codes are made of, as a method sees them: in blocks, some of which are each rank's."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,12 @@ class Items:
         """``[n, d]`` float32 vectors."""
         assert self.vectors is not None
         return self.vectors(positions)
+
+    def some(self, at: np.ndarray) -> "Items":
+        """Those at positions ``[n]``."""
+        vectors = self.vectors
+        of_some = None if vectors is None else lambda positions: vectors(at[positions])
+        return replace(self, keys=self.keys[at], vectors=of_some, columns=self.columns.take(pa.array(at)))
 
     def sample(self, most: int) -> np.ndarray:
         """Positions of as many items, chosen by a hash of their ids: the same on every rank and in any order of the catalog."""

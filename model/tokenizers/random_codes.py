@@ -27,5 +27,5 @@ class RandomCodes(Tokenizer):
 
     def codes(self, codebook: Codebook, items: Items, at: np.ndarray) -> np.ndarray:
         """``[n, L]`` of items at positions ``[n]``."""
-        levels = mix(np.arange(self.levels, dtype=np.uint64) + np.uint64(items.seed))
+        levels = mix(np.arange(self.levels, dtype=np.uint64) ^ mix(np.array([items.seed])))
         return (mix(items.keys[at][:, None] ^ levels) % np.uint64(self.size)).astype(np.int64)

@@ -66,7 +66,7 @@ class Tree(Tokenizer):
 
     def _level(self, codebook: Codebook, items: Items, at: np.ndarray, branch: np.ndarray, level: int) -> np.ndarray:
         """``[n]`` which way items go from the branches they are on."""
-        code = (mix(items.keys[at] + np.uint64(level)) % np.uint64(self.size)).astype(np.int64)
+        code = (mix(items.keys[at] ^ mix(np.array([level]))) % np.uint64(self.size)).astype(np.int64)
         split = codebook[f"split.{level}"].numpy()
         x = items.at(at)
         of = np.searchsorted(split, branch)

@@ -1,5 +1,6 @@
 """Semantic ids: the real commands, from a catalog with vectors to recommendations by codes."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import foundrank as foundrank_library
+from foundrank.data.errors import UserError
 from tests.coded_world import ITEMS, RQ, catalog, raw_experiment, write_world
 
 from .commands import COMMAND, ENVIRONMENT, Here, foundrank, without_temporaries
@@ -143,6 +146,38 @@ def test_users_get_as_many_items_as_they_are_to_have(world, runs, tmp_path, here
     assert here("recommend", runs[name], users, tmp_path / "feed", "-k", 50, "--domain", "feed", "--repeat")[0] == 0
     of_feed = set(pq.read_table(world.parent / "feed.train.parquet")["item"].to_pylist())
     assert all(set(row) == of_feed for row in pq.read_table(tmp_path / "feed")["items"].to_pylist())
+
+
+@pytest.mark.parametrize("name", ["parallel", "beam"])
+def test_among_named_items_alone(world, runs, tmp_path, here: Here, name):
+    users, listed = world.parent / "home.test.parquet", [3, 11, 12, 38, ITEMS + 5]
+    pq.write_table(pa.table({"item": listed}), tmp_path / "items.parquet")
+    asked = ("-k", 10, "--repeat", "--items", tmp_path / "items.parquet")
+    assert here("recommend", runs[name], users, tmp_path / "out", *asked)[0] == 0
+    found = pq.read_table(tmp_path / "out")["items"].to_pylist()
+    assert all(set(row) == set(listed[:4]) for row in found)
+    scorer = foundrank_library.load(runs[name])
+    again = scorer.recommend(pq.read_table(users).slice(0, 5), 10, repeat=True, items=listed)["items"].to_pylist()
+    assert again == found[:5]
+    with pytest.raises(UserError, match="holds integer ids"):
+        scorer.recommend(pq.read_table(users), 10, items=["a"])
+    pq.write_table(pa.table({"item": [ITEMS + 5]}), tmp_path / "others.parquet")
+    told = here("recommend", runs[name], users, tmp_path / "none", "--items", tmp_path / "others.parquet")
+    check_told(told, ["items", "none of which"])
+
+
+def test_a_run_as_it_is_on_other_data(world, runs, tmp_path, here: Here):
+    changes = ("--set", "model.next_item={target: codes}", "--set", f"init_from={runs['parallel']}; training.epochs=0")
+    assert here("train", world, "--run-dir", tmp_path / "same", *changes)[0] == 0
+    for run in (runs["parallel"], tmp_path / "same"):
+        assert here("evaluate", run)[0] == 0
+    one, other = (
+        json.loads((run / "evaluation.json").read_text())["next_item"] for run in (runs["parallel"], tmp_path / "same")
+    )
+    assert [row["ndcg@10"] for row in one if row["slice"] == "all"] == [
+        row["ndcg@10"] for row in other if row["slice"] == "all"
+    ]
+    check_told(here("train", world, "--set", "training.epochs=0"), ["training.epochs", "no run to begin with"])
 
 
 @pytest.mark.parametrize("name", ["parallel", "beam"])

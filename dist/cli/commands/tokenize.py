@@ -54,7 +54,7 @@ def tokenize(
     if check:
         from ...tokenize.check import checked_tokenizing
 
-        return passed(checked_tokenizing(resolve().experiment, export), claim())
+        return passed(checked_tokenizing(resolve().experiment, export, rebuild), claim())
     end(on_ranks(resolve, _tokenize, processes, holds=claim))
 
 

@@ -19,14 +19,7 @@ SIZES = (4, MOST_VALUES)
 GOOD = {"key": pa.array([5, 3]), "codes": pa.array([[0, 9], [3, MOST_VALUES - 1]], pa.list_(pa.uint16()))}
 
 
-@pytest.fixture(autouse=True)
-def _fresh():
-    yield
-    read_code_table.cache_clear()  # one file at a time is kept
-
-
 def read(folder: Path, **columns: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    read_code_table.cache_clear()
     pq.write_table(pa.table(columns), folder / "codes.parquet")
     return read_code_table(str(folder / "codes.parquet"), SIZES)
 
@@ -48,7 +41,6 @@ def test_what_is_exported_comes_in_again(tmp_path_factory, keys, seed):
     assert export_codes(folder / "codes", folder / "out.parquet") == len(keys)
     table = pq.read_table(folder / "out.parquet")
     assert table.to_pydict() == {"key": keys.to_pylist(), "codes": codes.tolist()}
-    read_code_table.cache_clear()
     found, of_found = read_code_table(str(folder / "out.parquet"), SIZES)
     assert np.array_equal(found, id_keys(keys)[0])
     assert of_found.dtype == np.int64

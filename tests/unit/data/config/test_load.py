@@ -103,7 +103,7 @@ def test_a_missing_field_is_named(tmp_path, key, missing):
     ("key", "value", "words"),
     [
         ("training.epochs", "many", ["training.epochs", "integer", "'many'"]),
-        ("training.epochs", 0, ["training.epochs", "greater than or equal to 1", "(got 0)"]),
+        ("training.epochs", -1, ["training.epochs", "greater than or equal to 0", "(got -1)"]),
         ("training.batch_size", 2.5, ["training.batch_size", "2.5"]),
         ("training.precision", "fp8", ["training.precision", "'fp32' or 'bf16'", "'fp8'"]),
         ("model.embedding_dim", 30, ["model", "embedding_dim is 30", "multiple of 4"]),

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundrank.data.codes.code_table import read_code_table
 from foundrank.data.errors import UserError
 from foundrank.model.tokenizers.columns import Columns
 from foundrank.model.tokenizers.given import Given
@@ -109,7 +108,6 @@ def test_random_codes_are_of_the_id_and_the_seed_alone():
 
 
 def test_given_codes_are_those_of_the_file(tmp_path):
-    read_code_table.cache_clear()
     path = str(tmp_path / "codes.parquet")
     pq.write_table(pa.table({"key": [30, 10, 20], "codes": [[1, 2], [0, 3], [1, 1]]}), path)
     method = Given(path=path, sizes_of_levels=(2, 4))
@@ -117,6 +115,5 @@ def test_given_codes_are_those_of_the_file(tmp_path):
     assert method.known(items).tolist() == [True, False, True, True]
     assert method.codes({}, items, np.array([3, 0])).tolist() == [[1, 2], [0, 3]]
     assert method.sizes == (2, 4)
-    read_code_table.cache_clear()
     with pytest.raises(UserError, match=r"outside its level \(2, 3 values\)"):
         Given(path=path, sizes_of_levels=(2, 3)).known(items)
