@@ -16,20 +16,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 import yaml
 
+from foundrank.data.config.load import load_experiment
+from foundrank.data.config.sections.entities import Stored
+from foundrank.data.contents.content_store import open_store, store_folder
 from foundrank.dist.study.markdown_sections import write_section
+from foundrank.model.kinds import KINDS
 
 from .jobs import Out, Source, Work, run_foundrank
 from .machine import calibration
 from .next_item import wilson
 from .unseen_items import SHARE, without_items
 
-AT_A_TIME = 2
+AT_A_TIME, _ROWS, _FIRST = 2, 1024, 10
 ATTRIBUTES = ("attribute_1", "attribute_2")
 """Columns of the catalog that hold the first of an item's attributes, from which codes are made by `columns`."""
 CONTENTS: dict[str, dict[str, Any]] = {
@@ -97,7 +102,7 @@ def codes(
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         list(pool.map(lambda job: _measure(work, *job), [job for job in jobs if re.search(only, job[1])]))
     found = [of for job in jobs if (of := _found(work, *job)) is not None]
-    write = {"machine": calibration(), "results": found}
+    write = {"machine": calibration(), "results": found, "cosines": cosines(data)}
     kept.write_text(json.dumps(write, indent=1) + "\n", encoding="utf-8")
     write_section(out, "semantic ids", section(write))
 
@@ -155,6 +160,38 @@ def _found(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any] | None
     return result
 
 
+def cosines(data: Path) -> dict[str, dict[str, float]]:
+    """What nobody has learned: items by the cosine of their titles with the newest past item's, or with the mean of all past ones'."""
+    experiment = load_experiment(data, kinds=KINDS)
+    store = open_store(store_folder(experiment, Stored("item", "text")))
+    items = pq.read_table(data / "catalogs" / "items.parquet")["item_id"].to_numpy()
+    place, vectors = (
+        {item: at for at, item in enumerate(items.tolist())},
+        np.zeros((len(items), store.size), np.float32),
+    )
+    vectors[[place[key] for key in store.keys.to_pylist()]] = store.vectors.numpy()[store.row_of_key]
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    events = pq.read_table(data / "events" / "beauty" / "test")
+    pasts = [[place[item] for item in past] for past in events["history"].to_pylist()]
+    own = np.array([place[item] for item in events["item_id"].to_pylist()])
+    found = {}
+    for name, of in (
+        ("newest past item", lambda past: vectors[past[-1]]),
+        ("mean of past items", lambda past: vectors[past].mean(0)),
+    ):
+        ranks = []
+        for start in range(0, len(pasts), _ROWS):
+            some = pasts[start : start + _ROWS]
+            scores = np.stack([of(past) for past in some]) @ vectors.T
+            for row, past in enumerate(some):
+                scores[row, past] = -np.inf
+            ranks.append((scores >= scores[np.arange(len(some)), own[start : start + _ROWS], None]).sum(1) - 1)
+        rank = np.concatenate(ranks)
+        gains = np.where(rank < _FIRST, 1 / np.log2(rank + 2), 0)
+        found[name] = {"hr@10": float((rank < _FIRST).mean()), "ndcg@10": float(gains.mean())}
+    return found
+
+
 def section(written: Mapping[str, Any]) -> str:
     """Markdown of the figures."""
     whole, unseen = (
@@ -166,6 +203,8 @@ def section(written: Mapping[str, Any]) -> str:
     ]
     if whole:
         lines += _whole(whole, written["machine"])
+        for name, of in written["cosines"].items():
+            lines.append(f"| cosine of titles, {name} | | {of['hr@10']:.4f} | {of['ndcg@10']:.4f} | | | |")
     if unseen:
         lines += ["", *_unseen(unseen)]
     return "\n".join(lines)

@@ -7,6 +7,10 @@ from pydantic import Field, model_validator
 from ...settings_base import MOST, Positive, Seam, Strict
 
 Level = Literal["L0", "L1", "L2", "L3"]
+_OF_STEPS = (
+    *("max_steps", "learning_rate", "optimizer", "sparse_learning_rate", "table_decay", "schedule", "gradient_clip"),
+    *("shuffle_rows", "checkpoint_every", "log_every", "validate_every", "patience"),
+)
 
 
 class LevelRatesConfig(Strict):
@@ -123,6 +127,8 @@ class TrainingConfig(Strict):
         return 2 if self.half_tables else 4
 
     def without_effect(self) -> dict[str, str]:
+        if not self.epochs:
+            return dict.fromkeys(_OF_STEPS, "epochs: 1 or more")
         decays = self.sparse_optimizer == "rowwise_adagrad"
         return {} if decays else {"table_decay": "sparse_optimizer: rowwise_adagrad"}
 

@@ -20,6 +20,7 @@ from tests.tiny_world import experiment_dict
 
 SASREC = {"model.history.encoder": "sasrec", "model.next_item": {}}
 NO_TEXT = {"entities.item.text": None}
+AS_IT_IS = {"init_from": "runs/shop", "training.epochs": 0}
 CODED = SASREC | {"entities.item.contents": {"codes": {"codes": "rq_kmeans"}}, "model.next_item.target": "codes"}
 NO_TASKS = SASREC | {f"domains.{name}.tasks": None for name in ("find", "home", "new")}
 GATELESS = {"model.gate": "none"}
@@ -98,6 +99,10 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     *(("domains.new.tasks.like." + key, 0.9, NUMBER, f"loss: {loss}", NUMBER | {"domains.new.tasks.like.loss": loss})
       for key, loss in (("delta", "huber"), ("quantile", "quantile"))),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
+    *((f"training.{key}", value, AS_IT_IS, "epochs: 1 or more", {}) for key, value in {
+        "max_steps": 9, "learning_rate": 0.1, "optimizer": "sgd", "sparse_learning_rate": 0.1, "table_decay": 0.1, "schedule": "cosine",
+        "gradient_clip": 2.0, "shuffle_rows": 9, "checkpoint_every": 9, "log_every": 9,
+    }.items()),
     *((f"training.{key}", 9, {}, "a domain with events.validation", VALIDATED) for key in ("validate_every", "patience")),
     *((f"training.{key}", 9, VALIDATED | {"training.keep_best": False}, "training.keep_best: true", VALIDATED)
       for key in ("validate_every", "patience")),
@@ -111,8 +116,7 @@ ALWAYS = {
     "model": "aspects embedding_dim width gate history next_item",
     "model.similarity": "bins top",
     "model.next_item": "target weight positions repeat",
-    "training": "epochs max_steps batch_size learning_rate optimizer sparse_learning_rate table_decay freeze level_rates sparse_optimizer "
-    "schedule gradient_clip precision compile table_precision sharding shuffle_rows prefetch_batches log_every checkpoint_every "
+    "training": "epochs batch_size freeze level_rates sparse_optimizer precision compile table_precision sharding prefetch_batches "
     "stall_seconds keep_checkpoints",
     "training.level_rates": "L0 L1",
     "entities.item": "prompt",
