@@ -91,6 +91,10 @@ class OpenedCodes:
     index: KeyIndex
     row_of_key: np.ndarray
 
+    def keys(self) -> np.ndarray:
+        """``[C]`` uint64 of the items that have codes."""
+        return id_keys(pq.read_table(self.index_file, columns=["key"])["key"])[0]
+
     def mapped(self) -> ContentTable:
         """Codes as a content, int16 ``[C, M]``."""
         return ContentTable(read_only(map_codes(self.file, self.shape).view(np.int16)), self.index, self.row_of_key)

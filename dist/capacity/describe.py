@@ -13,7 +13,7 @@ from ...data.arrow.ids import id_keys
 from ...data.arrow.times import seconds
 from ...data.arrow.values import floats
 from ...data.catalogs.catalog import read_catalog
-from ...data.codes.code_store import codes_folder, read_codes_manifest
+from ...data.codes.code_store import codes_folder, open_codes, read_codes_manifest
 from ...data.codes.quality import COLUMNS as CODE_COLUMNS
 from ...data.codes.quality import code_rows
 from ...data.config.experiment import Experiment
@@ -227,15 +227,18 @@ def _contents(experiment: Experiment, statistics: Statistics, stores: Mapping[St
     table = empty_table("Contents", ["entity", "content", "made of", "width", "rows that have it", "mean cosine"])
     for name, entity in experiment.entities.present().items():
         for content_name, content in entity.every_content().items():
+            of, ids = Stored(name, content_name), statistics.tables.get(id_key(name))
             if isinstance(content, Codes):
-                made_of, width = f"codes, {content.codes.method}", len(content.codes.sizes)
-            elif isinstance(content, Embedded):
-                made_of, width = content.template, statistics.content_sizes.get(Stored(name, content_name).name)
+                method, levels = f"codes, {content.codes.method}", str(len(content.codes.sizes))
+                table.add_row(name, content_name, method, levels, _coded(experiment, of, ids), "–")
+                continue
+            if isinstance(content, Embedded):
+                made_of, width = content.template, statistics.content_sizes.get(of.name)
             else:
                 assert isinstance(content, Vector)
                 made_of, width = f"column {content.vector}", content.size
-            store = stores.get(Stored(name, content_name))
-            share = _coverage(name, entity, content, statistics.tables.get(id_key(name)), store)
+            store = stores.get(of)
+            share = _coverage(name, entity, content, ids, store)
             cosine = _cosine(store, experiment.model.content_conditioning) if store is not None else "–"
             table.add_row(name, content_name, made_of, str(width or "–"), share, cosine)
     return table
@@ -256,8 +259,6 @@ def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids | None
         return _share(ids, id_keys(store.keys)[0])
     if entity.catalog is None or not entity.content_in_catalog(content) or not isinstance(ids, Vocabulary):
         return "–"
-    if isinstance(content, Codes):
-        return "–"
     if isinstance(content, Embedded):
         catalog = read_catalog(name, entity, content.columns)
         there = content.inputs(catalog).is_valid()
@@ -267,6 +268,14 @@ def _coverage(name: str, entity: EntityConfig, content: Content, ids: Ids | None
         there = catalog[content.vector].is_valid()
     keys, _ = id_keys(catalog[entity.catalog.key])
     return _share(ids, keys[there.to_numpy(zero_copy_only=False)] if len(keys) else keys)
+
+
+def _coded(experiment: Experiment, of: Stored, ids: Ids | None) -> str:
+    """Share of the training rows that have an id, whose item has codes."""
+    folder = codes_folder(experiment, of)
+    if not isinstance(ids, Vocabulary) or read_codes_manifest(folder) is None:
+        return "–"
+    return _share(ids, open_codes(folder)[0].keys())
 
 
 def _codes(rows: list[tuple[str, ...]]) -> Table:

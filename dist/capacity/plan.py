@@ -204,9 +204,10 @@ def plan(
     if tried.footprint is not None:
         for table in (_tables(layout, experiment, tried.footprint), _memory(tried), _steps(tried, experiment)):
             console.print(table)
-    for name, sizes in layout.codes.items():
-        held = (layout.item_rows - 1) * len(sizes) * BYTES_OF_A_CODE / _GIB
-        told = f"{name}: {layout.item_rows - 1:,} items of {len(sizes)} codes, {held:,.3f} GiB on each host, mapped from its disk"
+    for of, content in experiment.coded().items():
+        items, levels = layout.item_rows - 1, len(content.codes.sizes)
+        held = items * levels * BYTES_OF_A_CODE / _GIB
+        told = f"{of}: {items:,} items of {levels} codes, {held:,.3f} GiB on each host, mapped from its disk"
         console.print(told, highlight=False)
     if tried.why_not is not None:
         console.print(

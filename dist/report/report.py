@@ -281,7 +281,7 @@ def _tables(tables: Mapping[str, Mapping[str, int]], plan: str | None) -> list[s
 
 def _codes(rows: Sequence[Sequence[str]]) -> list[str]:
     words = "What tokenizing has made of the catalog. Items that are not told apart rank as one."
-    return [html.table("Codes", ("content", *CODE_COLUMNS), rows), html.absent(words)]
+    return [html.table("Codes", ("content", *CODE_COLUMNS), rows), html.paragraph(words)]
 
 
 def _cold_domains(experiment: Mapping[str, Any]) -> set[str]:

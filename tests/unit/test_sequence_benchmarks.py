@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import histories, next_item
+from benchmarks import beams, codes, histories, next_item
 from benchmarks.unseen_items import without_items
 from foundrank.dist.study.results import Result, Surface
 
@@ -87,3 +87,33 @@ def test_histories_are_compared_with_the_mean():
     assert mean[:4] == ["| mean", "4", "0.5", "10"]
     assert din[:4] == ["| din", "4", "0.5", "20"]
     assert all(cell.startswith("+0.") and "[+0." in cell for cell in din[5:])
+
+
+def coded(arm: str, seed: int, hits: float, data: str = "data") -> dict:
+    """The figures of a training by codes."""
+    row = {"rows": 100, "items": 500, "hr@10": hits, "hr@20": 2 * hits, "ndcg@10": hits / 2}
+    row |= {"popularity_hr@10": 0.01, "popularity_ndcg@10": 0.005}
+    slices = {name: row for name in ("all", "cold_items", "warm_items")}
+    told = {"data": data, "arm": arm, "seed": seed, "seconds": 1, "parameters": 250_000, "dense_parameters": 1}
+    return told | {"left_out": slices, "kept": slices}
+
+
+def test_codes_have_means_over_the_seeds_that_are_there_and_intervals_over_users():
+    results = [coded("a", 1, 0.1), coded("a", 2, 0.2), coded("b", 1, 0.3), coded("c", 1, 0.1, "data_without")]
+    cosines = {"newest past item": {"hr@10": 0.04, "ndcg@10": 0.02}}
+    text = codes.section({"machine": "M.", "results": results, "cosines": cosines})
+    both = "0.1500 (0.1000–0.2000) | 0.0750 (0.0500–0.1000)"
+    assert f"| a | 2 | {both} | {both} | 1.0 |" in text
+    assert "| b | 1 | 0.3000 | 0.1500 | 0.3000 | 0.1500 | 1.0 |" in text
+    assert "| cosine of titles, newest past item | | 0.0400 | 0.0200 | | | |" in text
+    assert "| popularity | | 0.0100 | 0.0050 | 0.0100 | 0.0050 | |" in text
+    assert f"| c | {next_item.wilson(0.1, 100)} | {next_item.wilson(0.2, 100)} | 0.1000 |" in text
+
+
+def test_beams_cost_medians_and_multiples_of_the_smallest_catalog():
+    agreed = {"users": 1000, "same": 999, "beam": 50, "items": 500}
+    found = {"few": {"beam": [2.0, 1.0, 3.0], "vectors": [1.0]}, "many": {"beam": [3.0], "vectors": [9.0]}}
+    text = beams.section(agreed, found, "M.")
+    assert "for 999 of 1,000 users" in text
+    assert "| few | 2.00 (1.00–3.00) | 1.00 (1.00–1.00) | 1.00 |" in text
+    assert "| many | 3.00 (3.00–3.00) | 9.00 (9.00–9.00) | 1.50 |" in text
