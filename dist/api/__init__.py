@@ -1,4 +1,4 @@
-"""foundrank from Python: train, evaluate, embed and score in a script, in a notebook, and under torchrun.
+"""foundrank from Python: train, evaluate, embed, tokenize and score in a script, in a notebook, and under torchrun.
 
     import foundrank
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from foundrank.data.config.kinds import Kinds
     from foundrank.data.errors import UserError
     from foundrank.experiments import load_experiment
-    from foundrank.jobs import embed, evaluate, simulate, train
+    from foundrank.jobs import embed, evaluate, simulate, tokenize, train
     from foundrank.model.kinds import KINDS
     from foundrank.runs import Run
     from foundrank.scorer import Scorer, load
@@ -43,6 +43,7 @@ __all__ = [
     "load",
     "load_experiment",
     "simulate",
+    "tokenize",
     "train",
 ]
 
@@ -58,6 +59,7 @@ _MODULE_OF = {
     "load": "foundrank.scorer",
     "load_experiment": "foundrank.experiments",
     "simulate": "foundrank.jobs",
+    "tokenize": "foundrank.jobs",
     "train": "foundrank.jobs",
 }
 

@@ -1,4 +1,4 @@
-"""What commands do, as functions: simulating, embedding, training and evaluating.
+"""What commands do, as functions: simulating, embedding, tokenizing, training and evaluating.
 
 They run in this process, alone or as one of those that torchrun has started a script as, or in processes of their own.
 Nothing they set for a process outlasts them.
@@ -90,6 +90,40 @@ def _embed(job: _Embedding, runtime: Runtime) -> int:
     from foundrank.dist.embed.embed import embed as write  # safetensors and tokenizers, which only this needs
 
     write(job.experiment, runtime, rebuild=job.rebuild)
+    return DONE
+
+
+class _Tokenizing(NamedTuple):
+    experiment: Experiment
+    rebuild: bool
+
+
+def tokenize(
+    experiment: Experiment | str | Path | Mapping[str, Any],
+    *,
+    rebuild: bool = False,
+    kinds: Kinds = KINDS,
+    processes: int | None = None,
+) -> None:
+    """Gives every item of the catalog its codes, semantic ids; again, it gives codes to what is new.
+
+    Args:
+        experiment: an experiment, its file or its dict, with a content of items that is codes.
+        rebuild: makes all codes anew; runs trained with the old ones refuse the new.
+        kinds: what a file or a dict may choose from.
+        processes: how many ranks; one per GPU, or one, by default.
+
+    Raises:
+        UserError: there are no codes in the experiment, what they are made of is missing, or they were made in another way.
+    """
+    loaded = _loaded(experiment, kinds)
+    _on_ranks(lambda: _Tokenizing(loaded, rebuild), _tokenize, processes, Claim(loaded.text.store, "tokenize"))
+
+
+def _tokenize(job: _Tokenizing, runtime: Runtime) -> int:
+    from foundrank.dist.tokenize.tokenize import tokenize as write  # safetensors, which only this needs
+
+    write(job.experiment, runtime, job.rebuild)
     return DONE
 
 

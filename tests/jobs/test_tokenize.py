@@ -74,6 +74,15 @@ def test_one_process_writes_what_two_write_and_again_nothing_is_new(world, tmp_p
     assert {path: path.stat().st_mtime_ns for path in (mine.parent / "store/item_codes").iterdir()} == before
 
 
+def test_python_writes_the_same(world, tmp_path):
+    mine = copied(world, tmp_path / "python")
+    foundrank_library.tokenize(mine)
+    found = files_of(mine)
+    assert {name: found[name] for name in found if name != "manifest.json"} == {
+        name: of for name, of in files_of(world).items() if name != "manifest.json"
+    }
+
+
 def test_a_killed_job_is_finished_to_the_same_bytes(world, tmp_path):
     mine = copied(world, tmp_path / "killed")
     process = subprocess.Popen([*COMMAND, "tokenize", str(mine), "-p", "1"], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
