@@ -114,9 +114,9 @@ def measured(runtime: Runtime, experiment: Experiment) -> dict[str, Any]:
     out["rows"], _, out["skipped"] = evaluate(sharded, encoder, files, runtime, popularity)
     out["next_item"] = next_item_rows(sharded, encoder, files, runtime)
     retriever = Retriever(sharded, encoder, runtime)
-    out["scores"] = np.concatenate(
-        [retriever.scores(out.user).numpy() for out, _ in predictions(sharded, encoder, files, runtime)]
-    )
+    products = retriever.ranking.scores
+    users = [out.user for out, _ in predictions(sharded, encoder, files, runtime)]
+    out["scores"] = np.concatenate([products.of(user, products.of_shared(user)).numpy() for user in users])
     out["items"] = retriever.items.keys.astype(np.int64).tolist()
     return out
 

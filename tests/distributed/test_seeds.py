@@ -39,7 +39,8 @@ def predicted(runtime: Runtime, run: Path) -> tuple[dict[str, Any], np.ndarray, 
     table = pq.read_table(files[0])
     scored, _ = RowScorer(model, encoder, runtime, ScoringJob(run, "rows", "", DOMAIN)).score_table(table, "rows")
     retriever = Retriever(model, encoder, runtime)
-    products = (retriever.vectors[:7] @ retriever.vectors.T).numpy()  # items as users: mean of products, times N
+    vectors = retriever.ranking.scores.vectors
+    products = (vectors[:7] @ vectors.T).numpy()  # items as users: mean of products, times N
     return evaluated, scored["score_click"].to_numpy(), products
 
 

@@ -78,7 +78,7 @@ def loss_of(world: SimpleNamespace, candidates: Tensor | None = None, **config: 
     objective = NextItem(NextItemConfig.model_validate(config), BATCH, WIDTH, ROWS)
     vectors = world.table[past.candidates]
     items = torch.cat([world.sequence.items, world.own])
-    loss, told = objective(world.history, world.sequence, items, vectors, world.batch)
+    loss, told = objective(world.history, world.sequence, lambda: items, vectors, world.batch)
     return loss.item(), told.tolist()
 
 
