@@ -59,5 +59,5 @@ def _embed(job: _Embedding, runtime: "Runtime") -> int:
 
     work(job.experiment, runtime, rebuild=job.rebuild)
     if runtime.is_main:
-        hint(f"next: foundrank train {job.named}")
+        hint(f"next: foundrank {'tokenize' if job.experiment.coded() else 'train'} {job.named}")
     return DONE
