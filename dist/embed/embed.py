@@ -18,19 +18,16 @@ from ...data.contents.embed_work import shard_digests, shard_positions
 from ...data.contents.store_mirror import begin_from_published, publish_store
 from ...data.contents.store_shards import Shard, as_halves, noted, write_shard
 from ...data.contents.store_writer import make_store
-from ...data.errors import UserError
 from ...data.machine.memory import give_back_memory
 from ...data.storage.file_systems import is_uri
 from ...data.storage.mirror import mirrored, shown
-from ...data.storage.new_folder import check_can_be_made
-from ...data.storage.storage import check_writable
 from ...model.contents import ENCODERS
 from ...model.contents.content_encoder import ContentEncoder
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..logs.records import info
-from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime, threads_kept
+from .store_check import check_store_place
 from .work_list import Plan, finish, make_plan, precision_of
 
 _MOST_WORKERS = 8
@@ -68,7 +65,7 @@ def embed(experiment: Experiment, runtime: Runtime, rebuild: bool = False) -> di
     uri, store = experiment.text.store, mirrored(experiment.text.store, "work")
     if is_uri(uri):
         experiment = experiment.model_copy(update={"text": experiment.text.model_copy(update={"store": str(store)})})
-    runtime.on_main(lambda: _check_store(uri, store, runtime))
+    runtime.on_main(lambda: check_store_place(uri, "Embed", runtime))
     encoders: dict[str, ContentEncoder] = {}
     folders = {}
     for of, content in contents.items():
@@ -82,19 +79,6 @@ def embed(experiment: Experiment, runtime: Runtime, rebuild: bool = False) -> di
         inputs = CatalogInputs.of_experiment(experiment, of)
         folders[of.name] = _embed_content(experiment, inputs, encoders[key], runtime, rebuild)
     return folders
-
-
-def _check_store(location: str, store: Path, runtime: Runtime) -> None:
-    """Finds out before the work whether there can be a content store."""
-    if is_uri(location) and of_machine()[1] != runtime.world_size:
-        raise UserError(
-            f"text.store: {location}",
-            "is in an object store, where ranks of several machines cannot write one file",
-            "Embed on one machine, or on several into a folder that all of them see.",
-        )
-    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
-    if is_uri(location):
-        check_writable(location)
 
 
 def _embed_content(

@@ -15,27 +15,7 @@ from ...data.contents.content_store import changes
 from ...data.contents.store_writer import make_store
 from ...data.errors import UserError
 from ...data.storage import storage
-from ...data.storage.file_systems import is_uri
-from ...data.storage.mirror import fetch, mirrored, origin, publish_changed, remove_original
-from ...data.storage.new_folder import check_can_be_made
-from ...data.storage.storage import check_writable
-from ..ranks.environment import of_machine
-from ..ranks.runtime import Runtime
-
-
-def check_store(location: str, runtime: Runtime) -> None:
-    """Finds out before the work whether there can be a code store."""
-    store = mirrored(location, "work")
-    if is_uri(location) and of_machine()[1] != runtime.world_size:
-        raise UserError(
-            f"text.store: {location}",
-            "is in an object store, where ranks of several machines cannot write one file",
-            "Tokenize on one machine, or on several into a folder that all of them see.",
-        )
-    check_can_be_made(store, f"text.store: {store}", "Choose a folder you can write to.")
-    if is_uri(location):
-        check_writable(location)
-    make_store(store)
+from ...data.storage.mirror import fetch, origin, publish_changed, remove_original
 
 
 def begin(folder: Path, experiment: Experiment, of: Stored, rebuild: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.content_kinds.codes import Codes, OfVectors
 from ...data.contents.content_store import store_folder, store_identity
+from ...data.contents.store_writer import make_store
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.storage.file_identity import identities
@@ -31,13 +32,14 @@ from ...model.tokenizers.items import Codebook, Items
 from ...model.tokenizers.rq_kmeans import RqKmeans
 from ...model.tokenizers.rq_vae import RqVae
 from ...model.tokenizers.tree import Tree
+from ..embed.store_check import check_store_place
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..logs.records import info, warning
 from ..ranks.runtime import Runtime, patiently, threads_kept
 from ..run.kept_checkpoints import best_of_members, identity
 from ..run.run_folder import fetch_run
-from .code_files import begin, check_store, codebook_of, held_codes, publish
+from .code_files import begin, codebook_of, held_codes, publish
 from .inputs import PLACED, PLACES, Sources, sources
 from .unique import deal_out, digits, quality
 from .work import Work
@@ -70,7 +72,8 @@ def tokenize(
     contents = {Stored("item", name): content for name, content in experiment.entities.item.codes().items()}
     check_tokenizing(experiment, export)
     uri = experiment.text.store
-    runtime.on_main(lambda: check_store(uri, runtime))
+    runtime.on_main(lambda: check_store_place(uri, "Tokenize", runtime))
+    runtime.on_main(lambda: make_store(mirrored(uri, "work")))
     found = {}
     with patiently(runtime) as ranks, threads_kept():
         torch.set_num_threads(1)  # the same bits on any number of cores

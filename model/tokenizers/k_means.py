@@ -29,6 +29,20 @@ def nearest(x: Tensor, centroids: Tensor, price: Tensor | None = None) -> Tensor
     return (found if price is None else found + price).argmin(1)
 
 
+def quantised(x: Tensor, centroids: Tensor, prices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Codes ``[n, L]`` int64 of ``[n, d]``, each level of what those before it leave, and what all leave.
+
+    Args:
+        centroids: ``[L, V, d]``.
+        prices: ``[L, V]``, as of `nearest`; None: none.
+    """
+    found = []
+    for level, of_level in enumerate(centroids):
+        found.append(nearest(x, of_level, None if prices is None else prices[level]))
+        x = x - of_level[found[-1]]
+    return torch.stack(found, 1) if found else torch.zeros(len(x), 0, dtype=torch.int64), x
+
+
 def k_means(
     items: Items, seen: Seen, values: int, number: int, iterations: int, balanced: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...data.content_kinds.codes import OF_ALIKE_OR_DEALT, OfVectors, Values
 from ...data.settings_base import Positive
 from .items import Codebook, Items
-from .k_means import distances, k_means, nearest
+from .k_means import distances, k_means, quantised
 
 
 class RqKmeans(OfVectors):
@@ -40,7 +40,7 @@ class RqKmeans(OfVectors):
 
     def codes(self, codebook: Codebook, items: Items, at: np.ndarray) -> np.ndarray:
         """``[n, L]`` of items at positions ``[n]``."""
-        return _quantised(items.at(at), codebook["centroids"], codebook["prices"])[0].numpy()
+        return quantised(items.at(at), codebook["centroids"], codebook["prices"])[0].numpy()
 
     def last(self, codebook: Codebook, items: Items, at: np.ndarray) -> Tensor:
         """``[n, V]`` how far items at positions are from the values of the last level."""
@@ -51,13 +51,4 @@ class RqKmeans(OfVectors):
 
 def _left(items: Items, centroids: Tensor, prices: Tensor, at: np.ndarray) -> Tensor:
     """What some levels leave of items at positions, ``[n, d]``."""
-    return _quantised(items.at(at), centroids, prices)[1]
-
-
-def _quantised(x: Tensor, centroids: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes ``[n, L]``, and what they leave."""
-    found = []
-    for of_level, price in zip(centroids, prices, strict=True):
-        found.append(nearest(x, of_level, price))
-        x = x - of_level[found[-1]]
-    return torch.stack(found, 1) if found else torch.zeros(len(x), 0, dtype=torch.int64), x
+    return quantised(items.at(at), centroids, prices)[1]

@@ -14,7 +14,7 @@ from ...data.arrow.ids import mix
 from ...data.content_kinds.codes import OF_ALIKE_OR_DEALT, OfVectors, Values
 from ...data.settings_base import Positive
 from .items import Codebook, Items
-from .k_means import distances, k_means, nearest
+from .k_means import distances, k_means, nearest, quantised
 
 COMMITMENT = 0.25
 _SAMPLE = 1 << 17  # items it learns from
@@ -69,11 +69,11 @@ class RqVae(OfVectors):
 
     def codes(self, codebook: Codebook, items: Items, at: np.ndarray) -> np.ndarray:
         """``[n, L]`` of items at positions ``[n]``."""
-        return _quantised(self._encode(codebook, items.at(at)), codebook["centroids"])[0].numpy()
+        return quantised(self._encode(codebook, items.at(at)), codebook["centroids"])[0].numpy()
 
     def last(self, codebook: Codebook, items: Items, at: np.ndarray) -> Tensor:
         """``[n, V]`` how far items at positions are from the values of the last level."""
-        left = _quantised(self._encode(codebook, items.at(at)), codebook["centroids"][:-1])[1]
+        left = quantised(self._encode(codebook, items.at(at)), codebook["centroids"][:-1])[1]
         return distances(left, codebook["centroids"][-1])
 
     def _encode(self, codebook: Codebook, x: Tensor) -> Tensor:
@@ -112,18 +112,9 @@ def _layers(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*parts[:-1])
 
 
-def _quantised(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes ``[n, L]``, and what they leave."""
-    found = []
-    for of_level in centroids:
-        found.append(nearest(x, of_level))
-        x = x - of_level[found[-1]]
-    return torch.stack(found, 1) if found else torch.zeros(len(x), 0, dtype=torch.int64), x
-
-
 def _straight_through(latent: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What stands for ``[n, latent]``, whose gradient is the encoder's; codes ``[n, L]``; and how far off each level is, summed."""
-    codes, _ = _quantised(latent.detach(), centroids.detach())
+    codes, _ = quantised(latent.detach(), centroids.detach())
     left, off = latent, latent.new_zeros(())
     for level, of_level in enumerate(centroids):
         chosen = of_level[codes[:, level]]

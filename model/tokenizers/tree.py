@@ -1,6 +1,5 @@
 """A tree of items that are found together: which of its branches an item is on."""
 
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -44,10 +43,9 @@ class Tree(Tokenizer):
         number = 0
         for level in range(self.levels):
             there, sizes = np.unique(branch, return_counts=True)
-            split, centroids = there[sizes >= max(_SPLIT, 2 * (level > 0))], []
+            split, centroids = there[sizes >= _SPLIT], []
             for of in split:
-                mine = every[branch == of]
-                some = Items(items.keys[mine], partial(_of, items, mine), items.columns, items.seed)
+                some = items.some(every[branch == of])
                 centroids.append(k_means(some, some.at, self.size, number, self.iterations)[0])
                 number += 1
             width = items.at(every[:0]).shape[1]
@@ -81,7 +79,3 @@ class Tree(Tokenizer):
 def _placed(x: torch.Tensor) -> np.ndarray:
     """``[n]`` bool, which items are with others."""
     return (x != 0).any(1).numpy()
-
-
-def _of(items: Items, mine: np.ndarray, at: np.ndarray) -> torch.Tensor:
-    return items.at(mine[at])

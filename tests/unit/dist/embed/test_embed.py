@@ -9,8 +9,8 @@ from foundrank.data.config.kinds import experiment_type
 from foundrank.data.config.sections.entities import Stored
 from foundrank.data.contents.content_store import check_store, open_store
 from foundrank.data.errors import UserError
-from foundrank.dist.embed import embed as embed_module
 from foundrank.dist.embed.embed import embed
+from foundrank.dist.embed.store_check import check_store_place
 from foundrank.model.contents import ENCODERS
 from foundrank.model.contents.content_encoder import Encoded
 from foundrank.model.contents.text_encoder_files import StatedSettings
@@ -208,4 +208,4 @@ def test_an_experiment_without_texts_loads_no_encoder(tmp_path, monkeypatch):
 def test_several_machines_do_not_embed_into_a_bucket(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(UserError, match="ranks of several machines cannot write one file"):
-        embed_module._check_store("s3://bucket/store", tmp_path, replace(ALONE, world_size=4))
+        check_store_place("s3://bucket/store", "Embed", replace(ALONE, world_size=4))
