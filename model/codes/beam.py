@@ -42,20 +42,22 @@ def beam_search(decoder: Steps, states: Tensor, trie: Trie, beams: int) -> tuple
     scores = states.new_zeros(rows, 1, dtype=torch.float32)
     nodes = torch.zeros(rows, 1, dtype=torch.int64, device=states.device)
     log_probabilities, cache = decoder.begin(states)
-    for depth, size in enumerate(trie.sizes):
+    for depth in range(len(trie.sizes)):
         width = nodes.shape[1]
-        children = trie.children(depth, nodes.flatten()).view(rows, -1)
-        given = scores[:, :, None] + log_probabilities.view(rows, width, size)
-        given = given.flatten(1).masked_fill(children < 0, NEVER)
-        scores, at = given.topk(min(beams, given.shape[1]), 1)
+        # Only what follows is looked at: as many places as the node with the most has, whatever the level's size.
+        children, there = trie.children(depth, nodes.flatten())
+        codes, places = trie.values[depth][children], children.shape[1]
+        given = torch.where(there, scores.flatten()[:, None] + log_probabilities.gather(1, codes), NEVER)
+        scores, at = given.view(rows, -1).topk(min(beams, width * places), 1)
         kept = _some(scores)
         scores, at = scores[:, :kept], at[:, :kept]
         # A beam without a child goes on as that of another item, and never comes back: it stays at minus infinity.
-        nodes = children.gather(1, at).clamp_min(0)
+        nodes = children.view(rows, -1).gather(1, at)
         if depth + 1 < len(trie.sizes):
-            of = (at // size + width * torch.arange(rows, device=at.device)[:, None]).flatten()
+            of = (at // places + width * torch.arange(rows, device=at.device)[:, None]).flatten()
             cache = [(keys.index_select(0, of), values.index_select(0, of)) for keys, values in cache]
-            log_probabilities, cache = decoder.follow(depth + 1, (at % size).flatten(), cache)
+            codes = codes.view(rows, -1).gather(1, at).flatten()
+            log_probabilities, cache = decoder.follow(depth + 1, codes, cache)
     return scores, nodes
 
 

@@ -57,15 +57,18 @@ class Trie:
         """How many different codes there are."""
         return len(self.values[-1])
 
-    def children(self, depth: int, nodes: Tensor) -> Tensor:
-        """``[K, V]`` int64: which node of the next depth each value leads to from ``nodes [K]`` int64 of a depth; -1: no item has it."""
+    def children(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The nodes of the next depth below ``nodes [K]`` int64 of a depth: side by side, as many places as the most have.
+
+        Returns:
+            ``[K, W]`` int64 nodes, and ``[K, W]`` bool: whether there is one in that place.
+        """
         first = self.first[depth]
-        begin, many = first[nodes], first[nodes + 1] - first[nodes]
-        row = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), many)
-        place = torch.arange(len(row), device=nodes.device) - (many.cumsum(0) - many)[row] + begin[row]
-        found = torch.full((len(nodes), self.sizes[depth]), -1, device=nodes.device)
-        found[row, self.values[depth][place]] = place
-        return found
+        begin, end = first[nodes, None], first[nodes + 1, None]
+        most = int((end - begin).max())
+        place = begin + torch.arange(most, device=nodes.device)
+        there = place < end
+        return place.clamp_max_(len(self.values[depth]) - 1), there
 
     def items_of(self, leaves: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The items of ``leaves [K]`` int64, at most so many of each: which of the K, and their positions, ``[I]`` int64 each."""

@@ -50,11 +50,13 @@ def test_children_and_items_are_those_of_a_dictionary(sizes, items, seed):
     nodes: dict[tuple[int, ...], int] = {(): 0}
     for depth, size in enumerate(sizes if items else []):
         paths = sorted(path for path in nodes if len(path) == depth)
-        found = trie.children(depth, torch.tensor([nodes[path] for path in paths]))
-        assert found.shape == (len(paths), size)
-        for path, line in zip(paths, found.tolist(), strict=True):
-            assert {value for value in range(size) if line[value] >= 0} == children[path]
-            nodes |= {(*path, value): line[value] for value in children[path]}
+        found, there = trie.children(depth, torch.tensor([nodes[path] for path in paths]))
+        assert found.shape == there.shape == (len(paths), max(len(children[path]) for path in paths))
+        for path, line, real in zip(paths, found.tolist(), there.tolist(), strict=True):
+            below = [node for node, one in zip(line, real, strict=True) if one]
+            values = trie.values[depth][below].tolist()
+            assert values == sorted(children[path])
+            nodes |= {(*path, value): node for value, node in zip(values, below, strict=True)}
         here = [node for path, node in nodes.items() if len(path) == depth + 1]
         assert sorted(here) == list(range(len(here)))
         assert trie.values[depth].tolist() == [path[-1] for path in sorted(nodes) if len(path) == depth + 1]
