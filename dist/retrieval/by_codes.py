@@ -100,7 +100,7 @@ class Beams:
         others = gone[1] != target[gone[0]]  # what is past may be the next one, and is found then
         gone = gone[0][others], gone[1][others]
         places = max(self.decoder.beam, _RANKED)
-        scores, at = self._search(hidden).best(users, places, gone)
+        scores, at = self._search(hidden).best(users, places, gone, enough=_RANKED)
         mine = (at == target[:, None]) & (scores > NEVER)  # places that hold none say 0
         # What has the same codes scores alike, and is ahead.
         reached = scores.masked_fill(~mine, NEVER).amax(1, keepdim=True) if at.shape[1] else own
@@ -131,8 +131,8 @@ class BeamSearch:
         self._decoder, self._items = decoder, len(codes)
         self._trie = Trie.of(codes.cpu().numpy()[positions], decoder.sizes, positions, codes.device)
 
-    def best(self, users: Tensor, k: int, gone: Gone) -> tuple[Tensor, Tensor]:
-        """As of `Search`."""
+    def best(self, users: Tensor, k: int, gone: Gone, enough: int | None = None) -> tuple[Tensor, Tensor]:
+        """As of `Search`. Beams get wider for a user who has not found ``enough``, k where that is None; there may be more."""
         many = len(self._trie.items)
         if not len(users) or not many:
             return nothing(len(users))
@@ -140,16 +140,15 @@ class BeamSearch:
         left, beams = torch.arange(len(users)), max(self._decoder.beam, k)
         left_out = np.unique(gone[0].numpy() * self._items + gone[1].numpy())
         mine = np.isin(left_out % self._items, self._trie.items.cpu().numpy())
-        wanted = (many - torch.from_numpy(np.bincount(left_out[mine] // self._items, minlength=len(users)))).clamp_max(
-            k
-        )
+        of_user = many - torch.from_numpy(np.bincount(left_out[mine] // self._items, minlength=len(users)))
+        wanted = of_user.clamp_max(k if enough is None else min(k, enough))
         while len(left):
             at_once = max(1, min(_USERS, CELLS // (beams * max(self._trie.sizes))))
             for start in range(0, len(left), at_once):
                 some = left[start : start + at_once]
                 self._some(users, some, beams, k, torch.from_numpy(left_out), out)
-            enough = (out[0][left] > NEVER).sum(1) >= wanted[left]
-            left = left[~enough] if beams < self._trie.leaves else left[:0]
+            done = (out[0][left] > NEVER).sum(1) >= wanted[left]
+            left = left[~done] if beams < self._trie.leaves else left[:0]
             beams *= 4
         return out
 
