@@ -27,8 +27,9 @@ class Autoregressive(Strict):
         Positive, Field(description="beginnings of codes that are followed; more where as many items are asked for")
     ] = 50
 
-    def build(self, sizes: Sequence[int], width: int) -> nn.Module:
-        """The module: how many values each level has, and D."""
+    def build(self, sizes: Sequence[int], width: int, shared: bool = False) -> nn.Module:
+        """The module: how many values each level has, and D. Embeddings are its own, whether any are ``shared`` or not: those that
+        states are made of teach it no better."""
         return AutoregressiveDecoder(sizes, width, self)
 
 
@@ -52,7 +53,7 @@ class AutoregressiveDecoder(nn.Module):
         self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
         declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
 
-    def losses(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`, each level given the true codes before it."""
         total = states.new_zeros(len(states), dtype=torch.float32)
         for level, found in enumerate(self._given(states, codes)):
@@ -67,7 +68,7 @@ class AutoregressiveDecoder(nn.Module):
             total = total + found.gather(1, codes[:, level, None])[:, 0]
         return total
 
-    def of_user(self, states: Tensor) -> Tensor:
+    def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`: the state, with which a search begins."""
         return states
 

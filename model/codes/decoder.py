@@ -8,13 +8,16 @@ from torch import Tensor
 class Decoder(Protocol):
     """Predicts M codes.
 
+    ``embeddings`` are those of an aspect that has the codes, ``[V of all levels, D]``; None where none has. A decoder takes them in place of
+    embeddings of its own, or does without them.
+
     Attributes:
         sizes: how many values each level has.
     """
 
     sizes: tuple[int, ...]
 
-    def losses(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
         """``[S]`` float32 cross entropies, the mean over levels: of states ``[S, D]`` and what each is to find, ``[S, M]`` int64.
 
         Args:
@@ -22,6 +25,6 @@ class Decoder(Protocol):
         """
         ...
 
-    def of_user(self, states: Tensor) -> Tensor:
+    def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[B, U]`` float32: what a ranking needs to know of a user, of states ``[B, D]``."""
         ...

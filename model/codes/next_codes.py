@@ -19,20 +19,27 @@ class NextCodes(nn.Module):
         layout: of the batches.
         batch_size: nominal rows per rank and step; the loss is a sum divided by it.
         width: D.
+        shared: whether the codes are an aspect of items, whose embeddings are given.
     """
 
-    def __init__(self, config: NextItemConfig, layout: Layout, batch_size: int, width: int):
+    def __init__(self, config: NextItemConfig, layout: Layout, batch_size: int, width: int, shared: bool):
         super().__init__()
         self.config, self.batch_size = config, batch_size
         self.name = content_key("item", config.target)
-        self.decoder = config.decoder.build(layout.codes[self.name], width)
+        self.decoder = config.decoder.build(layout.codes[self.name], width, shared)
 
-    def of_user(self, states: Tensor) -> Tensor:
-        """``[B, U]``: what a ranking needs to know, of states ``[B, D]``."""
-        return self.decoder.of_user(states)
+    def of_user(self, states: Tensor, embeddings: Tensor | None) -> Tensor:
+        """``[B, U]``: what a ranking needs to know, of states ``[B, D]``; embeddings as of `Decoder`."""
+        return self.decoder.of_user(states, embeddings)
 
     def forward(
-        self, history: Any, sequence: Any, found_among: Callable[[], Tensor], candidates: Tensor, batch: Batch
+        self,
+        history: Any,
+        sequence: Any,
+        found_among: Callable[[], Tensor],
+        candidates: Tensor,
+        batch: Batch,
+        embeddings: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """The loss; arguments and result as of `NextItem`, but that what there is to find are the codes in the batch."""
         past = batch.past
@@ -48,6 +55,6 @@ class NextCodes(nn.Module):
         usable = torch.cat([at >= 0, batch.vector_present[self.name] & past.chosen])
         found = target.clamp_min(0)
         weights = (usable[found] & (target >= 0)).float()
-        losses = self.decoder.losses(states, codes[found], self.config.label_smoothing)
+        losses = self.decoder.losses(states, codes[found], self.config.label_smoothing, embeddings)
         total = (losses * weights).sum()
         return self.config.weight * total / self.batch_size, torch.stack([total, weights.sum()]).detach()

@@ -19,29 +19,35 @@ class Parallel(Strict):
     kind: Literal["parallel"] = "parallel"
     temperature: float = Field(default=0.07, gt=0, le=10, description="of the softmax over cosines of states and codes")
 
-    def build(self, sizes: Sequence[int], width: int) -> nn.Module:
-        """The module: how many values each level has, and D."""
-        return ParallelDecoder(sizes, width, self.temperature)
+    def build(self, sizes: Sequence[int], width: int, shared: bool = False) -> nn.Module:
+        """The module: how many values each level has, D, and whether embeddings are given to it."""
+        return ParallelDecoder(sizes, width, self.temperature, shared)
 
 
 class ParallelDecoder(nn.Module):
     """A projection of the state for each level, and its cosines with that level's codes.
 
-    The projection is a step away from the state itself, so that levels begin alike.
+    The projection is a step away from the state itself, so that levels begin alike. Where codes are an aspect of items, the embeddings
+    are the aspect's: states are made of them, and an item that shares codes with past ones is near from the start.
+
+    Attributes:
+        codes: ``[V of all levels, D]``; None where embeddings are given.
     """
 
     at: Tensor
     there: Tensor
+    codes: nn.Parameter | None
 
-    def __init__(self, sizes: Sequence[int], width: int, temperature: float):
+    def __init__(self, sizes: Sequence[int], width: int, temperature: float, shared: bool = False):
         super().__init__()
         self.sizes, self.temperature = tuple(sizes), temperature
         levels = named("level", map(str, range(len(sizes))))
         self.project = nn.Parameter(torch.randn(len(sizes), width, width) * width**-0.5)
         self.bias = nn.Parameter(torch.zeros(len(sizes), 1, width))
-        self.codes = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
         declare(self, {"project": (levels, "in", "width"), "bias": (levels, "one", "width")})
-        declare(self, {"codes": (named("code", code_names(sizes)), "width")})
+        self.codes = None if shared else nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
+        if not shared:
+            declare(self, {"codes": (named("code", code_names(sizes)), "width")})
         # Levels of several sizes, as wide as the widest.
         place = torch.arange(max(sizes)).expand(len(sizes), -1)
         begin = torch.tensor([0, *sizes[:-1]]).cumsum(0)[:, None]
@@ -49,27 +55,29 @@ class ParallelDecoder(nn.Module):
         self.register_buffer("at", torch.where(there, begin + place, 0), persistent=False)
         self.register_buffer("there", there, persistent=False)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[M, S, V]`` float32 log-probabilities of states ``[S, D]``; minus infinity beyond a level's values."""
+        of_codes = self.codes if embeddings is None else embeddings
+        assert of_codes is not None
         seen = F.silu(torch.baddbmm(self.bias, states.expand(len(self.sizes), -1, -1), self.project)) + states
-        seen, codes = F.normalize(seen.float(), dim=2), F.normalize(self.codes, dim=1)[self.at]
+        seen, codes = F.normalize(seen.float(), dim=2), F.normalize(of_codes, dim=1)[self.at]
         cosines = torch.bmm(seen, codes.transpose(1, 2)).float() / self.temperature
         if not all(size == self.sizes[0] for size in self.sizes):
             cosines = cosines.masked_fill(~self.there[:, None], float("-inf"))
         return cosines.log_softmax(2)
 
-    def losses(self, states: Tensor, codes: Tensor, smoothing: float) -> Tensor:
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`."""
-        found = self(states)
+        found = self(states, embeddings)
         own = -found.gather(2, codes.T[..., None])[..., 0]
         if smoothing:
             evenly = found.masked_fill(~self.there[:, None], 0).sum(2) / self.there.sum(1, keepdim=True)
             own = (1 - smoothing) * own - smoothing * evenly
         return own.mean(0)
 
-    def of_user(self, states: Tensor) -> Tensor:
+    def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`: log-probabilities of all values of all levels, one level after the other."""
-        found = self(states)
+        found = self(states, embeddings)
         return torch.cat([of[:, :size] for of, size in zip(found, self.sizes, strict=True)], 1)
 
 

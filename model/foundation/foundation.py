@@ -97,6 +97,7 @@ class Dense(nn.Module):
         self.layout = layout
         self.batch_size = batch_size
         self.precision = precision
+        self.target = config.target
         self.history = History(layout, config, batch_size) if layout.past else None
         self.adaptive: DomainAdaptiveLayer | None = None
         self.bias_tower: BiasTower | None = None
@@ -165,16 +166,16 @@ class Dense(nn.Module):
             loss, outputs = self._rank(pooled, batch, encode) if self.ranks else self._no_tasks(batch)
             if self.history.objective is None:
                 return loss, outputs
+            codes = encoder.code_embeddings(self.target)
             if not self.training:
-                return loss, outputs._replace(
-                    user=self.history.objective.of_user(encode().float()), candidates=candidates
-                )
+                user = self.history.objective.of_user(encode().float(), codes)
+                return loss, outputs._replace(user=user, candidates=candidates)
             history = self.history
 
             def to_find() -> Tensor:
                 return torch.cat([items.items, history.items.own(pooled, batch, encoder, anywhere)])
 
-            found, told = self.history.objective(history.encoder, sequence, to_find, candidates, batch)
+            found, told = self.history.objective(history.encoder, sequence, to_find, candidates, batch, codes)
         return loss + found, outputs._replace(next_item=told)
 
     def _no_tasks(self, batch: Batch) -> tuple[Tensor, Outputs]:

@@ -38,7 +38,8 @@ class History(nn.Module):
         self.objective: NextItem | NextCodes | None = None
         if config.target is not None:
             assert config.next_item is not None
-            self.objective = NextCodes(config.next_item, layout, batch_size, config.width)
+            of_aspect = config.uses(config.target)
+            self.objective = NextCodes(config.next_item, layout, batch_size, config.width, of_aspect)
         elif config.next_item is not None:
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows)
 

@@ -68,12 +68,18 @@ class NextItem(nn.Module):
         self.config, self.batch_size, self.item_rows = config, batch_size, item_rows
         self.scale = width**-0.5
 
-    def of_user(self, states: Tensor) -> Tensor:
+    def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[B, U]``: what a ranking needs to know, of states ``[B, D]``."""
         return states
 
     def forward(
-        self, history: "Finds", sequence: Sequence, found_among: Callable[[], Tensor], candidates: Tensor, batch: Batch
+        self,
+        history: "Finds",
+        sequence: Sequence,
+        found_among: Callable[[], Tensor],
+        candidates: Tensor,
+        batch: Batch,
+        embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss.
 
@@ -83,6 +89,7 @@ class NextItem(nn.Module):
             found_among: gives ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
             candidates: ``[M, D]``.
             batch: B rows with ``past``.
+            embeddings: of codes, where codes are found.
 
         Returns:
             The weighted loss, a float32 scalar; and, detached, the sum of the losses and how many they are, ``[2]`` float32.

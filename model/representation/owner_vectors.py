@@ -177,6 +177,14 @@ class OwnerVectors(nn.Module):
                 fused[owner] = torch.where(absent[:, None], self.no_query, fused[owner])
         return fused, weights, known, torch.stack(errors).sum() if errors else None
 
+    def code_embeddings(self, content: str | None) -> Tensor | None:
+        """``[V of all levels, D]``, of items' codes by the name of their content; None where they are no aspect."""
+        if "item" not in self.owners or content not in self._contents("item"):
+            return None
+        aspect = self.text_projections[Stored("item", content).name]
+        assert isinstance(aspect, CodeAspect)
+        return aspect.embeddings.weight
+
     def _contents(self, owner: str) -> list[str]:
         """Those of its aspects that are contents."""
         return [aspect for aspect in self.owners[owner] if aspect in self.layout.contents_of.get(owner, {})]

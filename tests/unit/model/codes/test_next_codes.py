@@ -29,12 +29,12 @@ def world(tmp_path_factory: pytest.TempPathFactory):
     return path
 
 
-def found(path, decoder: str, rows: list[dict], positions: str = "last"):
+def found(path, decoder: str, rows: list[dict], positions: str = "last", aspects: str = "codes"):
     """A model's loss of some rows, what it tells, and its weights' gradients."""
     experiment = opened(
         path,
         f"model.next_item={{target: codes, decoder: {decoder}, positions: {positions}}}",
-        *("model.aspects=[codes]", "model.hide_rare_items=0", "model.id_dropout=0"),
+        *(f"model.aspects=[{aspects}]", "model.hide_rare_items=0", "model.id_dropout=0"),
     )
     events = check_events(experiment, ["train"])
     encoder = RowEncoder(experiment, count(experiment, {name: of["train"] for name, of in events.items()}))
@@ -89,3 +89,17 @@ def test_every_parameter_has_a_gradient_whatever_there_is_to_find(world, decoder
     for name, parameter in model.dense.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("aspects", ["codes", "id, codes", "id"])
+def test_what_states_are_made_of_is_what_they_are_compared_with(world, aspects):
+    _, _, model = found(world, "parallel", rows_of(world), aspects=aspects)
+    of_aspect = [name for name, _ in model.named_parameters() if name.endswith("embeddings.weight")]
+    own = [name for name, _ in model.named_parameters() if name.endswith("decoder.codes")]
+    assert (len(of_aspect), len(own)) == ((0, 1) if aspects == "id" else (1, 0))
+    decoder, shared = model.dense.history.objective.decoder, model.dense.represent.encoder.code_embeddings("codes")
+    states = torch.randn(3, model.dense.represent.encoder.width)
+    with torch.no_grad():
+        before = decoder.of_user(states, shared)
+        dict(model.named_parameters())[(of_aspect + own)[0]].normal_()
+        assert not torch.allclose(decoder.of_user(states, shared), before)

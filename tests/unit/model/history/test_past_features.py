@@ -134,7 +134,7 @@ def test_what_is_found_is_the_same_wherever_the_past_was(encoder: RowEncoder):
     seen: list[tuple] = []
     assert model.dense.history is not None
 
-    def objective(history, sequence, found_among, candidates, batch):
+    def objective(history, sequence, found_among, candidates, batch, embeddings):
         items = found_among()
         seen.append((sequence.items, items, candidates))
         return items.sum() * 0, torch.zeros(2)
