@@ -27,7 +27,7 @@ class Parallel(Strict):
 class ParallelDecoder(nn.Module):
     """A projection of the state for each level, and its cosines with that level's codes.
 
-    The projection is a step away from the state itself, so that levels begin alike. Where codes are an aspect of items, the embeddings
+    The projection is a step away from the state itself, and begins as none: at first levels look for the state. Where codes are an aspect of items, the embeddings
     are the aspect's: states are made of them, and an item that shares codes with past ones is near from the start.
 
     Attributes:
@@ -42,7 +42,7 @@ class ParallelDecoder(nn.Module):
         super().__init__()
         self.sizes, self.temperature = tuple(sizes), temperature
         levels = named("level", map(str, range(len(sizes))))
-        self.project = nn.Parameter(torch.randn(len(sizes), width, width) * width**-0.5)
+        self.project = nn.Parameter(torch.zeros(len(sizes), width, width))
         self.bias = nn.Parameter(torch.zeros(len(sizes), 1, width))
         declare(self, {"project": (levels, "in", "width"), "bias": (levels, "one", "width")})
         self.codes = None if shared else nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
