@@ -48,7 +48,7 @@ def test_children_and_items_are_those_of_a_dictionary(sizes, items, seed):
             children[tuple(row[:depth])].add(value)
     assert trie.leaves == len(of_codes)
     nodes: dict[tuple[int, ...], int] = {(): 0}
-    for depth, size in enumerate(sizes if items else []):
+    for depth in range(len(sizes) if items else 0):
         paths = sorted(path for path in nodes if len(path) == depth)
         found, there = trie.children(depth, torch.tensor([nodes[path] for path in paths]))
         assert found.shape == there.shape == (len(paths), max(len(children[path]) for path in paths))
