@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...data.batch.batch import Batch
 from ...data.config.sections.next_item import NextItemConfig
 from ...data.schema.layout import Layout, content_key
+from .parallel import Others
 
 
 class NextCodes(nn.Module):
@@ -55,6 +56,19 @@ class NextCodes(nn.Module):
         usable = torch.cat([at >= 0, batch.vector_present[self.name] & past.chosen])
         found = target.clamp_min(0)
         weights = (usable[found] & (target >= 0)).float()
-        losses = self.decoder.losses(states, codes[found], self.config.label_smoothing, embeddings)
+        smoothing = self.config.label_smoothing
+        if self.config.in_batch:
+            counts = torch.cat([past.counts, batch.id_counts[:, -1]])
+            others = self._others(codes[found], weights, counts[found], past.trained_events, past.trained_items)
+            losses = self.decoder.losses_among(states, codes[found], others, smoothing, embeddings)
+        else:
+            losses = self.decoder.losses(states, codes[found], smoothing, embeddings)
         total = (losses * weights).sum()
         return self.config.weight * total / self.batch_size, torch.stack([total, weights.sum()]).detach()
+
+    def _others(self, codes: Tensor, weights: Tensor, counts: Tensor, events: int, items: int) -> Others:
+        """What some of the states are to find. Popular items are among these more often, and get less weight for that (logQ): the
+        inverse of how often each is expected, relative to an item of mean count; never seen, it is taken to have been seen once."""
+        some = torch.randperm(len(codes), device=codes.device)[: self.config.in_batch]
+        mean = events / max(items, 1)
+        return Others(codes[some], weights[some] * mean / counts[some].clamp_min(1))

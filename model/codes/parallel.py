@@ -1,6 +1,7 @@
 """All codes at once: each level is predicted by itself, so that the score of any item is a sum of M numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,6 +12,21 @@ from torch import Tensor, nn
 from ...data.settings_base import Strict
 from ..layers.axes import declare, named
 from .code_aspect import code_names
+
+_LOWEST = -1e9  # finite, so that a softmax over none has a gradient
+
+
+@dataclass(frozen=True)
+class Others:
+    """K items that others are told from.
+
+    Attributes:
+        codes: ``[K, M]`` int64.
+        weights: ``[K]`` float32 of each in the softmax; 0: it is none.
+    """
+
+    codes: Tensor
+    weights: Tensor
 
 
 class Parallel(Strict):
@@ -57,14 +73,18 @@ class ParallelDecoder(nn.Module):
 
     def forward(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[M, S, V]`` float32 log-probabilities of states ``[S, D]``; minus infinity beyond a level's values."""
+        cosines = self._logits(states, embeddings)
+        if not all(size == self.sizes[0] for size in self.sizes):
+            cosines = cosines.masked_fill(~self.there[:, None], float("-inf"))
+        return cosines.log_softmax(2)
+
+    def _logits(self, states: Tensor, embeddings: Tensor | None) -> Tensor:
+        """``[M, S, V]`` float32, of which those beyond a level's values mean nothing."""
         of_codes = self.codes if embeddings is None else embeddings
         assert of_codes is not None
         seen = F.silu(torch.baddbmm(self.bias, states.expand(len(self.sizes), -1, -1), self.project)) + states
         seen, codes = F.normalize(seen.float(), dim=2), F.normalize(of_codes, dim=1)[self.at]
-        cosines = torch.bmm(seen, codes.transpose(1, 2)).float() / self.temperature
-        if not all(size == self.sizes[0] for size in self.sizes):
-            cosines = cosines.masked_fill(~self.there[:, None], float("-inf"))
-        return cosines.log_softmax(2)
+        return torch.bmm(seen, codes.transpose(1, 2)).float() / self.temperature
 
     def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`."""
@@ -74,6 +94,30 @@ class ParallelDecoder(nn.Module):
             evenly = found.masked_fill(~self.there[:, None], 0).sum(2) / self.there.sum(1, keepdim=True)
             own = (1 - smoothing) * own - smoothing * evenly
         return own.mean(0)
+
+    def losses_among(
+        self, states: Tensor, codes: Tensor, others: "Others", smoothing: float, embeddings: Tensor | None = None
+    ) -> Tensor:
+        """``[S]`` float32 cross entropies of whole items, told from K others; arguments as of `losses`.
+
+        The score of an item is the sum of its levels' logits over the root of their number: in the order of `summed`.
+        """
+        levels, scale = len(self.sizes), len(self.sizes) ** -0.5
+        logits = self._logits(states, embeddings).transpose(1, 2).flatten(0, 1) * scale  # [M V, S]: rows are added up
+        begin = self.there.shape[1] * torch.arange(levels, device=codes.device)
+        own = logits.gather(0, (codes + begin).T).sum(0)
+        scores = F.embedding_bag(others.codes + begin, logits, mode="sum").T
+        same = torch.ones_like(scores, dtype=torch.bool)
+        for level in range(levels):
+            same &= codes[:, level, None] == others.codes[:, level]
+        # An item that is what shall be found, or has its codes, is no other.
+        none = same | (others.weights == 0)
+        told = torch.logaddexp(own, (scores + others.weights.log()).masked_fill(none, _LOWEST).logsumexp(1))
+        if not smoothing:
+            return told - own
+        many = (~none).sum(1)
+        evenly = torch.where(many > 0, scores.masked_fill(none, 0).sum(1) / many.clamp_min(1), own)
+        return told - (1 - smoothing) * own - smoothing * evenly
 
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`: log-probabilities of all values of all levels, one level after the other."""

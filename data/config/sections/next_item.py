@@ -8,7 +8,7 @@ from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
 
 ITEM = "item"
 """The target of an objective that finds items by their vectors."""
-_OF_VECTORS = ("loss", "negatives", "calibration", "in_batch")
+_OF_VECTORS = ("loss", "negatives", "calibration")
 
 
 class NextItemConfig(Strict):
@@ -42,7 +42,7 @@ class NextItemConfig(Strict):
         default=0,
         ge=0,
         le=MOST,
-        description="targets of other rows used as further negatives: the maximum per rank and step",
+        description="targets of other rows used as further negatives: the maximum per rank and step; of codes that are predicted in parallel: those that an item is told from as a whole, 0 for each code by itself",
     )
     mask_share: Share = Field(default=0.2, description="bert4rec: share of past items masked in training, as targets")
     label_smoothing: Share = Field(
@@ -67,7 +67,9 @@ class NextItemConfig(Strict):
     def without_effect(self) -> dict[str, str]:
         drawn = "loss: sampled_softmax or gbce"
         if self.target != ITEM:
-            return dict.fromkeys(_OF_VECTORS, "target: item")
+            at_once = getattr(self.decoder, "kind", None) == "parallel"
+            in_batch = {} if at_once or not self.in_batch else {"in_batch": "decoder: parallel, where target is codes"}
+            return {**dict.fromkeys(_OF_VECTORS, "target: item"), **in_batch}
         return {
             "decoder": "target: codes",
             **({"negatives": drawn} if self.loss == "softmax" else {}),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from foundrank.model.codes import DECODERS
 from foundrank.model.codes.code_aspect import CodeAspect, CodeEmbeddings, code_names
-from foundrank.model.codes.parallel import summed
+from foundrank.model.codes.parallel import Others, summed
 from foundrank.model.layers.axes import axes_of
 
 SIZES, WIDTH, ROWS = (5, 2, 7), 8, 11
@@ -132,3 +132,29 @@ def test_an_aspect_is_the_normalised_sum_of_what_its_codes_stand_for(dtype):
 def test_values_of_levels_have_names():
     assert code_names((2, 3)) == ["0/0", "0/1", "1/0", "1/1", "1/2"]
     assert CodeEmbeddings((2, 3), 4).weight.shape == (5, 4)
+
+
+@pytest.mark.parametrize("sizes", [SIZES, EQUAL])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_losses_among_items_are_those_of_the_sums_that_rank_them(sizes, smoothing):
+    decoder, (states, codes) = decoder_of("parallel", sizes), some(sizes)
+    others = Others(torch.cat([codes[:6], some(sizes, 20)[1][11:]]), torch.rand(15) + 0.1)
+    others.weights[2] = 0
+    found = decoder.losses_among(states, codes, others, smoothing)  # type: ignore[operator]
+    starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)[:, None].int()
+    users, root = decoder.of_user(states), len(sizes) ** 0.5  # type: ignore[operator]
+    of_others, of_own = (summed(users, of.T.int() + starts) / root for of in (others.codes, codes))
+    for row in range(ROWS):
+        told = [at for at in range(15) if others.weights[at] > 0 and not torch.equal(others.codes[at], codes[row])]
+        own, rest = of_own[row, row], of_others[row, told]
+        logits = torch.cat([own[None], rest + others.weights[told].log()])
+        wanted = logits.logsumexp(0) - (1 - smoothing) * own - smoothing * rest.mean()
+        torch.testing.assert_close(found[row], wanted)
+
+
+def test_an_item_that_is_told_from_none_has_no_loss():
+    decoder, (states, codes) = decoder_of("parallel"), some()
+    for others in (Others(codes[:0], torch.ones(0)), Others(codes[:1].expand(4, -1), torch.ones(4))):
+        losses = decoder.losses_among(states[:1].requires_grad_(), codes[:1], others, 0.3)  # type: ignore[operator]
+        torch.testing.assert_close(losses, torch.zeros(1))
+        losses.sum().backward()
