@@ -45,35 +45,44 @@ CONTENTS: dict[str, dict[str, Any]] = {
     "columns": {"method": "columns", "columns": list(ATTRIBUTES), "digits": 2},
     "random": {"method": "random"},
 }
-_AUTOREGRESSIVE = "model.next_item={{target: {0}, positions: all, decoder: {{kind: autoregressive}}}}"
-_STEPS = ("training={epochs: 12, batch_size: 64, learning_rate: 0.0015, gradient_clip: 20}",)
-_PARALLEL = ("training={epochs: 12, batch_size: 64, learning_rate: 0.003, gradient_clip: 20}",)
+_NEXT = "model.next_item={{target: {0}, positions: all, label_smoothing: 0.1, {1}}}"
+_STEPS = "training={{epochs: {0}, batch_size: {1}, learning_rate: {2}, gradient_clip: 20}}"
 
 
-def _follows(codes: str, *more: str) -> tuple[str, ...]:
+def _follows(codes: str, aspects: str, epochs: int = 14, batch: int = 64, rate: float = 0.0015) -> tuple[str, ...]:
     """An arm that finds the next item code after code."""
-    return (_AUTOREGRESSIVE.format(codes), *more, *_STEPS)
+    decoder = _NEXT.format(codes, "decoder: {kind: autoregressive}")
+    return decoder, f"model.aspects=[{aspects}]", _STEPS.format(epochs, batch, rate)
+
+
+def _at_once(more: str, epochs: int) -> tuple[str, ...]:
+    """An arm that finds all codes of the next item at once."""
+    decoder = _NEXT.format("flat", f"{more}decoder: parallel")
+    return decoder, "model.aspects=[flat, text]", _STEPS.format(epochs, 128, 0.002)
 
 
 ARMS: dict[str, tuple[str, ...]] = {
     "SASRec, ids": ("model.aspects=[id]",),
     "SASRec, ids and texts": ("model.aspects=[id, text]",),
-    "vectors of codes and texts": ("model.aspects=[codes, text]",),
-    "autoregressive, text codes, digit": _follows("codes", "model.aspects=[codes, text]"),
-    "autoregressive, text codes, shared": _follows("codes_shared", "model.aspects=[codes_shared, text]"),
-    "parallel, text codes": (
-        "model.next_item={target: flat, positions: all, decoder: parallel}",
-        "model.aspects=[flat, text]",
-        *_PARALLEL,
-    ),
-    "autoregressive, tree": _follows("tree", "model.aspects=[tree]"),
-    "autoregressive, columns": _follows("columns", "model.aspects=[columns]"),
-    "autoregressive, random codes": _follows("random", "model.aspects=[random]"),
+    "vectors of 32 codes": ("model.aspects=[flat]",),
+    "vectors of 32 codes, and texts": ("model.aspects=[flat, text]",),
+    "vectors of 4 codes, and texts": ("model.aspects=[codes, text]",),
+    "parallel, text codes": _at_once("in_batch: 1024, ", 15),
+    "parallel, text codes, each by itself": _at_once("", 15),
+    "autoregressive, text codes, digit": _follows("codes", "codes, text"),
+    "autoregressive, text codes, shared": _follows("codes_shared", "codes_shared, text"),
+    "autoregressive, tree": _follows("tree", "tree", 8, 128, 0.002),
+    "autoregressive, columns": _follows("columns", "columns", 8, 128, 0.002),
+    "autoregressive, random codes": _follows("random", "random", 8, 128, 0.002),
 }
 """Name -> what differs from the imported experiment."""
 UNSEEN: dict[str, tuple[str, ...]] = {
     "SASRec, texts alone": ("model.aspects=[text]",),
-    **{name: ARMS[name] for name in ARMS if "texts" in name or "text codes" in name},
+    **{
+        name: ARMS[name]
+        for name in ARMS
+        if name == "SASRec, ids and texts" or name.startswith("vectors of 32") or "text codes" in name
+    },
 }
 """Arms that are trained without some of the items as well, with one seed."""
 METRICS = ("hr@10", "ndcg@10")
