@@ -64,6 +64,7 @@ def _at_once(more: str, epochs: int) -> tuple[str, ...]:
 ARMS: dict[str, tuple[str, ...]] = {
     "SASRec, ids": ("model.aspects=[id]",),
     "SASRec, ids and texts": ("model.aspects=[id, text]",),
+    "SASRec, ids, 32 codes and texts": ("model.aspects=[id, flat, text]",),
     "vectors of 32 codes": ("model.aspects=[flat]",),
     "vectors of 32 codes, and texts": ("model.aspects=[flat, text]",),
     "vectors of 4 codes, and texts": ("model.aspects=[codes, text]",),
