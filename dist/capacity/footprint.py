@@ -14,6 +14,7 @@ from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
 from ...data.config.experiment import Experiment
 from ...data.config.sections.training import TrainingConfig
+from ...data.errors import UserError
 from ...data.schema.layout import HISTORY, Layout
 from ...model.foundation.foundation import Dense, Foundation
 from ...model.layers.precision import chosen_precision
@@ -110,9 +111,10 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     the experiment allows.
 
     Raises:
-        UserError: no plan fits.
+        UserError: no plan fits, or the items of one step do not.
     """
     training, rows = experiment.training, experiment.training.batch_size
+    _check_candidates(layout, experiment, ranks)
     precision = chosen_precision(training.precision, torch.device(ranks.device))
     model = Foundation(layout, experiment.model, rows, precision, training.half_tables)
     plan = plan_tables(model, layout, experiment, ranks, table_sharder(training))
@@ -133,6 +135,21 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
     }
     tables = {option.name: _share(option, training, ranks.count) for option in plan.options}
     return Footprint(tables, dense, parameters, flops, experiment.seeds)
+
+
+def _check_candidates(layout: Layout, experiment: Experiment, ranks: Ranks) -> None:
+    """Raises a UserError where what one step's candidates are made of is more than a rank has: their vectors could not even be tried."""
+    of_item = sum(
+        layout.vectors[name] for name in (*layout.past_contents, *layout.past_vectors) if name not in layout.codes
+    )
+    candidates = experiment.training.batch_size * layout.candidates
+    needed = candidates * (of_item + layout.ids * experiment.model.embedding_dim) * _FLOAT
+    if experiment.model.next_item is not None and needed > ranks.bytes:
+        raise UserError(
+            "model.next_item.loss",
+            f"is {experiment.model.next_item.loss}: each step has {candidates:,} candidates, whose lookups and contents take {needed / 2**30:.1f} GiB",
+            "Use sampled_softmax or gbce, or fewer negatives.",
+        )
 
 
 def _share(option: ShardingOption, training: TrainingConfig, ranks: int) -> TableShare:

@@ -88,6 +88,16 @@ def test_a_rank_too_full_of_activations_is_told(path):
     assert "most of it for activations" in told
 
 
+def test_more_candidates_than_a_rank_can_hold_are_told(path):
+    path.write_text(YAML.replace("history: {}", "history: {column: past, max_length: 9}"))
+    changes = ["model.history.encoder=sasrec", "model.next_item.loss=softmax"]
+    experiment = load_experiment(path, changes, kinds=KINDS)
+    layout = planned_layout(experiment, ROWS, None)
+    told = fit(layout, experiment, read_cluster("device=h100,world_size=96")).why_not
+    assert "each step has 6,9" in str(told)
+    assert "next_item.loss" in str(told)
+
+
 @pytest.mark.parametrize("world_size", [1, 8, 16])
 def test_a_table_to_train_on_gpus_is_never_replicated(path, world_size):
     """Replicated tables have no fused optimizer: nothing would move them."""
