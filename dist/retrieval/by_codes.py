@@ -100,7 +100,8 @@ class Beams:
         others = gone[1] != target[gone[0]]  # what is past may be the next one, and is found then
         gone = gone[0][others], gone[1][others]
         places = max(self.decoder.beam, _RANKED)
-        scores, at = self._search(hidden).best(users, places, gone, enough=_RANKED)
+        search = self._search(hidden)
+        scores, at = search.best(users, places, gone, enough=_RANKED)
         mine = (at == target[:, None]) & (scores > NEVER)  # places that hold none say 0
         # What has the same codes scores alike, and is ahead.
         reached = scores.masked_fill(~mine, NEVER).amax(1, keepdim=True) if at.shape[1] else own
@@ -108,7 +109,11 @@ class Beams:
         if barred is not None:  # an item that takes no part but as the row's own has its own score to be ranked by
             aside = hidden[target.clamp_min(0)]
             ranks = torch.where(aside, (scores >= own).sum(1), ranks)
-            ranks = torch.where(aside & (ranks >= places), len(self.codes), ranks)
+            # What is behind all that were found may be behind any number of others, unless these are all there are.
+            many = (scores > NEVER).sum(1)
+            ranks = torch.where(
+                aside & (ranks >= many) & (many < search.left(len(users), gone)), len(self.codes), ranks
+            )
         return torch.where(found, ranks, len(self.codes))
 
     def search(self, hidden: Tensor) -> Search:
@@ -136,21 +141,29 @@ class BeamSearch:
         many = len(self._trie.items)
         if not len(users) or not many:
             return nothing(len(users))
+        wanted = self.left(len(users), gone).clamp_max(k if enough is None else min(k, enough))
         out = torch.full((len(users), min(k, many)), NEVER), torch.zeros(len(users), min(k, many), dtype=torch.int64)
         left, beams = torch.arange(len(users)), max(self._decoder.beam, k)
-        left_out = np.unique(gone[0].numpy() * self._items + gone[1].numpy())
-        mine = np.isin(left_out % self._items, self._trie.items.cpu().numpy())
-        of_user = many - torch.from_numpy(np.bincount(left_out[mine] // self._items, minlength=len(users)))
-        wanted = of_user.clamp_max(k if enough is None else min(k, enough))
+        left_out = torch.from_numpy(self._left_out(gone))
         while len(left):
             at_once = max(1, min(_USERS, CELLS // (beams * max(self._trie.sizes))))
             for start in range(0, len(left), at_once):
                 some = left[start : start + at_once]
-                self._some(users, some, beams, k, torch.from_numpy(left_out), out)
+                self._some(users, some, beams, k, left_out, out)
             done = (out[0][left] > NEVER).sum(1) >= wanted[left]
             left = left[~done] if beams < self._trie.leaves else left[:0]
             beams *= 4
         return out
+
+    def left(self, users: int, gone: Gone) -> Tensor:
+        """``[users]`` int64: how many items there are for each, without those that are gone."""
+        left_out = self._left_out(gone)
+        mine = np.isin(left_out % self._items, self._trie.items.cpu().numpy())
+        return len(self._trie.items) - torch.from_numpy(np.bincount(left_out[mine] // self._items, minlength=users))
+
+    def _left_out(self, gone: Gone) -> np.ndarray:
+        """Pairs of user and item, each once, as one number."""
+        return np.unique(gone[0].numpy() * self._items + gone[1].numpy())
 
     def _some(
         self, users: Tensor, some: Tensor, beams: int, k: int, left_out: Tensor, out: tuple[Tensor, Tensor]

@@ -1,12 +1,26 @@
 """What decoders of codes are: from a state of the past to log-probabilities of the next item's codes."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Others:
+    """K items that others are told from.
+
+    Attributes:
+        codes: ``[K, M]`` int64.
+        weights: ``[K]`` float32 of each in the softmax; 0: it is none.
+    """
+
+    codes: Tensor
+    weights: Tensor
+
+
 class Decoder(Protocol):
-    """Predicts M codes.
+    """Predicts M codes. Its settings build it: ``build(sizes, width, shared)``, where ``shared`` says whether embeddings will be given.
 
     ``embeddings`` are those of an aspect that has the codes, ``[V of all levels, D]``; None where none has. A decoder takes them in place of
     embeddings of its own, or does without them.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...data.batch.batch import Batch
 from ...data.config.sections.next_item import NextItemConfig
 from ...data.schema.layout import Layout, content_key
-from .parallel import Others
+from .decoder import Others
 
 
 class NextCodes(nn.Module):

@@ -1,7 +1,6 @@
 """All codes at once: each level is predicted by itself, so that the score of any item is a sum of M numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -12,21 +11,9 @@ from torch import Tensor, nn
 from ...data.settings_base import Strict
 from ..layers.axes import declare, named
 from .code_aspect import code_names
+from .decoder import Others
 
 _LOWEST = -1e9  # finite, so that a softmax over none has a gradient
-
-
-@dataclass(frozen=True)
-class Others:
-    """K items that others are told from.
-
-    Attributes:
-        codes: ``[K, M]`` int64.
-        weights: ``[K]`` float32 of each in the softmax; 0: it is none.
-    """
-
-    codes: Tensor
-    weights: Tensor
 
 
 class Parallel(Strict):
@@ -43,8 +30,9 @@ class Parallel(Strict):
 class ParallelDecoder(nn.Module):
     """A projection of the state for each level, and its cosines with that level's codes.
 
-    The projection is a step away from the state itself, and begins as none: at first levels look for the state. Where codes are an aspect of items, the embeddings
-    are the aspect's: states are made of them, and an item that shares codes with past ones is near from the start.
+    The projection is a step away from the state itself, and begins as none: at first levels look for the state. Where codes are an
+    aspect of items, the embeddings are the aspect's: states are made of them, and an item that shares codes with past ones is near
+    from the start.
 
     Attributes:
         codes: ``[V of all levels, D]``; None where embeddings are given.
@@ -73,10 +61,10 @@ class ParallelDecoder(nn.Module):
 
     def forward(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[M, S, V]`` float32 log-probabilities of states ``[S, D]``; minus infinity beyond a level's values."""
-        cosines = self._logits(states, embeddings)
+        logits = self._logits(states, embeddings)
         if not all(size == self.sizes[0] for size in self.sizes):
-            cosines = cosines.masked_fill(~self.there[:, None], float("-inf"))
-        return cosines.log_softmax(2)
+            logits = logits.masked_fill(~self.there[:, None], float("-inf"))
+        return logits.log_softmax(2)
 
     def _logits(self, states: Tensor, embeddings: Tensor | None) -> Tensor:
         """``[M, S, V]`` float32, of which those beyond a level's values mean nothing."""
@@ -96,7 +84,7 @@ class ParallelDecoder(nn.Module):
         return own.mean(0)
 
     def losses_among(
-        self, states: Tensor, codes: Tensor, others: "Others", smoothing: float, embeddings: Tensor | None = None
+        self, states: Tensor, codes: Tensor, others: Others, smoothing: float, embeddings: Tensor | None = None
     ) -> Tensor:
         """``[S]`` float32 cross entropies of whole items, told from K others; arguments as of `losses`.
 
@@ -115,8 +103,10 @@ class ParallelDecoder(nn.Module):
         told = torch.logaddexp(own, (scores + others.weights.log()).masked_fill(none, _LOWEST).logsumexp(1))
         if not smoothing:
             return told - own
-        many = (~none).sum(1)
-        evenly = torch.where(many > 0, scores.masked_fill(none, 0).sum(1) / many.clamp_min(1), own)
+        # Evenly over items, not over draws: what was drawn often for being popular weighs as little here as in the softmax.
+        weights = others.weights.expand_as(none).masked_fill(none, 0)
+        many = weights.sum(1)
+        evenly = torch.where(many > 0, (scores * weights).sum(1) / many.clamp_min(1e-9), own)
         return told - (1 - smoothing) * own - smoothing * evenly
 
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:

@@ -119,6 +119,21 @@ def test_an_item_that_the_beam_does_not_reach_ranks_behind_all():
     assert (found <= 40).all()
 
 
+def test_an_item_aside_that_is_behind_all_that_were_found_ranks_behind_all():
+    sizes, items = (16, 16, 16), 900
+    g = torch.Generator().manual_seed(1)
+    codes = torch.stack([torch.randint(0, size, (items,), generator=g) for size in sizes], 1)
+    decoder, states = decoder_of("autoregressive", 30, sizes), torch.randn(1, WIDTH, generator=g)
+    ranking = Beams(decoder, codes, torch.zeros(items, dtype=torch.bool))
+    order = ranking.pairs(states, torch.arange(items)[None])[0].argsort(descending=True)
+    # Enough are found, and not so many as there are places, as some of those that come first are past.
+    gone = torch.zeros(6, dtype=torch.int64), order[:6]
+    for at, rank in ((10, 4), (800, items)):
+        barred = torch.zeros(1, items, dtype=torch.bool)
+        barred[0, order[at]] = True
+        assert ranking.ranks(states, order[at : at + 1], gone, barred, None).tolist() == [rank]
+
+
 Searching = Callable[[Tensor], search.Search]
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from foundrank.model.codes import DECODERS
 from foundrank.model.codes.code_aspect import CodeAspect, CodeEmbeddings, code_names
-from foundrank.model.codes.parallel import Others, summed
+from foundrank.model.codes.decoder import Others
+from foundrank.model.codes.parallel import summed
 from foundrank.model.layers.axes import axes_of
 
 SIZES, WIDTH, ROWS = (5, 2, 7), 8, 11
@@ -148,7 +149,8 @@ def test_losses_among_items_are_those_of_the_sums_that_rank_them(sizes, smoothin
         told = [at for at in range(15) if others.weights[at] > 0 and not torch.equal(others.codes[at], codes[row])]
         own, rest = of_own[row, row], of_others[row, told]
         logits = torch.cat([own[None], rest + others.weights[told].log()])
-        wanted = logits.logsumexp(0) - (1 - smoothing) * own - smoothing * rest.mean()
+        weights = others.weights[told]
+        wanted = logits.logsumexp(0) - (1 - smoothing) * own - smoothing * (rest * weights).sum() / weights.sum()
         torch.testing.assert_close(found[row], wanted)
 
 
@@ -157,4 +159,6 @@ def test_an_item_that_is_told_from_none_has_no_loss():
     for others in (Others(codes[:0], torch.ones(0)), Others(codes[:1].expand(4, -1), torch.ones(4))):
         losses = decoder.losses_among(states[:1].requires_grad_(), codes[:1], others, 0.3)  # type: ignore[operator]
         torch.testing.assert_close(losses, torch.zeros(1))
+        decoder.zero_grad()
         losses.sum().backward()
+        assert all(torch.isfinite(of.grad).all() for of in decoder.parameters())
