@@ -13,12 +13,14 @@ from torch.distributed.checkpoint.planner_helpers import create_read_items_for_c
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.batch.row_encoder import RowEncoder
+from ...data.config.experiment import Experiment
+from ...data.config.sections.entities import Stored
 from ...data.contents.content_table import ContentTable, picked
 from ...data.errors import UserError
 from ...data.schema.layout import Layout, id_key
 from ...data.vocabulary.vocabulary import Vocabulary
 from ...model.foundation.transfer import axes_with_lookups_in_order, shapes_only, transferred
-from ...model.layers.axes import axes_of
+from ...model.layers.axes import Axes, axes_of
 from ...model.representation.conditioning import condition, fit_conditioning
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_reader import read_tensors, saved_tensors
@@ -119,6 +121,7 @@ def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], e
     )
     every = axes_of(shapes_only(encoder.layout, experiment.model))
     mixtures = base.mixtures(encoder.layout, encoder.statistics)
+    _share_codes(base, experiment, old, before, every)
     anew = []
     for name, after in every.items():
         if name not in old:
@@ -135,6 +138,21 @@ def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], e
         most = sorted(parts.items(), key=lambda part: -part[1])[:3]
         told.append(f"domain {name} begins as " + " + ".join(f"{weight:.2f} {other}" for other, weight in most))
     return told
+
+
+def _share_codes(
+    base: Pretrained, experiment: Experiment, old: dict[str, Tensor], before: dict[str, Axes], after: dict[str, Axes]
+) -> None:
+    """Puts a decoder's embeddings of codes in the place of an aspect's, or an aspect's in that of a decoder's: where the codes are an
+    aspect of items in one model and not in the other."""
+    target = experiment.model.target
+    if target is None or base.experiment.model.target != target:
+        return
+    aspect = f"represent.encoder.text_projections.{Stored('item', target).name}.embeddings.weight"
+    own = "history.objective.decoder.codes"
+    for name, other in ((aspect, own), (own, aspect)):
+        if name in after and name not in old and other in old:
+            old[name], before[name] = old[other], before[other]
 
 
 def _begin_with_contents(

@@ -27,7 +27,7 @@ from ..logs.records import warning
 from ..ranks.environment import of_machine
 from ..ranks.runtime import Runtime
 from .checkpoint_planner import Planner, copied
-from .checkpoint_reader import read_plain, read_tensors
+from .checkpoint_reader import read_plain, read_tensors, saved_tensors
 from .finite import not_finite
 from .kept_checkpoints import (
     STATE,
@@ -47,6 +47,7 @@ from .run_documents import State
 from .run_folder import CHECKPOINTS, COMMITTED, order_of_lookups, publish_run, read_json, write_json
 
 _DENSE = "dense_optimizer.pt"
+_OF_DENSE = "model.dense."
 _GOES_ON = "run again to resume from the newest checkpoint."
 
 
@@ -261,6 +262,7 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
     """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
     sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
     tensors = _tensors(sharded, sparse)
+    _check_names(folder, tensors["model"])
     moments = take_moments_of_another_plan(tensors, folder)
     read_tensors(folder, tensors)
     state = read_json(folder / STATE, State)
@@ -273,6 +275,16 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
         sharded.fused_optimizer.load_state_dict(sparse)
         optimizer.load_dense_state(read_plain(folder / _DENSE))
     return state
+
+
+def _check_names(folder: Path, model: dict[str, Any]) -> None:
+    """Raises a UserError where the checkpoint has weights of the dense part that the model has no place for: others mean something else
+    without them."""
+    if lost := {name for name in saved_tensors(folder) if name.startswith(_OF_DENSE)} - {
+        f"model.{name}" for name in model
+    }:
+        what = f"has weights that today's model has no place for ({min(lost).removeprefix(_OF_DENSE)}), as an earlier version's had"
+        raise UserError(shown(folder), what, "Train it again; docs/reference/advisories.md says why.")
 
 
 def _put_in_order(model: dict[str, Any], sharded: DistributedModelParallel, order: Sequence[str]) -> None:

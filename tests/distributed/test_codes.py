@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from foundrank import load
 from foundrank.data.codes.code_store import codes_folder, open_codes
@@ -21,6 +22,7 @@ from tests.coded_world import ITEMS, RQ, opened, raw_experiment, write_world
 
 from .harness import run_ranks
 from .rank_work import make_encoder, train_run, train_steps, whole
+from .test_fine_tuning import begin, weights_of_run
 from .test_sharded_equals_unsharded import RANKS, STEPS, reference
 
 PARALLEL = "model.next_item={target: codes, decoder: parallel}"
@@ -42,11 +44,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "changes",
     [
         (PARALLEL, "training.sharding=row_wise"),
+        (PARALLEL.replace("decoder", "in_batch: 500, decoder"), "model.aspects=[codes]", "training.sharding=row_wise"),
         (ALONG_A_BEAM, "model.aspects=[codes]", "training.sharding=row_wise"),
         (ALL, "model.aspects=[id, codes]", "model.history={encoder: hstu, dropout: 0, heads: 1}"),
         ("model.next_item={negatives: 20}", "model.aspects=[codes, look]"),
     ],
-    ids=["parallel", "autoregressive without ids", "all positions", "vectors of codes"],
+    ids=["parallel", "parallel among items", "autoregressive without ids", "all positions", "vectors of codes"],
 )
 def test_training_equals_the_unsharded_reference(world, changes):
     experiment = opened(world, "training.learning_rate=0.003", *NOTHING_DROPPED, *changes)
@@ -135,6 +138,38 @@ def test_rows_rank_among_the_items_of_a_domain(world, name, decoder):
     assert of_all(one, "feed")["hr@5"] >= of_all(every, "feed")["hr@5"]
     with pytest.raises(UserError, match=r"candidates: domain has no part in predicting codes"):
         opened(world, decoder.replace("target: codes", "target: codes, candidates: domain"))
+
+
+OWN, OF_ASPECT = (
+    "dense.history.objective.decoder.codes",
+    "dense.represent.encoder.text_projections.item_codes.embeddings.weight",
+)
+WITHOUT = "model.aspects=[id, sparse, look]"
+
+
+@pytest.mark.parametrize("first", [(), (WITHOUT,)], ids=["of the aspect", "of the decoder"])
+def test_embeddings_of_codes_are_kept_where_the_codes_are_an_aspect_in_one_model_alone(world, first):
+    run = trained(world, "own" if first else "parallel", PARALLEL, *first)
+    then = () if first else (WITHOUT,)
+    _, (_, dense), _ = run_ranks(begin, 1, opened(world, PARALLEL, *then, f"init_from={run}"))[0]
+    _, learned = run_ranks(weights_of_run, 1, run)[0]
+    before, after = (OWN, OF_ASPECT) if first else (OF_ASPECT, OWN)
+    assert before in learned
+    assert after not in learned
+    np.testing.assert_array_equal(dense[after], learned[before])
+
+
+def test_a_run_whose_weights_have_no_place_is_refused(world, tmp_path):
+    run = shutil.copytree(trained(world, "own", PARALLEL, WITHOUT), tmp_path / "old")
+    written = yaml.safe_load((run / "experiment.yaml").read_text())
+    written["model"]["aspects"] = [
+        "id",
+        "codes",
+        "look",
+    ]  # as a decoder had embeddings of its own beside an aspect's once
+    (run / "experiment.yaml").write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError, match=r"has no place for .history\.objective\.decoder\.codes"):
+        load(run)
 
 
 def test_codes_that_are_missing_or_others_are_told_before_a_training(world, tmp_path):

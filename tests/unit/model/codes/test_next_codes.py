@@ -1,5 +1,7 @@
 """The objective of finding the next item by its codes, in a whole model."""
 
+from collections import Counter
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,12 +12,14 @@ from foundrank.data.counting.counting_pass import count
 from foundrank.data.events.check_events import check_events
 from foundrank.dist.ranks.runtime import ALONE
 from foundrank.dist.tokenize.tokenize import tokenize
+from foundrank.model.codes.parallel import ParallelDecoder
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.representation.embedding_tables import materialise
 from tests.coded_world import ITEMS, catalog, opened, write_world
 
 WITHOUT, ROWS = 3, 40
 DECODERS = ["parallel", "{kind: autoregressive, heads: 1, dropout: 0}"]
+AMONG = "parallel, in_batch: 1000"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_past_items_are_found_too_where_all_positions_are(world, decoder):
     assert told[1] == sum(item != WITHOUT for item in to_find)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("decoder", [*DECODERS, AMONG])
 @pytest.mark.parametrize(
     "rows",
     [[], [{"user": 1, "item": WITHOUT, "history": [1, 2]}], [{"user": 1, "item": 5, "history": []}]],
@@ -89,6 +93,23 @@ def test_every_parameter_has_a_gradient_whatever_there_is_to_find(world, decoder
     for name, parameter in model.dense.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_whole_items_are_told_from_those_of_other_rows_that_weigh_less_for_being_popular(world, monkeypatch):
+    seen = []
+    monkeypatch.setattr(ParallelDecoder, "losses_among", lambda self, *of: seen.append(of) or of[0].sum(1) * 0)
+    rows = rows_of(world)
+    found(world, AMONG, rows)
+    (_, codes, others, _, _) = seen[0]
+    trained = [pq.read_table(file, columns=["item"])["item"] for file in world.parent.glob("*.train.parquet")]
+    counts = Counter(item for column in trained for item in column.to_pylist() if item is not None)
+    mean = sum(counts.values()) / len(counts)
+    coded = [row["item"] for row in rows if row["item"] != WITHOUT]
+    assert len(others.codes) == len(codes) == len(rows)
+    weights = sorted(others.weights[others.weights > 0].tolist())
+    assert weights == pytest.approx(sorted(mean / counts[item] for item in coded))
+    found(world, "parallel, in_batch: 7", rows)
+    assert len(seen[1][2].codes) == 7
 
 
 @pytest.mark.parametrize("aspects", ["codes", "id, codes", "id"])
@@ -103,3 +124,4 @@ def test_what_states_are_made_of_is_what_they_are_compared_with(world, aspects):
         before = decoder.of_user(states, shared)
         dict(model.named_parameters())[(of_aspect + own)[0]].normal_()
         assert not torch.allclose(decoder.of_user(states, shared), before)
+    assert dict(model.named_parameters())[(of_aspect + own)[0]].grad.abs().sum() > 0
