@@ -1,1 +1,1 @@
-"""Simulated logs, whose truth is known: a platform of seven domains, and a market with every kind of label."""
+"""Simulated logs, whose truth is known: a platform of seven domains, a market with every kind of label, and a feed with days."""

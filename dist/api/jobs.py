@@ -38,25 +38,28 @@ from foundrank.runs import Run, current_at, run_at
 _Job = TypeVar("_Job")
 
 
-def simulate(out: str | Path, rows: int | None = None, seed: int = 2026, world: str = "platform") -> Path:
+def simulate(
+    out: str | Path, rows: int | None = None, seed: int = 2026, world: str = "platform", days: int | None = None
+) -> Path:
     """Simulates logs whose truth is known.
 
     Args:
         out: a new folder for events, catalogs and experiment.yaml.
-        rows: events, of all domains together; 600,000 of a platform and 200,000 of a market when absent.
+        rows: events, of all domains together; 600,000 of a platform, 200,000 of a market and 300,000 of days when absent.
         seed: of everything random.
         world: ``platform``: seven search and recommendation domains with texts, cold items and clicks; ``market``: small, with
-            labels of every kind.
+            labels of every kind; ``days``: a feed in which items and users come and go and tastes move.
+        days: how many, at least 4, of the world ``days`` alone; 30 when absent.
 
     Returns:
         The experiment file.
 
     Raises:
-        UserError: no such world, or something in the folder already.
+        UserError: no such world, too few rows or days, days of another world, or something in the folder already.
     """
     from foundrank.data.simulation.worlds import simulate as write  # for start-up time: nothing else here needs it
 
-    return write(Path(out), rows, seed, world)
+    return write(Path(out), rows, seed, world, days)
 
 
 class _Embedding(NamedTuple):

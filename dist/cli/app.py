@@ -75,19 +75,25 @@ def simulate(
     out: Annotated[Path, typer.Argument(help="new folder for events, catalogs and experiment.yaml", **LOCAL)],
     rows: Annotated[
         int | None,
-        typer.Option(min=10_000, help="events, all domains together; of a platform 600,000, of a market 200,000"),
+        typer.Option(
+            min=10_000, help="events, all domains together; of a platform 600,000, of a market 200,000, of days 300,000"
+        ),
     ] = None,
     seed: Seed = 2026,
     world: Annotated[
-        str, typer.Option(help="platform: seven domains, texts, cold items, clicks; market: every kind of label")
+        str,
+        typer.Option(
+            help="platform: seven domains, texts, cold items, clicks; market: every kind of label; days: items and users come and go, tastes move"
+        ),
     ] = "platform",
+    days: Annotated[int | None, typer.Option(min=4, help="with --world days: how many, 30 unless given")] = None,
 ) -> None:
     """Simulate logs whose truth is known."""
     from ...data.simulation.worlds import simulate as write
 
     with held(Claim(out, "simulate")):
-        path = write(out, rows, seed, world)
-    print(f"wrote {path}\nnext: foundrank {'embed' if world == 'platform' else 'train'} {path}")
+        path = write(out, rows, seed, world, days)
+    print(f"wrote {path}\nnext: foundrank {'train' if world == 'market' else 'embed'} {path}")
 
 
 @app.command()
