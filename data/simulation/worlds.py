@@ -17,7 +17,7 @@ WORLDS: dict[str, Callable[..., Path]] = {
 
 
 def simulate(
-    out: str | Path, rows: int | None = None, seed: int = 2026, world: str = "platform", days: int | None = None
+    out: str | Path, rows: int | None = None, seed: int = 2026, world: str | None = None, days: int | None = None
 ) -> Path:
     """Simulates logs whose truth is known.
 
@@ -26,7 +26,8 @@ def simulate(
         rows: events, of all domains together; 600,000 of a platform, 200,000 of a market and 300,000 of days when absent.
         seed: of everything random; the same seed gives the same files.
         world: ``platform``: seven search and recommendation domains with texts, cold items and clicks; ``market``: small, with
-            labels of every kind; ``days``: a feed in which items and users come and go and tastes move.
+            labels of every kind; ``days``: a feed in which items and users come and go and tastes move. When absent, ``days``
+            where their number is given, and else ``platform``.
         days: how many, at least 4, of the world ``days`` alone; 30 when absent.
 
     Returns:
@@ -35,13 +36,14 @@ def simulate(
     Raises:
         UserError: no such world, too few rows or days, days of another world, or something in the folder already.
     """
+    world = world or ("platform" if days is None else "days")
     if world not in WORLDS:
         raise UserError("--world", f"'{world}' cannot be simulated", nearest(world, WORLDS))
     if days is not None and world != "days":
         raise UserError(
             "--days",
             f"{days} is given for '{world}', which has no number of days",
-            "Add --world days, or leave --days out.",
+            "Give --world days, or leave --days out.",
         )
     given = {name: value for name, value in {"rows": rows, "days": days}.items() if value is not None}
     return WORLDS[world](out, seed=seed, **given)

@@ -39,7 +39,7 @@ _Job = TypeVar("_Job")
 
 
 def simulate(
-    out: str | Path, rows: int | None = None, seed: int = 2026, world: str = "platform", days: int | None = None
+    out: str | Path, rows: int | None = None, seed: int = 2026, world: str | None = None, days: int | None = None
 ) -> Path:
     """Simulates logs whose truth is known.
 
@@ -48,7 +48,8 @@ def simulate(
         rows: events, of all domains together; 600,000 of a platform, 200,000 of a market and 300,000 of days when absent.
         seed: of everything random.
         world: ``platform``: seven search and recommendation domains with texts, cold items and clicks; ``market``: small, with
-            labels of every kind; ``days``: a feed in which items and users come and go and tastes move.
+            labels of every kind; ``days``: a feed in which items and users come and go and tastes move. When absent, ``days``
+            where their number is given, and else ``platform``.
         days: how many, at least 4, of the world ``days`` alone; 30 when absent.
 
     Returns:

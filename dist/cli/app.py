@@ -81,12 +81,12 @@ def simulate(
     ] = None,
     seed: Seed = 2026,
     world: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="platform: seven domains, texts, cold items, clicks; market: every kind of label; days: items and users come and go, tastes move"
+            help="platform (default): seven domains, texts, cold items, clicks; market: every kind of label; days: items and users come and go, tastes move"
         ),
-    ] = "platform",
-    days: Annotated[int | None, typer.Option(min=4, help="with --world days: how many, 30 unless given")] = None,
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=4, help="of the world days: how many, 30 unless given")] = None,
 ) -> None:
     """Simulate logs whose truth is known."""
     from ...data.simulation.worlds import simulate as write

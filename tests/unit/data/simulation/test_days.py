@@ -159,7 +159,7 @@ def test_a_longer_one_begins_like_a_shorter_one(tmp_path, folder):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"days": 30}, "--days: 30 is given for 'platform'.*Add --world days"),
+        ({"world": "platform", "days": 30}, "--days: 30 is given for 'platform'.*Give --world days"),
         ({"world": "market", "days": 5}, "--days: 5 is given for 'market'"),
         ({"world": "days", "days": 3}, "--days: 3 is too few.*at least 4"),
         ({"world": "days", "rows": 9_999}, "--rows: 9999 is too few for 30 days. Give at least 10000"),
@@ -173,7 +173,7 @@ def test_what_cannot_be_simulated_is_refused(tmp_path, given, told: str):
 
 
 def test_the_command_takes_a_number_of_days(tmp_path):
-    arguments = ["simulate", str(tmp_path / "a"), "--world", "days", "--rows", "10000", "--days", "6"]
+    arguments = ["simulate", str(tmp_path / "a"), "--rows", "10000", "--days", "6"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0
     assert "next: foundrank embed" in done.output
