@@ -223,7 +223,7 @@ def section(written: Mapping[str, Any]) -> str:
 def _whole(results: Sequence[Mapping[str, Any]], machine: str) -> list[str]:
     row = results[0]["left_out"]["all"]
     lines = [
-        f"Each of {row['rows']:,} users' last item among all {row['items']:,}; the one before is validation, which chooses the epoch.",
+        f"Each of {row['rows']:,} users' last item among all {row['items']:,}. Where vectors are found, the one before chooses the epoch; where codes are, the last counts.",
         f"Means over seeds, and the least and the largest. {machine} Bytes are of weights in float32, the item table's included.\n",
         "| | seeds | HR@10 | NDCG@10 | past items kept: HR@10 | NDCG@10 | MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",

@@ -139,17 +139,22 @@ def footprint(layout: Layout, experiment: Experiment, ranks: Ranks) -> Footprint
 
 def _check_candidates(layout: Layout, experiment: Experiment, ranks: Ranks) -> None:
     """Raises a UserError where what one step's candidates are made of is more than a rank has: their vectors could not even be tried."""
-    of_item = sum(
-        layout.vectors[name] for name in (*layout.past_contents, *layout.past_vectors) if name not in layout.codes
-    )
+    next_item, contents = experiment.model.next_item, (*layout.past_contents, *layout.past_vectors)
+    if next_item is None:
+        return
     candidates = experiment.training.batch_size * layout.candidates
-    needed = candidates * (of_item + layout.ids * experiment.model.embedding_dim) * _FLOAT
-    if experiment.model.next_item is not None and needed > ranks.bytes:
-        raise UserError(
-            "model.next_item.loss",
-            f"is {experiment.model.next_item.loss}: each step has {candidates:,} candidates, whose lookups and contents take {needed / 2**30:.1f} GiB",
-            "Use sampled_softmax or gbce, or fewer negatives.",
-        )
+    needed = candidates * layout.ids * experiment.model.embedding_dim * _FLOAT
+    # Each item's once, however often it was drawn.
+    of_item = sum(layout.vectors[name] for name in contents if name not in layout.codes)
+    needed += min(candidates, layout.item_rows) * of_item * _FLOAT
+    if needed <= ranks.bytes:
+        return
+    every = next_item.loss == "softmax"
+    field, value = ("loss", next_item.loss) if every else ("negatives", next_item.negatives)
+    what = f"is {value}: a step has {candidates:,} candidates, whose lookups and contents take {needed / 2**30:.1f} GiB of a rank's {ranks.bytes / 2**30:.1f}"
+    raise UserError(
+        f"model.next_item.{field}", what, "Use sampled_softmax or gbce." if every else "Take fewer of them."
+    )
 
 
 def _share(option: ShardingOption, training: TrainingConfig, ranks: int) -> TableShare:

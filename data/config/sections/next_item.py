@@ -47,7 +47,7 @@ class NextItemConfig(Strict):
     mask_share: Share = Field(default=0.2, description="bert4rec: share of past items masked in training, as targets")
     label_smoothing: Share = Field(
         default=0.0,
-        description="softmax and codes: label smoothing, the share of each target spread evenly over all items, or all values of a code; for sparse data",
+        description="softmax and codes: label smoothing, the share of each target spread evenly over all items, over all values of a code, or, of codes with in_batch, over the items of the batch; for sparse data",
     )
     repeat: bool = Field(
         default=False, description="items may recur, so metrics and recommendations include past items"

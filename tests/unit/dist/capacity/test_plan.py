@@ -94,7 +94,7 @@ def test_more_candidates_than_a_rank_can_hold_are_told(path):
     experiment = load_experiment(path, changes, kinds=KINDS)
     layout = planned_layout(experiment, ROWS, None)
     told = fit(layout, experiment, read_cluster("device=h100,world_size=96")).why_not
-    assert "each step has 6,9" in str(told)
+    assert "a step has 6,9" in str(told)
     assert "next_item.loss" in str(told)
 
 
