@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ...data.settings_base import Positive, Share, Strict
 from ..layers.axes import declare, layer_norm, linear, named
 from .code_aspect import CodeEmbeddings, code_names
+from .experts import Experts
 
 Cache = list[tuple[Tensor, Tensor]]
 """Of each block, keys and values ``[N, H, T, D / H]`` of the T places so far."""
@@ -23,9 +24,22 @@ class Autoregressive(Strict):
     layers: Annotated[Positive, Field(description="blocks of attention over the codes so far")] = 1
     heads: Annotated[Positive, Field(description="heads of each; divides model.width")] = 2
     dropout: Annotated[Share, Field(description="dropout inside the blocks")] = 0.2
+    experts: Annotated[
+        Positive, Field(description="feed-forward layers of each block, of which each place goes through the likeliest")
+    ] = 1
+    experts_used: Annotated[Positive, Field(description="how many of them that are")] = 2
     beam: Annotated[
         Positive, Field(description="beginnings of codes that are followed; more where as many items are asked for")
     ] = 50
+
+    @model_validator(mode="after")
+    def _some_of_them(self):
+        if 1 < self.experts < self.experts_used:
+            raise ValueError(f"experts_used {self.experts_used} is more than experts {self.experts}")
+        return self
+
+    def without_effect(self) -> dict[str, str]:
+        return {"experts_used": "experts: 2 or more"} if self.experts == 1 else {}
 
     def build(self, sizes: Sequence[int], width: int, shared: bool = False) -> nn.Module:
         """The module: how many values each level has, and D. Embeddings are its own, whether any are ``shared`` or not: those that
@@ -46,20 +60,19 @@ class AutoregressiveDecoder(nn.Module):
         self.codes = CodeEmbeddings(sizes, width)
         self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.1)
         declare(self, {"levels": (named("level", map(str, range(len(sizes)))), "width")})
-        self.blocks = nn.ModuleList(
-            DecoderBlock(width, settings.heads, settings.dropout) for _ in range(settings.layers)
-        )
+        self.blocks = nn.ModuleList(DecoderBlock(width, settings) for _ in range(settings.layers))
         self.norm = layer_norm(width)
         self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
         declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
 
     def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
-        """As of `Decoder`, each level given the true codes before it."""
+        """As of `Decoder`, each level given the true codes before it; in training with what experts that are used unevenly add to
+        each."""
         total = states.new_zeros(len(states), dtype=torch.float32)
         for level, found in enumerate(self._given(states, codes)):
             own = -found.gather(1, codes[:, level, None])[:, 0]
             total = total + ((1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own)
-        return total / len(self.sizes)
+        return total / len(self.sizes) + sum(block.imbalance for block in self.blocks)
 
     def scores(self, states: Tensor, codes: Tensor) -> Tensor:
         """``[S]`` float32 log-probabilities of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` beside it."""
@@ -104,13 +117,17 @@ class AutoregressiveDecoder(nn.Module):
 class DecoderBlock(nn.Module):
     """Causal attention and a feed-forward layer, each behind its norm and on top of a residual."""
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    def __init__(self, width: int, settings: Autoregressive):
         super().__init__()
-        self.heads = heads
+        self.heads = settings.heads
         self.norm, self.forward_norm = layer_norm(width), layer_norm(width)
         self.inputs, self.outputs = linear(width, 3 * width), linear(width, width)
-        self.wide, self.narrow = linear(width, 4 * width), linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.experts = None
+        if settings.experts > 1:
+            self.experts = Experts(width, settings.experts, settings.experts_used, settings.dropout)
+        else:
+            self.wide, self.narrow = linear(width, 4 * width), linear(4 * width, width)
 
     def forward(self, x: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``[N, T, D]`` of places one after the other, ``before`` which there may be others -> ``[N, T, D]``; and the keys and values
@@ -125,5 +142,14 @@ class DecoderBlock(nn.Module):
         # A single place sees all that were there before it.
         seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=places > 1)
         x = x + self.dropout(self.outputs(seen.transpose(1, 2).reshape(rows, places, width)))
-        x = x + self.dropout(self.narrow(self.dropout(F.gelu(self.wide(self.forward_norm(x))))))
-        return x, (keys, values)
+        return x + self.dropout(self._forward(self.forward_norm(x))), (keys, values)
+
+    @property
+    def imbalance(self) -> Tensor | float:
+        """As of `Experts`."""
+        return 0.0 if self.experts is None else self.experts.imbalance
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.experts is not None:
+            return self.experts(x)
+        return self.narrow(self.dropout(F.gelu(self.wide(x))))

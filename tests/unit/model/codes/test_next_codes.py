@@ -19,6 +19,7 @@ from tests.coded_world import ITEMS, catalog, opened, write_world
 
 WITHOUT, ROWS = 3, 40
 DECODERS = ["parallel", "{kind: autoregressive, heads: 1, dropout: 0}"]
+EXPERTS = "{kind: autoregressive, heads: 1, dropout: 0, experts: 3}"
 AMONG = "parallel, in_batch: 1000"
 
 
@@ -81,7 +82,7 @@ def test_past_items_are_found_too_where_all_positions_are(world, decoder):
     assert told[1] == sum(item != WITHOUT for item in to_find)
 
 
-@pytest.mark.parametrize("decoder", [*DECODERS, AMONG])
+@pytest.mark.parametrize("decoder", [*DECODERS, AMONG, EXPERTS])
 @pytest.mark.parametrize(
     "rows",
     [[], [{"user": 1, "item": WITHOUT, "history": [1, 2]}], [{"user": 1, "item": 5, "history": []}]],
