@@ -3,8 +3,9 @@
     python -m benchmarks.codes --source DATA/amazon_beauty --seeds 3
 
 Trains every arm with several seeds, two at a time on a thread each, and measures it, past items left out and kept: the checkpoint
-that is best on validation, or, as searches take long, the last one of what finds items by their codes. Then the same without a tenth of the items in training. What is done already is kept; run again, it goes on, and
-`--only` takes some of the arms.
+that is best on validation, or, as searches take long, the last one of what finds items by their codes. Then the same without a tenth of
+the items in training. What is done in WORK is kept; run again, it goes on. `--only 'tree, seed [23]'` takes some of it, and the rest of
+the table stays as the file of figures has it, where its settings are the same.
 """
 
 import json
@@ -93,7 +94,7 @@ PROTOCOLS = {"left_out": "--no-repeat", "kept": "--repeat"}
 def codes(
     source: Source,
     seeds: Annotated[int, typer.Option(min=1, help="of each arm")] = 3,
-    only: Annotated[str, typer.Option(help="a pattern of arms  [default: all]")] = "",
+    only: Annotated[str, typer.Option(help="a pattern of arms and seeds  [default: all]")] = "",
     work: Work = Path("runs/codes"),
     out: Out = Path("docs/results/results.md"),
     kept: Annotated[Path, typer.Option(help="JSON file for the figures")] = Path("docs/results/benchmarks/codes.json"),
@@ -110,8 +111,13 @@ def codes(
     every = [*((data, arm) for arm in ARMS), *((fewer, arm) for arm in UNSEEN)]
     jobs = [(*job, seed) for seed in range(1, seeds + 1) for job in every if seed == 1 or job[0] == data]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(pool.map(lambda job: _measure(work, *job), [job for job in jobs if re.search(only, job[1])]))
-    found = [of for job in jobs if (of := _found(work, *job)) is not None]
+        list(
+            pool.map(
+                lambda job: _measure(work, *job), [job for job in jobs if re.search(only, f"{job[1]}, seed {job[2]}")]
+            )
+        )
+    before = json.loads(kept.read_text(encoding="utf-8"))["results"] if kept.is_file() else []
+    found = [of for job in jobs if (of := _found(work, *job) or _measured_before(before, *job)) is not None]
     write = {"machine": calibration(), "results": found, "cosines": cosines(data)}
     kept.write_text(json.dumps(write, indent=1) + "\n", encoding="utf-8")
     write_section(out, "semantic ids", section(write))
@@ -162,12 +168,19 @@ def _found(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any] | None
     if not (run / "evaluation_kept.json").is_file():
         return None
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    result: dict[str, Any] = {"data": data.name, "arm": arm, "seed": seed, "seconds": info["seconds"]}
+    result: dict[str, Any] = {"data": data.name, "arm": arm, "seed": seed, "changes": list((UNSEEN | ARMS)[arm])}
+    result |= {"seconds": info["seconds"]}
     result |= {"parameters": info["parameters"], "dense_parameters": info["dense_parameters"]}
     for name in PROTOCOLS:
         rows = json.loads((run / f"evaluation_{name}.json").read_text(encoding="utf-8"))["next_item"]
         result[name] = {row["slice"]: row for row in rows}
     return result
+
+
+def _measured_before(results: Sequence[Mapping[str, Any]], data: Path, arm: str, seed: int) -> Mapping[str, Any] | None:
+    """The figures of an earlier time, where the arm was what it is now."""
+    wanted = {"data": data.name, "arm": arm, "seed": seed, "changes": list((UNSEEN | ARMS)[arm])}
+    return next((one for one in results if wanted.items() <= one.items()), None)
 
 
 def cosines(data: Path) -> dict[str, dict[str, float]]:
