@@ -72,7 +72,11 @@ class AutoregressiveDecoder(nn.Module):
         for level, found in enumerate(self._given(states, codes)):
             own = -found.gather(1, codes[:, level, None])[:, 0]
             total = total + ((1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own)
-        return total / len(self.sizes) + sum(block.imbalance for block in self.blocks)
+        losses = total / len(self.sizes)
+        for block in self.blocks:
+            assert isinstance(block, DecoderBlock)
+            losses = losses + block.imbalance
+        return losses
 
     def scores(self, states: Tensor, codes: Tensor) -> Tensor:
         """``[S]`` float32 log-probabilities of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` beside it."""
