@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.codes.autoregressive import AutoregressiveDecoder
-from ...model.codes.beam import beam_search
+from ...model.codes.beam import AT_FIRST, beam_search
 from ...model.codes.next_codes import NextCodes
 from ...model.codes.parallel import ParallelDecoder, summed
 from ...model.codes.trie import Trie
@@ -146,7 +146,7 @@ class BeamSearch:
         left, beams = torch.arange(len(users)), max(self._decoder.beam, k)
         left_out = torch.from_numpy(self._left_out(gone))
         while len(left):
-            at_once = max(1, min(_USERS, CELLS // (beams * max(self._trie.sizes))))
+            at_once = max(1, min(_USERS, CELLS // (AT_FIRST * beams * max(self._trie.sizes))))
             for start in range(0, len(left), at_once):
                 some = left[start : start + at_once]
                 self._some(users, some, beams, k, left_out, out)

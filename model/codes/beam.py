@@ -9,6 +9,9 @@ from .autoregressive import Cache
 from .trie import Trie
 
 NEVER = float("-inf")
+AT_FIRST = 3
+"""How many times as many beginnings of one code are followed: a first code says least of what comes out in the end. On Amazon Beauty all
+items of the first ten had a beginning among the 81 likeliest of 256, and among the 38 likeliest once there were two codes."""
 
 
 class Steps(Protocol):
@@ -33,7 +36,7 @@ def beam_search(decoder: Steps, states: Tensor, trie: Trie, beams: int) -> tuple
         decoder: not in training.
         states: ``[B, D]``.
         trie: of the items that may be found; of one at least.
-        beams: beginnings that are followed, K at most.
+        beams: beginnings that are followed, K at most; `AT_FIRST` times as many of the first level.
 
     Returns:
         Scores ``[B, K]`` float32, the highest first, and leaves of the trie ``[B, K]`` int64; a score of minus infinity: none.
@@ -48,7 +51,8 @@ def beam_search(decoder: Steps, states: Tensor, trie: Trie, beams: int) -> tuple
         children, there = trie.children(depth, nodes.flatten())
         codes, places = trie.values[depth][children], children.shape[1]
         given = torch.where(there, scores.flatten()[:, None] + log_probabilities.gather(1, codes), NEVER)
-        scores, at = given.view(rows, -1).topk(min(beams, width * places), 1)
+        most = AT_FIRST * beams if depth == 0 and len(trie.sizes) > 1 else beams
+        scores, at = given.view(rows, -1).topk(min(most, width * places), 1)
         kept = _some(scores)
         scores, at = scores[:, :kept], at[:, :kept]
         # A beam without a child goes on as that of another item, and never comes back: it stays at minus infinity.
