@@ -56,10 +56,10 @@ def _follows(codes: str, aspects: str, epochs: int = 14, batch: int = 64, rate: 
     return decoder, f"model.aspects=[{aspects}]", _STEPS.format(epochs, batch, rate)
 
 
-def _at_once(more: str, epochs: int) -> tuple[str, ...]:
+def _at_once(more: str) -> tuple[str, ...]:
     """An arm that finds all codes of the next item at once."""
     decoder = _NEXT.format("flat", f"{more}decoder: parallel")
-    return decoder, "model.aspects=[flat, text]", _STEPS.format(epochs, 128, 0.002)
+    return decoder, "model.aspects=[flat, text]", _STEPS.format(15, 128, 0.002)
 
 
 ARMS: dict[str, tuple[str, ...]] = {
@@ -69,8 +69,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     "vectors of 32 codes": ("model.aspects=[flat]",),
     "vectors of 32 codes, and texts": ("model.aspects=[flat, text]",),
     "vectors of 4 codes, and texts": ("model.aspects=[codes, text]",),
-    "parallel, text codes": _at_once("in_batch: 1024, ", 15),
-    "parallel, text codes, each by itself": _at_once("", 15),
+    "parallel, text codes": _at_once("in_batch: 1024, "),
+    "parallel, text codes, each by itself": _at_once(""),
     "autoregressive, text codes, digit": _follows("codes", "codes, flat, text"),
     "autoregressive, text codes, shared": _follows("codes_shared", "codes_shared, flat, text"),
     "autoregressive, tree": _follows("tree", "tree", 8, 128, 0.002),
