@@ -29,7 +29,10 @@ class Autoregressive(Strict):
     ] = 1
     experts_used: Annotated[Positive, Field(description="how many of them that are")] = 2
     beam: Annotated[
-        Positive, Field(description="beginnings of codes that are followed; more where as many items are asked for")
+        Positive,
+        Field(
+            description="beginnings of codes that are followed, three times as many of the first code; more where as many items are asked for"
+        ),
     ] = 50
 
     @model_validator(mode="after")
