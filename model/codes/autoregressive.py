@@ -78,7 +78,7 @@ class AutoregressiveDecoder(nn.Module):
         losses = total / len(self.sizes)
         for block in self.blocks:
             assert isinstance(block, DecoderBlock)
-            losses = losses + block.imbalance
+            losses = losses + block.imbalance()
         return losses
 
     def scores(self, states: Tensor, codes: Tensor) -> Tensor:
@@ -151,10 +151,13 @@ class DecoderBlock(nn.Module):
         x = x + self.dropout(self.outputs(seen.transpose(1, 2).reshape(rows, places, width)))
         return x + self.dropout(self._forward(self.forward_norm(x))), (keys, values)
 
-    @property
     def imbalance(self) -> Tensor | float:
-        """As of `Experts`."""
-        return 0.0 if self.experts is None else self.experts.imbalance
+        """As of `Experts`; asked for once, so that no step's graph is held."""
+        if self.experts is None:
+            return 0.0
+        found = self.experts.imbalance
+        self.experts.imbalance = found.detach()
+        return found
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.experts is not None:

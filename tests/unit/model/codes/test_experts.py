@@ -57,6 +57,7 @@ def test_every_parameter_has_a_gradient_and_steps_follow_what_is_given(rows):
     states, codes = torch.randn(rows, WIDTH), torch.randint(0, 3, (rows, 2))
     decoder.losses(states, codes, 0.1).sum().backward()
     assert all(torch.isfinite(of.grad).all() for of in decoder.parameters())
+    assert not any(block.experts.imbalance.requires_grad for block in decoder.blocks)
     with torch.no_grad():
         first, cache = decoder.eval().begin(states)
         second, _ = decoder.follow(1, codes[:, 0], cache)
