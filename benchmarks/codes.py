@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import statistics
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,11 +112,8 @@ def codes(
     every = [*((data, arm) for arm in ARMS), *((fewer, arm) for arm in UNSEEN)]
     jobs = [(*job, seed) for seed in range(1, seeds + 1) for job in every if seed == 1 or job[0] == data]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(
-            pool.map(
-                lambda job: _measure(work, *job), [job for job in jobs if re.search(only, f"{job[1]}, seed {job[2]}")]
-            )
-        )
+        some = [job for job in jobs if re.search(only, f"{job[1]}, seed {job[2]}")]
+        list(pool.map(lambda job: _measure(work, *job), some))
     before = json.loads(kept.read_text(encoding="utf-8"))["results"] if kept.is_file() else []
     found = [of for job in jobs if (of := _found(work, *job) or _measured_before(before, *job)) is not None]
     write = {"machine": calibration(), "results": found, "cosines": cosines(data)}
@@ -143,7 +141,18 @@ def _prepare(source: Path, data: Path) -> None:
 
 
 def _folder(work: Path, data: Path, arm: str, seed: int) -> Path:
-    return work / "runs" / data.name / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
+    """Of a training; of another one where the arm's settings are others."""
+    settings = zlib.crc32("; ".join(_changes(arm)).encode())
+    return work / "runs" / data.name / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}-{settings:08x}"
+
+
+def _changes(arm: str) -> tuple[str, ...]:
+    return (UNSEEN | ARMS)[arm]
+
+
+def _training(data: Path, arm: str, seed: int) -> dict[str, Any]:
+    """What the figures are of."""
+    return {"data": data.name, "arm": arm, "seed": seed, "changes": list(_changes(arm))}
 
 
 def _measure(work: Path, data: Path, arm: str, seed: int) -> None:
@@ -151,7 +160,7 @@ def _measure(work: Path, data: Path, arm: str, seed: int) -> None:
     run = _folder(work, data, arm, seed)
     if (run / "evaluation_kept.json").is_file():
         return
-    changes = [word for change in (*(UNSEEN | ARMS)[arm], f"seed={seed}") for word in ("--set", change)]
+    changes = [word for change in (*_changes(arm), f"seed={seed}") for word in ("--set", change)]
     run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
     for name, option in PROTOCOLS.items():
         run_foundrank("evaluate", run, "-p", 1, option, threads=1)
@@ -168,9 +177,7 @@ def _found(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any] | None
     if not (run / "evaluation_kept.json").is_file():
         return None
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    result: dict[str, Any] = {"data": data.name, "arm": arm, "seed": seed, "changes": list((UNSEEN | ARMS)[arm])}
-    result |= {"seconds": info["seconds"]}
-    result |= {"parameters": info["parameters"], "dense_parameters": info["dense_parameters"]}
+    result = _training(data, arm, seed) | {key: info[key] for key in ("seconds", "parameters", "dense_parameters")}
     for name in PROTOCOLS:
         rows = json.loads((run / f"evaluation_{name}.json").read_text(encoding="utf-8"))["next_item"]
         result[name] = {row["slice"]: row for row in rows}
@@ -179,8 +186,8 @@ def _found(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any] | None
 
 def _measured_before(results: Sequence[Mapping[str, Any]], data: Path, arm: str, seed: int) -> Mapping[str, Any] | None:
     """The figures of an earlier time, where the arm was what it is now."""
-    wanted = {"data": data.name, "arm": arm, "seed": seed, "changes": list((UNSEEN | ARMS)[arm])}
-    return next((one for one in results if wanted.items() <= one.items()), None)
+    wanted = _training(data, arm, seed).items()
+    return next((one for one in results if wanted <= one.items()), None)
 
 
 def cosines(data: Path) -> dict[str, dict[str, float]]:

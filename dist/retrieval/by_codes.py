@@ -141,15 +141,15 @@ class BeamSearch:
         many = len(self._trie.items)
         if not len(users) or not many:
             return nothing(len(users))
-        wanted = self.left(len(users), gone).clamp_max(k if enough is None else min(k, enough))
+        left_out = self._left_out(gone)
+        wanted = self._left(len(users), left_out).clamp_max(k if enough is None else min(k, enough))
         out = torch.full((len(users), min(k, many)), NEVER), torch.zeros(len(users), min(k, many), dtype=torch.int64)
         left, beams = torch.arange(len(users)), max(self._decoder.beam, k)
-        left_out = torch.from_numpy(self._left_out(gone))
         while len(left):
             at_once = max(1, min(_USERS, CELLS // (AT_FIRST * beams * max(self._trie.sizes))))
             for start in range(0, len(left), at_once):
                 some = left[start : start + at_once]
-                self._some(users, some, beams, k, left_out, out)
+                self._some(users, some, beams, k, torch.from_numpy(left_out), out)
             done = (out[0][left] > NEVER).sum(1) >= wanted[left]
             left = left[~done] if beams < self._trie.leaves else left[:0]
             beams *= 4
@@ -157,7 +157,9 @@ class BeamSearch:
 
     def left(self, users: int, gone: Gone) -> Tensor:
         """``[users]`` int64: how many items there are for each, without those that are gone."""
-        left_out = self._left_out(gone)
+        return self._left(users, self._left_out(gone))
+
+    def _left(self, users: int, left_out: np.ndarray) -> Tensor:
         mine = np.isin(left_out % self._items, self._trie.items.cpu().numpy())
         return len(self._trie.items) - torch.from_numpy(np.bincount(left_out[mine] // self._items, minlength=users))
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -262,8 +262,9 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
     """Restores the model and, where given, the optimizer; any number of ranks and any plan. Returns the ``state``."""
     sparse = sharded.fused_optimizer.state_dict() if optimizer is not None else {"state": {}}
     tensors = _tensors(sharded, sparse)
-    _check_names(folder, tensors["model"])
-    moments = take_moments_of_another_plan(tensors, folder)
+    saved = saved_tensors(folder)
+    _check_names(folder, saved, tensors["model"])
+    moments = take_moments_of_another_plan(tensors, saved)
     read_tensors(folder, tensors)
     state = read_json(folder / STATE, State)
     if "format" not in state and (order := order_of_lookups(folder.parents[1])) is not None:
@@ -277,12 +278,10 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
     return state
 
 
-def _check_names(folder: Path, model: dict[str, Any]) -> None:
+def _check_names(folder: Path, saved: Iterable[str], model: Iterable[str]) -> None:
     """Raises a UserError where the checkpoint has weights of the dense part that the model has no place for: others mean something else
     without them."""
-    if lost := {name for name in saved_tensors(folder) if name.startswith(_OF_DENSE)} - {
-        f"model.{name}" for name in model
-    }:
+    if lost := {name for name in saved if name.startswith(_OF_DENSE)} - {f"model.{name}" for name in model}:
         what = f"has weights that today's model has no place for ({min(lost).removeprefix(_OF_DENSE)}), as an earlier version's had"
         raise UserError(shown(folder), what, "Train it again; docs/reference/advisories.md says why.")
 

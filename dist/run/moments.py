@@ -1,12 +1,11 @@
 """The tables' row-wise moments, as a checkpoint of another plan has them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-
-from .checkpoint_reader import saved_tensors
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 
 @dataclass
@@ -31,9 +30,8 @@ class Moment:
         self.states[self.name] = self.planned
 
 
-def take_moments_of_another_plan(tensors: dict[str, Any], folder: Path) -> list[Moment]:
-    """Puts tensors of the saved size in the place of those that are planned with another size."""
-    saved = saved_tensors(folder)
+def take_moments_of_another_plan(tensors: dict[str, Any], saved: Mapping[str, TensorStorageMetadata]) -> list[Moment]:
+    """Puts tensors of the size they were ``saved`` with in the place of those that are planned with another size."""
     out = []
     for parameter, states in tensors.get("sparse_optimizer", {}).items():
         for name, planned in list(states.items()):

@@ -162,11 +162,8 @@ def test_embeddings_of_codes_are_kept_where_the_codes_are_an_aspect_in_one_model
 def test_a_run_whose_weights_have_no_place_is_refused(world, tmp_path):
     run = shutil.copytree(trained(world, "own", PARALLEL, WITHOUT), tmp_path / "old")
     written = yaml.safe_load((run / "experiment.yaml").read_text())
-    written["model"]["aspects"] = [
-        "id",
-        "codes",
-        "look",
-    ]  # as a decoder had embeddings of its own beside an aspect's once
+    # As a decoder had embeddings of its own beside an aspect's once.
+    written["model"]["aspects"] = ["id", "sparse", "codes", "look"]
     (run / "experiment.yaml").write_text(yaml.safe_dump(written))
     with pytest.raises(UserError, match=r"has no place for .history\.objective\.decoder\.codes"):
         load(run)
