@@ -40,6 +40,10 @@ class Experiment(Strict):
     init_from: str | None = Field(
         default=None, description="run folder to fine-tune: training starts from its tables and weights"
     )
+    init_optimizer: bool = Field(
+        default=False,
+        description="fine-tuning: the optimizer's state goes on, too, of the rows and parameters that both runs have",
+    )
     only: tuple[Name, ...] = Field(default=(), description="domains to use; all when empty")
     entities: EntitiesConfig = Field(description="user, item and, for search, query")
     context: dict[Name, AnyFeature] = Field(default_factory=dict, description="features of the event, in every domain")
@@ -71,6 +75,8 @@ class Experiment(Strict):
             found["model.content_conditioning"] = "a content of a catalog"
         if not any(domain.tasks for domain in self.domains.values()):
             found |= dict.fromkeys(_OF_TASKS, "a task")
+        if self.init_from is None or not self.training.epochs:
+            found["init_optimizer"] = "init_from, and training.epochs: 1 or more"
         if self.model.similarity is not None and (self.entities.user.history is None or not self.compared()):
             found["model.similarity"] = "a history, and a content of items that does not come with the events"
         if self.training.keep_best and not any(domain.events.validation for domain in self.domains.values()):
@@ -78,6 +84,14 @@ class Experiment(Strict):
         if not any(feature.bias for feature in self.features().values()):
             found["model.bias_dropout"] = "a feature with bias: true"
         in_use = [domain for name, domain in self.domains.items() if not self.only or name in self.only]
+        if all(domain.time is None for domain in in_use):
+            owners = {f"entities.{name}": entity for name, entity in self.entities.present().items()}
+            places = {f"{place}.features": owner.features for place, owner in owners.items()} | {
+                "context": self.context
+            }
+            places |= {f"domains.{name}.features": domain.features for name, domain in self.domains.items()}
+            every = [*owners, *(f"{place}.{name}" for place, features in places.items() for name in features)]
+            found |= dict.fromkeys((f"{place}.expire_after" for place in every), "a domain with a `time`")
         if sum(domain.users for domain in in_use) < 2:
             found["model.next_item.candidates"] = "two domains with users"
         if not self.training.keep_best:

@@ -21,6 +21,7 @@ from ..prefetch import prefetch
 from ..rates.columns import rate_columns
 from ..schema.layout import id_key
 from ..vocabulary.encoding import Encoded
+from ..vocabulary.managed import ManagedIds
 from .count_tables import CountTables
 from .pieces import Piece, Pieces, read_piece
 from .read_tables import read_tables
@@ -124,6 +125,10 @@ def statistics_of(experiment: Experiment, train: Mapping[str, EventFiles], event
     for name, feature in experiment.features().items():  # tables that no domain reads are there, too, and empty
         for key, encoding in feature.inputs(name).encodings.items():
             counts.ids(key, encoding)
+    newest = max(of_domain.newest for of_domain in domains.values())
+    tables = {
+        name: table.at(newest) if isinstance(table, ManagedIds) else table for name, table in counts.tables().items()
+    }
     scaled: dict[str, np.ndarray] = {}  # one task's in all domains together
     for of_domain in domains.values():
         for task, more in of_domain.scaled.items():
@@ -131,7 +136,7 @@ def statistics_of(experiment: Experiment, train: Mapping[str, EventFiles], event
     sizes = {of.name: open_store(store_folder(experiment, of)).size for of in experiment.stores_read()}
     dense = {column: (mean, to_divide_by(mean, deviation)) for column, (_, mean, deviation) in events.dense.items()}
     return Statistics(
-        tables=counts.tables(),
+        tables=tables,
         dense=dense | counts.dense(),
         labels={name: of_domain.labels for name, of_domain in domains.items()},
         rows={name: files.rows for name, files in train.items()},

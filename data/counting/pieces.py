@@ -121,7 +121,7 @@ def _plain(share: ShareNumbers) -> dict[str, Any]:
     moments = {name: values.tolist() for name, values in share.moments.items()}
     scaled = {name: values.tolist() for name, values in share.scaled.items()}
     known = {"domain": share.domain, "labels": share.labels, "outcomes": share.outcomes}
-    return known | {"moments": moments, "scaled": scaled, "skipped": asdict(share.skipped)}
+    return known | {"moments": moments, "scaled": scaled, "skipped": asdict(share.skipped), "newest": share.newest}
 
 
 def _share(plain: dict[str, Any], number: int, file: Any) -> ShareNumbers:

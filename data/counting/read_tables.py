@@ -143,7 +143,7 @@ def _add_held(where: str, encoding: Encoded, counts: KeyCounts, keys: np.ndarray
     except (IndexError, ValueError):
         fits = False
     if not fits:
-        what = f"has keys that are none of this table's, which has {encoding.ids.rows() or 'any number of'} rows"
+        what = f"has keys that are none of this table's, which has {encoding.ids.table_rows() or 'any number of'} rows"
         raise UserError(
             f"{where}: column '{KEY}'", what, f"Write '{VALUE}' in its place, or count again with these settings."
         )

@@ -21,7 +21,9 @@ from ..schema.layout import Layout, id_key, make_layout
 from ..storage.json_documents import Shape, read_document, sum_of
 from ..vocabulary.encoding import TABLES
 from ..vocabulary.key_counts import Table
+from ..vocabulary.managed import ManagedIds
 from ..vocabulary.mapped import Lookup, load_mapped, save_mapped
+from ..vocabulary.vocabulary import Vocabulary
 from .list_marks import ListMarks
 
 STATISTICS, SKIPPED, LISTS = "statistics.json", "skipped_rows.parquet", "lists_of_{}.npy"
@@ -35,7 +37,7 @@ _Moments = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, 
 class _Document(Shape):
     """``statistics.json``."""
 
-    tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash", "buckets"]]
+    tables: dict[Annotated[str, Field(pattern=r"^[^/\x00]+$")], Literal["vocab", "hash", "managed", "buckets"]]
     dense: dict[str, _Moments]
     labels: dict[str, dict[str, tuple[_Count, Annotated[float, Field(allow_inf_nan=False)]]]]
     rows: dict[str, _Count]
@@ -103,16 +105,17 @@ class Statistics:
             UserError: an id or feature is encoded in another way than before.
         """
         tables = dict(new.tables)
-        for name, table in self.tables.items():
+        for name, before in self.tables.items():
             if name not in new.tables:
                 continue
-            if type(table) is not type(new.tables[name]) or not table.fits(new.tables[name]):
+            now, table = new.tables[name], _opened(before, new.tables[name])
+            if type(table) is not type(now) or not table.fits(now):
                 raise UserError(
                     f"the encoding of {name}",
                     "is not the one of the run to fine-tune",
-                    "Give it the same `encoding`, `buckets` and `boundaries`.",
+                    "Give it the same `encoding`, `buckets` and `boundaries`; managed ids need as many `rows` as there are, or more.",
                 )
-            tables[name] = table.extended(new.tables[name])
+            tables[name] = table.extended(now)
         dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
         types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
         unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
@@ -231,6 +234,13 @@ class Statistics:
                 raise UserError(folder / STATISTICS, f"says nothing of '{name}' in {where}", REMEDY)
         if len({len(profile) for profile in self.profiles.values()}) > 1:
             raise UserError(folder / STATISTICS, "has profiles of several lengths", REMEDY)
+
+
+def _opened(table: Table, now: Table) -> Table:
+    """A table in the way of the new one: a vocabulary that grows goes on as managed ids, where there are rows for all."""
+    if isinstance(now, ManagedIds) and isinstance(table, Vocabulary):
+        return now.following(table) or table
+    return table
 
 
 def _marks(folder: Path, name: str, longest: int) -> ListMarks:

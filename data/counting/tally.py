@@ -1,5 +1,6 @@
 """What some shares of the training rows say."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -9,13 +10,14 @@ import pyarrow as pa
 from ..arrow.column_types import VECTOR
 from ..arrow.ids import id_keys
 from ..arrow.moments import add_moments, moments_of
+from ..arrow.times import seconds
 from ..arrow.values import ragged_keys
 from ..config.experiment import Experiment
 from ..events.bad_rows import Skipped, read_events
 from ..features.counts import Counts
 from ..features.feature import Feature
 from ..schema.bad_values import BadValue, refuse_beside, rows_of
-from ..schema.column_needs import label_columns, needed_columns
+from ..schema.column_needs import label_columns, needed_columns, time_needs
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import id_key
 from ..vocabulary.encoding import Encoded
@@ -36,6 +38,7 @@ class ShareNumbers:
         scaled: task -> moments of its labels as its scale is made of them.
         skipped: bad rows.
         lists: where lists begin, of a domain with a list loss.
+        newest: time of the newest row, in seconds; -inf where none is known.
     """
 
     domain: str
@@ -45,10 +48,12 @@ class ShareNumbers:
     scaled: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: Skipped = field(default_factory=Skipped)
     lists: ListCounter | None = None
+    newest: float = -math.inf
 
     def add(self, other: "ShareNumbers") -> None:
         """Adds the domain's next share."""
         self.add_moments(other.moments)
+        self.newest = max(self.newest, other.newest)
         for task, (labels, total) in other.labels.items():
             self.labels[task][0] += labels
             self.labels[task][1] += total
@@ -65,6 +70,11 @@ class ShareNumbers:
         """Adds those of further rows."""
         for column, more in moments.items():
             self.moments[column] = add_moments(self.moments.get(column, np.zeros(3)), more)
+
+    def add_time(self, experiment: Experiment, table: pa.Table) -> None:
+        """Looks at the times of a row group."""
+        if (column := experiment.domains[self.domain].time) is not None and column in table.column_names:
+            self.newest = max(self.newest, np.fmax.reduce(seconds(table[column]), initial=-np.inf))
 
     def add_labels(self, experiment: Experiment, table: pa.Table) -> None:
         """Adds the labels of a row group."""
@@ -114,6 +124,7 @@ class Tally:
             numbers.skipped.add(name, group.path, group.number, bad)
             table = table.filter(pa.array(~rows_of(bad, table.num_rows)))
         numbers.add_labels(experiment, table)
+        numbers.add_time(experiment, table)
         if not self._labels_alone:
             self.add_ids(name, table, f"{group.path}: row group {group.number}")
             numbers.add_moments(self.counts.take_moments())
@@ -163,7 +174,7 @@ def read_shares(
     Args:
         experiment: the experiment.
         shares: to be read.
-        labels_alone: whether only the columns of labels, weights and lists are read.
+        labels_alone: whether only the columns of labels, weights, lists and times are read.
 
     Raises:
         UserError: a bad value, where they are not to be left out.
@@ -171,6 +182,7 @@ def read_shares(
     policy = experiment.bad_data
     for share in shares:
         every = label_columns(experiment, share.domain) if labels_alone else needed_columns(experiment, share.domain)
+        every += time_needs(experiment, share.domain) if labels_alone else []
         needs = [need for need in every if policy.skips or need.holds != VECTOR]
         for group in share.groups:
             table, bad = read_events(group.path, group.number, needs, policy)

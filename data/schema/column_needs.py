@@ -51,8 +51,8 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
     history = experiment.entities.user.history
     if history is not None and domain.users:
         needs += history_needs(experiment, history)
-    if domain.time is not None and (with_labels or time_of_events(experiment, name) == domain.time):
-        needs.append(ColumnNeed(domain.time, TIME, f"domains.{name}.time", bad=_NO_TIME))
+    if with_labels or time_of_events(experiment, name) == domain.time:
+        needs += time_needs(experiment, name)
     if with_labels and experiment.model.rates and (time := time_of_rates(experiment, name)) not in (None, domain.time):
         needs.append(ColumnNeed(str(time), TIME, f"{HISTORY_FIELD}.time", bad=_NO_TIME))
     of_events = [(f"context.{n}", n, f) for n, f in experiment.context.items()]
@@ -61,6 +61,12 @@ def needed_columns(experiment: Experiment, name: str, with_labels: bool = True) 
     if with_labels:
         needs += label_columns(experiment, name)
     return needs
+
+
+def time_needs(experiment: Experiment, name: str) -> list[ColumnNeed]:
+    """The column with the times of a domain's events, where it names one."""
+    time = experiment.domains[name].time
+    return [] if time is None else [ColumnNeed(time, TIME, f"domains.{name}.time", bad=_NO_TIME)]
 
 
 def time_of_events(experiment: Experiment, domain: str) -> str | None:

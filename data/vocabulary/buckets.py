@@ -127,7 +127,7 @@ class Bucketing(Strict):
         """Nothing counted yet."""
         return NumberCounts(self.boundaries, self.buckets)
 
-    def rows(self) -> int | None:
+    def table_rows(self) -> int | None:
         """Rows of the table; of buckets that equal numbers may make fewer, the most there can be."""
         return (self.buckets if self.boundaries is None else len(self.boundaries) + 1) + 1
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from ..errors import UserError
 from ..storage.json_documents import Shape
 from .key_counts import Table
+from .managed import ManagedIds
 from .row_counts import RowCounts
 from .vocabulary import REMEDY, HashedIds, KeyIndex, Vocabulary
 
@@ -91,9 +92,13 @@ def load_mapped(folder: Path, plain: Mapping[str, Mapping[str, Any]], encodings:
         index = KeyIndex.of_arrays(of["smallest"], keys, rows, first=1)
         within = (not len(rows) and not is_dense) or (len(rows) and rows.min() >= 0 and rows.max() < of["counts"])
         fits = len(counts) == of["counts"] and (is_dense or len(keys) == len(rows))
-        if encoding != Vocabulary.encoding or not within or not fits:
+        if encoding not in (Vocabulary.encoding, ManagedIds.encoding) or not within or not fits:
             raise UserError(folder / ROWS, f"is damaged: what it has of '{name}' is no vocabulary", REMEDY)
-        tables[name] = cast(Table, Vocabulary.of_index(index, counts))
+        if encoding == ManagedIds.encoding:
+            table = ManagedIds.mapped(index, counts, folder / f"{name}.parquet")
+        else:
+            table = Vocabulary.of_index(index, counts)
+        tables[name] = cast(Table, table)
     if at != [len(array) for array in arrays]:
         raise UserError(folder / KEYS, "is damaged: it, or a file beside it, is not as long as it should be", REMEDY)
     return tables

@@ -23,19 +23,20 @@ class KeyIndex:
     # A lookup array is worth its memory while the integer ids fill at least this share of their range.
     _DENSE_SHARE = 1 / 16
 
-    def __init__(self, keys: np.ndarray, first: int = 0):
-        """Args: keys ``[N]`` uint64, distinct; position of the first."""
-        self._type = np.int32 if len(keys) < 2**31 - 1 else np.int64
+    def __init__(self, keys: np.ndarray, first: int = 0, positions: np.ndarray | None = None):
+        """Args: keys ``[N]`` uint64, distinct; position of the first; those of all, from there on, where they are not the next ones."""
+        positions = np.arange(first, first + len(keys)) if positions is None else positions
+        self._type = np.int32 if positions.max(initial=0) < 2**31 - 1 else np.int64
         self._missing = first - 1
         self._table: np.ndarray | None = None
         self._smallest = keys.min() if len(keys) else np.uint64(0)
         span = int(keys.max() - self._smallest) + 1 if len(keys) else 0
         if 0 < span <= len(keys) / self._DENSE_SHARE:
             self._table = np.full(span + 1, self._missing, self._type)  # the last entry is that of every key outside
-            self._table[(keys - self._smallest).astype(np.int64)] = np.arange(first, first + len(keys))
+            self._table[(keys - self._smallest).astype(np.int64)] = positions
         else:
             order = np.argsort(keys)
-            self._sorted, self._position = keys[order], (order + first).astype(self._type)
+            self._sorted, self._position = keys[order], positions[order].astype(self._type)
 
     @classmethod
     def of_arrays(cls, smallest: int | None, keys: np.ndarray, positions: np.ndarray, first: int) -> "KeyIndex":
@@ -61,6 +62,8 @@ class KeyIndex:
         else:
             there = np.flatnonzero(self._table != self._missing)
             keys, positions = there.astype(np.uint64) + self._smallest, self._table[there]
+        if positions.max(initial=self._missing) > self._missing + len(keys):  # some are nobody's
+            return keys[np.argsort(positions)]
         out = np.zeros(len(keys), np.uint64)
         out[positions - (self._missing + 1)] = keys
         return out
@@ -124,9 +127,13 @@ class Vocabulary:
             np.concatenate([self.keys, new.keys[at == 0]]), np.concatenate([counts[1:], new.counts[1:][at == 0]])
         )
 
+    def changed(self, before: "Vocabulary") -> tuple[np.ndarray, np.ndarray]:
+        """Against one that it extends: rows that ids have given up since, ``[K]`` int64, and rows that belong to ids which had none."""
+        return np.zeros(0, np.int64), np.arange(before.rows, self.rows)
+
     @property
     def keys(self) -> np.ndarray:
-        """``[rows - 1]`` uint64 keys of rows 1 and later, made anew each time."""
+        """``[K]`` uint64 keys of rows 1 and later, in their order, made anew each time."""
         return self.index.keys()
 
     @property
@@ -151,7 +158,7 @@ class Vocabulary:
         """
         keys, counts = read_columns(path, {"key": pa.uint64(), "count": pa.int64()})
         if len(np.unique(keys)) < len(keys):
-            raise _damaged(path, "a key is there twice")
+            raise damaged(path, "a key is there twice")
         return cls(keys, counts)
 
 
@@ -202,11 +209,11 @@ class HashedIds:
             if pq.read_schema(path).names == ["count"]:
                 (counts,) = read_columns(path, {"count": pa.int64()})
                 if len(counts) < 2:
-                    raise _damaged(path, "it has no rows")
+                    raise damaged(path, "it has no rows")
                 return cls(RowCounts.of(counts))
         at, counts = read_columns(path, {"row": pa.uint64(), "count": pa.int64()})
         if not len(at) or (at[1:] <= at[:-1]).any() or at[-1] < 1:
-            raise _damaged(path, "its rows do not increase, or it has none")
+            raise damaged(path, "its rows do not increase, or it has none")
         hit = counts > 0
         return cls(RowCounts(int(at[-1]) + 1, at[hit], counts[hit]))
 
@@ -217,17 +224,18 @@ def read_columns(path: Path, columns: dict[str, pa.DataType]) -> list[np.ndarray
         with pq.ParquetFile(path) as file:
             kinds = {field.name: field.type for field in file.schema_arrow}
             if kinds != columns:
-                raise _damaged(path, f"its columns are {', '.join(kinds)}")
+                raise damaged(path, f"its columns are {', '.join(kinds)}")
             check_size(file, range(file.num_row_groups), [*columns], path)
             table = file.read()
     except FileNotFoundError:
         raise UserError(path, "is missing", REMEDY) from None
     except READ_ERRORS as error:
-        raise _damaged(path, one_line(error)) from error
+        raise damaged(path, one_line(error)) from error
     if any(column.null_count for column in table.columns) or (pc.min(table["count"]).as_py() or 0) < 0:
-        raise _damaged(path, "a value is none")
+        raise damaged(path, "a value is none")
     return [table[name].to_numpy() for name in columns]
 
 
-def _damaged(path: Path, why: str) -> UserError:
+def damaged(path: Path, why: str) -> UserError:
+    """That a vocabulary's file is not what was written."""
     return UserError(path, f"is damaged ({why})", REMEDY)

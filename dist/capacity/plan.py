@@ -63,7 +63,7 @@ def planned_layout(experiment: Experiment, rows: Mapping[str, int], text_size: i
     for name in rows:
         if name not in encodings:
             raise UserError(f"--rows {name}", "is not a table of this experiment", nearest(name, encodings))
-    known = {name: size for name, e in encodings.items() if (size := e.ids.rows()) is not None} | dict(rows)
+    known = {name: size for name, e in encodings.items() if (size := e.ids.table_rows()) is not None} | dict(rows)
     if unknown := [name for name in encodings if name not in known]:
         try:
             events = check_events(experiment)

@@ -98,6 +98,10 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("domains.new.tasks.like.focal_gamma", 1.0, {}, "loss: focal", {"domains.new.tasks.like.loss": "focal"}),
     *(("domains.new.tasks.like." + key, 0.9, NUMBER, f"loss: {loss}", NUMBER | {"domains.new.tasks.like.loss": loss})
       for key, loss in (("delta", "huber"), ("quantile", "quantile"))),
+    ("init_optimizer", True, {}, "init_from, and training.epochs: 1 or more", {"init_from": "runs/shop"}),
+    ("init_optimizer", True, AS_IT_IS, "init_from, and training.epochs: 1 or more", {"init_from": "runs/shop"}),
+    ("entities.item.expire_after", 9, {"entities.item.encoding": "managed"}, "a domain with a `time`",
+     {"entities.item.encoding": "managed", "domains.home.time": "at"}),
     ("training.keep_best", True, {}, "a domain with events.validation", VALIDATED),
     *((f"training.{key}", value, AS_IT_IS, "epochs: 1 or more", {}) for key, value in {
         "max_steps": 9, "learning_rate": 0.1, "optimizer": "sgd", "sparse_learning_rate": 0.1, "table_decay": 0.1, "schedule": "cosine",

@@ -125,7 +125,11 @@ def test_a_missing_field_is_named(tmp_path, key, missing):
         ("context.hour.entity", "user", ["context.hour.entity", "belongs to where it stands"]),
         ("context.hour.transform", "log1p", ["context.hour.transform", "has no effect", "choose kind: dense"]),
         ("entities.item.buckets", 5, ["entities.item.buckets", "has no effect without encoding: hash"]),
-        ("entities.query.min_count", 5, ["entities.query.min_count", "has no effect without encoding: vocab"]),
+        (
+            "entities.query.min_count",
+            5,
+            ["entities.query.min_count", "has no effect without encoding: vocab or managed"],
+        ),
     ],
 )
 def test_a_bad_value_is_named_with_its_place(tmp_path, key, value, words):
