@@ -6,10 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
-from torch.distributed.checkpoint.planner import LoadPlan
-from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torchrec.distributed import DistributedModelParallel
 
 from ...data.batch.row_encoder import RowEncoder
@@ -24,9 +20,13 @@ from ...model.layers.axes import Axes, axes_of
 from ...model.representation.conditioning import condition, fit_conditioning
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_reader import read_tensors, saved_tensors
+from ..run.checkpoint_writer import DenseOptimizer
 from ..run.kept_checkpoints import checked_best, members
 from ..run.run_folder import order_of_lookups
+from .changed_rows import ChangedRows, begin_anew, changed_rows
 from .freezing import freeze_known_rows
+from .grown_tables import GrownTables
+from .optimizer_state import carry_optimizer_state
 from .pretrained import Pretrained
 
 _DENSE = "model.dense."
@@ -37,12 +37,17 @@ _RIDGE = 0.1
 
 
 def begin_from(
-    base: Pretrained, sharded: DistributedModelParallel, encoder: RowEncoder, runtime: Runtime, member: int = 0
+    base: Pretrained,
+    sharded: DistributedModelParallel,
+    encoder: RowEncoder,
+    runtime: Runtime,
+    member: int = 0,
+    optimizer: DenseOptimizer | None = None,
 ) -> list[str]:
     """Gives a model that holds its initial values those of a pretrained run, as far as both have the same.
 
     Tables keep their rows; new ids begin with what a linear map of their contents says, fitted on the known ids, and without
-    any with their initial values. In the dense part names decide (`model.transfer`).
+    any with initial values; so do rows that an id has given up. In the dense part names decide (`model.transfer`).
 
     Args:
         base: the pretrained run; its best checkpoint is used, from any number of ranks.
@@ -50,6 +55,7 @@ def begin_from(
         encoder: of its experiment, with statistics that extend those of ``base``.
         runtime: the process group.
         member: which of a run's models this is. It begins with that one of the pretrained run's, whose first follows its last.
+        optimizer: of the dense part; where the experiment asks for it, this one and that of the tables go on as well.
 
     Returns:
         What was done, a line each.
@@ -65,13 +71,18 @@ def begin_from(
     tables = {name: value for name, value in model.items() if f"model.{name}" in saved and "embedding_bags." in name}
     dense = {name.removeprefix(_DENSE): torch.empty(of.size) for name, of in saved.items() if name.startswith(_DENSE)}
     read = {"model": tables | {f"dense.{name}": value for name, value in dense.items()}}
-    read_tensors(checkpoint, read, _GrownTables())
+    read_tensors(checkpoint, read, GrownTables())
+    experiment, changed = encoder.experiment, changed_rows(base, encoder.statistics, encoder.layout)
+    begin_anew(tables, changed, experiment.seed, experiment.model.embedding_dim)
     told = _transfer(base, dense, model, encoder)
     for entity in encoder.layout.entities if encoder.layout.ids else ():
-        if contents := encoder.contents_of(entity):
-            told += _begin_with_contents(entity, contents, base, tables, encoder, runtime)
-    if "L0" in encoder.experiment.training.freeze:
-        freeze_known_rows(base, sharded, encoder.layout)
+        if (contents := encoder.contents_of(entity)) and id_key(entity) in changed:
+            of = changed[id_key(entity)]
+            told += _begin_with_contents(entity, contents, base, tables, encoder, runtime, of)
+    if experiment.init_optimizer and optimizer is not None:
+        told.append(carry_optimizer_state(base, checkpoint, saved, sharded, optimizer, encoder, changed))
+    if "L0" in experiment.training.freeze:
+        freeze_known_rows(base, sharded, encoder.layout, changed)
     return told
 
 
@@ -91,26 +102,6 @@ def _check_sizes(before: Layout, now: Layout) -> None:
         if now.vectors[name] != before.vectors[name]:
             what = f"are of {now.vectors[name]} values, and of {before.vectors[name]} in the run that init_from names"
             raise UserError(f"vectors {name}", what, "Give them another name, or those of that run.")
-
-
-class _GrownTables(DefaultLoadPlanner):
-    """Reads tables into larger ones, whose first rows they are; each rank reads the rows it holds."""
-
-    def create_local_plan(self) -> LoadPlan:
-        assert self.metadata is not None
-        items = []
-        for name, value in self.state_dict.items():
-            saved = self.metadata.state_dict_metadata[name]
-            items += create_read_items_for_chunk_list(name, saved, _chunks(value))  # type: ignore[arg-type]
-        return LoadPlan(items)
-
-
-def _chunks(value: Any) -> list[ChunkStorageMetadata]:
-    """Where in the whole tensor this rank's parts of it are."""
-    if not hasattr(value, "local_shards"):
-        return [ChunkStorageMetadata(torch.Size([0] * value.dim()), value.size())]
-    parts = [part.metadata for part in value.local_shards()]
-    return [ChunkStorageMetadata(torch.Size(of.shard_offsets), torch.Size(of.shard_sizes)) for of in parts]
 
 
 def _transfer(base: Pretrained, old: dict[str, Tensor], model: dict[str, Any], encoder: RowEncoder) -> list[str]:
@@ -162,17 +153,23 @@ def _begin_with_contents(
     tables: dict[str, Any],
     encoder: RowEncoder,
     runtime: Runtime,
+    changed: ChangedRows,
 ) -> list[str]:
     """Gives new ids what a ridge regression says of their contents side by side, fitted on ids that were seen often."""
     table = id_key(entity)
     known, now = base.statistics.tables.get(table), encoder.statistics.tables[table]
-    if not isinstance(known, Vocabulary) or not isinstance(now, Vocabulary) or now.rows == known.rows:
+    if not isinstance(known, Vocabulary) or not isinstance(now, Vocabulary) or not len(changed.new):
         return []
-    content_of_row = [np.concatenate([[-1], content.rows(now.keys)]) for content in contents]
+    content_of_row = [np.full(now.rows, -1) for _ in contents]
+    keys = now.keys
+    for at, content in zip(content_of_row, contents, strict=True):
+        at[now.lookup(keys)] = content.rows(keys)
     has_one = np.any([rows >= 0 for rows in content_of_row], 0)
-    seen = np.flatnonzero((known.counts >= _OFTEN) & has_one[: known.rows])[:_MOST]  # the most frequent come first
-    new = known.rows + np.flatnonzero(has_one[known.rows :])
-    found = f"{table}: {known.rows - 1:,} ids kept, {now.rows - known.rows:,} new"
+    stays = np.ones(known.rows, bool)
+    stays[np.concatenate([changed.left, changed.new[changed.new < known.rows]])] = False
+    seen = np.flatnonzero((known.counts >= _OFTEN) & stays & has_one[: known.rows])[:_MOST]
+    new = changed.new[has_one[changed.new]]
+    found = f"{table}: {len(keys) - len(changed.new):,} ids kept, {len(changed.new):,} new"
     if len(seen) < _FEW or not len(new):
         return [found]
 

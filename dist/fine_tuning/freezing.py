@@ -11,10 +11,12 @@ from ...data.config.experiment import Experiment
 from ...data.schema.layout import Layout
 from ...model.foundation.transfer import new_positions, shapes_only
 from ...model.layers.axes import axes_of, levels_of
+from ..run.moments import rows_of_moment
+from .changed_rows import ChangedRows
 from .pretrained import Pretrained
 
 # Row-wise Adagrad divides a row's gradients by the root of this: what is left of them is below the last digit of any weight.
-_STAYS = 1e30
+STAYS = 1e30
 
 
 def learning_parts(base: Pretrained, layout: Layout, experiment: Experiment) -> dict[str, Tensor]:
@@ -37,8 +39,11 @@ def learning_parts(base: Pretrained, layout: Layout, experiment: Experiment) -> 
     return out
 
 
-def freeze_known_rows(base: Pretrained, sharded: DistributedModelParallel, layout: Layout) -> None:
-    """Lets only those rows of tables learn that the pretrained run has not: its own get a moment no gradient can move.
+def freeze_known_rows(
+    base: Pretrained, sharded: DistributedModelParallel, layout: Layout, changed: Mapping[str, ChangedRows]
+) -> None:
+    """Lets only those rows of tables learn that the pretrained run has not, or that are another id's by now: its own get a moment no
+    gradient can move.
 
     For a model of the given layout that has taken no step yet. The moments are part of its checkpoints.
     """
@@ -47,11 +52,11 @@ def freeze_known_rows(base: Pretrained, sharded: DistributedModelParallel, layou
     for parameter, moments in state["state"].items():
         table = parameter.split("embedding_bags.")[1].removesuffix(".weight")
         known, rows = base.layout.tables.get(table, 0), layout.tables[table]
+        new = torch.from_numpy(changed[table].new) if table in changed else torch.arange(0)
         for moment in moments.values():
             for part in moment.local_shards():
-                start, held = part.metadata.shard_offsets[0], part.metadata.shard_sizes[0]
-                at = torch.arange(start, start + held) % rows  # those of column shards lie end to end
-                part.tensor[(at < known).to(part.tensor.device)] = _STAYS
+                at = rows_of_moment(part, rows)
+                part.tensor[((at < known) & ~torch.isin(at, new)).to(part.tensor.device)] = STAYS
     fused.load_state_dict(state)
 
 

@@ -79,7 +79,24 @@ def pretrained(experiment: Experiment) -> Pretrained:
                 f"has a task '{name}' of another kind, or with other settings",
                 "Rename the task here, which then begins untrained, or make it what it was there.",
             )
+    if experiment.init_optimizer:
+        _check_optimizers(run, base, experiment)
     return Pretrained(run, base, statistics, statistics.layout(base))
+
+
+def _check_optimizers(run: Path, base: Experiment, experiment: Experiment) -> None:
+    """Raises a UserError where the state of a run's optimizers means nothing to those of an experiment."""
+    then, now = base.training, experiment.training
+    what = None
+    if type(then.optimizer) is not type(now.optimizer):
+        what = f"was trained by {then.optimizer.kind}, and training.optimizer is {now.optimizer.kind}"
+    elif then.sparse_optimizer != now.sparse_optimizer:
+        what = f"had tables trained by {then.sparse_optimizer}, and training.sparse_optimizer is {now.sparse_optimizer}"
+    elif then.freeze:
+        what = f"had {', '.join(then.freeze)} frozen, which its optimizers' state would keep so"
+    if what is not None:
+        remedy = "Give both experiments the same optimizers and begin with a run without freeze, or leave out init_optimizer."
+        raise UserError(f"init_from: {run}", what, remedy)
 
 
 def _meaning(experiment: Experiment) -> dict[str, Any]:

@@ -52,7 +52,13 @@ _GOES_ON = "run again to resume from the newest checkpoint."
 
 
 class DenseOptimizer(Protocol):
-    """What is kept and restored of the dense part's optimizer; the tables' one is fused into the model."""
+    """What is kept and restored of the dense part's optimizer; the tables' one is fused into the model.
+
+    Attributes:
+        names: of the dense part's parameters that learn, in the order of its state.
+    """
+
+    names: list[str]
 
     def dense_state(self) -> dict[str, Any]:
         """Its state, tensors and plain values."""
@@ -274,8 +280,17 @@ def load(folder: Path, sharded: DistributedModelParallel, optimizer: DenseOptimi
         for moment in moments:
             moment.put_back()
         sharded.fused_optimizer.load_state_dict(sparse)
-        optimizer.load_dense_state(read_plain(folder / _DENSE))
+        optimizer.load_dense_state(dense_state_in(folder))
     return state
+
+
+def dense_state_in(folder: Path) -> dict[str, Any]:
+    """What a checkpoint has of the dense part's optimizer.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return read_plain(folder / _DENSE)
 
 
 def _check_names(folder: Path, saved: Iterable[str], model: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ class Optimizer:
     """What TorchRec's pipeline calls around each backward.
 
     Attributes:
+        names: of the dense part's parameters that learn, in the order of the optimizer's state.
         gradient_norm: scalar tensor, L2 norm of the dense gradient at the last step, before clipping.
     """
 
@@ -38,12 +39,13 @@ class Optimizer:
         parameters, levels = dict(part.named_parameters()), levels_of(part)
         learned = {name: p for name, p in parameters.items() if p.requires_grad}
         self._dense = [*learned.values()]
-        groups = {level: [p for name, p in learned.items() if levels[name] == level] for level in rates}
+        of_levels = {level: [name for name in learned if levels[name] == level] for level in rates}
+        self.names = [name for names in of_levels.values() for name in names]
         self._optimizer: torch.optim.Optimizer = training.optimizer.build(
             [
-                {"params": of_level, "rate": rates[level], "lr": training.learning_rate}
-                for level, of_level in groups.items()
-                if of_level
+                {"params": [learned[name] for name in names], "rate": rates[level], "lr": training.learning_rate}
+                for level, names in of_levels.items()
+                if names
             ]
         )
         self._partly = PartlyFrozen({f"dense.{name}": p for name, p in parameters.items()}, learning)

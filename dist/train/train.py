@@ -101,7 +101,7 @@ def _train(job: TrainingJob, runtime: Runtime, preemption: Preemption) -> int | 
         else:
             begin_with_conditioning(sharded, encoder, runtime)
         if state is None and experiment.init_from is not None:
-            told = begin_from(base or pretrained(experiment), sharded, encoder, runtime, job.member)
+            told = begin_from(base or pretrained(experiment), sharded, encoder, runtime, job.member, optimizer)
             if runtime.is_main:
                 for line in told if not is_quiet() else ():
                     result(shown(line), "begun")

@@ -12,6 +12,7 @@ from ...data.schema.layout import Layout
 from ..layers.axes import declare
 
 _BLOCK_CELLS = 1 << 16  # cells hashed at a time: temporaries of half a megabyte, which a core's cache holds
+_ROW_BITS = 40  # more rows than any table has: the counters of a row's later ids are none of another row's
 _LOW_BITS = {shift: (1 << (64 - shift)) - 1 for shift in (27, 30, 31, 41)}
 
 
@@ -52,7 +53,9 @@ def _left_as_it_is(table: Tensor) -> Tensor:
     return table
 
 
-def initial_rows(table: str, seed: int, rows: Tensor, columns: range, dim: int) -> Tensor:
+def initial_rows(
+    table: str, seed: int, rows: Tensor, columns: range, dim: int, given_up: Tensor | None = None
+) -> Tensor:
     """Initial values of some cells of a table, a pure function of ``(table, seed, row, column)``.
 
     Any shard of any plan on any number of ranks therefore starts with the same numbers. The hash is splitmix64
@@ -64,6 +67,7 @@ def initial_rows(table: str, seed: int, rows: Tensor, columns: range, dim: int) 
         rows: ``[R]`` int64, positions in the whole table.
         columns: positions in the whole row, step 1.
         dim: width of the whole table; sets the scale.
+        given_up: ``[R]`` int64, how many ids have had each row before; none where it is None.
 
     Returns:
         ``[R, len(columns)]`` float32, uniform in ``±0.5 / sqrt(dim)``; row 0, the unknown id, is all zeros.
@@ -71,7 +75,8 @@ def initial_rows(table: str, seed: int, rows: Tensor, columns: range, dim: int) 
     digest = hashlib.blake2b(f"{seed}/{table}".encode(), digest_size=8).digest()
     key = int.from_bytes(digest, "little", signed=True)
     cells = torch.arange(columns.start, columns.stop, device=rows.device)
-    bits = (rows[:, None] * dim + cells).mul_(_signed(0x9E3779B97F4A7C15)).add_(key)
+    counter = rows if given_up is None else rows + (given_up << _ROW_BITS)
+    bits = (counter[:, None] * dim + cells).mul_(_signed(0x9E3779B97F4A7C15)).add_(key)
     bits = (bits ^ _shift(bits, 30)).mul_(_signed(0xBF58476D1CE4E5B9))
     bits = (bits ^ _shift(bits, 27)).mul_(_signed(0x94D049BB133111EB))
     bits ^= _shift(bits, 31)
