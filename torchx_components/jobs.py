@@ -12,9 +12,8 @@ from foundrank.torchx_components.submission import check_first, cluster_of, comm
 
 
 def embed(
-    experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
-    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Write the text vectors of every catalog of an experiment; started again it resumes.
 
@@ -40,9 +39,8 @@ def embed(
 
 
 def tokenize(
-    experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
-    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    experiment: str, *args: str, nnodes: int = 1, nproc: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Give every item of an experiment's catalog its codes, semantic ids; started again it goes on.
 
@@ -68,9 +66,8 @@ def tokenize(
 
 
 def count(
-    experiment: str, counts: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
-    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    experiment: str, counts: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Count the training events for trainings that are given the folder with --counts; started again it goes on.
 
@@ -93,15 +90,14 @@ def count(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [experiment, counts, *args]
-    cluster_of(nnodes, nproc, specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), h)  # refuses processes without a GPU
+    cluster_of(nnodes, nproc, cpu, gpu, memMB, h)  # refuses processes without a GPU
     check_first("count", arguments, check)
     return command_on_ranks("count", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def train(
-    experiment: str, run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
-    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    experiment: str, run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Train an experiment into a run folder; started again on the same folder it resumes.
 
@@ -125,15 +121,43 @@ def train(
     """
     # Not --run: torchrun would take that, even after the module, for a short form of its own --run-path.
     arguments = [experiment, "--run-dir", run, *args]
-    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
-    check_first("train", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
+    check_first("train", [*arguments, "--cluster", cluster_of(nnodes, nproc, cpu, gpu, memMB, h)], check)
     return command_on_ranks("train", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
+def update(
+    run: str, events: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+) -> specs.AppDef:  # fmt: skip
+    """Go on with a run from new events, day after day; started again it goes on.
+
+    Args:
+        run: the run folder, on storage that every node sees
+        events: pattern of its events, e.g. /data/events/day=*/*.parquet; days that it has learned from are left out
+        args: further arguments of `foundrank update`, after `--`, e.g. -- --max-drop 0.01
+        nnodes: machines
+        nproc: processes per machine, one per GPU where there are GPUs
+        cpu: CPU cores per machine
+        gpu: GPUs per machine
+        memMB: memory per machine in MB
+        h: a named resource of your TorchX set-up, in place of cpu, gpu and memMB
+        image: container image with foundrank installed; Slurm and local_cwd use the environment on PATH, all others need it
+        env: environment variables, K=V,K=V
+        mounts: volumes of the container, e.g. type=bind,src=/data,dst=/data
+        rdzv_port: port of the first machine at which several machines meet; jobs that may share it need different ones
+        pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
+        max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
+        check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
+    """
+    arguments = [run, "--events", events, *args]
+    cluster_of(nnodes, nproc, cpu, gpu, memMB, h)  # refuses processes without a GPU
+    check_first("update", arguments, check)
+    return command_on_ranks("update", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
+
+
 def evaluate(
-    run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
-    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    run: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Evaluate a run per domain, task and slice.
 
@@ -154,15 +178,13 @@ def evaluate(
         max_retries: how often the scheduler starts the job again, where it can (not local_cwd)
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
-    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
-    check_first("evaluate", [run, *args, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
+    check_first("evaluate", [run, *args, "--cluster", cluster_of(nnodes, nproc, cpu, gpu, memMB, h)], check)
     return command_on_ranks("evaluate", [run, *args], nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def compare(
-    base: str, other: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
-    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    base: str, other: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Compare runs on the same rows; started again it keeps the predictions that are there.
 
@@ -185,15 +207,14 @@ def compare(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     runs = [base, other, *args]
-    cluster_of(nnodes, nproc, specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), h)  # refuses processes without a GPU
+    cluster_of(nnodes, nproc, cpu, gpu, memMB, h)  # refuses processes without a GPU
     check_first("compare", runs, check)
     return command_on_ranks("compare", runs, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def score(
-    run: str, input: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
-    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    run: str, input: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Score Parquet files with a run; started again on the same output it resumes.
 
@@ -217,15 +238,13 @@ def score(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, input, output, *args]
-    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
-    check_first("score", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
+    check_first("score", [*arguments, "--cluster", cluster_of(nnodes, nproc, cpu, gpu, memMB, h)], check)
     return command_on_ranks("score", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def recommend(
-    run: str, users: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0,
-    memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
+    run: str, users: str, output: str, *args: str, nnodes: int = 1, nproc: int = 2, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None,
+    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, rdzv_port: int = 29500, pod: Optional[str] = None, max_retries: int = 0, check: bool = True,
 ) -> specs.AppDef:  # fmt: skip
     """Write the items that suit each user best of all there are; started again on the same output it resumes.
 
@@ -249,15 +268,13 @@ def recommend(
         check: find out here, before anything is submitted, what would go wrong; False where only the cluster sees the files
     """
     arguments = [run, users, output, *args]
-    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
-    check_first("recommend", [*arguments, "--cluster", cluster_of(nnodes, nproc, node, h)], check)
+    check_first("recommend", [*arguments, "--cluster", cluster_of(nnodes, nproc, cpu, gpu, memMB, h)], check)
     return command_on_ranks("recommend", arguments, nnodes, nproc, cpu, gpu, memMB, h, image, env, mounts, rdzv_port, pod, max_retries)  # fmt: skip
 
 
 def study(
-    out: str, data: str, *args: str, cpu: int = 2, memMB: int = 8192, h: Optional[str] = None,
-    image: Optional[str] = None, env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None,
-    pod: Optional[str] = None, max_retries: int = 0,
+    out: str, data: str, *args: str, cpu: int = 2, memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
+    mounts: Optional[List[str]] = None, pod: Optional[str] = None, max_retries: int = 0,
 ) -> specs.AppDef:  # fmt: skip
     """Run the cold-start study on one machine; started again on the same folder it goes on.
 
@@ -274,15 +291,12 @@ def study(
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
     """
-    return command_alone(
-        "study", [out, "--data", data, *args], 1, cpu, 0, memMB, h, image, env, mounts, pod, max_retries
-    )
+    return command_alone("study", [out, "--data", data, *args], 1, cpu, 0, memMB, h, image, env, mounts, pod, max_retries)  # fmt: skip
 
 
 def tune(
-    experiment: str, out: str, *args: str, nnodes: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192,
-    h: Optional[str] = None, image: Optional[str] = None, env: Optional[Dict[str, str]] = None,
-    mounts: Optional[List[str]] = None, pod: Optional[str] = None, max_retries: int = 0,
+    experiment: str, out: str, *args: str, nnodes: int = 1, cpu: int = 2, gpu: int = 0, memMB: int = 8192, h: Optional[str] = None, image: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None, mounts: Optional[List[str]] = None, pod: Optional[str] = None, max_retries: int = 0,
 ) -> specs.AppDef:  # fmt: skip
     """Find better settings of an experiment, on one machine or several that share the trials; started again it goes on.
 
@@ -301,6 +315,4 @@ def tune(
         pod: JSON file laid over each pod on Kubernetes: tolerations, secrets by reference, ...; see docs/how-to/kubernetes.md
         max_retries: how often the scheduler starts the job again, where it can (not local_cwd); it goes on
     """
-    return command_alone(
-        "tune", [experiment, out, *args], nnodes, cpu, gpu, memMB, h, image, env, mounts, pod, max_retries
-    )
+    return command_alone("tune", [experiment, out, *args], nnodes, cpu, gpu, memMB, h, image, env, mounts, pod, max_retries)  # fmt: skip

@@ -40,8 +40,9 @@ def _word(argument: str) -> str:
     return literal(shlex.quote(argument).replace("${app_id}", "$''{app_id}"))
 
 
-def cluster_of(nnodes: int, nproc: int, node: specs.Resource, h: Optional[str]) -> str:
+def cluster_of(nnodes: int, nproc: int, cpu: int, gpu: int, memMB: int, h: Optional[str]) -> str:
     """What `--check` is told of the nodes. A GPU is what the named resource begins with, else an h100."""
+    node = specs.resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     gpus = {"a100": "a100-80", "h100": "h100", "h200": "h200"}
     device = gpus.get((h or "").split("_")[0], "h100") if node.gpu else "cpu"
     if node.gpu and nproc > node.gpu:

@@ -44,6 +44,12 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                 "Remove it.",
             )
     for name, domain in experiment.domains.items():
+        if domain.events.train is None and experiment.init_from is None:
+            raise UserError(
+                f"{path}: domains.{name}.events.train",
+                "'train' is required and missing",
+                "Name the events to learn from.",
+            )
         if domain.kind == "search" and entities.query is None:
             raise UserError(
                 f"{path}: domains.{name}.kind",

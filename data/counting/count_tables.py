@@ -147,7 +147,7 @@ def _told(experiment: Experiment, train: Mapping[str, EventFiles]) -> dict[str, 
 def dense_columns(experiment: Experiment, train: Mapping[str, EventFiles]) -> list[str]:
     """Dense columns of which the counting pass finds mean and deviation in the training events, in the order in which it does."""
     tally = Tally(experiment)
-    for name, files in train.items():
+    for name, files in ((name, of) for name, of in train.items() if of.files):
         schema = open_parquet(files.files[0]).schema_arrow
         needs = {need.name for need in needed_columns(experiment, name) if need.holds != VECTOR}
         none = pa.schema([field for field in schema if field.name in needs]).empty_table()

@@ -65,7 +65,7 @@ class Reader:
         self._cached = 0
         self._most = memory() * CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
-        self._empty = {d: self._read_empty(d) for d in files}
+        self._empty = self._read_empty()
 
     def batches(self, order: RankOrder, first_step: int = 0, draw: Draw = lambda step: NONE) -> Iterator[Batch]:
         """The batches of steps ``first_step`` and later, with the candidates drawn for each. One order at a time.
@@ -84,7 +84,7 @@ class Reader:
         for step in range(first_step, order.steps):
             after = order.taken(step + 1)
             parts = [streams[d].take(b - a) for d, a, b in zip(domains, before, after, strict=True) if b > a]
-            parts = parts or [self._empty[domains[0]]]
+            parts = parts or [self._empty]
             yield self._encoder.assemble(parts, self._padded, draw(step))
             before = after
 
@@ -131,8 +131,8 @@ class Reader:
         held = self._cache.pop(key, None)
         self._cached -= held.rows.nbytes if held else 0
 
-    def _read_empty(self, domain: int) -> Rows:
-        path = self._files[domain].files[0]
+    def _read_empty(self) -> Rows:
+        domain, path = next((d, of.files[0]) for d, of in self._files.items() if of.files)
         columns = list(dict.fromkeys(need.name for need in self._needs[domain]))
         return self._encode(domain, open_parquet(path).schema_arrow.empty_table().select(columns), path, [])
 

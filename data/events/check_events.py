@@ -28,7 +28,7 @@ def check_events(
         held: embedding table -> what its ids are, of the run that reads the events; `Statistics.id_types`.
 
     Returns:
-        domain -> split -> its files, for the splits the domain has.
+        domain -> split -> its files, for the splits the domain has; no file to learn from, of one that has none.
 
     Raises:
         UserError: a glob without a file, an unreadable file, a missing or mistyped column, a domain without
@@ -43,6 +43,8 @@ def check_events(
         for split in splits:
             pattern = getattr(domain.events, split)
             if pattern is None:
+                if split == "train":
+                    events[name][split] = EventFiles((), ())
                 continue
             field = f"domains.{name}.events.{split}"
             files = check_columns(list_events(pattern, field, policy), needs, policy, types)

@@ -15,7 +15,6 @@ from ..ranks.job import held
 from . import quiet  # noqa: F401
 from .commands.embed import embed
 from .commands.evaluate import evaluate
-from .commands.manifest import manifest
 from .commands.options import LOCAL, ExperimentPath, Overrides, RunPath, Seed, loaded, names
 from .commands.plan import plan
 from .commands.recommend import recommend
@@ -26,8 +25,10 @@ from .commands.train import train
 from .compare import compare
 from .count import count
 from .import_data import import_data
-from .promote import promote
+from .manifest import manifest
 from .tune import tune
+from .versions.promote import promote
+from .versions.update import update
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 
@@ -116,7 +117,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
     print(config_page(plain(resolved), written.source))
 
 
-for job in (embed, tokenize, count, train, evaluate, compare, score, recommend):
+for job in (embed, tokenize, count, train, update, evaluate, compare, score, recommend):
     app.command()(telling(debuggable(job)))
 
 

@@ -32,6 +32,8 @@ def check_labels(experiment: Experiment, statistics: Statistics, before: Experim
                     + (", or none of a weight above 0" if weighed else ""),
                     f"Write {experiment.domains[name].tasks[task].takes} where the outcome is known, or remove the task.",
                 )
+            if not statistics.rows[name]:  # a domain from which nothing has come
+                continue
             clicked, outcomes = statistics.outcomes.get(name, {}).get(task, (0, 0))
             if outcomes < clicked:
                 _tell_unknown_outcomes(experiment, name, task, clicked, outcomes)

@@ -1,6 +1,7 @@
 """Promoting a run: ``TARGET/current.json`` names the one in use, and every command takes the target in place of a run folder.
 
-The document is replaced at once, so that a job finds the run before or the new one. A job looks once, when it begins.
+The document is replaced at once, so that a job finds the run before or the new one. A job looks once, when it begins. A run that is
+updated is a target itself: its increments, which lie in its folder, take its place one after the other.
 """
 
 import json
@@ -21,13 +22,15 @@ from ..run.run_documents import Committed, Digest
 from ..run.run_folder import COMMITTED, EXPERIMENT, fetch_run, read_json
 
 CURRENT = "current.json"
+ITSELF = "."
+"""A target that is a run, before one in its folder took its place."""
 
 
 class Promotion(Shape):
     """One run that was promoted.
 
     Attributes:
-        run: its folder or URI.
+        run: its folder or URI; of one that lies in the target's folder, as seen from there.
         checkpoint: `identity` of the one that was its best.
         since: when it was promoted.
         rolled_back: when it was given up for the one before.
@@ -80,13 +83,30 @@ def promote(run: Location, target: Location) -> Promoted:
     if pointer is None and (there := {name for name in storage.names(target) if not name.startswith(".")}):
         what = f"holds {', '.join(sorted(there)[:3])}, and no run was promoted to it"
         raise UserError(target, what, "Give a new folder to promote to.")
-    if pointer is not None and (pointer["run"], pointer["checkpoint"]) == (found, checkpoint):
-        return Promoted(found, found, False)
+    return _point(target, found, checkpoint, pointer)
+
+
+def promote_inside(run: Path, folder: str) -> Promoted:
+    """Makes a run that lies in another run's ``folder`` the one that this other one stands for; before the first of them it is itself.
+
+    Raises:
+        UserError: as of `promote`.
+    """
+    pointer = _read(run)
+    if pointer is None:
+        itself = {"run": ITSELF, "checkpoint": _checkpoint(str(run)), "since": _now()}
+        pointer = itself | {"history": [itself]}
+    return _point(run, folder, _checkpoint(str(run / folder)), pointer)
+
+
+def _point(target: Location, run: str, checkpoint: str, pointer: dict[str, Any] | None) -> Promoted:
+    if pointer is not None and (pointer["run"], pointer["checkpoint"]) == (run, checkpoint):
+        return Promoted(run, run, False)
     history = pointer["history"] if pointer is not None else []
     now = _now()
-    promotion = {"run": found, "checkpoint": checkpoint, "since": now}
+    promotion = {"run": run, "checkpoint": checkpoint, "since": now}
     _write(target, promotion | {"history": [*history, promotion]})
-    return Promoted(found, pointer["run"] if pointer is not None else None, True)
+    return Promoted(run, pointer["run"] if pointer is not None else None, True)
 
 
 def roll_back(target: Location) -> Promoted:
@@ -119,12 +139,24 @@ def current_run(location: Location) -> Location:
     if pointer is None:
         return location
     _check(location, pointer)
-    return pointer["run"]
+    return _located(location, pointer["run"])
+
+
+def promotions(target: Location) -> list[str]:
+    """The runs that a target has stood for and that were not given up for the one before, in order; none of what is no target."""
+    pointer = _read(target)
+    return [] if pointer is None else [p["run"] for p in pointer["history"] if p.get("rolled_back") is None]
+
+
+def _located(target: Location, run: str) -> Location:
+    """Where a promoted run is."""
+    inside = not is_uri(run) and not os.path.isabs(run)
+    return os.path.normpath(os.path.join(target, run)) if inside and not is_uri(target) else run
 
 
 def _check(target: Location, promotion: dict[str, Any]) -> None:
     """Raises a UserError where a promoted run is not there any more as it was."""
-    run = promotion["run"]
+    run = str(_located(target, promotion["run"]))
     remedy = f"Promote it again: foundrank promote {run} {target}; or go back: foundrank promote --rollback {target}"
     try:
         checkpoint = _checkpoint(run)

@@ -123,8 +123,10 @@ def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | N
     job.protocol.check(experiment, job.run)
     if job.domain is None:
         return None
-    pattern = experiment.domains[job.domain].events.train
-    return list_events(pattern, f"{job.run}: domains.{job.domain}.events.train", experiment.bad_data)
+    pattern, field = experiment.domains[job.domain].events.train, f"{job.run}: domains.{job.domain}.events.train"
+    if pattern is None:
+        raise UserError(field, "is not there: the run had no events of this domain", "Leave out --domain.")
+    return list_events(pattern, field, experiment.bad_data)
 
 
 def check_retrieves(run: Location, experiment: Experiment, domain: str | None, approximate: bool = False) -> None:

@@ -15,7 +15,10 @@ SPLITS: tuple[str, ...] = get_args(Split)
 class EventsConfig(Strict):
     """Parquet files of one domain, by split: globs relative to the experiment file, or `delta:PATH@VERSION` for a Delta table."""
 
-    train: str = Field(description="events to learn from")
+    train: str | None = Field(
+        default=None,
+        description="events to learn from; with init_from, a domain may have none, and is what it was there",
+    )
     validation: str | None = Field(default=None, description="events to choose by")
     test: str | None = Field(default=None, description="events to report on")
 

@@ -19,6 +19,7 @@ VOLUME = ["--image", "registry.example/foundrank:cpu", "--volume", "shop=/data"]
 COMMANDS = {
     "train": [*VOLUME, "/data/shop.yaml", "--run-dir", "/data/run"],
     "score": [*VOLUME, "/data/run", "s3://shop/in", "/data/scores", "--domain", "shop"],
+    "update": [*VOLUME, "/data/run", "--events", "/data/days/day=*/*.parquet"],
     "embed": [*VOLUME, "/data/shop.yaml"],
     "tokenize": [*VOLUME, "/data/shop.yaml", "--export", "/data/codes.parquet"],
 }

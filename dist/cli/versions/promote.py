@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from ...data.errors import UserError
-from ..lease.lease import Claim
-from ..logs.records import result
-from ..ranks.job import held
-from .commands.options import LOCATION
+from ....data.errors import UserError
+from ...lease.lease import Claim
+from ...logs.records import result
+from ...ranks.job import held
+from ..commands.options import LOCATION
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch is there.
 
@@ -27,8 +27,8 @@ def promote(
     """Make a run the current one, at once; or go back to the one before."""
     if (rollback is None) == (run is None or target is None) or (rollback is not None and run is not None):
         raise UserError("foundrank promote", "takes RUN and TARGET, or --rollback TARGET", "Give one or the other.")
-    from ..promote.promote import promote as make_current
-    from ..promote.promote import roll_back
+    from ...promote.promote import promote as make_current
+    from ...promote.promote import roll_back
 
     if rollback is not None:
         with held(Claim(rollback, "promote")):

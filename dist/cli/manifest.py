@@ -5,18 +5,20 @@ from typing import Annotated, Any, Literal
 import typer
 import yaml
 
-from ....data.errors import UserError
-from ...manifests.kinds import manifests
-from ...manifests.request import Kind, Request, check_place, check_request, volumes_of
-from .embed import embed
-from .score import score
-from .tokenize import tokenize
-from .train import train
+from ...data.errors import UserError
+from ..manifests.kinds import manifests
+from ..manifests.request import Kind, Request, check_place, check_request, volumes_of
+from .commands.embed import embed
+from .commands.score import score
+from .commands.tokenize import tokenize
+from .commands.train import train
+from .versions.update import update
 
-COMMANDS = {"train": train, "score": score, "embed": embed, "tokenize": tokenize}
+COMMANDS = {"train": train, "update": update, "score": score, "embed": embed, "tokenize": tokenize}
 # Arguments that are places, as the commands' functions name them: what to call each, and whether the command writes there.
 PLACES = {
     "train": {"experiment": ("the experiment", False), "run": ("--run-dir", True)},
+    "update": {"run": ("the run", True)},
     "score": {"run": ("the run", False), "source": ("the input", False), "out": ("the output", True)},
     "embed": {"experiment": ("the experiment", True)},  # the content store is beside it
     "tokenize": {"experiment": ("the experiment", True), "export": ("--export", True)},
@@ -26,8 +28,8 @@ LEFT_OUT = ("export",)  # what nothing is lost without
 
 def manifest(
     command: Annotated[
-        Literal["train", "score", "embed", "tokenize"],
-        typer.Argument(help="the command to run: train, score, embed or tokenize"),
+        Literal["train", "update", "score", "embed", "tokenize"],
+        typer.Argument(help="the command to run: train, update, score, embed or tokenize"),
     ],
     arguments: Annotated[
         list[str],

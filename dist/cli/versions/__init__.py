@@ -1,0 +1,1 @@
+"""Commands about which version of a run is the current one."""

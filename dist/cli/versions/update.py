@@ -1,0 +1,103 @@
+"""``foundrank update``."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ....data.errors import UserError
+from ...increments.local_run import local_run
+from ...lease.lease import Claim
+from ...logs import prometheus
+from ...logs.records import hint, result
+from ...quick_imports import quick_imports
+from ...ranks.job import held, on_ranks
+from ...ranks.statuses import DONE, TRY_AGAIN
+from ..commands.job_command import begin, end, passed
+from ..commands.options import Check, Overrides, Processes, RunPath
+
+# Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
+if TYPE_CHECKING:
+    from ...increments.request import Next
+    from ...ranks.runtime import Runtime
+
+
+def update(
+    run: RunPath,
+    events: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[DOMAIN=]PATTERN",
+            help="events, e.g. 'events/day=*/*.parquet': each day that is new is learned by itself; "
+            "with {domain} in it for all domains, or repeatable",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="give the current version up where it scores lower on the new events than the one before, by more than this",
+        ),
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="newest versions kept, beside the run itself")] = 2,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="instead: go back to the version that was current before")
+    ] = False,
+    set_: Overrides = None,
+    check: Check = False,
+    processes: Processes = None,
+) -> None:
+    """Go on with a run from new events: measure it on them, learn them, and make the result the run's current version."""
+    if rollback:
+        if events or set_ or max_drop is not None or check:
+            raise UserError("--rollback", "goes with no other option", "Update or go back, one after the other.")
+        return _roll_back(run)
+    if not events and (set_ or check):
+        raise UserError("--events", "is missing", "Name the new events, e.g. --events 'events/day=*/*.parquet'.")
+    begin(__name__, "increments.learn", check, processes)
+
+    def resolve() -> "Next | None":
+        prometheus.label(command="update", run=str(run))  # what is wrong has them, too
+        with quick_imports():
+            from ....model.kinds import KINDS
+            from ...increments.request import Request, next_increment
+
+        return next_increment(
+            Request(folder, tuple(events or ()), os.getcwd(), tuple(set_ or ()), KINDS, keep, max_drop)
+        )
+
+    folder = local_run(run)
+    claim = Claim(folder, "update")
+    if check:
+        job = resolve()
+        told = ["nothing is left to learn"]
+        if job is not None:
+            told = [f"increment {job.told['increment']}: {job.told['rows']:,} rows, for {job.told['base']}"]
+        return passed(told, claim)
+    end(on_ranks(resolve, _update, processes, holds=lambda: claim))
+
+
+def _roll_back(run: str) -> None:
+    with quick_imports():
+        from ...promote.promote import roll_back
+
+    with held(Claim(run, "update")):
+        done = roll_back(run)
+    result(f"{run}: back to {done.run}, from {done.before}", "rolled back", run=done.run, before=done.before)
+
+
+def _update(job: "Next | None", runtime: "Runtime") -> int:
+    with quick_imports():
+        from ...increments.learn import update as work
+
+    if job is None:
+        if runtime.is_main:
+            result("nothing new: all of these events have been learned from", "nothing new")
+        return DONE
+    stopped_after = work(job, runtime)
+    if runtime.is_main and stopped_after is not None:
+        said = f"stopped after step {stopped_after}, as requested; run the same command again to go on"
+        result(said, "stopped", step=stopped_after, status=TRY_AGAIN)
+    elif runtime.is_main:
+        hint(f"next: foundrank score {job.request.run} NEW OUT, or evaluate it; it stands for its newest version")
+    return DONE if stopped_after is None else TRY_AGAIN

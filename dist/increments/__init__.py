@@ -1,0 +1,1 @@
+"""Updating a run by increments: from new events, one part after the other."""

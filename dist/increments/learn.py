@@ -1,0 +1,129 @@
+"""Learning the increments of an update, one after the other."""
+
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from ...data.errors import UserError
+from ...data.vocabulary.vocabulary import Vocabulary
+from ..embed.embed import embed
+from ..logs.records import info, result, warning
+from ..promote.promote import promote_inside, promotions, roll_back
+from ..ranks.preemption import Preemption
+from ..ranks.runtime import Runtime, patiently
+from ..run.run_folder import EXPERIMENT, open_run, write_json
+from ..tokenize.tokenize import tokenize
+from ..train.prepare import TrainingJob, begin_run, prepare
+from ..train.train import train
+from .measure import measured
+from .record import INCREMENT, add_to_record, read_increment, remove_all_but
+from .request import Next, next_increment
+
+
+def update(first: Next, runtime: Runtime) -> int | None:
+    """Learns an increment, and what else was asked for; each is published as soon as it is learned. A collective.
+
+    Args:
+        first: what is learned first.
+        runtime: the process group.
+
+    Returns:
+        The step of an increment after which it was asked to stop; None when all is done.
+
+    Raises:
+        UserError: bad events, or what a training raises. What was published stays, and the same command goes on.
+    """
+    job: Next | None = first
+    while job is not None:
+        if (stopped_after := _learn(job, runtime)) is not None:
+            return stopped_after
+        job = _next(job, runtime)
+    return None
+
+
+def _next(job: Next, runtime: Runtime) -> Next | None:
+    with patiently(runtime) as ranks:
+        return ranks.on_main(lambda: next_increment(job.request))
+
+
+def _learn(job: Next, runtime: Runtime) -> int | None:
+    """One increment: the current version is measured on its rows first, then goes on with them."""
+    began, request = time.time(), job.request
+    if job.experiment.stored():
+        embed(job.experiment, runtime)
+    if job.experiment.coded():
+        tokenize(job.experiment, runtime)
+    told = runtime.on_main(lambda: read_increment(job.folder))
+    if told is None:
+        told = job.told | {"before": measured(job.base, job.train, request.kinds, runtime)}
+        if request.max_drop is not None and _is_worse(job, told["before"]["score"], request.max_drop, runtime):
+            again = _next(job, runtime)
+            assert again is not None  # the same events, for the version before
+            return _learn(again, runtime)
+    with patiently(runtime) as ranks:
+        training = begin_run(ranks.on_main(lambda: _prepared(job)), runtime)
+    runtime.on_main(lambda: write_json(job.folder / INCREMENT, told))
+    with Preemption(runtime) as preemption:
+        if (stopped_after := train(training, runtime, preemption)) is not None:
+            return stopped_after
+    runtime.on_main(lambda: _publish(job, told, time.time() - began))
+    return None
+
+
+def _is_worse(job: Next, score: float | None, max_drop: float, runtime: Runtime) -> bool:
+    """Whether the version before the current one does better on the new rows, by more than is allowed; it is the current one then."""
+    run, versions = job.request.run, runtime.on_main(lambda: promotions(job.request.run))
+    if len(versions) < 2 or not runtime.on_main(lambda: (run / versions[-2] / EXPERIMENT).is_file()):
+        return False
+    before = measured(os.path.normpath(run / versions[-2]), job.train, job.request.kinds, runtime)["score"]
+    worse = runtime.on_main(lambda: score is not None and before is not None and score < before - max_drop)
+    if worse:
+        runtime.on_main(lambda: roll_back(run))
+        if runtime.is_main:
+            said = f"{versions[-1]} scores {score:.4f} on the new events, and {versions[-2]} {before:.4f}: that one is the current version again"
+            warning(said, "threshold")
+    return worse
+
+
+def _prepared(job: Next) -> TrainingJob:
+    """The training of an increment; what was begun of it goes on, where nothing that it was begun with has changed."""
+    try:
+        return prepare(job.experiment, job.folder)
+    except UserError as error:
+        if not (job.folder / EXPERIMENT).is_file():
+            raise
+        info(f"{job.told['run']} begins anew: {error.where} {error.what}", "increment", increment=job.told["increment"])
+        shutil.rmtree(job.folder)
+        return prepare(job.experiment, job.folder)
+
+
+def _publish(job: Next, told: dict[str, Any], seconds: float) -> None:
+    """Makes an increment the current version, whole or not at all; a job that dies in it is made up for by the next one."""
+    run, folder = job.request.run, job.folder
+    done = told | {"ids": _ids(job), "seconds": seconds, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_json(folder / INCREMENT, done)
+    promote_inside(run, told["run"])
+    add_to_record(run, done)
+    remove_all_but(run, set(promotions(run)[-job.request.keep :]))
+    score = done["before"]["score"]
+    of_before = "" if score is None else f"; the version before scored {score:.4f} on them"
+    new = sum(of["new"] for of in done["ids"].values())
+    said = (
+        f"increment {told['increment']}: {told['rows']:,} rows{of_before}; {new:,} new ids; {run} is {told['run']} now"
+    )
+    numbers = {"increment": told["increment"], "rows": told["rows"], "score": score, "new_ids": new}
+    result(said, "updated", run=str(run), version=told["run"], **numbers)
+
+
+def _ids(job: Next) -> dict[str, dict[str, int]]:
+    """Table of exact ids -> how many there are, are new, and have given their rows up."""
+    before, now = (open_run(folder, job.request.kinds)[1].tables for folder in (job.base, job.folder))
+    found = {}
+    for name, table in now.items():
+        was = before.get(name)
+        if isinstance(table, Vocabulary) and isinstance(was, Vocabulary):
+            left, new = table.changed(was)
+            found[name] = {"ids": len(table.keys), "new": len(new), "given_up": len(left)}
+    return found

@@ -1,0 +1,113 @@
+"""What a run has been updated with: ``increments.jsonl``, a line for each increment, in the folder of the run."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...data.errors import UserError
+from ...data.storage.file_identity import FileIdentity, fingerprint
+from ...data.storage.json_documents import Shape, parse_document
+from ...data.storage.local_writes import write_text
+from ..promote.promote import ITSELF
+from ..run.run_documents import Count, Digest, Events
+from ..run.run_folder import EVENTS, read_json
+
+FOLDER, RECORD, INCREMENT = "increments", "increments.jsonl", "increment.json"
+_NAME = re.compile(r"(\d{5,})-[0-9a-f]{8}")
+
+
+class Increment(Shape):
+    """A line of ``increments.jsonl``, and ``increment.json`` in the folder of one that is being learned.
+
+    Attributes:
+        increment: counted from 1.
+        digest: of what its files hold.
+        run: folder of the run that it made, as seen from the one that is updated.
+        base: likewise, of the run that it went on from.
+        events: domain -> pattern of its files.
+        files: domain -> its files.
+        rows: of all domains.
+    """
+
+    increment: Annotated[int, Field(ge=1)]
+    digest: Digest
+    run: Annotated[str, Field(pattern=r"^increments/\d{5,}-[0-9a-f]{8}$")]
+    base: Annotated[str, Field(pattern=r"^(\.|increments/\d{5,}-[0-9a-f]{8})$")]
+    events: dict[str, str]
+    files: dict[str, list[FileIdentity]]
+    rows: Count
+
+
+def read_record(run: Path) -> list[dict[str, Any]]:
+    """The increments of a run, in order.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    path, remedy = run / RECORD, "Restore it: it says which files have been learned from."
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    return [parse_document(line, f"{path}: line {number}", Increment, remedy) for number, line in enumerate(lines, 1)]
+
+
+def add_to_record(run: Path, increment: Mapping[str, Any]) -> None:
+    """Adds an increment, unless it is there; the file is as it was, or has all of it."""
+    record = read_record(run)
+    if increment["run"] not in {known["run"] for known in record}:
+        write_text(run / RECORD, "".join(json.dumps(line) + "\n" for line in [*record, increment]))
+
+
+def read_increment(folder: Path) -> dict[str, Any] | None:
+    """What a run says that is an increment of another one; None of any other.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return read_json(folder / INCREMENT, Increment)
+
+
+def folder_name(number: int, digest: str) -> str:
+    """Of the folder of an increment, as seen from the run that is updated."""
+    return f"{FOLDER}/{number:05d}-{digest[:8]}"
+
+
+def digest_of(files: Mapping[str, list[dict[str, Any]]]) -> str:
+    """What tells the files of some domains from others, whatever they are called."""
+    of_domains = {name: fingerprint(of_domain) for name, of_domain in sorted(files.items()) if of_domain}
+    return hashlib.sha256(json.dumps(of_domains).encode()).hexdigest()
+
+
+def learned_by(run: Path, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a version of a run has learned from: the number of the increment, or in what else, and each file.
+
+    Raises:
+        UserError: the record is damaged, or lacks an increment.
+    """
+    known = {of["run"]: of for of in read_record(run)}
+    while version != ITSELF:
+        if version not in known:
+            raise UserError(
+                run / RECORD, f"says nothing of {version}", "Restore it, or roll back to a version that it has."
+            )
+        of = known[version]
+        yield from ((f"increment {of['increment']}", file) for files in of["files"].values() for file in files)
+        version = of["base"]
+    for files in read_json(run / EVENTS, Events, {}).values():
+        yield from (("the first training", file) for file in files)
+
+
+def begun(run: Path) -> list[Path]:
+    """Folders of increments, finished or not, in order."""
+    return sorted(folder for folder in (run / FOLDER).glob("*-*") if _NAME.fullmatch(folder.name))
+
+
+def remove_all_but(run: Path, kept: set[str]) -> None:
+    """Removes the folders of increments that are no longer needed, and what is left of others that were never finished."""
+    for folder in begun(run):
+        if f"{FOLDER}/{folder.name}" not in kept:
+            shutil.rmtree(folder, ignore_errors=True)

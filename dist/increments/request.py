@@ -1,0 +1,193 @@
+"""What the next increment of a run is: one that was begun and not finished, or the files that were asked for."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...data.config.experiment import Experiment
+from ...data.config.kinds import Kinds
+from ...data.config.load import load_experiment, plain
+from ...data.errors import UserError
+from ...data.events.check_events import check_events
+from ...data.events.event_files import EventFiles, list_events
+from ..logs.records import info
+from ..promote.promote import current_run
+from ..run.new_run import described
+from ..run.run_documents import RunInfo
+from ..run.run_folder import EVENTS, EXPERIMENT, RUN_INFO, id_types_of, open_experiment, read_json
+from .partitions import partitions, patterns_of
+from .record import (
+    FOLDER,
+    add_to_record,
+    begun,
+    digest_of,
+    folder_name,
+    learned_by,
+    read_increment,
+    read_record,
+)
+
+_ONCE: dict[str, Any] = {"epochs": 1, "schedule": {"kind": "constant"}, "keep_best": False}
+_OF_A_WHOLE_TRAINING = ("max_steps", "validate_every", "patience")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an update was asked for.
+
+    Attributes:
+        run: folder of the run that is updated.
+        events: patterns of its new events, as of `patterns_of`.
+        folder: that these are relative to.
+        changes: ``key=value``, to the experiment.
+        kinds: what it may choose from.
+        keep: how many of the newest versions are kept.
+        max_drop: how much lower the current version may score than the one before it; None: that is not looked at.
+    """
+
+    run: Path
+    events: tuple[str, ...]
+    folder: str
+    changes: tuple[str, ...]
+    kinds: Kinds
+    keep: int
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True)
+class Next:
+    """An increment that is to be learned.
+
+    Attributes:
+        request: that it is a part of.
+        experiment: of it: the current version's, with its events, and going on from that one.
+        base: folder of the current version.
+        train: domain -> its files.
+        told: what is known of it, as of `record.Increment`.
+    """
+
+    request: Request
+    experiment: Experiment
+    base: Path
+    train: dict[str, EventFiles]
+    told: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Of the run that it makes."""
+        return self.request.run / self.told["run"]
+
+
+def next_increment(request: Request) -> Next | None:
+    """What is to be learned next; None where nothing is left.
+
+    Raises:
+        UserError: the run's training is not finished; no such events, bad ones, or some that have been learned from already.
+    """
+    run = request.run
+    base = Path(current_run(run))
+    version = os.path.relpath(base, run)
+    if (told := read_increment(base)) is not None:  # which a killed job may not have come to
+        add_to_record(run, told)
+    if read_json(base / RUN_INFO, RunInfo, {}).get("parameters") is None:
+        raise UserError(base, "has not been trained to its end", "Train it first; the same command goes on.")
+    known = {of["run"] for of in read_record(run)}
+    for folder in begun(run):
+        unfinished = f"{FOLDER}/{folder.name}" not in known and (folder / EXPERIMENT).is_file()
+        if unfinished and (found := _unfinished(request, folder, base, version)) is not None:
+            return found
+    return _asked(request, base, version)
+
+
+def _unfinished(request: Request, folder: Path, base: Path, version: str) -> Next | None:
+    """An increment that was begun on top of the current version."""
+    experiment, files = open_experiment(folder, request.kinds), read_json(folder / EVENTS)
+    if experiment.init_from != str(base):
+        return None
+    told = _told(int(folder.name.split("-")[0]), version, experiment, files)
+    if request.run / told["run"] != folder:
+        return None
+    info(f"{told['run']} was begun and not finished; it comes first", "increment", increment=told["increment"])
+    found = check_events(experiment, ["train"], held=id_types_of(folder))
+    return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
+
+
+def _asked(request: Request, base: Path, version: str) -> Next | None:
+    """The first of the partitions that were asked for that has not been learned from."""
+    before = open_experiment(base, request.kinds)
+    patterns = patterns_of(request.events, before, request.folder)
+    learned = list(learned_by(request.run, version)) if patterns else []
+    noted = [file for _, file in learned]
+    for partition in partitions(patterns):
+        listed = {name: list_events(of, f"--events {name}={of}", before.bad_data) for name, of in partition.items()}
+        files = described({name: of for name, of in listed.items() if of.rows}, dict.fromkeys(listed, noted))
+        if not files or _are_learned(learned, files):
+            continue
+        experiment = _experiment(request, base, before, {name: partition[name] for name in files})
+        found = check_events(experiment, ["train"], held=id_types_of(base))
+        number = max((of["increment"] for of in read_record(request.run)), default=0) + 1
+        told = _told(number, version, experiment, files)
+        return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
+    return None
+
+
+def _told(
+    number: int, version: str, experiment: Experiment, files: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """As of `record.Increment`; ``files`` as of `described`."""
+    digest, events = digest_of(files), {name: domain.events.train for name, domain in experiment.domains.items()}
+    return {
+        "increment": number,
+        "digest": digest,
+        "run": folder_name(number, digest),
+        "base": version,
+        "events": {name: pattern for name, pattern in events.items() if pattern is not None},
+        "files": {
+            name: [
+                {key: file[key] for key in ("file", "bytes", "checksum", "stat") if key in file} for file in of_domain
+            ]
+            for name, of_domain in files.items()
+            if of_domain
+        },
+        "rows": sum(sum(file.get("rows", ())) for of_domain in files.values() for file in of_domain),
+    }
+
+
+def _are_learned(
+    learned: Iterable[tuple[str, Mapping[str, Any]]], files: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> bool:
+    """Whether all files have been learned from.
+
+    Raises:
+        UserError: some have, and others have not.
+    """
+    known = {(file["bytes"], file["checksum"]): where for where, file in learned if "checksum" in file}
+    every = [file for of_domain in files.values() for file in of_domain]
+    where = [known.get((file["bytes"], file["checksum"])) for file in every]
+    if all(where):
+        return True
+    for file, of in zip(every, where, strict=True):
+        if of is not None:
+            what = f"was learned from in {of}, and {where.count(None):,} of the {len(every):,} files beside it are new"
+            remedy = "Name the new files alone, or put them into a folder of their own: each row is learned from once."
+            raise UserError(file["file"], what, remedy)
+    return False
+
+
+def _experiment(request: Request, base: Path, before: Experiment, patterns: Mapping[str, str]) -> Experiment:
+    """The current version's experiment, for one pass over new events that goes on from it."""
+    if before.training.freeze:
+        what = f"was trained with {', '.join(before.training.freeze)} frozen, and an update moves all that it learns"
+        raise UserError(base, what, "Update the run that it began with, or one without training.freeze.")
+    raw = plain(before)
+    for name, domain in raw["domains"].items():
+        domain["events"].pop("train", None)
+        if name in patterns:
+            domain["events"]["train"] = patterns[name]
+    raw["init_from"], raw["init_optimizer"] = str(base), True
+    raw["training"] |= _ONCE
+    for key in _OF_A_WHOLE_TRAINING:
+        raw["training"].pop(key, None)
+    return load_experiment(raw, request.changes, kinds=request.kinds)
