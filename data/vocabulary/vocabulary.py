@@ -103,6 +103,12 @@ class Vocabulary:
         return vocabulary
 
     @classmethod
+    def of_rows(cls, keys: np.ndarray, owned: np.ndarray, counts: np.ndarray) -> "Vocabulary":
+        """Args: of each row its key, ``[rows]`` uint64, whether it has one, and its count, ``[rows]`` int64; row 0 has none."""
+        at = np.flatnonzero(owned)
+        return cls.of_index(KeyIndex(keys[at], first=1, positions=at), counts)
+
+    @classmethod
     def from_counts(cls, keys: np.ndarray, counts: np.ndarray, min_count: int) -> "Vocabulary":
         """Keeps keys counted at least ``min_count`` times; the most frequent come first."""
         kept = counts >= min_count

@@ -1,7 +1,9 @@
 """A trained run in memory: scores for rows, and items for users."""
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,24 +13,26 @@ from numpy.typing import NDArray
 
 from foundrank.data.arrow.column_types import NAME, is_string
 from foundrank.data.arrow.ids import id_keys
+from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.catalogs.catalog_files import known_id_types
 from foundrank.data.config.kinds import Kinds
 from foundrank.data.errors import UserError
 from foundrank.data.schema.bad_values import check_share
 from foundrank.data.schema.column_needs import ColumnNeed, SchemaCheck
 from foundrank.data.schema.layout import id_key
-from foundrank.data.storage.file_systems import Location
+from foundrank.data.storage.file_systems import Location, is_uri
 from foundrank.dist.console import silenced_libraries
+from foundrank.dist.increments.follow import deltas_between, statistics_after, take_weights
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime, alone
 from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.retrieval.search import faiss_module
-from foundrank.dist.run.run_folder import id_types_of
+from foundrank.dist.run.run_folder import id_types_of, open_experiment
 from foundrank.dist.score.recommend import Recommender
 from foundrank.dist.score.recommend_input import RecommendJob, check_names_known, check_retrieves, user_needs
 from foundrank.dist.score.score import RowScorer, model_of
 from foundrank.dist.score.scoring_input import DOMAIN, ScoringJob, check_job, check_names, input_needs
-from foundrank.runs import Run, current_at
+from foundrank.runs import Run, current_at, run_at
 
 _ROWS, _USERS = "the rows to score", "the users to recommend to"
 
@@ -43,7 +47,7 @@ def load(run: Run | Location, *, kinds: Kinds | None = None) -> "Scorer":
     Raises:
         UserError: no run, no checkpoint or a damaged one, or tables that take more than half of the memory there is.
     """
-    return Scorer(current_at(run, kinds))
+    return Scorer(run_at(run, kinds))
 
 
 class Scorer:
@@ -57,6 +61,10 @@ class Scorer:
 
     def __init__(self, run: Run):
         """As of `load`."""
+        self._followed, self._kinds = run.location, run.kinds
+        self._load(current_at(run, None))
+
+    def _load(self, run: Run) -> None:
         self._run, folder = run.location, run.folder
         with process_kept(), alone() as runtime:
             self._encoder, self._model, replicated = model_of(folder, runtime, run.kinds)
@@ -69,7 +77,8 @@ class Scorer:
         self._runtime = Runtime(0, 1, runtime.device)
         self.experiment = self._encoder.experiment
         self._id_types = known_id_types(self.experiment, id_types_of(folder))
-        self._recommenders: dict[tuple[int, bool | None, bool, str | None], Recommender] = {}
+        self._recommenders: dict[tuple[int, bool | None, bool, str | None], Recommender]
+        self._forget()
 
     def score(
         self,
@@ -155,6 +164,46 @@ class Scorer:
                 self._recommenders[asked] = Recommender(*parts, job, self._retriever)
             return self._recommenders[asked].table(table)
 
+    def refresh(self) -> bool:
+        """Takes the newest version of a run that is updated, or whatever was promoted since, between two calls; whether there was one.
+
+        Where the version in memory is one that the newest goes on from, what has changed is read alone; else all of it is.
+
+        Raises:
+            UserError: what is promoted is not there as it was, or damaged; the version in memory stays what it is.
+        """
+        newest = current_at(run_at(self._followed, self._kinds), None)
+        if newest.location == self._run:
+            return False
+        deltas = self._deltas_to(newest.location)
+        if deltas is None:
+            self._load(newest)
+            return True
+        statistics = statistics_after(self._encoder.statistics, deltas)
+        experiment = open_experiment(newest.folder, newest.kinds)
+        encoder = RowEncoder(experiment, statistics)
+        if encoder.layout.tables != self._encoder.layout.tables:  # they have grown
+            self._load(newest)
+            return True
+        take_weights(self._model, deltas)
+        self._run, self._encoder, self.experiment = newest.location, encoder, experiment
+        self._id_types = known_id_types(experiment, id_types_of(newest.folder))
+        self._forget()
+        return True
+
+    def _deltas_to(self, newest: Location) -> list[Path] | None:
+        """The deltas that lead to a version from the one in memory; None where these are no versions of one run, or not all are there."""
+        if is_uri(self._followed):
+            return None
+        run = os.path.abspath(self._followed)
+        versions = [os.path.relpath(one, run) for one in (self._run, newest)]
+        return deltas_between(Path(run), *versions)
+
+    def _forget(self) -> None:
+        """What was made of the version before."""
+        self._recommenders = {}
+        self.__dict__.pop("_retriever", None)
+
     def _keys_of(self, items: Sequence[Any] | pa.Array) -> NDArray[np.uint64]:
         """Keys of items' ids.
 
@@ -177,7 +226,7 @@ class Scorer:
 
     @cached_property
     def _retriever(self) -> Retriever:
-        """All items' vectors, which do not change."""
+        """All items' vectors, which do not change within a version."""
         return Retriever(self._model, self._encoder, self._runtime)
 
     def _check(self, table: pa.Table, needs: Sequence[ColumnNeed], where: str) -> None:

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ...data.vocabulary.vocabulary import Vocabulary
 from ..embed.embed import embed
@@ -17,6 +18,7 @@ from ..run.run_folder import EXPERIMENT, open_run, write_json
 from ..tokenize.tokenize import tokenize
 from ..train.prepare import TrainingJob, begin_run, prepare
 from ..train.train import train
+from .delta import delta_folder, write_delta
 from .measure import measured
 from .record import INCREMENT, add_to_record, read_increment, remove_all_but
 from .request import Next, next_increment
@@ -68,7 +70,7 @@ def _learn(job: Next, runtime: Runtime) -> int | None:
     with Preemption(runtime) as preemption:
         if (stopped_after := train(training, runtime, preemption)) is not None:
             return stopped_after
-    runtime.on_main(lambda: _publish(job, told, time.time() - began))
+    _publish(job, told, began, runtime)
     return None
 
 
@@ -99,10 +101,19 @@ def _prepared(job: Next) -> TrainingJob:
         return prepare(job.experiment, job.folder)
 
 
-def _publish(job: Next, told: dict[str, Any], seconds: float) -> None:
+def _publish(job: Next, told: dict[str, Any], began: float, runtime: Runtime) -> None:
     """Makes an increment the current version, whole or not at all; a job that dies in it is made up for by the next one."""
+    delta = delta_folder(job.request.run, told["increment"])
+    with patiently(runtime) as ranks:
+        before, now = ((at, open_run(at, job.request.kinds)[1]) for at in (job.base, job.folder))
+        if job.experiment.seeds == 1:
+            write_delta(before, now, delta, ranks)
+    runtime.on_main(lambda: _commit(job, told | {"ids": _ids(before[1], now[1]), "seconds": time.time() - began}))
+
+
+def _commit(job: Next, told: dict[str, Any]) -> None:
     run, folder = job.request.run, job.folder
-    done = told | {"ids": _ids(job), "seconds": seconds, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    done: dict[str, Any] = told | {"at": datetime.now(UTC).isoformat(timespec="seconds")}
     write_json(folder / INCREMENT, done)
     promote_inside(run, told["run"])
     add_to_record(run, done)
@@ -117,12 +128,11 @@ def _publish(job: Next, told: dict[str, Any], seconds: float) -> None:
     result(said, "updated", run=str(run), version=told["run"], **numbers)
 
 
-def _ids(job: Next) -> dict[str, dict[str, int]]:
+def _ids(before: Statistics, now: Statistics) -> dict[str, dict[str, int]]:
     """Table of exact ids -> how many there are, are new, and have given their rows up."""
-    before, now = (open_run(folder, job.request.kinds)[1].tables for folder in (job.base, job.folder))
     found = {}
-    for name, table in now.items():
-        was = before.get(name)
+    for name, table in now.tables.items():
+        was = before.tables.get(name)
         if isinstance(table, Vocabulary) and isinstance(was, Vocabulary):
             left, new = table.changed(was)
             found[name] = {"ids": len(table.keys), "new": len(new), "given_up": len(left)}

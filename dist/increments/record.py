@@ -18,7 +18,7 @@ from ..promote.promote import ITSELF
 from ..run.run_documents import Count, Digest, Events
 from ..run.run_folder import EVENTS, read_json
 
-FOLDER, RECORD, INCREMENT = "increments", "increments.jsonl", "increment.json"
+FOLDER, RECORD, INCREMENT, DELTAS = "increments", "increments.jsonl", "increment.json", "deltas"
 _NAME = re.compile(r"(\d{5,})-[0-9a-f]{8}")
 
 
@@ -107,7 +107,11 @@ def begun(run: Path) -> list[Path]:
 
 
 def remove_all_but(run: Path, kept: set[str]) -> None:
-    """Removes the folders of increments that are no longer needed, and what is left of others that were never finished."""
+    """Removes the folders of increments that are no longer needed, with their deltas, and what is left of others that were never finished."""
+    numbers = {of["increment"] for of in read_record(run) if of["run"] in kept}
     for folder in begun(run):
         if f"{FOLDER}/{folder.name}" not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in (run / DELTAS).glob("*"):
+        if not folder.name.isdecimal() or int(folder.name) not in numbers:
             shutil.rmtree(folder, ignore_errors=True)

@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     _MEM_FORMAT_ENCODING,
+    ChunkStorageMetadata,
     Metadata,
     MetadataIndex,
     StorageMeta,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import LoadPlanner
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
+from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
 from ...data.errors import UserError
 from .finite import not_finite, own_not_finite
@@ -55,15 +59,17 @@ def saved_tensors(folder: Path) -> dict[str, TensorStorageMetadata]:
     return _Reader(folder).read_metadata().state_dict_metadata  # type: ignore[return-value]
 
 
-def read_tensors(folder: Path, tensors: dict[str, Any], planner: LoadPlanner | None = None) -> None:
-    """Reads a checkpoint into tensors, in whatever dicts they are. A collective.
+def read_tensors(
+    folder: Path, tensors: dict[str, Any], planner: LoadPlanner | None = None, alone: bool = False
+) -> None:
+    """Reads a checkpoint into tensors, in whatever dicts they are. A collective, unless a rank reads ``alone``.
 
     Raises:
         UserError: as `saved_tensors`, it has not these tensors, or it has values that are NaN or infinite, with which no
             model can predict.
     """
     try:
-        state_dict_loader.load(tensors, storage_reader=_Reader(folder), planner=planner)
+        state_dict_loader.load(tensors, storage_reader=_Reader(folder), planner=planner, no_dist=alone)
     except CheckpointException as failed:
         errors = [error for error, _ in failed.failures.values()]
         # It holds what a signal raises, too: a job that is asked to stop while it reads is no damaged checkpoint.
@@ -72,8 +78,40 @@ def read_tensors(folder: Path, tensors: dict[str, Any], planner: LoadPlanner | N
             raise error from failed
         lines = str(error).splitlines() or [type(error).__name__]
         raise UserError(folder, f"is not a checkpoint of this model ({lines[0]})", _REMEDY) from failed
-    if (name := not_finite(tensors)) is not None:
+    if (name := (own_not_finite if alone else not_finite)(tensors)) is not None:
         raise _ruined(folder, name)
+
+
+def read_rows(folder: Path, name: str, first: int, rows: int) -> Tensor:
+    """Some rows of a table of a checkpoint, ``[rows, D]``, from the ``first`` on. No collective.
+
+    Raises:
+        UserError: as of `read_tensors`.
+    """
+    saved = saved_tensors(folder)[name]
+    found = torch.empty((rows, *saved.size[1:]), dtype=saved.properties.dtype)
+    read_tensors(folder, {name: found}, _Rows(first), alone=True)
+    return found
+
+
+class _Rows(DefaultLoadPlanner):
+    """Reads rows of tensors, from the ``first`` on, into tensors of these alone."""
+
+    def __init__(self, first: int):
+        super().__init__()
+        self._first = first
+
+    def create_local_plan(self) -> LoadPlan:
+        assert self.metadata is not None
+        items = []
+        for name, value in self.state_dict.items():
+            chunk = ChunkStorageMetadata(torch.Size([self._first] + [0] * (value.dim() - 1)), value.size())
+            saved = self.metadata.state_dict_metadata[name]
+            items += create_read_items_for_chunk_list(name, saved, [chunk])  # type: ignore[arg-type]
+        return LoadPlan(items)
+
+    def lookup_tensor(self, index: MetadataIndex) -> Tensor:
+        return self.state_dict[index.fqn]
 
 
 def _ruined(where: Path, name: str) -> UserError:

@@ -15,17 +15,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import foundrank as foundrank_module
+from foundrank.data.errors import UserError
 from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.increments.record import FOLDER
 from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved_tensors
 from foundrank.dist.run.kept_checkpoints import best
+from foundrank.scorer import Scorer
 
 from .commands import COMMAND, ENVIRONMENT, WITHOUT_DROPOUT, Here, foundrank, settings
 
 MANAGED = settings(
     *WITHOUT_DROPOUT, "text.vectors=random", "training.epochs=3", "training.batch_size=32", "training.checkpoint_every=5",
     "entities.item.encoding=managed", "entities.item.rows=60", "entities.item.expire_after=2",
-    "entities.user.encoding=managed", "entities.user.rows=400", "entities.user.expire_after=3",
+    "entities.user.encoding=managed", "entities.user.rows=400",
+    "entities.item.features.brand.encoding=managed", "entities.item.features.brand.rows=60", "entities.user.expire_after=3",
 )  # fmt: skip
 
 
@@ -273,3 +277,45 @@ def test_mistakes_are_told_before_there_is_anything_of_an_increment(mistakes, fe
     status, told = here("update", feed / "RUN", "--events", day(feed, 6), "--check")
     assert status == 0, told
     assert not (feed / "RUN" / "current.json").exists()
+
+
+def test_a_scorer_that_follows_gives_the_bits_of_one_that_is_loaded(
+    feed: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows = pq.read_table(feed / "events/feed/day=2026-01-09")
+    following, late = foundrank_module.load(run), foundrank_module.load(run)
+    assert not following.refresh()
+    whole = Scorer._load
+    for number in (6, 7, 8):
+        foundrank("update", run, "--events", day(feed, number), "-p", 2, "--keep", 2)
+        before = following.score(rows, "feed")
+        with monkeypatch.context() as patched:
+            patched.setattr(Scorer, "_load", None)  # small updates alone
+            assert following.refresh()
+            assert not following.refresh()
+        loaded = foundrank_module.load(run).score(rows, "feed")
+        assert following.score(rows, "feed").equals(loaded)
+        assert not before.equals(loaded)
+    assert Scorer._load is whole
+    assert sorted(folder.name for folder in (run / "deltas").iterdir()) == ["00002", "00003"]
+    assert late.refresh()  # which is too far behind: it loads all
+    assert late.score(rows, "feed").equals(following.score(rows, "feed"))
+    foundrank("update", run, "--rollback")
+    assert following.refresh()
+    assert following.score(rows, "feed").equals(foundrank_module.load(run / record(run)[1]["run"]).score(rows, "feed"))
+
+
+def test_a_damaged_delta_changes_nothing(feed: Path, run: Path):
+    rows = pq.read_table(feed / "events/feed/day=2026-01-09")
+    following = foundrank_module.load(run)
+    before = following.score(rows, "feed")
+    foundrank("update", run, "--events", day(feed, 6))
+    file = run / "deltas" / "00001" / "dense.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"dense\.safetensors"):
+        following.refresh()
+    assert following.score(rows, "feed").equals(before)
+    shutil.rmtree(file.parent)
+    assert following.refresh()  # all of it
+    assert following.score(rows, "feed").equals(foundrank_module.load(run).score(rows, "feed"))

@@ -1,0 +1,85 @@
+"""What is needed to take a version of a run that is in memory to a newer one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ...data.counting.statistics import Statistics
+from ...data.errors import UserError
+from ..run.kept_checkpoints import checksum
+from ..run.run_documents import Committed
+from ..run.run_folder import COMMITTED, read_json
+from .delta import DENSE, IDS, ROWS, STATISTICS, delta_folder, with_changes
+from .record import read_record
+
+_TABLES, _DENSE = "embeddings.embedding_bags.", "dense."
+
+
+def deltas_between(run: Path, version: str, newer: str) -> list[Path] | None:
+    """The folders of the deltas that lead from a version of a run to a newer one, in order; None where they do not, or not all are there.
+
+    Args:
+        run: its folder.
+        version: folder of one, as seen from there.
+        newer: likewise.
+    """
+    known, found = {of["run"]: of for of in read_record(run)}, list[Path]()
+    while newer != version:
+        if newer not in known or not (folder := delta_folder(run, known[newer]["increment"]) / COMMITTED).is_file():
+            return None
+        found.append(folder.parent)
+        newer = known[newer]["base"]
+    return found[::-1]
+
+
+def statistics_after(statistics: Statistics, deltas: Sequence[Path]) -> Statistics:
+    """The statistics of the version that deltas lead to.
+
+    Raises:
+        UserError: a delta is damaged.
+    """
+    for folder in deltas:
+        _check(folder)
+        new, tables = Statistics.load(folder / STATISTICS), {}
+        for path in sorted(folder.glob(IDS.format("*"))):
+            name = path.stem.removeprefix("ids-")
+            tables[name] = with_changes(statistics.tables.get(name), pq.read_table(path))
+        statistics = replace(new, tables=new.tables | tables)
+    return statistics
+
+
+def take_weights(model: nn.Module, deltas: Sequence[Path]) -> None:
+    """Gives a model with whole tables the weights of the version that deltas lead to, whose tables are as large."""
+    state: dict[str, Any] = model.state_dict()
+    of_rows = [load_file(path) for folder in deltas for path in sorted(folder.glob(ROWS.format("*")))]
+    dense = load_file(deltas[-1] / DENSE) if deltas else {}
+    with torch.no_grad():  # all is read: from here on nothing can fail half-way
+        for changed in of_rows:
+            for name in sorted({name.rpartition("/")[0] for name in changed}):
+                for table in _whole(state[f"{_TABLES}{name}.weight"]):
+                    rows, values = (changed[f"{name}/{part}"].to(table.device) for part in ("rows", "values"))
+                    table[rows] = values
+        for name, value in dense.items():
+            state[f"{_DENSE}{name}"].copy_(value)
+    model.load_state_dict(state)
+
+
+def _whole(table: Any) -> list[Tensor]:
+    """The memory of a table that is on this rank as a whole."""
+    return [part.tensor for part in table.local_shards()] if hasattr(table, "local_shards") else [table]
+
+
+def _check(folder: Path) -> None:
+    sums = (read_json(folder / COMMITTED, Committed) or {"sha256": {}})["sha256"]
+    for name, wanted in sums.items():
+        if not (folder / name).is_file() or checksum(folder / name) != wanted:
+            what = "is damaged: it is missing, or not what was written"
+            raise UserError(
+                folder / name, what, "Remove the delta's folder: scorers then load the newest version whole."
+            )
