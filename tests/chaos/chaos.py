@@ -36,8 +36,8 @@ def chaos(
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         chains = -(-injections // STRIKES)
-        # Half of them trainings: they have the most to lose.
-        names = [("train", "embed", "train", "score")[number % 4] for number in range(chains)]
+        # Half of them train: they have the most to lose.
+        names = [("train", "embed", "update", "score")[number % 4] for number in range(chains)]
 
         def one(number: int) -> tuple[str, Counter[str]]:
             done = disturb(bench, names[number], seed + number, STRIKES)

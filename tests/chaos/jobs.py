@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,13 @@ _TRAINING = settings(
 )
 
 
+_FEED = settings(
+    *("training.checkpoint_every=3", "training.epochs=1", "training.batch_size=64", "text.vectors=none"),
+    *(f"entities.{name}.encoding=managed" for name in ("user", "item")),
+    *("entities.item.rows=60", "entities.item.expire_after=2", "entities.user.rows=400"),
+)
+
+
 class Bench:
     """A small world, and what undisturbed commands made of it, to compare with; made when it is asked for."""
 
@@ -36,6 +44,7 @@ class Bench:
         foundrank("embed", self.world)
         _write_input(self.world, folder / "input")
         _write_shop(self.shop)
+        foundrank("simulate", folder / "feed", "--days", 10, "--rows", 10_000)
         self._making = threading.Lock()
 
     def undisturbed_run(self, ranks: int) -> Path:
@@ -50,6 +59,22 @@ class Bench:
     def undisturbed_store(self) -> Path:
         """The folder of the text store."""
         return self._made("store", lambda out: self.embed(out, 1))
+
+    def undisturbed_update(self, ranks: int) -> Path:
+        """The folder of a run after its days, all learned on so many ranks."""
+        base = self.feed_run()
+
+        def update(out: Path) -> Command:
+            shutil.copytree(base, out)
+            return self.update(out, ranks)
+
+        return self._made(f"updated{ranks}", update)
+
+    def feed_run(self) -> Path:
+        """The folder of a run that is to be updated."""
+        feed = self.folder / "feed"
+        arguments = ["train", str(feed), *_FEED, "-p", "1", "--run-dir"]
+        return self._made("feed_run", lambda out: Command([*arguments, str(out)], lambda: True, 0))
 
     def _made(self, name: str, command: Callable[[Path], Command]) -> Path:
         with self._making:
@@ -66,6 +91,13 @@ class Bench:
             lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_mtime_ns > before,
             seconds=5,
         )
+
+    def update(self, out: Path, ranks: int) -> Command:
+        """Three days, of which those that are new are learned."""
+        events = str(self.folder / "feed" / "events" / "feed" / "day=2026-01-0[6-8]" / "*.parquet")
+        begun = len(list(out.glob("increments/*/experiment.yaml")))
+        arguments = ["update", str(out), "--events", events, "-p", str(ranks), "--keep", "9"]
+        return Command(arguments, lambda: len(list(out.glob("increments/*/experiment.yaml"))) > begun, seconds=8)
 
     def embed(self, out: Path, ranks: int) -> Command:
         """Text vectors of 9,000 texts."""
@@ -131,6 +163,38 @@ def _weights(run_folder: Path) -> dict[str, str]:
     return {name: of for name, of in sums.items() if name not in ("state.json", ".metadata")}
 
 
+def disturb_update(bench: Bench, work: Path, draw: random.Random, strikes: int, disk: Disk | None) -> Counter[str]:
+    """Faults while days are learned, on 1 or 2 ranks all along or changing; each day must have been learned once."""
+    changing, ranks = draw.random() < 0.4, draw.choice((1, 2))
+    done: Counter[str] = Counter()
+    out, log = work / "run", work.with_suffix(".log")
+    shutil.copytree(bench.feed_run(), out)
+    for _ in range(strikes):
+        fault = draw.choice(_faults(disk))
+        _change_clocks(out, draw, done)
+        inject(bench.update(out, ranks), fault, draw, log, disk)
+        done[f"{fault}, {ranks} rank{'s' * (ranks > 1)}"] += 1
+        ranks = draw.choice((1, 2)) if changing else ranks
+    run(bench.update(out, ranks), log)
+    wanted = bench.undisturbed_update(ranks)
+    given, others = (_learned(folder) for folder in (out, wanted))
+    if [line["digest"] for line in given] != [line["digest"] for line in others]:
+        raise Broken(f"days {[line['events'] for line in given]}, not {[line['events'] for line in others]}")
+    if left := [path.name for path in out.rglob("*") if ".tmp" in path.name]:
+        raise Broken(f"left behind: {left}")
+    for mine, other in zip(given, others, strict=True):
+        for folder in (out / mine["run"], out / "deltas" / f"{mine['increment']:05d}"):
+            if not any(folder.rglob("COMMITTED")):
+                raise Broken(f"{folder} is not whole")
+        if not changing and _weights(out / mine["run"]) != _weights(wanted / other["run"]):
+            raise Broken(f"other weights after {mine['run']} than those of an undisturbed update on {ranks} ranks")
+    return done
+
+
+def _learned(run_folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_folder / "increments.jsonl").read_text().splitlines()]
+
+
 def disturb_embed(bench: Bench, work: Path, draw: random.Random, strikes: int, disk: Disk | None) -> Counter[str]:
     """Faults while texts are embedded, on ranks that change; the store must have the same bytes."""
     done: Counter[str] = Counter()
@@ -173,7 +237,7 @@ def disturb_score(bench: Bench, work: Path, draw: random.Random, strikes: int, d
     return done
 
 
-JOBS = {"train": disturb_train, "embed": disturb_embed, "score": disturb_score}
+JOBS = {"train": disturb_train, "update": disturb_update, "embed": disturb_embed, "score": disturb_score}
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
