@@ -9,6 +9,7 @@ from typing import Any
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import Kinds
 from ...data.config.load import load_experiment, plain
+from ...data.contents.content_store import open_store, store_folder
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles, list_events
@@ -181,6 +182,11 @@ def _experiment(request: Request, base: Path, before: Experiment, patterns: Mapp
     if before.training.freeze:
         what = f"was trained with {', '.join(before.training.freeze)} frozen, and an update moves all that it learns"
         raise UserError(base, what, "Update the run that it began with, or one without training.freeze.")
+    if before.model.rates:
+        what = "has model.rates, which are made of all training events, and an update reads the new ones alone"
+        raise UserError(base, what, "Train a run without rates to update it, or train this one again.")
+    for of in before.stores_read():  # an update adds to the vectors that the run was trained with, and makes no others
+        open_store(store_folder(before, of))
     raw = plain(before)
     for name, domain in raw["domains"].items():
         domain["events"].pop("train", None)

@@ -33,7 +33,7 @@ class Outcome:
 class Bench:
     """Where commands are tried: ``here`` is made anew for each of them, as ``pristine`` holds it.
 
-    ``here`` has a world (experiment.yaml, events, catalogs, a text store), ``input`` and ``users`` to score and to recommend to,
+    ``here`` has a world (experiment.yaml, events, catalogs, a text store), ``days`` of further events, ``input`` and ``users`` to score and to recommend to,
     the runs ``run`` and ``sequences``, ``tables`` of counts, and what can be imported below ``sources``.
     """
 
@@ -44,6 +44,9 @@ class Bench:
         encoder = write_bert(folder / "encoder", ["title", *map(str, range(9))], hidden=4)
         write_world(self.here, random_events(0, ROWS), files=2, group=16)
         shutil.rmtree(self.here / "store")
+        write_world(folder / "later", random_events(1, ROWS), files=1, group=16)
+        for name in ("find", "home"):
+            shutil.move(folder / "later" / name, self.here / "days" / name)
         for name, source in SOURCES.items():
             source(self.here / "sources" / name)
         for name, model in (("experiment", {}), ("sequences", SEQUENCES)):

@@ -25,7 +25,7 @@ from .changes import CHANGES, Change
 _SCOPES = {  # what of the bench a command reads
     "describe": ("world",), "check": ("world",), "train": ("world",), "resume": ("world", "run"), "evaluate": ("world", "run"),
     "score": ("input", "run"), "recommend": ("users", "sequences"), "report": ("run",), "plan": ("world",),
-    "begin": ("world", "run"), "embed": ("world",), "tokenize": ("world",), "count": ("world", "tables"), "set": (), **{name: (f"sources/{name}",) for name in SOURCES},
+    "begin": ("world", "run"), "update": ("days", "run"), "embed": ("world",), "tokenize": ("world",), "count": ("world", "tables"), "set": (), **{name: (f"sources/{name}",) for name in SOURCES},
 }  # fmt: skip
 _CODES = "entities.item.contents.codes={codes: {method: rq_kmeans, levels: 2, size: 4}}"
 _OUTPUTS = ("out", "best", "made", "run", "sequences", "store")
@@ -74,6 +74,10 @@ class Fuzz:
             "train": ["train", experiment, "--run-dir", here / "made", "--set", "training.max_steps=3"],
             "resume": ["train", experiment, "--run-dir", here / "run"],
             "begin": ["train", experiment, "--run-dir", here / "made", "--set", f"init_from={here / 'run'}"],
+            "update": [
+                *("update", here / "run"),
+                *(word for name in ("find", "home") for word in ("--events", f"{name}={here / 'days' / name}/*.parquet")),
+            ],
             "evaluate": ["evaluate", here / "run"],
             "score": ["score", here / "run", here / "input", here / "out", "--domain", "find"],
             "recommend": ["recommend", here / "sequences", here / "users", here / "best", "-k", "3"],
