@@ -116,11 +116,12 @@ class Statistics:
                     "Give it the same `encoding`, `buckets` and `boundaries`; managed ids need as many `rows` as there are, or more.",
                 )
             tables[name] = table.extended(now)
-        dense = new.dense | {n: m for n, m in self.dense.items() if n in new.dense}
+        dense = new.dense | self.dense  # those of a domain without new rows, too
         types = new.id_types | {table: kind for table, kind in self.id_types.items() if table in tables}
         unsigned = sorted({*self.unsigned, *new.unsigned} & tables.keys())
         # What a logit stands for is the task's, as long as it has that name.
-        scales = new.scales | {task: scale for task, scale in self.scales.items() if task in new.scales}
+        tasks = {task for of_domain in new.labels.values() for task in of_domain}
+        scales = new.scales | {task: scale for task, scale in self.scales.items() if task in tasks}
         directions = new.directions | {name: of for name, of in self.directions.items() if name in new.directions}
         known = {"id_types": types, "unsigned": unsigned, "scales": scales, "directions": directions}
         return replace(new, tables=tables, dense=dense, **known)

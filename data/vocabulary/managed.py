@@ -123,7 +123,7 @@ class State:
     def after(self, counted: Counted, newest: float, rules: Rules) -> "State":
         """After one more increment. Does not change this one.
 
-        First, ids that were last seen too long before the newest event give their rows back. Then the ids of this increment that have no
+        First, ids that were last seen too long before the increment's newest event give their rows back. Then the ids of this increment that have no
         row, and have been seen often enough in the last increments, get one: those seen most often of late first, and of equals those of
         smaller keys, the smallest free row each. Where none is free, the row whose id has been seen least of late goes to one that has been
         seen more often. Of late means that a count halves within a window, of ids with a row and without one.
@@ -134,7 +134,7 @@ class State:
             rules: from now on; there may be more rows than before, and not fewer.
         """
         keys, counts = counted
-        rows, latest = self.rows.more(rules.rows), max(self.newest, newest)
+        rows = self.rows.more(rules.rows)
         fade = 0.5 ** (1 / rules.window)
         rows.recent[:] *= fade
         if not np.isfinite(self.newest):  # nobody knows when they were seen last
@@ -146,7 +146,7 @@ class State:
         rows.last[seen] = np.maximum(rows.last[seen], newest)
         window = (*self.counted, counted)[-rules.window :]
         if rules.expire_after is not None:
-            rows.give_up(np.flatnonzero(rows.owned & (rows.last < latest - rules.expire_after)))
+            rows.give_up(np.flatnonzero(rows.owned & (rows.last < newest - rules.expire_after)))
         new, of_new = keys[~known], counts[~known]
         together, faded = _within(window, new, fade)
         often = together >= rules.min_count
@@ -163,7 +163,7 @@ class State:
         taken = order[: len(got)]
         rows.key[got], rows.owned[got], rows.last[got] = new[taken], True, newest
         rows.count[got], rows.recent[got] = of_new[taken], faded[taken]
-        return State(rules, rows, window, latest)
+        return State(rules, rows, window, max(self.newest, newest))
 
 
 class ManagedIds(Vocabulary):

@@ -27,6 +27,7 @@ from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime, alone
 from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.retrieval.search import faiss_module
+from foundrank.dist.run.kept_checkpoints import best_of_members, identity
 from foundrank.dist.run.run_folder import id_types_of, open_experiment
 from foundrank.dist.score.recommend import Recommender
 from foundrank.dist.score.recommend_input import RecommendJob, check_names_known, check_retrieves, user_needs
@@ -65,20 +66,26 @@ class Scorer:
         self._load(current_at(run, None))
 
     def _load(self, run: Run) -> None:
-        self._run, folder = run.location, run.folder
+        """All of a version; where that fails, what is in memory stays what it is."""
+        folder = run.folder
         with process_kept(), alone() as runtime:
-            self._encoder, self._model, replicated = model_of(folder, runtime, run.kinds)
+            encoder, model, replicated = model_of(folder, runtime, run.kinds)
         if not replicated:
             raise UserError(
-                self._run,
+                run.location,
                 "has tables that take more than half of this machine's memory",
                 "Score files with `foundrank score`, on several processes or machines.",
             )
-        self._runtime = Runtime(0, 1, runtime.device)
-        self.experiment = self._encoder.experiment
-        self._id_types = known_id_types(self.experiment, id_types_of(folder))
-        self._recommenders: dict[tuple[int, bool | None, bool, str | None], Recommender]
-        self._forget()
+        checkpoint = identity(best_of_members(folder))
+        self._model, self._runtime = model, Runtime(0, 1, runtime.device)
+        self._take(run, checkpoint, encoder)
+
+    def _take(self, run: Run, checkpoint: str, encoder: RowEncoder) -> None:
+        self._run, self._checkpoint, self._encoder = run.location, checkpoint, encoder
+        self.experiment = encoder.experiment
+        self._id_types = known_id_types(self.experiment, id_types_of(run.folder))
+        self._recommenders: dict[tuple[int, bool | None, bool, str | None], Recommender] = {}
+        self.__dict__.pop("_retriever", None)
 
     def score(
         self,
@@ -173,36 +180,29 @@ class Scorer:
             UserError: what is promoted is not there as it was, or damaged; the version in memory stays what it is.
         """
         newest = current_at(run_at(self._followed, self._kinds), None)
-        if newest.location == self._run:
+        checkpoint = identity(best_of_members(newest.folder))
+        if (newest.location, checkpoint) == (self._run, self._checkpoint):
             return False
-        deltas = self._deltas_to(newest.location)
-        if deltas is None:
+        if not (deltas := self._deltas_to(newest.location, checkpoint)):
             self._load(newest)
             return True
         statistics = statistics_after(self._encoder.statistics, deltas)
-        experiment = open_experiment(newest.folder, newest.kinds)
-        encoder = RowEncoder(experiment, statistics)
-        if encoder.layout.tables != self._encoder.layout.tables:  # they have grown
+        encoder = RowEncoder(open_experiment(newest.folder, newest.kinds), statistics)
+        same = encoder.experiment.model == self.experiment.model
+        if encoder.layout != self._encoder.layout or not same:  # tables have grown, or there are tasks or inputs more
             self._load(newest)
             return True
         take_weights(self._model, deltas)
-        self._run, self._encoder, self.experiment = newest.location, encoder, experiment
-        self._id_types = known_id_types(experiment, id_types_of(newest.folder))
-        self._forget()
+        self._take(newest, checkpoint, encoder)
         return True
 
-    def _deltas_to(self, newest: Location) -> list[Path] | None:
-        """The deltas that lead to a version from the one in memory; None where these are no versions of one run, or not all are there."""
+    def _deltas_to(self, newest: Location, checkpoint: str) -> list[Path]:
+        """The deltas that lead to a version from the one in memory; none where these are no versions of one run, or not all are there."""
         if is_uri(self._followed):
-            return None
-        run = os.path.abspath(self._followed)
-        versions = [os.path.relpath(one, run) for one in (self._run, newest)]
-        return deltas_between(Path(run), *versions)
-
-    def _forget(self) -> None:
-        """What was made of the version before."""
-        self._recommenders = {}
-        self.__dict__.pop("_retriever", None)
+            return []
+        run = os.path.realpath(self._followed)
+        versions = [os.path.relpath(os.path.realpath(one), run) for one in (self._run, newest)]
+        return deltas_between(Path(run), (versions[0], self._checkpoint), (versions[1], checkpoint))
 
     def _keys_of(self, items: Sequence[Any] | pa.Array) -> NDArray[np.uint64]:
         """Keys of items' ids.

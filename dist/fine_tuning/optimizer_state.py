@@ -18,6 +18,8 @@ from .changed_rows import ChangedRows
 from .grown_tables import GrownTables
 from .pretrained import Pretrained
 
+_SPARSE = "sparse_optimizer.embeddings.embedding_bags."
+
 
 def carry_optimizer_state(
     base: Pretrained,
@@ -59,23 +61,24 @@ def _carry_sparse(
 ) -> int:
     fused = sharded.fused_optimizer
     state, model = fused.state_dict(), sharded.state_dict()
+    # Of this rank's tables, of which it may have none.
     known = {name: of for name, of in state["state"].items() if of and f"model.{name}" in saved}
     tensors = {"model": model, "sparse_optimizer": known}
     moments = take_moments_of_another_plan(tensors, saved)
-    if known:
-        read_tensors(checkpoint, {"sparse_optimizer": known}, GrownTables())
+    kept = {name.removeprefix(_SPARSE).rpartition(".weight.")[0] for name in saved if name.startswith(_SPARSE)}
+    if kept:
+        read_tensors(checkpoint, {"sparse_optimizer": known} if known else {}, GrownTables())
     for moment in moments:
         moment.put_back()
-    rows = 0
     for name, of in known.items():
         table = name.split("embedding_bags.")[1].removesuffix(".weight")
         anew = torch.from_numpy(np.union1d(changed[table].left, changed[table].new))
         size = encoder.layout.tables[table]
-        rows += size - len(anew)
         for part in (part for moment in of.values() for part in moment.local_shards()):
             part.tensor[torch.isin(rows_of_moment(part, size), anew).to(part.tensor.device)] = 0
     fused.load_state_dict(state)
-    return rows
+    tables = {table: of for table, of in changed.items() if table in kept}
+    return sum(encoder.layout.tables[table] - len(np.union1d(of.left, of.new)) for table, of in tables.items())
 
 
 def _carry_dense(base: Pretrained, checkpoint: Path, optimizer: DenseOptimizer, encoder: RowEncoder) -> int:

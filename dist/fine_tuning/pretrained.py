@@ -79,6 +79,12 @@ def pretrained(experiment: Experiment) -> Pretrained:
                 f"has a task '{name}' of another kind, or with other settings",
                 "Rename the task here, which then begins untrained, or make it what it was there.",
             )
+    for name, domain in experiment.domains.items():
+        if domain.events.train is None and name not in base.domains:
+            what = f"has no domain '{name}', which has no training events here either"
+            raise UserError(
+                f"init_from: {run}", what, f"Name its events as domains.{name}.events.train, or leave it out."
+            )
     if experiment.init_optimizer:
         _check_optimizers(run, base, experiment)
     return Pretrained(run, base, statistics, statistics.layout(base))

@@ -25,7 +25,8 @@ from ...data.vocabulary.row_counts import RowCounts
 from ...data.vocabulary.vocabulary import HashedIds, Vocabulary
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_reader import read_rows, read_tensors, saved_tensors
-from ..run.kept_checkpoints import best, checksum
+from ..run.kept_checkpoints import best, checksum, identity
+from ..run.run_documents import Committed, Digest
 from ..run.run_folder import COMMITTED, write_json
 from .record import DELTAS
 
@@ -34,6 +35,13 @@ TABLES, OF_DENSE = "model.embeddings.embedding_bags.", "model.dense."
 _BLOCK = 1 << 18  # rows that are compared at a time
 _NO_KEYS, _NO_COUNTS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 _INTEGERS = {2: torch.int16, 4: torch.int32}
+
+
+class DeltaCommitted(Committed):
+    """``COMMITTED`` of a delta: with the `identity` of the checkpoints that it leads from and to."""
+
+    before: Digest
+    now: Digest
 
 
 def delta_folder(run: Path, number: int) -> Path:
@@ -55,7 +63,8 @@ def write_delta(before: tuple[Path, Statistics], now: tuple[Path, Statistics], f
         for path in (path for path in temporary.rglob("*") if path.is_file()):
             sync(path)
         sums = {path.name: checksum(path) for path in sorted(temporary.iterdir()) if path.is_file()}
-        write_json(temporary / COMMITTED, {"sha256": sums})
+        ends = {"before": identity([best(before[0])]), "now": identity([best(now[0])])}
+        write_json(temporary / COMMITTED, ends | {"sha256": sums})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         sync(folder.parent)

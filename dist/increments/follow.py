@@ -13,29 +13,31 @@ from torch import Tensor, nn
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
 from ..run.kept_checkpoints import checksum
-from ..run.run_documents import Committed
 from ..run.run_folder import COMMITTED, read_json
-from .delta import DENSE, IDS, ROWS, STATISTICS, delta_folder, with_changes
+from .delta import DENSE, IDS, ROWS, STATISTICS, DeltaCommitted, delta_folder, with_changes
 from .record import read_record
 
 _TABLES, _DENSE = "embeddings.embedding_bags.", "dense."
 
 
-def deltas_between(run: Path, version: str, newer: str) -> list[Path] | None:
-    """The folders of the deltas that lead from a version of a run to a newer one, in order; None where they do not, or not all are there.
+def deltas_between(run: Path, version: tuple[str, str], newer: tuple[str, str]) -> list[Path]:
+    """The folders of the deltas that lead from a version of a run to a newer one, in order; none where they do not, or not all are there.
 
     Args:
         run: its folder.
-        version: folder of one, as seen from there.
+        version: folder of one, as seen from there, and the identity of its checkpoint: a run may have been made anew in the same place.
         newer: likewise.
     """
     known, found = {of["run"]: of for of in read_record(run)}, list[Path]()
-    while newer != version:
-        if newer not in known or not (folder := delta_folder(run, known[newer]["increment"]) / COMMITTED).is_file():
-            return None
-        found.append(folder.parent)
-        newer = known[newer]["base"]
-    return found[::-1]
+    place, checkpoint = newer
+    while place != version[0]:
+        folder = delta_folder(run, known[place]["increment"]) if place in known else None
+        told = None if folder is None else read_json(folder / COMMITTED, DeltaCommitted)
+        if folder is None or told is None or told["now"] != checkpoint:
+            return []
+        found.append(folder)
+        place, checkpoint = known[place]["base"], told["before"]
+    return found[::-1] if checkpoint == version[1] else []
 
 
 def statistics_after(statistics: Statistics, deltas: Sequence[Path]) -> Statistics:
@@ -76,7 +78,7 @@ def _whole(table: Any) -> list[Tensor]:
 
 
 def _check(folder: Path) -> None:
-    sums = (read_json(folder / COMMITTED, Committed) or {"sha256": {}})["sha256"]
+    sums = (read_json(folder / COMMITTED, DeltaCommitted) or {"sha256": {}})["sha256"]
     for name, wanted in sums.items():
         if not (folder / name).is_file() or checksum(folder / name) != wanted:
             what = "is damaged: it is missing, or not what was written"

@@ -1,26 +1,28 @@
 """Learning the increments of an update, one after the other."""
 
 import os
-import shutil
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 from ...data.counting.statistics import Statistics
-from ...data.errors import UserError
 from ...data.vocabulary.vocabulary import Vocabulary
 from ..embed.embed import embed
+from ..lease.lease import Claim
 from ..logs.records import info, result, warning
 from ..promote.promote import promote_inside, promotions, roll_back
+from ..ranks.job import held
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime, patiently
+from ..run.new_run import Changed
 from ..run.run_folder import EXPERIMENT, open_run, write_json
 from ..tokenize.tokenize import tokenize
 from ..train.prepare import TrainingJob, begin_run, prepare
 from ..train.train import train
 from .delta import delta_folder, write_delta
 from .measure import measured
-from .record import INCREMENT, add_to_record, read_increment, remove_all_but
+from .record import INCREMENT, add_to_record, read_increment, remove, remove_all_but
 from .request import Next, next_increment
 
 
@@ -53,17 +55,14 @@ def _next(job: Next, runtime: Runtime) -> Next | None:
 def _learn(job: Next, runtime: Runtime) -> int | None:
     """One increment: the current version is measured on its rows first, then goes on with them."""
     began, request = time.time(), job.request
-    if job.experiment.stored():
-        embed(job.experiment, runtime)
-    if job.experiment.coded():
-        tokenize(job.experiment, runtime)
-    told = runtime.on_main(lambda: read_increment(job.folder))
-    if told is None:
-        told = job.told | {"before": measured(job.base, job.train, request.kinds, runtime)}
-        if request.max_drop is not None and _is_worse(job, told["before"]["score"], request.max_drop, runtime):
-            again = _next(job, runtime)
-            assert again is not None  # the same events, for the version before
-            return _learn(again, runtime)
+    _add_vectors(job, runtime)
+    before = runtime.on_main(lambda: _measured_then(job))
+    if before is None:
+        before = measured(job.base, job.train, request.kinds, runtime)
+        if request.max_drop is not None and _is_worse(job, before["score"], request.max_drop, runtime):
+            again = _next(job, runtime)  # the same events, for the version before
+            return None if again is None else _learn(again, runtime)
+    told = job.told | {"before": before}
     with patiently(runtime) as ranks:
         training = begin_run(ranks.on_main(lambda: _prepared(job)), runtime)
     runtime.on_main(lambda: write_json(job.folder / INCREMENT, told))
@@ -72,6 +71,26 @@ def _learn(job: Next, runtime: Runtime) -> int | None:
             return stopped_after
     _publish(job, told, began, runtime)
     return None
+
+
+def _add_vectors(job: Next, runtime: Runtime) -> None:
+    """Embeds texts of new catalog rows, and gives new items codes; the stores are this job's meanwhile."""
+    if not job.experiment.stored() and not job.experiment.coded():
+        return
+    with ExitStack() as stack:
+        runtime.on_main(lambda: stack.enter_context(held(Claim(job.experiment.text.store, "update"))))
+        if job.experiment.stored():
+            embed(job.experiment, runtime)
+        if job.experiment.coded():
+            tokenize(job.experiment, runtime)
+        runtime.barrier()
+
+
+def _measured_then(job: Next) -> dict[str, Any] | None:
+    """What the current version is worth on the new rows, where a job that was killed has measured it."""
+    then = read_increment(job.folder)
+    same = then is not None and (then["base"], then["digest"]) == (job.told["base"], job.told["digest"])
+    return then["before"] if then is not None and same else None
 
 
 def _is_worse(job: Next, score: float | None, max_drop: float, runtime: Runtime) -> bool:
@@ -93,11 +112,9 @@ def _prepared(job: Next) -> TrainingJob:
     """The training of an increment; what was begun of it goes on, where nothing that it was begun with has changed."""
     try:
         return prepare(job.experiment, job.folder)
-    except UserError as error:
-        if not (job.folder / EXPERIMENT).is_file():
-            raise
+    except Changed as error:
         info(f"{job.told['run']} begins anew: {error.where} {error.what}", "increment", increment=job.told["increment"])
-        shutil.rmtree(job.folder)
+        remove(job.folder)
         return prepare(job.experiment, job.folder)
 
 
@@ -105,10 +122,13 @@ def _publish(job: Next, told: dict[str, Any], began: float, runtime: Runtime) ->
     """Makes an increment the current version, whole or not at all; a job that dies in it is made up for by the next one."""
     delta = delta_folder(job.request.run, told["increment"])
     with patiently(runtime) as ranks:
-        before, now = ((at, open_run(at, job.request.kinds)[1]) for at in (job.base, job.folder))
-        if job.experiment.seeds == 1:
-            write_delta(before, now, delta, ranks)
-    runtime.on_main(lambda: _commit(job, told | {"ids": _ids(before[1], now[1]), "seconds": time.time() - began}))
+        (then, before), (_, now) = (open_run(at, job.request.kinds) for at in (job.base, job.folder))
+        alike = (
+            then.seeds == job.experiment.seeds == 1 and then.training.half_tables == job.experiment.training.half_tables
+        )
+        if alike:  # else scorers load all of it
+            write_delta((job.base, before), (job.folder, now), delta, ranks)
+    runtime.on_main(lambda: _commit(job, told | {"ids": _ids(before, now), "seconds": time.time() - began}))
 
 
 def _commit(job: Next, told: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ _EXPERIMENT = "experiment.yaml"
 
 
 def local_run(run: Location) -> Path:
-    """The folder of a run that is to be updated.
+    """The folder of a run that is to be updated, by whatever links it was given.
 
     Raises:
         UserError: it is in an object store, or no run.
@@ -22,4 +22,4 @@ def local_run(run: Location) -> Path:
         raise UserError(
             run, f"has no {_EXPERIMENT}, so it is not a run", "Give the folder that `foundrank train` wrote."
         )
-    return Path(os.path.abspath(run))
+    return Path(os.path.realpath(run))

@@ -22,7 +22,7 @@ def measured(run: Location, files: dict[str, EventFiles], kinds: Kinds, runtime:
 
     Args:
         run: its folder.
-        files: domain -> files, of those of its domains that have any.
+        files: domain -> files, which may be none.
         kinds: what its experiment could choose from.
         runtime: the process group.
 
@@ -34,7 +34,10 @@ def measured(run: Location, files: dict[str, EventFiles], kinds: Kinds, runtime:
         UserError: bad events, or a run that is damaged.
     """
     experiment = runtime.on_main(lambda: open_experiment(mirrored(run, "read"), kinds))
-    events = {name: {"train": of_domain, _SPLIT: of_domain} for name, of_domain in files.items() if of_domain.rows}
+    events = {
+        name: {"train": of_domain} | ({_SPLIT: of_domain} if of_domain.rows else {})
+        for name, of_domain in files.items()
+    }
     job = EvaluationJob(experiment, run, _SPLIT, events)
     opened = load_best(job, runtime)
     layout, found = opened.encoder.layout, predict_run(job, opened, runtime)

@@ -53,15 +53,19 @@ def patterns_of(events: Sequence[str], experiment: Experiment, folder: str) -> d
     for given in events:
         name, equals, pattern = given.partition("=")
         if equals and name in domains:
-            found[name] = pattern
+            named = {name: pattern}
         elif _DOMAIN in given:
-            found |= {each: given.replace(_DOMAIN, each) for each in domains}
+            named = {each: given.replace(_DOMAIN, each) for each in domains}
         elif len(domains) == 1:
-            found[domains[0]] = given
+            named = {domains[0]: given}
         else:
             what = f"does not say of which of the {len(domains)} domains the events are"
             remedy = f"Write {_DOMAIN} where its name is, or DOMAIN=PATTERN for each. {nearest(name, domains)}"
             raise UserError(f"--events {given}", what, remedy)
+        for twice in sorted(named.keys() & found.keys()):
+            remedy = "Write one pattern for both, e.g. events/day=*/*.parquet, or update twice."
+            raise UserError(f"--events {given}", f"names events of '{twice}', as another one does", remedy)
+        found |= named
     resolved = {name: storage.resolved(pattern, folder) for name, pattern in found.items()}
     if events and not any(expand_glob(pattern) for pattern in resolved.values()):
         remedy = "Give the pattern of new events, e.g. events/day=*/*.parquet."

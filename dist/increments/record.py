@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from ..run.run_documents import Count, Digest, Events
 from ..run.run_folder import EVENTS, read_json
 
 FOLDER, RECORD, INCREMENT, DELTAS = "increments", "increments.jsonl", "increment.json", "deltas"
+_GOING = ".going"
 _NAME = re.compile(r"(\d{5,})-[0-9a-f]{8}")
 
 
@@ -82,6 +84,16 @@ def digest_of(files: Mapping[str, list[dict[str, Any]]]) -> str:
     return hashlib.sha256(json.dumps(of_domains).encode()).hexdigest()
 
 
+def given_up(run: Path, version: str) -> list[dict[str, Any]]:
+    """The files of increments that a version of a run does not go on from: of versions that were given up for the one before."""
+    known, kept = {of["run"]: of for of in read_record(run)}, set()
+    while version in known:
+        kept.add(version)
+        version = known[version]["base"]
+    others = (of for name, of in known.items() if name not in kept)
+    return [file for of in others for files in of["files"].values() for file in files]
+
+
 def learned_by(run: Path, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a version of a run has learned from: the number of the increment, or in what else, and each file.
 
@@ -111,7 +123,17 @@ def remove_all_but(run: Path, kept: set[str]) -> None:
     numbers = {of["increment"] for of in read_record(run) if of["run"] in kept}
     for folder in begun(run):
         if f"{FOLDER}/{folder.name}" not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
     for folder in (run / DELTAS).glob("*"):
-        if not folder.name.isdecimal() or int(folder.name) not in numbers:
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.name.isdecimal() and int(folder.name) not in numbers:
+            remove(folder)
+    for left in (*(run / FOLDER).glob(f".*{_GOING}"), *(run / DELTAS).glob(".*")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder at once: what a killed job leaves of it has another name."""
+    going = folder.with_name(f".{folder.name}{_GOING}")
+    shutil.rmtree(going, ignore_errors=True)
+    os.replace(folder, going)
+    shutil.rmtree(going, ignore_errors=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...data.config.experiment import Experiment
 from ...data.config.kinds import Kinds
 from ...data.config.load import load_experiment, plain
@@ -13,11 +15,14 @@ from ...data.contents.content_store import open_store, store_folder
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles, list_events
+from ..fine_tuning.pretrained import pretrained
 from ..logs.records import info
-from ..promote.promote import current_run
+from ..promote.promote import current_run, promotions
+from ..run.kept_checkpoints import member_folder
 from ..run.new_run import described
 from ..run.run_documents import RunInfo
-from ..run.run_folder import EVENTS, EXPERIMENT, RUN_INFO, id_types_of, open_experiment, read_json
+from ..run.run_folder import EXPERIMENT, RUN_INFO, id_types_of, open_experiment, read_json
+from ..train.prepare import check_optimizer
 from .partitions import partitions, patterns_of
 from .record import (
     FOLDER,
@@ -25,9 +30,11 @@ from .record import (
     begun,
     digest_of,
     folder_name,
+    given_up,
     learned_by,
     read_increment,
     read_record,
+    remove,
 )
 
 _ONCE: dict[str, Any] = {"epochs": 1, "schedule": {"kind": "constant"}, "keep_best": False}
@@ -90,43 +97,57 @@ def next_increment(request: Request) -> Next | None:
     run = request.run
     base = Path(current_run(run))
     version = os.path.relpath(base, run)
-    if (told := read_increment(base)) is not None:  # which a killed job may not have come to
-        add_to_record(run, told)
-    if read_json(base / RUN_INFO, RunInfo, {}).get("parameters") is None:
+    for published in promotions(run, given_up=True):  # a killed job may not have come to the record
+        if (told := read_increment(run / published)) is not None:
+            add_to_record(run, told)
+    before = open_experiment(base, request.kinds)
+    infos = [read_json(member_folder(base, number) / RUN_INFO, RunInfo, {}) for number in range(before.seeds)]
+    if any("parameters" not in info for info in infos):
         raise UserError(base, "has not been trained to its end", "Train it first; the same command goes on.")
     known = {of["run"] for of in read_record(run)}
     for folder in begun(run):
         unfinished = f"{FOLDER}/{folder.name}" not in known and (folder / EXPERIMENT).is_file()
         if unfinished and (found := _unfinished(request, folder, base, version)) is not None:
             return found
-    return _asked(request, base, version)
+    return _asked(request, before, base, version)
 
 
 def _unfinished(request: Request, folder: Path, base: Path, version: str) -> Next | None:
-    """An increment that was begun on top of the current version."""
-    experiment, files = open_experiment(folder, request.kinds), read_json(folder / EVENTS)
+    """An increment that was begun on top of the current version; with its events as they are by now."""
+    experiment = open_experiment(folder, request.kinds)
     if experiment.init_from != str(base):
         return None
-    told = _told(int(folder.name.split("-")[0]), version, experiment, files)
+    try:
+        found = check_events(experiment, ["train"], held=id_types_of(folder))
+    except UserError as error:
+        remedy = f"{error.remedy} Or remove {folder}, and give these events again."
+        raise UserError(error.where, f"{error.what}; an increment that was begun needs it", remedy) from error
+    train = {name: of["train"] for name, of in found.items()}
+    told = _told(int(folder.name.split("-")[0]), version, experiment, described(train))
     if request.run / told["run"] != folder:
-        return None
-    info(f"{told['run']} was begun and not finished; it comes first", "increment", increment=told["increment"])
-    found = check_events(experiment, ["train"], held=id_types_of(folder))
-    return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
+        info(f"{folder}: its events have changed since it was begun; it begins anew")
+        remove(folder)
+    else:
+        info(f"{told['run']} was begun and not finished; it comes first", "increment", increment=told["increment"])
+    return Next(request, experiment, base, train, told)
 
 
-def _asked(request: Request, base: Path, version: str) -> Next | None:
+def _asked(request: Request, before: Experiment, base: Path, version: str) -> Next | None:
     """The first of the partitions that were asked for that has not been learned from."""
-    before = open_experiment(base, request.kinds)
     patterns = patterns_of(request.events, before, request.folder)
     learned = list(learned_by(request.run, version)) if patterns else []
+    every = partitions(patterns)
+    # What a version that was given up has learned from is learned again only where it is named alone.
+    left_out = given_up(request.run, version) if len(every) > 1 else []
     noted = [file for _, file in learned]
-    for partition in partitions(patterns):
+    for partition in every:
         listed = {name: list_events(of, f"--events {name}={of}", before.bad_data) for name, of in partition.items()}
         files = described({name: of for name, of in listed.items() if of.rows}, dict.fromkeys(listed, noted))
-        if not files or _are_learned(learned, files):
+        if not files or _are_learned(learned, files) or _holds(left_out, files):
             continue
         experiment = _experiment(request, base, before, {name: partition[name] for name in files})
+        check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
+        pretrained(experiment)
         found = check_events(experiment, ["train"], held=id_types_of(base))
         number = max((of["increment"] for of in read_record(request.run)), default=0) + 1
         told = _told(number, version, experiment, files)
@@ -165,7 +186,7 @@ def _are_learned(
         UserError: some have, and others have not.
     """
     known = {(file["bytes"], file["checksum"]): where for where, file in learned if "checksum" in file}
-    every = [file for of_domain in files.values() for file in of_domain]
+    every = _with_rows(files)
     where = [known.get((file["bytes"], file["checksum"])) for file in every]
     if all(where):
         return True
@@ -177,6 +198,17 @@ def _are_learned(
     return False
 
 
+def _holds(some: Iterable[Mapping[str, Any]], files: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether all files are among some."""
+    known = {(file["bytes"], file["checksum"]) for file in some}
+    return all((file["bytes"], file["checksum"]) in known for file in _with_rows(files))
+
+
+def _with_rows(files: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """Files without a row are alike, whenever they were written."""
+    return [file for of_domain in files.values() for file in of_domain if sum(file.get("rows", ()))]
+
+
 def _experiment(request: Request, base: Path, before: Experiment, patterns: Mapping[str, str]) -> Experiment:
     """The current version's experiment, for one pass over new events that goes on from it."""
     if before.training.freeze:
@@ -185,6 +217,9 @@ def _experiment(request: Request, base: Path, before: Experiment, patterns: Mapp
     if before.model.rates:
         what = "has model.rates, which are made of all training events, and an update reads the new ones alone"
         raise UserError(base, what, "Train a run without rates to update it, or train this one again.")
+    if before.model.next_item is not None and before.model.next_item.candidates == "domain":
+        what = "has model.next_item.candidates: domain, the items of all training events, and an update reads the new ones alone"
+        raise UserError(base, what, "Train a run with candidates: all to update it, or train this one again.")
     for of in before.stores_read():  # an update adds to the vectors that the run was trained with, and makes no others
         open_store(store_folder(before, of))
     raw = plain(before)

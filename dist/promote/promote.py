@@ -142,10 +142,12 @@ def current_run(location: Location) -> Location:
     return _located(location, pointer["run"])
 
 
-def promotions(target: Location) -> list[str]:
-    """The runs that a target has stood for and that were not given up for the one before, in order; none of what is no target."""
+def promotions(target: Location, given_up: bool = False) -> list[str]:
+    """The runs that a target has stood for, in order, those that were ``given_up`` for the one before only if asked; none of what is no
+    target."""
     pointer = _read(target)
-    return [] if pointer is None else [p["run"] for p in pointer["history"] if p.get("rolled_back") is None]
+    every = [] if pointer is None else pointer["history"]
+    return [one["run"] for one in every if given_up or one.get("rolled_back") is None]
 
 
 def _located(target: Location, run: str) -> Location:

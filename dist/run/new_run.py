@@ -40,6 +40,10 @@ from .run_folder import (
 )
 
 
+class Changed(UserError):
+    """What a run began with is not what it is to go on with."""
+
+
 def create_run(
     run: Path,
     experiment: Experiment,
@@ -93,7 +97,7 @@ def check_same_events(run: Path, train: Mapping[str, EventFiles]) -> None:
         for file in sorted(old.keys() | new.keys()):
             if file not in old or file not in new or not _same(old[file], new[file]):
                 changed = "is new" if file not in old else "is gone" if file not in new else "has changed"
-                raise UserError(
+                raise Changed(
                     file,
                     f"{changed} since the training in '{run}' began, so it cannot resume",
                     "Bring back the events as they were, or train into another folder with --run-dir.",
@@ -111,7 +115,7 @@ def check_same_beside(run: Path, experiment: Experiment) -> None:
     remedy = "Bring it back as it was, or train into another folder with --run-dir."
     then = info.get("joined")
     if then is not None and (file := changed_content(then, joined(experiment, then))) is not None:
-        raise UserError(file, f"has changed since the training in '{run}' began, so it cannot resume", remedy)
+        raise Changed(file, f"has changed since the training in '{run}' began, so it cannot resume", remedy)
     # After its first checkpoint a run needs the other one only to know what is frozen.
     if experiment.init_from is None or "base" not in info or (complete(run) and not experiment.training.freeze):
         return
@@ -120,7 +124,7 @@ def check_same_beside(run: Path, experiment: Experiment) -> None:
     if identity(best_of_members(base)) != info["base"]:
         where = f"init_from: {experiment.init_from}"
         what = f"has another best checkpoint than when the training in '{run}' began, so it cannot resume"
-        raise UserError(where, what, remedy)
+        raise Changed(where, what, remedy)
 
 
 def _same(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -177,7 +181,7 @@ def check_new_or_same(run: Path, experiment: Experiment) -> Experiment | None:
     if then != now:
         changed = list(differences(then, now))
         shown = "; ".join(changed[:5]) + ("; ..." if len(changed) > 5 else "")
-        raise UserError(
+        raise Changed(
             run,
             f"holds a run of another experiment ({shown})",
             "Choose another folder with --run-dir, or undo the change.",

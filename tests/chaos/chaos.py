@@ -36,7 +36,7 @@ def chaos(
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         chains = -(-injections // STRIKES)
-        # Half of them train: they have the most to lose.
+        # Half of them train, a first time or further: they have the most to lose.
         names = [("train", "embed", "update", "score")[number % 4] for number in range(chains)]
 
         def one(number: int) -> tuple[str, Counter[str]]:

@@ -76,7 +76,11 @@ class Fuzz:
             "begin": ["train", experiment, "--run-dir", here / "made", "--set", f"init_from={here / 'run'}"],
             "update": [
                 *("update", here / "run"),
-                *(word for name in ("find", "home") for word in ("--events", f"{name}={here / 'days' / name}/*.parquet")),
+                *(
+                    word
+                    for name in ("find", "home")
+                    for word in ("--events", f"{name}={here / 'days' / name}/*.parquet")
+                ),
             ],
             "evaluate": ["evaluate", here / "run"],
             "score": ["score", here / "run", here / "input", here / "out", "--domain", "find"],

@@ -52,6 +52,8 @@ def update(
         if events or set_ or max_drop is not None or check:
             raise UserError("--rollback", "goes with no other option", "Update or go back, one after the other.")
         return _roll_back(run)
+    if max_drop is not None and keep < 2:
+        raise UserError("--keep 1", "removes the version before, with which --max-drop compares", "Keep two or more.")
     if not events and (set_ or check):
         raise UserError("--events", "is missing", "Name the new events, e.g. --events 'events/day=*/*.parquet'.")
     begin(__name__, "increments.learn", check, processes)

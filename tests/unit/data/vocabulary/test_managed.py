@@ -50,7 +50,7 @@ class Reference:
         without = {key for key in counted if key not in self.rows}
         self.past = [*self.past, counted][-rules.window :]
         for key in [*self.rows]:
-            if rules.expire_after is not None and self.last[key] < self.newest - rules.expire_after:
+            if rules.expire_after is not None and self.last[key] < newest - rules.expire_after:
                 del self.rows[key]
         seen = {key: sum(of.get(key, 0) for of in self.past) for key in without}
         late = {k: sum(of.get(k, 0) * fade**ago for ago, of in enumerate(reversed(self.past))) for k in without}
