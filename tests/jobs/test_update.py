@@ -142,6 +142,8 @@ def test_what_was_learned_is_not_learned_again(feed: Path, run: Path, here: Here
 def test_a_killed_update_goes_on_to_the_bit_and_no_day_is_lost(feed: Path, run: Path, undisturbed: Path, moment: str):
     foundrank("update", run, "--events", day(feed, 6), "-p", 2)
     kill_at(run, [*COMMAND, "update", str(run), "--events", day(feed, 7), "-p", "2"], moment)
+    if moment == "published":  # and it came no further, or did it
+        (run / "increments.jsonl").write_text(json.dumps(record(run)[0]) + "\n")
     assert len(record(run)) == 1
     # The next night's job, which knows nothing of the seventh.
     foundrank("update", run, "--events", day(feed, 8), "-p", 2)
@@ -212,6 +214,48 @@ def test_a_bad_day_is_given_up_for_the_version_before(feed: Path, run: Path, tmp
     assert len(record(run)) == 3
 
 
+def test_a_bad_day_among_others_is_left_out_from_then_on(feed: Path, run: Path, tmp_path: Path):
+    days = tmp_path / "days"
+    (days / "day=06").mkdir(parents=True)
+    table = pq.read_table(next(Path(feed / "events/feed/day=2026-01-06").iterdir()))
+    clicks = pc.subtract(pa.scalar(1, pa.int8()), table["click"].cast(pa.int8()))
+    wrong = table.set_column(table.schema.get_field_index("click"), "click", clicks)
+    pq.write_table(wrong, days / "day=06" / "part.parquet")
+    faster = ["--set", "training.epochs=4", "--set", "training.sparse_learning_rate=0.05"]
+    line = ["update", run, "--events", str(days / "day=*/*.parquet"), "--max-drop", "0.01"]
+    foundrank(*line, *faster)
+    shutil.copytree(feed / "events/feed/day=2026-01-07", days / "day=07")
+    foundrank(*line)
+    assert [(one["increment"], one["base"]) for one in record(run)] == [(1, "."), (2, ".")]
+    assert "nothing new" in foundrank(*line).stdout
+    pq.write_table(table, days / "day=06" / "part.parquet")  # mended
+    foundrank(*line)
+    assert [one["increment"] for one in record(run)] == [1, 2, 3]
+
+
+def test_parts_without_a_row_are_alike_every_day(feed: Path, run: Path, tmp_path: Path):
+    for number in (6, 7):
+        day_folder = Path(shutil.copytree(feed / f"events/feed/day=2026-01-0{number}", tmp_path / f"days/day={number}"))
+        file = next(day_folder.iterdir())
+        pq.write_table(pq.read_table(file).slice(0, 0), day_folder / "empty.parquet")
+    foundrank("update", run, "--events", str(tmp_path / "days/day=*/*.parquet"))
+    assert [one["increment"] for one in record(run)] == [1, 2]
+
+
+def test_a_day_that_is_rewritten_after_a_kill_is_learned_as_it_is_then(feed: Path, run: Path, tmp_path: Path):
+    foundrank("update", run, "--events", day(feed, 6), "-p", 2)
+    late = Path(shutil.copytree(feed / "events/feed/day=2026-01-07", tmp_path / "late"))
+    events = str(late / "*.parquet")
+    kill_at(run, [*COMMAND, "update", str(run), "--events", events, "-p", "2"], "checkpoint")
+    file = next(late.iterdir())
+    table = pq.read_table(file)
+    pq.write_table(table.slice(100), file)
+    foundrank("update", run, "--events", events, "-p", 2)
+    assert [one["rows"] for one in record(run)][1:] == [len(table) - 100]
+    assert "nothing new" in foundrank("update", run, "--events", events).stdout
+    assert len([*(run / FOLDER).iterdir()]) == 2
+
+
 def test_going_back(feed: Path, run: Path, here: Here):
     assert here("update", run, "--rollback")[0] == 2  # nothing to go back to
     foundrank("update", run, "--events", day(feed, 6))
@@ -261,6 +305,9 @@ def mistakes(feed: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]]:
         "no file": ([run, "--events", feed / "nothing/*.parquet"], "names no file"),
         "no events": ([run, "--check"], "--events is missing. Name the new events"),
         "rollback": ([run, "--rollback", "--events", pattern], "goes with no other option"),
+        "twice": ([run, "--events", pattern, "--events", pattern], "names events of 'feed', as another one does"),
+        "keep": ([run, "--events", pattern, "--max-drop", "0.1", "--keep", 1], "removes the version before"),
+        "optimizer": ([run, "--events", pattern, "--check", "--set", "training.optimizer=sgd"], "was trained by adamw"),
         "setting": ([run, "--events", pattern, "--set", "training.batchsize=3"], "batch_size"),
         "fewer rows": ([run, "--events", pattern, "--set", "entities.item.rows=59"], "as many `rows`"),
         "column": ([run, "--events", feed / "catalogs/items.parquet"], "is missing, and"),
@@ -317,5 +364,10 @@ def test_a_damaged_delta_changes_nothing(feed: Path, run: Path):
         following.refresh()
     assert following.score(rows, "feed").equals(before)
     shutil.rmtree(file.parent)
-    assert following.refresh()  # all of it
+    with pytest.MonkeyPatch.context() as patched:  # all of it, which may fail as well
+        patched.setattr("foundrank.scorer.model_of", None)
+        with pytest.raises(TypeError):
+            following.refresh()
+    assert following.score(rows, "feed").equals(before)
+    assert following.refresh()
     assert following.score(rows, "feed").equals(foundrank_module.load(run).score(rows, "feed"))
