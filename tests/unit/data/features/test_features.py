@@ -97,12 +97,16 @@ def test_a_kind_has_its_own_settings_and_no_other(kind, setting):
         made(kind, **{setting: 3})
 
 
+MANAGED = dict.fromkeys(("rows", "window", "expire_after"), "encoding: managed")
+
+
 @pytest.mark.parametrize(
     ("settings", "useless"),
     [
-        ({"encoding": "hash"}, {"min_count": "encoding: vocab"}),
-        ({"encoding": "vocab"}, {"buckets": "encoding: hash"}),
-        ({}, {"buckets": "encoding: hash"}),
+        ({"encoding": "hash"}, {"min_count": "encoding: vocab or managed"} | MANAGED),
+        ({"encoding": "vocab"}, {"buckets": "encoding: hash"} | MANAGED),
+        ({"encoding": "managed"}, {"buckets": "encoding: hash"}),
+        ({}, {"buckets": "encoding: hash"} | MANAGED),
     ],
 )
 def test_an_encoding_has_its_own_settings_and_no_other(settings, useless):
@@ -126,7 +130,7 @@ def test_a_number_in_a_bucket_is_looked_up_and_a_missing_one_is_not(settings, ro
     feature.count("f", table, "here", counts, None)
     found = feature.encode("f", table, "here", SimpleNamespace(tables=counts.tables(), dense={}))
     assert found.singles["feature_f"].tolist() == rows
-    assert counts.tables()["feature_f"].rows <= (feature.ids.rows() or 0)
+    assert counts.tables()["feature_f"].rows <= (feature.ids.table_rows() or 0)
     assert made("bucketed", **feature.model_dump(exclude_none=True, exclude={"kind"})) == feature
     bad = pa.table({"f": [1.0, float("nan")]})
     with pytest.raises(UserError, match="here: column 'f', row 1: the value is nan"):
