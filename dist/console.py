@@ -21,6 +21,7 @@ _WIDTHS = range(20, 1001)
 _ROOM, _RULE = 10_000, 80
 """Columns for tables where there is no terminal, and of a rule there."""
 
+_OF_CXX = "TORCH_CPP_LOG_LEVEL"
 NOISY = [logging.getLogger(name) for name in ("torch.fx", "torchrec", "torch.distributed", "torch.multiprocessing")]
 """Loggers of notes that libraries have for their own developers."""
 
@@ -32,20 +33,22 @@ def silence_libraries() -> None:
     # Arrow's memory and mapped files are read alone, and tensors of them are never written to.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
     # Of C++: traces of connections that end with their job, where another rank is through a little earlier.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault(_OF_CXX, "ERROR")
     for logger in NOISY:
         logger.setLevel(logging.ERROR)
 
 
 @contextmanager
 def silenced_libraries() -> Iterator[None]:
-    """Within it `silence_libraries`; at its end warnings and loggers are as before."""
-    levels = [logger.level for logger in NOISY]
+    """Within it `silence_libraries`; at its end warnings, loggers and the environment are as before."""
+    levels, of_cxx = [logger.level for logger in NOISY], os.environ.get(_OF_CXX)
     with warnings.catch_warnings():
         silence_libraries()
         try:
             yield
         finally:
+            if of_cxx is None:
+                os.environ.pop(_OF_CXX, None)
             for logger, level in zip(NOISY, levels, strict=True):
                 logger.setLevel(level)
 
