@@ -31,7 +31,7 @@ MANAGED = (
     *("entities.item.encoding=managed", "entities.item.rows=60", "entities.item.features.brand.encoding=managed"),
     *("entities.item.features.brand.rows=8", "training.sparse_learning_rate=0.5"),
 )
-PLANS = [(1, "auto"), (2, "column_wise"), (2, "row_wise")]
+PLANS = [(1, "auto"), (2, "column_wise"), (2, "row_wise"), (3, "row_wise"), (3, "table_wise")]
 
 
 @pytest.fixture(scope="module")
