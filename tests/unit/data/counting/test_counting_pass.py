@@ -180,7 +180,14 @@ def test_a_task_keeps_its_scale_in_a_fine_tuning(scaled):
     _, _, statistics = scaled
     new = replace(statistics, scales={"spent": Scale(1.0, 2.0), "paid": Scale(3.0, 4.0)})
     assert statistics.extended(new).scales == statistics.scales | {"paid": Scale(3.0, 4.0)}
-    assert statistics.extended(replace(statistics, scales={})).scales == {}
+    assert statistics.extended(replace(statistics, scales={})).scales == statistics.scales  # of no new label
+    assert statistics.extended(replace(statistics, scales={}, labels={})).scales == {}  # the task is gone
+
+
+def test_numbers_of_a_domain_without_new_rows_keep_their_mean(world):
+    statistics = world[2]
+    assert statistics.dense
+    assert statistics.extended(replace(statistics, dense={})).dense == statistics.dense
 
 
 def test_progress_counts_every_row(world):
