@@ -57,13 +57,13 @@ def identities(files: Sequence[str], before: Sequence[Mapping[str, Any]] = ()) -
 
 def same_content(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
     """Whether files are the same, in this order, wherever they are."""
-    return [_content(file) for file in one] == [_content(file) for file in other]
+    return [content(file) for file in one] == [content(file) for file in other]
 
 
 def changed_content(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str | None:
     """The first file, as it is named now, in which two sequences of them differ; None where they are the same."""
     for one, other in zip_longest(old, new, fillvalue={}):
-        if _content(one) != _content(other):
+        if content(one) != content(other):
             return str((other or one)["file"])
     return None
 
@@ -78,30 +78,31 @@ def continued(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
     moved: dict[tuple[Any, ...], list[int]] = {}
     for position, file in enumerate(new):
         if str(file["file"]) not in names:
-            moved.setdefault(_content(file), []).append(position)
+            moved.setdefault(content(file), []).append(position)
     found: list[int | None] = []
     wrong = []
     for file in old:
         name = str(file["file"])
-        position = at[name] if name in at else next(iter(moved.get(_content(file), [])), None)
+        position = at[name] if name in at else next(iter(moved.get(content(file), [])), None)
         if position is None:
             wrong.append(f"{name} is no longer there")
-        elif _content(new[position]) != _content(file):
+        elif content(new[position]) != content(file):
             wrong.append(f"{name} was written again")
             position = None
         elif name not in at:
-            moved[_content(file)].remove(position)
+            moved[content(file)].remove(position)
         found.append(position)
     return found, wrong
 
 
 def fingerprint(files: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 of what files hold, whatever they are called and in whatever order."""
-    contents = sorted(f"{size} {checksum}" for size, checksum in map(_content, files))
+    contents = sorted(f"{size} {checksum}" for size, checksum in map(content, files))
     return hashlib.sha256("\n".join(contents).encode()).hexdigest()
 
 
-def _content(file: Mapping[str, Any]) -> tuple[Any, ...]:
+def content(file: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a file holds, to be told from what others hold: its size and checksum."""
     return file.get("bytes"), file.get("checksum")
 
 

@@ -7,7 +7,7 @@ tables in a parameter server, which admits ids and drops them while it serves).
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -199,7 +199,9 @@ class ManagedIds(Vocabulary):
 
     def at(self, newest: float) -> "ManagedIds":
         """Of the same first increment, whose newest event has this time, in seconds."""
-        return ManagedIds.counted(self.state.rules, self.state.counted[-1], newest)
+        rows = self.state.rows  # all ids that have one were seen now
+        rows = replace(rows, last=np.where(rows.owned, newest, -np.inf))
+        return ManagedIds(replace(self.state, rows=rows, newest=newest))
 
     def following(self, before: Vocabulary) -> "ManagedIds | None":
         """What ``before`` is as managed ids: itself where it is, and of a vocabulary that grows its ids in their rows; None where there

@@ -33,7 +33,6 @@ from .record import DELTAS
 DENSE, ROWS, IDS, STATISTICS = "dense.safetensors", "rows-{}.safetensors", "ids-{}.parquet", "statistics"
 TABLES, OF_DENSE = "model.embeddings.embedding_bags.", "model.dense."
 _BLOCK = 1 << 18  # rows that are compared at a time
-_NO_KEYS, _NO_COUNTS = np.zeros(0, np.uint64), np.zeros(0, np.int64)
 _INTEGERS = {2: torch.int16, 4: torch.int32}
 
 
@@ -51,26 +50,26 @@ def delta_folder(run: Path, number: int) -> Path:
 
 def write_delta(before: tuple[Path, Statistics], now: tuple[Path, Statistics], folder: Path, runtime: Runtime) -> None:
     """Writes what has changed between two versions, each a run's folder and its statistics; whole or not at all. A collective."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
+    temporary, (then, here) = folder.with_name(f".{folder.name}.tmp"), (best(run) for run, _ in (before, now))
 
     def begin() -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
 
     def commit() -> None:
-        _write_dense(best(now[0]), temporary / DENSE)
+        _write_dense(here, temporary / DENSE)
         _write_ids(before[1], now[1], temporary)
         for path in (path for path in temporary.rglob("*") if path.is_file()):
             sync(path)
         sums = {path.name: checksum(path) for path in sorted(temporary.iterdir()) if path.is_file()}
-        ends = {"before": identity([best(before[0])]), "now": identity([best(now[0])])}
+        ends = {"before": identity([then]), "now": identity([here])}
         write_json(temporary / COMMITTED, ends | {"sha256": sums})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         sync(folder.parent)
 
     runtime.on_main(begin)
-    changed = dict(_changed_rows(best(before[0]), best(now[0]), runtime))
+    changed = dict(_changed_rows(then, here, runtime))
     if changed:
         replace_file(temporary / ROWS.format(runtime.rank), save(changed))
     runtime.barrier()
@@ -122,17 +121,12 @@ def _write_ids(before: Statistics, now: Statistics, folder: Path) -> None:
 def _changed_ids(before: Table | None, now: Vocabulary | HashedIds) -> pa.Table:
     """Rows whose id or count is another, with both; ``rows`` in the metadata is how many the table has."""
     if isinstance(now, HashedIds):
-        then = before.counts if isinstance(before, HashedIds) else RowCounts.of(np.zeros(now.rows, np.int64))
+        then = _counts(before, now.rows)
         changed = np.union1d(now.counts.at, then.at)
         changed = changed[now.counts[changed] != then[changed]]
         columns = {"row": changed.astype(np.int64), "count": now.counts[changed]}
     else:
-        keys, owned, counts = _by_row(now, now.rows)
-        was = (
-            _by_row(before, now.rows)
-            if isinstance(before, Vocabulary)
-            else [np.zeros_like(of) for of in (keys, owned, counts)]
-        )
+        (keys, owned, counts), was = _by_row(now, now.rows), _by_row(before, now.rows)
         changed = np.flatnonzero((keys != was[0]) | (owned != was[1]) | (counts != was[2]))
         columns = {"row": changed, "key": keys[changed], "owned": owned[changed], "count": counts[changed]}
     return pa.table(columns).replace_schema_metadata({"rows": str(now.rows)})
@@ -142,22 +136,29 @@ def with_changes(table: Table | None, changes: pa.Table) -> Table:
     """A table of ids after what `write_delta` has written of it."""
     rows, at = int((changes.schema.metadata or {})[b"rows"]), changes["row"].to_numpy()
     if "key" not in changes.column_names:
-        then = table.counts if isinstance(table, HashedIds) else RowCounts.of(np.zeros(rows, np.int64))
+        then = _counts(table, rows)
         every = np.union1d(then.at, at.astype(np.uint64))
         counts = then[every]
         counts[np.searchsorted(every, at.astype(np.uint64))] = changes["count"].to_numpy()
         return HashedIds(RowCounts(rows, every[counts > 0], counts[counts > 0]))
-    arrays = _by_row(table, rows) if isinstance(table, Vocabulary) else _by_row(Vocabulary(_NO_KEYS, _NO_COUNTS), rows)
+    arrays = _by_row(table, rows)
     for array, name in zip(arrays, ("key", "owned", "count"), strict=True):
         array[at] = changes[name].to_numpy()
     return Vocabulary.of_rows(*arrays)
 
 
-def _by_row(table: Vocabulary, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``[rows]`` each, of which the table has the first: key, whether there is one, and count."""
+def _counts(table: Table | None, rows: int) -> RowCounts:
+    """Of hashed ids; of no table none."""
+    nothing = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    return table.counts if isinstance(table, HashedIds) else RowCounts(rows, *nothing)
+
+
+def _by_row(table: Table | None, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``[rows]`` each, of which a table has the first, and no table any: key, whether there is one, and count."""
     keys, owned, counts = np.zeros(rows, np.uint64), np.zeros(rows, bool), np.zeros(rows, np.int64)
-    of = table.keys
-    at = table.lookup(of)
-    keys[at], owned[at] = of, True
-    counts[: table.rows] = table.counts
+    if isinstance(table, Vocabulary):
+        of = table.keys
+        at = table.lookup(of)
+        keys[at], owned[at] = of, True
+        counts[: table.rows] = table.counts
     return keys, owned, counts

@@ -86,11 +86,8 @@ def digest_of(files: Mapping[str, list[dict[str, Any]]]) -> str:
 
 def given_up(run: Path, version: str) -> list[dict[str, Any]]:
     """The files of increments that a version of a run does not go on from: of versions that were given up for the one before."""
-    known, kept = {of["run"]: of for of in read_record(run)}, set()
-    while version in known:
-        kept.add(version)
-        version = known[version]["base"]
-    others = (of for name, of in known.items() if name not in kept)
+    kept = {of["run"] for of in _lineage(run, version)}
+    others = (of for of in read_record(run) if of["run"] not in kept)
     return [file for of in others for files in of["files"].values() for file in files]
 
 
@@ -100,17 +97,22 @@ def learned_by(run: Path, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         UserError: the record is damaged, or lacks an increment.
     """
+    for of in _lineage(run, version):
+        yield from ((f"increment {of['increment']}", file) for files in of["files"].values() for file in files)
+    for files in read_json(run / EVENTS, Events, {}).values():
+        yield from (("the first training", file) for file in files)
+
+
+def _lineage(run: Path, version: str) -> Iterator[dict[str, Any]]:
+    """The increments that a version of a run has come from, its own first."""
     known = {of["run"]: of for of in read_record(run)}
     while version != ITSELF:
         if version not in known:
             raise UserError(
                 run / RECORD, f"says nothing of {version}", "Restore it, or roll back to a version that it has."
             )
-        of = known[version]
-        yield from ((f"increment {of['increment']}", file) for files in of["files"].values() for file in files)
-        version = of["base"]
-    for files in read_json(run / EVENTS, Events, {}).values():
-        yield from (("the first training", file) for file in files)
+        yield known[version]
+        version = known[version]["base"]
 
 
 def begun(run: Path) -> list[Path]:

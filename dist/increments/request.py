@@ -15,6 +15,7 @@ from ...data.contents.content_store import open_store, store_folder
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles, list_events
+from ...data.storage.file_identity import content
 from ..fine_tuning.pretrained import pretrained
 from ..logs.records import info
 from ..promote.promote import current_run, promotions
@@ -185,9 +186,9 @@ def _are_learned(
     Raises:
         UserError: some have, and others have not.
     """
-    known = {(file["bytes"], file["checksum"]): where for where, file in learned if "checksum" in file}
+    known = {content(file): where for where, file in learned if "checksum" in file}
     every = _with_rows(files)
-    where = [known.get((file["bytes"], file["checksum"])) for file in every]
+    where = [known.get(content(file)) for file in every]
     if all(where):
         return True
     for file, of in zip(every, where, strict=True):
@@ -200,8 +201,7 @@ def _are_learned(
 
 def _holds(some: Iterable[Mapping[str, Any]], files: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
     """Whether all files are among some."""
-    known = {(file["bytes"], file["checksum"]) for file in some}
-    return all((file["bytes"], file["checksum"]) in known for file in _with_rows(files))
+    return {content(file) for file in _with_rows(files)} <= {content(file) for file in some}
 
 
 def _with_rows(files: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:

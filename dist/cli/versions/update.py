@@ -1,12 +1,13 @@
 """``foundrank update``."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ....data.errors import UserError
-from ...increments.local_run import local_run
+from ....data.storage.file_systems import is_uri
 from ...lease.lease import Claim
 from ...logs import prometheus
 from ...logs.records import hint, result
@@ -56,6 +57,9 @@ def update(
         raise UserError("--keep 1", "removes the version before, with which --max-drop compares", "Keep two or more.")
     if not events and (set_ or check):
         raise UserError("--events", "is missing", "Name the new events, e.g. --events 'events/day=*/*.parquet'.")
+    if is_uri(run):
+        what = "is in an object store, and increments are learned on file systems alone"
+        raise UserError(run, what, "Copy the run to a disk, update it there, and copy what it makes.")
     begin(__name__, "increments.learn", check, processes)
 
     def resolve() -> "Next | None":
@@ -68,7 +72,7 @@ def update(
             Request(folder, tuple(events or ()), os.getcwd(), tuple(set_ or ()), KINDS, keep, max_drop)
         )
 
-    folder = local_run(run)
+    folder = Path(os.path.realpath(run))
     claim = Claim(folder, "update")
     if check:
         job = resolve()

@@ -170,6 +170,15 @@ def test_a_vocabulary_goes_on_as_managed_ids_in_its_rows():
     assert not table.fits(ManagedIds.counted(Rules(3), arrays({})))
 
 
+@settings(max_examples=40)
+@given(COUNTED, RULES, TIME)
+def test_a_first_increment_may_be_told_its_time_later(counted, rules, newest):
+    assert_same(
+        ManagedIds.counted(rules, arrays(counted)).at(newest).state,
+        ManagedIds.counted(rules, arrays(counted), newest).state,
+    )
+
+
 def test_catalogs_ask_for_every_id():
     counts = ENCODINGS["managed"](rows=1).counts()
     counts.add(np.array([4, 4, 6], np.uint64), np.ones(3, bool))
