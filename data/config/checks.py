@@ -43,10 +43,10 @@ def check_parts(experiment: Experiment, path: str | Path) -> None:
                 "says what a feature of a domain belongs to; this one belongs to where it stands",
                 "Remove it.",
             )
-    if all(domain.events.train is None for domain in experiment.domains.values()) and experiment.init_from is not None:
-        raise UserError(
-            f"{path}: domains", "have no training events, none of them", "Name those of one as events.train."
-        )
+    learns = any(domain.events.train is not None for domain in experiment.domains.values())
+    if not learns and experiment.init_from is not None and not experiment.init_optimizer:  # else it forgets ids
+        what = "have no training events, none of them"
+        raise UserError(f"{path}: domains", what, "Name those of one as events.train.")
     for name, domain in experiment.domains.items():
         if domain.events.train is None and experiment.init_from is None:
             raise UserError(

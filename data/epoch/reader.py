@@ -4,6 +4,7 @@ import os
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,6 @@ class Reader:
         self._cached = 0
         self._most = memory() * CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
         self._left: defaultdict[_Group, Counter[Block]] = defaultdict(Counter)
-        self._empty = self._read_empty()
 
     def batches(self, order: RankOrder, first_step: int = 0, draw: Draw = lambda step: NONE) -> Iterator[Batch]:
         """The batches of steps ``first_step`` and later, with the candidates drawn for each. One order at a time.
@@ -131,7 +131,9 @@ class Reader:
         held = self._cache.pop(key, None)
         self._cached -= held.rows.nbytes if held else 0
 
-    def _read_empty(self) -> Rows:
+    @cached_property
+    def _empty(self) -> Rows:
+        """No rows; where a training has no files either, it takes no step that would need them."""
         domain, path = next((d, of.files[0]) for d, of in self._files.items() if of.files)
         columns = list(dict.fromkeys(need.name for need in self._needs[domain]))
         return self._encode(domain, open_parquet(path).schema_arrow.empty_table().select(columns), path, [])

@@ -134,7 +134,7 @@ def list_events(pattern: str, field: str, policy: BadDataConfig) -> EventFiles:
     """
     files = expand_glob(pattern)
     if not files:
-        raise nothing_matches(pattern, field, "Paths are relative to the experiment file's folder.")
+        raise nothing_matches(pattern, field, "Correct it; in an experiment it is relative to the file's folder.")
     groups: list[tuple[int, ...]] = []
     wrong: dict[str, UserError] = {}
     for file in files:

@@ -95,6 +95,11 @@ def continued(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
     return found, wrong
 
 
+def untouched(file: str, noted: Mapping[str, Any]) -> bool:
+    """Whether a file cannot have changed since it was noted, as far as can be told without reading it."""
+    return bool(noted.get("stat")) and not is_uri(file) and _stat(file) == noted["stat"]
+
+
 def fingerprint(files: Sequence[Mapping[str, Any]]) -> str:
     """SHA-256 of what files hold, whatever they are called and in whatever order."""
     contents = sorted(f"{size} {checksum}" for size, checksum in map(content, files))

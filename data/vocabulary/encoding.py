@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from ..settings_base import Positive, Strict
 from .buckets import Buckets
 from .key_counts import ExactCounts, HashedCounts, KeyCounts
-from .managed import ManagedCounts, ManagedIds, Rules
+from .managed import ManagedCounts, ManagedIds
+from .managed_rows import Rules
 from .vocabulary import HashedIds, Vocabulary
 
 A_DAY = 86_400.0

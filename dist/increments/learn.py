@@ -15,21 +15,25 @@ from ..promote.promote import promote_inside, promotions, roll_back
 from ..ranks.job import held
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime, patiently
-from ..run.new_run import Changed
-from ..run.run_folder import EXPERIMENT, open_run, write_json
+from ..run.kept_checkpoints import best_of_members
+from ..run.new_run import Changed, create_run
+from ..run.run_folder import EXPERIMENT, open_run, open_statistics, write_json
 from ..tokenize.tokenize import tokenize
 from ..train.prepare import TrainingJob, begin_run, prepare
 from ..train.train import train
 from .delta import delta_folder, write_delta
+from .forget import statistics_without
 from .measure import measured
-from .record import INCREMENT, add_to_record, read_increment, remove, remove_all_but
-from .request import Next, next_increment
+from .record import INCREMENT, add_to_record, has_forgotten, read_increment, remove, remove_all_but
+from .request import Next, Request, next_increment
+from .watch import Watch
 
 
-def update(first: Next, runtime: Runtime) -> int | None:
+def update(request: Request, first: Next | None, runtime: Runtime) -> int | None:
     """Learns an increment, and what else was asked for; each is published as soon as it is learned. A collective.
 
     Args:
+        request: what was asked for; where the events are followed, this ends when it is told to.
         first: what is learned first.
         runtime: the process group.
 
@@ -39,28 +43,40 @@ def update(first: Next, runtime: Runtime) -> int | None:
     Raises:
         UserError: bad events, or what a training raises. What was published stays, and the same command goes on.
     """
-    job: Next | None = first
+    watch = None if request.follow is None else Watch()
+    job = first if first is not None or watch is None else _next(request, runtime, watch)
     while job is not None:
         if (stopped_after := _learn(job, runtime)) is not None:
             return stopped_after
-        job = _next(job, runtime)
+        job = _next(request, runtime, watch)
     return None
 
 
-def _next(job: Next, runtime: Runtime) -> Next | None:
+def _next(request: Request, runtime: Runtime, watch: Watch | None = None) -> Next | None:
+    """What is learned next; where the events are followed, once there is something."""
+
+    def look() -> Next | None:
+        found = next_increment(request, watch)
+        if found is None and request.follow is not None:
+            info(f"nothing new; looks again every {request.follow:g} s")
+        while found is None and request.follow is not None:
+            time.sleep(request.follow)
+            found = next_increment(request, watch)
+        return found
+
     with patiently(runtime) as ranks:
-        return ranks.on_main(lambda: next_increment(job.request))
+        return ranks.on_main(look)
 
 
 def _learn(job: Next, runtime: Runtime) -> int | None:
     """One increment: the current version is measured on its rows first, then goes on with them."""
     began, request = time.time(), job.request
     _add_vectors(job, runtime)
-    before = runtime.on_main(lambda: _measured_then(job))
+    before = runtime.on_main(lambda: _measured_then(job)) if job.train else {"score": None, "rows": []}
     if before is None:
         before = measured(job.base, job.train, request.kinds, runtime)
         if request.max_drop is not None and _is_worse(job, before["score"], request.max_drop, runtime):
-            again = _next(job, runtime)  # the same events, for the version before
+            again = _next(request, runtime)  # the same events, for the version before
             return None if again is None else _learn(again, runtime)
     told = job.told | {"before": before}
     with patiently(runtime) as ranks:
@@ -95,27 +111,51 @@ def _measured_then(job: Next) -> dict[str, Any] | None:
 
 def _is_worse(job: Next, score: float | None, max_drop: float, runtime: Runtime) -> bool:
     """Whether the version before the current one does better on the new rows, by more than is allowed; it is the current one then."""
-    run, versions = job.request.run, runtime.on_main(lambda: promotions(job.request.run))
-    if len(versions) < 2 or not runtime.on_main(lambda: (run / versions[-2] / EXPERIMENT).is_file()):
+    run = job.request.run
+    if (version := runtime.on_main(lambda: _version_before(job))) is None:
         return False
-    before = measured(os.path.normpath(run / versions[-2]), job.train, job.request.kinds, runtime)["score"]
+    before = measured(os.path.normpath(run / version), job.train, job.request.kinds, runtime)["score"]
     worse = runtime.on_main(lambda: score is not None and before is not None and score < before - max_drop)
     if worse:
         runtime.on_main(lambda: roll_back(run))
         if runtime.is_main:
-            said = f"{versions[-1]} scores {score:.4f} on the new events, and {versions[-2]} {before:.4f}: that one is the current version again"
+            said = f"{job.told['base']} scores {score:.4f} on the new events, and {version} {before:.4f}: that one is the current version again"
             warning(said, "threshold")
     return worse
 
 
+def _version_before(job: Next) -> str | None:
+    """The version before the current one, as seen from the run; None where there is none to go back to."""
+    run, versions = job.request.run, promotions(job.request.run)
+    if len(versions) < 2 or has_forgotten(job.base) or not (run / versions[-2] / EXPERIMENT).is_file():
+        return None
+    return versions[-2]
+
+
 def _prepared(job: Next) -> TrainingJob:
     """The training of an increment; what was begun of it goes on, where nothing that it was begun with has changed."""
-    try:
+    left = _left(job)
+
+    def begun() -> TrainingJob:
+        if left is not None and not (job.folder / EXPERIMENT).is_file():
+            create_run(job.folder, job.experiment, left, {}, best_of_members(job.base))
         return prepare(job.experiment, job.folder)
+
+    try:
+        return begun()
     except Changed as error:
         info(f"{job.told['run']} begins anew: {error.where} {error.what}", "increment", increment=job.told["increment"])
         remove(job.folder)
-        return prepare(job.experiment, job.folder)
+        return begun()
+
+
+def _left(job: Next) -> Statistics | None:
+    """What is known to a version that forgets; None of one that learns, and counts."""
+    if job.train:
+        return None
+    if (job.folder / EXPERIMENT).is_file():
+        return open_statistics(job.folder, job.experiment)
+    return statistics_without(job.request.forget, job.experiment, job.base)
 
 
 def _publish(job: Next, told: dict[str, Any], began: float, runtime: Runtime) -> None:
@@ -137,14 +177,14 @@ def _commit(job: Next, told: dict[str, Any]) -> None:
     write_json(folder / INCREMENT, done)
     promote_inside(run, told["run"])
     add_to_record(run, done)
-    remove_all_but(run, set(promotions(run)[-job.request.keep :]))
+    keep = job.request.keep if job.train else 1  # the others know what this one has forgotten
+    remove_all_but(run, set(promotions(run)[-keep:]))
     score = done["before"]["score"]
     of_before = "" if score is None else f"; the version before scored {score:.4f} on them"
-    new = sum(of["new"] for of in done["ids"].values())
-    said = (
-        f"increment {told['increment']}: {told['rows']:,} rows{of_before}; {new:,} new ids; {run} is {told['run']} now"
-    )
-    numbers = {"increment": told["increment"], "rows": told["rows"], "score": score, "new_ids": new}
+    new, gone = (sum(of[what] for of in done["ids"].values()) for what in ("new", "given_up"))
+    what = f"{told['rows']:,} rows{of_before}; {new:,} new ids" if job.train else f"{gone:,} ids forgotten"
+    numbers = {"increment": told["increment"], "rows": told["rows"], "score": score, "new_ids": new, "given_up": gone}
+    said = f"increment {told['increment']}: {what}; {run} is {told['run']} now"
     result(said, "updated", run=str(run), version=told["run"], **numbers)
 
 

@@ -34,7 +34,7 @@ class Increment(Shape):
         base: likewise, of the run that it went on from.
         events: domain -> pattern of its files.
         files: domain -> its files.
-        rows: of all domains.
+        rows: of all domains; none where ids were forgotten.
     """
 
     increment: Annotated[int, Field(ge=1)]
@@ -113,6 +113,12 @@ def _lineage(run: Path, version: str) -> Iterator[dict[str, Any]]:
             )
         yield known[version]
         version = known[version]["base"]
+
+
+def has_forgotten(version: Path) -> bool:
+    """Whether a version has forgotten ids that the one before it knows, so that there is no way back."""
+    told = read_increment(version)
+    return told is not None and not told["rows"]
 
 
 def begun(run: Path) -> list[Path]:

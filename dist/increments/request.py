@@ -15,7 +15,8 @@ from ...data.contents.content_store import open_store, store_folder
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles, list_events
-from ...data.storage.file_identity import content
+from ...data.storage.file_identity import content, untouched
+from ...data.storage.globs import expand_glob
 from ..fine_tuning.pretrained import pretrained
 from ..logs.records import info
 from ..promote.promote import current_run, promotions
@@ -24,6 +25,7 @@ from ..run.new_run import described
 from ..run.run_documents import RunInfo
 from ..run.run_folder import EXPERIMENT, RUN_INFO, id_types_of, open_experiment, read_json
 from ..train.prepare import check_optimizer
+from .forget import statistics_without
 from .partitions import partitions, patterns_of
 from .record import (
     FOLDER,
@@ -37,6 +39,7 @@ from .record import (
     read_record,
     remove,
 )
+from .watch import Watch
 
 _ONCE: dict[str, Any] = {"epochs": 1, "schedule": {"kind": "constant"}, "keep_best": False}
 _OF_A_WHOLE_TRAINING = ("max_steps", "validate_every", "patience")
@@ -54,6 +57,8 @@ class Request:
         kinds: what it may choose from.
         keep: how many of the newest versions are kept.
         max_drop: how much lower the current version may score than the one before it; None: that is not looked at.
+        forget: ``ENTITY=FILES``, in place of events: the ids that are forgotten.
+        follow: seconds between two looks for more events; None: there is one look.
     """
 
     run: Path
@@ -63,6 +68,8 @@ class Request:
     kinds: Kinds
     keep: int
     max_drop: float | None = None
+    forget: tuple[str, ...] = ()
+    follow: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Next:
         request: that it is a part of.
         experiment: of it: the current version's, with its events, and going on from that one.
         base: folder of the current version.
-        train: domain -> its files.
+        train: domain -> its files; none where ids are forgotten.
         told: what is known of it, as of `record.Increment`.
     """
 
@@ -89,8 +96,12 @@ class Next:
         return self.request.run / self.told["run"]
 
 
-def next_increment(request: Request) -> Next | None:
+def next_increment(request: Request, watch: Watch | None = None) -> Next | None:
     """What is to be learned next; None where nothing is left.
+
+    Args:
+        request: what was asked for.
+        watch: says which partitions of events are complete; None: all are.
 
     Raises:
         UserError: the run's training is not finished; no such events, bad ones, or some that have been learned from already.
@@ -110,7 +121,9 @@ def next_increment(request: Request) -> Next | None:
         unfinished = f"{FOLDER}/{folder.name}" not in known and (folder / EXPERIMENT).is_file()
         if unfinished and (found := _unfinished(request, folder, base, version)) is not None:
             return found
-    return _asked(request, before, base, version)
+    if request.forget:
+        return _to_forget(request, before, base, version)
+    return _asked(request, before, base, version, watch)
 
 
 def _unfinished(request: Request, folder: Path, base: Path, version: str) -> Next | None:
@@ -133,27 +146,44 @@ def _unfinished(request: Request, folder: Path, base: Path, version: str) -> Nex
     return Next(request, experiment, base, train, told)
 
 
-def _asked(request: Request, before: Experiment, base: Path, version: str) -> Next | None:
-    """The first of the partitions that were asked for that has not been learned from."""
+def _to_forget(request: Request, before: Experiment, base: Path, version: str) -> Next | None:
+    """A version without ids; None where nothing is known of any of them."""
+    if statistics_without(request.forget, before, base) is None:
+        return None
+    experiment = _experiment(request, base, before, {})
+    return Next(request, experiment, base, {}, _told(_next_number(request.run), version, experiment, {}))
+
+
+def _asked(request: Request, before: Experiment, base: Path, version: str, watch: Watch | None) -> Next | None:
+    """The first of the partitions that were asked for that has not been learned from; None, too, where that one is not complete."""
     patterns = patterns_of(request.events, before, request.folder)
     learned = list(learned_by(request.run, version)) if patterns else []
     every = partitions(patterns)
     # What a version that was given up has learned from is learned again only where it is named alone.
     left_out = given_up(request.run, version) if len(every) > 1 else []
     noted = [file for _, file in learned]
+    known = {file["file"]: file for file in noted}
     for partition in every:
+        found = [file for pattern in partition.values() for file in expand_glob(pattern)]
+        if all(untouched(file, known.get(file, {})) for file in found):  # spares reading what they hold
+            continue
         listed = {name: list_events(of, f"--events {name}={of}", before.bad_data) for name, of in partition.items()}
         files = described({name: of for name, of in listed.items() if of.rows}, dict.fromkeys(listed, noted))
         if not files or _are_learned(learned, files) or _holds(left_out, files):
             continue
+        if watch is not None and not watch.is_complete(partition, every):
+            return None
         experiment = _experiment(request, base, before, {name: partition[name] for name in files})
         check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
         pretrained(experiment)
         found = check_events(experiment, ["train"], held=id_types_of(base))
-        number = max((of["increment"] for of in read_record(request.run)), default=0) + 1
-        told = _told(number, version, experiment, files)
+        told = _told(_next_number(request.run), version, experiment, files)
         return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
     return None
+
+
+def _next_number(run: Path) -> int:
+    return max((of["increment"] for of in read_record(run)), default=0) + 1
 
 
 def _told(

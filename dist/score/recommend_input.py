@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from ...data.arrow.column_need import ColumnNeed
 from ...data.arrow.column_types import SCALAR_ID
-from ...data.arrow.ids import id_keys
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError
-from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles, check_columns, list_events
+from ...data.events.listed_ids import listed_keys
 from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
 from ...data.schema.layout import id_key
 from ...data.storage.file_systems import Location
@@ -102,16 +101,8 @@ def listed_items(job: RecommendJob, experiment: Experiment) -> NDArray[np.uint64
     """
     if job.items is None:
         return None
-    column, where = experiment.entities.item.id, "--items"
-    need = ColumnNeed(column, SCALAR_ID, "entities.item.id", table=id_key("item"))
-    files = list_events(parquet_below(job.items), where, job.policy)
-    files = check_columns(files, [need], job.policy, known_id_types(experiment, id_types_of(job.folder)))
-    tables = [read_good_rows(path, group, [need], [column], job.policy) for path, group in files.row_groups]
-    parts = [id_keys(table[column]) for table in tables]
-    keys = np.concatenate([np.zeros(0, np.uint64), *(found[valid] for found, valid in parts)])
-    if not len(keys):
-        raise UserError(f"{where} {job.items}", "names no item", "Give at least one, or leave it out for all.")
-    return keys
+    types = known_id_types(experiment, id_types_of(job.folder))
+    return listed_keys(job.items, "--items", "item", experiment.entities.item.id, job.policy, types)
 
 
 def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | None:

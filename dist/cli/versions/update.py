@@ -19,7 +19,7 @@ from ..commands.options import Check, Overrides, Processes, RunPath
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
-    from ...increments.request import Next
+    from ...increments.request import Next, Request
     from ...ranks.runtime import Runtime
 
 
@@ -44,66 +44,98 @@ def update(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="instead: go back to the version that was current before")
     ] = False,
+    follow: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="go on looking for new events, so often, until told to stop"),
+    ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENTITY=FILES",
+            help="instead: a version that knows nothing of the ids in Parquet files, e.g. user=gone.parquet; repeatable",
+        ),
+    ] = None,
     set_: Overrides = None,
     check: Check = False,
     processes: Processes = None,
 ) -> None:
     """Go on with a run from new events: measure it on them, learn them, and make the result the run's current version."""
     if rollback:
-        if events or set_ or max_drop is not None or check:
+        if events or set_ or max_drop is not None or check or forget or follow:
             raise UserError("--rollback", "goes with no other option", "Update or go back, one after the other.")
         return _roll_back(run)
     if max_drop is not None and keep < 2:
         raise UserError("--keep 1", "removes the version before, with which --max-drop compares", "Keep two or more.")
-    if not events and (set_ or check):
+    if forget and (events or set_ or max_drop is not None or follow):
+        remedy = "Forget and learn one after the other."
+        raise UserError("--forget", "goes with neither --events, --set, --max-drop nor --follow", remedy)
+    if not events and not forget and (set_ or check or follow):
         raise UserError("--events", "is missing", "Name the new events, e.g. --events 'events/day=*/*.parquet'.")
     if is_uri(run):
         what = "is in an object store, and increments are learned on file systems alone"
         raise UserError(run, what, "Copy the run to a disk, update it there, and copy what it makes.")
     begin(__name__, "increments.learn", check, processes)
 
-    def resolve() -> "Next | None":
+    def resolve() -> "tuple[Request, Next | None]":
         prometheus.label(command="update", run=str(run))  # what is wrong has them, too
         with quick_imports():
             from ....model.kinds import KINDS
             from ...increments.request import Request, next_increment
+            from ...increments.watch import Watch
 
-        return next_increment(
-            Request(folder, tuple(events or ()), os.getcwd(), tuple(set_ or ()), KINDS, keep, max_drop)
+        request = Request(
+            run=folder,
+            events=tuple(events or ()),
+            folder=os.getcwd(),
+            changes=tuple(set_ or ()),
+            kinds=KINDS,
+            keep=keep,
+            max_drop=max_drop,
+            forget=tuple(forget or ()),
+            follow=follow,
         )
+        return request, next_increment(request, None if follow is None else Watch())
 
     folder = Path(os.path.realpath(run))
     claim = Claim(folder, "update")
     if check:
-        job = resolve()
-        told = ["nothing is left to learn"]
+        _, job = resolve()
+        told = ["nothing is left to learn, or to forget"]
         if job is not None:
-            told = [f"increment {job.told['increment']}: {job.told['rows']:,} rows, for {job.told['base']}"]
+            what = f"{job.told['rows']:,} rows" if job.train else "ids are forgotten"
+            told = [f"increment {job.told['increment']}: {what}, for {job.told['base']}"]
         return passed(told, claim)
     end(on_ranks(resolve, _update, processes, holds=lambda: claim))
 
 
 def _roll_back(run: str) -> None:
     with quick_imports():
-        from ...promote.promote import roll_back
+        from ...increments.record import has_forgotten
+        from ...promote.promote import current_run, roll_back
 
     with held(Claim(run, "update")):
+        if has_forgotten(Path(current_run(run))):
+            what = "has forgotten ids that the version before knows"
+            raise UserError(run, what, "Go on with it: update it with new events.")
         done = roll_back(run)
     result(f"{run}: back to {done.run}, from {done.before}", "rolled back", run=done.run, before=done.before)
 
 
-def _update(job: "Next | None", runtime: "Runtime") -> int:
+def _update(asked: "tuple[Request, Next | None]", runtime: "Runtime") -> int:
     with quick_imports():
         from ...increments.learn import update as work
 
-    if job is None:
+    request, job = asked
+    if job is None and request.follow is None:
         if runtime.is_main:
-            result("nothing new: all of these events have been learned from", "nothing new")
+            forgotten = "nothing to forget: nothing is known of any of these ids"
+            said = forgotten if request.forget else "nothing new: all of these events have been learned from"
+            result(said, "nothing new")
         return DONE
-    stopped_after = work(job, runtime)
+    stopped_after = work(request, job, runtime)
     if runtime.is_main and stopped_after is not None:
         said = f"stopped after step {stopped_after}, as requested; run the same command again to go on"
         result(said, "stopped", step=stopped_after, status=TRY_AGAIN)
     elif runtime.is_main:
-        hint(f"next: foundrank score {job.request.run} NEW OUT, or evaluate it; it stands for its newest version")
+        hint(f"next: foundrank score {request.run} NEW OUT, or evaluate it; it stands for its newest version")
     return DONE if stopped_after is None else TRY_AGAIN

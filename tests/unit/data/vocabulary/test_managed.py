@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from foundrank.data.errors import UserError
 from foundrank.data.vocabulary.encoding import ENCODINGS, TABLES
 from foundrank.data.vocabulary.key_counts import ExactCounts
-from foundrank.data.vocabulary.managed import ManagedIds, Rules, State
+from foundrank.data.vocabulary.managed import ManagedIds
+from foundrank.data.vocabulary.managed_rows import Rules, State
 from foundrank.data.vocabulary.mapped import load_mapped, save_mapped
 from foundrank.data.vocabulary.vocabulary import Vocabulary
 
 LARGE = 2**63 + 11
-COUNTED = st.dictionaries(st.sampled_from([0, 1, 2, 3, 5, 8, 13, 21, 34, LARGE]), st.integers(1, 6), max_size=8)
+KEYS = [0, 1, 2, 3, 5, 8, 13, 21, 34, LARGE]
+COUNTED = st.dictionaries(st.sampled_from(KEYS), st.integers(1, 6), max_size=8)
 TIME = st.one_of(st.integers(0, 30).map(float), st.just(-math.inf))
 STREAM = st.lists(st.tuples(COUNTED, TIME), min_size=1, max_size=7)
 RULES = st.builds(
@@ -66,6 +68,11 @@ class Reference:
             self.owners.setdefault(free[0], []).append(key)
             self.recent[key] = late[key]
 
+    def forget(self, keys: list[int]) -> None:
+        for key in keys:
+            self.rows.pop(key, None)
+        self.past = [{key: count for key, count in of.items() if key not in keys} for of in self.past]
+
 
 def arrays(counted: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([*counted], np.uint64), np.array([*counted.values()], np.int64)
@@ -104,6 +111,18 @@ def test_the_map_is_what_a_slow_reference_says(stream, rules, data):
             left, got = table.changed(before)
             assert {*left} == {row for key, row in was.items() if reference.rows.get(key) != row}
             assert {*got} == {row for key, row in reference.rows.items() if was.get(key) != row}
+        forgotten = data.draw(st.lists(st.sampled_from(KEYS), max_size=4))
+        held = {row for key, row in reference.rows.items() if key in forgotten}
+        known = held or any(key in forgotten for of in reference.past for key in of)
+        left = table.without(np.array(forgotten, np.uint64))
+        assert (left is not None) == bool(known)
+        if left is not None:
+            reference.forget(forgotten)
+            assert rows_of(left) == reference.rows
+            assert left.counts.sum() == sum(reference.count[key] for key in reference.rows)
+            assert {*left.changed(table)[0]} == held  # they begin anew, and nobody has them
+            assert not len(left.changed(table)[1])
+            table = left
 
 
 @settings(max_examples=60)

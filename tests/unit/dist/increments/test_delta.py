@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundrank.data.vocabulary.managed import ManagedIds, Rules
+from foundrank.data.vocabulary.managed import ManagedIds
+from foundrank.data.vocabulary.managed_rows import Rules
 from foundrank.data.vocabulary.row_counts import RowCounts
 from foundrank.data.vocabulary.vocabulary import HashedIds, Vocabulary
 from foundrank.dist.increments.delta import _changed_ids, with_changes
