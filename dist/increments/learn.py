@@ -29,7 +29,7 @@ from .request import Next, Request, next_increment
 from .watch import Watch
 
 
-def update(request: Request, first: Next | None, runtime: Runtime) -> int | None:
+def update(request: Request, first: Next | None, runtime: Runtime) -> bool:
     """Learns an increment, and what else was asked for; each is published as soon as it is learned. A collective.
 
     Args:
@@ -38,7 +38,7 @@ def update(request: Request, first: Next | None, runtime: Runtime) -> int | None
         runtime: the process group.
 
     Returns:
-        The step of an increment after which it was asked to stop; None when all is done.
+        Whether all is done; else it was asked to stop.
 
     Raises:
         UserError: bad events, or what a training raises. What was published stays, and the same command goes on.
@@ -46,10 +46,10 @@ def update(request: Request, first: Next | None, runtime: Runtime) -> int | None
     watch = None if request.follow is None else Watch()
     job = first if first is not None or watch is None else _next(request, runtime, watch)
     while job is not None:
-        if (stopped_after := _learn(job, runtime)) is not None:
-            return stopped_after
+        if not _learn(job, runtime):
+            return False
         job = _next(request, runtime, watch)
-    return None
+    return True
 
 
 def _next(request: Request, runtime: Runtime, watch: Watch | None = None) -> Next | None:
@@ -68,8 +68,8 @@ def _next(request: Request, runtime: Runtime, watch: Watch | None = None) -> Nex
         return ranks.on_main(look)
 
 
-def _learn(job: Next, runtime: Runtime) -> int | None:
-    """One increment: the current version is measured on its rows first, then goes on with them."""
+def _learn(job: Next, runtime: Runtime) -> bool:
+    """One increment: the current version is measured on its rows first, then goes on with them. Whether it was not asked to stop."""
     began, request = time.time(), job.request
     _add_vectors(job, runtime)
     before = runtime.on_main(lambda: _measured_then(job)) if job.train else {"score": None, "rows": []}
@@ -77,16 +77,17 @@ def _learn(job: Next, runtime: Runtime) -> int | None:
         before = measured(job.base, job.train, request.kinds, runtime)
         if request.max_drop is not None and _is_worse(job, before["score"], request.max_drop, runtime):
             again = _next(request, runtime)  # the same events, for the version before
-            return None if again is None else _learn(again, runtime)
+            return again is None or _learn(again, runtime)
     told = job.told | {"before": before}
     with patiently(runtime) as ranks:
         training = begin_run(ranks.on_main(lambda: _prepared(job)), runtime)
     runtime.on_main(lambda: write_json(job.folder / INCREMENT, told))
     with Preemption(runtime) as preemption:
-        if (stopped_after := train(training, runtime, preemption)) is not None:
-            return stopped_after
+        if train(training, runtime, preemption) is not None:
+            return False
+        stopped = preemption.is_told()  # in its last step
     _publish(job, told, began, runtime)
-    return None
+    return not stopped
 
 
 def _add_vectors(job: Next, runtime: Runtime) -> None:

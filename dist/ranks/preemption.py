@@ -59,5 +59,10 @@ class Preemption:
         self._pending = (torch_dist.all_reduce(told, torch_dist.ReduceOp.MAX, self._apart.group, async_op=True), told)
         return stop
 
+    def is_told(self) -> bool:
+        """Whether to stop, as any rank knows by now; to be called on every rank, and they wait for one another."""
+        before, now = self.check(), self.check()
+        return before or now
+
     def _take_note(self, number: int, _: object) -> None:
         self._told = number

@@ -1,14 +1,40 @@
 """An update that goes on looking for new days."""
 
+import os
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from .commands import COMMAND, ENVIRONMENT, foundrank
+import pytest
+
+from foundrank.dist.increments import learn
+from foundrank.dist.train.train import train
+
+from .commands import COMMAND, ENVIRONMENT, Here, foundrank
 from .updates import assert_same, current, record
+
+
+def test_who_asks_it_to_stop_in_a_last_step_is_heard(
+    feed: Path, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+):
+    run = Path(shutil.copytree(feed / "RUN", tmp_path / "run"))
+    events = str(feed / "events/feed/day=2026-01-0[67]/*.parquet")
+
+    def then_told(job: Any, runtime: Any, preemption: Any) -> int | None:
+        done = train(job, runtime, preemption)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learn, "train", then_told)
+        assert here("update", run, "--events", events, "-p", 1)[0] == 75
+    assert len(record(run)) == 1  # which is published, and no other is begun
+    assert here("update", run, "--events", events, "-p", 1)[0] == 0
+    assert len(record(run)) == 2
 
 
 def wait_for(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:

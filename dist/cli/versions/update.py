@@ -132,10 +132,9 @@ def _update(asked: "tuple[Request, Next | None]", runtime: "Runtime") -> int:
             said = forgotten if request.forget else "nothing new: all of these events have been learned from"
             result(said, "nothing new")
         return DONE
-    stopped_after = work(request, job, runtime)
-    if runtime.is_main and stopped_after is not None:
-        said = f"stopped after step {stopped_after}, as requested; run the same command again to go on"
-        result(said, "stopped", step=stopped_after, status=TRY_AGAIN)
-    elif runtime.is_main:
+    done = work(request, job, runtime)
+    if runtime.is_main and done:
         hint(f"next: foundrank score {request.run} NEW OUT, or evaluate it; it stands for its newest version")
-    return DONE if stopped_after is None else TRY_AGAIN
+    elif runtime.is_main:
+        result("stopped, as requested; run the same command again to go on", "stopped", status=TRY_AGAIN)
+    return DONE if done else TRY_AGAIN
