@@ -182,6 +182,7 @@ def evaluate(
     repeat: bool | None = None,
     negatives: int = 0,
     domain: str | None = None,
+    width: int | None = None,
     predictions: bool = False,
     kinds: Kinds | None = None,
     processes: int | None = None,
@@ -194,6 +195,7 @@ def evaluate(
         repeat: whether the next item may be a past one; None: where the run's ``model.next_item.repeat`` says so.
         negatives: how many items, drawn at random, the next one is ranked among; 0: all.
         domain: measured alone, the next item among its items.
+        width: how many leading numbers of their vectors items are found by, one of ``model.next_item.widths``; None: all.
         predictions: keeps what the run says of each row, in its folder.
         kinds: what its experiment could choose from, where that is more than foundrank has.
         processes: how many ranks; one per GPU, or one, by default.
@@ -206,7 +208,7 @@ def evaluate(
     """
     run = current_at(run, kinds)
     claim = Claim(run.location, "evaluate", BESIDE_TRAINING)
-    protocol = Protocol(repeat, negatives, domain)
+    protocol = Protocol(repeat, negatives, domain, width)
 
     def resolve() -> EvaluationJob:
         return prepare_evaluation(run.location, split, run.kinds, keeps=predictions, protocol=protocol)

@@ -25,6 +25,7 @@ from foundrank.dist.console import silenced_libraries
 from foundrank.dist.increments.follow import deltas_between, statistics_after, take_weights
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime, alone
+from foundrank.dist.retrieval.protocol import Protocol
 from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.retrieval.search import faiss_module
 from foundrank.dist.run.kept_checkpoints import best_of_members, identity
@@ -84,7 +85,7 @@ class Scorer:
         self._run, self._checkpoint, self._encoder = run.location, checkpoint, encoder
         self.experiment = encoder.experiment
         self._id_types = known_id_types(self.experiment, id_types_of(run.folder))
-        self._recommenders: dict[tuple[int, bool | None, bool, str | None], Recommender] = {}
+        self._recommenders: dict[tuple[int, bool | None, bool, str | None, int | None], Recommender] = {}
         self.__dict__.pop("_retriever", None)
 
     def score(
@@ -137,6 +138,7 @@ class Scorer:
         repeat: bool | None = None,
         approximate: bool = False,
         domain: str | None = None,
+        width: int | None = None,
         items: Sequence[Any] | pa.Array | None = None,
     ) -> pa.Table:
         """The items that suit each user best, of all there are, or of those named.
@@ -147,6 +149,7 @@ class Scorer:
             repeat: whether past items are recommended too; None: where the run's ``model.next_item.repeat`` says so.
             approximate: searches through FAISS, if it is installed.
             domain: whose items alone are recommended, those of its training events.
+            width: how many leading numbers of their vectors items are found by, one of ``model.next_item.widths``; None: all.
             items: ids of those that alone are recommended; None: all.
 
         Returns:
@@ -160,15 +163,17 @@ class Scorer:
         if approximate:
             faiss_module()
         check_retrieves(self._run, experiment, domain, approximate)
+        Protocol(width=width).check(experiment, self._run)
         self._check(table, user_needs(experiment), _USERS)
         check_names_known(self._run, experiment, self._id_types)
-        asked = (k, repeat, approximate, domain)
+        asked = (k, repeat, approximate, domain, width)
         with silenced_libraries():
-            job, parts = RecommendJob(self._run, _USERS, "", *asked), (self._model, self._encoder, self._runtime)
+            job = RecommendJob(self._run, _USERS, "", k, repeat, approximate, domain, width=width)
+            parts = (self._model, self._encoder, self._runtime, job, self._retriever.narrower(width))
             if items is not None:
-                return Recommender(*parts, job, self._retriever, self._keys_of(items)).table(table)
+                return Recommender(*parts, self._keys_of(items)).table(table)
             if asked not in self._recommenders:
-                self._recommenders[asked] = Recommender(*parts, job, self._retriever)
+                self._recommenders[asked] = Recommender(*parts)
             return self._recommenders[asked].table(table)
 
     def refresh(self) -> bool:

@@ -15,7 +15,7 @@ from ..quick_imports import quick_imports
 from ..ranks.job import on_ranks
 from ..ranks.statuses import DONE
 from .commands.job_command import begin, end, passed_without_folder
-from .commands.options import LOCAL, Check, Negatives, OneDomain, Processes, Repeat, Seed, Slices, names
+from .commands.options import LOCAL, Check, Negatives, OneDomain, Processes, Repeat, Seed, Slices, Width, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def compare(
     repeat: Repeat = None,
     negatives: Negatives = 0,
     domain: OneDomain = None,
+    width: Width = None,
     slices: Slices = "",
     out: Annotated[Path | None, typer.Option(help="JSON file for every number", **LOCAL)] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for every number", **LOCAL)] = None,
@@ -55,7 +56,7 @@ def compare(
             from ..compare.arms import prepare_comparison
             from ..retrieval.protocol import Protocol
 
-        protocol = Protocol(repeat, negatives, domain)
+        protocol = Protocol(repeat, negatives, domain, width)
         return prepare_comparison(runs, split, draws, seed, protocol, names(slices), writes=not check), out, report
 
     if check:

@@ -92,7 +92,7 @@ def next_item_ranks(
     was_training = model.training
     model.eval()
     columns: dict[str, list[np.ndarray]] = {}
-    retriever = Retriever(model, encoder, runtime)
+    retriever = Retriever(model, encoder, runtime).narrower(protocol.width)
     popularity = torch.from_numpy(retriever.items.counts)
     keys, known = retriever.items.keys, ~retriever.unknown.cpu()
     every = torch.ones(len(encoder.layout.domains), len(keys), dtype=torch.bool) if allowed is None else allowed
@@ -102,7 +102,7 @@ def next_item_ranks(
     for outputs, batch in predictions(model, encoder, files, runtime):
         assert batch.past is not None
         assert outputs.user is not None
-        users = outputs.user.float()
+        users = retriever.cut(outputs.user.float())
         fine = usable(users)
         users = torch.where(fine[:, None], users, 0)
         target = torch.from_numpy(retriever.place_of_keys(batch.host["item_key"]).astype(np.int64))

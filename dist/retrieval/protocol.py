@@ -20,11 +20,13 @@ class Protocol:
         negatives: how many items each row's own is ranked among, drawn at random; 0: all.
         domain: whose items alone take part, those of its training events; None: all there are, or those of each row's domain in a run that was
             trained so.
+        width: how many of the leading numbers of users' and items' vectors are used, one of ``model.next_item.widths``, or all; None: all.
     """
 
     repeat: bool | None = None
     negatives: int = 0
     domain: str | None = None
+    width: int | None = None
 
     def repeats(self, experiment: Experiment) -> bool:
         """Whether past items take part, in a run of this experiment."""
@@ -39,6 +41,7 @@ class Protocol:
     def told(self, experiment: Experiment) -> dict[str, Any]:
         """As documents have it, with nothing left open."""
         told = {"repeat": self.repeats(experiment), "negatives": self.negatives or None, "domain": self.domain}
+        told |= {} if self.width is None else {"width": self.width}
         return told | ({"within_domains": True} if self.within_domains(experiment) else {})
 
     def check(self, experiment: Experiment, run: object) -> None:
@@ -55,6 +58,18 @@ class Protocol:
             if given and experiment.model.next_item is None:
                 what = f"means nothing for {run}, which was not trained to predict the next item"
                 raise UserError(option, what, "Leave it out, or train with model.next_item.")
+        if self.width is not None:
+            self._check_width(experiment, run)
+
+    def _check_width(self, experiment: Experiment, run: object) -> None:
+        model = experiment.model
+        if model.next_item is None or model.target is not None:
+            raise UserError("--width", f"means nothing for {run}, which finds no items by vectors", "Leave it out.")
+        if self.width not in (widths := model.next_item.widths or (model.width,)):
+            what = f"is {self.width}, and {run} was trained to be used with {', '.join(map(str, widths))}"
+            raise UserError(
+                "--width", what, "Name one of these, or leave it out; model.next_item.widths says them to a training."
+            )
 
 
 def items_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -69,4 +84,5 @@ def told_in_words(told: Mapping[str, Any]) -> str:
     of = "" if told["domain"] is None else f" of {told['domain']}"
     if told.get("within_domains"):
         of = " of each row's own domain"
-    return f"{among}{of}, past ones {'included' if told['repeat'] else 'left out'}"
+    by = "" if told.get("width") is None else f", by {told['width']} numbers of their vectors"
+    return f"{among}{of}, past ones {'included' if told['repeat'] else 'left out'}{by}"

@@ -1,6 +1,7 @@
 """Finding items among all items: vectors of all of them, and the scores that users give them."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,8 @@ class Retriever:
 
     def __init__(self, model: nn.Module, encoder: RowEncoder, runtime: Runtime):
         """Computes the vectors of all items there are, or looks up their codes; on every rank, the model not in training."""
+        self._models: int = models_in(model)
+        self._width: int | None = None
         self.items = encoder.items(trained=False)
         self._index = KeyIndex(self.items.keys)
         self.ranking: Ranking
@@ -79,11 +82,27 @@ class Retriever:
             decoder = decoder_of(model)
             self.ranking = ranking_by_codes(decoder, codes.to(runtime.device), self.unknown)
             return
-        vectors = item_vectors(model, encoder, self.items, runtime)
+        self._vectors = vectors = item_vectors(model, encoder, self.items, runtime)
         self.no_number = ~usable(vectors)
         vectors[self.no_number] = 0
         self.unknown = (vectors == 0).all(1)
         self.ranking = ByVectors(vectors, self.unknown)
+
+    def narrower(self, width: int | None) -> "Retriever":
+        """The same items, found by so many leading numbers of their vectors and of users'; None: by all."""
+        if width is None:
+            return self
+        other = copy(self)
+        other._width = width
+        other._vectors = other.cut(self._vectors)
+        other.ranking = ByVectors(other._vectors, self.unknown)
+        return other
+
+    def cut(self, vectors: Tensor) -> Tensor:
+        """``[B, U]`` of users or items, which of several models are side by side, as wide as items are found by them."""
+        if self._width is None:
+            return vectors
+        return vectors.view(len(vectors), self._models, -1)[:, :, : self._width].flatten(1)
 
     def place_of_keys(self, keys: np.ndarray) -> np.ndarray:
         """``[N]`` position among all items of each key; -1 for one that is not among them."""

@@ -131,6 +131,7 @@ class Protocol(Shape):
     negatives: Count | None
     domain: str | None
     within_domains: bool = False
+    width: Count | None = None
 
 
 class Evaluation(Shape):

@@ -105,7 +105,7 @@ class Recommender:
         """
         self._among = among
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
-        self._retriever = retriever or Retriever(model, encoder, runtime)
+        self._retriever = retriever or Retriever(model, encoder, runtime).narrower(job.width)
         self.items_overflowed = int(self._retriever.no_number.sum())
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
@@ -144,7 +144,7 @@ class Recommender:
         batch = self._encoder.assemble([rows], self._padded)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
-        return outputs.user.float()
+        return self._retriever.cut(outputs.user.float())
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment = self._encoder.experiment

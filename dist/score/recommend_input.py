@@ -44,6 +44,7 @@ class RecommendJob:
         approximate: searches through FAISS, which may miss some of the best.
         domain: whose items alone are recommended, those of its training events; None: all there are.
         items: a Parquet file, a folder of them, or a glob, or a URI of such, with the ids of the items that alone are recommended; None: all.
+        width: as of `Protocol`.
     """
 
     run: Location
@@ -54,13 +55,14 @@ class RecommendJob:
     approximate: bool = False
     domain: str | None = None
     items: str | None = None
+    width: int | None = None
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
     writing: Writing = field(default_factory=Writing)
 
     @property
     def protocol(self) -> Protocol:
         """Which items take part."""
-        return Protocol(self.repeat, domain=self.domain)
+        return Protocol(self.repeat, domain=self.domain, width=self.width)
 
     @property
     def folder(self) -> Path:
@@ -87,7 +89,8 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     check_names_known(job.run, experiment, types)
     passed_on = {experiment.entities.user.id: "entities.user.id"}
     claimed = {"checkpoint": identity(checkpoints), "k": job.k, "repeat": job.protocol.repeats(experiment)}
-    claimed |= {"approximate": job.approximate} | ({} if job.domain is None else {"domain": job.domain})
+    claimed |= {"approximate": job.approximate}
+    claimed |= {name: value for name in ("domain", "width") if (value := getattr(job, name)) is not None}
     if (among := listed_items(job, experiment)) is not None:
         claimed |= {"items": hashlib.sha256(np.unique(among).tobytes()).hexdigest()}
     return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)

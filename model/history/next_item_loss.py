@@ -1,7 +1,7 @@
 """The next-item objective: the state after some past items shall be closest to the item that comes next."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -66,7 +66,7 @@ class NextItem(nn.Module):
     def __init__(self, config: NextItemConfig, batch_size: int, width: int, item_rows: int):
         super().__init__()
         self.config, self.batch_size, self.item_rows = config, batch_size, item_rows
-        self.scale = width**-0.5
+        self.scale, self.narrower = width**-0.5, config.widths[:-1]
 
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[B, U]``: what a ranking needs to know, of states ``[B, D]``."""
@@ -131,6 +131,9 @@ class NextItem(nn.Module):
     ) -> Tensor:
         """The sum of the losses of a pool's states, each of which finds its item among the pool's; a scalar.
 
+        With narrower widths it is the mean of that at the whole width and that at one of the others, drawn anew each time: all of them are learned for the price of two
+        (Kusupati et al., "Matryoshka Representation Learning", 2022, has all in each step).
+
         Args:
             pool: of states and candidates.
             to_learn: of all S states.
@@ -139,6 +142,17 @@ class NextItem(nn.Module):
             candidates: ``[M, D]``.
             past: of the batch.
         """
+        whole = self._loss_at(pool, to_learn, some, items, candidates, past)
+        if not self.narrower:
+            return whole
+        width = self.narrower[int(torch.randint(len(self.narrower), ()))]
+        to_learn = replace(to_learn, states=to_learn.states[:, :width] * (width**-0.5 / self.scale))
+        return (whole + self._loss_at(pool, to_learn, some, items[:, :width], candidates[:, :width], past)) / 2
+
+    def _loss_at(
+        self, pool: "Pool", to_learn: "ToLearn", some: Tensor, items: Tensor, candidates: Tensor, past: Past
+    ) -> Tensor:
+        """As `_loss_in`, at one width."""
         mine, rows = to_learn.of(pool.states), past.candidates[pool.candidates]
         candidates = candidates[pool.candidates]
         if self.config.loss == "softmax":

@@ -97,6 +97,11 @@ class ModelConfig(Strict):
                 raise ValueError(f"width {self.width} cannot be divided by next_item.decoder.heads")
             if getattr(self.history, "reasoning", None) is not None:
                 raise ValueError("history.reasoning learns from vectors of items, and next_item.target is codes")
+        widths = () if self.next_item is None else self.next_item.widths
+        if widths and widths[-1] != self.width:
+            raise ValueError(
+                f"next_item.widths end with {widths[-1]}, and model.width, which they lead to, is {self.width}"
+            )
         if encoder != "mean" and self.gate.kind == "none":
             raise ValueError(f"gate: none has no vectors of past items, which history.encoder {encoder} needs")
         return self

@@ -1,5 +1,6 @@
 """Finding the item that comes next."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,7 +9,7 @@ from ...settings_base import MOST, Name, Positive, Seam, Share, Strict
 
 ITEM = "item"
 """The target of an objective that finds items by their vectors."""
-_OF_VECTORS = ("loss", "negatives", "calibration")
+_OF_VECTORS = ("loss", "negatives", "calibration", "widths")
 
 
 class NextItemConfig(Strict):
@@ -20,6 +21,10 @@ class NextItemConfig(Strict):
     )
     decoder: Annotated[Any, Seam("decoders", by="kind", default="parallel")] = Field(
         default=None, description="how codes are predicted from a state of the past"
+    )
+    widths: tuple[Positive, ...] = Field(
+        default=(),
+        description="as how many of their leading numbers states and items find each other, too, the model's width last: one training, models of several sizes",
     )
     weight: float = Field(default=1.0, gt=0, description="weight of its loss, relative to the tasks'")
     loss: Literal["sampled_softmax", "softmax", "gbce"] = Field(
@@ -61,6 +66,15 @@ class NextItemConfig(Strict):
         if self.target != ITEM and self.candidates == "domain":
             raise ValueError(
                 "candidates: domain has no part in predicting codes; `recommend --domain` keeps to a domain's items"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _increasing(self):
+        if len(self.widths) == 1 or any(a >= b for a, b in pairwise(self.widths)):
+            told = ", ".join(map(str, self.widths))
+            raise ValueError(
+                f"widths are {told}; they increase, and lead from one or more narrower ones to model.width"
             )
         return self
 

@@ -17,7 +17,7 @@ from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE, THRESHOLD
 from .job_command import begin, end, passed
-from .options import Check, Cluster, Negatives, OneDomain, Processes, Repeat, RunPath, Slices, names
+from .options import Check, Cluster, Negatives, OneDomain, Processes, Repeat, RunPath, Slices, Width, names
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def evaluate(
     repeat: Repeat = None,
     negatives: Negatives = 0,
     domain: OneDomain = None,
+    width: Width = None,
     slices: Slices = "",
     check: Check = False,
     cluster: Cluster = None,
@@ -64,7 +65,7 @@ def evaluate(
             from ...evaluate.prepare import prepare_evaluation
             from ...retrieval.protocol import Protocol
 
-        protocol = Protocol(repeat, negatives, domain)
+        protocol = Protocol(repeat, negatives, domain, width)
         job = prepare_evaluation(
             current(), split, writes=not check, keeps=predictions, protocol=protocol, slices=names(slices)
         )

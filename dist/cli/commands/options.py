@@ -78,6 +78,13 @@ Negatives = Annotated[
 OneDomain = Annotated[
     str | None, typer.Option("--domain", help="this domain alone, the next item among its items  [default: all]")
 ]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="find items by so many leading numbers of their vectors, one of model.next_item.widths  [default: all]",
+    ),
+]
 Slices = Annotated[
     str, typer.Option("--slices", help="columns of the events by whose values rows are measured apart, comma-separated")
 ]

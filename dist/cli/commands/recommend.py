@@ -22,6 +22,7 @@ from .options import (
     Processes,
     Repeat,
     RunPath,
+    Width,
 )
 from .thresholds import tell_thresholds
 
@@ -44,6 +45,7 @@ def recommend(
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="items per user")] = 100,
     repeat: Repeat = None,
     domain: OneDomain = None,
+    width: Width = None,
     items: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +72,7 @@ def recommend(
             from ...score.writing import Thresholds, Writing
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
-        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, domain, items, writing=writing)
+        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, domain, items, width, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
     claim = Claim(out, "recommend")

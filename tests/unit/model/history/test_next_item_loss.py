@@ -69,13 +69,15 @@ def world() -> SimpleNamespace:
     )
 
 
-def loss_of(world: SimpleNamespace, candidates: Tensor | None = None, **config: Any) -> tuple[float, list[float]]:
+def loss_of(
+    world: SimpleNamespace, candidates: Tensor | None = None, width: int = WIDTH, **config: Any
+) -> tuple[float, list[float]]:
     """The loss, and the sum and count it tells."""
     past = world.past
     if candidates is not None:
         past = replace(past, candidates=candidates, candidate_counts=candidates.float())
     world.batch.past = past
-    objective = NextItem(NextItemConfig.model_validate(config), BATCH, WIDTH, ROWS)
+    objective = NextItem(NextItemConfig.model_validate(config), BATCH, width, ROWS)
     vectors = world.table[past.candidates]
     items = torch.cat([world.sequence.items, world.own])
     loss, told = objective(world.history, world.sequence, lambda: items, vectors, world.batch)
@@ -95,6 +97,31 @@ def test_all_positions_against_all_items_is_the_cross_entropy_of_the_whole_catal
     # Sampled, with every item drawn once, it is the same: what is to be found is not its own negative.
     assert loss_of(world, every, positions="all")[0] == pytest.approx(expected / BATCH)
     assert loss_of(world, every.flip(0), loss="softmax", positions="all")[1][0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "gbce"])
+def test_narrower_widths_are_learned_by_their_leading_numbers_alone(world, loss: str):
+    every = torch.arange(1, ROWS)
+    config: dict[str, Any] = {"loss": loss, "positions": "all"}
+    whole = loss_of(world, every, **config)[1][0]
+    alone = {}
+    for width in (1, 3):  # a model of that width, whose vectors are these
+        narrow = SimpleNamespace(**vars(world))
+        narrow.table, narrow.own = world.table[:, :width], world.own[:, :width]
+        narrow.sequence = replace(world.sequence, items=world.sequence.items[:, :width])
+        narrow.history = Shown(world.states[:, :width])
+        alone[width] = loss_of(narrow, every, width=width, **config)[1][0]
+    told, count = loss_of(world, every, widths=[3, WIDTH], **config)[1]
+    assert told == pytest.approx((whole + alone[3]) / 2, rel=1e-5)
+    assert count == 5
+    drawn = {round(loss_of(world, every, widths=[1, 3, WIDTH], **config)[1][0], 3) for _ in range(40)}
+    assert sorted(drawn) == pytest.approx(sorted((whole + of) / 2 for of in alone.values()), abs=1e-3)
+
+
+@pytest.mark.parametrize("widths", [[8, 4, 16], [16], [4, 4]])
+def test_widths_increase(widths: list[int]):
+    with pytest.raises(ValueError, match="they increase"):
+        NextItemConfig.model_validate({"widths": widths})
 
 
 def test_the_last_position_alone_finds_the_rows_own_item(world):
