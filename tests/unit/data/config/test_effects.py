@@ -89,6 +89,7 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
     ("model.next_item.negatives", 9, CODED, "target: item", SASREC),
     ("model.next_item.in_batch", 9, CODED | {"model.next_item.decoder": "autoregressive"}, "decoder: parallel, where target is codes", CODED),
     ("model.next_item.calibration", 0.5, CODED, "target: item", SASREC | {"model.next_item.loss": "gbce"}),
+    ("model.next_item.widths", [8, 64], CODED, "target: item", SASREC | {"model.width": 64}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.next_item.positions": "all"}, _MASKED,
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
