@@ -132,7 +132,7 @@ def update(
     """Go on with a run from new events, day after day; started again it goes on.
 
     Args:
-        run: the run folder, on storage that every node sees
+        run: the run folder, on storage that every node sees or an s3:// URI
         events: pattern of its events, e.g. /data/events/day=*/*.parquet; days that it has learned from are left out
         args: further arguments of `foundrank update`, after `--`, e.g. -- --max-drop 0.01
         nnodes: machines

@@ -21,6 +21,7 @@ from foundrank.data.schema.bad_values import check_share
 from foundrank.data.schema.column_needs import ColumnNeed, SchemaCheck
 from foundrank.data.schema.layout import id_key
 from foundrank.data.storage.file_systems import Location, is_uri
+from foundrank.data.storage.mirror import mirrored
 from foundrank.dist.console import silenced_libraries
 from foundrank.dist.increments.follow import deltas_between, statistics_after, take_weights
 from foundrank.dist.ranks.process_state import process_kept
@@ -203,11 +204,11 @@ class Scorer:
 
     def _deltas_to(self, newest: Location, checkpoint: str) -> list[Path]:
         """The deltas that lead to a version from the one in memory; none where these are no versions of one run, or not all are there."""
-        if is_uri(self._followed):
-            return []
-        run = os.path.realpath(self._followed)
-        versions = [os.path.relpath(os.path.realpath(one), run) for one in (self._run, newest)]
-        return deltas_between(Path(run), (versions[0], self._checkpoint), (versions[1], checkpoint))
+        run, *places = (
+            os.fspath(one) if is_uri(one) else os.path.realpath(one) for one in (self._followed, self._run, newest)
+        )
+        versions = [os.path.relpath(place, run) for place in places]
+        return deltas_between(mirrored(run, "read"), (versions[0], self._checkpoint), (versions[1], checkpoint))
 
     def _keys_of(self, items: Sequence[Any] | pa.Array) -> NDArray[np.uint64]:
         """Keys of items' ids.

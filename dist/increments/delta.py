@@ -20,15 +20,15 @@ from torch import Tensor
 from ...data.counting.statistics import Statistics
 from ...data.events.bad_rows import Skipped
 from ...data.storage.local_writes import replace_file, sync
+from ...data.storage.mirror import fetch, files_in, origin, publish_changed
 from ...data.vocabulary.key_counts import Table
 from ...data.vocabulary.row_counts import RowCounts
 from ...data.vocabulary.vocabulary import HashedIds, Vocabulary
 from ..ranks.runtime import Runtime
 from ..run.checkpoint_reader import read_rows, read_tensors, saved_tensors
-from ..run.kept_checkpoints import best, checksum, identity
+from ..run.kept_checkpoints import best, checksum, identity, published, remove_published, together
 from ..run.run_documents import Committed, Digest
-from ..run.run_folder import COMMITTED, write_json
-from .record import DELTAS
+from ..run.run_folder import COMMITTED, DELTAS, write_json
 
 DENSE, ROWS, IDS, STATISTICS = "dense.safetensors", "rows-{}.safetensors", "ids-{}.parquet", "statistics"
 TABLES, OF_DENSE = "model.embeddings.embedding_bags.", "model.dense."
@@ -51,29 +51,36 @@ def delta_folder(run: Path, number: int) -> Path:
 def write_delta(before: tuple[Path, Statistics], now: tuple[Path, Statistics], folder: Path, runtime: Runtime) -> None:
     """Writes what has changed between two versions, each a run's folder and its statistics; whole or not at all. A collective."""
     temporary, (then, here) = folder.with_name(f".{folder.name}.tmp"), (best(run) for run, _ in (before, now))
+    for one in (then, here):  # of which this machine may have a part
+        fetch(one)
 
     def begin() -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        remove_published(folder)
 
-    def commit() -> None:
+    def commit(sums: dict[str, str]) -> None:
         _write_dense(here, temporary / DENSE)
         _write_ids(before[1], now[1], temporary)
         for path in (path for path in temporary.rglob("*") if path.is_file()):
             sync(path)
-        sums = {path.name: checksum(path) for path in sorted(temporary.iterdir()) if path.is_file()}
+        others = [path for path in temporary.iterdir() if path.is_file() and path.name not in sums]
+        sums |= {path.name: checksum(path) for path in others}
         ends = {"before": identity([then]), "now": identity([here])}
-        write_json(temporary / COMMITTED, ends | {"sha256": sums})
+        write_json(temporary / COMMITTED, ends | {"sha256": dict(sorted(sums.items()))})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         sync(folder.parent)
+        publish_changed(folder, sorted(files_in(folder), key=lambda name: name == COMMITTED))
 
     runtime.on_main(begin)
-    changed = dict(_changed_rows(then, here, runtime))
+    changed, mine = dict(_changed_rows(then, here, runtime)), temporary / ROWS.format(runtime.rank)
     if changed:
-        replace_file(temporary / ROWS.format(runtime.rank), save(changed))
-    runtime.barrier()
-    runtime.on_main(commit)
+        replace_file(mine, save(changed))
+    parts = runtime.gather(published([mine] if changed else [], folder))
+    runtime.on_main(lambda: commit(together(parts)))
+    if origin(folder) is not None:  # other machines have written into folders of their own
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _changed_rows(before: Path, now: Path, runtime: Runtime) -> Iterator[tuple[str, Tensor]]:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError
+from ...data.storage.mirror import fetch, fetch_again
 from ..run.kept_checkpoints import checksum
-from ..run.run_folder import COMMITTED, read_json
+from ..run.run_folder import COMMITTED, DELTAS, read_json
 from .delta import DENSE, IDS, ROWS, STATISTICS, DeltaCommitted, delta_folder, with_changes
-from .record import read_record
+from .record import RECORD, read_record
 
 _TABLES, _DENSE = "embeddings.embedding_bags.", "dense."
 
@@ -24,10 +25,11 @@ def deltas_between(run: Path, version: tuple[str, str], newer: tuple[str, str]) 
     """The folders of the deltas that lead from a version of a run to a newer one, in order; none where they do not, or not all are there.
 
     Args:
-        run: its folder.
+        run: its folder, or a mirror of it, which then has these deltas.
         version: folder of one, as seen from there, and the identity of its checkpoint: a run may have been made anew in the same place.
         newer: likewise.
     """
+    fetch(run, lambda name: name == RECORD or (name.startswith(f"{DELTAS}/") and name.endswith(f"/{COMMITTED}")))
     known, found = {of["run"]: of for of in read_record(run)}, list[Path]()
     place, checkpoint = newer
     while place != version[0]:
@@ -37,7 +39,15 @@ def deltas_between(run: Path, version: tuple[str, str], newer: tuple[str, str]) 
             return []
         found.append(folder)
         place, checkpoint = known[place]["base"], told["before"]
-    return found[::-1] if checkpoint == version[1] else []
+    return _fetched(run, found[::-1]) if checkpoint == version[1] else []
+
+
+def _fetched(run: Path, deltas: list[Path]) -> list[Path]:
+    """The deltas, of a mirror with their files; none where one is gone meanwhile, with its version."""
+    gone = [folder for folder in (run / DELTAS).glob("*") if not (folder / COMMITTED).is_file()]
+    wanted = tuple(f"{DELTAS}/{folder.name}/" for folder in (*deltas, *gone))
+    fetch(run, lambda name: name.startswith(wanted))
+    return deltas if all((folder / COMMITTED).is_file() for folder in deltas) else []
 
 
 def statistics_after(statistics: Statistics, deltas: Sequence[Path]) -> Statistics:
@@ -80,8 +90,14 @@ def _whole(table: Any) -> list[Tensor]:
 def _check(folder: Path) -> None:
     sums = (read_json(folder / COMMITTED, DeltaCommitted) or {"sha256": {}})["sha256"]
     for name, wanted in sums.items():
-        if not (folder / name).is_file() or checksum(folder / name) != wanted:
+        if not _is_whole(folder / name, wanted) and not (
+            fetch_again(folder / name) and _is_whole(folder / name, wanted)
+        ):
             what = "is damaged: it is missing, or not what was written"
             raise UserError(
                 folder / name, what, "Remove the delta's folder: scorers then load the newest version whole."
             )
+
+
+def _is_whole(path: Path, wanted: str) -> bool:
+    return path.is_file() and checksum(path) == wanted

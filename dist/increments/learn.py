@@ -1,12 +1,13 @@
 """Learning the increments of an update, one after the other."""
 
-import os
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 from ...data.counting.statistics import Statistics
+from ...data.storage import storage
+from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import Vocabulary
 from ..embed.embed import embed
 from ..lease.lease import Claim
@@ -17,14 +18,14 @@ from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime, patiently
 from ..run.kept_checkpoints import best_of_members
 from ..run.new_run import Changed, create_run
-from ..run.run_folder import EXPERIMENT, open_run, open_statistics, write_json
+from ..run.run_folder import EXPERIMENT, open_run, open_statistics
 from ..tokenize.tokenize import tokenize
 from ..train.prepare import TrainingJob, begin_run, prepare
 from ..train.train import train
 from .delta import delta_folder, write_delta
 from .forget import statistics_without
 from .measure import measured
-from .record import INCREMENT, add_to_record, has_forgotten, read_increment, remove, remove_all_but
+from .record import add_to_record, has_forgotten, read_increment, remove, remove_all_but, remove_rest, write_increment
 from .request import Next, Request, next_increment
 from .watch import Watch
 
@@ -81,7 +82,7 @@ def _learn(job: Next, runtime: Runtime) -> bool:
     told = job.told | {"before": before}
     with patiently(runtime) as ranks:
         training = begin_run(ranks.on_main(lambda: _prepared(job)), runtime)
-    runtime.on_main(lambda: write_json(job.folder / INCREMENT, told))
+    runtime.on_main(lambda: write_increment(job.folder, told))
     with Preemption(runtime) as preemption:
         if train(training, runtime, preemption) is not None:
             return False
@@ -113,34 +114,36 @@ def _measured_then(job: Next) -> dict[str, Any] | None:
 def _is_worse(job: Next, score: float | None, max_drop: float, runtime: Runtime) -> bool:
     """Whether the version before the current one does better on the new rows, by more than is allowed; it is the current one then."""
     run = job.request.run
-    if (version := runtime.on_main(lambda: _version_before(job))) is None:
+    if (earlier := runtime.on_main(lambda: _version_before(job))) is None:
         return False
-    before = measured(os.path.normpath(run / version), job.train, job.request.kinds, runtime)["score"]
+    before = measured(earlier, job.train, job.request.kinds, runtime)["score"]
     worse = runtime.on_main(lambda: score is not None and before is not None and score < before - max_drop)
     if worse:
         runtime.on_main(lambda: roll_back(run))
         if runtime.is_main:
-            said = f"{job.told['base']} scores {score:.4f} on the new events, and {version} {before:.4f}: that one is the current version again"
+            said = f"{job.told['base']} scores {score:.4f} on the new events, and {earlier} {before:.4f}: that one is the current version again"
             warning(said, "threshold")
     return worse
 
 
 def _version_before(job: Next) -> str | None:
-    """The version before the current one, as seen from the run; None where there is none to go back to."""
-    run, versions = job.request.run, promotions(job.request.run)
-    if len(versions) < 2 or has_forgotten(job.base) or not (run / versions[-2] / EXPERIMENT).is_file():
+    """The version before the current one, its folder or its URI; None where there is none to go back to."""
+    versions = promotions(job.request.run)
+    if len(versions) < 2 or has_forgotten(mirrored(job.base, "read")):
         return None
-    return versions[-2]
+    before = storage.resolved(versions[-2], str(job.request.run))
+    return before if storage.is_file(storage.join(before, EXPERIMENT)) else None
 
 
 def _prepared(job: Next) -> TrainingJob:
     """The training of an increment; what was begun of it goes on, where nothing that it was begun with has changed."""
+    remove_rest(job.folder)
     left = _left(job)
 
     def begun() -> TrainingJob:
         if left is not None and not (job.folder / EXPERIMENT).is_file():
-            create_run(job.folder, job.experiment, left, {}, best_of_members(job.base))
-        return prepare(job.experiment, job.folder)
+            create_run(job.folder, job.experiment, left, {}, best_of_members(mirrored(job.base, "read")))
+        return prepare(job.experiment, job.run)
 
     try:
         return begun()
@@ -156,30 +159,30 @@ def _left(job: Next) -> Statistics | None:
         return None
     if (job.folder / EXPERIMENT).is_file():
         return open_statistics(job.folder, job.experiment)
-    return statistics_without(job.request.forget, job.experiment, job.base)
+    return statistics_without(job.request.forget, job.experiment, mirrored(job.base, "read"))
 
 
 def _publish(job: Next, told: dict[str, Any], began: float, runtime: Runtime) -> None:
     """Makes an increment the current version, whole or not at all; a job that dies in it is made up for by the next one."""
-    delta = delta_folder(job.request.run, told["increment"])
+    delta, base = delta_folder(job.request.here, told["increment"]), mirrored(job.base, "read")
     with patiently(runtime) as ranks:
-        (then, before), (_, now) = (open_run(at, job.request.kinds) for at in (job.base, job.folder))
+        (then, before), (_, now) = (open_run(at, job.request.kinds) for at in (base, job.folder))
         alike = (
             then.seeds == job.experiment.seeds == 1 and then.training.half_tables == job.experiment.training.half_tables
         )
         if alike:  # else scorers load all of it
-            write_delta((job.base, before), (job.folder, now), delta, ranks)
+            write_delta((base, before), (job.folder, now), delta, ranks)
     runtime.on_main(lambda: _commit(job, told | {"ids": _ids(before, now), "seconds": time.time() - began}))
 
 
 def _commit(job: Next, told: dict[str, Any]) -> None:
-    run, folder = job.request.run, job.folder
+    run, here = job.request.run, job.request.here
     done: dict[str, Any] = told | {"at": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_json(folder / INCREMENT, done)
+    write_increment(job.folder, done)
     promote_inside(run, told["run"])
-    add_to_record(run, done)
+    add_to_record(here, done)
     keep = job.request.keep if job.train else 1  # the others know what this one has forgotten
-    remove_all_but(run, set(promotions(run)[-keep:]))
+    remove_all_but(here, set(promotions(run)[-keep:]))
     score = done["before"]["score"]
     of_before = "" if score is None else f"; the version before scored {score:.4f} on them"
     new, gone = (sum(of[what] for of in done["ids"].values()) for what in ("new", "given_up"))

@@ -15,11 +15,14 @@ from ...data.errors import UserError
 from ...data.storage.file_identity import FileIdentity, fingerprint
 from ...data.storage.json_documents import Shape, parse_document
 from ...data.storage.local_writes import write_text
+from ...data.storage.mirror import fetch, mirrored, origin, publish_changed, remove_original
+from ...data.storage.storage import names
+from ..logs.records import info
 from ..promote.promote import ITSELF
 from ..run.run_documents import Count, Digest, Events
-from ..run.run_folder import EVENTS, read_json
+from ..run.run_folder import BEFORE_ONE, COMMITTED, DELTAS, EVENTS, EXPERIMENT, INCREMENTS, read_json, write_json
 
-FOLDER, RECORD, INCREMENT, DELTAS = "increments", "increments.jsonl", "increment.json", "deltas"
+RECORD, INCREMENT = "increments.jsonl", "increment.json"
 _GOING = ".going"
 _NAME = re.compile(r"(\d{5,})-[0-9a-f]{8}")
 
@@ -62,6 +65,7 @@ def add_to_record(run: Path, increment: Mapping[str, Any]) -> None:
     record = read_record(run)
     if increment["run"] not in {known["run"] for known in record}:
         write_text(run / RECORD, "".join(json.dumps(line) + "\n" for line in [*record, increment]))
+        publish_changed(run, [RECORD])
 
 
 def read_increment(folder: Path) -> dict[str, Any] | None:
@@ -70,12 +74,19 @@ def read_increment(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged.
     """
+    fetch(folder, lambda name: name == INCREMENT)
     return read_json(folder / INCREMENT, Increment)
+
+
+def write_increment(folder: Path, told: Mapping[str, Any]) -> None:
+    """Writes what `read_increment` gives."""
+    write_json(folder / INCREMENT, told)
+    publish_changed(folder, [INCREMENT])
 
 
 def folder_name(number: int, digest: str) -> str:
     """Of the folder of an increment, as seen from the run that is updated."""
-    return f"{FOLDER}/{number:05d}-{digest[:8]}"
+    return f"{INCREMENTS}/{number:05d}-{digest[:8]}"
 
 
 def digest_of(files: Mapping[str, list[dict[str, Any]]]) -> str:
@@ -123,25 +134,44 @@ def has_forgotten(version: Path) -> bool:
 
 def begun(run: Path) -> list[Path]:
     """Folders of increments, finished or not, in order."""
-    return sorted(folder for folder in (run / FOLDER).glob("*-*") if _NAME.fullmatch(folder.name))
+    return [run / INCREMENTS / name for name in _names_in(run / INCREMENTS) if _NAME.fullmatch(name)]
+
+
+def _names_in(folder: Path) -> list[str]:
+    """What a folder holds, or the one that a mirror stands for: the mirror itself may have more, or less."""
+    return sorted(names(origin(folder) or folder))
 
 
 def remove_all_but(run: Path, kept: set[str]) -> None:
     """Removes the folders of increments that are no longer needed, with their deltas, and what is left of others that were never finished."""
     numbers = {of["increment"] for of in read_record(run) if of["run"] in kept}
-    for folder in begun(run):
-        if f"{FOLDER}/{folder.name}" not in kept:
-            remove(folder)
-    for folder in (run / DELTAS).glob("*"):
-        if folder.name.isdecimal() and int(folder.name) not in numbers:
-            remove(folder)
-    for left in (*(run / FOLDER).glob(f".*{_GOING}"), *(run / DELTAS).glob(".*")):
+    increments, deltas = run / INCREMENTS, run / DELTAS
+    for name in names(increments).union(_names_in(increments)):  # of a mirror also what another machine has removed
+        if _NAME.fullmatch(name) and f"{INCREMENTS}/{name}" not in kept:
+            remove(increments / name)
+    for name in names(deltas).union(_names_in(deltas)):
+        if name.isdecimal() and int(name) not in numbers:
+            remove(deltas / name, COMMITTED)
+    for left in (*increments.glob(f".*{_GOING}"), *deltas.glob(".*")):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def remove(folder: Path) -> None:
-    """Removes a folder at once: what a killed job leaves of it has another name."""
-    going = folder.with_name(f".{folder.name}{_GOING}")
-    shutil.rmtree(going, ignore_errors=True)
-    os.replace(folder, going)
-    shutil.rmtree(going, ignore_errors=True)
+def remove(folder: Path, marker: str = EXPERIMENT) -> None:
+    """Removes a folder at once: what a killed job leaves of it has another name or, in a bucket, no ``marker``."""
+    if (uri := origin(folder)) is not None:
+        remove_original(folder / marker)
+        remove_original(folder)
+        shutil.rmtree(mirrored(uri, "read"), ignore_errors=True)
+    if folder.is_dir():
+        going = folder.with_name(f".{folder.name}{_GOING}")
+        shutil.rmtree(going, ignore_errors=True)
+        os.replace(folder, going)
+        shutil.rmtree(going, ignore_errors=True)
+
+
+def remove_rest(folder: Path) -> None:
+    """Makes room in a bucket for an increment where only the rest of one is, whose removal was cut short."""
+    uri = origin(folder)
+    if uri is not None and EXPERIMENT not in (there := names(uri)) and there - BEFORE_ONE:
+        info(f"{uri} is the rest of an increment without {EXPERIMENT}; it is removed", "increment")
+        remove_original(folder)

@@ -15,20 +15,22 @@ from ...data.contents.content_store import open_store, store_folder
 from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles, list_events
+from ...data.storage import storage
 from ...data.storage.file_identity import content, untouched
+from ...data.storage.file_systems import Location
 from ...data.storage.globs import expand_glob
+from ...data.storage.mirror import mirrored, origin, shown
 from ..fine_tuning.pretrained import pretrained
 from ..logs.records import info
 from ..promote.promote import current_run, promotions
 from ..run.kept_checkpoints import member_folder
 from ..run.new_run import described
 from ..run.run_documents import RunInfo
-from ..run.run_folder import EXPERIMENT, RUN_INFO, id_types_of, open_experiment, read_json
+from ..run.run_folder import EXPERIMENT, INCREMENTS, RUN_INFO, fetch_run, id_types_of, open_experiment, read_json
 from ..train.prepare import check_optimizer
 from .forget import statistics_without
 from .partitions import partitions, patterns_of
 from .record import (
-    FOLDER,
     add_to_record,
     begun,
     digest_of,
@@ -50,7 +52,7 @@ class Request:
     """What an update was asked for.
 
     Attributes:
-        run: folder of the run that is updated.
+        run: the run that is updated, its folder or its URI.
         events: patterns of its new events, as of `patterns_of`.
         folder: that these are relative to.
         changes: ``key=value``, to the experiment.
@@ -61,7 +63,7 @@ class Request:
         follow: seconds between two looks for more events; None: there is one look.
     """
 
-    run: Path
+    run: Location
     events: tuple[str, ...]
     folder: str
     changes: tuple[str, ...]
@@ -71,6 +73,11 @@ class Request:
     forget: tuple[str, ...] = ()
     follow: float | None = None
 
+    @property
+    def here(self) -> Path:
+        """Where this machine has the run."""
+        return mirrored(self.run, "work")
+
 
 @dataclass(frozen=True)
 class Next:
@@ -79,21 +86,26 @@ class Next:
     Attributes:
         request: that it is a part of.
         experiment: of it: the current version's, with its events, and going on from that one.
-        base: folder of the current version.
+        base: the current version, its folder or its URI.
         train: domain -> its files; none where ids are forgotten.
         told: what is known of it, as of `record.Increment`.
     """
 
     request: Request
     experiment: Experiment
-    base: Path
+    base: str
     train: dict[str, EventFiles]
     told: dict[str, Any]
 
     @property
+    def run(self) -> str:
+        """The run that it makes, its folder or its URI."""
+        return storage.join(self.request.run, self.told["run"])
+
+    @property
     def folder(self) -> Path:
-        """Of the run that it makes."""
-        return self.request.run / self.told["run"]
+        """Where this machine has that."""
+        return mirrored(self.run, "work")
 
 
 def next_increment(request: Request, watch: Watch | None = None) -> Next | None:
@@ -106,19 +118,23 @@ def next_increment(request: Request, watch: Watch | None = None) -> Next | None:
     Raises:
         UserError: the run's training is not finished; no such events, bad ones, or some that have been learned from already.
     """
-    run = request.run
-    base = Path(current_run(run))
-    version = os.path.relpath(base, run)
-    for published in promotions(run, given_up=True):  # a killed job may not have come to the record
-        if (told := read_increment(run / published)) is not None:
+    run = request.here
+    fetch_run(run)
+    base = str(current_run(request.run))
+    version = os.path.relpath(base, request.run)
+    noted = {of["run"] for of in read_record(run)}
+    for published in promotions(request.run, given_up=True):  # a killed job may not have come to the record
+        if published not in noted and (told := read_increment(run / published)) is not None:
             add_to_record(run, told)
-    before = open_experiment(base, request.kinds)
-    infos = [read_json(member_folder(base, number) / RUN_INFO, RunInfo, {}) for number in range(before.seeds)]
+    base_here = mirrored(base, "read")
+    before = open_experiment(base_here, request.kinds)
+    infos = [read_json(member_folder(base_here, number) / RUN_INFO, RunInfo, {}) for number in range(before.seeds)]
     if any("parameters" not in info for info in infos):
         raise UserError(base, "has not been trained to its end", "Train it first; the same command goes on.")
     known = {of["run"] for of in read_record(run)}
     for folder in begun(run):
-        unfinished = f"{FOLDER}/{folder.name}" not in known and (folder / EXPERIMENT).is_file()
+        there = storage.join(origin(folder) or folder, EXPERIMENT)
+        unfinished = f"{INCREMENTS}/{folder.name}" not in known and storage.is_file(there)
         if unfinished and (found := _unfinished(request, folder, base, version)) is not None:
             return found
     if request.forget:
@@ -126,10 +142,10 @@ def next_increment(request: Request, watch: Watch | None = None) -> Next | None:
     return _asked(request, before, base, version, watch)
 
 
-def _unfinished(request: Request, folder: Path, base: Path, version: str) -> Next | None:
+def _unfinished(request: Request, folder: Path, base: str, version: str) -> Next | None:
     """An increment that was begun on top of the current version; with its events as they are by now."""
     experiment = open_experiment(folder, request.kinds)
-    if experiment.init_from != str(base):
+    if experiment.init_from != base:
         return None
     try:
         found = check_events(experiment, ["train"], held=id_types_of(folder))
@@ -138,29 +154,29 @@ def _unfinished(request: Request, folder: Path, base: Path, version: str) -> Nex
         raise UserError(error.where, f"{error.what}; an increment that was begun needs it", remedy) from error
     train = {name: of["train"] for name, of in found.items()}
     told = _told(int(folder.name.split("-")[0]), version, experiment, described(train))
-    if request.run / told["run"] != folder:
-        info(f"{folder}: its events have changed since it was begun; it begins anew")
+    if request.here / told["run"] != folder:
+        info(shown(f"{folder}: its events have changed since it was begun; it begins anew"))
         remove(folder)
     else:
         info(f"{told['run']} was begun and not finished; it comes first", "increment", increment=told["increment"])
     return Next(request, experiment, base, train, told)
 
 
-def _to_forget(request: Request, before: Experiment, base: Path, version: str) -> Next | None:
+def _to_forget(request: Request, before: Experiment, base: str, version: str) -> Next | None:
     """A version without ids; None where nothing is known of any of them."""
-    if statistics_without(request.forget, before, base) is None:
+    if statistics_without(request.forget, before, mirrored(base, "read")) is None:
         return None
     experiment = _experiment(request, base, before, {})
-    return Next(request, experiment, base, {}, _told(_next_number(request.run), version, experiment, {}))
+    return Next(request, experiment, base, {}, _told(_next_number(request.here), version, experiment, {}))
 
 
-def _asked(request: Request, before: Experiment, base: Path, version: str, watch: Watch | None) -> Next | None:
+def _asked(request: Request, before: Experiment, base: str, version: str, watch: Watch | None) -> Next | None:
     """The first of the partitions that were asked for that has not been learned from; None, too, where that one is not complete."""
     patterns = patterns_of(request.events, before, request.folder)
-    learned = list(learned_by(request.run, version)) if patterns else []
+    learned = list(learned_by(request.here, version)) if patterns else []
     every = partitions(patterns)
     # What a version that was given up has learned from is learned again only where it is named alone.
-    left_out = given_up(request.run, version) if len(every) > 1 else []
+    left_out = given_up(request.here, version) if len(every) > 1 else []
     noted = [file for _, file in learned]
     known = {file["file"]: file for file in noted}
     for partition in every:
@@ -176,8 +192,8 @@ def _asked(request: Request, before: Experiment, base: Path, version: str, watch
         experiment = _experiment(request, base, before, {name: partition[name] for name in files})
         check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
         pretrained(experiment)
-        found = check_events(experiment, ["train"], held=id_types_of(base))
-        told = _told(_next_number(request.run), version, experiment, files)
+        found = check_events(experiment, ["train"], held=id_types_of(mirrored(base, "read")))
+        told = _told(_next_number(request.here), version, experiment, files)
         return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
     return None
 
@@ -239,7 +255,7 @@ def _with_rows(files: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping
     return [file for of_domain in files.values() for file in of_domain if sum(file.get("rows", ()))]
 
 
-def _experiment(request: Request, base: Path, before: Experiment, patterns: Mapping[str, str]) -> Experiment:
+def _experiment(request: Request, base: str, before: Experiment, patterns: Mapping[str, str]) -> Experiment:
     """The current version's experiment, for one pass over new events that goes on from it."""
     if before.training.freeze:
         what = f"was trained with {', '.join(before.training.freeze)} frozen, and an update moves all that it learns"
@@ -257,7 +273,7 @@ def _experiment(request: Request, base: Path, before: Experiment, patterns: Mapp
         domain["events"].pop("train", None)
         if name in patterns:
             domain["events"]["train"] = patterns[name]
-    raw["init_from"], raw["init_optimizer"] = str(base), True
+    raw["init_from"], raw["init_optimizer"] = base, True
     raw["training"] |= _ONCE
     for key in _OF_A_WHOLE_TRAINING:
         raw["training"].pop(key, None)

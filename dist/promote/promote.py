@@ -86,7 +86,7 @@ def promote(run: Location, target: Location) -> Promoted:
     return _point(target, found, checkpoint, pointer)
 
 
-def promote_inside(run: Path, folder: str) -> Promoted:
+def promote_inside(run: Location, folder: str) -> Promoted:
     """Makes a run that lies in another run's ``folder`` the one that this other one stands for; before the first of them it is itself.
 
     Raises:
@@ -96,7 +96,7 @@ def promote_inside(run: Path, folder: str) -> Promoted:
     if pointer is None:
         itself = {"run": ITSELF, "checkpoint": _checkpoint(str(run)), "since": _now()}
         pointer = itself | {"history": [itself]}
-    return _point(run, folder, _checkpoint(str(run / folder)), pointer)
+    return _point(run, folder, _checkpoint(storage.resolved(folder, run)), pointer)
 
 
 def _point(target: Location, run: str, checkpoint: str, pointer: dict[str, Any] | None) -> Promoted:
@@ -139,7 +139,7 @@ def current_run(location: Location) -> Location:
     if pointer is None:
         return location
     _check(location, pointer)
-    return _located(location, pointer["run"])
+    return storage.resolved(pointer["run"], location)
 
 
 def promotions(target: Location, given_up: bool = False) -> list[str]:
@@ -150,15 +150,9 @@ def promotions(target: Location, given_up: bool = False) -> list[str]:
     return [one["run"] for one in every if given_up or one.get("rolled_back") is None]
 
 
-def _located(target: Location, run: str) -> Location:
-    """Where a promoted run is."""
-    inside = not is_uri(run) and not os.path.isabs(run)
-    return os.path.normpath(os.path.join(target, run)) if inside and not is_uri(target) else run
-
-
 def _check(target: Location, promotion: dict[str, Any]) -> None:
     """Raises a UserError where a promoted run is not there any more as it was."""
-    run = str(_located(target, promotion["run"]))
+    run = storage.resolved(promotion["run"], target)
     remedy = f"Promote it again: foundrank promote {run} {target}; or go back: foundrank promote --rollback {target}"
     try:
         checkpoint = _checkpoint(run)

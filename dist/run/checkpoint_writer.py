@@ -36,10 +36,12 @@ from .kept_checkpoints import (
     damaged,
     delete_old,
     folder_of,
+    published,
     remember_best,
     remove_local,
     remove_published,
     set_aside,
+    together,
 )
 from .moments import take_moments_of_another_plan
 from .old_runs import FORMAT
@@ -195,8 +197,8 @@ class Checkpoints:
             writer = FileSystemWriter(temporary, per_thread_copy_ahead=0)
             state_dict_saver.save(tensors, storage_writer=writer, planner=planner, process_group=runtime.group)
             mine = [*temporary.glob(f"__{runtime.rank}_*"), *([temporary / ".metadata"] if runtime.is_main else [])]
-            parts = runtime.gather(_published(mine, folder))
-            runtime.on_main(lambda: commit(_together(parts)))
+            parts = runtime.gather(published(mine, folder))
+            runtime.on_main(lambda: commit(together(parts)))
             if origin(folder) is not None:  # other machines have written into folders of their own
                 shutil.rmtree(temporary, ignore_errors=True)
         except (UserError, CheckpointException, OSError, RuntimeError) as error:
@@ -209,26 +211,6 @@ class Checkpoints:
                 f"cannot be written ({_reason(error)})",
                 f"Free some space or mend the disk; {_GOES_ON}",
             ) from error
-
-
-def _published(files: list[Path], folder: Path) -> dict[str, str] | UserError:
-    """The checksums of a rank's files, when all are where the checkpoint will be; or why one is not."""
-    try:
-        for path in files:
-            publish(path, folder / path.name)
-    except UserError as error:
-        return error
-    return {path.name: checksum(path) for path in files}
-
-
-def _together(parts: list[dict[str, str] | UserError]) -> dict[str, str]:
-    """The checksums of all ranks' files; raises what kept a rank from writing one."""
-    sums: dict[str, str] = {}
-    for part in parts:
-        if isinstance(part, UserError):
-            raise part
-        sums |= part
-    return sums
 
 
 def _reason(error: BaseException) -> str:

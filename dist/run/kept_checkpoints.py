@@ -154,6 +154,26 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def published(files: Sequence[Path], folder: Path) -> dict[str, str] | UserError:
+    """The checksums of a rank's files, when all are where a folder will be; or why one is not."""
+    try:
+        for path in files:
+            publish(path, folder / path.name)
+    except UserError as error:
+        return error
+    return {path.name: checksum(path) for path in files}
+
+
+def together(parts: Sequence[dict[str, str] | UserError]) -> dict[str, str]:
+    """The checksums of all ranks' files; raises what kept a rank from writing one."""
+    sums: dict[str, str] = {}
+    for part in parts:
+        if isinstance(part, UserError):
+            raise part
+        sums |= part
+    return sums
+
+
 def remember_best(run: Path, state: dict[str, Any]) -> None:
     """Notes the checkpoint with this state as the best one, if its validation metric is above all earlier ones."""
     found = state.get("validation")

@@ -24,6 +24,8 @@ EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "voc
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
 CHECKPOINTS, COMMITTED, BEST, MEMBERS = "checkpoints", "COMMITTED", "best.json", "members"
 COUNTING = "counting"
+# Of a run that is updated: runs of their own, and what leads from one to the next.
+INCREMENTS, DELTAS = "increments", "deltas"
 BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO, COUNTING}  # what a folder may hold, if a job died while it made a run of it
 
 
@@ -62,7 +64,8 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def fetch_run(run: Path) -> None:
-    """Makes a mirror of a run what the run is, but for the checkpoints' own files, which are fetched when one is used.
+    """Makes a mirror of a run what the run is, but for the checkpoints' own files and the tables of ids, which are fetched when they are
+    used, and for its increments, which are other runs.
 
     Raises:
         UserError: what it stands for holds something else than a run.
@@ -88,7 +91,8 @@ def fetch_run(run: Path) -> None:
 
 
 def _is_small(name: str) -> bool:
-    return "/" not in name or name.startswith(f"{VOCABULARY}/") or name.endswith(f"/{COMMITTED}")
+    of_checkpoint = name.startswith(f"{CHECKPOINTS}/") and name.endswith(f"/{COMMITTED}")
+    return "/" not in name or name == f"{VOCABULARY}/{STATISTICS}" or of_checkpoint
 
 
 def _in_member(name: str) -> str:
@@ -100,7 +104,7 @@ def publish_run(run: Path) -> None:
     """Writes what a training has changed in a mirror to where the run is; its experiment, and what tells of a checkpoint, last.
 
     Not the evaluation, which another job may have written there, nor the checkpoints' own files, which `Checkpoints` writes, nor what
-    has been counted so far.
+    has been counted so far, nor what updates have made of the run.
     """
 
     def order(name: str) -> tuple[bool, bool]:
@@ -109,7 +113,7 @@ def publish_run(run: Path) -> None:
     def is_ours(name: str) -> bool:
         return (
             name != EVALUATION
-            and not name.startswith(f"{COUNTING}/")
+            and not name.startswith((f"{COUNTING}/", f"{INCREMENTS}/", f"{DELTAS}/"))
             and (not _in_member(name).startswith(f"{CHECKPOINTS}/") or order(name)[1])
         )
 
@@ -169,7 +173,7 @@ def order_of_lookups(run: Path) -> list[str] | None:
     if info.get("format") == FORMAT:
         return None
     experiment = load_experiment(run / EXPERIMENT, kinds=KINDS)
-    layout = Statistics.load(run / VOCABULARY).layout(experiment)
+    layout = _saved_statistics(run).layout(experiment)
     return lookup_order(run, info, checkpoints, experiment, layout)
 
 
@@ -195,9 +199,14 @@ def open_statistics(run: Path, experiment: Experiment) -> Statistics:
 
 def _statistics(run: Path, experiment: Experiment) -> Statistics:
     order_of_lookups(run)
-    statistics = Statistics.load(run / VOCABULARY)
+    statistics = _saved_statistics(run)
     statistics.check_fits(experiment, run / VOCABULARY)
     return statistics
+
+
+def _saved_statistics(run: Path) -> Statistics:
+    fetch(run / VOCABULARY)
+    return Statistics.load(run / VOCABULARY)
 
 
 def id_types_of(run: Path) -> dict[str, str]:

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import fs
 
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.errors import UserError
 from foundrank.data.storage.mirror import mirrored, stamp_of
+from foundrank.dist.increments import delta
+from foundrank.dist.increments.learn import update
+from foundrank.dist.increments.request import Request, next_increment
 from foundrank.dist.predictor.predictor import checked_members
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.run import checkpoint_writer as checkpoint
@@ -18,6 +22,7 @@ from foundrank.dist.run.kept_checkpoints import checked_best
 from foundrank.dist.run.run_folder import fetch_run
 from foundrank.dist.sharding.shard import shard
 from foundrank.dist.train.optimizer import Optimizer
+from foundrank.model.kinds import KINDS
 from tests.s3 import Bucket, s3_bucket
 
 from .harness import run_ranks
@@ -85,6 +90,29 @@ def test_so_does_a_run_of_several_models(small, bucket, tmp_path):
 def members_of_uri(runtime: Runtime, experiment: Experiment, uri: str) -> list[Path]:
     fetch_run(mirrored(uri, "read"))
     return checked_members(mirrored(uri, "read"), experiment, runtime)
+
+
+def update_run(runtime: Runtime, run: str, events: str) -> None:
+    delta._BLOCK = 64  # both ranks have rows of small tables to compare
+    job = runtime.on_main(lambda: next_increment(Request(run, (events,), "/", (), KINDS, keep=2)))
+    update(job, runtime)
+
+
+def test_so_does_an_update(small, world, bucket, tmp_path):
+    changes = ("text.vectors=none", "training.max_steps=4", "training.keep_best=false")
+    experiment, uri = small(*changes), f"{bucket.uri}/fresh"
+    on_machines(train_uri, 2, bucket, tmp_path / "first", experiment, uri)
+    run, events = tmp_path / "run", f"{world.parent}/events/{{domain}}/test/*.parquet"
+    fs.copy_files("checkpoints/fresh", str(run), bucket.files, fs.LocalFileSystem())
+    run_ranks(update_run, 2, str(run), events)
+    on_machines(update_run, 2, bucket, tmp_path / "second", uri, events)
+    (wanted,) = (run / "deltas").iterdir()
+    rows = {f"rows-{rank}.safetensors" for rank in (0, 1)}
+    assert rows <= {path.name for path in wanted.iterdir()}
+    for path in wanted.glob("*.*"):
+        assert bucket.get(f"fresh/deltas/00001/{path.name}") == path.read_bytes(), path.name
+    sums = json.loads(bucket.get("fresh/deltas/00001/COMMITTED"))["sha256"]
+    assert sums == json.loads((wanted / "COMMITTED").read_text())["sha256"]
 
 
 def losses(bucket: Bucket, run: str = "run") -> list[tuple[int, float]]:

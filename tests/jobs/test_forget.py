@@ -12,7 +12,7 @@ import torch
 import foundrank as foundrank_module
 from foundrank.data.arrow.ids import id_keys
 from foundrank.data.vocabulary.managed import ManagedIds
-from foundrank.dist.increments.record import FOLDER
+from foundrank.dist.run.run_folder import INCREMENTS
 from foundrank.model.representation.embedding_tables import initial_rows
 from foundrank.scorer import Scorer
 
@@ -88,7 +88,7 @@ def test_nothing_of_forgotten_ids_is_left_and_all_else_is_as_it_was(feed: Path, 
         assert not now[name][at].any(), name
 
     # What knew them is gone, but for the first training, and there is no way back to it.
-    assert [folder.name for folder in (run / FOLDER).iterdir()] == [current(run).name]
+    assert [folder.name for folder in (run / INCREMENTS).iterdir()] == [current(run).name]
     assert [folder.name for folder in (run / "deltas").iterdir()] == ["00002"]
     written = pq.read_table(run / "deltas/00002/ids-id_user.parquet")
     assert not np.isin(keys, written["key"].to_numpy()).any()
@@ -159,7 +159,7 @@ def test_mistakes(feed: Path, run: Path, gone: Path, tmp_path: Path, here: Here)
     assert len(record(run)) == 1
     status, told = here("update", run, "--forget", f"user={gone}", "--check")
     assert status == 0, told
-    assert len([*(run / FOLDER).iterdir()]) == 1
+    assert len([*(run / INCREMENTS).iterdir()]) == 1
 
 
 def test_ids_that_keep_their_rows_are_not_forgotten_in_part(world: Path, tmp_path: Path, here: Here):

@@ -12,7 +12,7 @@ import pytest
 
 import foundrank as foundrank_module
 from foundrank.data.errors import UserError
-from foundrank.dist.increments.record import FOLDER
+from foundrank.dist.run.run_folder import INCREMENTS
 from foundrank.scorer import Scorer
 
 from .commands import COMMAND, WITHOUT_DROPOUT, Here, foundrank, settings
@@ -179,7 +179,7 @@ def test_a_day_that_is_rewritten_after_a_kill_is_learned_as_it_is_then(feed: Pat
     foundrank("update", run, "--events", events, "-p", 2)
     assert [one["rows"] for one in record(run)][1:] == [len(table) - 100]
     assert "nothing new" in foundrank("update", run, "--events", events).stdout
-    assert len([*(run / FOLDER).iterdir()]) == 2
+    assert len([*(run / INCREMENTS).iterdir()]) == 2
 
 
 def test_going_back(feed: Path, run: Path, here: Here):
@@ -187,7 +187,7 @@ def test_going_back(feed: Path, run: Path, here: Here):
     foundrank("update", run, "--events", day(feed, 6))
     foundrank("update", run, "--events", day(feed, 7))
     first, second = record(run)
-    assert sorted(folder.name for folder in (run / FOLDER).iterdir()) == [first["run"][11:], second["run"][11:]]
+    assert sorted(folder.name for folder in (run / INCREMENTS).iterdir()) == [first["run"][11:], second["run"][11:]]
     foundrank("update", run, "--rollback")
     assert current(run) == run / first["run"]
     foundrank("update", run, "--events", day(feed, 7))  # given up, so it may come again
@@ -227,7 +227,6 @@ def mistakes(feed: Path, tmp_path: Path) -> dict[str, tuple[list[object], str]]:
     return {
         "unfinished": ([unfinished, "--events", pattern], "has not been trained to its end"),
         "no run": ([tmp_path, "--events", pattern], "is not a run"),
-        "bucket": (["s3://bucket/run", "--events", pattern], "is in an object store"),
         "no file": ([run, "--events", feed / "nothing/*.parquet"], "names no file"),
         "no events": ([run, "--check"], "--events is missing. Name the new events"),
         "rollback": ([run, "--rollback", "--events", pattern], "goes with no other option"),
@@ -245,7 +244,7 @@ def test_mistakes_are_told_before_there_is_anything_of_an_increment(mistakes, fe
         status, told = here("update", *arguments)
         assert status == 2, (name, told)
         assert words in " ".join(told.split()), (name, told)
-    assert not (feed / "RUN" / FOLDER).exists() or not [*(feed / "RUN" / FOLDER).iterdir()]
+    assert not (feed / "RUN" / INCREMENTS).exists() or not [*(feed / "RUN" / INCREMENTS).iterdir()]
     assert not (feed / "RUN" / "current.json").exists()
     status, told = here("update", feed / "RUN", "--events", day(feed, 6), "--check")
     assert status == 0, told

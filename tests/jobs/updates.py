@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from foundrank.dist.increments.record import FOLDER
 from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved_tensors
 from foundrank.dist.run.kept_checkpoints import best
+from foundrank.dist.run.run_folder import INCREMENTS
 
 from .commands import ENVIRONMENT, WITHOUT_DROPOUT, settings
 
@@ -57,8 +57,8 @@ def assert_same(one: Path, other: Path) -> None:
 def kill_at(run: Path, command: list[str], moment: str) -> None:
     """Kills a command at a moment of its second increment."""
     signs = {
-        "counted": lambda: [*run.glob(f"{FOLDER}/00002-*/experiment.yaml")],
-        "checkpoint": lambda: [*run.glob(f"{FOLDER}/00002-*/checkpoints/*/COMMITTED")],
+        "counted": lambda: [*run.glob(f"{INCREMENTS}/00002-*/experiment.yaml")],
+        "checkpoint": lambda: [*run.glob(f"{INCREMENTS}/00002-*/checkpoints/*/COMMITTED")],
         "published": lambda: [True] * ("00002-" in (run / "current.json").read_text()),
     }
     process = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, stderr=subprocess.DEVNULL)

@@ -1,13 +1,13 @@
 """``foundrank update``."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ....data.errors import UserError
 from ....data.storage.file_systems import is_uri
+from ....data.storage.mirror import mirrored
 from ...lease.lease import Claim
 from ...logs import prometheus
 from ...logs.records import hint, result
@@ -71,9 +71,6 @@ def update(
         raise UserError("--forget", "goes with neither --events, --set, --max-drop nor --follow", remedy)
     if not events and not forget and (set_ or check or follow):
         raise UserError("--events", "is missing", "Name the new events, e.g. --events 'events/day=*/*.parquet'.")
-    if is_uri(run):
-        what = "is in an object store, and increments are learned on file systems alone"
-        raise UserError(run, what, "Copy the run to a disk, update it there, and copy what it makes.")
     begin(__name__, "increments.learn", check, processes)
 
     def resolve() -> "tuple[Request, Next | None]":
@@ -96,7 +93,7 @@ def update(
         )
         return request, next_increment(request, None if follow is None else Watch())
 
-    folder = Path(os.path.realpath(run))
+    folder = run.rstrip("/") if is_uri(run) else os.path.realpath(run)
     claim = Claim(folder, "update")
     if check:
         _, job = resolve()
@@ -114,7 +111,7 @@ def _roll_back(run: str) -> None:
         from ...promote.promote import current_run, roll_back
 
     with held(Claim(run, "update")):
-        if has_forgotten(Path(current_run(run))):
+        if has_forgotten(mirrored(current_run(run), "read")):
             what = "has forgotten ids that the version before knows"
             raise UserError(run, what, "Go on with it: update it with new events.")
         done = roll_back(run)

@@ -8,7 +8,7 @@ import pytest
 
 from foundrank.data.errors import UserError
 from foundrank.data.storage import storage
-from foundrank.dist.promote.promote import current_run, promote, roll_back
+from foundrank.dist.promote.promote import current_run, promote, promote_inside, roll_back
 
 
 def run(folder: Path, content: str = "a") -> Path:
@@ -70,6 +70,20 @@ def test_what_cannot_be_promoted_or_gone_back_from(tmp_path: Path):
     (tmp_path / "empty" / "current.json").write_text('{"run": 1}')
     with pytest.raises(UserError, match=r"current\.json: is damaged"):
         current_run(tmp_path / "empty")
+
+
+def test_a_run_in_a_bucket_stands_for_one_in_its_folder(tmp_path: Path, bucket, cache):
+    for folder, content in (("run", "a"), ("run/increments/one", "b")):
+        for path in run(tmp_path / folder, content).rglob("*"):
+            if path.is_file():
+                bucket.put(f"feed/{path.relative_to(tmp_path / 'run')}", path.read_bytes())
+    uri = f"{bucket.uri}/feed"
+    assert current_run(uri) == uri
+    promote_inside(uri, "increments/one")
+    assert current_run(uri) == f"{uri}/increments/one"
+    assert promote(uri, f"{bucket.uri}/in_use").run == f"{uri}/increments/one"
+    assert roll_back(uri).run == "."
+    assert current_run(uri) == uri
 
 
 def test_a_target_in_a_bucket(tmp_path: Path, bucket, cache):

@@ -10,6 +10,8 @@ from foundrank.dist.run.run_folder import fetch_run, open_experiment, publish_ru
 
 pytestmark = pytest.mark.usefixtures("cache")
 
+INCREMENT = "increments/00001-01234567"
+
 
 def write(run: Path, *names: str) -> None:
     for name in names:
@@ -49,6 +51,11 @@ def test_a_folder_of_something_else_is_not_fetched(bucket):
 def test_a_run_is_fetched_without_its_checkpoints_own_files(bucket):
     names = ("experiment.yaml", "best.json", "vocabulary/statistics.json", "checkpoints/step_00000001/COMMITTED")
     others = ("checkpoints/step_00000001/__0_0.distcp", "checkpoints/step_00000002/state.json", "events/part.parquet")
+    others += (
+        "vocabulary/id_item.parquet",
+        "deltas/00001/COMMITTED",
+        f"{INCREMENT}/checkpoints/step_00000001/COMMITTED",
+    )
     for name in (*names, *others):
         bucket.put(f"fetched/{name}", name.encode())
     run = mirrored(f"{bucket.uri}/fetched", "work")
@@ -63,6 +70,7 @@ def test_what_tells_of_a_run_or_a_checkpoint_is_published_last(bucket):
     write(
         run, "experiment.yaml", "best.json", "events.json", "vocabulary/a", f"{checkpoint}/COMMITTED", "metrics.jsonl"
     )
+    write(run, f"{INCREMENT}/experiment.yaml", "deltas/00001/COMMITTED")  # which updates write, and remove
     write(run, f"{checkpoint}/__0_0.distcp", ".alive.rank0.json", "checkpoints/.step_00000002.tmp/a", "evaluation.json")
     bucket.requests.clear()
     publish_run(run)
