@@ -10,14 +10,17 @@ from ..arrow.ids import mix
 from ..arrow.times import seconds
 from ..config.experiment import Experiment
 from ..counting.shares import ONE_RANK, Group, Ranks, Share, exchanged, on_all, shares_of
+from ..counting.statistics import Statistics
 from ..events.bad_rows import read_events, read_good_rows
 from ..events.event_files import EventFiles
 from ..prefetch import prefetch
 from ..rates.columns import columns_of, in_folds, rate_keys, rate_tables, rate_tasks
 from ..rates.parts import Parts, Place
 from ..rates.rates import Rates
+from ..rates.so_far import RatesSoFar
 from ..rates.sums import CellSums, Labels, rate_table
 from ..schema.column_needs import needed_columns, time_of_rates
+from ..vocabulary.vocabulary import Vocabulary
 from .rate_columns import ids_of
 from .row_encoder import RowEncoder
 from .rows import Rows
@@ -32,6 +35,7 @@ def count_rates(
     before: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     progress: Callable[[int], None] = lambda rows: None,
     ranks: Ranks = ONE_RANK,
+    earlier: RatesSoFar | None = None,
 ) -> Rates:
     """Reads the training events once more. Memory grows with the distinct pairs of an id and a part.
 
@@ -41,11 +45,12 @@ def count_rates(
         before: the moments of columns of a run to fine-tune, whose weights know them by these; new columns get their own.
         progress: called with the number of rows just counted by this rank.
         ranks: that add up together, each some shares of the rows. What comes out is the same on each, and for any number of them.
+        earlier: what these rates go on with, as of `earlier_rates`, all of which is known to every row; None: they are of these rows alone.
     """
     experiment, layout = encoder.experiment, encoder.layout
     shares, tasks, entities = shares_of(train), rate_tasks(experiment), rate_keys(experiment)
     mine = shares[ranks.rank :: ranks.world_size]
-    parts = _parts(experiment, mine, sum(share.rows for share in shares), ranks)
+    parts = Parts(_bounds(experiment, mine, sum(share.rows for share in shares), ranks), earlier is not None)
     adding = {name: CellSums(len(tasks)) for name, _, _ in rate_tables(experiment)}
     labels: dict[int, tuple[int, np.ndarray]] = {}  # number of a share -> its domain, and what its labels add up to
     reading = prefetch(_read_all(encoder, mine, parts), 2)
@@ -71,18 +76,42 @@ def count_rates(
     for share in sorted(of_shares):
         domain, moments = of_shares[share]
         of_labels[domain] += moments
+    of_labels = np.concatenate([of_labels, of_labels.sum(0, keepdims=True)])
+    if earlier is not None:  # what rates were measured by stays
+        of_labels = np.where(earlier.labels[:, :, :1] > 0, earlier.labels, of_labels)
     kinds = {task: kind for domain in experiment.domains.values() for task, kind in domain.tasks.items()}
     binary = np.array([type(kinds[task]).of_conditions for task in tasks])
-    of_all, of_each = Labels.of(of_labels.sum(0), binary), [Labels.of(each, binary) for each in of_labels]
-    tables, moments = {}, {}
+    *of_each, of_all = (Labels.of(each, binary) for each in of_labels)
+    tables, moments, so_far = {}, {}, {}
     for name, _, here in rate_tables(experiment):
         columns = columns_of(name, tasks)
         known = np.array([before.get(column, (np.nan, np.nan)) for column in columns])
         cells, sums = on_all(ranks, *adding.pop(name).merged())
+        then = None if earlier is None else earlier.tables.get(name)
+        if then is not None:
+            cells, sums = np.concatenate([then.ids * parts.count, cells]), np.concatenate([then.sums, sums])
         order = np.argsort(cells, kind="stable")  # each rank's are increasing
-        tables[name], found = rate_table(cells[order], sums[order], parts, of_each if here else [of_all], known)
+        labels_of, priors = of_each if here else [of_all], None if then is None else then.priors
+        tables[name], found, so_far[name] = rate_table(cells[order], sums[order], parts, labels_of, known, priors)
         moments |= dict(zip(columns, map(tuple, found.tolist()), strict=True))
-    return Rates(parts, tables, moments)
+    return Rates(parts, tables, moments, RatesSoFar(layout.domains, tasks, of_labels, so_far))
+
+
+def earlier_rates(before: Statistics, encoder: RowEncoder) -> RatesSoFar | None:
+    """What the rates of an increment go on with; None where the run that it goes on from has kept nothing.
+
+    Args:
+        before: of that run.
+        encoder: of the increment, without rates.
+    """
+    if before.rates is None or before.rates.so_far is None:
+        return None
+    experiment, layout, given_up = encoder.experiment, encoder.layout, {}
+    for key in rate_keys(experiment):
+        now, then = (of.tables.get(layout.table_of[key]) for of in (encoder.statistics, before))
+        if isinstance(now, Vocabulary) and isinstance(then, Vocabulary):
+            given_up[key], _ = now.changed(then)
+    return before.rates.so_far.following(layout.domains, rate_tasks(experiment), rate_tables(experiment), given_up)
 
 
 def rate_matrix(encoder: RowEncoder, domain: str, files: EventFiles, of_training: bool) -> np.ndarray:
@@ -107,8 +136,8 @@ def _read(encoder: RowEncoder, domain: str, group: Group, placed: bool) -> tuple
     return table, encoder.encode(domain, table, where, place=place if placed else None)
 
 
-def _parts(experiment: Experiment, shares: Sequence[Share], rows: int, ranks: Ranks) -> Parts:
-    """Blocks of as many rows each as equal times allow, or folds.
+def _bounds(experiment: Experiment, shares: Sequence[Share], rows: int, ranks: Ranks) -> np.ndarray | None:
+    """Of blocks of as many rows each as equal times allow; None for folds.
 
     Args:
         experiment: the experiment.
@@ -117,7 +146,7 @@ def _parts(experiment: Experiment, shares: Sequence[Share], rows: int, ranks: Ra
         ranks: all of them.
     """
     if in_folds(experiment):
-        return Parts(None)
+        return None
     every = max(1, rows // _TIMES)
     found = [np.zeros(0)]
     for share in shares:
@@ -127,7 +156,7 @@ def _parts(experiment: Experiment, shares: Sequence[Share], rows: int, ranks: Ra
             found.append(seconds(table[column])[::every])
     times = np.sort(np.concatenate(ranks.gather_all(np.concatenate(found))))
     times = times[~np.isnan(times)]
-    return Parts(np.unique(times[np.arange(1, BLOCKS) * len(times) // BLOCKS]) if len(times) else times)
+    return np.unique(times[np.arange(1, BLOCKS) * len(times) // BLOCKS]) if len(times) else times
 
 
 def _read_all(

@@ -27,7 +27,7 @@ from ..vocabulary.vocabulary import Vocabulary
 from .list_marks import ListMarks
 
 STATISTICS, SKIPPED, LISTS = "statistics.json", "skipped_rows.parquet", "lists_of_{}.npy"
-DIRECTIONS = "directions_of_{}.npy"
+DIRECTIONS, ITEMS = "directions_of_{}.npy", "items_of_{}.npy"
 REMEDY = "Restore the run from a copy, or train it again."
 
 _Count = Annotated[int, Field(ge=0)]
@@ -54,6 +54,7 @@ class _Document(Shape):
     lookups: dict[str, Lookup] = Field(default_factory=dict)
     codes: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
     directions: list[str] = Field(default_factory=list)  # of which contents there is such a file
+    items: list[str] = Field(default_factory=list)  # of which domains there is such a file
     sha256: dict[Annotated[str, Field(pattern=r"^[^/]+$")], str] = Field(default_factory=dict)
 
 
@@ -78,6 +79,7 @@ class Statistics:
         rates: what they are made of, once that has been counted; without it they are 0.
         directions: content of items -> along what it is compared with past items'.
         codes: `Stored.name` of codes -> their identity, as of `code_store.identities`.
+        items: domain -> ``[N]`` uint64 keys, increasing, of the items of its training events, where a next item is sought.
     """
 
     tables: dict[str, Table]
@@ -96,6 +98,7 @@ class Statistics:
     rates: Rates | None = None
     directions: dict[str, Directions] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
+    items: dict[str, np.ndarray] = field(default_factory=dict)
 
     def extended(self, new: "Statistics") -> "Statistics":
         """These statistics, made fit for further data: ids keep their rows and new ones come after them, dense features
@@ -162,6 +165,10 @@ class Statistics:
             plain["directions"] = list(self.directions)
         if self.codes:
             plain["codes"] = self.codes
+        if self.items:
+            plain["items"] = list(self.items)
+        for name, of_domain in self.items.items():
+            np.save(folder / ITEMS.format(name), of_domain)
         for name, of_content in self.directions.items():
             np.save(folder / DIRECTIONS.format(name), of_content)
         self.skipped.save(folder / SKIPPED)
@@ -206,7 +213,11 @@ class Statistics:
         }
         types = plain.get("id_types", {}), plain.get("unsigned", [])
         codes = plain.get("codes", {})
-        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates, directions, codes)
+        items = {
+            name: np.load(folder / ITEMS.format(name), mmap_mode="r", allow_pickle=False)
+            for name in plain.get("items", [])
+        }
+        return cls(tables, dense, *known, *types, scales, lists, outcomes, columns, rates, directions, codes, items)
 
     def check_fits(self, experiment: Experiment, folder: Path) -> None:
         """Makes sure that they are of an experiment's tables, features, domains and tasks.

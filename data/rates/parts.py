@@ -45,14 +45,15 @@ class Parts:
     Where every event has a time, into blocks of time: a row knows of the blocks before its own, so of nothing that happened when
     it did or later. Else into folds: a row knows of all others. What is known of a user is divided by the list of the row, or by
     its item; of an item, by the row's user: for a row's label may follow from those of its list, or be that of another
-    row that says the same.
+    row that says the same. In an increment of a training, part 0 is of what was learned from before, and known to every row.
     """
 
-    def __init__(self, bounds: np.ndarray | None):
-        """Args: the times with which the second and later blocks begin, increasing; None for folds."""
-        self.bounds = bounds
+    def __init__(self, bounds: np.ndarray | None, of_increment: bool = False):
+        """Args: the times with which the second and later blocks begin, increasing; None for folds; whether there are labels of before."""
+        self.bounds, self.of_increment = bounds, of_increment
         self.ordered = bounds is not None
-        self.count = FOLDS if bounds is None else len(bounds) + 1
+        self.first = int(of_increment)
+        self.count = self.first + (FOLDS if bounds is None else len(bounds) + 1)
 
     @property
     def stride(self) -> int:
@@ -73,9 +74,9 @@ class Parts:
             column = time_of_rates(experiment, domain)
             assert column is not None
             at = seconds(table[column])
-            block = np.searchsorted(self.bounds, at, side="right").astype(np.int64)
-            unknown = np.isnan(at)  # knows nothing, and is known when all is
-            of_time = RowParts(np.where(unknown, self.count - 1, block), np.where(unknown, 0, block))
+            block = self.first + np.searchsorted(self.bounds, at, side="right").astype(np.int64)
+            unknown = np.isnan(at)  # knows nothing of its own increment, and is known when all is
+            of_time = RowParts(np.where(unknown, self.count - 1, block), np.where(unknown, self.first, block))
             return dict.fromkeys(entities, of_time)
         config = experiment.domains[domain]
         of_user = entities["user"].id if config.users else None
@@ -85,11 +86,11 @@ class Parts:
         keys = [lists, entities["item"].id]
         others = [of_user, config.list_column]
         by_row = mix(np.uint64(place.file << 40 | place.group << 20) ^ mix(np.arange(table.num_rows, dtype=np.uint64)))
-        own, other = _folds(table, keys, by_row), _folds(table, others, by_row)
-        return {entity: own if entity == "user" else other for entity in entities}
+        own, other = (self.first + _folds(table, columns, by_row) for columns in (keys, others))
+        return {entity: RowParts(*[own if entity == "user" else other] * 2) for entity in entities}
 
 
-def _folds(table: pa.Table, columns: list[str | None], by_row: np.ndarray) -> RowParts:
+def _folds(table: pa.Table, columns: list[str | None], by_row: np.ndarray) -> np.ndarray:
     """By the first of the columns that a row has something in."""
     keys, missing = by_row, np.ones(len(by_row), bool)
     for column in columns:
@@ -97,5 +98,4 @@ def _folds(table: pa.Table, columns: list[str | None], by_row: np.ndarray) -> Ro
             found, valid = id_keys(table[column])
             keys = np.where(missing & valid, found, keys)
             missing = missing & ~valid
-    fold = (mix(keys ^ _SALT) % np.uint64(FOLDS)).astype(np.int64)
-    return RowParts(fold, fold)
+    return (mix(keys ^ _SALT) % np.uint64(FOLDS)).astype(np.int64)

@@ -1,11 +1,12 @@
 """Smoothed rates and counts, as a row may know them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .parts import Parts, RowParts
+from .so_far import RatesSoFar
 
 UNSEEN, MISSING = -1, -2
 """In place of an id: one that training never saw, and none."""
@@ -50,6 +51,11 @@ class RateTable:
         # Of an id whose labels are all in the row's own fold, the count is 0, as of an unknown one.
         return out, (out[:, 1::2] > self.values[0, 1::2]).any(1) & (ids >= 0)
 
+    def without(self, rows: np.ndarray, per_row: int) -> "RateTable":
+        """Nothing of what rows of an embedding table have, of each of which there may be so many cells."""
+        kept = (self.cells < 0) | ~np.isin(self.cells // per_row, rows)
+        return RateTable(self.cells[kept], self.values[kept])
+
     def _exactly(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = np.searchsorted(self.cells, cells)
         return at, (at < len(self.cells)) & (self.cells.take(at, mode="clip") == cells)
@@ -63,11 +69,22 @@ class Rates:
         parts: of the training rows.
         tables: name -> what is known; of one by domain, the ids are ``row * domains + domain``.
         moments: name of a column -> its mean and deviation over the training rows.
+        so_far: what the next increment goes on with; None where that was not kept, as by older versions, or is not needed.
     """
 
     parts: Parts
     tables: dict[str, RateTable]
     moments: dict[str, tuple[float, float]]
+    so_far: RatesSoFar | None = None
+
+    def without(self, given_up: Mapping[str, np.ndarray]) -> "Rates":
+        """Without what is known of some rows, by the name of the table of rates; these have kept what the next increment goes on with."""
+        assert self.so_far is not None
+        sums, tables = dict(self.so_far.tables), dict(self.tables)
+        for name, rows in given_up.items():
+            tables[name] = tables[name].without(rows, self.parts.stride * len(sums[name].priors))
+            sums[name] = sums[name].without(rows)
+        return replace(self, tables=tables, so_far=replace(self.so_far, tables=sums))
 
     def columns(
         self,

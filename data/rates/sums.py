@@ -6,6 +6,7 @@ import numpy as np
 
 from .parts import Parts
 from .rates import RateTable
+from .so_far import IdSums
 
 _LEAST, _MOST = 1.0, 1000.0  # labels that the prior stands for
 _EDGE = 1e-6
@@ -63,8 +64,13 @@ class Labels(NamedTuple):
 
 
 def rate_table(
-    cells: np.ndarray, sums: np.ndarray, parts: Parts, labels: list[Labels], moments: np.ndarray | None
-) -> tuple[RateTable, np.ndarray]:
+    cells: np.ndarray,
+    sums: np.ndarray,
+    parts: Parts,
+    labels: list[Labels],
+    moments: np.ndarray | None,
+    priors: np.ndarray | None = None,
+) -> tuple[RateTable, np.ndarray, IdSums]:
     """What is known of ids, from the sums of their labels.
 
     Args:
@@ -73,16 +79,20 @@ def rate_table(
         parts: of the training rows.
         labels: of all domains together; or of each, and an id is of domain ``id % domains``.
         moments: ``[2 T, 2]`` mean and deviation of the columns; None, or NaN of a column: those over the training rows.
+        priors: as of `IdSums`, by which earlier rates were made; None, or NaN: found from all sums.
 
     Returns:
-        The table, and those moments.
+        The table, those moments, and what ids have in all parts.
     """
     ids, part = np.divmod(cells, parts.count)
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     lengths = np.diff(starts, append=len(ids))
     totals = np.add.reduceat(sums, starts) if len(ids) else sums
     domains = len(labels)
-    priors = [_labels_of_prior(totals[ids[starts] % domains == number], of) for number, of in enumerate(labels)]
+    found = np.array(
+        [_labels_of_prior(totals[ids[starts] % domains == number], of) for number, of in enumerate(labels)]
+    )
+    priors = found if priors is None else np.where(np.isnan(priors), found, priors)
     if parts.ordered:
         until = np.cumsum(sums, axis=0)
         until -= np.repeat(until[starts] - sums[starts], lengths, axis=0)
@@ -96,12 +106,14 @@ def rate_table(
     for number, (of, prior) in enumerate(zip(labels, priors, strict=True)):
         here, there = at // parts.stride % domains == number, ids % domains == number
         values[here], seen[there] = _shown(known[here], of, prior), _shown(of_training[there], of, prior)
-    found = _moments(seen, np.repeat(sums[:, 0::2], 2, axis=1))
+    own = part >= parts.first
+    found = _moments(seen[own], np.repeat(sums[own, 0::2], 2, axis=1))
     moments = found if moments is None else np.where(np.isnan(moments), found, moments)
     mean, deviation = moments.T
     order = np.argsort(at, kind="stable")
     values = np.pad(values[order], ((1, 0), (0, 0)))
-    return RateTable(np.append(-1, at[order]), ((values - mean) / deviation).astype(np.float32)), moments
+    table = RateTable(np.append(-1, at[order]), ((values - mean) / deviation).astype(np.float32))
+    return table, moments, IdSums(ids[starts], totals, priors)
 
 
 def _labels_of_prior(totals: np.ndarray, labels: Labels) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...data.batch.rate_counting import count_rates
+from ...data.batch.rate_counting import count_rates, earlier_rates
 from ...data.config.experiment import Experiment
 from ...data.counting.count_tables import CountTables
 from ...data.counting.counting_pass import count_events, statistics_of
@@ -20,6 +20,7 @@ from ..fine_tuning.pretrained import Pretrained
 from ..logs.progress import Progress
 from ..ranks.runtime import ALONE, Runtime
 from ..run.new_run import described
+from .domain_items import with_domain_items
 from .kept_counts import digest, keep_counts, kept_counts
 from .labels import check_labels
 
@@ -32,6 +33,7 @@ def counted(
     runtime: Runtime = ALONE,
     pieces: Path | None = None,
     given: CountTables | None = None,
+    is_increment: bool = False,
 ) -> tuple[Statistics, dict[str, Any]]:
     """What a training must know of its events, kept by another one of the same data or newly counted.
 
@@ -44,6 +46,7 @@ def counted(
         pieces: folder for what has been counted so far, which the caller removes once the result is kept; None to begin anew after an
             interruption.
         given: what was counted elsewhere, in place of counting ids and numbers here; ``counts`` is there, too, then.
+        is_increment: whether ``before`` has seen none of the events, so that their rates may go on with what it has kept.
 
     Returns:
         The statistics, and what is known of the files, as of `create_run`. Rank 0 has all of it.
@@ -71,10 +74,14 @@ def counted(
         statistics = before.statistics.extended(statistics)
     encoder = row_encoder(experiment, statistics, runtime)  # finds bad catalogs and stores before there is a run
     statistics = replace(statistics, profiles=runtime.on_main(lambda: domain_profiles(encoder, train)))
-    if statistics.rate_columns and (before is not None or statistics.rates is None):
+    kept = statistics.rates is not None and statistics.rates.so_far is not None  # older versions have kept less
+    if statistics.rate_columns and (before is not None or not kept):
+        earlier = earlier_rates(before.statistics, encoder) if before is not None and is_increment else None
         with Progress("adding up rates", "rows", rows, "counting", runtime.is_main) as done:
-            rates = count_rates(encoder, train, _moments(before), _of_all(done, runtime), runtime)
+            rates = count_rates(encoder, train, _moments(before), _of_all(done, runtime), runtime, earlier)
         statistics = replace(statistics, rates=rates)
+    goes_on_from = before.statistics if before is not None and is_increment else None
+    statistics = with_domain_items(experiment, statistics, train, runtime, goes_on_from)
     if events is not None and counts is not None:
         keep_counts(counts, experiment, alone if before is not None else statistics, events, noted)
     return statistics, noted

@@ -122,7 +122,8 @@ def _write_ids(before: Statistics, now: Statistics, folder: Path) -> None:
         if isinstance(table, Vocabulary | HashedIds):
             pq.write_table(_changed_ids(before.tables.get(name), table), folder / IDS.format(name), compression="zstd")
             del whole[name]
-    replace(now, tables=whole, lists={}, skipped=Skipped()).save(folder / STATISTICS)
+    rates = None if now.rates is None else replace(now.rates, so_far=None)  # nothing goes on from a delta
+    replace(now, tables=whole, rates=rates, lists={}, skipped=Skipped()).save(folder / STATISTICS)
 
 
 def _changed_ids(before: Table | None, now: Vocabulary | HashedIds) -> pa.Table:

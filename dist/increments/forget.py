@@ -11,6 +11,7 @@ from ...data.config.experiment import Experiment
 from ...data.counting.statistics import Statistics
 from ...data.errors import UserError, nearest
 from ...data.events.listed_ids import listed_keys
+from ...data.rates.columns import rate_tables
 from ...data.schema.layout import id_key
 from ...data.vocabulary.key_counts import Table
 from ...data.vocabulary.managed import ManagedIds
@@ -29,12 +30,17 @@ def statistics_without(forget: Sequence[str], experiment: Experiment, run: Path)
         UserError: an entity or a file that is not there, ids of another type, or none; or ids that share their rows, or keep them for good.
     """
     statistics = open_statistics(run, experiment)
-    left = {
-        table: without
-        for table, ids, keys in _asked(forget, experiment, run, statistics.tables)
-        if (without := ids.without(keys)) is not None
-    }
-    return replace(statistics, tables=statistics.tables | left) if left else None
+    asked = {table: (ids, keys) for table, ids, keys in _asked(forget, experiment, run, statistics.tables)}
+    left = {table: without for table, (ids, keys) in asked.items() if (without := ids.without(keys)) is not None}
+    if not left:
+        return None
+    rates, items = statistics.rates, statistics.items
+    if rates is not None:
+        rows = {table: np.setdiff1d(ids.lookup(keys), [0]) for table, (ids, keys) in asked.items()}
+        rates = rates.without({name: rows[key] for name, key, _ in rate_tables(experiment) if key in rows})
+    if id_key("item") in asked:
+        items = {domain: np.setdiff1d(of, asked[id_key("item")][1]) for domain, of in items.items()}
+    return replace(statistics, tables=statistics.tables | left, rates=rates, items=items)
 
 
 def _asked(

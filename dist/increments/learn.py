@@ -143,7 +143,7 @@ def _prepared(job: Next) -> TrainingJob:
     def begun() -> TrainingJob:
         if left is not None and not (job.folder / EXPERIMENT).is_file():
             create_run(job.folder, job.experiment, left, {}, best_of_members(mirrored(job.base, "read")))
-        return prepare(job.experiment, job.run)
+        return prepare(job.experiment, job.run, is_increment=True)
 
     try:
         return begun()

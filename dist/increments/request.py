@@ -20,7 +20,7 @@ from ...data.storage.file_identity import content, untouched
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import expand_glob
 from ...data.storage.mirror import mirrored, origin, shown
-from ..fine_tuning.pretrained import pretrained
+from ..fine_tuning.pretrained import Pretrained, pretrained
 from ..logs.records import info
 from ..promote.promote import current_run, promotions
 from ..run.kept_checkpoints import member_folder
@@ -164,9 +164,10 @@ def _unfinished(request: Request, folder: Path, base: str, version: str) -> Next
 
 def _to_forget(request: Request, before: Experiment, base: str, version: str) -> Next | None:
     """A version without ids; None where nothing is known of any of them."""
+    experiment = _experiment(request, base, before, {})
+    _check_kept(experiment, pretrained(experiment))
     if statistics_without(request.forget, before, mirrored(base, "read")) is None:
         return None
-    experiment = _experiment(request, base, before, {})
     return Next(request, experiment, base, {}, _told(_next_number(request.here), version, experiment, {}))
 
 
@@ -191,7 +192,7 @@ def _asked(request: Request, before: Experiment, base: str, version: str, watch:
             return None
         experiment = _experiment(request, base, before, {name: partition[name] for name in files})
         check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
-        pretrained(experiment)
+        _check_kept(experiment, pretrained(experiment))
         found = check_events(experiment, ["train"], held=id_types_of(mirrored(base, "read")))
         told = _told(_next_number(request.here), version, experiment, files)
         return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
@@ -200,6 +201,19 @@ def _asked(request: Request, before: Experiment, base: str, version: str, watch:
 
 def _next_number(run: Path) -> int:
     return max((of["increment"] for of in read_record(run)), default=0) + 1
+
+
+def _check_kept(experiment: Experiment, before: Pretrained) -> None:
+    """Raises a UserError where the current version, which may be of an older foundrank, has not kept what an increment goes on with."""
+    rates, objective = before.statistics.rates, experiment.model.next_item
+    needed = None
+    if experiment.model.rates and (rates is None or rates.so_far is None):
+        needed = "the sums of labels that model.rates are made of"
+    elif objective is not None and objective.candidates == "domain" and not before.statistics.items:
+        needed = "the items of each domain, which are the candidates of model.next_item.candidates: domain"
+    if needed is not None:
+        what = f"has not kept {needed}, and an update reads the new events alone"
+        raise UserError(before.run, what, "Train it again, and update that run.")
 
 
 def _told(
@@ -260,12 +274,6 @@ def _experiment(request: Request, base: str, before: Experiment, patterns: Mappi
     if before.training.freeze:
         what = f"was trained with {', '.join(before.training.freeze)} frozen, and an update moves all that it learns"
         raise UserError(base, what, "Update the run that it began with, or one without training.freeze.")
-    if before.model.rates:
-        what = "has model.rates, which are made of all training events, and an update reads the new ones alone"
-        raise UserError(base, what, "Train a run without rates to update it, or train this one again.")
-    if before.model.next_item is not None and before.model.next_item.candidates == "domain":
-        what = "has model.next_item.candidates: domain, the items of all training events, and an update reads the new ones alone"
-        raise UserError(base, what, "Train a run with candidates: all to update it, or train this one again.")
     for of in before.stores_read():  # an update adds to the vectors that the run was trained with, and makes no others
         open_store(store_folder(before, of))
     raw = plain(before)

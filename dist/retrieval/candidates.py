@@ -21,17 +21,20 @@ _AT_FIRST = 32  # drawn beyond twice as many as are wanted, since some are past 
 
 
 def items_of_domain(
-    domain: str, files: EventFiles, encoder: RowEncoder, keys: NDArray[np.uint64], runtime: Runtime
+    domain: str, files: EventFiles | None, encoder: RowEncoder, keys: NDArray[np.uint64], runtime: Runtime
 ) -> Tensor:
-    """``[C]`` bool, which items are in a domain's training events. A collective: each rank reads some of the row groups.
+    """``[C]`` bool, which items are in a domain's training events. A collective: where the run has not kept them, each rank reads
+    some of the row groups.
 
     Args:
         domain: its name.
-        files: its training events.
+        files: its training events; None where the run has kept the items of these.
         encoder: of the experiment.
         keys: ``[C]`` of all items.
         runtime: the process group.
     """
+    if files is None or domain in encoder.statistics.items:
+        return torch.from_numpy(KeyIndex(encoder.statistics.items[domain]).lookup(keys) >= 0)
     column, index = encoder.experiment.entities.item.id, KeyIndex(keys)
     needs = needed_columns(encoder.experiment, domain)
     there = torch.zeros(len(keys), dtype=torch.int64)

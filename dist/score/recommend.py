@@ -165,8 +165,8 @@ class Recommender:
                 what = f"names {len(self._among):,} items, none of which this run knows or its catalog has"
                 raise UserError("items", what, "Give ids as the training events and the catalog have them.")
             hidden |= torch.from_numpy(~named).to(hidden.device)
-        if (events := training_events(self._job, self._encoder.experiment)) is not None and self._job.domain:
-            keys = retriever.items.keys
+        if self._job.domain is not None:
+            events, keys = training_events(self._job, self._encoder.experiment), retriever.items.keys
             hidden |= ~items_of_domain(self._job.domain, events, self._encoder, keys, self._runtime).to(hidden.device)
         exact, ranking = retriever.ranking.search(hidden), retriever.ranking
         if not self._job.approximate:

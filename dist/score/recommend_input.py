@@ -12,6 +12,7 @@ from ...data.arrow.column_types import SCALAR_ID
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
+from ...data.counting.statistics import ITEMS
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, check_columns, list_events
 from ...data.events.listed_ids import listed_keys
@@ -23,7 +24,7 @@ from ...data.storage.mirror import mirrored
 from ..retrieval.protocol import Protocol
 from ..retrieval.search import faiss_module
 from ..run.kept_checkpoints import best_of_members, identity
-from ..run.run_folder import id_types_of, open_experiment
+from ..run.run_folder import VOCABULARY, id_types_of, open_experiment
 from .hive_columns import HiveColumns
 from .kept_columns import check_names_apart
 from .work_list import WorkList, planned_parts
@@ -109,13 +110,13 @@ def listed_items(job: RecommendJob, experiment: Experiment) -> NDArray[np.uint64
 
 
 def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | None:
-    """The training events of the domain whose items alone are recommended; None where all are.
+    """The training events of the domain whose items alone are recommended; None where all are, or the run has kept the domain's.
 
     Raises:
         UserError: no such domain, or its training events are not there any more.
     """
     job.protocol.check(experiment, job.run)
-    if job.domain is None:
+    if job.domain is None or (job.folder / VOCABULARY / ITEMS.format(job.domain)).is_file():
         return None
     pattern, field = experiment.domains[job.domain].events.train, f"{job.run}: domains.{job.domain}.events.train"
     if pattern is None:

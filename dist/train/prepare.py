@@ -54,6 +54,7 @@ class TrainingJob:
         member: which of the experiment's ``seeds`` models is trained, from 0.
         counts: folder of what trainings of the same data have counted, as of `counted`.
         is_counted: whether the events are counted and the run folder is made; else `begin_run` has ranks do so.
+        is_increment: as of `counted`.
         began: when its preparation began, in seconds since 1970.
         seconds: how long that took.
     """
@@ -65,6 +66,7 @@ class TrainingJob:
     member: int = 0
     counts: Path | None = None
     is_counted: bool = True
+    is_increment: bool = False
     began: float = 0.0
     seconds: float = 0.0
 
@@ -86,7 +88,13 @@ class TrainingJob:
         return replace(self, experiment=experiment, member=member, began=time.time(), seconds=0.0)
 
 
-def prepare(experiment: Experiment, run: Location, profiled: bool = False, counts: Path | None = None) -> TrainingJob:
+def prepare(
+    experiment: Experiment,
+    run: Location,
+    profiled: bool = False,
+    counts: Path | None = None,
+    is_increment: bool = False,
+) -> TrainingJob:
     """Checks the events; of few rows it counts them, too, and makes the run folder. In one process. A run being resumed is not
     counted again.
 
@@ -95,6 +103,7 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
         run: the run folder, or its URI.
         profiled: as of `TrainingJob`.
         counts: folder of what trainings of the same data have counted, as of `counted`.
+        is_increment: as of `counted`.
 
     Raises:
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
@@ -118,7 +127,7 @@ def prepare(experiment: Experiment, run: Location, profiled: bool = False, count
         warning(
             "training.precision: bf16 is many times slower than fp32 on this CPU, which has no instructions for it; try auto"
         )
-    job = TrainingJob(experiment, run, events, profiled, counts=counts, is_counted=False, began=began)
+    job = TrainingJob(experiment, run, events, profiled, 0, counts, False, is_increment, began)
     if sum(files.rows for files in train.values()) <= COUNTED_ALONE:
         job = begin_run(job, ALONE)
     return replace(job, seconds=time.time() - began)
@@ -153,7 +162,7 @@ def begin_run(job: TrainingJob, runtime: Runtime) -> TrainingJob:
             warning(f"skipped {rows:,} bad rows of {sum(statistics.rows.values()):,}: {places}")
 
     with patiently(runtime) as ranks:
-        found = counted(experiment, train, before, job.counts, ranks, pieces)
+        found = counted(experiment, train, before, job.counts, ranks, pieces, is_increment=job.is_increment)
         ranks.on_main(lambda: make(*found))
         if pieces is not None:
             shutil.rmtree(pieces, ignore_errors=True)

@@ -1,18 +1,20 @@
 """What is counted does not depend on how many ranks count, nor on which of them has which rows."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from foundrank.data.batch.rate_counting import count_rates
+from foundrank.data.batch.rate_counting import count_rates, earlier_rates
 from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment, plain
 from foundrank.data.counting import pieces, shares
 from foundrank.data.counting.count_tables import find_tables, write_tables
 from foundrank.data.counting.counting_pass import count, count_events, statistics_of
+from foundrank.data.counting.statistics import Statistics
 from foundrank.data.errors import UserError
 from foundrank.data.rates import sums
 from foundrank.dist.ranks.runtime import Runtime
@@ -77,6 +79,28 @@ def rates_of(runtime: Runtime, experiment: Experiment, rows: int, pending: int) 
     rates = count_rates(encoder, train, ranks=runtime)
     found = [array.tobytes() for table in rates.tables.values() for array in (table.cells, table.values)]
     return [*found, b"" if rates.parts.bounds is None else rates.parts.bounds.tobytes(), repr(rates.moments).encode()]
+
+
+def increments_of(runtime: Runtime, experiments: list[Experiment], folder: Path, pending: int) -> dict[str, bytes]:
+    """The bytes that the rates of the last of some increments are kept as."""
+    shares.SHARE_ROWS, sums._PENDING = 8, pending
+    before, own = None, folder / f"{runtime.world_size}-{runtime.rank}-{pending}"
+    for number, experiment in enumerate(experiments):
+        train = train_files(experiment)
+        statistics = count(experiment, train, ranks=runtime)
+        statistics = statistics if before is None else before.extended(statistics)
+        encoder = RowEncoder(experiment, statistics)
+        earlier, moments = None, {}
+        if before is not None:
+            assert before.rates is not None
+            earlier, moments = earlier_rates(before, encoder), before.rates.moments
+            assert earlier is not None
+        rates = count_rates(encoder, train, moments, ranks=runtime, earlier=earlier)
+        replace(statistics, rates=rates).save(own / str(number))
+        before = Statistics.load(own / str(number))
+    assert before is not None
+    last = own / str(len(experiments) - 1)
+    return {path.name: path.read_bytes() for path in last.iterdir() if path.suffix in (".npy", ".json")}
 
 
 def begun(runtime: Runtime, experiment: Experiment, run: Path, counts: Path, alone: int) -> bool:
@@ -170,6 +194,26 @@ def test_any_number_of_ranks_adds_up_the_same_rates_to_the_bit(tmp_path, time):
     assert run_ranks(rates_of, 1, experiment, 8, 5) == [alone]
     for ranks in (2, 3):
         assert run_ranks(rates_of, ranks, experiment, 8, 20) == [alone] * ranks
+
+
+@pytest.mark.parametrize("time", [True, False])
+def test_any_number_of_ranks_goes_on_with_rates_to_the_bit(tmp_path, time):
+    """From an increment of one process to the next, whose rows of ids change hands."""
+    experiments = []
+    for day in range(3):
+        events = random_events(5 + day, {"find": 90, "home": 60, "new": 45})
+        raw = plain(write_world(tmp_path / str(day), events, files=3, group=4))
+        raw["domains"]["find"]["tasks"]["buy"] = {"kind": "regression", "label": "rank"}
+        raw["model"]["rates"] = True
+        raw["entities"]["item"] |= {"encoding": "managed", "rows": 4, "window": 1, "min_count": 1}
+        for domain in raw["domains"].values() if time else ():
+            domain["time"] = "row"
+        experiments.append(load_experiment(raw, kinds=KINDS))
+    (alone,) = run_ranks(increments_of, 1, experiments, tmp_path, 1_000_000)
+    assert {"rates_cells.npy", "rates_values.npy", "rates_ids.npy", "rates_sums.npy"} < alone.keys()
+    assert run_ranks(increments_of, 1, experiments, tmp_path, 5) == [alone]
+    for ranks in (2, 3):
+        assert run_ranks(increments_of, ranks, experiments, tmp_path, 20) == [alone] * ranks
 
 
 def test_a_run_that_all_ranks_have_counted_is_the_one_that_a_process_counts_alone(tmp_path):

@@ -68,7 +68,7 @@ def test_a_row_knows_of_all_folds_but_its_own(fixed_prior):
 def test_of_an_id_never_seen_nothing_is_known_and_without_one_columns_are_0(parts):
     adding = CellSums(1)
     adding.add(np.array([3, 4]) * parts.count, np.array([[1.0, 1.0], [1.0, 0.0]]))
-    table, moments = rate_table(*adding.merged(), parts, [LABELS], np.array([[0.5, 2.0], [1.0, 4.0]]))
+    table, moments, _ = rate_table(*adding.merged(), parts, [LABELS], np.array([[0.5, 2.0], [1.0, 4.0]]))
     for of_rows in (None, rows([1, 1, 1])):
         known = table.known(np.array([UNSEEN, MISSING, 99]), parts, of_rows)[0]
         np.testing.assert_allclose(known, [[-0.25, -0.25], [0, 0], [-0.25, -0.25]])
@@ -77,7 +77,7 @@ def test_of_an_id_never_seen_nothing_is_known_and_without_one_columns_are_0(part
 
 @pytest.mark.parametrize("parts", [TIMES, FOLDED])
 def test_without_any_label_all_is_nothing(parts):
-    table, _ = rate_table(*CellSums(1).merged(), parts, [LABELS], None)
+    table, _, _ = rate_table(*CellSums(1).merged(), parts, [LABELS], None)
     assert not table.known(np.array([1, UNSEEN, MISSING]), parts, None)[0].any()
     assert not table.known(np.array([1, 2]), parts, rows([0, 1]))[0].any()
 
@@ -88,7 +88,7 @@ def test_columns_are_standardised_as_the_rows_of_training_see_them():
     labels = (random.random(4000) < ids / 40).astype(float)
     adding = CellSums(1)
     adding.add(ids * 4 + part, np.stack([np.ones(4000), labels], 1))
-    table, _ = rate_table(*adding.merged(), TIMES, [LABELS], None)
+    table, _, _ = rate_table(*adding.merged(), TIMES, [LABELS], None)
     known = table.known(ids, TIMES, RowParts(part, part))[0]
     np.testing.assert_allclose(known.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(known.std(0), 1, atol=1e-5)
@@ -144,7 +144,7 @@ def test_what_a_row_knows_does_not_depend_on_its_own_label_nor_on_later_ones(dat
 
 def test_what_all_rows_of_training_see_alike_is_0_for_others_too():
     ids = np.repeat(np.arange(1, 5), 3)  # the rows of each are in one fold
-    table, _ = rate_table(*_added(ids, np.repeat(np.arange(4), 3)), FOLDED, [LABELS], None)
+    table, _, _ = rate_table(*_added(ids, np.repeat(np.arange(4), 3)), FOLDED, [LABELS], None)
     np.testing.assert_allclose(table.known(np.array([1, UNSEEN]), FOLDED, None)[0], 0, atol=1e-9)
 
 
