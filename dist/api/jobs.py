@@ -25,7 +25,8 @@ from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.ranks.statuses import DONE, INTERRUPTED, TRY_AGAIN
 from foundrank.dist.report.report import write_report
-from foundrank.dist.retrieval.protocol import Protocol
+from foundrank.dist.retrieval.protocol import PLACES, Protocol
+from foundrank.dist.retrieval.slate import slate_of
 from foundrank.dist.run.kept_checkpoints import complete, members
 from foundrank.dist.run.run_documents import Evaluation
 from foundrank.dist.run.run_folder import EVALUATION, read_json
@@ -183,6 +184,10 @@ def evaluate(
     negatives: int = 0,
     domain: str | None = None,
     width: int | None = None,
+    diversity: str | None = None,
+    diversity_weight: float | None = None,
+    pool: int | None = None,
+    alike_by: str | None = None,
     predictions: bool = False,
     kinds: Kinds | None = None,
     processes: int | None = None,
@@ -196,6 +201,10 @@ def evaluate(
         negatives: how many items, drawn at random, the next one is ranked among; 0: all.
         domain: measured alone, the next item among its items.
         width: how many leading numbers of their vectors items are found by, one of ``model.next_item.widths``; None: all.
+        diversity: ``mmr`` or ``dpp``: how the best items are put into lists, as of `Scorer.recommend`.
+        diversity_weight: with ``diversity``, from 0, relevance alone, to 1, diversity alone.
+        pool: with ``diversity``, how many of the best items a list of 20 is chosen from; 100 by default.
+        alike_by: content of items that says how alike they are, for slates and for the distance in lists; None: what the run looks for items by.
         predictions: keeps what the run says of each row, in its folder.
         kinds: what its experiment could choose from, where that is more than foundrank has.
         processes: how many ranks; one per GPU, or one, by default.
@@ -208,7 +217,8 @@ def evaluate(
     """
     run = current_at(run, kinds)
     claim = Claim(run.location, "evaluate", BESIDE_TRAINING)
-    protocol = Protocol(repeat, negatives, domain, width)
+    slate = slate_of(diversity, diversity_weight, pool, PLACES)
+    protocol = Protocol(repeat, negatives, domain, width, slate, alike_by)
 
     def resolve() -> EvaluationJob:
         return prepare_evaluation(run.location, split, run.kinds, keeps=predictions, protocol=protocol)

@@ -29,6 +29,7 @@ from foundrank.dist.ranks.runtime import Runtime, alone
 from foundrank.dist.retrieval.protocol import Protocol
 from foundrank.dist.retrieval.retrieval import Retriever
 from foundrank.dist.retrieval.search import faiss_module
+from foundrank.dist.retrieval.slate import slate_of
 from foundrank.dist.run.kept_checkpoints import best_of_members, identity
 from foundrank.dist.run.run_folder import id_types_of, open_experiment
 from foundrank.dist.score.recommend import Recommender
@@ -86,7 +87,7 @@ class Scorer:
         self._run, self._checkpoint, self._encoder = run.location, checkpoint, encoder
         self.experiment = encoder.experiment
         self._id_types = known_id_types(self.experiment, id_types_of(run.folder))
-        self._recommenders: dict[tuple[int, bool | None, bool, str | None, int | None], Recommender] = {}
+        self._recommenders: dict[tuple[Any, ...], Recommender] = {}
         self.__dict__.pop("_retriever", None)
 
     def score(
@@ -141,6 +142,10 @@ class Scorer:
         domain: str | None = None,
         width: int | None = None,
         items: Sequence[Any] | pa.Array | None = None,
+        diversity: str | None = None,
+        diversity_weight: float | None = None,
+        pool: int | None = None,
+        alike_by: str | None = None,
     ) -> pa.Table:
         """The items that suit each user best, of all there are, or of those named.
 
@@ -152,24 +157,29 @@ class Scorer:
             domain: whose items alone are recommended, those of its training events.
             width: how many leading numbers of their vectors items are found by, one of ``model.next_item.widths``; None: all.
             items: ids of those that alone are recommended; None: all.
+            diversity: ``mmr`` or ``dpp``: how the best items are put into a list that is not of one kind; None: by their scores.
+            diversity_weight: with ``diversity``, from 0, relevance alone, to 1, diversity alone.
+            pool: with ``diversity``, how many of the best items a list is chosen from; 5 k by default.
+            alike_by: with ``diversity``, the content of items that says how alike they are; None: the vectors, or codes, that the run looks for them by.
 
         Returns:
             A row for each row, in order: the user's id, and lists of at most ``k`` ``items`` and their ``scores`` (float32), those first that
-            score highest.
+            score highest, or in the order that ``diversity`` gives them, of which the first is the best.
 
         Raises:
-            UserError: the run has not learned ``model.next_item``, or a column is missing or has another type.
+            UserError: the run has not learned ``model.next_item``, a column is missing or has another type, or what is asked of lists means nothing.
         """
         table, experiment = _table(users, _USERS), self.experiment
         if approximate:
             faiss_module()
         check_retrieves(self._run, experiment, domain, approximate)
-        Protocol(width=width).check(experiment, self._run)
+        slate = slate_of(diversity, diversity_weight, pool, k, alike_by)
+        Protocol(repeat, domain=domain, width=width, slate=slate, alike=alike_by).check(experiment, self._run)
         self._check(table, user_needs(experiment), _USERS)
         check_names_known(self._run, experiment, self._id_types)
-        asked = (k, repeat, approximate, domain, width)
+        asked = (k, repeat, approximate, domain, None, width, slate, alike_by)
         with silenced_libraries():
-            job = RecommendJob(self._run, _USERS, "", k, repeat, approximate, domain, width=width)
+            job = RecommendJob(self._run, _USERS, "", *asked)
             parts = (self._model, self._encoder, self._runtime, job, self._retriever.narrower(width))
             if items is not None:
                 return Recommender(*parts, self._keys_of(items)).table(table)

@@ -83,7 +83,7 @@ def evaluate_run(job: EvaluationJob, runtime: Runtime) -> dict[str, Any]:
         rows_to_count = sum(of_domain["train"].rows for of_domain in job.events.values())
         with Progress("counting for the baseline", "rows", rows_to_count, main=runtime.is_main) as done:
             popularity = popularity_counts(job.experiment, opened.encoder, job.events, runtime, done.add)
-    found, spread = predict_run(job, opened, runtime), OverRanks(runtime)
+    found, spread = predict_run(job, opened, runtime, lists=True), OverRanks(runtime)
     share = shares(opened.encoder, job.files, runtime)
     slices = read_slices(job.slices, job.files, layout.domains, job.experiment.bad_data, share, spread)
     rows = measured_rows(opened.encoder, found.columns, runtime, popularity, slices) if found.columns else []
@@ -126,8 +126,8 @@ def load_best(job: EvaluationJob, runtime: Runtime) -> Opened:
     return Opened(encoder, model, state["step"], told)
 
 
-def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predicted:
-    """What a run's best checkpoint says of a split; it is written into the run's folder, where the job keeps it. A collective.
+def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime, lists: bool = False) -> Predicted:
+    """What a run's best checkpoint says of a split, and of ``lists``; it is written into the run's folder, where the job keeps it. A collective.
 
     Raises:
         UserError: as `evaluate_run`.
@@ -138,7 +138,7 @@ def predict_run(job: EvaluationJob, opened: Opened, runtime: Runtime) -> Predict
     if encoder.layout.finds_next:
         train = {name: of_domain["train"] for name, of_domain in job.events.items() if "train" in of_domain}
         allowed = allowed_items(protocol, encoder, train, runtime)
-        ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, allowed)
+        ranks, among = next_item_ranks(model, encoder, files, runtime, protocol, allowed, lists)
         told = told | {"candidates": {domain: asdict(of) for domain, of in among.items()}}
     if job.keeps:
         write_predictions(predictions_file(job.folder, job.split), columns | ranks, encoder.layout, told, runtime)

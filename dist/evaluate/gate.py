@@ -8,7 +8,17 @@ from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
 from ..retrieval.protocol import NEXT_ITEM
 
-_OF_NEXT_ITEM = ("hr@5", "hr@10", "hr@20", "ndcg@10", "mrr@10", "percentile")
+_OF_NEXT_ITEM = (
+    "hr@5",
+    "hr@10",
+    "hr@20",
+    "ndcg@10",
+    "mrr@10",
+    "percentile",
+    "distance@10",
+    "coverage@10",
+    "novelty@10",
+)
 
 
 class Gate(NamedTuple):

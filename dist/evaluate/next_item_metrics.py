@@ -1,4 +1,4 @@
-"""Where the next item ranks among all items: hit rate, NDCG and MRR."""
+"""Where the next item ranks among all items: hit rate, NDCG and MRR; and what the lists are worth that it is ranked in."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,9 @@ from ...model.tasks.spread import ALONE, Spread, total
 from ..exchange.over_ranks import OverRanks
 from ..ranks.runtime import Runtime
 from ..retrieval.candidates import drawn_negatives
-from ..retrieval.protocol import Protocol
+from ..retrieval.list_metrics import catalog_metrics, list_counts, list_means
+from ..retrieval.lists import ListTeller
+from ..retrieval.protocol import PLACES, Protocol
 from ..retrieval.rankings import ranks_of_scores
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import CELLS
@@ -29,7 +31,7 @@ from .predict import in_order_of_files
 from .predictions import predictions
 from .slices import slices_by_count
 
-CUTOFFS = (5, 10, 20)
+CUTOFFS = (5, 10, PLACES)
 _PREFIXES = ("", "popularity_")
 ALL_ITEMS = Protocol()
 
@@ -67,6 +69,7 @@ def next_item_ranks(
     runtime: Runtime,
     protocol: Protocol = ALL_ITEMS,
     allowed: Tensor | None = None,
+    lists: bool = False,
 ) -> tuple[dict[str, np.ndarray], dict[str, Among]]:
     """Where the item of each row ranks among all items, or those that a protocol names, given the row's past.
 
@@ -81,11 +84,12 @@ def next_item_ranks(
         runtime: the process group.
         protocol: which items take part. Of those that are drawn, none is one that nothing is known of.
         allowed: ``[domains, C]`` bool, as of `allowed_items`: which of all items take part for rows of each domain; None: all of them.
+        lists: whether rows' lists are told of, too; they are where the protocol asks for slates, and are not where it draws items.
 
     Returns:
         Columns ``[N]`` of this rank's rows, in the order of `predict`'s: ``rank`` and ``popularity_rank`` (0: first), ``percentile`` and
         ``popularity_percentile`` (as of `percentiles`), ``chosen`` (whether the row
-        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``items`` (how many it is ranked among), ``domain``, ``user``, ``user_known`` and ``counts``;
+        counts, as of `Rows.chosen`), ``predicted`` (whether a number came out), ``items`` (how many it is ranked among), ``domain``, ``user``, ``user_known`` and ``counts``, and those of `ListTeller`;
         and domain -> among which items its rows' are ranked, of those that ``files`` name and that have users. No columns where there are no rows at all.
     """
     repeats = protocol.repeats(encoder.experiment)
@@ -97,6 +101,8 @@ def next_item_ranks(
     keys, known = retriever.items.keys, ~retriever.unknown.cpu()
     every = torch.ones(len(encoder.layout.domains), len(keys), dtype=torch.bool) if allowed is None else allowed
     pools = [_by_key((here & known).nonzero()[:, 0].numpy(), keys) for here in every] if protocol.negatives else []
+    telling = (lists and not protocol.negatives) or protocol.slate is not None
+    teller = ListTeller(retriever, protocol) if telling else None
     # A domain's name is the same in another run, its position need not be.
     of_domains: NDArray[np.uint64] = id_keys(pa.array(encoder.layout.domains))[0]
     for outputs, batch in predictions(model, encoder, files, runtime):
@@ -109,8 +115,9 @@ def next_item_ranks(
         row, place = retriever.past_of(batch, encoder.layout.past)
         for start in range(0, batch.rows, step := max(1, CELLS // max(len(retriever.items), 1))):
             part = slice(start, start + step)
-            inside = (row >= start) & (row < start + step) & (not repeats)
-            gone = row[inside] - start, place[inside]
+            inside = (row >= start) & (row < start + step)
+            past = row[inside] - start, place[inside]
+            gone = (past[0][:0], past[1][:0]) if repeats else past
             domains, drawn = batch.domains[part].numpy(), None
             if protocol.negatives:
                 tells = mix(batch.host["row"][part].astype(np.uint64)) ^ of_domains[domains]
@@ -119,8 +126,12 @@ def next_item_ranks(
                 drawn = _drawn(tells, pools, domains, left_out, len(keys), protocol.negatives)
             by_count = popularity.expand(len(target[part]), -1).clone()
             barred = None if allowed is None else ~allowed[batch.domains[part]]
+            if teller is None:
+                ranks, of_lists = retriever.ranking.ranks(users[part], target[part], gone, barred, drawn), {}
+            else:
+                ranks, of_lists = teller.of(users[part], target[part], gone, barred, past)
             kept = {
-                "rank": retriever.ranking.ranks(users[part], target[part], gone, barred, drawn).numpy(),
+                "rank": ranks.numpy(),
                 "popularity_rank": ranks_of_scores(by_count, target[part], gone, barred, drawn).numpy(),
                 "chosen": batch.past.chosen[part].numpy(),
                 "domain": batch.domains[part].numpy(),
@@ -128,6 +139,7 @@ def next_item_ranks(
                 "counts": batch.id_counts[part].numpy(),
                 "user": batch.host["user"][part],
                 "user_known": batch.host["user_known"][part],
+                **of_lists,
             }
             for name, values in kept.items():
                 columns.setdefault(name, []).append(values)
@@ -187,7 +199,7 @@ def metric_rows(
     Returns:
         Rows with ``domain``, ``slice`` (as of `slices_by_count`, and those of ``columns_to_slice``), ``rows``, ``items``, ``overflowed``
         (rows whose user came out as no number; they are in no metric), and ``hr@K``, ``ndcg@K``, ``mrr@K`` and ``percentile`` with
-        ``popularity_`` before them too.
+        ``popularity_`` before them too; and where there are lists those of `list_means`, and `catalog_metrics` of all rows of a domain.
     """
     slices = slices_by_count({name: columns["counts"][:, at] for at, name in enumerate(layout.entities)})
     for column in columns_to_slice:
@@ -198,24 +210,27 @@ def metric_rows(
         items.append(columns["items"][of_domain].max(initial=0))
         counts.append([_counts(columns, of_domain & of_slice) for of_slice in slices.values()])
     of_all, among = total(np.array(counts, np.int64), spread), spread.each(np.array(items)).max(0).tolist()
-    out = []
-    for domain, found, of_domain in zip(layout.domains, of_all, among, strict=True):
+    out, of_ranks = [], len(_PREFIXES) * (1 + CUTOFFS[-1])
+    for d, (domain, found, of_domain) in enumerate(zip(layout.domains, of_all, among, strict=True)):
+        mine = columns["chosen"] & columns["predicted"] & (columns["domain"] == d)
+        of_catalog = catalog_metrics(columns["listed"][mine], of_domain, spread) if "listed" in columns else {}
         for name, (rows, overflowed, *of_slice) in zip(slices, found.tolist(), strict=True):
             if not rows and not overflowed:
                 continue
             row = {"domain": domain, "slice": name, "rows": rows, "items": of_domain, "overflowed": overflowed}
-            for prefix, held in zip(_PREFIXES, np.split(np.array(of_slice), len(_PREFIXES)), strict=True):
+            for prefix, held in zip(_PREFIXES, np.split(np.array(of_slice[:of_ranks]), len(_PREFIXES)), strict=True):
                 numbers = rank_metrics(held[1:], rows)
                 numbers["percentile"] = 1 - held[0].item() / (rows * max(of_domain - 1, 1)) if rows else None
                 row |= {f"{prefix}{metric}": value for metric, value in numbers.items()}
+            row |= list_means(of_slice[of_ranks:]) | (of_catalog if name == "all" else {})
             out.append(row)
     return out
 
 
 def _counts(columns: Mapping[str, np.ndarray], inside: NDArray[np.bool_]) -> list[int]:
     """Of rows, what their metrics follow from, in whole numbers, whose sums over ranks are exact: how many have a number, how many have
-    none; and by the model and by popularity, how many items are ahead of theirs, all rows together, and how many rows are in each place
-    up to the last cutoff.
+    none; by the model and by popularity, how many items are ahead of theirs, all rows together, and how many rows are in each place
+    up to the last cutoff; and `list_counts`.
     """
     predicted = inside & columns["predicted"]
     out = [predicted.sum(), (inside & ~columns["predicted"]).sum()]
@@ -223,7 +238,7 @@ def _counts(columns: Mapping[str, np.ndarray], inside: NDArray[np.bool_]) -> lis
         ranks = columns[f"{prefix}rank"][predicted]
         out.append(np.minimum(ranks, np.maximum(columns["items"][predicted] - 1, 1)).sum())
         out += np.bincount(ranks[ranks < CUTOFFS[-1]], minlength=CUTOFFS[-1]).tolist()
-    return out
+    return out + list_counts(columns, predicted)
 
 
 def percentiles(ranks: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from . import page as html
 from . import plots as plots
 from .calibration import by_decile, with_deciles
 from .figure import FEW
+from .terminal_tables import LISTS
 
 Row = Mapping[str, Any]
 OF_TASKS = ("auc", "cold", "calibration", "gates", "numbers")
@@ -159,7 +160,20 @@ def _next_item(rows: Sequence[Row], protocol: Mapping[str, Any] | None) -> list[
     header = ("domain", "slice", *counts.values(), *RANKED.values())
     words = f"Where each row's item ranks among {items_in_words(rows)} items"
     words += "." if protocol is None else f": {told_in_words(protocol)}."  # older evaluations do not say
-    return [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
+    parts = [html.grouped_table("The next item", header, list(groups.items())), html.paragraph(words, "faint")]
+    lists = [(row["domain"], [html.number(row[key]) for key in LISTS]) for row in rows if "coverage@10" in row]
+    if not lists:
+        return parts
+    told = (
+        "Lists of 10: how far apart their items are (1 - cosine), which share of the items is in anybody's, how unequally items are shown, "
+        "-log2 of an item's share of the training, and how popular items are, of lists and of the past."
+    )
+    names = ("domain", *LISTS.values())
+    return [
+        *parts,
+        html.table("Lists", names, [[domain, *cells] for domain, cells in lists]),
+        html.paragraph(told, "faint"),
+    ]
 
 
 def _bounds(rows: Sequence[Row], by: Mapping[str, Measures]) -> list[str]:

@@ -13,6 +13,15 @@ from ...data.config.sections.task import Measures, Metric
 from ..evaluate.slices import summary
 from ..retrieval.protocol import items_in_words, told_in_words
 
+LISTS = {
+    "distance@10": "distance",
+    "coverage@10": "coverage",
+    "gini@10": "Gini",
+    "novelty@10": "novelty",
+    "listed_popularity@10": "popularity",
+    "past_popularity": "of the past",
+}
+"""What is told of lists, and what each number is called."""
 _NONE = "–"
 _WIDEST = 1000  # columns
 _LOOK: dict[str, Any] = {"title_justify": "left", "box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
@@ -124,6 +133,22 @@ def print_next_item(
         ]
         counts = [f"{row[name]:,}" for name in ("rows", *(["items"] if apart else []))]
         table.add_row(Text(row["domain"]), row["slice"].removesuffix("_items"), *counts, *map(_number, values))
+    console.print(table)
+
+
+def print_lists(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Prints what lists are worth as lists, a line per domain; nothing where none were made.
+
+    Args:
+        rows: as of `print_next_item`.
+        console: where to print.
+    """
+    shown = [row for row in rows if row["slice"] == "all" and "distance@10" in row]
+    if not shown:
+        return
+    table = empty_table(Text("lists of 10", style="bold"), ("domain",), tuple(LISTS.values()))
+    for row in shown:
+        table.add_row(Text(row["domain"]), *(_number(row[key]) for key in LISTS))
     console.print(table)
 
 

@@ -12,12 +12,12 @@ from ...model.codes.next_codes import NextCodes
 from ...model.codes.parallel import ParallelDecoder, summed
 from ...model.codes.trie import Trie
 from ...model.foundation.foundation import dense_part
-from .products import NEVER
-from .rankings import Gone, Ranking, Scored, among_drawn
+from .products import NEVER, in_order
+from .protocol import PLACES
+from .rankings import Gone, Placed, Ranking, Scored, among_drawn
 from .search import CELLS, Search, nothing
 
 _USERS = 64  # whose beams are followed at a time, at most
-_RANKED = 20  # places that metrics look at: a beam of fewer would not tell them apart
 
 
 def decoder_of(model: nn.Module) -> nn.Module:
@@ -90,18 +90,23 @@ class Beams:
 
     def ranks(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, drawn: Tensor | None) -> Tensor:
         """As of `Ranking`; an item that the beam does not reach ranks last."""
-        own, found = torch.zeros(len(users), 1), (target >= 0) & ~self.unknown.cpu()[target.clamp_min(0)]
-        if drawn is not None or barred is not None:
-            own = self.pairs(users, target.clamp_min(0)[:, None].to(users.device)).cpu()
-        if drawn is not None:
-            return among_drawn(own, found, self.pairs(users, drawn.clamp_min(0).to(users.device)).cpu(), drawn)
+        if drawn is None:
+            return self.placed(users, target, gone, barred, 0).ranks
+        own, found = self._own(users, target), self._known(target)
+        return among_drawn(own, found, self.pairs(users, drawn.clamp_min(0).to(users.device)).cpu(), drawn)
+
+    def placed(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, n: int) -> Placed:
+        """As of `Ranking`; beams are as wide as n items need."""
+        own, found = torch.zeros(len(users), 1), self._known(target)
+        if barred is not None:
+            own = self._own(users, target)
         hidden = self.unknown.cpu() if barred is None or not len(barred) else self.unknown.cpu() | barred[0]
         assert barred is None or bool((barred == barred[:1]).all())  # a search has the same items for all users
         others = gone[1] != target[gone[0]]  # what is past may be the next one, and is found then
         gone = gone[0][others], gone[1][others]
-        places = max(self.decoder.beam, _RANKED)
+        places = max(self.decoder.beam, PLACES, n + 1)  # a beam of fewer would not tell them apart
         search = self._search(hidden)
-        scores, at = search.best(users, places, gone, enough=_RANKED)
+        scores, at = search.best(users, places, gone, enough=max(PLACES, n))
         mine = (at == target[:, None]) & (scores > NEVER)  # places that hold none say 0
         # What has the same codes scores alike, and is ahead.
         reached = scores.masked_fill(~mine, NEVER).amax(1, keepdim=True) if at.shape[1] else own
@@ -114,7 +119,16 @@ class Beams:
             ranks = torch.where(
                 aside & (ranks >= many) & (many < search.left(len(users), gone)), len(self.codes), ranks
             )
-        return torch.where(found, ranks, len(self.codes))
+        others, at = in_order(scores.masked_fill(mine, NEVER), at)
+        own, ranks = torch.where(mine.any(1), reached[:, 0], own[:, 0]), torch.where(found, ranks, len(self.codes))
+        return Placed(ranks, own.masked_fill(ranks == len(self.codes), NEVER), others[:, :n], at[:, :n])
+
+    def _known(self, target: Tensor) -> Tensor:
+        return (target >= 0) & ~self.unknown.cpu()[target.clamp_min(0)]
+
+    def _own(self, users: Tensor, target: Tensor) -> Tensor:
+        """``[B, 1]`` scores of the rows' own items."""
+        return self.pairs(users, target.clamp_min(0)[:, None].to(users.device)).cpu()
 
     def search(self, hidden: Tensor) -> Search:
         """As of `Ranking`."""

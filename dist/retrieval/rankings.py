@@ -2,16 +2,32 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from .products import NEVER, Products
+from .products import NEVER, Products, best_of
 from .search import Approximate, Exact, Search
 
 Gone = tuple[Tensor, Tensor]
 """Row and position ``[G]`` int64 each, on the host, of items that are left out."""
+
+
+class Placed(NamedTuple):
+    """Where the rows' own items are among all, and which others are the best; on the host.
+
+    Attributes:
+        ranks: ``[B]`` int64, as of `ranks_of_scores`.
+        own: ``[B]`` float32 scores of the rows' own items; minus infinity for one that ranks behind all.
+        scores: ``[B, N]`` of the best others, the highest first; minus infinity: none.
+        at: ``[B, N]`` int64 their positions.
+    """
+
+    ranks: Tensor
+    own: Tensor
+    scores: Tensor
+    at: Tensor
 
 
 class Ranking(Protocol):
@@ -23,6 +39,10 @@ class Ranking(Protocol):
 
     def ranks(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, drawn: Tensor | None) -> Tensor:
         """``[B]`` int64 on the host, as of `ranks_of_scores`."""
+        ...
+
+    def placed(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, n: int) -> Placed:
+        """Ranks among all, as of `ranks_of_scores`, and the n best others of those that take part."""
         ...
 
     def search(self, hidden: Tensor) -> Search:
@@ -71,6 +91,15 @@ class Scored:
         """As of `Ranking`."""
         scores = self.scores.of(users, self.scores.of_shared(users)).cpu()
         return ranks_of_scores(scores, target, gone, barred, drawn)
+
+    def placed(self, users: Tensor, target: Tensor, gone: Gone, barred: Tensor | None, n: int) -> Placed:
+        """As of `Ranking`."""
+        scores, at = self.scores.of(users, self.scores.of_shared(users)).cpu(), target.clamp_min(0)[:, None]
+        own = scores.gather(1, at)
+        ranks = ranks_of_scores(scores, target, gone, barred)  # what takes no part has no score any more
+        found = ranks < scores.shape[1]
+        others = scores.scatter(1, at, torch.where(found[:, None], NEVER, scores.gather(1, at)))
+        return Placed(ranks, own[:, 0].masked_fill(~found, NEVER), *best_of(others, n))
 
     def search(self, hidden: Tensor) -> Search:
         """As of `Ranking`."""

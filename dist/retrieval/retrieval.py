@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from ...model.foundation.mean_of_models import models_in
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..run.finite import usable
+from .alike import Cosines, EqualCodes, Likeness
 from .by_codes import decoder_of, ranking_by_codes
 from .rankings import ByVectors, Ranking
 
@@ -73,20 +75,33 @@ class Retriever:
         self._models: int = models_in(model)
         self._width: int | None = None
         self.items = encoder.items(trained=False)
-        self._index = KeyIndex(self.items.keys)
+        self._index, self._encoder, self._device = KeyIndex(self.items.keys), encoder, runtime.device
         self.ranking: Ranking
         if (target := encoder.experiment.model.target) is not None:
             name = content_key("item", target)
             codes, there = picked(encoder.contents[name].vectors, self.items.content_rows[name])
             self.unknown, self.no_number = (of.to(runtime.device) for of in (~there, torch.zeros_like(there)))
-            decoder = decoder_of(model)
-            self.ranking = ranking_by_codes(decoder, codes.to(runtime.device), self.unknown)
+            decoder, codes = decoder_of(model), codes.to(runtime.device)
+            self.ranking = ranking_by_codes(decoder, codes, self.unknown)
+            self._likeness: Callable[[], Likeness] = partial(EqualCodes, codes, ~self.unknown)
             return
         self._vectors = vectors = item_vectors(model, encoder, self.items, runtime)
         self.no_number = ~usable(vectors)
         vectors[self.no_number] = 0
         self.unknown = (vectors == 0).all(1)
         self.ranking = ByVectors(vectors, self.unknown)
+        self._likeness = partial(Cosines, vectors)
+
+    def likeness(self, content: str | None = None) -> Likeness:
+        """How alike items are by a content that the run reads, or by what it looks for them by: their vectors, or their codes."""
+        if content is None:
+            return self._likeness()
+        key = content_key("item", content)
+        vectors, rows = self._encoder.contents[key].vectors, self.items.content_rows[key]
+        if key in self._encoder.layout.codes:
+            codes, there = picked(vectors, rows)
+            return EqualCodes(codes.to(self._device), there)
+        return Cosines(vectors, torch.from_numpy(rows), self._device)
 
     def narrower(self, width: int | None) -> "Retriever":
         """The same items, found by so many leading numbers of their vectors and of users'; None: by all."""
@@ -95,7 +110,7 @@ class Retriever:
         other = copy(self)
         other._width = width
         other._vectors = other.cut(self._vectors)
-        other.ranking = ByVectors(other._vectors, self.unknown)
+        other.ranking, other._likeness = ByVectors(other._vectors, self.unknown), partial(Cosines, other._vectors)
         return other
 
     def cut(self, vectors: Tensor) -> Tensor:

@@ -122,6 +122,20 @@ class FoundRow(Shape):
     mrr_10: Number = Field(alias="mrr@10")
     popularity_hr_10: Number = Field(alias="popularity_hr@10")
     popularity_ndcg_10: Number = Field(alias="popularity_ndcg@10")
+    distance_10: Number = Field(None, alias="distance@10")
+    coverage_10: Number = Field(None, alias="coverage@10")
+    gini_10: Number = Field(None, alias="gini@10")
+    novelty_10: Number = Field(None, alias="novelty@10")
+    listed_popularity_10: Number = Field(None, alias="listed_popularity@10")
+    past_popularity: Number = None
+
+
+class Slate(Shape):
+    """How the best items are put into lists."""
+
+    method: str
+    weight: float
+    pool: Count
 
 
 class Protocol(Shape):
@@ -132,6 +146,8 @@ class Protocol(Shape):
     domain: str | None
     within_domains: bool = False
     width: Count | None = None
+    slate: Slate | None = None
+    alike: str | None = None
 
 
 class Evaluation(Shape):

@@ -30,6 +30,7 @@ from ..retrieval.candidates import items_of_domain
 from ..retrieval.rankings import ByVectors
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import Search, recall
+from ..retrieval.slates import slates
 from ..run.finite import usable
 from .part_files import unfinished, write_part
 from .recommend_input import RecommendJob, domains_with_users, listed_items, training_events, user_needs
@@ -43,7 +44,7 @@ _WHOLE = 1 << 30  # longer than any history
 
 
 def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[dict[str, Any], float | None, int, int]:
-    """Writes the best items of every user, those first that score highest; ``planned`` is of `plan_recommendations`.
+    """Writes the best items of every user, those first that score highest or in the order of a slate; ``planned`` is of `plan_recommendations`.
 
     Each row group becomes one part, as of `score`, with the user's id, ``items`` and ``scores`` (float32), both lists of at most
     ``k``. An item of which nothing is known, neither id nor content nor a named feature, is never recommended; a catalog's new items are.
@@ -111,6 +112,7 @@ class Recommender:
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)
         self._ids, self._search, self._exact = self._named()
+        self._likeness = None if job.slate is None else self._retriever.likeness(job.alike)
         self.recall: float | None = None
         self.overflowed = 0
         self.progress: Callable[[int], None] = lambda users: None
@@ -186,10 +188,14 @@ class Recommender:
         fine = usable(users)
         self.overflowed += int((~fine).sum())
         users = torch.where(fine[:, None], users, 0)
-        top, at = self._search.best(users, self._job.k, (gone[0], gone[1]))
+        wanted = self._job.k if self._job.slate is None else self._job.slate.pool
+        top, at = self._search.best(users, wanted, (gone[0], gone[1]))
         if self._exact is not None and self.recall is None and len(users):
             few = gone[:, gone[0] < _COMPARED]
-            self.recall = recall(at[:_COMPARED], self._exact.best(users[:_COMPARED], self._job.k, (few[0], few[1])))
+            self.recall = recall(at[:_COMPARED], self._exact.best(users[:_COMPARED], wanted, (few[0], few[1])))
+        if self._job.slate is not None and self._likeness is not None:
+            order = slates(self._job.slate, top, at, self._likeness, self._job.k)
+            top, at = top.gather(1, order), at.gather(1, order)
         there = (top > float("-inf")) & fine.cpu()[:, None]
         offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())
         items, values = self._ids.take(pa.array(at[there].numpy())), pa.array(top[there].numpy(), pa.float32())

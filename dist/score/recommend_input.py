@@ -1,7 +1,7 @@
 """What a job that recommends is given: the job, and what its run and its input must have."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ...data.storage.globs import parquet_below
 from ...data.storage.mirror import mirrored
 from ..retrieval.protocol import Protocol
 from ..retrieval.search import faiss_module
+from ..retrieval.slate import Slate
 from ..run.kept_checkpoints import best_of_members, identity
 from ..run.run_folder import VOCABULARY, id_types_of, open_experiment
 from .hive_columns import HiveColumns
@@ -46,6 +47,8 @@ class RecommendJob:
         domain: whose items alone are recommended, those of its training events; None: all there are.
         items: a Parquet file, a folder of them, or a glob, or a URI of such, with the ids of the items that alone are recommended; None: all.
         width: as of `Protocol`.
+        slate: how the best items are put into a list; None: by their scores.
+        alike: content of items that says how alike two of them are; None: what the run looks for items by.
     """
 
     run: Location
@@ -57,13 +60,15 @@ class RecommendJob:
     domain: str | None = None
     items: str | None = None
     width: int | None = None
+    slate: Slate | None = None
+    alike: str | None = None
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
     writing: Writing = field(default_factory=Writing)
 
     @property
     def protocol(self) -> Protocol:
         """Which items take part."""
-        return Protocol(self.repeat, domain=self.domain, width=self.width)
+        return Protocol(self.repeat, domain=self.domain, width=self.width, slate=self.slate, alike=self.alike)
 
     @property
     def folder(self) -> Path:
@@ -92,6 +97,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     claimed = {"checkpoint": identity(checkpoints), "k": job.k, "repeat": job.protocol.repeats(experiment)}
     claimed |= {"approximate": job.approximate}
     claimed |= {name: value for name in ("domain", "width") if (value := getattr(job, name)) is not None}
+    claimed |= {} if job.slate is None else asdict(job.slate) | {"alike": job.alike}
     if (among := listed_items(job, experiment)) is not None:
         claimed |= {"items": hashlib.sha256(np.unique(among).tobytes()).hexdigest()}
     return planned_parts(job, claimed, files, HiveColumns({}), experiment, passed_on, {}, claims)

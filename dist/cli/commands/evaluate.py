@@ -17,7 +17,22 @@ from ...quick_imports import quick_imports
 from ...ranks.job import on_ranks
 from ...ranks.statuses import DONE, THRESHOLD
 from .job_command import begin, end, passed
-from .options import Check, Cluster, Negatives, OneDomain, Processes, Repeat, RunPath, Slices, Width, names
+from .options import (
+    AlikeBy,
+    Check,
+    Cluster,
+    Diversity,
+    DiversityWeight,
+    Negatives,
+    OneDomain,
+    Pool,
+    Processes,
+    Repeat,
+    RunPath,
+    Slices,
+    Width,
+    names,
+)
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -43,6 +58,10 @@ def evaluate(
     negatives: Negatives = 0,
     domain: OneDomain = None,
     width: Width = None,
+    diversity: Diversity = None,
+    diversity_weight: DiversityWeight = None,
+    pool: Pool = None,
+    alike_by: AlikeBy = None,
     slices: Slices = "",
     check: Check = False,
     cluster: Cluster = None,
@@ -63,9 +82,11 @@ def evaluate(
         with quick_imports():
             from ...evaluate.gate import read_gates
             from ...evaluate.prepare import prepare_evaluation
-            from ...retrieval.protocol import Protocol
+            from ...retrieval.protocol import PLACES, Protocol
+            from ...retrieval.slate import slate_of
 
-        protocol = Protocol(repeat, negatives, domain, width)
+        slate = slate_of(diversity, diversity_weight, pool, PLACES)
+        protocol = Protocol(repeat, negatives, domain, width, slate, alike_by)
         job = prepare_evaluation(
             current(), split, writes=not check, keeps=predictions, protocol=protocol, slices=names(slices)
         )
@@ -93,7 +114,7 @@ def _evaluate(planned: "tuple[EvaluationJob, tuple[Gate, ...]]", runtime: "Runti
     if runtime.is_main:
         from ...evaluate.measures import measured_by
         from ...report.report import write_report
-        from ...report.terminal_tables import print_evaluation, print_next_item, print_slices
+        from ...report.terminal_tables import print_evaluation, print_lists, print_next_item, print_slices
 
         if is_json():
             for row in [*result["rows"], *result.get("next_item", [])]:
@@ -108,6 +129,7 @@ def _evaluate(planned: "tuple[EvaluationJob, tuple[Gate, ...]]", runtime: "Runti
             )
             if result.get("next_item"):
                 print_next_item(result["next_item"], console(), result["protocol"])
+                print_lists(result["next_item"], console())
         if result["skipped"]:
             warning(f"{result['skipped']:,} bad rows are in no metric")
         measured = [*result["rows"], *result.get("next_item", [])]

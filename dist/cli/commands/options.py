@@ -1,6 +1,6 @@
 """What several commands take."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -83,6 +83,27 @@ Width = Annotated[
     typer.Option(
         min=1,
         help="find items by so many leading numbers of their vectors, one of model.next_item.widths  [default: all]",
+    ),
+]
+Diversity = Annotated[
+    Literal["mmr", "dpp"] | None,
+    typer.Option(
+        help="lists that are not of one kind, chosen from the best items  [default: the best, by their scores]"
+    ),
+]
+DiversityWeight = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="with --diversity: from 0, relevance alone, to 1, diversity alone"),
+]
+Pool = Annotated[
+    int | None,
+    typer.Option(min=1, help="with --diversity: of how many of the best items  [default: 5 times those of a list]"),
+]
+AlikeBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONTENT",
+        help="content of items that says how alike they are  [default: the vectors, or codes, that the run finds them by]",
     ),
 ]
 Slices = Annotated[

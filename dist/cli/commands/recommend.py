@@ -13,12 +13,16 @@ from .job_command import begin, end, passed
 from .options import (
     LOCATION,
     Against,
+    AlikeBy,
     Check,
     Cluster,
+    Diversity,
+    DiversityWeight,
     MaxMeanShift,
     MaxNullShare,
     OneDomain,
     Overwrite,
+    Pool,
     Processes,
     Repeat,
     RunPath,
@@ -53,6 +57,10 @@ def recommend(
         ),
     ] = None,
     approximate: Annotated[bool, typer.Option("--approximate", help="search with FAISS, if it is installed")] = False,
+    diversity: Diversity = None,
+    diversity_weight: DiversityWeight = None,
+    pool: Pool = None,
+    alike_by: AlikeBy = None,
     overwrite: Overwrite = False,
     against: Against = None,
     max_null_share: MaxNullShare = None,
@@ -68,11 +76,14 @@ def recommend(
         prometheus.label(command="recommend", run=str(run))  # what is wrong has them, too
         with quick_imports():
             from ...promote.promote import current_run
+            from ...retrieval.slate import slate_of
             from ...score.recommend_input import RecommendJob, plan_recommendations
             from ...score.writing import Thresholds, Writing
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
-        job = RecommendJob(current_run(run), users, out, k, repeat, approximate, domain, items, width, writing=writing)
+        slate = slate_of(diversity, diversity_weight, pool, k, alike_by)
+        asked = (k, repeat, approximate, domain, items, width, slate, alike_by)
+        job = RecommendJob(current_run(run), users, out, *asked, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
     claim = Claim(out, "recommend")
