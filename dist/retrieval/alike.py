@@ -1,16 +1,15 @@
-"""How alike items are, one with many: to the bit the same in any batch and on any device."""
+"""How alike items are, each with each of a list: to the bit the same in any batch and on any device."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Alike = Callable[[Tensor], Tensor]
-"""Place ``[B]`` int64 in each list -> ``[B, N]`` float64 from -1 to 1, how alike the item there and each item of its list are; all on one device."""
-
 _STEPS = float(1 << 24)
 _HELD = 1 << 16  # vectors at a time
+_CELLS = 1 << 21  # numbers of lists at a time, which stay in a processor's caches
+_ON_GPU = 32  # times as many, since what is started there takes as long for few
 
 
 class Likeness(Protocol):
@@ -26,9 +25,19 @@ class Likeness(Protocol):
         """Where it computes."""
         ...
 
-    def of(self, at: Tensor) -> Alike:
-        """For lists of the items at positions ``[B, N]`` int64."""
+    def of(self, at: Tensor) -> Tensor:
+        """``[B, N, N]`` float64 from -1 to 1, how alike the items at positions ``[B, N]`` int64 are, each with each of its list."""
         ...
+
+
+def some_lists(at: Tensor, likeness: Likeness) -> Iterator[tuple[slice, Tensor]]:
+    """Which of the lists ``at [B, N]``, and `Likeness.of` these: so many at a time that what is held of them has a bound, 8 N^2 bytes of
+    one list aside."""
+    cells = _CELLS if likeness.device.type == "cpu" else _ON_GPU * _CELLS
+    size = max(1, cells // max(1, at.shape[1] * max(at.shape[1], likeness.width)))
+    for start in range(0, len(at), size):
+        part = slice(start, start + size)
+        yield part, likeness.of(at[part])
 
 
 class Cosines:
@@ -52,19 +61,14 @@ class Cosines:
         """D."""
         return self._vectors.shape[1]
 
-    def of(self, at: Tensor) -> Alike:
+    def of(self, at: Tensor) -> Tensor:
         """As of `Likeness`."""
         at = at.to(self._vectors.device)
         rows = at if self._rows is None else self._rows.to(at.device)[at]
         there, rows = (rows >= 0).to(self.device), rows.clamp_min(0)
         vectors, lengths = self._vectors[rows].to(self.device), self._lengths[rows].to(self.device)
         units = (vectors.double() / lengths[..., None] * _STEPS).round() * there[..., None]
-
-        def alike(place: Tensor) -> Tensor:
-            own = units[torch.arange(len(units), device=units.device), place]
-            return (units @ own[:, :, None])[..., 0] / _STEPS**2
-
-        return alike
+        return units @ units.transpose(1, 2) / _STEPS**2
 
 
 class EqualCodes:
@@ -79,14 +83,11 @@ class EqualCodes:
         """M."""
         return self._codes.shape[1]
 
-    def of(self, at: Tensor) -> Alike:
+    def of(self, at: Tensor) -> Tensor:
         """As of `Likeness`."""
-        at = at.to(self._codes.device)
+        at = at.to(self.device)
         codes, there = self._codes[at], self._there[at]
-
-        def alike(place: Tensor) -> Tensor:
-            row = torch.arange(len(codes), device=codes.device)
-            equal = (codes == codes[row, place][:, None]).sum(2)
-            return (equal * (there & there[row, place][:, None])).double() / codes.shape[2]
-
-        return alike
+        equal = torch.zeros(*at.shape, at.shape[1], dtype=torch.float64, device=self.device)
+        for of_level in codes.unbind(2):
+            equal += of_level[:, :, None] == of_level[:, None, :]
+        return equal * (there[:, :, None] & there[:, None, :]) / codes.shape[2]

@@ -1,17 +1,19 @@
 """The lists that the ranks of rows speak of, and what is good or bad of a list as a list."""
 
+from itertools import combinations
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .alike import Likeness
+from .alike import Likeness, some_lists
 from .products import NEVER
 from .protocol import PLACES, Protocol
 from .rankings import Gone, Placed
 from .retrieval import Retriever
 from .slate import Slate
-from .slates import CELLS, slates
+from .slates import slates
 
 LISTED = 10
 """Items of a list that metrics look at."""
@@ -100,17 +102,16 @@ class ListTeller:
         return ranks, {"listed": at.numpy().astype(np.int32)} | columns
 
     def _distance(self, at: Tensor) -> NDArray[np.float64]:
-        out, size = [np.zeros(0)], max(1, CELLS // (at.shape[1] * self._likeness.width))
-        for start in range(0, len(at), size):
-            part = at[start : start + size]
-            there, alike = part >= 0, self._likeness.of(part.clamp_min(0))
-            sums, pairs = torch.zeros(len(part), dtype=torch.float64), torch.zeros(len(part), dtype=torch.int64)
-            for first in range(part.shape[1]):
-                found = alike(torch.full((len(part),), first, device=self._likeness.device)).cpu()
-                for second in range(first + 1, part.shape[1]):  # one by one: sums of floats depend on their order
-                    both = there[:, first] & there[:, second]
-                    sums += torch.where(both, 1 - found[:, second], 0)
-                    pairs += both
+        out = [np.zeros(0)]
+        for part, alike in some_lists(at.clamp_min(0), self._likeness):
+            there, found = at[part] >= 0, alike.cpu()
+            sums, pairs = torch.zeros(len(there), dtype=torch.float64), torch.zeros(len(there), dtype=torch.int64)
+            for first, second in combinations(
+                range(at.shape[1]), 2
+            ):  # one by one: sums of floats depend on their order
+                both = there[:, first] & there[:, second]
+                sums += torch.where(both, 1 - found[:, first, second], 0)
+                pairs += both
             out.append(_mean(sums.numpy(), pairs.numpy()))
         return np.concatenate(out)
 

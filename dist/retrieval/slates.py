@@ -5,11 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .alike import Alike, Likeness
+from .alike import Likeness, some_lists
 from .products import NEVER
 from .slate import Slate
 
-CELLS = 1 << 22  # numbers of items' vectors held at a time
 _LEAST = -1e300  # of an item that is not there: it is chosen behind all others
 _RIDGE = 1e-5  # what is left of an item that is equal to one in the list, of 1
 
@@ -31,11 +30,10 @@ def slates(slate: Slate, scores: Tensor, at: Tensor, likeness: Likeness, k: int)
     """
     if not (k := min(k, scores.shape[1])) or not len(scores):
         return torch.zeros(len(scores), k, dtype=torch.int64)
-    parts, size = [], max(1, CELLS // (scores.shape[1] * likeness.width))
-    for start in range(0, len(scores), size):
-        part = slice(start, start + size)
+    parts = []
+    for part, alike in some_lists(at, likeness):
         relevance, there = _relevance(scores[part].to(likeness.device))
-        parts.append(_greedy(relevance, there, likeness.of(at[part]), slate, k).cpu())
+        parts.append(_greedy(relevance, there, alike, slate, k).cpu())
     return torch.cat(parts)
 
 
@@ -47,7 +45,7 @@ def _relevance(scores: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(there & (span > 0), (scores - last) / torch.where(span > 0, span, 1), 0), there
 
 
-def _greedy(relevance: Tensor, there: Tensor, alike: Alike, slate: Slate, k: int) -> Tensor:
+def _greedy(relevance: Tensor, there: Tensor, alike: Tensor, slate: Slate, k: int) -> Tensor:
     """As of `slates`, for some of the lists."""
     gains, taken = GAINS[slate.method](relevance, alike, slate.weight), torch.zeros_like(there)
     chosen = [torch.zeros(len(there), dtype=torch.int64, device=there.device)]
@@ -58,27 +56,27 @@ def _greedy(relevance: Tensor, there: Tensor, alike: Alike, slate: Slate, k: int
     return torch.stack(chosen, 1)
 
 
-def mmr(relevance: Tensor, alike: Alike, weight: float) -> Gains:
+def mmr(relevance: Tensor, alike: Tensor, weight: float) -> Gains:
     """Maximal marginal relevance: an item's relevance, less how alike it is to what is most alike in the list.
 
     Source: Carbonell and Goldstein (1998).
 
     Args:
         relevance: ``[B, N]`` float64.
-        alike: of the items.
+        alike: ``[B, N, N]`` float64, as of `Likeness.of`.
         weight: from 0 to 1, of the second.
     """
-    nearest = torch.full_like(relevance, NEVER)
+    nearest, user = torch.full_like(relevance, NEVER), torch.arange(len(relevance), device=relevance.device)
 
     def gains(place: Tensor) -> Tensor:
         nonlocal nearest
-        nearest = torch.maximum(nearest, alike(place))
+        nearest = torch.maximum(nearest, alike[user, place])
         return (1 - weight) * relevance - weight * nearest
 
     return gains
 
 
-def dpp(relevance: Tensor, alike: Alike, weight: float) -> Gains:
+def dpp(relevance: Tensor, alike: Tensor, weight: float) -> Gains:
     """The likeliest list of a determinantal point process, item by item: relevance, and the logarithm of the determinant of how alike items are.
 
     That is (1 - weight) times the sum of relevance and weight times log det S, S being (1 + alike) / 2 with a little added along its diagonal, so that
@@ -89,12 +87,11 @@ def dpp(relevance: Tensor, alike: Alike, weight: float) -> Gains:
     Args: as of `mmr`.
     """
     rows: list[Tensor] = []
-    left = torch.full_like(relevance, 1 + _RIDGE)
+    left, user = torch.full_like(relevance, 1 + _RIDGE), torch.arange(len(relevance), device=relevance.device)
 
     def gains(place: Tensor) -> Tensor:
         nonlocal left
-        place = place[:, None]
-        row = (1 + alike(place[:, 0])) / 2
+        row, place = (1 + alike[user, place]) / 2, place[:, None]
         for earlier in rows:  # one by one: how a matrix product adds up depends on its shape
             row = row - earlier.gather(1, place) * earlier
         row = row / left.gather(1, place).sqrt()

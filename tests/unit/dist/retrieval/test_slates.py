@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from foundrank.data.errors import UserError
-from foundrank.dist.retrieval import slates as making
+from foundrank.dist.retrieval import alike as likening
 from foundrank.dist.retrieval.alike import Cosines, EqualCodes, Likeness
 from foundrank.dist.retrieval.products import NEVER
 from foundrank.dist.retrieval.slate import METHODS, Slate, slate_of
@@ -82,9 +82,9 @@ def test_each_item_is_the_one_that_adds_most(method, kind, seed, users, pool, k,
 
 @pytest.mark.parametrize("kind", ["vectors", "codes"])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("cells", [1, 300, 1 << 22])
+@pytest.mark.parametrize("cells", [1, 3000, 1 << 21])
 def test_a_list_is_the_same_alone_and_among_others(monkeypatch, method, kind, cells):
-    monkeypatch.setattr(making, "CELLS", cells)
+    monkeypatch.setattr(likening, "_CELLS", cells)
     likeness, _ = likeness_of(kind)
     scores, at = pools(3, 33, 25)
     slate = Slate(method, 0.5, 25)
@@ -131,13 +131,13 @@ def test_cosines_are_the_same_to_the_bit_in_any_shape(dtype):
     vectors = torch.randn(50, 96, generator=torch.Generator().manual_seed(0)).to(dtype) * 7
     rows = torch.randint(-1, 50, (ITEMS,), generator=torch.Generator().manual_seed(1))
     likeness, at = Cosines(vectors, rows), torch.arange(ITEMS)[None]
-    whole = likeness.of(at)(torch.tensor([3]))[0]
+    whole = likeness.of(at)[0, 3]
     wanted = torch.nn.functional.cosine_similarity(vectors[rows].double(), vectors[rows[3]].double()[None])
     wanted[rows < 0] = 0
     assert rows[3] >= 0
     torch.testing.assert_close(whole, wanted, rtol=0, atol=1e-6)
     for other in range(ITEMS):
-        assert likeness.of(torch.tensor([[other, 3]] * 5))(torch.ones(5, dtype=torch.int64))[2, 0] == whole[other]
+        assert likeness.of(torch.tensor([[other, 3]] * 5))[2, 0, 1] == whole[other]
     assert whole[3] == pytest.approx(1, abs=1e-6)
 
 
