@@ -106,9 +106,8 @@ class ListTeller:
         for part, alike in some_lists(at.clamp_min(0), self._likeness):
             there, found = at[part] >= 0, alike.cpu()
             sums, pairs = torch.zeros(len(there), dtype=torch.float64), torch.zeros(len(there), dtype=torch.int64)
-            for first, second in combinations(
-                range(at.shape[1]), 2
-            ):  # one by one: sums of floats depend on their order
+            # One by one: what floats add up to depends on their order.
+            for first, second in combinations(range(at.shape[1]), 2):
                 both = there[:, first] & there[:, second]
                 sums += torch.where(both, 1 - found[:, first, second], 0)
                 pairs += both

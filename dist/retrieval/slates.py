@@ -30,7 +30,7 @@ def slates(slate: Slate, scores: Tensor, at: Tensor, likeness: Likeness, k: int)
     """
     if not (k := min(k, scores.shape[1])) or not len(scores):
         return torch.zeros(len(scores), k, dtype=torch.int64)
-    parts = []
+    parts: list[Tensor] = []
     for part, alike in some_lists(at, likeness):
         relevance, there = _relevance(scores[part].to(likeness.device))
         parts.append(_greedy(relevance, there, alike, slate, k).cpu())

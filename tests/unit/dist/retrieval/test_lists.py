@@ -80,6 +80,11 @@ def test_where_a_slate_puts_the_own_item_is_its_rank(kind, seed, items, pool):
     plain = ranking.placed(users, target, gone, None, pool)
     ranks, listed = lists_of(plain, target, None, likeness, 6)
     assert torch.equal(ranks, plain.ranks)
+    for user in range(USERS):  # nothing that is among the best is lost where the own item is put in
+        others = plain.at[user][plain.scores[user] > NEVER].tolist()
+        own = [int(target[user])] if ranks[user] < min(6, items) else []
+        best = [*others[: ranks[user]], *own, *others[ranks[user] :]][:6]
+        assert listed[user].tolist() == best + [-1] * (6 - len(best))
     slate = Slate("mmr", 0.7, pool)
     moved, of_slate = lists_of(plain, target, slate, likeness, 6)
     for user in range(USERS):
@@ -116,6 +121,13 @@ def test_what_is_told_of_lists_is_what_a_slow_count_finds(slate):
     ranks, columns = teller(counts, vectors, slate).of(users, target, none, barred, past)
     assert ranks.tolist() == [items] * 7
     listed = columns["listed"]
+    best = ByVectors(vectors, torch.zeros(items, dtype=torch.bool)).placed(users, target, none, None, 1).at[:, 0]
+    aside = torch.zeros(7, items, dtype=torch.bool).scatter(1, best[:, None], True)
+    # A row's own item that takes no part but as such is ranked, and in no list that anybody is shown.
+    own_ranks, of_own = teller(counts, vectors, slate).of(users, best, none, aside, past)
+    assert own_ranks.tolist() == [0] * 7
+    assert not (of_own["listed"] == best.numpy()[:, None]).any()
+    assert ((of_own["listed"] >= 0).sum(1) == LISTED - 1).all()
     assert [(row >= 0).sum() for row in listed] == [LISTED] * 6 + [3]
     percentile = np.array([(np.sum(counts < one) + np.sum(counts <= one)) / 2 / items for one in counts])
     seen = np.maximum(counts, 1)
