@@ -117,23 +117,31 @@ def _name(day: int) -> str:
 
 
 def _add(arm: dict[str, Any], run: Path) -> None:
-    """What a training took."""
+    """Adds what a training took to what an arm has."""
+    arm["seconds"] += json.loads((run / "run.json").read_text(encoding="utf-8"))["seconds"]
+    arm["rows"] += rows_read(run)
+
+
+def rows_read(run: Path) -> int:
+    """By a training, in all its epochs."""
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    arm["seconds"] += info["seconds"]
     experiment = yaml.safe_load((run / "experiment.yaml").read_text(encoding="utf-8"))
-    arm["rows"] += info["rows"] * experiment["training"]["epochs"]
+    return info["rows"] * experiment["training"]["epochs"]
 
 
 def _scored(data: Path, run: Path, days: Sequence[int]) -> dict[int, float]:
     """Day -> the AUC of its clicks."""
-    found = {}
-    for day in days:
-        files = list_events(
-            str((data / "events" / "feed" / _name(day) / "*.parquet").resolve()), "events", BadDataConfig()
-        )
-        with process_kept(), alone() as runtime:
-            found[day] = measured(run.resolve(), {"feed": files}, KINDS, runtime)["score"]
-    return found
+    return {day: score_of(run, {"feed": str(data / "events" / "feed" / _name(day) / "*.parquet")}) for day in days}
+
+
+def score_of(run: Path, events: Mapping[str, str]) -> float:
+    """What an update says of a run, before it learns from events: domain -> the pattern of their files."""
+    files = {
+        domain: list_events(str(Path(pattern).resolve()), "events", BadDataConfig())
+        for domain, pattern in events.items()
+    }
+    with process_kept(), alone() as runtime:
+        return measured(run.resolve(), files, KINDS, runtime)["score"]
 
 
 def section(written: Mapping[str, Any]) -> str:
