@@ -177,9 +177,11 @@ def section(found: Mapping[str, Any]) -> str:
         mean = f"{statistics.fmean(arm['score'].values()):.4f}" if name != "anew" else ""
         cells = " | ".join(f"{arm['score'][week]:.4f}" for week in anew)
         lines.append(f"| {told} | {mean} | {cells} | {arm['rows'] / week:.0f} |")
-    lines.append(
-        f"\nFrom nothing before each of these weeks would read {weekly / week:,.0f} weeks, {weekly / arms['increments']['rows']:.0f} times what increments read."
-    )
+    behind = [f"{arms['anew']['score'][week] - arms['increments']['score'][week]:.4f} in week {week}" for week in anew]
+    lines += [
+        f"\nAgainst a training from nothing, which sees each row {found['epochs']} times, increments lose {' and '.join(behind)}: less in the later one. To begin anew before each of these",
+        f"weeks would read {weekly / week:,.0f} weeks, {weekly / arms['increments']['rows']:.0f} times what increments read.",
+    ]
     return "\n".join(lines)
 
 

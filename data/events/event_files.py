@@ -95,6 +95,12 @@ def _open(path: str) -> pq.ParquetFile:
 _open_local, _open_remote = lru_cache(maxsize=64)(_open), lru_cache(maxsize=512)(_open)
 
 
+def look_again() -> None:
+    """Forgets what files were when they were last opened: a job that goes on for days, on files that others write, asks anew."""
+    for remembered in (_open_local, _open_remote, _check_size, storage.handle):
+        remembered.cache_clear()
+
+
 def iterate_group(path: str, group: int, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
     """One row group, ``rows`` rows at a time, in the types of the file: some columns are only passed on.
 

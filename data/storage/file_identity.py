@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Annotated, Any
 
@@ -97,7 +98,11 @@ def continued(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
 
 def untouched(file: str, noted: Mapping[str, Any]) -> bool:
     """Whether a file cannot have changed since it was noted, as far as can be told without reading it."""
-    return bool(noted.get("stat")) and not is_uri(file) and _stat(file) == noted["stat"]
+    if not noted.get("stat") or is_uri(file):
+        return False
+    with suppress(FileNotFoundError):
+        return _stat(file) == noted["stat"]
+    return False
 
 
 def fingerprint(files: Sequence[Mapping[str, Any]]) -> str:

@@ -180,11 +180,11 @@ class Scorer:
         asked = (k, repeat, approximate, domain, None, width, slate, alike_by)
         with silenced_libraries():
             job = RecommendJob(self._run, _USERS, "", *asked)
-            parts = (self._model, self._encoder, self._runtime, job, self._retriever.narrower(width))
+            parts = (self._model, self._encoder, self._runtime, job)
             if items is not None:
-                return Recommender(*parts, self._keys_of(items)).table(table)
+                return Recommender(*parts, self._retriever.narrower(width), self._keys_of(items)).table(table)
             if asked not in self._recommenders:
-                self._recommenders[asked] = Recommender(*parts)
+                self._recommenders[asked] = Recommender(*parts, self._retriever.narrower(width))
             return self._recommenders[asked].table(table)
 
     def refresh(self) -> bool:

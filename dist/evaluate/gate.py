@@ -54,7 +54,7 @@ def fallen_short(gates: Sequence[Gate], result: Mapping[str, Any]) -> list[str]:
     for gate in gates:
         rows = result.get("next_item", []) if gate.task == NEXT_ITEM else result["rows"]
         found = {
-            row["domain"]: row[gate.metric]
+            row["domain"]: row.get(gate.metric)
             for row in rows
             if row["slice"] == "all" and row.get("task", NEXT_ITEM) == gate.task
         }

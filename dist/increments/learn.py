@@ -6,26 +6,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...data.counting.statistics import Statistics
+from ...data.events.event_files import look_again
 from ...data.storage import storage
 from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import Vocabulary
 from ..embed.embed import embed
 from ..lease.lease import Claim
 from ..logs.records import info, result, warning
-from ..promote.promote import promote_inside, promotions, roll_back
+from ..promote.promote import ITSELF, promote_inside, promotions, roll_back, way_back
 from ..ranks.job import held
 from ..ranks.preemption import Preemption
 from ..ranks.runtime import Runtime, patiently
 from ..run.kept_checkpoints import best_of_members
 from ..run.new_run import Changed, create_run
-from ..run.run_folder import EXPERIMENT, open_run, open_statistics
+from ..run.run_documents import Events
+from ..run.run_folder import EVENTS, EXPERIMENT, open_run, open_statistics, read_json
 from ..tokenize.tokenize import tokenize
 from ..train.prepare import TrainingJob, begin_run, prepare
 from ..train.train import train
 from .delta import delta_folder, write_delta
 from .forget import statistics_without
 from .measure import measured
-from .record import add_to_record, has_forgotten, read_increment, remove, remove_all_but, remove_rest, write_increment
+from .record import add_to_record, digest_of, read_increment, remove, remove_all_but, remove_rest, write_increment
 from .request import Next, Request, next_increment
 from .watch import Watch
 
@@ -45,6 +47,7 @@ def update(request: Request, first: Next | None, runtime: Runtime) -> bool:
         UserError: bad events, or what a training raises. What was published stays, and the same command goes on.
     """
     watch = None if request.follow is None else Watch()
+    runtime.on_main(lambda: _remove_what_is_forgotten(request))
     job = first if first is not None or watch is None else _next(request, runtime, watch)
     while job is not None:
         if not _learn(job, runtime):
@@ -53,35 +56,41 @@ def update(request: Request, first: Next | None, runtime: Runtime) -> bool:
     return True
 
 
-def _next(request: Request, runtime: Runtime, watch: Watch | None = None) -> Next | None:
+def _next(request: Request, runtime: Runtime, watch: Watch | None) -> Next | None:
     """What is learned next; where the events are followed, once there is something."""
 
     def look() -> Next | None:
-        found = next_increment(request, watch)
-        if found is None and request.follow is not None:
-            info(f"nothing new; looks again every {request.follow:g} s")
-        while found is None and request.follow is not None:
+        found, told = None, False
+        while True:
+            look_again()
+            if (found := next_increment(request, watch)) is not None or request.follow is None:
+                return found
+            if not told:
+                info(f"nothing new; looks again every {request.follow:g} s")
+            told = True
             time.sleep(request.follow)
-            found = next_increment(request, watch)
-        return found
 
     with patiently(runtime) as ranks:
-        return ranks.on_main(look)
+        found = ranks.on_main(look)
+    look_again()  # of what this rank has read in earlier increments
+    return found
 
 
 def _learn(job: Next, runtime: Runtime) -> bool:
-    """One increment: the current version is measured on its rows first, then goes on with them. Whether it was not asked to stop."""
+    """One increment: the current version is measured on its rows first, then goes on with them; or, where something has changed
+    meanwhile, nothing, so that the next look finds what there is then. Whether it was not asked to stop."""
     began, request = time.time(), job.request
     _add_vectors(job, runtime)
-    before = runtime.on_main(lambda: _measured_then(job)) if job.train else {"score": None, "rows": []}
+    before = {"score": None, "rows": []} if job.forgets else runtime.on_main(lambda: _measured_then(job))
     if before is None:
         before = measured(job.base, job.train, request.kinds, runtime)
         if request.max_drop is not None and _is_worse(job, before["score"], request.max_drop, runtime):
-            again = _next(request, runtime)  # the same events, for the version before
-            return again is None or _learn(again, runtime)
+            return True  # the same events are next, for the version before
     told = job.told | {"before": before}
     with patiently(runtime) as ranks:
         training = begin_run(ranks.on_main(lambda: _prepared(job)), runtime)
+    if not runtime.on_main(lambda: _is_as_told(job)):
+        return True
     runtime.on_main(lambda: write_increment(job.folder, told))
     with Preemption(runtime) as preemption:
         if train(training, runtime, preemption) is not None:
@@ -89,6 +98,22 @@ def _learn(job: Next, runtime: Runtime) -> bool:
         stopped = preemption.is_told()  # in its last step
     _publish(job, told, began, runtime)
     return not stopped
+
+
+def _is_as_told(job: Next) -> bool:
+    """Whether what is trained on is what is told of it: a file may have come, or been written again, since it was looked at."""
+    if digest_of(read_json(job.folder / EVENTS, Events, {})) == job.told["digest"]:
+        return True
+    info(f"{job.told['run']}: its events have changed since they were looked at; they are looked at again")
+    remove(job.folder)
+    return False
+
+
+def _remove_what_is_forgotten(request: Request) -> None:
+    """Of versions that know what the current one has forgotten: a job that was killed may not have come to that."""
+    versions = promotions(request.run)
+    if versions and way_back(request.run) is None and versions[-1] != ITSELF:
+        remove_all_but(request.here, {versions[-1]})
 
 
 def _add_vectors(job: Next, runtime: Runtime) -> None:
@@ -128,11 +153,9 @@ def _is_worse(job: Next, score: float | None, max_drop: float, runtime: Runtime)
 
 def _version_before(job: Next) -> str | None:
     """The version before the current one, its folder or its URI; None where there is none to go back to."""
-    versions = promotions(job.request.run)
-    if len(versions) < 2 or has_forgotten(mirrored(job.base, "read")):
-        return None
-    before = storage.resolved(versions[-2], str(job.request.run))
-    return before if storage.is_file(storage.join(before, EXPERIMENT)) else None
+    version = way_back(job.request.run)
+    before = None if version is None else storage.resolved(version, str(job.request.run))
+    return before if before is not None and storage.is_file(storage.join(before, EXPERIMENT)) else None
 
 
 def _prepared(job: Next) -> TrainingJob:
@@ -155,7 +178,7 @@ def _prepared(job: Next) -> TrainingJob:
 
 def _left(job: Next) -> Statistics | None:
     """What is known to a version that forgets; None of one that learns, and counts."""
-    if job.train:
+    if not job.forgets:
         return None
     if (job.folder / EXPERIMENT).is_file():
         return open_statistics(job.folder, job.experiment)
@@ -179,14 +202,14 @@ def _commit(job: Next, told: dict[str, Any]) -> None:
     run, here = job.request.run, job.request.here
     done: dict[str, Any] = told | {"at": datetime.now(UTC).isoformat(timespec="seconds")}
     write_increment(job.folder, done)
-    promote_inside(run, told["run"])
+    promote_inside(run, told["run"], forgot=job.forgets)
     add_to_record(here, done)
-    keep = job.request.keep if job.train else 1  # the others know what this one has forgotten
+    keep = 1 if job.forgets else job.request.keep  # the others know what this one has forgotten
     remove_all_but(here, set(promotions(run)[-keep:]))
     score = done["before"]["score"]
     of_before = "" if score is None else f"; the version before scored {score:.4f} on them"
     new, gone = (sum(of[what] for of in done["ids"].values()) for what in ("new", "given_up"))
-    what = f"{told['rows']:,} rows{of_before}; {new:,} new ids" if job.train else f"{gone:,} ids forgotten"
+    what = f"{told['rows']:,} rows{of_before}; {new:,} new ids" if not job.forgets else f"{gone:,} ids forgotten"
     numbers = {"increment": told["increment"], "rows": told["rows"], "score": score, "new_ids": new, "given_up": gone}
     said = f"increment {told['increment']}: {what}; {run} is {told['run']} now"
     result(said, "updated", run=str(run), version=told["run"], **numbers)

@@ -126,12 +126,6 @@ def _lineage(run: Path, version: str) -> Iterator[dict[str, Any]]:
         version = known[version]["base"]
 
 
-def has_forgotten(version: Path) -> bool:
-    """Whether a version has forgotten ids that the one before it knows, so that there is no way back."""
-    told = read_increment(version)
-    return told is not None and not told["rows"]
-
-
 def begun(run: Path) -> list[Path]:
     """Folders of increments, finished or not, in order."""
     return [run / INCREMENTS / name for name in _names_in(run / INCREMENTS) if _NAME.fullmatch(name)]

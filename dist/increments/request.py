@@ -1,7 +1,7 @@
 """What the next increment of a run is: one that was begun and not finished, or the files that were asked for."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ...data.errors import UserError
 from ...data.events.check_events import check_events
 from ...data.events.event_files import EventFiles, list_events
 from ...data.storage import storage
-from ...data.storage.file_identity import content, untouched
+from ...data.storage.file_identity import untouched
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import expand_glob
 from ...data.storage.mirror import mirrored, origin, shown
@@ -29,6 +29,7 @@ from ..run.run_documents import RunInfo
 from ..run.run_folder import EXPERIMENT, INCREMENTS, RUN_INFO, fetch_run, id_types_of, open_experiment, read_json
 from ..train.prepare import check_optimizer
 from .forget import statistics_without
+from .learned_files import all_among, are_known, are_learned
 from .partitions import partitions, patterns_of
 from .record import (
     add_to_record,
@@ -96,6 +97,11 @@ class Next:
     base: str
     train: dict[str, EventFiles]
     told: dict[str, Any]
+
+    @property
+    def forgets(self) -> bool:
+        """Whether it forgets ids, and learns from nothing."""
+        return not any(files.files for files in self.train.values())
 
     @property
     def run(self) -> str:
@@ -180,22 +186,32 @@ def _asked(request: Request, before: Experiment, base: str, version: str, watch:
     left_out = given_up(request.here, version) if len(every) > 1 else []
     noted = [file for _, file in learned]
     known = {file["file"]: file for file in noted}
+    if watch is not None:
+        watch.look(every, len(patterns))
     for partition in every:
         found = [file for pattern in partition.values() for file in expand_glob(pattern)]
         if all(untouched(file, known.get(file, {})) for file in found):  # spares reading what they hold
             continue
+        if watch is not None and watch.is_done(partition):
+            continue
+        if watch is not None and not watch.is_complete(partition):
+            if not are_known(found, noted):
+                return None
+            watch.done(partition)
+            continue
         listed = {name: list_events(of, f"--events {name}={of}", before.bad_data) for name, of in partition.items()}
         files = described({name: of for name, of in listed.items() if of.rows}, dict.fromkeys(listed, noted))
-        if not files or _are_learned(learned, files) or _holds(left_out, files):
+        if not files or are_learned(learned, files, watch is not None) or all_among(left_out, files):
+            if watch is not None:
+                watch.done(partition)
             continue
-        if watch is not None and not watch.is_complete(partition, every):
-            return None
         experiment = _experiment(request, base, before, {name: partition[name] for name in files})
         check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
         _check_kept(experiment, pretrained(experiment))
-        found = check_events(experiment, ["train"], held=id_types_of(mirrored(base, "read")))
-        told = _told(_next_number(request.here), version, experiment, files)
-        return Next(request, experiment, base, {name: of["train"] for name, of in found.items()}, told)
+        checked = check_events(experiment, ["train"], held=id_types_of(mirrored(base, "read")))
+        train = {name: of["train"] for name, of in checked.items()}
+        told = _told(_next_number(request.here), version, experiment, described(train, files))
+        return Next(request, experiment, base, train, told)
     return None
 
 
@@ -209,8 +225,8 @@ def _check_kept(experiment: Experiment, before: Pretrained) -> None:
     needed = None
     if experiment.model.rates and (rates is None or rates.so_far is None):
         needed = "the sums of labels that model.rates are made of"
-    elif objective is not None and objective.candidates == "domain" and not before.statistics.items:
-        needed = "the items of each domain, which are the candidates of model.next_item.candidates: domain"
+    elif objective is not None and not before.statistics.items:
+        needed = "the items of each domain, among which --domain and model.next_item.candidates: domain look"
     if needed is not None:
         what = f"has not kept {needed}, and an update reads the new events alone"
         raise UserError(before.run, what, "Train it again, and update that run.")
@@ -236,37 +252,6 @@ def _told(
         },
         "rows": sum(sum(file.get("rows", ())) for of_domain in files.values() for file in of_domain),
     }
-
-
-def _are_learned(
-    learned: Iterable[tuple[str, Mapping[str, Any]]], files: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> bool:
-    """Whether all files have been learned from.
-
-    Raises:
-        UserError: some have, and others have not.
-    """
-    known = {content(file): where for where, file in learned if "checksum" in file}
-    every = _with_rows(files)
-    where = [known.get(content(file)) for file in every]
-    if all(where):
-        return True
-    for file, of in zip(every, where, strict=True):
-        if of is not None:
-            what = f"was learned from in {of}, and {where.count(None):,} of the {len(every):,} files beside it are new"
-            remedy = "Name the new files alone, or put them into a folder of their own: each row is learned from once."
-            raise UserError(file["file"], what, remedy)
-    return False
-
-
-def _holds(some: Iterable[Mapping[str, Any]], files: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
-    """Whether all files are among some."""
-    return {content(file) for file in _with_rows(files)} <= {content(file) for file in some}
-
-
-def _with_rows(files: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    """Files without a row are alike, whenever they were written."""
-    return [file for of_domain in files.values() for file in of_domain if sum(file.get("rows", ()))]
 
 
 def _experiment(request: Request, base: str, before: Experiment, patterns: Mapping[str, str]) -> Experiment:

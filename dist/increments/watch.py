@@ -1,9 +1,11 @@
 """Which partitions of a folder that others write into are complete."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from ...data.storage import storage
+from ...data.storage.file_systems import is_uri
 from ...data.storage.globs import expand_glob
 from ..logs.records import info
 
@@ -11,6 +13,9 @@ _MARK = "_SUCCESS"
 
 Partition = Mapping[str, str]
 """Domain -> pattern of its files."""
+
+_Files = list[tuple[str, int, int]]
+"""Name, size, and time of writing."""
 
 
 class Watch:
@@ -22,22 +27,40 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._seen: Sequence[object] | None = None
-        self._awaited = ""
+        self._before: dict[tuple[str, ...], _Files | None] = {}
+        self._now: dict[tuple[str, ...], _Files | None] = {}
+        self._done: dict[tuple[str, ...], _Files | None] = {}
+        self._every: Sequence[Partition] = ()
+        self._domains, self._marks, self._awaited = 0, False, ""
 
-    def is_complete(self, partition: Partition, every: Sequence[Partition]) -> bool:
-        """Whether nothing more will come, as far as can be told; ``every`` are all there are, in order."""
-        is_last, most = partition == every[-1], max(map(len, every))
-        if len(partition) < most and is_last:
-            return self._waits(f"{most - len(partition)} of the {most} domains beside {_folders(partition)[0]}")
-        if any(_marked(folder) for one in every for folder in _folders(one)):
-            missing = [folder for folder in _folders(partition) if not _marked(folder)]
+    def look(self, every: Sequence[Partition], domains: int) -> None:
+        """Looks at all partitions there are, in order, of so many domains."""
+        self._before, self._now = self._now, {_key(one): _files(one) for one in every}
+        self._every, self._domains = every, domains
+        self._marks = any(_marked(folder) for one in every for folder in self._folders(one))
+
+    def is_done(self, partition: Partition) -> bool:
+        """Whether there is nothing in it that `done` was not told of."""
+        return _key(partition) in self._done and self._done[_key(partition)] == self._now[_key(partition)]
+
+    def done(self, partition: Partition) -> None:
+        """There is no need to look into it again while its files stay the same."""
+        self._done[_key(partition)] = self._now[_key(partition)]
+
+    def is_complete(self, partition: Partition) -> bool:
+        """Whether nothing more will come, as far as can be told."""
+        folders = self._folders(partition)
+        if len(partition) < self._domains and partition == self._every[-1]:
+            beside = folders[0] if folders else next(iter(partition.values()))
+            return self._waits(f"{self._domains - len(partition)} of the {self._domains} domains beside {beside}")
+        if self._marks:
+            missing = [folder for folder in folders if not _marked(folder)]
             return not missing or self._waits(storage.join(missing[0], _MARK))
-        files, now = [file for pattern in partition.values() for file in expand_glob(pattern)], None
-        with suppress(FileNotFoundError):  # one that was renamed meanwhile
-            now = [(file, *storage.sizes([file]), storage.modified(file)) for file in files]
-        before, self._seen = self._seen, now
-        return now is not None and now == before
+        now = self._now[_key(partition)]
+        return now is not None and now == self._before.get(_key(partition))
+
+    def _folders(self, partition: Partition) -> list[str]:
+        return sorted({storage.parent(file) for file, _, _ in self._now[_key(partition)] or ()})
 
     def _waits(self, what: str) -> bool:
         """Says once what is waited for; no."""
@@ -47,8 +70,22 @@ class Watch:
         return False
 
 
-def _folders(partition: Partition) -> list[str]:
-    return sorted({storage.parent(file) for pattern in partition.values() for file in expand_glob(pattern)})
+def _key(partition: Partition) -> tuple[str, ...]:
+    return tuple(partition.values())
+
+
+def _files(partition: Partition) -> _Files | None:
+    """What is there; None where something goes at the same time."""
+    files = [file for pattern in partition.values() for file in expand_glob(pattern)]
+    with suppress(FileNotFoundError, KeyError):
+        if not any(map(is_uri, files)):
+            return [(file, (stat := os.stat(file)).st_size, stat.st_mtime_ns) for file in files]
+        folders = {storage.parent(file) for file in files}
+        there = {
+            storage.join(folder, name): stamp for folder in folders for name, stamp in storage.listing(folder).items()
+        }
+        return [(file, *there[file]) for file in files]
+    return None
 
 
 def _marked(folder: str) -> bool:

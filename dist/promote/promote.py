@@ -34,12 +34,14 @@ class Promotion(Shape):
         checkpoint: `identity` of the one that was its best.
         since: when it was promoted.
         rolled_back: when it was given up for the one before.
+        forgot: whether it has forgotten ids that the one before knows, so that there is no way back.
     """
 
     run: Annotated[str, Field(min_length=1)]
     checkpoint: Digest
     since: str
     rolled_back: str | None = None
+    forgot: bool = False
 
 
 class Pointer(Shape):
@@ -86,8 +88,13 @@ def promote(run: Location, target: Location) -> Promoted:
     return _point(target, found, checkpoint, pointer)
 
 
-def promote_inside(run: Location, folder: str) -> Promoted:
+def promote_inside(run: Location, folder: str, forgot: bool = False) -> Promoted:
     """Makes a run that lies in another run's ``folder`` the one that this other one stands for; before the first of them it is itself.
+
+    Args:
+        run: the other one.
+        folder: as seen from there.
+        forgot: as of `Promotion`.
 
     Raises:
         UserError: as of `promote`.
@@ -96,15 +103,17 @@ def promote_inside(run: Location, folder: str) -> Promoted:
     if pointer is None:
         itself = {"run": ITSELF, "checkpoint": _checkpoint(str(run)), "since": _now()}
         pointer = itself | {"history": [itself]}
-    return _point(run, folder, _checkpoint(storage.resolved(folder, run)), pointer)
+    return _point(run, folder, _checkpoint(storage.resolved(folder, run)), pointer, forgot)
 
 
-def _point(target: Location, run: str, checkpoint: str, pointer: dict[str, Any] | None) -> Promoted:
+def _point(
+    target: Location, run: str, checkpoint: str, pointer: dict[str, Any] | None, forgot: bool = False
+) -> Promoted:
     if pointer is not None and (pointer["run"], pointer["checkpoint"]) == (run, checkpoint):
         return Promoted(run, run, False)
     history = pointer["history"] if pointer is not None else []
     now = _now()
-    promotion = {"run": run, "checkpoint": checkpoint, "since": now}
+    promotion = {"run": run, "checkpoint": checkpoint, "since": now} | ({"forgot": True} if forgot else {})
     _write(target, promotion | {"history": [*history, promotion]})
     return Promoted(run, pointer["run"] if pointer is not None else None, True)
 
@@ -113,7 +122,7 @@ def roll_back(target: Location) -> Promoted:
     """Goes back to the run that was current before.
 
     Raises:
-        UserError: nothing was promoted before, or that run is not there any more as it was.
+        UserError: nothing was promoted before, or that run is not there any more as it was, or it knows what the current one has forgotten.
     """
     pointer = _read(target)
     if pointer is None:
@@ -123,6 +132,9 @@ def roll_back(target: Location) -> Promoted:
     if len(used) < 2:
         raise UserError(target, f"has no run before {pointer['run']} to go back to", "Promote another one.")
     given_up, again = history[used[-1]], history[used[-2]]
+    if given_up.get("forgot"):
+        what = f"has forgotten ids in {given_up['run']} that the version before knows"
+        raise UserError(target, what, "Go on with it: update it with new events.")
     _check(target, again)
     history[used[-1]] = given_up | {"rolled_back": now}
     _write(target, {"run": again["run"], "checkpoint": again["checkpoint"], "since": now, "history": history})
@@ -148,6 +160,13 @@ def promotions(target: Location, given_up: bool = False) -> list[str]:
     pointer = _read(target)
     every = [] if pointer is None else pointer["history"]
     return [one["run"] for one in every if given_up or one.get("rolled_back") is None]
+
+
+def way_back(target: Location) -> str | None:
+    """The run that a target stood for before the current one; None where there is none, or it knows what this one has forgotten."""
+    pointer = _read(target)
+    used = [one for one in ([] if pointer is None else pointer["history"]) if one.get("rolled_back") is None]
+    return None if len(used) < 2 or used[-1].get("forgot") else used[-2]["run"]
 
 
 def _check(target: Location, promotion: dict[str, Any]) -> None:

@@ -165,7 +165,7 @@ def _next_item(rows: Sequence[Row], protocol: Mapping[str, Any] | None) -> list[
     if not lists:
         return parts
     told = (
-        "Lists of 10: how far apart their items are (1 - cosine), which share of the items is in anybody's, how unequally items are shown, "
+        "Lists of 10: how far apart their items are (1 - cosine, or the share of codes that differ), which share of the items is in anybody's, how unequally items are shown, "
         "-log2 of an item's share of the training, and how popular items are, of lists and of the past."
     )
     names = ("domain", *LISTS.values())

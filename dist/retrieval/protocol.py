@@ -78,6 +78,8 @@ class Protocol:
         if self.slate is not None and self.negatives:
             what = "puts the best of all items into lists, and --negatives ranks among a few drawn at random"
             raise UserError("--diversity", what, "Leave one of the two out.")
+        if self.alike is not None and self.negatives:
+            raise UserError("--alike-by", "is of lists, and --negatives makes none", "Leave one of the two out.")
         if self.alike is not None and self.alike not in (named := _contents(experiment)):
             what = f"'{self.alike}' is no content of items whose vectors or codes {run} reads"
             remedy = (

@@ -209,6 +209,11 @@ def _saved_statistics(run: Path) -> Statistics:
     return Statistics.load(run / VOCABULARY)
 
 
+def items_kept(run: Path) -> list[str]:
+    """The domains whose items a run has kept."""
+    return read_json(run / VOCABULARY / STATISTICS, dict[str, Any], {}).get("items", [])
+
+
 def id_types_of(run: Path) -> dict[str, str]:
     """Embedding table -> ``string`` or ``integer``, what its ids are in a run; empty where there is no run yet."""
     return read_json(run / VOCABULARY / STATISTICS, dict[str, Any], {}).get("id_types", {})

@@ -12,7 +12,6 @@ from ...data.arrow.column_types import SCALAR_ID
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.sections.bad_data import BadDataConfig
-from ...data.counting.statistics import ITEMS
 from ...data.errors import UserError
 from ...data.events.event_files import EventFiles, check_columns, list_events
 from ...data.events.listed_ids import listed_keys
@@ -25,7 +24,7 @@ from ..retrieval.protocol import Protocol
 from ..retrieval.search import faiss_module
 from ..retrieval.slate import Slate
 from ..run.kept_checkpoints import best_of_members, identity
-from ..run.run_folder import VOCABULARY, id_types_of, open_experiment
+from ..run.run_folder import id_types_of, items_kept, open_experiment
 from .hive_columns import HiveColumns
 from .kept_columns import check_names_apart
 from .work_list import WorkList, planned_parts
@@ -122,7 +121,7 @@ def training_events(job: RecommendJob, experiment: Experiment) -> EventFiles | N
         UserError: no such domain, or its training events are not there any more.
     """
     job.protocol.check(experiment, job.run)
-    if job.domain is None or (job.folder / VOCABULARY / ITEMS.format(job.domain)).is_file():
+    if job.domain is None or job.domain in items_kept(job.folder):
         return None
     pattern, field = experiment.domains[job.domain].events.train, f"{job.run}: domains.{job.domain}.events.train"
     if pattern is None:

@@ -109,6 +109,8 @@ def prepare(
         UserError: bad data, more of it than `bad_data` allows, or a run folder that holds something else.
     """
     began, folder = time.time(), mirrored(run, "work")
+    if not is_increment and all(domain.events.train is None for domain in experiment.domains.values()):
+        raise UserError("domains", "have no training events, none of them", "Name those of one as events.train.")
     if counts is not None:
         check_counts(counts)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -70,8 +70,19 @@ def test_days_are_learned_as_they_come_until_it_is_told_to_stop(feed: Path, tmp_
             wait_for(lambda: (run / "increments.jsonl").exists(), process)
             wait_for(lambda: f"waits for {half}/_SUCCESS" in told.read_text(), process)
             assert len(record(run)) == 1
+            (half / "part-00001.parquet").write_bytes(
+                b"PAR1, and more of it will come"
+            )  # as a writer leaves it for a while
+            time.sleep(2)
+            (half / "part-00001.parquet").unlink()
             (half / "_SUCCESS").touch()
             wait_for(lambda: len(record(run)) == 2, process)
+            # What comes late into a day that was learned is told, and no reason to end.
+            late = add(8)
+            shutil.move(late / "part-00000.parquet", half / "late.parquet")
+            wait_for(lambda: "was learned from in increment 2" in told.read_text(), process)
+            (half / "late.parquet").unlink()
+            late.rmdir()
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 75
         finally:

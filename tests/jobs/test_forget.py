@@ -101,8 +101,9 @@ def test_nothing_of_forgotten_ids_is_left_and_all_else_is_as_it_was(feed: Path, 
 
 def test_there_is_no_way_back_and_the_next_day_goes_on(feed: Path, run: Path, gone: Path, here: Here):
     foundrank("update", run, "--forget", f"user={gone}")
-    status, told = here("update", run, "--rollback")
-    assert (status, "has forgotten ids" in told) == (2, True), told
+    for command in (("update", run, "--rollback"), ("promote", "--rollback", run)):
+        status, told = here(*command)
+        assert (status, "has forgotten ids" in told) == (2, True), told
     assert "nothing is known of any of these ids" in foundrank("update", run, "--forget", f"user={gone}").stdout
     assert [(one["rows"], one["files"]) for one in record(run)][1:] == [(0, {})]
     # Who comes back is new.
@@ -127,11 +128,16 @@ def of_the_next_day(feed: Path) -> set[int]:
 
 
 @pytest.mark.parametrize("moment", ["counted", "published"])
-def test_killed_it_goes_on_with_whatever_comes_next(feed: Path, run: Path, gone: Path, moment: str):
+def test_killed_it_goes_on(feed: Path, run: Path, gone: Path, here: Here, moment: str):
     undisturbed = Path(shutil.copytree(run, run.parent / "undisturbed"))
     command = ["update", "--forget", f"user={gone}", "-p", "2"]
     foundrank(command[0], undisturbed, *command[1:])
     kill_at(run, [*COMMAND, command[0], str(run), *command[1:]], moment)
+    foundrank(command[0], run, *command[1:])
+    versions = [folder.name for folder in (run / INCREMENTS).iterdir()]
+    assert versions == [current(undisturbed).name]  # and none that knows them
+    assert [folder.name for folder in (run / "deltas").iterdir()] == ["00002"]
+    assert here("update", run, "--rollback")[0] == 2
     foundrank("update", run, "--events", day(feed, 7), "-p", 2)
     foundrank("update", undisturbed, "--events", day(feed, 7), "-p", 2)
     assert [one["digest"] for one in record(run)] == [one["digest"] for one in record(undisturbed)]
@@ -150,12 +156,15 @@ def test_mistakes(feed: Path, run: Path, gone: Path, tmp_path: Path, here: Here)
         "type": ([f"user={tmp_path}/numbers.parquet"], "double"),
         "column": ([f"user={tmp_path}/item.parquet"], "'user' is missing"),
         "with events": ([f"user={gone}", "--events", day(feed, 7)], "goes with neither --events"),
+        "with keep": ([f"user={gone}", "--keep", 5], "goes with neither --events"),
         "with follow": ([f"user={gone}", "--follow", 5], "goes with neither --events"),
     }
     for name, (arguments, words) in mistakes.items():
         status, told = here("update", run, "--forget", *arguments)
         assert status == 2, (name, told)
         assert words in " ".join(told.split()), (name, told)
+    mistakes_of_rollback = here("update", run, "--rollback", "--keep", 3)
+    assert (mistakes_of_rollback[0], "goes with no other option" in mistakes_of_rollback[1]) == (2, True)
     assert len(record(run)) == 1
     status, told = here("update", run, "--forget", f"user={gone}", "--check")
     assert status == 0, told

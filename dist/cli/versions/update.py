@@ -7,7 +7,6 @@ import typer
 
 from ....data.errors import UserError
 from ....data.storage.file_systems import is_uri
-from ....data.storage.mirror import mirrored
 from ...lease.lease import Claim
 from ...logs import prometheus
 from ...logs.records import hint, result
@@ -40,7 +39,9 @@ def update(
             help="give the current version up where it scores lower on the new events than the one before, by more than this",
         ),
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="newest versions kept, beside the run itself")] = 2,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="newest versions kept, beside the run itself  [default: 2]")
+    ] = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="instead: go back to the version that was current before")
     ] = False,
@@ -61,14 +62,14 @@ def update(
 ) -> None:
     """Go on with a run from new events: measure it on them, learn them, and make the result the run's current version."""
     if rollback:
-        if events or set_ or max_drop is not None or check or forget or follow:
+        if events or set_ or max_drop is not None or check or forget or follow or keep or processes:
             raise UserError("--rollback", "goes with no other option", "Update or go back, one after the other.")
         return _roll_back(run)
-    if max_drop is not None and keep < 2:
+    if max_drop is not None and keep == 1:
         raise UserError("--keep 1", "removes the version before, with which --max-drop compares", "Keep two or more.")
-    if forget and (events or set_ or max_drop is not None or follow):
-        remedy = "Forget and learn one after the other."
-        raise UserError("--forget", "goes with neither --events, --set, --max-drop nor --follow", remedy)
+    if forget and (events or set_ or max_drop is not None or follow or keep):
+        remedy = "Forget and learn one after the other; no older version is kept."
+        raise UserError("--forget", "goes with neither --events, --set, --max-drop, --keep nor --follow", remedy)
     if not events and not forget and (set_ or check or follow):
         raise UserError("--events", "is missing", "Name the new events, e.g. --events 'events/day=*/*.parquet'.")
     begin(__name__, "increments.learn", check, processes)
@@ -86,12 +87,12 @@ def update(
             folder=os.getcwd(),
             changes=tuple(set_ or ()),
             kinds=KINDS,
-            keep=keep,
+            keep=keep or 2,
             max_drop=max_drop,
             forget=tuple(forget or ()),
             follow=follow,
         )
-        return request, next_increment(request, None if follow is None else Watch())
+        return request, next_increment(request, None if follow is None or check else Watch())
 
     folder = run.rstrip("/") if is_uri(run) else os.path.realpath(run)
     claim = Claim(folder, "update")
@@ -99,7 +100,7 @@ def update(
         _, job = resolve()
         told = ["nothing is left to learn, or to forget"]
         if job is not None:
-            what = f"{job.told['rows']:,} rows" if job.train else "ids are forgotten"
+            what = f"{job.told['rows']:,} rows" if not job.forgets else "ids are forgotten"
             told = [f"increment {job.told['increment']}: {what}, for {job.told['base']}"]
         return passed(told, claim)
     end(on_ranks(resolve, _update, processes, holds=lambda: claim))
@@ -107,13 +108,9 @@ def update(
 
 def _roll_back(run: str) -> None:
     with quick_imports():
-        from ...increments.record import has_forgotten
-        from ...promote.promote import current_run, roll_back
+        from ...promote.promote import roll_back
 
     with held(Claim(run, "update")):
-        if has_forgotten(mirrored(current_run(run), "read")):
-            what = "has forgotten ids that the version before knows"
-            raise UserError(run, what, "Go on with it: update it with new events.")
         done = roll_back(run)
     result(f"{run}: back to {done.run}, from {done.before}", "rolled back", run=done.run, before=done.before)
 
@@ -123,13 +120,13 @@ def _update(asked: "tuple[Request, Next | None]", runtime: "Runtime") -> int:
         from ...increments.learn import update as work
 
     request, job = asked
+    done = work(request, job, runtime)
     if job is None and request.follow is None:
         if runtime.is_main:
             forgotten = "nothing to forget: nothing is known of any of these ids"
             said = forgotten if request.forget else "nothing new: all of these events have been learned from"
             result(said, "nothing new")
         return DONE
-    done = work(request, job, runtime)
     if runtime.is_main and done:
         hint(f"next: foundrank score {request.run} NEW OUT, or evaluate it; it stands for its newest version")
     elif runtime.is_main:
