@@ -23,7 +23,7 @@ from foundrank.scorer import Scorer
 from ..s3 import Bucket, Request, s3_bucket
 from .commands import COMMAND, ENVIRONMENT, Here, foundrank
 from .test_train_again import wait_until
-from .test_update import MANAGED, assert_same, record
+from .updates import MANAGED, assert_same, record
 
 DAYS = (6, 7, 8)
 
