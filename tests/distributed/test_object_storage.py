@@ -94,8 +94,8 @@ def members_of_uri(runtime: Runtime, experiment: Experiment, uri: str) -> list[P
 
 def update_run(runtime: Runtime, run: str, events: str) -> None:
     delta._BLOCK = 64  # both ranks have rows of small tables to compare
-    job = runtime.on_main(lambda: next_increment(Request(run, (events,), "/", (), KINDS, keep=2)))
-    update(job, runtime)
+    request = Request(run, (events,), "/", (), KINDS, keep=2)
+    update(request, runtime.on_main(lambda: next_increment(request)), runtime)
 
 
 def test_so_does_an_update(small, world, bucket, tmp_path):
