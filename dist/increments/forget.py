@@ -51,8 +51,8 @@ def _asked(
     for given in forget:
         entity, _, files = given.partition("=")
         if entity not in entities or not files:
-            told = f"does not say of which entity the ids are. {nearest(entity, entities)}"
-            raise UserError(f"--forget {given}", told, "Write ENTITY=FILES, e.g. --forget user=gone.parquet.")
+            remedy = f"Write ENTITY=FILES, e.g. --forget user=gone.parquet. {nearest(entity, entities)}"
+            raise UserError(f"--forget {given}", "does not say of which entity the ids are", remedy)
         found = listed_keys(files, "--forget", entity, entities[entity].id, experiment.bad_data, types)
         keys.setdefault(entity, []).append(found)
     for entity, found in keys.items():
