@@ -38,7 +38,7 @@ def with_domain_items(
         return statistics  # an older version has not kept those of before
     table, items = statistics.tables[id_key("item")], dict[str, np.ndarray]()
     for name, files in train.items():
-        found = statistics.items[name] if name in statistics.items else _named(experiment, name, files, ranks)
+        found = statistics.items[name] if name in statistics.items else named_items(experiment, name, files, ranks)
         if before is not None and name in before.items:
             earlier = before.items[name]
             if isinstance(table, ManagedIds):
@@ -48,8 +48,8 @@ def with_domain_items(
     return replace(statistics, items=items)
 
 
-def _named(experiment: Experiment, domain: str, files: EventFiles, ranks: Ranks) -> np.ndarray:
-    """``[N]`` uint64 keys, increasing, of the items that a domain's events name, on every rank."""
+def named_items(experiment: Experiment, domain: str, files: EventFiles, ranks: Ranks) -> np.ndarray:
+    """``[N]`` uint64 keys, increasing, of the items that a domain's events name, on every rank. A collective: each reads some of the row groups."""
     column, needs = experiment.entities.item.id, needed_columns(experiment, domain)
     mine = np.zeros(0, np.uint64)
     for path, group in files.row_groups[ranks.rank :: ranks.world_size]:

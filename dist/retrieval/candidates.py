@@ -7,12 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...data.arrow.ids import id_keys, mix
+from ...data.arrow.ids import mix
 from ...data.batch.row_encoder import RowEncoder
-from ...data.events.bad_rows import read_good_rows
 from ...data.events.event_files import EventFiles
-from ...data.schema.column_needs import needed_columns
 from ...data.vocabulary.vocabulary import KeyIndex
+from ..counting.domain_items import named_items
 from ..ranks.runtime import Runtime
 from .protocol import Protocol
 
@@ -33,16 +32,11 @@ def items_of_domain(
         keys: ``[C]`` of all items.
         runtime: the process group.
     """
-    if files is None or domain in encoder.statistics.items:
-        return torch.from_numpy(KeyIndex(encoder.statistics.items[domain]).lookup(keys) >= 0)
-    column, index = encoder.experiment.entities.item.id, KeyIndex(keys)
-    needs = needed_columns(encoder.experiment, domain)
-    there = torch.zeros(len(keys), dtype=torch.int64)
-    for path, group in files.row_groups[runtime.rank :: runtime.world_size]:
-        found, known = id_keys(read_good_rows(path, group, needs, [column], encoder.experiment.bad_data)[column])
-        places = index.lookup(found[known]).astype(np.int64)
-        there[torch.from_numpy(places[places >= 0])] = 1
-    return runtime.sum(there.to(runtime.device)).cpu() > 0
+    items = encoder.statistics.items.get(domain)
+    if items is None:
+        assert files is not None
+        items = named_items(encoder.experiment, domain, files, runtime)
+    return torch.from_numpy(KeyIndex(items).lookup(keys) >= 0)
 
 
 def allowed_items(
