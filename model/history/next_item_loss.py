@@ -131,8 +131,8 @@ class NextItem(nn.Module):
     ) -> Tensor:
         """The sum of the losses of a pool's states, each of which finds its item among the pool's; a scalar.
 
-        With narrower widths it is the mean of that at the whole width and that at one of the others, drawn anew each time: all of them are learned for the price of two
-        (Kusupati et al., "Matryoshka Representation Learning", 2022, has all in each step).
+        With narrower widths it is the mean over all of them (Kusupati et al., "Matryoshka Representation Learning", 2022), where leading numbers of states are
+        made as large as an encoder's last norm makes all of them; how large a state is orders no items.
 
         Args:
             pool: of states and candidates.
@@ -142,12 +142,12 @@ class NextItem(nn.Module):
             candidates: ``[M, D]``.
             past: of the batch.
         """
-        whole = self._loss_at(pool, to_learn, some, items, candidates, past)
-        if not self.narrower:
-            return whole
-        width = self.narrower[int(torch.randint(len(self.narrower), ()))]
-        to_learn = replace(to_learn, states=to_learn.states[:, :width] * (width**-0.5 / self.scale))
-        return (whole + self._loss_at(pool, to_learn, some, items[:, :width], candidates[:, :width], past)) / 2
+        total = self._loss_at(pool, to_learn, some, items, candidates, past)
+        for width in self.narrower:
+            states = F.normalize(to_learn.states[:, :width].float(), dim=1) / self.scale
+            narrow = replace(to_learn, states=states)
+            total = total + self._loss_at(pool, narrow, some, items[:, :width], candidates[:, :width], past)
+        return total / (1 + len(self.narrower)) if self.narrower else total
 
     def _loss_at(
         self, pool: "Pool", to_learn: "ToLearn", some: Tensor, items: Tensor, candidates: Tensor, past: Past
