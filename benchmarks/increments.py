@@ -18,6 +18,8 @@ from typing import Annotated, Any
 import matplotlib.pyplot as plt
 import typer
 import yaml
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from foundrank.data.config.sections.bad_data import BadDataConfig
 from foundrank.data.events.event_files import list_events
@@ -199,7 +201,12 @@ def _draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
             marker="." if name != "oracle" else None,
         )
     axes.set_xticks([int(day) for day in days])
-    axes.set(xlabel="day", ylabel="AUC of its clicks, scored beforehand")
+    save_figure(shown, axes, ("day", "AUC of its clicks, scored beforehand"), path)
+
+
+def save_figure(shown: Figure, axes: Axes, names: tuple[str, str], path: Path) -> None:
+    """Names the axes of a figure, and writes it."""
+    axes.set(xlabel=names[0], ylabel=names[1])
     axes.legend()
     axes.grid(alpha=0.3)
     shown.tight_layout()

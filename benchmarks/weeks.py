@@ -25,7 +25,7 @@ import yaml
 
 from foundrank.dist.study.markdown_sections import write_section
 
-from .increments import rows_read, score_of
+from .increments import rows_read, save_figure, score_of
 from .jobs import Out, Work, run_foundrank
 from .machine import calibration
 
@@ -192,11 +192,7 @@ def _draw(arms: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axes.plot(
             [int(week) for week in score], list(score.values()), style, label="from nothing" if name == "anew" else name
         )
-    axes.set(xlabel="week", ylabel="mean AUC, scored beforehand")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    shown.tight_layout()
-    shown.savefig(path, dpi=110)
+    save_figure(shown, axes, ("week", "mean AUC, scored beforehand"), path)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _next(request: Request, runtime: Runtime, watch: Watch | None) -> Next | Non
     """What is learned next; where the events are followed, once there is something."""
 
     def look() -> Next | None:
-        found, told = None, False
+        told = False
         while True:
             look_again()
             if (found := next_increment(request, watch)) is not None or request.follow is None:
@@ -209,7 +209,7 @@ def _commit(job: Next, told: dict[str, Any]) -> None:
     score = done["before"]["score"]
     of_before = "" if score is None else f"; the version before scored {score:.4f} on them"
     new, gone = (sum(of[what] for of in done["ids"].values()) for what in ("new", "given_up"))
-    what = f"{told['rows']:,} rows{of_before}; {new:,} new ids" if not job.forgets else f"{gone:,} ids forgotten"
+    what = f"{gone:,} ids forgotten" if job.forgets else f"{told['rows']:,} rows{of_before}; {new:,} new ids"
     numbers = {"increment": told["increment"], "rows": told["rows"], "score": score, "new_ids": new, "given_up": gone}
     said = f"increment {told['increment']}: {what}; {run} is {told['run']} now"
     result(said, "updated", run=str(run), version=told["run"], **numbers)

@@ -128,16 +128,16 @@ def next_increment(request: Request, watch: Watch | None = None) -> Next | None:
     fetch_run(run)
     base = str(current_run(request.run))
     version = os.path.relpath(base, request.run)
-    noted = {of["run"] for of in read_record(run)}
+    known = {of["run"] for of in read_record(run)}
     for published in promotions(request.run, given_up=True):  # a killed job may not have come to the record
-        if published not in noted and (told := read_increment(run / published)) is not None:
+        if published not in known and (told := read_increment(run / published)) is not None:
             add_to_record(run, told)
+            known.add(published)
     base_here = mirrored(base, "read")
     before = open_experiment(base_here, request.kinds)
     infos = [read_json(member_folder(base_here, number) / RUN_INFO, RunInfo, {}) for number in range(before.seeds)]
     if any("parameters" not in info for info in infos):
         raise UserError(base, "has not been trained to its end", "Train it first; the same command goes on.")
-    known = {of["run"] for of in read_record(run)}
     for folder in begun(run):
         there = storage.join(origin(folder) or folder, EXPERIMENT)
         unfinished = f"{INCREMENTS}/{folder.name}" not in known and storage.is_file(there)

@@ -158,15 +158,20 @@ def promotions(target: Location, given_up: bool = False) -> list[str]:
     """The runs that a target has stood for, in order, those that were ``given_up`` for the one before only if asked; none of what is no
     target."""
     pointer = _read(target)
-    every = [] if pointer is None else pointer["history"]
-    return [one["run"] for one in every if given_up or one.get("rolled_back") is None]
+    every = [] if pointer is None else pointer["history"] if given_up else _in_use(pointer)
+    return [one["run"] for one in every]
 
 
 def way_back(target: Location) -> str | None:
     """The run that a target stood for before the current one; None where there is none, or it knows what this one has forgotten."""
     pointer = _read(target)
-    used = [one for one in ([] if pointer is None else pointer["history"]) if one.get("rolled_back") is None]
+    used = [] if pointer is None else _in_use(pointer)
     return None if len(used) < 2 or used[-1].get("forgot") else used[-2]["run"]
+
+
+def _in_use(pointer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The promotions that were not given up, in order."""
+    return [one for one in pointer["history"] if one.get("rolled_back") is None]
 
 
 def _check(target: Location, promotion: dict[str, Any]) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.cli import main as cli
 from foundrank.dist.ranks.launch import SIGNALS
 
 from .commands import WITHOUT_DROPOUT, Here, foundrank, settings
-from .updates import MANAGED
+from .updates import MANAGED, simulated_feed
 
 
 class _Exit(Exception):
@@ -48,9 +47,7 @@ def run(embedded: Path, train_arguments: list[str]) -> Path:
 @pytest.fixture(scope="session")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten days of a feed, three of which are trained on, and their run, ``RUN``."""
-    folder = tmp_path_factory.mktemp("feed")
-    simulate(folder, rows=10_000, days=10)
-    foundrank("embed", folder, "--set", "text.vectors=random")
+    folder = simulated_feed(tmp_path_factory.mktemp("feed"))
     foundrank("train", folder, "--run-dir", folder / "RUN", "-p", 2, *MANAGED)
     return folder
 

@@ -16,14 +16,13 @@ from pyarrow import fs
 
 import foundrank as foundrank_module
 from foundrank.data.errors import UserError
-from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.lease.lease import Claim, holding
 from foundrank.scorer import Scorer
 
 from ..s3 import Bucket, Request, s3_bucket
 from .commands import COMMAND, ENVIRONMENT, Here, foundrank
 from .test_train_again import wait_until
-from .updates import MANAGED, assert_same, record
+from .updates import MANAGED, assert_same, record, simulated_feed
 
 DAYS = (6, 7, 8)
 
@@ -31,10 +30,7 @@ DAYS = (6, 7, 8)
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten days of a feed."""
-    folder = tmp_path_factory.mktemp("feed")
-    simulate(folder, rows=10_000, days=10)
-    foundrank("embed", folder, "--set", "text.vectors=random")
-    return folder
+    return simulated_feed(tmp_path_factory.mktemp("feed"))
 
 
 @pytest.fixture(scope="module")

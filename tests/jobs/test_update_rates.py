@@ -13,12 +13,11 @@ import foundrank as foundrank_module
 from foundrank.data.arrow.ids import id_keys
 from foundrank.data.counting.statistics import Statistics
 from foundrank.data.rates.rates import UNSEEN
-from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.run.run_folder import INCREMENTS
 from foundrank.scorer import Scorer
 
 from .commands import COMMAND, WITHOUT_DROPOUT, Here, foundrank, settings
-from .updates import assert_same, current, day, kill_at, record
+from .updates import assert_same, current, day, kill_at, record, simulated_feed
 
 RATED = settings(
     *WITHOUT_DROPOUT, "text.vectors=random", "training.epochs=2", "training.batch_size=32", "training.checkpoint_every=5",
@@ -29,9 +28,7 @@ RATED = settings(
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten days of a feed, four of which are trained on, and their run, ``RUN``."""
-    folder = tmp_path_factory.mktemp("rated")
-    simulate(folder, rows=10_000, days=10)
-    foundrank("embed", folder, "--set", "text.vectors=random")
+    folder = simulated_feed(tmp_path_factory.mktemp("rated"))
     foundrank("train", folder, "--run-dir", folder / "RUN", "-p", 2, *RATED)
     return folder
 

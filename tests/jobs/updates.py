@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from foundrank.data.simulation.worlds import simulate
 from foundrank.dist.run.checkpoint_reader import read_plain, read_tensors, saved_tensors
 from foundrank.dist.run.kept_checkpoints import best
 from foundrank.dist.run.run_folder import INCREMENTS
 
-from .commands import ENVIRONMENT, WITHOUT_DROPOUT, settings
+from .commands import ENVIRONMENT, WITHOUT_DROPOUT, foundrank, settings
 
 MANAGED = settings(
     *WITHOUT_DROPOUT, "text.vectors=random", "training.epochs=3", "training.batch_size=32", "training.checkpoint_every=5",
@@ -21,6 +22,13 @@ MANAGED = settings(
     "entities.user.encoding=managed", "entities.user.rows=400",
     "entities.item.features.brand.encoding=managed", "entities.item.features.brand.rows=60", "entities.user.expire_after=3",
 )  # fmt: skip
+
+
+def simulated_feed(folder: Path) -> Path:
+    """Ten days of a feed, with vectors of its texts."""
+    simulate(folder, rows=10_000, days=10)
+    foundrank("embed", folder, "--set", "text.vectors=random")
+    return folder
 
 
 def day(feed: Path, number: int) -> str:

@@ -100,7 +100,7 @@ def update(
         _, job = resolve()
         told = ["nothing is left to learn, or to forget"]
         if job is not None:
-            what = f"{job.told['rows']:,} rows" if not job.forgets else "ids are forgotten"
+            what = "ids are forgotten" if job.forgets else f"{job.told['rows']:,} rows"
             told = [f"increment {job.told['increment']}: {what}, for {job.told['base']}"]
         return passed(told, claim)
     end(on_ranks(resolve, _update, processes, holds=lambda: claim))
