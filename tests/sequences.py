@@ -9,7 +9,7 @@ from foundrank.model.history.sequence import Sequence
 WIDTH, PAST, HEADS = 8, 6, 2
 LENGTHS = [3, 0, 6, 1]
 ENCODERS = ["din", "sasrec", "bert4rec", "hstu", "din+times", "sasrec+times", "bert4rec+times", "hstu+times"]
-ENCODERS += ["sasrec+ensemble", "hstu+progressive"]
+ENCODERS += ["sasrec+ensemble", "hstu+progressive", "sasrec+progressive of blocks", "hstu+ensemble of blocks"]
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
@@ -19,8 +19,9 @@ def make(name: str, past: int = PAST) -> nn.Module:
     history = {"time_bias": option == "times"}
     if encoder != "din":
         history |= {"heads": HEADS, "dropout": 0.0}
-    if option in ("ensemble", "progressive"):
-        history["reasoning"] = {"steps": 2, "learning": option}
+    learning, of, _ = option.partition(" of ")
+    if learning in ("ensemble", "progressive"):
+        history["reasoning"] = {"steps": 2, "learning": learning, "block": 2 if of else 1}
     module = HISTORIES[encoder].model_validate(history).build(WIDTH, past, 0.5)  # type: ignore[attr-defined]
     for parameter in module.parameters():  # biases too: what starts at zero would hide a mistake
         nn.init.normal_(parameter, std=0.5)

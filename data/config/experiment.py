@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..content_kinds.codes import Codes, OfVectors
 from ..content_kinds.content import Embedded, EncoderSettings
@@ -57,6 +57,17 @@ class Experiment(Strict):
     text: TextConfig = Field(default_factory=TextConfig, description="the language model behind `text` templates")
     model: ModelConfig = Field(default_factory=ModelConfig, description="the network")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="its training")
+
+    @model_validator(mode="after")
+    def _tasks_of_steps(self):
+        known = {task for domain in self.domains.values() for task in domain.tasks}
+        reasoning = getattr(self.model.history, "reasoning", None)
+        for task in reasoning.tasks if reasoning is not None else ():
+            if task not in known:
+                raise ValueError(
+                    f"model.history.reasoning.tasks: no domain has a task '{task}'; there are {', '.join(sorted(known)) or 'none'}"
+                )
+        return self
 
     def without_effect(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -41,7 +41,9 @@ class History(nn.Module):
             of_aspect = config.uses(config.target)
             self.objective = NextCodes(config.next_item, layout, batch_size, config.width, of_aspect)
         elif config.next_item is not None:
-            self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows)
+            reasoning = getattr(config.history, "reasoning", None)
+            of_steps = () if reasoning is None else tuple(map(layout.tasks.index, reasoning.tasks))
+            self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows, of_steps)
 
     def in_domains(self, sequence: Sequence, past: Past) -> Sequence:
         """The sequence as its encoder sees it: what was, and where. What is to be found stays as it is anywhere."""

@@ -31,7 +31,7 @@ class HSTU(Strict):
     def build(self, width: int, past: int, mask_share: float) -> nn.Module:
         """The module; arguments as in `history`."""
         reasoning = Reasoning(width, self.reasoning) if self.reasoning else None
-        longest = past + self.reasoning.steps if self.reasoning else past
+        longest = past + self.reasoning.steps * self.reasoning.block if self.reasoning else past
         blocks = [HstuLayer(width, longest, self.heads, self.dropout, self.time_bias) for _ in range(self.layers)]
         return Causal(Stack(width, past, blocks, self.dropout), reasoning)
 

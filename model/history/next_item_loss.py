@@ -61,10 +61,14 @@ class NextItem(nn.Module):
         batch_size: nominal rows per rank and step; the loss is a sum divided by it.
         width: D; scores are products of states and items, divided by its root.
         item_rows: of the item table.
+        of_steps: which of the batch's tasks each step of reasoning has; none: steps learn from all rows.
     """
 
-    def __init__(self, config: NextItemConfig, batch_size: int, width: int, item_rows: int):
+    def __init__(
+        self, config: NextItemConfig, batch_size: int, width: int, item_rows: int, of_steps: tuple[int, ...] = ()
+    ):
         super().__init__()
+        self.of_steps = of_steps
         self.config, self.batch_size, self.item_rows = config, batch_size, item_rows
         self.scale, self.narrower = width**-0.5, config.widths[:-1]
 
@@ -105,6 +109,9 @@ class NextItem(nn.Module):
         weights = (usable[found] & (target >= 0)).float()
         if self.config.loss == "softmax":
             weights = weights * (rows[found] > 0)  # an item that has no row is no candidate, others are there once each
+        if self.of_steps and to_find.steps:
+            plain = len(weights) - to_find.steps * batch.rows
+            weights = torch.cat([weights[:plain], weights[plain:] * self._taught(batch)])
         pools = pools_of(past, batch, sequence, found)
         weights = weights if pools.fit is None else weights * pools.fit
         counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
@@ -125,6 +132,11 @@ class NextItem(nn.Module):
             beside = to_find.beside(of_pools, counts, self.scale)
         told = torch.stack([total, weights.sum()]).detach()
         return self.config.weight * (total + beside) / self.batch_size, told
+
+    def _taught(self, batch: Batch) -> Tensor:
+        """``[K B]`` 0 or 1: which rows teach each of K steps of reasoning; those without the step's label do."""
+        tasks = list(self.of_steps)
+        return (~batch.label_mask[:, tasks] | (batch.labels[:, tasks] > 0)).T.flatten().float()
 
     def _loss_in(
         self, pool: "Pool", to_learn: "ToLearn", some: Tensor, items: Tensor, candidates: Tensor, past: Past

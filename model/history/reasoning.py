@@ -1,4 +1,4 @@
-"""Latent reasoning: further passes over the newest state before it is looked up with (ReaRec, Tang et al., 2025)."""
+"""Latent reasoning: further passes over the newest states before they are looked up with (ReaRec, Tang et al., 2025; OnePiece, Dai et al., 2025)."""
 
 from collections.abc import Callable, Iterable
 from itertools import combinations
@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ...data.settings_base import Positive, Strict
-from ..layers.axes import declare
+from ...data.settings_base import Name, Positive, Strict
+from ..layers.axes import declare, named
 from .sequence import Sequence
 
 _SHARPER = 1.5  # by how much scores count more from step to step of the progressive kind
@@ -19,13 +19,26 @@ _REWARD = 0.05  # weight of the divergence between steps of the ensemble kind
 
 
 class ReasoningConfig(Strict):
-    """Latent reasoning: further passes over the newest state."""
+    """Latent reasoning: further passes over the newest states."""
 
     steps: Positive = Field(default=2, description="passes")
+    block: Positive = Field(
+        default=1, description="the newest states that each pass takes up and gives, not the last alone (OnePiece)"
+    )
+    tasks: tuple[Name, ...] = Field(
+        default=(),
+        description="one per step: rows whose label of it is not positive do not teach that step to find their item; from the commonest to the rarest, as clicks and purchases (OnePiece)",
+    )
     learning: Literal["ensemble", "progressive"] = Field(
         default="ensemble",
         description="ensemble: all steps count alike, their mean is used; progressive: later steps count more, the last is used",
     )
+
+    @model_validator(mode="after")
+    def _one_task_a_step(self):
+        if self.tasks and len(self.tasks) != self.steps:
+            raise ValueError(f"{len(self.tasks)} tasks for {self.steps} steps: each step has one")
+        return self
 
 
 Reasons = Annotated[
@@ -35,7 +48,9 @@ Reasons = Annotated[
 
 
 class Reasoning(nn.Module):
-    """Each step appends the newest state, with an embedding of the step, to what the encoder sees, and reads the newest again.
+    """Each step appends the newest states, with an embedding of the step, to what the encoder sees, and reads the newest again.
+
+    In a block of several each has an embedding of its place, too; the last one is what is looked up with.
 
     ``ensemble``: every step learns to find the next item, the steps are kept apart by a reward for the divergence of what they would
     recommend, and the mean of all is used. ``progressive``: every step learns, with scores that count more from step to step; states
@@ -51,6 +66,11 @@ class Reasoning(nn.Module):
         self.config = config
         self.steps = nn.Parameter(torch.randn(config.steps, width) * 0.1)
         declare(self, {"steps": ("step", "width")})
+        self.places: nn.Parameter | None = None
+        if config.block > 1:
+            # Counted from the newest, as positions are.
+            self.places = nn.Parameter(torch.randn(config.block, width) * 0.1)
+            declare(self, {"places": (named("position", map(str, range(config.block))), "width")})
 
     def think(
         self, sequence: Sequence, states: Tensor, through: Callable[[Sequence], Tensor], noise: float = 0.0
@@ -63,11 +83,14 @@ class Reasoning(nn.Module):
             through: the blocks. All of the sequence is passed through again in each step.
             noise: deviation of what is added to the states that are appended.
         """
-        there = (sequence.lengths > 0)[:, None]
-        found = [sequence.newest(states)]
+        there, many = (sequence.lengths > 0)[:, None, None], self.config.block
+        block = sequence.last_of(states, many)
+        found = [block[:, -1]]
         for step in self.steps:
-            sequence = sequence.with_one_more(found[-1] + noise * torch.randn_like(found[-1]) + step)
-            found.append(sequence.newest(through(sequence)) * there)
+            taken = block + noise * torch.randn_like(block) + step
+            sequence = sequence.with_more(taken if self.places is None else taken + self.places.flip(0))
+            block = sequence.last_of(through(sequence), many) * there
+            found.append(block[:, -1])
         return torch.stack(found)
 
     def one(self, states: Tensor) -> Tensor:

@@ -109,27 +109,41 @@ class Sequence:
 
     def newest(self, values: Tensor) -> Tensor:
         """``[N, D]`` -> ``[B, D]``: each row's last; zeros for a row without any."""
-        behind = torch.cat([values, values.new_zeros(1, values.shape[1])])
-        last = self.lengths.cumsum(0) - 1
-        return behind.index_select(0, torch.where(self.lengths > 0, last, len(values)))
+        return self.last_of(values, 1)[:, 0]
 
     def mean(self, values: Tensor) -> Tensor:
         """``[N, D]`` -> ``[B, D]``: each row's mean; zeros for a row without any."""
         sums = values.new_zeros(self.rows, values.shape[1]).index_add(0, self.row, values)
         return sums / self.lengths.clamp_min(1).unsqueeze(1)
 
+    def last_of(self, values: Tensor, many: int) -> Tensor:
+        """``[N, D]`` -> ``[B, many, D]``: each row's last ones, the newest behind the others; zeros where a row has fewer."""
+        behind = torch.cat([values, values.new_zeros(1, values.shape[1])])
+        back = torch.arange(many - 1, -1, -1, device=self.lengths.device)
+        at = self.lengths.cumsum(0)[:, None] - 1 - back
+        return behind[torch.where(self.lengths[:, None] > back, at, len(values))]
+
     def with_one_more(self, last: Tensor) -> "Sequence":
         """With ``last [D]`` as the newest of every row."""
-        rows = torch.arange(self.rows, device=self.row.device)
-        at = torch.cat([torch.arange(len(self.row), device=self.row.device) + self.row, self.lengths.cumsum(0) + rows])
-        order = torch.empty_like(at).index_copy(0, at, torch.arange(len(at), device=at.device))
+        return self.with_more(last.expand(self.rows, 1, -1))
+
+    def with_more(self, block: Tensor) -> "Sequence":
+        """With ``block [B, m, D]`` behind the items of its row, the last of them as the newest."""
+        many, device = block.shape[1], self.row.device
+        rows = torch.arange(self.rows, device=device)
+        each = torch.arange(many, device=device)
+        begin = self.lengths.cumsum(0) + many * rows
+        at = torch.cat(
+            [torch.arange(len(self.row), device=device) + many * self.row, (begin[:, None] + each).flatten()]
+        )
+        order = torch.empty_like(at).index_copy(0, at, torch.arange(len(at), device=device))
         return Sequence(
-            torch.cat([self.items, last.to(self.items.dtype).expand(self.rows, -1)])[order],
-            self.lengths + 1,
-            torch.cat([self.row, rows])[order],
-            torch.cat([self.back + 1, torch.zeros_like(rows)])[order],
-            self.longest + 1,
-            torch.cat([self.ages, torch.zeros_like(rows)])[order],
+            torch.cat([self.items, block.to(self.items.dtype).flatten(0, 1)])[order],
+            self.lengths + many,
+            torch.cat([self.row, rows.repeat_interleave(many)])[order],
+            torch.cat([self.back + many, each.flip(0).repeat(self.rows)])[order],
+            self.longest + many,
+            torch.cat([self.ages, self.ages.new_zeros(many * self.rows)])[order],
         )
 
 
@@ -174,12 +188,14 @@ class ToFind:
     Attributes:
         states: ``[S, D]``.
         target: ``[S]`` int64, what each is to find: a position among the N past items and the B rows' own behind them; -1 for nothing.
+        steps: behind how many times B of the states steps of reasoning are, step after step; 0: there are none.
         beside: what else is learned, summed over rows, given candidates ``[M, D]`` and ``[B]`` 0 or 1 for rows that seek among them, of
             each pool; ``[B]`` 0 or 1 for rows that count; and the scale of scores. None: nothing.
     """
 
     states: Tensor
     target: Tensor
+    steps: int = 0
     beside: Callable[[Iterable[tuple[Tensor, Tensor]], Tensor, float], Tensor] | None = None
 
 

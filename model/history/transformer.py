@@ -127,6 +127,7 @@ class Causal(nn.Module):
         return ToFind(
             torch.cat([states, learning[1:].flatten(0, 1)]),
             torch.cat([target, owns.repeat(len(steps) - 1)]),
+            len(steps) - 1,
             lambda pools, weights, scale: reasoning.beside(steps * scale, noised, pools, weights),
         )
 

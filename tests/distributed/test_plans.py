@@ -72,7 +72,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "model.hide_rare_items=3",
         "model.unknown_id=learned",
         "model.shared_head=true",
-        "model.history={encoder: hstu, layers: 1, dropout: 0, reasoning: {steps: 2}}",
+        "model.history={encoder: hstu, layers: 1, dropout: 0, reasoning: {steps: 2, block: 2}}",
         "model.next_item={negatives: 16, loss: gbce}",
         *HASHED,
     ),

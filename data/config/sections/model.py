@@ -119,6 +119,8 @@ class ModelConfig(Strict):
         objective = self.next_item
         if objective is not None and (objective.positions != "all" or self.history.encoder != "bert4rec"):
             found["next_item.mask_share"] = "history.encoder: bert4rec and positions: all"
+        if objective is None and getattr(self.history, "reasoning", None) is not None and self.history.reasoning.tasks:
+            found["history.reasoning.tasks"] = "next_item"
         if self.gate.kind == "none":  # everything side by side, whatever its aspect
             given = {name for name in ("interaction", "id_from_text") if getattr(self, name)}
             found |= dict.fromkeys(given | of_ids, "another gate than none")

@@ -182,6 +182,16 @@ def test_what_another_history_encoder_has_is_refused(tmp_path, encoder, key):
         loaded(tmp_path, changed({"model.history": {"encoder": encoder, key: 1}}))
 
 
+def test_tasks_of_steps_that_find_nothing_or_that_no_domain_has_are_refused(tmp_path):
+    reasoning = {"model.history": {"encoder": "sasrec", "reasoning": {"steps": 1, "tasks": ["like"]}}}
+    with pytest.raises(UserError, match=r"model.history.reasoning.tasks: has no effect without next_item"):
+        loaded(tmp_path, changed(reasoning))
+    loaded(tmp_path, changed(reasoning, {"model.next_item": {}}))
+    reasoning["model.history"]["reasoning"]["tasks"] = ["liek"]
+    with pytest.raises(UserError, match=r"reasoning.tasks: no domain has a task 'liek'; there are .*like"):
+        loaded(tmp_path, changed(reasoning, {"model.next_item": {}}))
+
+
 def test_a_set_leaves_out_what_it_makes_useless(tmp_path):
     content = changed({"model.alignment_weight": 0.5, "text.encoder": "some/encoder", "text.revision": "v2"})
     experiment = loaded(tmp_path, content, "model.alignment=none; text.vectors=none")

@@ -284,11 +284,37 @@ def test_what_is_learned_beside_is_told_of_each_pool_and_of_all_rows_at_once(wor
         return weights.sum()
 
     given: list[Any] = []
-    world.history.to_find = lambda sequence, every: ToFind(world.states, following(sequence), beside)
+    world.history.to_find = lambda sequence, every: ToFind(world.states, following(sequence), beside=beside)
     for candidates, of_pools in (([1, 7, 4], [[1, 0, 0], [0, 0, 1]]), ([1, 7], [[0, 0, 1]])):
         within_domains(world, candidates, own_candidates=False)
         loss, (found, _) = loss_of(world, torch.tensor(candidates), positions="all")
         assert (given.pop(), loss * BATCH - found) == ((of_pools, [1, 0, 1]), pytest.approx(2, abs=1e-5))
+
+
+def test_a_step_of_reasoning_learns_from_rows_in_which_its_task_happened_or_is_not_told(world):
+    steps = torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(3))
+    world.batch.labels = torch.tensor([[1.0, 0], [1, 1], [1, 0]])
+    world.batch.label_mask = torch.tensor([[True, True], [True, True], [True, False]])
+    states = torch.cat([world.states, steps.flatten(0, 1)])
+    target = torch.cat([following(world.sequence), own(world.sequence).repeat(2)])
+    objective = NextItem(NextItemConfig(positions="all"), BATCH, WIDTH, ROWS, of_steps=(0, 1))
+
+    def learned(states: Tensor, target: Tensor, steps: int) -> list[float]:
+        world.history.to_find = lambda sequence, every: ToFind(states, target, steps)
+        candidates = torch.zeros(5, WIDTH)
+        loss, told = objective(
+            world.history,
+            world.sequence,
+            lambda: torch.cat([world.table[world.past.rows], world.own]),
+            candidates,
+            world.batch,
+        )
+        return [float(loss), *told.tolist()]
+
+    # Row 1 has no past; the second task happened not in row 0, and of row 2 nobody says.
+    without = torch.tensor([*range(5), 5, 7, 10])
+    assert learned(states, target, 2) == pytest.approx(learned(states[without], target[without], 0))
+    assert learned(states, target, 0)[2] == 5 + 2 + 2 == learned(states, target, 2)[2] + 1
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

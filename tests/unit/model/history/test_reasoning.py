@@ -35,6 +35,30 @@ def test_each_step_of_reasoning_looks_at_the_state_before_it_behind_all_items(le
     assert not encoder(sequence_of(items))[1].any()  # a row without past items
 
 
+@pytest.mark.parametrize("learning", ["ensemble", "progressive"])
+def test_a_block_of_the_newest_states_is_thought_on_together(learning: str):
+    items, _ = some()
+    encoder = make(f"sasrec+{learning} of blocks")
+    plain, reasoning = encoder.stack, encoder.reasoning
+    for row, at in ((items[0], 0), (items[2], 2), (items[3], 3)):  # the last has one item alone
+        x = row + plain.positions[: len(row)].flip(0)
+        states = plain.through(sequence_of([x]))
+        block = torch.cat([torch.zeros(2, WIDTH), states])[-2:]
+        steps = [states[-1]]
+        for step in reasoning.steps:
+            x = torch.cat([x, block + step + torch.stack([reasoning.places[1], reasoning.places[0]])])
+            block = plain.through(sequence_of([x]))[-2:]
+            steps.append(block[-1])
+        wanted = torch.stack(steps).mean(0) if learning == "ensemble" else steps[-1]
+        torch.testing.assert_close(encoder(sequence_of(items))[at], wanted, **CLOSE)
+    assert not encoder(sequence_of(items))[1].any()
+
+
+def test_tasks_without_a_step_each_are_refused():
+    with pytest.raises(ValueError, match="1 tasks for 2 steps: each step has one"):
+        ReasoningConfig(steps=2, tasks=("click",))
+
+
 def newest_of(stack: nn.Module, x: Tensor) -> Tensor:
     """``[1, D]``: the state of the last of ``x [n, D]``, which goes into the blocks as it is."""
     return stack.through(sequence_of([x]))[-1:]

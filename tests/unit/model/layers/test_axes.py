@@ -19,7 +19,7 @@ from foundrank.model.heads import HEADS
 from foundrank.model.history import HISTORIES
 from foundrank.model.layers.axes import Axis, at_level, axes_of, declare, declare_layers, levels_of, linear, named
 
-REASONING = {"steps": 2, "learning": "ensemble"}
+REASONING = {"steps": 2, "block": 3, "learning": "ensemble"}
 PASTS: list[dict[str, Any]] = [{"encoder": encoder, "time_bias": True} for encoder in HISTORIES if encoder != "mean"]
 PASTS += [{"encoder": encoder, "reasoning": REASONING} for encoder in ("sasrec", "hstu")]
 VARIANTS: list[dict[str, Any]] = [

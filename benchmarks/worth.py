@@ -1,0 +1,162 @@
+"""What single mechanisms are worth on public data, each against the same model without it, into docs/results/results.md.
+
+    python -m benchmarks.worth --data ../shared/data --seeds 3
+
+Each arm is the imported experiment with some settings; differences are what `foundrank compare` says. What is done in WORK is kept; run again, it goes on.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foundrank.dist.study.markdown_sections import write_section
+
+from .jobs import Out, Work, run_foundrank
+
+_IDS = "text.vectors=none"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Arms on one data set, the first of which the others are held against.
+
+    Attributes:
+        data: as `foundrank import` calls it.
+        metric: by which they are compared.
+        arms: name -> settings.
+        texts: whether the arms need the texts' vectors.
+    """
+
+    data: str
+    metric: str
+    arms: Mapping[str, tuple[str, ...]]
+    texts: bool = False
+
+
+def _reasons(learning: str) -> tuple[str, ...]:
+    return (f"model.history.reasoning={{learning: {learning}}}",)
+
+
+QUESTIONS: dict[str, Question] = {
+    "latent reasoning (ReaRec), finding": Question(
+        "amazon-beauty",
+        "ndcg@10",
+        {
+            "SASRec": (_IDS,),
+            "ensemble": (_IDS, *_reasons("ensemble")),
+            "progressive": (_IDS, *_reasons("progressive")),
+        },
+    ),
+    "latent reasoning (ReaRec), ranking": Question(
+        "movietweetings",
+        "auc",
+        {
+            "SASRec": (_IDS, "model.history.encoder=sasrec"),
+            "ensemble": (_IDS, "model.history.encoder=sasrec", *_reasons("ensemble")),
+        },
+    ),
+    "a table for attention (DARE)": Question(
+        "movietweetings",
+        "auc",
+        {
+            "DIN": (_IDS, "model.history.encoder=din"),
+            "decoupled": (_IDS, "model.history.encoder=din", "model.history.decoupled=true"),
+        },
+    ),
+}
+"""What is asked -> how it is answered."""
+
+
+def worth(
+    data: Annotated[Path, typer.Option(help="folder with the data sets' folders")] = Path("../shared/data"),
+    seeds: Annotated[int, typer.Option(min=1, help="of each arm")] = 3,
+    only: Annotated[str, typer.Option(help="pattern of the questions to answer")] = "",
+    at_a_time: Annotated[int, typer.Option(min=1, help="trainings")] = 2,
+    work: Work = Path("runs/worth"),
+    out: Out = Path("docs/results/results.md"),
+    kept: Annotated[Path, typer.Option(help="JSON file for the figures")] = Path("docs/results/benchmarks/worth.json"),
+) -> None:
+    """Measures and writes the section; of other questions, as the file of figures has it."""
+    for name in (name for name in QUESTIONS if re.search(only, name)):
+        answer = _answer(QUESTIONS[name], data, work, range(1, seeds + 1), at_a_time)
+        written = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        kept.write_text(json.dumps(written | {name: answer}, indent=1) + "\n", encoding="utf-8")
+        write_section(out, "worth", section(written | {name: answer}))
+
+
+def _answer(asked: Question, source: Path, work: Path, seeds: Sequence[int], at_a_time: int) -> dict[str, Any]:
+    """Seeds, and what `foundrank compare` says of each arm but the first."""
+    data = _data(asked, source, work)
+    with ThreadPoolExecutor(at_a_time) as pool:
+        list(pool.map(lambda job: _trained(data, work, asked, *job), [(arm, s) for s in seeds for arm in asked.arms]))
+    first, *others = asked.arms
+    compared = {}
+    for other in others:
+        file = work / f"{asked.data}-{_plain(other)}-against-{_plain(first)}-{len(seeds)}.json"
+        if not file.is_file():
+            arms = [
+                f"{_plain(arm)}={','.join(str(_run(work, asked, arm, seed)) for seed in seeds)}"
+                for arm in (first, other)
+            ]
+            run_foundrank("compare", *arms, "--out", file, threads=1)
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        compared[other] = [row for row in rows if row["metric"] == asked.metric and row["slice"] == "all"]
+    return {"data": asked.data, "metric": asked.metric, "seeds": len(seeds), "first": first, "compared": compared}
+
+
+def _data(asked: Question, source: Path, work: Path) -> Path:
+    data = work / "data" / asked.data
+    if not (data / "experiment.yaml").is_file():
+        folder = next(each for each in (source / asked.data, source / asked.data.replace("-", "_")) if each.is_dir())
+        run_foundrank("import", asked.data, folder, data)
+    if asked.texts and not (data / "embedded").is_file():
+        shutil.rmtree(data / "text_store", ignore_errors=True)
+        run_foundrank("embed", data)
+        (data / "embedded").touch()
+    return data
+
+
+def _plain(arm: str) -> str:
+    return re.sub("[^a-z0-9]+", "_", arm.lower())
+
+
+def _run(work: Path, asked: Question, arm: str, seed: int) -> Path:
+    return work / asked.data / f"{_plain(arm)}-{seed}"
+
+
+def _trained(data: Path, work: Path, asked: Question, arm: str, seed: int) -> None:
+    run = _run(work, asked, arm, seed)
+    if not (run / "evaluation.json").is_file():
+        changes = [word for change in (*asked.arms[arm], f"seed={seed}") for word in ("--set", change)]
+        run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
+        run_foundrank("evaluate", run, "-p", 1, "--predictions", threads=1)
+
+
+def section(written: Mapping[str, Any]) -> str:
+    """Markdown of the figures."""
+    lines = [
+        "## What single mechanisms are worth\n",
+        "    python -m benchmarks.worth\n",
+        "The imported experiment with and without each; the test split, means over seeds, of several domains over these; differences with 95 % intervals over users and seeds.\n",
+        "| | data | seeds | metric | | first | it | difference |",
+        "| --- | --- | ---: | --- | --- | ---: | ---: | ---: |",
+    ]
+    for name, of in written.items():
+        for arm, rows in of["compared"].items():
+            for row in [row for row in rows if row["domain"] == "mean"] or rows:
+                numbers = f"{row['first']:.4f} | {row['other']:.4f} | {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+                lines.append(
+                    f"| {name} | {of['data']} | {of['seeds']} | {of['metric']} | {arm} against {of['first']} | {numbers} |"
+                )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    typer.run(worth)
