@@ -40,36 +40,55 @@ class Question:
     texts: bool = False
 
 
-def _reasons(learning: str) -> tuple[str, ...]:
-    return (f"model.history.reasoning={{learning: {learning}}}",)
+_SASREC, _DIN = "model.history.encoder=sasrec", "model.history.encoder=din"
+
+
+def _reasons(settings: str) -> str:
+    return f"model.history.reasoning={{{settings}}}"
 
 
 QUESTIONS: dict[str, Question] = {
-    "latent reasoning (ReaRec), finding": Question(
+    "latent reasoning, finding": Question(
         "amazon-beauty",
         "ndcg@10",
         {
             "SASRec": (_IDS,),
-            "ensemble": (_IDS, *_reasons("ensemble")),
-            "progressive": (_IDS, *_reasons("progressive")),
+            "ensemble": (_IDS, _reasons("learning: ensemble")),
+            "progressive": (_IDS, _reasons("learning: progressive")),
+            "ensemble, blocks of 3": (_IDS, _reasons("learning: ensemble, block: 3")),
         },
     ),
-    "latent reasoning (ReaRec), ranking": Question(
+    "latent reasoning, ranking": Question(
         "movietweetings",
         "auc",
         {
-            "SASRec": (_IDS, "model.history.encoder=sasrec"),
-            "ensemble": (_IDS, "model.history.encoder=sasrec", *_reasons("ensemble")),
+            "SASRec": (_IDS, _SASREC),
+            "ensemble": (_IDS, _SASREC, _reasons("learning: ensemble")),
+            "ensemble, blocks of 3": (_IDS, _SASREC, _reasons("learning: ensemble, block: 3")),
         },
     ),
-    "a table for attention (DARE)": Question(
-        "movietweetings",
+    "a task for each step, ranking": Question(
+        "simulated",
         "auc",
         {
-            "DIN": (_IDS, "model.history.encoder=din"),
-            "decoupled": (_IDS, "model.history.encoder=din", "model.history.decoupled=true"),
+            "a next item beside the tasks": (_IDS, _SASREC, "model.next_item={}"),
+            "two steps": (_IDS, _SASREC, "model.next_item={}", _reasons("learning: progressive")),
+            "click, then conversion": (
+                _IDS,
+                _SASREC,
+                "model.next_item={}",
+                _reasons("learning: progressive, tasks: [click, conversion]"),
+            ),
         },
     ),
+    **{
+        f"a table for attention (DARE), {data}": Question(
+            data,
+            "auc",
+            {"DIN": (_IDS, _DIN), "decoupled": (_IDS, _DIN, "model.history.decoupled=true")},
+        )
+        for data in ("movietweetings", "completejourney")
+    },
 }
 """What is asked -> how it is answered."""
 
@@ -113,6 +132,8 @@ def _answer(asked: Question, source: Path, work: Path, seeds: Sequence[int], at_
 
 def _data(asked: Question, source: Path, work: Path) -> Path:
     data = work / "data" / asked.data
+    if asked.data == "simulated" and not (data / "experiment.yaml").is_file():
+        run_foundrank("simulate", data)
     if not (data / "experiment.yaml").is_file():
         folder = next(each for each in (source / asked.data, source / asked.data.replace("-", "_")) if each.is_dir())
         run_foundrank("import", asked.data, folder, data)
