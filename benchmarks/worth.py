@@ -31,13 +31,13 @@ class Question:
         data: as `foundrank import` calls it.
         metric: by which they are compared.
         arms: name -> settings.
-        texts: whether the arms need the texts' vectors.
+        codes: of items, a setting of all arms; empty: there are none, and no texts' vectors.
     """
 
     data: str
     metric: str
     arms: Mapping[str, tuple[str, ...]]
-    texts: bool = False
+    codes: str = ""
 
 
 _SASREC, _DIN = "model.history.encoder=sasrec", "model.history.encoder=din"
@@ -45,6 +45,15 @@ _SASREC, _DIN = "model.history.encoder=sasrec", "model.history.encoder=din"
 
 def _reasons(settings: str) -> str:
     return f"model.history.reasoning={{{settings}}}"
+
+
+_CODES = "entities.item.contents={codes: {codes: {method: rq_kmeans}}, flat: {codes: {method: parallel, levels: 32}}}"
+
+
+def _generates(decoder: str) -> tuple[str, ...]:
+    next_item = f"model.next_item={{target: codes, positions: all, label_smoothing: 0.1, decoder: {{{decoder}}}}}"
+    steps = "training={epochs: 14, batch_size: 64, learning_rate: 0.0015, gradient_clip: 20, keep_best: false}"
+    return next_item, "model.aspects=[codes, flat, text]", steps
 
 
 QUESTIONS: dict[str, Question] = {
@@ -81,6 +90,20 @@ QUESTIONS: dict[str, Question] = {
             ),
         },
     ),
+    **{
+        f"codes in any order (REG4Rec), {data}": Question(
+            data,
+            "ndcg@10",
+            {
+                "autoregressive": _generates("kind: autoregressive"),
+                "any order": _generates("kind: any_order"),
+                "any order, one path": _generates("kind: any_order, paths: 1"),
+                "any order, two layers": _generates("kind: any_order, layers: 2"),
+            },
+            _CODES,
+        )
+        for data in ("amazon-office", "amazon-beauty")
+    },
     **{
         f"a table for attention (DARE), {data}": Question(
             data,
@@ -137,10 +160,11 @@ def _data(asked: Question, source: Path, work: Path) -> Path:
     if not (data / "experiment.yaml").is_file():
         folder = next(each for each in (source / asked.data, source / asked.data.replace("-", "_")) if each.is_dir())
         run_foundrank("import", asked.data, folder, data)
-    if asked.texts and not (data / "embedded").is_file():
+    if asked.codes and not (data / "tokenized").is_file():
         shutil.rmtree(data / "text_store", ignore_errors=True)
         run_foundrank("embed", data)
-        (data / "embedded").touch()
+        run_foundrank("tokenize", data, "--set", asked.codes)
+        (data / "tokenized").touch()
     return data
 
 
@@ -155,7 +179,8 @@ def _run(work: Path, asked: Question, arm: str, seed: int) -> Path:
 def _trained(data: Path, work: Path, asked: Question, arm: str, seed: int) -> None:
     run = _run(work, asked, arm, seed)
     if not (run / "evaluation.json").is_file():
-        changes = [word for change in (*asked.arms[arm], f"seed={seed}") for word in ("--set", change)]
+        settings = (*([asked.codes] if asked.codes else []), *asked.arms[arm], f"seed={seed}")
+        changes = [word for change in settings for word in ("--set", change)]
         run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
         run_foundrank("evaluate", run, "-p", 1, "--predictions", threads=1)
 

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...model.codes.any_order import AnyOrderDecoder
 from ...model.codes.autoregressive import AutoregressiveDecoder
 from ...model.codes.beam import AT_FIRST, beam_search
 from ...model.codes.next_codes import NextCodes
 from ...model.codes.parallel import ParallelDecoder, summed
+from ...model.codes.paths import Paths
 from ...model.codes.trie import Trie
 from ...model.foundation.foundation import dense_part
 from .products import NEVER, in_order
@@ -32,7 +34,7 @@ def ranking_by_codes(decoder: nn.Module, codes: Tensor, unknown: Tensor) -> Rank
     """How users rank items, by a decoder and the items' codes ``[C, M]`` int16; ``unknown [C]`` bool have none."""
     if isinstance(decoder, ParallelDecoder):
         return Scored(unknown, partial(CodeSums, places_of(codes, decoder.sizes)))
-    assert isinstance(decoder, AutoregressiveDecoder)
+    assert isinstance(decoder, AutoregressiveDecoder | AnyOrderDecoder)
     return Beams(decoder, codes, unknown)
 
 
@@ -73,7 +75,7 @@ class CodeSums:
 class Beams:
     """The best items by a search along the likeliest codes; what it does not reach ranks behind all."""
 
-    def __init__(self, decoder: AutoregressiveDecoder, codes: Tensor, unknown: Tensor):
+    def __init__(self, decoder: AutoregressiveDecoder | AnyOrderDecoder, codes: Tensor, unknown: Tensor):
         """Args: the decoder, codes ``[C, M]`` int16, and ``[C]`` bool, items without any."""
         self.decoder, self.codes, self.unknown = decoder, codes, unknown
         self._searched: tuple[Tensor, BeamSearch] | None = None
@@ -144,11 +146,12 @@ class Beams:
 class BeamSearch:
     """Finds as many items as are asked for, as long as there are so many: a user whose beams end in too few gets wider ones."""
 
-    def __init__(self, decoder: AutoregressiveDecoder, codes: Tensor, hidden: Tensor):
+    def __init__(self, decoder: AutoregressiveDecoder | AnyOrderDecoder, codes: Tensor, hidden: Tensor):
         """Args: the decoder, codes ``[C, M]`` int16, and ``[C]`` bool, items that are never found."""
         positions = (~hidden).nonzero()[:, 0].cpu().numpy()
         self._decoder, self._items = decoder, len(codes)
         self._trie = Trie.of(codes.cpu().numpy()[positions], decoder.sizes, positions, codes.device)
+        self._follow = Paths(decoder, self._trie) if isinstance(decoder, AnyOrderDecoder) else self._along
 
     def best(self, users: Tensor, k: int, gone: Gone, enough: int | None = None) -> tuple[Tensor, Tensor]:
         """As of `Search`. Beams get wider for a user who has not found ``enough``, k where that is None; there may be more."""
@@ -181,12 +184,17 @@ class BeamSearch:
         """Pairs of user and item, each once, as one number."""
         return np.unique(gone[0].numpy() * self._items + gone[1].numpy())
 
+    def _along(self, states: Tensor, beams: int) -> tuple[Tensor, Tensor]:
+        """As of `beam_search`."""
+        assert isinstance(self._decoder, AutoregressiveDecoder)
+        return beam_search(self._decoder, states, self._trie, beams)
+
     def _some(
         self, users: Tensor, some: Tensor, beams: int, k: int, left_out: Tensor, out: tuple[Tensor, Tensor]
     ) -> None:
         """Puts what some users find in place."""
         with torch.no_grad():
-            scores, leaves = beam_search(self._decoder, users[some.to(users.device)], self._trie, beams)
+            scores, leaves = self._follow(users[some.to(users.device)], beams)
         there = (scores > NEVER).flatten()
         most = k + int(torch.bincount(left_out // self._items, minlength=1).max()) if len(left_out) else k
         at_beam, items = (of.cpu() for of in self._trie.items_of(leaves.flatten()[there], most))

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ...data.settings_base import Positive, Share, Strict
-from ..layers.axes import declare, layer_norm, linear, named
+from ..layers.axes import declare, layer_norm, named
 from .code_aspect import CodeEmbeddings, code_names
-from .experts import Experts
+from .decoder_block import DecoderBlock
 
 Cache = list[tuple[Tensor, Tensor]]
 """Of each block, keys and values ``[N, H, T, D / H]`` of the T places so far."""
@@ -63,7 +63,10 @@ class AutoregressiveDecoder(nn.Module):
         self.codes = CodeEmbeddings(sizes, width)
         self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.1)
         declare(self, {"levels": (named("level", map(str, range(len(sizes)))), "width")})
-        self.blocks = nn.ModuleList(DecoderBlock(width, settings) for _ in range(settings.layers))
+        self.blocks = nn.ModuleList(
+            DecoderBlock(width, settings.heads, settings.dropout, settings.experts, settings.experts_used)
+            for _ in range(settings.layers)
+        )
         self.norm = layer_norm(width)
         self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
         declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
@@ -119,47 +122,3 @@ class AutoregressiveDecoder(nn.Module):
     def _log_probabilities(self, x: Tensor, level: int) -> Tensor:
         begin = sum(self.sizes[:level])
         return F.linear(self.norm(x), self.outputs[begin : begin + self.sizes[level]]).float().log_softmax(1)
-
-
-class DecoderBlock(nn.Module):
-    """Causal attention and a feed-forward layer, each behind its norm and on top of a residual."""
-
-    def __init__(self, width: int, settings: Autoregressive):
-        super().__init__()
-        self.heads = settings.heads
-        self.norm, self.forward_norm = layer_norm(width), layer_norm(width)
-        self.inputs, self.outputs = linear(width, 3 * width), linear(width, width)
-        self.dropout = nn.Dropout(settings.dropout)
-        self.experts = None
-        if settings.experts > 1:
-            self.experts = Experts(width, settings.experts, settings.experts_used, settings.dropout)
-        else:
-            self.wide, self.narrow = linear(width, 4 * width), linear(4 * width, width)
-
-    def forward(self, x: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """``[N, T, D]`` of places one after the other, ``before`` which there may be others -> ``[N, T, D]``; and the keys and values
-        of all places, those before included."""
-        rows, places, width = x.shape
-        of_heads = (
-            self.inputs(self.norm(x)).view(rows, places, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        queries, keys, values = of_heads.unbind(0)
-        if before is not None:
-            keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
-        # A single place sees all that were there before it.
-        seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=places > 1)
-        x = x + self.dropout(self.outputs(seen.transpose(1, 2).reshape(rows, places, width)))
-        return x + self.dropout(self._forward(self.forward_norm(x))), (keys, values)
-
-    def imbalance(self) -> Tensor | float:
-        """As of `Experts`; asked for once, so that no step's graph is held."""
-        if self.experts is None:
-            return 0.0
-        found = self.experts.imbalance
-        self.experts.imbalance = found.detach()
-        return found
-
-    def _forward(self, x: Tensor) -> Tensor:
-        if self.experts is not None:
-            return self.experts(x)
-        return self.narrow(self.dropout(F.gelu(self.wide(x))))

@@ -57,6 +57,14 @@ class Trie:
         """How many different codes there are."""
         return len(self.values[-1])
 
+    def codes(self) -> Tensor:
+        """``[leaves, M]`` int64: the codes of each leaf."""
+        nodes, levels = torch.arange(self.leaves, device=self.items.device), []
+        for depth in range(len(self.sizes) - 1, -1, -1):
+            levels.append(self.values[depth][nodes])
+            nodes = torch.searchsorted(self.first[depth], nodes, right=True) - 1
+        return torch.stack(levels[::-1], 1)
+
     def children(self, depth: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """The nodes of the next depth below ``nodes [K]`` int64 of a depth: side by side, as many places as the most have.
 

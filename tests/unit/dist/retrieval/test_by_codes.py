@@ -15,6 +15,7 @@ from foundrank.dist.retrieval.products import NEVER
 from foundrank.dist.retrieval.rankings import ranks_of_scores
 from foundrank.dist.retrieval.search import Exact
 from foundrank.model.codes import DECODERS
+from foundrank.model.codes.any_order import AnyOrderDecoder
 
 SIZES, WIDTH = (3, 4, 2), 8
 NOBODY = (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
@@ -23,7 +24,7 @@ Gone = tuple[Tensor, Tensor]
 
 def decoder_of(kind: str, beam: int = 50, sizes: tuple[int, ...] = SIZES):
     torch.manual_seed(0)
-    decoder = DECODERS[kind](**({"beam": beam} if kind == "autoregressive" else {})).build(sizes, WIDTH)  # type: ignore[attr-defined]
+    decoder = DECODERS[kind](**({"beam": beam} if kind != "parallel" else {})).build(sizes, WIDTH)  # type: ignore[attr-defined]
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.6)
     return decoder.eval()
@@ -39,7 +40,9 @@ def world(seed: int, items: int, users: int) -> tuple[Tensor, Tensor, Tensor, Go
 
 
 def slow_scores(decoder, codes: Tensor, states: Tensor) -> Tensor:
-    """``[B, C]``, item after item."""
+    """``[B, C]``, item after item; a unit test of decoders holds what `scores` are."""
+    if isinstance(decoder, AnyOrderDecoder):
+        return torch.stack([decoder.scores(states, code.expand(len(states), -1)) for code in codes], 1).detach()
     rows = [-len(SIZES) * decoder.losses(states, code.expand(len(states), -1), 0.0) for code in codes]
     return torch.stack(rows, 1).detach()
 

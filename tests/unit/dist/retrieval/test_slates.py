@@ -15,10 +15,6 @@ from foundrank.dist.retrieval.slate import METHODS, Slate, slate_of
 from foundrank.dist.retrieval.slates import GAINS, slates
 
 ITEMS = 40
-from hypothesis import settings
-
-settings.register_profile("many", max_examples=4000, deadline=None)
-settings.load_profile("many")
 WEIGHTS = st.sampled_from([0.001, 0.2, 0.5, 0.8, 1.0])
 
 

@@ -1,0 +1,158 @@
+"""Codes in any order: each is predicted from the state and whichever others are known."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...data.errors import UserError
+from ...data.settings_base import Positive, Share, Strict
+from ..layers.axes import declare, layer_norm, named
+from .autoregressive import Cache
+from .code_aspect import CodeEmbeddings, code_names
+from .decoder_block import DecoderBlock
+
+_LEVELS = 6  # each order has a tree of its own
+
+
+class AnyOrder(Strict):
+    """Codes in any order, each given those that are known; a user's surest first, along several orders whose probabilities are averaged (REG4Rec, Xing et al., 2025)."""
+
+    kind: Literal["any_order"] = "any_order"
+    layers: Annotated[Positive, Field(description="blocks of attention over the codes that are known")] = 1
+    heads: Annotated[Positive, Field(description="heads of each; divides model.width")] = 2
+    dropout: Annotated[Share, Field(description="dropout inside the blocks")] = 0.2
+    paths: Annotated[
+        Positive,
+        Field(description="orders in which a user's codes are found, each beginning with another one; levels at most"),
+    ] = 2
+    beam: Annotated[
+        Positive, Field(description="beginnings of codes that are followed along each, as of autoregressive")
+    ] = 50
+
+    def build(self, sizes: Sequence[int], width: int, shared: bool = False) -> nn.Module:
+        """The module; arguments as of `Autoregressive.build`.
+
+        Raises:
+            UserError: there are fewer levels than paths, or more than six.
+        """
+        at, levels = "model.next_item.decoder", len(sizes)
+        if levels > _LEVELS:
+            what = f"is any_order, and items have {levels} codes, which have too many orders"
+            raise UserError(at, what, f"Take codes of {_LEVELS} levels at most, or the decoder parallel.")
+        if self.paths > levels:
+            raise UserError(
+                f"{at}.paths", f"is {self.paths}, and items have {levels} codes", f"Give {levels} or fewer."
+            )
+        return AnyOrderDecoder(sizes, width, self)
+
+
+class AnyOrderDecoder(nn.Module):
+    """A small transformer over M places: of a code that is known its embedding, of one that is not the state.
+
+    In training a random number of random codes is known, so that every order has been learned: the mean over those that are not is an estimate
+    of the mean over all orders (Uria et al., 2014).
+
+    Attributes:
+        beam: beginnings of codes that a search follows along each order, at least.
+        paths: orders that a user's codes are found in.
+    """
+
+    def __init__(self, sizes: Sequence[int], width: int, settings: AnyOrder):
+        super().__init__()
+        self.sizes, self.beam, self.paths = tuple(sizes), settings.beam, settings.paths
+        self.codes = CodeEmbeddings(sizes, width)
+        self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.1)
+        declare(self, {"levels": (named("level", map(str, range(len(sizes)))), "width")})
+        self.blocks = nn.ModuleList(
+            DecoderBlock(width, settings.heads, settings.dropout, causal=False) for _ in range(settings.layers)
+        )
+        self.norm = layer_norm(width)
+        self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
+        declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
+
+    def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
+        """As of `Decoder`, the mean over the levels that are not known."""
+        place = torch.rand(codes.shape, device=codes.device).argsort(1)
+        many = torch.randint(0, len(self.sizes), (len(codes), 1), device=codes.device)
+        known = place < many
+        seen, total = self._seen(states, codes, known), states.new_zeros(len(states), dtype=torch.float32)
+        for level in range(len(self.sizes)):
+            found = self._log_probabilities(seen, level)
+            own = -found.gather(1, codes[:, level, None])[:, 0]
+            own = (1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own
+            total = total + own * ~known[:, level]
+        return total / (len(self.sizes) - many[:, 0])
+
+    def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """As of `Decoder`: the state, with which a search begins."""
+        return states
+
+    def orders(self, states: Tensor) -> Tensor:
+        """``[S, P, M]`` int64: in which order codes are found. The first begins with the level that is surest, of the least entropy, before any code
+        is known, and goes on by entropy; the next begins with the second surest, and so on."""
+        codes = torch.zeros(len(states), len(self.sizes), dtype=torch.int64, device=states.device)
+        seen = self._seen(states, codes, torch.zeros_like(codes, dtype=torch.bool))
+        logs = [self._log_probabilities(seen, level) for level in range(len(self.sizes))]
+        surest = torch.stack([-(of.exp() * of).sum(1) for of in logs], 1).sort(dim=1, stable=True).indices
+        of_path = [[path, *(at for at in range(len(self.sizes)) if at != path)] for path in range(self.paths)]
+        return surest[:, torch.tensor(of_path, device=states.device)]
+
+    def scores(self, states: Tensor, codes: Tensor) -> Tensor:
+        """``[S]`` float32: of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` beside it, the logarithm of the mean over paths of their probabilities."""
+        orders, paths = self.orders(states), []
+        for path in range(self.paths):
+            known = torch.zeros_like(codes, dtype=torch.bool)
+            total = states.new_zeros(len(states), dtype=torch.float32)
+            for level in orders[:, path].T:
+                found = self._own(self._seen(states, codes, known), codes)
+                total = total + found.gather(1, level[:, None])[:, 0]
+                known = known.scatter(1, level[:, None], True)
+            paths.append(total)
+        return torch.stack(paths).logsumexp(0) - torch.tensor(float(self.paths)).log()
+
+    def _own(self, seen: Tensor, codes: Tensor) -> Tensor:
+        """``[S, M]`` float32 log-probabilities of each level's code."""
+        levels = range(len(self.sizes))
+        return torch.stack([self._log_probabilities(seen, at).gather(1, codes[:, at, None])[:, 0] for at in levels], 1)
+
+    def _seen(self, states: Tensor, codes: Tensor, known: Tensor) -> Tensor:
+        """``[S, M, D]``: places after the blocks, of which those that are ``known [S, M]`` bool show their codes."""
+        shown = self.codes.weight[codes + self.codes.starts]
+        x = torch.where(known[..., None], shown, states[:, None].to(shown.dtype)) + self.levels
+        for block in self.blocks:
+            x, _ = block(x, None)
+        return self.norm(x)
+
+    def _log_probabilities(self, seen: Tensor, level: int) -> Tensor:
+        begin = sum(self.sizes[:level])
+        return F.linear(seen[:, level], self.outputs[begin : begin + self.sizes[level]]).float().log_softmax(1)
+
+
+class InOrder:
+    """A decoder that finds codes in one order, as `beam_search` goes along it."""
+
+    def __init__(self, decoder: AnyOrderDecoder, order: Sequence[int]):
+        """Args: the decoder, and the levels, the one that is found first before the others."""
+        self._decoder, self._order = decoder, list(order)
+
+    def begin(self, states: Tensor) -> tuple[Tensor, Cache]:
+        """Log-probabilities ``[N, V]`` of the first level given states ``[N, D]``, and what `follow` goes on from."""
+        return self._next(states, torch.zeros(len(states), 0, dtype=torch.int64, device=states.device))
+
+    def follow(self, level: int, codes: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """As of `Steps`: of the level-th in order, given the codes ``[N]`` int64 of the one before it."""
+        states, before = cache[0]
+        return self._next(states, torch.cat([before, codes[:, None]], 1))
+
+    def _next(self, states: Tensor, before: Tensor) -> tuple[Tensor, Cache]:
+        order, depth = torch.tensor(self._order, device=states.device), before.shape[1]
+        codes = torch.zeros(len(states), len(self._order), dtype=torch.int64, device=states.device)
+        codes[:, order[:depth]] = before
+        known = torch.zeros_like(codes, dtype=torch.bool)
+        known[:, order[:depth]] = True
+        seen = self._decoder._seen(states, codes, known)
+        return self._decoder._log_probabilities(seen, self._order[depth]), [(states, before)]
