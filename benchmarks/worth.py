@@ -64,7 +64,7 @@ QUESTIONS: dict[str, Question] = {
             "SASRec": (_IDS,),
             "ensemble": (_IDS, _reasons("learning: ensemble")),
             "progressive": (_IDS, _reasons("learning: progressive")),
-            "ensemble, blocks of 3": (_IDS, _reasons("learning: ensemble, block: 3")),
+            "progressive, blocks of 3": (_IDS, _reasons("learning: progressive, block: 3")),
         },
     ),
     "latent reasoning, ranking": Question(

@@ -15,7 +15,22 @@ from ..quick_imports import quick_imports
 from ..ranks.job import on_ranks
 from ..ranks.statuses import DONE
 from .commands.job_command import begin, end, passed_without_folder
-from .commands.options import LOCAL, Check, Negatives, OneDomain, Processes, Repeat, Seed, Slices, Width, names
+from .commands.options import (
+    LOCAL,
+    AlikeBy,
+    Check,
+    Diversity,
+    DiversityWeight,
+    Negatives,
+    OneDomain,
+    Pool,
+    Processes,
+    Repeat,
+    Seed,
+    Slices,
+    Width,
+    names,
+)
 
 # Imported where it is used, for start-up time: --help and mistakes are answered before torch and TorchRec are there.
 if TYPE_CHECKING:
@@ -38,6 +53,10 @@ def compare(
     negatives: Negatives = 0,
     domain: OneDomain = None,
     width: Width = None,
+    diversity: Diversity = None,
+    diversity_weight: DiversityWeight = None,
+    pool: Pool = None,
+    alike_by: AlikeBy = None,
     slices: Slices = "",
     out: Annotated[Path | None, typer.Option(help="JSON file for every number", **LOCAL)] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file for every number", **LOCAL)] = None,
@@ -54,9 +73,11 @@ def compare(
         prometheus.label(command="compare")
         with quick_imports():
             from ..compare.arms import prepare_comparison
-            from ..retrieval.protocol import Protocol
+            from ..retrieval.protocol import PLACES, Protocol
+            from ..retrieval.slate import slate_of
 
-        protocol = Protocol(repeat, negatives, domain, width)
+        slate = slate_of(diversity, diversity_weight, pool, PLACES)
+        protocol = Protocol(repeat, negatives, domain, width, slate, alike_by)
         return prepare_comparison(runs, split, draws, seed, protocol, names(slices), writes=not check), out, report
 
     if check:

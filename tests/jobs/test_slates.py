@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foundrank import evaluate, load
+from foundrank.dist.evaluate.prediction_file import predictions_file, read_told
 
 from .commands import Here, foundrank
 from .test_bad_input import check_told
@@ -84,6 +85,20 @@ def test_evaluate_tells_of_lists_and_measures_slates(mine, here: Here):
     assert here("evaluate", mine, "-p", 1, "--fail-below", "next_item.coverage@10=0.99")[0] == 3
 
 
+def test_runs_are_compared_by_their_slates(mine, tmp_path, here: Here):
+    asked = ("--diversity", "mmr", "--diversity-weight", 0.8, "--pool", 20)
+    _, of_slates = found_by(here, mine, "-p", 1, *asked)
+    other = shutil.copytree(mine, tmp_path / "other")
+    assert here("compare", mine, other, "--draws", 100, *asked, "--out", tmp_path / "told.json")[0] == 0
+    found = [row for row in json.loads((tmp_path / "told.json").read_text())["rows"] if row["metric"] == "ndcg@10"]
+    (row,) = [row for row in found if row["slice"] == "all"]
+    assert row["first"] == row["other"] == pytest.approx(of_slates["ndcg@10"])
+    for folder in (mine, other):
+        told = read_told(predictions_file(folder, "test"))
+        assert told is not None
+        assert told["protocol"]["slate"] == {"method": "mmr", "weight": 0.8, "pool": 20}
+
+
 def test_mistakes_are_told_before_work_starts(mine, users, tmp_path, here: Here):
     to = ("recommend", mine, users, tmp_path / "no", "-k", 5)
     check_told(here(*to, "--diversity-weight", 0.5), ["says nothing without --diversity"])
@@ -95,4 +110,5 @@ def test_mistakes_are_told_before_work_starts(mine, users, tmp_path, here: Here)
     assert not (tmp_path / "no").exists()
     check_told(here("evaluate", mine, *by), ["--alike-by", "'looks' is no content of items"])
     check_told(here("evaluate", mine, "--negatives", 5, *by[:4]), ["--diversity", "drawn at random"])
+    check_told(here("compare", mine, mine, *by[:2]), ["--diversity dpp", "needs --diversity-weight"])
     check_told(here("evaluate", mine, *by[:4], "--pool", 10), ["--pool 10", "Give 20 or more"])

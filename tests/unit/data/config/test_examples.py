@@ -16,19 +16,23 @@ import pytest
 import torch
 from rich.console import Console
 
+from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.entities import Stored
 from foundrank.data.content_kinds.codes import OfVectors
 from foundrank.data.events.check_events import check_events
-from foundrank.data.schema.layout import make_layout
+from foundrank.data.schema.layout import Layout, make_layout
 from foundrank.dist.capacity.describe import describe
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.history.history import History
 from foundrank.model.kinds import KINDS
 from foundrank.model.tokenizers.items import Items
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PAPERS = sorted((ROOT / "examples/papers").glob("*.yaml"))
+CODED = [path for path in PAPERS if "next_item: {target:" in path.read_text()]
+"""Those whose items are found by codes."""
 TEXT, PLACES = 384, 64
 """Widths of the vectors of the encoder that is shipped, and of places in a graph."""
 
@@ -41,11 +45,7 @@ def test_there_are_examples():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_parses_and_makes_a_model(path):
     experiment = load_experiment(path, kinds=KINDS)
-    texts = {name: 384 for name, entity in experiment.entities.present().items() if entity.text}
-    tables = dict.fromkeys(make_layout(experiment, {}, texts).table_of.values(), 100)
-    layout = make_layout(experiment, tables, texts)
-    with torch.device("meta"):
-        model = Foundation(layout, experiment.model, experiment.training.batch_size)
+    _, model = model_of(experiment)
     owners = model.dense.represent.encoder.owners
     assert owners["item"][:2] == ("id", "text")
     if path.stem.startswith("history_"):
@@ -55,23 +55,46 @@ def test_an_example_parses_and_makes_a_model(path):
         assert {*experiment.entities.present(), "history"} <= set(owners)
 
 
-@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
-def test_a_paper_s_example_makes_a_model_that_finds_items_by_their_codes(path):
-    experiment = load_experiment(path, kinds=KINDS)
-    assert experiment.name == path.stem
-    [(of, content)] = experiment.coded().items()
-    assert experiment.model.target == of.content == path.stem  # whose store is beside those of the others
+def model_of(experiment: Experiment) -> tuple[Layout, Foundation]:
     texts = {name: TEXT for name, entity in experiment.entities.present().items() if entity.text}
-    tables = dict.fromkeys(make_layout(experiment, {}, texts).table_of.values(), 100)
+    tables = dict.fromkeys(make_layout(experiment, {"id_item": 100}, texts).table_of.values(), 100)
     layout = make_layout(experiment, tables, texts)
     with torch.device("meta"):
-        model = Foundation(layout, experiment.model, experiment.training.batch_size)
+        return layout, Foundation(layout, experiment.model, experiment.training.batch_size)
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_a_paper_s_example_makes_a_model(path):
+    experiment = load_experiment(path, kinds=KINDS)
+    assert experiment.name == path.stem
+    assert model_of(experiment)[1].dense.history is not None
+
+
+def test_a_paper_s_example_has_what_the_paper_is_about():
+    def made(name: str) -> tuple[Layout, History]:
+        layout, model = model_of(load_experiment(ROOT / f"examples/papers/{name}.yaml", kinds=KINDS))
+        return layout, model.dense.history
+
+    assert made("dare")[0].attention
+    assert made("fmrlrec")[1].objective.narrower == (16, 64)
+    assert made("reg4rec")[1].objective.decoder.paths == 3
+    reasoning = made("rearec")[1].encoder.reasoning
+    assert (len(reasoning.steps), reasoning.config.learning, reasoning.places) == (2, "ensemble", None)
+    assert len(made("onepiece")[1].encoder.reasoning.places) == 3
+
+
+@pytest.mark.parametrize("path", CODED, ids=lambda path: path.stem)
+def test_a_paper_s_example_finds_items_by_their_codes(path):
+    experiment = load_experiment(path, kinds=KINDS)
+    [(of, content)] = experiment.coded().items()
+    assert experiment.model.target == of.content == path.stem  # whose store is beside those of the others
+    layout, model = model_of(experiment)
     assert model.dense.history.objective.decoder.sizes == content.codes.sizes
     assert path.stem in model.dense.represent.encoder.owners["item"]
     assert layout.ids == (path.stem == "generec")
 
 
-@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CODED, ids=lambda path: path.stem)
 def test_a_paper_s_example_tokenizes_items(path):
     method = load_experiment(path, kinds=KINDS).coded()[Stored("item", path.stem)].codes
     rng = np.random.default_rng(0)
