@@ -128,7 +128,7 @@ class Experiment(Strict):
 
     def stores_read(self) -> list[Stored]:
         """Those of them that the model reads."""
-        return [of for of in self.stored() if self.model.uses(of.content)]
+        return [of for of in self.stored() if self.model.reads(of.content)]
 
     def coded(self) -> dict[Stored, Codes]:
         """The contents that are codes of items, of those that the model reads or finds the next item by."""
@@ -174,7 +174,7 @@ class Experiment(Strict):
 
     def takes(self, given: str) -> bool:
         """Whether the model reads a content that comes as a column: the gate none takes what is given, whatever its aspect."""
-        return self.model.gate.kind == "none" or self.model.uses(given)
+        return self.model.gate.kind == "none" or self.model.reads(given)
 
     def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""

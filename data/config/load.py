@@ -17,6 +17,7 @@ from .kinds import Kinds, experiment_type
 from .locations import change_locations
 from .old_keys import BEFORE, says
 from .overrides import assignments
+from .sections.prefix import check_prefix
 from .written import Written
 from .yaml_reader import MOST_BYTES, read_yaml
 
@@ -57,6 +58,8 @@ def load_written(
     written.expand_events()
     experiment = written.experiment()
     check_parts(experiment, where)
+    without_vectors = experiment.entities.embedded().keys() - experiment.stored().keys()
+    check_prefix(experiment.model, experiment.entities, experiment.domains, without_vectors, where)
     return _resolve(experiment, folder), written
 
 

@@ -23,6 +23,7 @@ from foundrank.data.schema.layout import id_key
 from foundrank.data.storage.file_systems import Location, is_uri
 from foundrank.data.storage.mirror import mirrored
 from foundrank.dist.console import silenced_libraries
+from foundrank.dist.embed.preference import PreferenceEncoder
 from foundrank.dist.increments.follow import deltas_between, statistics_after, take_weights
 from foundrank.dist.ranks.process_state import process_kept
 from foundrank.dist.ranks.runtime import Runtime, alone
@@ -88,7 +89,8 @@ class Scorer:
         self.experiment = encoder.experiment
         self._id_types = known_id_types(self.experiment, id_types_of(run.folder))
         self._recommenders: dict[tuple[Any, ...], Recommender] = {}
-        self.__dict__.pop("_retriever", None)
+        for made in ("_retriever", "_preferences"):
+            self.__dict__.pop(made, None)
 
     def score(
         self,
@@ -146,6 +148,7 @@ class Scorer:
         diversity_weight: float | None = None,
         pool: int | None = None,
         alike_by: str | None = None,
+        preference: str | None = None,
     ) -> pa.Table:
         """The items that suit each user best, of all there are, or of those named.
 
@@ -161,6 +164,7 @@ class Scorer:
             diversity_weight: with ``diversity``, from 0, relevance alone, to 1, diversity alone.
             pool: with ``diversity``, how many of the best items a list is chosen from; 5 k by default.
             alike_by: with ``diversity``, the content of items that says how alike they are; None: the vectors, or codes, that the run looks for them by.
+            preference: what all these users prefer, in words, in place of what their column has; for a run with a content of the user in ``model.history.prefix``.
 
         Returns:
             A row for each row, in order: the user's id, and lists of at most ``k`` ``items`` and their ``scores`` (float32), those first that
@@ -175,6 +179,7 @@ class Scorer:
         check_retrieves(self._run, experiment, domain, approximate)
         slate = slate_of(diversity, diversity_weight, pool, k, alike_by)
         Protocol(repeat, domain=domain, width=width, slate=slate, alike=alike_by).check(experiment, self._run)
+        said = None if preference is None else self._preferences.vector(preference)
         self._check(table, user_needs(experiment), _USERS)
         check_names_known(self._run, experiment, self._id_types)
         asked = (k, repeat, approximate, domain, None, width, slate, alike_by)
@@ -182,10 +187,13 @@ class Scorer:
             job = RecommendJob(self._run, _USERS, "", *asked)
             parts = (self._model, self._encoder, self._runtime, job)
             if items is not None:
-                return Recommender(*parts, self._retriever.narrower(width), self._keys_of(items)).table(table)
-            if asked not in self._recommenders:
-                self._recommenders[asked] = Recommender(*parts, self._retriever.narrower(width))
-            return self._recommenders[asked].table(table)
+                recommender = Recommender(*parts, self._retriever.narrower(width), self._keys_of(items))
+            elif asked in self._recommenders:
+                recommender = self._recommenders[asked]
+            else:
+                recommender = self._recommenders[asked] = Recommender(*parts, self._retriever.narrower(width))
+            recommender.preference = said
+            return recommender.table(table)
 
     def refresh(self) -> bool:
         """Takes the newest version of a run that is updated, or whatever was promoted since, between two calls; whether there was one.
@@ -239,6 +247,11 @@ class Scorer:
             raise UserError("items", what, "Give ids as in the training events, or leave it out for all.")
         keys, valid = id_keys(ids)
         return keys[valid]
+
+    @cached_property
+    def _preferences(self) -> PreferenceEncoder:
+        """What makes vectors of preferences."""
+        return PreferenceEncoder(self._run, self.experiment)
 
     @cached_property
     def _retriever(self) -> Retriever:

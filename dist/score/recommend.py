@@ -23,6 +23,7 @@ from ...data.schema.column_needs import needed_columns
 from ...data.schema.layout import id_key
 from ...data.schema.sizes import padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
+from ..embed.preference import PreferenceEncoder
 from ..logs import prometheus
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
@@ -33,7 +34,7 @@ from ..retrieval.search import Search, recall
 from ..retrieval.slates import slates
 from ..run.finite import usable
 from .part_files import unfinished, write_part
-from .recommend_input import RecommendJob, domains_with_users, listed_items, training_events, user_needs
+from .recommend_input import RecommendJob, domain_of_users, listed_items, training_events, user_needs
 from .score import model_of, summed_up
 from .statistics import statistics_of
 from .work_list import Part, WorkList, in_turns
@@ -88,7 +89,11 @@ def _best_scores(table: pa.Table) -> tuple[dict[str, np.ndarray], np.ndarray, np
 
 
 class Recommender:
-    """Finds the items that suit the users of a table best, a thousand users at a time."""
+    """Finds the items that suit the users of a table best, a thousand users at a time.
+
+    Attributes:
+        preference: as of `PreferenceEncoder.vector`, of all these users; None: as their rows say.
+    """
 
     def __init__(
         self,
@@ -111,6 +116,10 @@ class Recommender:
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)
+        self.preference: tuple[str, NDArray[np.float32]] | None = None
+        if (preference := job.preference) is not None:
+            said = PreferenceEncoder(job.run, encoder.experiment)
+            self.preference = runtime.on_main(lambda: said.vector(preference))
         self._ids, self._search, self._exact = self._named()
         self._likeness = None if job.slate is None else self._retriever.likeness(job.alike)
         self.recall: float | None = None
@@ -119,15 +128,19 @@ class Recommender:
 
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part."""
-        names = [need.name for need in self._needs]
-        tables = iterate_group(part.file, part.group, names, _ROWS)
-        return self._of_tables(tables, open_parquet(part.file).schema_arrow.empty_table().select(names))
+        empty = self._seen(open_parquet(part.file).schema_arrow.empty_table())
+        return self._of_tables(iterate_group(part.file, part.group, empty.column_names, _ROWS), empty)
 
     def table(self, table: pa.Table) -> pa.Table:
         """The recommendations of users in memory, in the columns of a part."""
-        table = table.select([need.name for need in self._needs])
+        table = self._seen(table)
         pieces = (table.slice(at, _ROWS) for at in range(0, table.num_rows, _ROWS))
         return self._of_tables(pieces, table.slice(0, 0))
+
+    def _seen(self, table: pa.Table) -> pa.Table:
+        """The columns that are looked at, of those that may be missing the ones that are there."""
+        there = set(table.column_names)
+        return table.select([need.name for need in self._needs if need.name in there or not need.optional])
 
     def _of_tables(self, tables: Iterable[pa.Table], empty: pa.Table) -> pa.Table:
         done = []
@@ -144,13 +157,17 @@ class Recommender:
     def _users(self, table: pa.Table | None) -> Tensor:
         rows = self._encoder.no_rows() if table is None else self._encode(table)
         batch = self._encoder.assemble([rows], self._padded)
+        if self.preference is not None:
+            name, vector = self.preference
+            batch.vectors[name] = torch.from_numpy(vector).expand(batch.rows, -1)
+            batch.vector_present[name] = torch.ones(batch.rows, dtype=torch.bool)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
         return self._retriever.cut(outputs.user.float())
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment = self._encoder.experiment
-        domain = domains_with_users(experiment)[0]  # in any, the user is the same: `check_retrieves` has seen to it
+        domain = domain_of_users(experiment)  # in any, the user is the same: `check_retrieves` has seen to it
         needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
         for lacking in needs - set(table.column_names):
             table = table.append_column(lacking, pa.nulls(table.num_rows))

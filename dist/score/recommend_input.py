@@ -17,9 +17,11 @@ from ...data.events.event_files import EventFiles, check_columns, list_events
 from ...data.events.listed_ids import listed_keys
 from ...data.schema.column_needs import IdTypes, history_needs, needed_columns, time_of_events
 from ...data.schema.layout import id_key
+from ...data.schema.prefix_needs import prefix_needs
 from ...data.storage.file_systems import Location
 from ...data.storage.globs import parquet_below
 from ...data.storage.mirror import mirrored
+from ..embed.preference import check_preference
 from ..retrieval.protocol import Protocol
 from ..retrieval.search import faiss_module
 from ..retrieval.slate import Slate
@@ -48,6 +50,7 @@ class RecommendJob:
         width: as of `Protocol`.
         slate: how the best items are put into a list; None: by their scores.
         alike: content of items that says how alike two of them are; None: what the run looks for items by.
+        preference: in words, what all these users are to be taken to prefer, in place of what their column has; None: nothing is said.
     """
 
     run: Location
@@ -61,6 +64,7 @@ class RecommendJob:
     width: int | None = None
     slate: Slate | None = None
     alike: str | None = None
+    preference: str | None = None
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
     writing: Writing = field(default_factory=Writing)
 
@@ -88,6 +92,8 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     checkpoints = best_of_members(job.folder)
     check_retrieves(job.run, experiment, job.domain, job.approximate)
     training_events(job, experiment)
+    if job.preference is not None:
+        check_preference(job.preference, job.run, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))
     files = check_columns(files, user_needs(experiment), job.policy, types)
@@ -95,7 +101,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
     passed_on = {experiment.entities.user.id: "entities.user.id"}
     claimed = {"checkpoint": identity(checkpoints), "k": job.k, "repeat": job.protocol.repeats(experiment)}
     claimed |= {"approximate": job.approximate}
-    claimed |= {name: value for name in ("domain", "width") if (value := getattr(job, name)) is not None}
+    claimed |= {name: value for name in ("domain", "width", "preference") if (value := getattr(job, name)) is not None}
     claimed |= {} if job.slate is None else asdict(job.slate) | {"alike": job.alike}
     if (among := listed_items(job, experiment)) is not None:
         claimed |= {"items": hashlib.sha256(np.unique(among).tobytes()).hexdigest()}
@@ -176,15 +182,24 @@ def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> 
 
 
 def user_needs(experiment: Experiment) -> list[ColumnNeed]:
-    """The user's id and history first, then what the model looks at beside them: domains, times, and the time of the event."""
+    """The user's id and history first, then what the model looks at beside them: domains, times, the time of the event, and what stands
+    before the past; a query and a content of the user by itself may be left out."""
     user = experiment.entities.user
     assert user.history is not None  # a next-item objective needs one
     needs = [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
-    domain = domains_with_users(experiment)[0]
+    domain = domain_of_users(experiment)
     if (time := time_of_events(experiment, domain)) is not None and time != user.history.time:
         needs += [need for need in needed_columns(experiment, domain, with_labels=False) if need.name == time][:1]
-    return needs
+    known = {need.name for need in needs}
+    return needs + [need for need in prefix_needs(experiment, domain) if need.name not in known]
 
 
 def domains_with_users(experiment: Experiment) -> list[str]:
     return [name for name, domain in experiment.domains.items() if domain.users]
+
+
+def domain_of_users(experiment: Experiment) -> str:
+    """The domain as whose rows users are read: in any, the user is the same, but that one for queries has them."""
+    with_users = domains_with_users(experiment)
+    searched = [name for name in with_users if not experiment.domains[name].lacks("query")]
+    return (searched if searched and "query" in experiment.model.prefix else with_users)[0]

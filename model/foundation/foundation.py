@@ -161,7 +161,7 @@ class Dense(nn.Module):
             encoder, anywhere = self.represent.encoder, self.domain_embedding.mean(0) if self.ranks else self.no_domain
             items, candidates = self.history.items(pooled, batch, encoder, anywhere)
             assert batch.past is not None
-            sequence = self.history.in_domains(items, batch.past)
+            sequence = self.history.prefixed(self.history.in_domains(items, batch.past), pooled, batch)
             encode = partial(self.history.encoder, sequence)
             loss, outputs = self._rank(pooled, batch, encode) if self.ranks else self._no_tasks(batch)
             if self.history.objective is None:

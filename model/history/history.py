@@ -5,12 +5,15 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchrec import KeyedTensor
 
+from ...data.batch.batch import Batch
 from ...data.batch.past_items import Past
 from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
 from ..codes.next_codes import NextCodes
 from ..layers.axes import at_level, declare, named
+from ..prefix.prefix import Prefix
 from .next_item_loss import NextItem
 from .past_items import PastItems
 from .sequence import Sequence
@@ -22,6 +25,7 @@ class History(nn.Module):
     Attributes:
         items: gives their vectors, and those of candidates.
         domain_embedding: ``[domains, D]``, what being of a domain adds to a past item; None where nobody tells.
+        prefix: what stands before the past; None where nothing does.
         encoder: of sequences.
         objective: None where the next item is not to be found.
     """
@@ -33,6 +37,7 @@ class History(nn.Module):
         if layout.past_domains:
             self.domain_embedding = nn.Parameter(torch.randn(len(layout.domains), config.width) * 0.1)
             declare(self, {"domain_embedding": (named("domain", layout.domains), "width")})
+        self.prefix = at_level("L1", Prefix(layout, config)) if config.prefix else None
         masked = config.next_item.mask_share if config.next_item is not None else 0.0
         self.encoder = at_level("L1", config.history.build(config.width, layout.past, masked))
         self.objective: NextItem | NextCodes | None = None
@@ -53,3 +58,7 @@ class History(nn.Module):
         where = F.pad(self.domain_embedding, (0, 0, 0, 1))[past.domains]
         attention = sequence.attention and (sequence.attention[0] + where, sequence.attention[1])
         return replace(sequence, items=sequence.items + where, attention=attention)
+
+    def prefixed(self, sequence: Sequence, pooled: KeyedTensor, batch: Batch) -> Sequence:
+        """With the prefix of each row before its past, where the experiment has one."""
+        return sequence if self.prefix is None else sequence.with_prefix(*self.prefix(pooled, batch))

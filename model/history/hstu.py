@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...data.settings_base import Strict
 from ..layers.axes import declare, layer_norm, linear, named
+from ..prefix.prefix import PrefixDropout, Prefixed, prefix_without_effect
 from .reasoning import Reasoning, Reasons
 from .sequence import PastFeatures, RowGroup, Sequence, join_heads, split_heads
 from .time_bias import SeesTimes, TimeBias
@@ -23,15 +24,22 @@ class HSTU(Strict):
     heads: AttentionHeads = 2
     dropout: BlockDropout = 0.2
     features: PastFeatures = ()
+    prefix: Prefixed = ()
+    prefix_dropout: PrefixDropout = 0.5
     reasoning: Reasons = None
     time_bias: SeesTimes = False
 
     finds_next: ClassVar[bool] = True
 
+    def without_effect(self) -> dict[str, str]:
+        return prefix_without_effect(self.prefix)
+
     def build(self, width: int, past: int, mask_share: float) -> nn.Module:
         """The module; arguments as in `history`."""
         reasoning = Reasoning(width, self.reasoning) if self.reasoning else None
-        longest = past + self.reasoning.steps * self.reasoning.block if self.reasoning else past
+        longest = past + len(self.prefix)
+        if self.reasoning:
+            longest += self.reasoning.steps * self.reasoning.block
         blocks = [HstuLayer(width, longest, self.heads, self.dropout, self.time_bias) for _ in range(self.layers)]
         return Causal(Stack(width, past, blocks, self.dropout), reasoning)
 

@@ -19,13 +19,12 @@ _LOWEST = -1e9
 _ALL = slice(None)
 
 
-def pools_of(past: Past, batch: Batch, sequence: Sequence, found: Tensor) -> "Pools":
+def pools_of(past: Past, batch: Batch, found: Tensor) -> "Pools":
     """The pools of a batch.
 
     Args:
         past: of the batch.
         batch: B rows.
-        sequence: their past items.
         found: ``[S]`` int64, what each state is to find: positions among N past items, and the B rows' own behind them.
     """
     if past.of_domain is None:
@@ -33,7 +32,8 @@ def pools_of(past: Past, batch: Batch, sequence: Sequence, found: Tensor) -> "Po
         return Pools([Pool(_ALL, _ALL, past.trained_items, mean)])
     size = len(past.rows) + batch.rows
     of_target, of_candidate = past.of_domain[:size][found], past.of_domain[size:]
-    domain = torch.cat([batch.domains[sequence.row], batch.domains])[found]
+    of_items = batch.domains.repeat_interleave(past.lengths, output_size=len(past.rows))
+    domain = torch.cat([of_items, batch.domains])[found]
     pools, fit = [], of_target.gather(1, domain[:, None])[:, 0]
     for d, (items, mean) in enumerate(past.domain_items):
         candidates = of_candidate[:, d].nonzero()[:, 0]
@@ -89,7 +89,7 @@ class NextItem(nn.Module):
 
         Args:
             history: the encoder.
-            sequence: N past items of B rows.
+            sequence: N past items of B rows, and what stands before them.
             found_among: gives ``[N + B, D]``, what there is to find: past items, and behind them the rows' own.
             candidates: ``[M, D]``.
             batch: B rows with ``past``.
@@ -112,7 +112,7 @@ class NextItem(nn.Module):
         if self.of_steps and to_find.steps:
             plain = len(weights) - to_find.steps * batch.rows
             weights = torch.cat([weights[:plain], weights[plain:] * self._taught(batch)])
-        pools = pools_of(past, batch, sequence, found)
+        pools = pools_of(past, batch, found)
         weights = weights if pools.fit is None else weights * pools.fit
         counts = torch.cat([past.counts, batch.id_counts[:, -1].clamp_min(0)])
         to_learn = ToLearn(states, found, rows[found], counts[found], weights)
@@ -124,7 +124,7 @@ class NextItem(nn.Module):
         for pool in pools.pools:
             total = total + self._loss_in(pool, to_learn, some, items, candidates, past)
         if to_find.beside is not None:
-            counts = (usable[len(past.rows) :] & (past.lengths > 0)).float()
+            counts = (usable[len(past.rows) :] & (sequence.lengths > 0)).float()
             of_pools = (
                 (candidates[pool.candidates], counts if pool.of_row is None else counts * pool.of_row)
                 for pool in pools.pools

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from ...data.settings_base import Strict
+from ..prefix.prefix import PrefixDropout, Prefixed, prefix_without_effect
 from .reasoning import Reasoning, Reasons
 from .sequence import PastFeatures
 from .time_bias import SeesTimes
@@ -19,10 +20,15 @@ class SASRec(Strict):
     heads: AttentionHeads = 2
     dropout: BlockDropout = 0.2
     features: PastFeatures = ()
+    prefix: Prefixed = ()
+    prefix_dropout: PrefixDropout = 0.5
     reasoning: Reasons = None
     time_bias: SeesTimes = False
 
     finds_next: ClassVar[bool] = True
+
+    def without_effect(self) -> dict[str, str]:
+        return prefix_without_effect(self.prefix)
 
     def build(self, width: int, past: int, mask_share: float) -> nn.Module:
         """The module; arguments as in `history`."""

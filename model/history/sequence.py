@@ -1,7 +1,7 @@
 """The past items of a batch as one packed sequence per row, and the seam for what encodes them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -35,6 +35,8 @@ class Sequence:
         longest: T, of ``lengths``; on the host.
         ages: ``[N]`` int64 seconds before the row's event; zeros where times have no part.
         attention: ``[N, D]`` the items and ``[B, D]`` the rows' own, as attention alone sees them; None: as all else does.
+        in_prefix: ``[N]`` bool, which are no past items but places of a prefix, as of `with_prefix`; None: there is no prefix.
+        prefixed: how many these are.
     """
 
     items: Tensor
@@ -44,6 +46,8 @@ class Sequence:
     longest: int
     ages: Tensor
     attention: tuple[Tensor, Tensor] | None = None
+    in_prefix: Tensor | None = None
+    prefixed: int = 0
 
     @classmethod
     def of(cls, past: Past, items: Tensor, width: int) -> "Sequence":
@@ -62,6 +66,11 @@ class Sequence:
     def rows(self) -> int:
         """B."""
         return len(self.lengths)
+
+    @property
+    def past_items(self) -> int:
+        """How many places are past items."""
+        return len(self.row) - self.prefixed
 
     @cached_property
     def groups(self) -> "list[RowGroup]":
@@ -144,6 +153,37 @@ class Sequence:
             torch.cat([self.back + many, each.flip(0).repeat(self.rows)])[order],
             self.longest + many,
             torch.cat([self.ages, self.ages.new_zeros(many * self.rows)])[order],
+        )
+
+    def with_prefix(self, places: Tensor, there: Tensor) -> "Sequence":
+        """With further places before each row's oldest item; a prefix is of now, whatever the ages of items.
+
+        Args:
+            places: ``[B, K, D]``, first to last.
+            there: ``[B, K]`` bool, which of them a row has.
+        """
+        kinds, many = there.shape[1], there.sum(1)
+        before = many.cumsum(0)
+        lengths = self.lengths + many
+        row, kind = there.nonzero(as_tuple=True)  # a GPU is waited for: how many there are decides shapes
+        rank = there.cumsum(1)[row, kind] - 1
+        first = lengths.cumsum(0) - lengths
+        at = torch.cat([torch.arange(len(self.row), device=row.device) + before[self.row], first[row] + rank])
+        order = torch.empty_like(at).index_copy(0, at, torch.arange(len(at), device=at.device))
+        zeros = torch.zeros_like(row)
+        longest = self.longest + kinds
+        if fast_on_cpu(self.items):
+            longest = int(lengths.max()) if len(lengths) else 1
+        return replace(
+            self,
+            items=torch.cat([self.items, places[row, kind].to(self.items.dtype)])[order],
+            lengths=lengths,
+            row=torch.cat([self.row, row])[order],
+            back=torch.cat([self.back, lengths[row] - 1 - rank])[order],
+            longest=max(1, longest),
+            ages=torch.cat([self.ages, zeros])[order],
+            in_prefix=order >= len(self.row),
+            prefixed=len(row),
         )
 
 

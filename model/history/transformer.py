@@ -85,8 +85,11 @@ class Stack(nn.Module):
         return self.through(self.placed(sequence))
 
     def placed(self, sequence: Sequence) -> Sequence:
-        """With the positions added: what the blocks take in."""
-        return replace(sequence, items=self.dropout(sequence.items + self.positions.index_select(0, sequence.back)))
+        """With the positions of past items added: what the blocks take in. Places of a prefix have kinds in place of positions."""
+        positions, at = self.positions, sequence.back
+        if sequence.in_prefix is not None:
+            positions, at = F.pad(positions, (0, 0, 0, 1)), torch.where(sequence.in_prefix, len(positions), at)
+        return replace(sequence, items=self.dropout(sequence.items + positions.index_select(0, at)))
 
     def through(self, placed: Sequence) -> Tensor:
         """``[N, D]``: the blocks and the norm."""
@@ -133,12 +136,18 @@ class Causal(nn.Module):
 
 
 def own(sequence: Sequence) -> Tensor:
-    """``[B]``: the rows' own items, which come behind the N past ones; -1 for a row without past items."""
-    at = len(sequence.row) + torch.arange(sequence.rows, device=sequence.row.device)
+    """``[B]``: the rows' own items, which come behind all past ones; -1 for a row in which nothing is before it."""
+    at = sequence.past_items + torch.arange(sequence.rows, device=sequence.row.device)
     return torch.where(sequence.lengths > 0, at, -1)
 
 
 def following(sequence: Sequence) -> Tensor:
-    """``[N]``: what comes after each past item, another one or the row's own."""
+    """``[N]``: what comes after each place, another past item or the row's own, which are behind all past ones.
+
+    A place of a prefix finds the row's own item where the row has no past item, and nothing otherwise: of an oldest item nothing is known but the
+    prefix, which may be made of it.
+    """
     at = torch.arange(len(sequence.row), device=sequence.row.device)
-    return torch.where(sequence.back > 0, at + 1, len(sequence.row) + sequence.row)
+    if sequence.in_prefix is not None:
+        at = torch.where(sequence.in_prefix, -2, (~sequence.in_prefix).cumsum(0) - 1)
+    return torch.where(sequence.back > 0, at + 1, sequence.past_items + sequence.row)

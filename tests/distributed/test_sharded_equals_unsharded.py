@@ -102,7 +102,10 @@ HISTORIES = {
 
 
 WITHIN = {
-    "table_wise": ["model.history={encoder: hstu, dropout: 0}", "model.next_item={candidates: domain, negatives: 40}"],
+    "table_wise": [
+        "model.history={encoder: hstu, dropout: 0, prefix: [user, query], prefix_dropout: 0}",
+        "model.next_item={candidates: domain, negatives: 40}",
+    ],
     "row_wise": [
         "model.history={encoder: sasrec, dropout: 0}",
         "model.next_item={loss: softmax, positions: all, candidates: domain}",

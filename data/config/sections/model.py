@@ -130,6 +130,10 @@ class ModelConfig(Strict):
         """Whether an aspect is looked at, where an entity has it."""
         return not self.aspects or aspect in self.aspects
 
+    def reads(self, content: str) -> bool:
+        """Whether the vectors of a content are read: as an aspect, or as a place of a prefix."""
+        return self.uses(content) or content in self.prefix
+
     def similarity_columns(self, content: str) -> tuple[str, ...]:
         """Names of the numbers that say how alike the item and the past ones are by a content."""
         return () if self.similarity is None else self.similarity.columns(content)
@@ -148,6 +152,11 @@ class ModelConfig(Strict):
     def past_features(self) -> tuple[str, ...]:
         """Features that each past item has too."""
         return getattr(self.history, "features", ())
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What stands before the oldest past item: ``user``, ``query``, contents of the user."""
+        return getattr(self.history, "prefix", ())
 
     @property
     def past_times(self) -> bool:

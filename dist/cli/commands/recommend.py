@@ -61,6 +61,12 @@ def recommend(
     diversity_weight: DiversityWeight = None,
     pool: Pool = None,
     alike_by: AlikeBy = None,
+    preference: Annotated[
+        str | None,
+        typer.Option(
+            help="what all these users prefer, in words, in place of what their column has; for a run with a content of the user in model.history.prefix"
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     against: Against = None,
     max_null_share: MaxNullShare = None,
@@ -82,7 +88,7 @@ def recommend(
 
         writing = Writing(overwrite, (), against, Thresholds(max_null_share, max_mean_shift))
         slate = slate_of(diversity, diversity_weight, pool, k, alike_by)
-        asked = (k, repeat, approximate, domain, items, width, slate, alike_by)
+        asked = (k, repeat, approximate, domain, items, width, slate, alike_by, preference)
         job = RecommendJob(current_run(run), users, out, *asked, writing=writing)
         return job, plan_recommendations(job, claims=not check)
 
