@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ...data.config.experiment import Experiment
 from ...data.config.sections.entities import Stored
 from ...data.config.sections.prefix import OWNERS
-from ...data.content_kinds.content import Content, Embedded
+from ...data.content_kinds.content import Embedded
 from ...data.content_kinds.text import Text
 from ...data.content_kinds.vector import Vector
 from ...data.contents.content_store import PCA, read_manifest, store_folder
@@ -66,7 +67,7 @@ class PreferenceEncoder:
         """
         name = check_preference(preference, self._run, self._experiment)
         content = self._experiment.entities.user.every_content()[name]
-        encoder, made, project = self._encoder(content, Stored("user", name))
+        encoder, made, project = self._encoder(name)
         vector = project(encoder.encode([preference], made.get("prompt", "")).vectors)[0].astype(np.float32)
         if isinstance(content, Vector) and content.size != len(vector):
             what = f"becomes a vector of {len(vector)}, and `{name}` of {self._run} has {content.size}: another encoder made it"
@@ -74,11 +75,11 @@ class PreferenceEncoder:
         return content_key("user", name), vector
 
     @lru_cache(maxsize=1)  # noqa: B019 - it goes with its owner, which there is one of
-    def _encoder(self, content: Content, of: Stored) -> tuple[ContentEncoder, dict[str, Any], Projection]:
-        """The encoder, what the content's vectors were made with, and what makes vectors of its width."""
-        settings, folder = self._experiment.text, store_folder(self._experiment, of)
-        made: dict[str, Any] = {}
-        if isinstance(content, Embedded):
+    def _encoder(self, name: str) -> tuple[ContentEncoder, dict[str, Any], Projection]:
+        """The encoder of a content of the user, what that content's vectors were made with, and what makes vectors of their width."""
+        settings, made, folder = self._experiment.text, dict[str, Any](), Path()
+        if isinstance(self._experiment.entities.user.every_content()[name], Embedded):
+            folder = store_folder(self._experiment, Stored("user", name))
             made = (read_manifest(folder) or {}).get("made_with", {})
         elif settings.dimension is not None and settings.vectors == "llm":
             made = {"reduction": settings.reduction, "dimension": settings.dimension}
