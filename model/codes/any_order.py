@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from ...data.errors import UserError
 from ...data.settings_base import Positive, Share, Strict
-from ..layers.axes import declare, layer_norm, named
 from .autoregressive import Cache
-from .code_aspect import CodeEmbeddings, code_names
 from .decoder_block import DecoderBlock
+from .place_per_level import PlacePerLevel
 
 _LEVELS = 6  # each order has a tree of its own
 
@@ -50,7 +48,7 @@ class AnyOrder(Strict):
         return AnyOrderDecoder(sizes, width, self)
 
 
-class AnyOrderDecoder(nn.Module):
+class AnyOrderDecoder(PlacePerLevel):
     """A small transformer over M places: of a code that is known its embedding, of one that is not the state.
 
     In training a random number of random codes is known, so that every order has been learned: the mean over those that are not is an estimate
@@ -62,26 +60,18 @@ class AnyOrderDecoder(nn.Module):
     """
 
     def __init__(self, sizes: Sequence[int], width: int, settings: AnyOrder):
-        super().__init__()
-        self.sizes, self.beam, self.paths = tuple(sizes), settings.beam, settings.paths
-        self.codes = CodeEmbeddings(sizes, width)
-        self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.1)
-        declare(self, {"levels": (named("level", map(str, range(len(sizes)))), "width")})
-        self.blocks = nn.ModuleList(
-            DecoderBlock(width, settings.heads, settings.dropout, causal=False) for _ in range(settings.layers)
-        )
-        self.norm = layer_norm(width)
-        self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
-        declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
+        blocks = (DecoderBlock(width, settings.heads, settings.dropout, causal=False) for _ in range(settings.layers))
+        super().__init__(sizes, width, blocks)
+        self.beam, self.paths = settings.beam, settings.paths
 
     def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`, the mean over the levels that are not known."""
         place = torch.rand(codes.shape, device=codes.device).argsort(1)
         many = torch.randint(0, len(self.sizes), (len(codes), 1), device=codes.device)
         known = place < many
-        seen, total = self._seen(states, codes, known), states.new_zeros(len(states), dtype=torch.float32)
+        seen, total = self.seen(states, codes, known), states.new_zeros(len(states), dtype=torch.float32)
         for level in range(len(self.sizes)):
-            found = self._log_probabilities(seen, level)
+            found = self.log_probabilities(seen[:, level], level)
             own = -found.gather(1, codes[:, level, None])[:, 0]
             own = (1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own
             total = total + own * ~known[:, level]
@@ -95,8 +85,8 @@ class AnyOrderDecoder(nn.Module):
         """``[S, P, M]`` int64: in which order codes are found. The first begins with the level that is surest, of the least entropy, before any code
         is known, and goes on by entropy; the next begins with the second surest, and so on."""
         codes = torch.zeros(len(states), len(self.sizes), dtype=torch.int64, device=states.device)
-        seen = self._seen(states, codes, torch.zeros_like(codes, dtype=torch.bool))
-        logs = [self._log_probabilities(seen, level) for level in range(len(self.sizes))]
+        seen = self.seen(states, codes, torch.zeros_like(codes, dtype=torch.bool))
+        logs = [self.log_probabilities(seen[:, level], level) for level in range(len(self.sizes))]
         surest = torch.stack([-(of.exp() * of).sum(1) for of in logs], 1).sort(dim=1, stable=True).indices
         of_path = [[path, *(at for at in range(len(self.sizes)) if at != path)] for path in range(self.paths)]
         return surest[:, torch.tensor(of_path, device=states.device)]
@@ -108,7 +98,7 @@ class AnyOrderDecoder(nn.Module):
             known = torch.zeros_like(codes, dtype=torch.bool)
             total = states.new_zeros(len(states), dtype=torch.float32)
             for level in orders[:, path].T:
-                found = self._own(self._seen(states, codes, known), codes)
+                found = self._own(self.seen(states, codes, known), codes)
                 total = total + found.gather(1, level[:, None])[:, 0]
                 known = known.scatter(1, level[:, None], True)
             paths.append(total)
@@ -117,19 +107,17 @@ class AnyOrderDecoder(nn.Module):
     def _own(self, seen: Tensor, codes: Tensor) -> Tensor:
         """``[S, M]`` float32 log-probabilities of each level's code."""
         levels = range(len(self.sizes))
-        return torch.stack([self._log_probabilities(seen, at).gather(1, codes[:, at, None])[:, 0] for at in levels], 1)
+        return torch.stack(
+            [self.log_probabilities(seen[:, at], at).gather(1, codes[:, at, None])[:, 0] for at in levels], 1
+        )
 
-    def _seen(self, states: Tensor, codes: Tensor, known: Tensor) -> Tensor:
-        """``[S, M, D]``: places after the blocks, of which those that are ``known [S, M]`` bool show their codes."""
+    def seen(self, states: Tensor, codes: Tensor, known: Tensor) -> Tensor:
+        """``[S, M, D]``: the places after the blocks, of which those that are ``known [S, M]`` bool show their codes."""
         shown = self.codes.weight[codes + self.codes.starts]
         x = torch.where(known[..., None], shown, states[:, None].to(shown.dtype)) + self.levels
         for block in self.blocks:
             x, _ = block(x, None)
-        return self.norm(x)
-
-    def _log_probabilities(self, seen: Tensor, level: int) -> Tensor:
-        begin = sum(self.sizes[:level])
-        return F.linear(seen[:, level], self.outputs[begin : begin + self.sizes[level]]).float().log_softmax(1)
+        return x
 
 
 class InOrder:
@@ -154,5 +142,6 @@ class InOrder:
         codes[:, order[:depth]] = before
         known = torch.zeros_like(codes, dtype=torch.bool)
         known[:, order[:depth]] = True
-        seen = self._decoder._seen(states, codes, known)
-        return self._decoder._log_probabilities(seen, self._order[depth]), [(states, before)]
+        seen = self._decoder.seen(states, codes, known)
+        level = self._order[depth]
+        return self._decoder.log_probabilities(seen[:, level], level), [(states, before)]

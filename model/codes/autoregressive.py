@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ...data.settings_base import Positive, Share, Strict
-from ..layers.axes import declare, layer_norm, named
-from .code_aspect import CodeEmbeddings, code_names
 from .decoder_block import DecoderBlock
+from .place_per_level import PlacePerLevel
 
 Cache = list[tuple[Tensor, Tensor]]
 """Of each block, keys and values ``[N, H, T, D / H]`` of the T places so far."""
@@ -50,7 +48,7 @@ class Autoregressive(Strict):
         return AutoregressiveDecoder(sizes, width, self)
 
 
-class AutoregressiveDecoder(nn.Module):
+class AutoregressiveDecoder(PlacePerLevel):
     """A small causal transformer over the state and the codes before each level.
 
     Attributes:
@@ -58,18 +56,12 @@ class AutoregressiveDecoder(nn.Module):
     """
 
     def __init__(self, sizes: Sequence[int], width: int, settings: Autoregressive):
-        super().__init__()
-        self.sizes, self.beam = tuple(sizes), settings.beam
-        self.codes = CodeEmbeddings(sizes, width)
-        self.levels = nn.Parameter(torch.randn(len(sizes), width) * 0.1)
-        declare(self, {"levels": (named("level", map(str, range(len(sizes)))), "width")})
-        self.blocks = nn.ModuleList(
+        blocks = (
             DecoderBlock(width, settings.heads, settings.dropout, settings.experts, settings.experts_used)
             for _ in range(settings.layers)
         )
-        self.norm = layer_norm(width)
-        self.outputs = nn.Parameter(torch.randn(sum(sizes), width) * width**-0.5)
-        declare(self, {"outputs": (named("code", code_names(sizes)), "width")})
+        super().__init__(sizes, width, blocks)
+        self.beam = settings.beam
 
     def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`, each level given the true codes before it; in training with what experts that are used unevenly add to
@@ -110,15 +102,11 @@ class AutoregressiveDecoder(nn.Module):
         x = torch.cat([states[:, None].to(before.dtype), before], 1) + self.levels
         for block in self.blocks:
             x, _ = block(x, None)
-        return [self._log_probabilities(x[:, level], level) for level in range(len(self.sizes))]
+        return [self.log_probabilities(x[:, level], level) for level in range(len(self.sizes))]
 
     def _step(self, x: Tensor, cache: Cache, level: int) -> tuple[Tensor, Cache]:
         after: Cache = []
         for number, block in enumerate(self.blocks):
             x, kept = block(x, cache[number] if cache else None)
             after.append(kept)
-        return self._log_probabilities(x[:, 0], level), after
-
-    def _log_probabilities(self, x: Tensor, level: int) -> Tensor:
-        begin = sum(self.sizes[:level])
-        return F.linear(self.norm(x), self.outputs[begin : begin + self.sizes[level]]).float().log_softmax(1)
+        return self.log_probabilities(x[:, 0], level), after
