@@ -59,7 +59,8 @@ def load_written(
     experiment = written.experiment()
     check_parts(experiment, where)
     without_vectors = experiment.entities.embedded().keys() - experiment.stored().keys()
-    check_prefix(experiment.model, experiment.entities, experiment.domains, without_vectors, where)
+    of_rows = (experiment.entities, experiment.domains, experiment.context)
+    check_prefix(experiment.model, *of_rows, without_vectors, where)
     return _resolve(experiment, folder), written
 
 

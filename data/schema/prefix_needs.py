@@ -8,8 +8,8 @@ from .column_needs import needed_columns
 
 
 def prefix_needs(experiment: Experiment, domain: str) -> list[ColumnNeed]:
-    """The columns of a domain's events that the places of the prefix are made of; what a user need not have is optional: a query, and a
-    content that is a place by itself."""
+    """The columns of a domain's events that the places of the prefix are made of; what a user need not have is optional: a query, features
+    of the event, and a content that is a place by itself."""
     prefix, user = experiment.model.prefix, experiment.entities.user
     required, optional = list[str](), list[str]()
     if "user" in prefix:
@@ -19,8 +19,11 @@ def prefix_needs(experiment: Experiment, domain: str) -> list[ColumnNeed]:
     if "query" in prefix and (query := experiment.entities.query) is not None:
         optional += ["entities.query.id", *(f"entities.query.features.{name}" for name in query.features)]
         optional += [f"entities.query.{query.place_of(name)}" for name in query.every_content()]
+    optional += [
+        f"context.{name}" for name, feature in experiment.context.items() if "context" in prefix and not feature.bias
+    ]
     for name, feature in experiment.domains[domain].features.items():
-        if feature.entity in prefix:
+        if (feature.entity or "context") in prefix and not feature.bias:
             (required if feature.entity == "user" else optional).append(f"domains.{domain}.features.{name}")
     needs = needed_columns(experiment, domain, with_labels=False)
     return [

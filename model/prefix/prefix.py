@@ -24,7 +24,7 @@ from ..representation.sparse_aspect import SparseAspect, aspect_projection
 Prefixed = Annotated[
     tuple[Name, ...],
     Field(
-        description="places before the oldest past item, which all may attend to: user (its features and contents), query, or a content of the user by its name, such as a text of what it prefers"
+        description="places before the oldest past item, which all may attend to: user (its features and contents), query, context (features of the event), or a content of the user by its name, such as a text of what it prefers"
     ),
 ]
 PrefixDropout = Annotated[
@@ -105,7 +105,7 @@ class ContentPlace(nn.Module):
 
 
 class OwnerPlace(nn.Module):
-    """A user or a query: the mean of its aspects that there are. Those are contents and features, and the id of a query whose ids are
+    """A user, a query or an event: the mean of its aspects that there are. Those are contents and features, and the id of a query whose ids are
     looked up; a user's id says nothing of a new user, and its past follows.
     """
 

@@ -4,18 +4,20 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...errors import UserError, nearest
+from ...features.feature import Feature
 from .domains import DomainConfig
 from .entities import EntitiesConfig, Stored
 from .model import ModelConfig
 
-OWNERS = ("user", "query")
-"""Places that are an entity; all others are a content of the user."""
+OWNERS = ("user", "query", "context")
+"""Places that are an entity, or the features of the event; all others are a content of the user."""
 
 
 def check_prefix(
     model: ModelConfig,
     entities: EntitiesConfig,
     domains: Mapping[str, DomainConfig],
+    context: Mapping[str, Feature],
     without_vectors: Collection[Stored],
     path: str | Path,
 ) -> None:
@@ -25,6 +27,7 @@ def check_prefix(
         model: the network.
         entities: of the experiment.
         domains: of the experiment.
+        context: features of the event.
         without_vectors: contents that have none.
         path: of the experiment's file.
 
@@ -40,7 +43,7 @@ def check_prefix(
     for number, name in enumerate(model.prefix):
         where = f"{path}: model.history.prefix.{number}"
         if name not in (*OWNERS, *contents):
-            what = f"'{name}' is neither user nor query nor a content of entities.user"
+            what = f"'{name}' is none of {', '.join(OWNERS)}, and no content of entities.user"
             raise UserError(where, what, nearest(name, [*OWNERS, *contents]))
         if name in model.prefix[:number]:
             raise UserError(where, f"is '{name}', which is there already", "Name it once.")
@@ -56,6 +59,14 @@ def check_prefix(
             if not (query.features or "query" in of_domains or any(read("query", c) for c in query.every_content())):
                 what = "is 'query', which has neither features nor contents"
                 raise UserError(where, what, "Describe some under entities.query, or take it out.")
+        elif name == "context":
+            every = [
+                *context.values(),
+                *(f for domain in domains.values() for f in domain.features.values() if f.entity is None),
+            ]
+            if all(feature.bias for feature in every):
+                what = "is 'context', and events have no features but those with bias: true"
+                raise UserError(where, what, "Describe some under context, or take it out.")
         elif not read("user", name):
             what = f"is '{name}', a text that has no vectors (text.vectors: none)"
             raise UserError(where, what, "Take it out, or set text.vectors: llm.")

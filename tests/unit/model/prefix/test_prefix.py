@@ -58,6 +58,7 @@ def states(encoder: RowEncoder, model: Foundation, *rows: dict) -> torch.Tensor:
         ("[user]", {"clicks": 5}, {"query": "q 1", "intent": "1"}),
         ("[query]", {"query": "q 1"}, {"clicks": 5}),
         ("[query]", {"intent": "1"}, {"clicks": 5}),
+        ("[context]", {"slot": "s1"}, {"clicks": 5, "query": "q 1"}),
         ("[taste]", {"query_vector": [1.0, -2.0]}, {"clicks": 5, "intent": "1"}),
         ("[user, query, taste]", {"clicks": 5, "intent": "1", "query_vector": [1.0, -2.0]}, {"slot": "s1"}),
     ],
@@ -100,9 +101,10 @@ def test_every_parameter_learns_and_rows_do_without_at_random(world):
 @pytest.mark.parametrize(
     ("prefix", "more", "said"),
     [
-        ("[tastes]", [], "prefix.0: 'tastes' is neither user nor query nor a content of entities.user"),
+        ("[tastes]", [], "prefix.0: 'tastes' is none of user, query, context, and no content of entities.user"),
         ("[taste, taste]", [], "prefix.1: is 'taste', which is there already"),
         ("[user]", ["entities.user.features={}"], "has neither features nor contents beside those"),
+        ("[context]", ["context={}", *(f"domains.{name}.features={{}}" for name in ("find", "home", "new"))], "is 'context', and events have no features but those with bias: true"),
         ("[query]", ["domains.find.kind=recommendation"], "no domain is a search domain"),
         ("[likes]", ["entities.user.contents.likes={text: '{segment}'}", "text.vectors=none", "entities.item.text=null"], "has no vectors"),
     ],
