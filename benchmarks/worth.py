@@ -21,6 +21,7 @@ from foundrank.dist.study.markdown_sections import write_section
 from .jobs import Out, Work, run_foundrank
 
 _IDS = "text.vectors=none"
+SIMULATED = 100_000
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _answer(asked: Question, source: Path, work: Path, seeds: Sequence[int], at_
 def _data(asked: Question, source: Path, work: Path) -> Path:
     data = work / "data" / asked.data
     if asked.data == "simulated" and not (data / "experiment.yaml").is_file():
-        run_foundrank("simulate", data)
+        run_foundrank("simulate", data, "--rows", SIMULATED)
     if not (data / "experiment.yaml").is_file():
         folder = next(each for each in (source / asked.data, source / asked.data.replace("-", "_")) if each.is_dir())
         run_foundrank("import", asked.data, folder, data)
