@@ -51,8 +51,8 @@ class AnyOrder(Strict):
 class AnyOrderDecoder(PlacePerLevel):
     """A small transformer over M places: of a code that is known its embedding, of one that is not the state.
 
-    In training a random number of random codes is known, so that every order has been learned: the mean over those that are not is an estimate
-    of the mean over all orders (Uria et al., 2014).
+    In training each state goes along one random order, and all levels that are not known are predicted at each step of it: an estimate of the mean
+    over all orders (Uria et al., 2014). Predicting at one random step alone learns from too little: on Amazon Office it took twice the epochs.
 
     Attributes:
         beam: beginnings of codes that a search follows along each order, at least.
@@ -65,17 +65,18 @@ class AnyOrderDecoder(PlacePerLevel):
         self.beam, self.paths = settings.beam, settings.paths
 
     def losses(self, states: Tensor, codes: Tensor, smoothing: float, embeddings: Tensor | None = None) -> Tensor:
-        """As of `Decoder`, the mean over the levels that are not known."""
+        """As of `Decoder`, along one order that is drawn for each state: the mean over its steps, and in each over the levels that are not known."""
         place = torch.rand(codes.shape, device=codes.device).argsort(1)
-        many = torch.randint(0, len(self.sizes), (len(codes), 1), device=codes.device)
-        known = place < many
-        seen, total = self.seen(states, codes, known), states.new_zeros(len(states), dtype=torch.float32)
-        for level in range(len(self.sizes)):
-            found = self.log_probabilities(seen[:, level], level)
-            own = -found.gather(1, codes[:, level, None])[:, 0]
-            own = (1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own
-            total = total + own * ~known[:, level]
-        return total / (len(self.sizes) - many[:, 0])
+        levels, total = len(self.sizes), states.new_zeros(len(states), dtype=torch.float32)
+        for many in range(levels):
+            known = place < many
+            seen = self.seen(states, codes, known)
+            for level in range(levels):
+                found = self.log_probabilities(seen[:, level], level)
+                own = -found.gather(1, codes[:, level, None])[:, 0]
+                own = (1 - smoothing) * own - smoothing * found.mean(1) if smoothing else own
+                total = total + own * ~known[:, level] / (levels - many)
+        return total / levels
 
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`: the state, with which a search begins."""
