@@ -51,9 +51,9 @@ def _reasons(settings: str) -> str:
 _CODES = "entities.item.contents={codes: {codes: {method: rq_kmeans}}, flat: {codes: {method: parallel, levels: 32}}}"
 
 
-def _generates(decoder: str) -> tuple[str, ...]:
+def _generates(decoder: str, epochs: int = 28) -> tuple[str, ...]:
     next_item = f"model.next_item={{target: codes, positions: all, label_smoothing: 0.1, decoder: {{{decoder}}}}}"
-    steps = "training={epochs: 14, batch_size: 64, learning_rate: 0.0015, gradient_clip: 20, keep_best: false}"
+    steps = f"training={{epochs: {epochs}, batch_size: 64, learning_rate: 0.0015, gradient_clip: 20, keep_best: false}}"
     return next_item, "model.aspects=[codes, flat, text]", steps
 
 
@@ -99,7 +99,6 @@ QUESTIONS: dict[str, Question] = {
                 "autoregressive": _generates("kind: autoregressive"),
                 "any order": _generates("kind: any_order"),
                 "any order, one path": _generates("kind: any_order, paths: 1"),
-                "any order, two layers": _generates("kind: any_order, layers: 2"),
             },
             _CODES,
         )
