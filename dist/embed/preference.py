@@ -1,7 +1,7 @@
 """A preference in words: whose place in the prefix it takes, and its vector."""
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ...data.content_kinds.content import Embedded
 from ...data.content_kinds.text import Text
 from ...data.content_kinds.vector import Vector
 from ...data.contents.content_store import PCA, read_manifest, store_folder
+from ...data.contents.store_shards import as_halves
 from ...data.errors import UserError
 from ...data.schema.layout import content_key
 from ...data.storage.file_systems import Location
@@ -66,15 +67,26 @@ class PreferenceEncoder:
             UserError: as of `check_preference`; the encoder's files are not there, or its vectors are of another width than the run's.
         """
         name = check_preference(preference, self._run, self._experiment)
-        content = self._experiment.entities.user.every_content()[name]
-        encoder, made, project = self._encoder(name)
-        vector = project(encoder.encode([preference], made.get("prompt", "")).vectors)[0].astype(np.float32)
-        if isinstance(content, Vector) and content.size != len(vector):
-            what = f"becomes a vector of {len(vector)}, and `{name}` of {self._run} has {content.size}: another encoder made it"
-            raise UserError(_OPTION, what, "Give its vectors in their column.")
+        (vector,) = self.vectors(name, [preference])
         return content_key("user", name), vector
 
-    @lru_cache(maxsize=1)  # noqa: B019 - it goes with its owner, which there is one of
+    def vectors(self, name: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """``[N, D]``: what N texts are as a content of the user, as that content's store would have them.
+
+        Raises:
+            UserError: as of `vector`.
+        """
+        content = self._experiment.entities.user.every_content()[name]
+        encoder, made, project = self._encoder(name)
+        vectors = project(encoder.encode(list(texts), made.get("prompt", "")).vectors).astype(np.float32)
+        if not isinstance(content, Vector):
+            return as_halves(vectors, _OPTION).astype(np.float32)
+        if content.size != vectors.shape[1]:
+            what = f"becomes a vector of {vectors.shape[1]}, and `{name}` of {self._run} has {content.size}: another encoder made it"
+            raise UserError(_OPTION, what, "Give its vectors in their column.")
+        return vectors
+
+    @cache  # noqa: B019 - it goes with its owner, which there is one of
     def _encoder(self, name: str) -> tuple[ContentEncoder, dict[str, Any], Projection]:
         """The encoder of a content of the user, what that content's vectors were made with, and what makes vectors of their width."""
         settings, made, folder = self._experiment.text, dict[str, Any](), Path()

@@ -69,7 +69,7 @@ def pretrained(experiment: Experiment) -> Pretrained:
         raise UserError(
             f"init_from: {run}",
             f"is a run of another model ({'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''})",
-            "Give both experiments the same `model` and `text`; dropout, alignment, next_item and weights of losses may differ, and contents may be added.",
+            "Give both experiments the same `model` and `text`; dropout, alignment, next_item, the prefix and weights of losses may differ, and contents may be added.",
         )
     learned = {name: task for domain in base.domains.values() for name, task in domain.tasks.items()}
     for name, task in ((name, task) for domain in experiment.domains.values() for name, task in domain.tasks.items()):
@@ -110,7 +110,8 @@ def _meaning(experiment: Experiment) -> dict[str, Any]:
     model = {name: value for name, value in experiment.model.model_dump().items() if name not in _MAY_CHANGE}
     model["aspects"] = tuple(aspect for aspect in model["aspects"] if aspect in OTHER_ASPECTS)
     for part in ("history", "head"):
-        model[part].pop("dropout", None)
+        for name in ("dropout", "prefix", "prefix_dropout"):  # places of a prefix are parameters of their own
+            model[part].pop(name, None)
     text = {name: getattr(experiment.text, name) for name in _TEXT}
     return {"model": model | {"id_from_text": experiment.model.id_from_text > 0}, "text": text}
 

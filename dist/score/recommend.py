@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...data.arrow.column_types import is_string
 from ...data.arrow.ids import id_keys
 from ...data.arrow.values import ragged_keys
+from ...data.batch.batch import Batch
 from ...data.batch.row_encoder import RowEncoder
 from ...data.batch.rows import Rows
 from ...data.catalogs.catalog import read_catalog
@@ -20,7 +21,8 @@ from ...data.catalogs.catalog_files import catalog_key_type
 from ...data.errors import UserError
 from ...data.events.event_files import iterate_group, open_parquet
 from ...data.schema.column_needs import needed_columns
-from ...data.schema.layout import id_key
+from ...data.schema.layout import content_key, id_key
+from ...data.schema.prefix_needs import text_places
 from ...data.schema.sizes import padded_rows
 from ...data.vocabulary.vocabulary import KeyIndex
 from ..embed.preference import PreferenceEncoder
@@ -116,10 +118,10 @@ class Recommender:
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)
+        self._preferences = PreferenceEncoder(job.run, encoder.experiment)
         self.preference: tuple[str, NDArray[np.float32]] | None = None
         if (preference := job.preference) is not None:
-            said = PreferenceEncoder(job.run, encoder.experiment)
-            self.preference = runtime.on_main(lambda: said.vector(preference))
+            self.preference = runtime.on_main(lambda: self._preferences.vector(preference))
         self._ids, self._search, self._exact = self._named()
         self._likeness = None if job.slate is None else self._retriever.likeness(job.alike)
         self.recall: float | None = None
@@ -157,13 +159,30 @@ class Recommender:
     def _users(self, table: pa.Table | None) -> Tensor:
         rows = self._encoder.no_rows() if table is None else self._encode(table)
         batch = self._encoder.assemble([rows], self._padded)
-        if self.preference is not None:
-            name, vector = self.preference
-            batch.vectors[name] = torch.from_numpy(vector).expand(batch.rows, -1)
-            batch.vector_present[name] = torch.ones(batch.rows, dtype=torch.bool)
+        if table is not None:
+            self._say(batch, table)
         with torch.no_grad():
             _, outputs = self._model(batch.to(self._runtime.device))
         return self._retriever.cut(outputs.user.float())
+
+    def _say(self, batch: Batch, table: pa.Table) -> None:
+        """Puts into a batch what is said of its users: of all of them, or of each in a column of texts; a blank one says nothing."""
+        if self.preference is not None:
+            key, vector = self.preference
+            batch.vectors[key] = torch.from_numpy(vector).expand(batch.rows, -1)
+            batch.vector_present[key] = torch.ones(batch.rows, dtype=torch.bool)
+            return
+        for name in set(text_places(self._encoder.experiment)) & set(table.column_names):
+            texts = table[name].cast(pa.large_string()).to_pylist()
+            rows = [row for row, text in enumerate(texts) if text and text.strip()]
+            if not rows:
+                continue
+            distinct = {text: at for at, text in enumerate(sorted({texts[row] for row in rows}))}
+            vectors = torch.from_numpy(self._preferences.vectors(name, list(distinct)))
+            key, there = content_key("user", name), torch.tensor(rows)
+            of_rows = vectors[[distinct[texts[row]] for row in rows]].to(batch.vectors[key].dtype)
+            batch.vectors[key] = batch.vectors[key].index_copy(0, there, of_rows)
+            batch.vector_present[key] = batch.vector_present[key].index_fill(0, there, True)
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment = self._encoder.experiment

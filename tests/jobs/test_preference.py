@@ -73,14 +73,28 @@ def test_what_is_said_of_users_decides_what_they_get(shop: Path, tmp_path: Path,
     known = pq.read_table(shop / "train.parquet").select(["user_id", "history"])
     assert 0.3 < odd_share(run.recommend(known, k=3)) < 0.7
     assert odd_share(run.recommend(known, k=3, preference="odd numbers")) > 0.9
+    # A column of texts says it of each; what it does not say, the catalog does.
+    texts = pa.array(["odd numbers", "even numbers", None] * 10)
+    each = run.recommend(users.append_column("taste", texts), k=5)["items"].to_pylist()
+    plain = run.recommend(users, k=5)["items"].to_pylist()
+    even = run.recommend(users, k=5, preference="even numbers")["items"].to_pylist()
+    wanted = [(odd["items"].to_pylist(), even, plain)[row % 3][row] for row in range(30)]
+    assert each == wanted
+    assert run.recommend(known.append_column("taste", pa.nulls(USERS, pa.string())), k=3) == run.recommend(known, k=3)
     check_told(here(*asked, tmp_path / "odd", "-k", 5, "--preference", "even numbers"), ["preference differ"])
     with pytest.raises(UserError, match="--preference: is empty"):
         run.recommend(users, preference=" ")
 
 
 def test_a_preference_means_nothing_where_no_place_is_for_one(shop: Path, tmp_path: Path, here: Here):
-    settings = "model.history={encoder: sasrec}; training.epochs=1"
+    settings = "model.history.prefix=[]; training.epochs=1"
     foundrank("train", shop, "--run-dir", tmp_path / "run", "-p", 1, "--set", settings)
     asked = ("recommend", tmp_path / "run", shop / "new.parquet", tmp_path / "out", "--preference", "odd")
     check_told(here(*asked), ["--preference", "has no content of the user in model.history.prefix"])
     assert not (tmp_path / "out").exists()
+    # A fine-tuning may add one.
+    more = f"init_from={tmp_path / 'run'}; training.epochs=1"
+    told = foundrank("train", shop, "--run-dir", tmp_path / "tuned", "-p", 1, "--set", more).stdout
+    assert "new, with initial values: history.prefix.kinds, history.prefix.places.taste" in " ".join(told.split())
+    again = foundrank("train", shop, "--run-dir", tmp_path / "again", "-p", 1, "--set", more.replace("run;", "tuned;"))
+    assert "with initial values" not in again.stdout

@@ -19,10 +19,12 @@ from rich.console import Console
 from foundrank.data.config.experiment import Experiment
 from foundrank.data.config.load import load_experiment
 from foundrank.data.config.sections.entities import Stored
+from foundrank.data.config.sections.text import TextConfig
 from foundrank.data.content_kinds.codes import OfVectors
 from foundrank.data.events.check_events import check_events
 from foundrank.data.schema.layout import Layout, make_layout
 from foundrank.dist.capacity.describe import describe
+from foundrank.model.contents.text_encoder_loading import load_text_encoder
 from foundrank.model.foundation.foundation import Foundation
 from foundrank.model.history.history import History
 from foundrank.model.kinds import KINDS
@@ -33,6 +35,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PAPERS = sorted((ROOT / "examples/papers").glob("*.yaml"))
 CODED = [path for path in PAPERS if "next_item: {target:" in path.read_text()]
 """Those whose items are found by codes."""
+PREFIXED = [path for path in PAPERS if "prefix:" in path.read_text()]
 TEXT, PLACES = 384, 64
 """Widths of the vectors of the encoder that is shipped, and of places in a graph."""
 
@@ -92,6 +95,12 @@ def test_a_paper_s_example_finds_items_by_their_codes(path):
     assert model.dense.history.objective.decoder.sizes == content.codes.sizes
     assert path.stem in model.dense.represent.encoder.owners["item"]
     assert layout.ids == (path.stem == "generec")
+
+
+@pytest.mark.parametrize("path", PREFIXED, ids=lambda path: path.stem)
+def test_a_paper_s_example_has_a_prefix(path):
+    experiment = load_experiment(path, kinds=KINDS)
+    assert tuple(model_of(experiment)[1].dense.history.prefix.places) == experiment.model.prefix
 
 
 @pytest.mark.parametrize("path", CODED, ids=lambda path: path.stem)
@@ -184,3 +193,37 @@ def test_movietweetings_is_prepared_as_its_example_expects(tmp_path):
         assert len(row["history"]) == min(len(past), 30)
         if len(moments) == len(past):  # films liked at one moment may come in any order
             assert row["history"] == past[-30:]
+
+
+def test_preferences_are_of_what_was_before_all_that_is_to_be_found(tmp_path):
+    """Nothing that a place of a row for training finds, and no row's own item, is what its preference is made of."""
+    rng = np.random.default_rng(0)
+    titles = ["red shoe", "blue hat", "green tea", "old book", "new phone", "small chair", "big table", "warm coat"]
+    rows = {
+        "user_id": [f"u{n}" for n in range(80)],
+        "item_id": np.full(80, 7),
+        "history": pa.array([rng.permutation(7)[: n % 6].tolist() for n in range(80)], pa.list_(pa.int64())),
+    }
+    for split in ("train", "validation", "test"):
+        write(rows, tmp_path / f"events/office/{split}/part.parquet")
+    write({"item_id": np.arange(8), "title": titles}, tmp_path / "catalogs/items.parquet")
+    script = [sys.executable, ROOT / "examples/preferences_from_pasts.py", tmp_path]
+    subprocess.run(script, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    vectors = load_text_encoder(TextConfig()).encode(titles).vectors
+
+    def preferred(row: dict, column: str = "preference") -> int | None:
+        return None if row[column] is None else int((vectors @ np.array(row[column], np.float32)).argmax())
+
+    pasts = dict(zip(rows["user_id"], rows["history"].to_pylist(), strict=True))
+    cut = pq.read_table(tmp_path / "preferences/cut").to_pylist()
+    assert [row["history"] for row in cut[:80]] == list(pasts.values())
+    assert all(preferred(row) is None for row in cut[:80])
+    assert len(cut) - 80 == sum(len(past) > 1 for past in pasts.values())
+    for row in cut[80:]:
+        older = pasts[row["user_id"]][: -len(row["history"])]
+        assert preferred(row) in older
+    whole = pq.read_table(tmp_path / "preferences/any").to_pylist()
+    assert all(preferred(row) in (row["history"] or [None]) for row in whole)
+    for row in pq.read_table(tmp_path / "preferences/test").to_pylist():
+        assert preferred(row) is None
+        assert preferred(row, "said") in (row["history"] or [None])

@@ -68,6 +68,8 @@ def test_what_a_prefix_is_made_of_is_read_of_users(world: Path):
     assert columns("[user]") == always | {"clicks": False, "liking": False}
     assert columns("[user, taste]") == always | {"clicks": False, "liking": True}
     assert columns("[query]") == always | {"query": True, "query_vector": True, "intent": True}
+    said = loaded(world, "[user, mood]", "mood: {text: '{segment}'}", RANDOM)
+    assert {need.name: need.optional for need in user_needs(said)} == always | {"clicks": False, "mood": True}
     experiment = loaded(world, "[query]", TASTE, RANDOM)
     assert domain_of_users(experiment) == "find"
     assert {need.name for need in prefix_needs(experiment, "home")} == set()

@@ -13,7 +13,9 @@ from foundrank.data.batch.row_encoder import RowEncoder
 from foundrank.data.config.load import load_experiment
 from foundrank.data.errors import UserError
 from foundrank.model.foundation.foundation import Foundation
+from foundrank.model.foundation.transfer import transferred
 from foundrank.model.kinds import KINDS
+from foundrank.model.layers.axes import axes_of
 from foundrank.model.representation.embedding_tables import materialise
 from tests.tiny_world import SCHEMAS, encoder_of, random_events, write_world
 
@@ -96,6 +98,13 @@ def test_every_parameter_learns_and_rows_do_without_at_random(world):
     model.zero_grad()
     loss.backward()
     assert all(p.grad is not None for p in prefix.parameters())
+
+
+def test_places_are_carried_into_another_model_by_their_names(world):
+    old, new = (made(world, prefix)[1].dense.history.prefix for prefix in ("[taste, user]", "[user, query, taste]"))
+    found = transferred(old.kinds, *(axes_of(each)["kinds"] for each in (old, new)), {})
+    torch.testing.assert_close(found[[2, 0]], old.kinds)
+    assert {name for name, _ in old.named_parameters()} < {name for name, _ in new.named_parameters()}
 
 
 @pytest.mark.parametrize(
