@@ -47,6 +47,7 @@ def steering(
     source: Source,
     data: Annotated[str, typer.Option(help="as `foundrank import` calls it")] = "amazon-office",
     arms: Annotated[str, typer.Option(help="beside the one without a prefix")] = "cut,any,user codes",
+    epochs: Annotated[int | None, typer.Option(min=1, help="of every arm; as the experiment has it by default")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="of each arm")] = 3,
     at_a_time: Annotated[int, typer.Option(min=1, help="trainings")] = 2,
     work: Work = Path("runs/steering"),
@@ -64,8 +65,10 @@ def steering(
         subprocess.run([sys.executable, "examples/preferences_from_pasts.py", folder / "data"], check=True)
         (folder / "data" / "done").touch()
     with ThreadPoolExecutor(at_a_time) as pool:
-        list(pool.map(lambda job: _trained(folder, *job), [(arm, s) for s in numbers for arm in ("without", *chosen)]))
+        jobs = [(arm, seed) for seed in numbers for arm in ("without", *chosen)]
+        list(pool.map(lambda job: _trained(folder, *job, epochs), jobs))
     found = {
+        "epochs": epochs,
         "seeds": seeds,
         "steered": {arm: _steered(folder, arm, numbers) for arm in chosen if arm in STEERED},
         "compared": {arm: _compared(folder, arm, numbers) for arm in chosen},
@@ -80,7 +83,7 @@ def _run(folder: Path, arm: str, seed: int) -> Path:
     return folder / f"{arm.replace(' ', '_')}-{seed}"
 
 
-def _trained(folder: Path, arm: str, seed: int) -> None:
+def _trained(folder: Path, arm: str, seed: int, epochs: int | None) -> None:
     run, (rows, of_arm) = _run(folder, arm, seed), ARMS[arm]
     if (run / "evaluation.json").is_file():
         return
@@ -88,6 +91,7 @@ def _trained(folder: Path, arm: str, seed: int) -> None:
     splits = {"train": rows, "validation": "validation", "test": "test"}
     changes = [f"domains.{domain}.events.{split}=preferences/{of}/*.parquet" for split, of in splits.items()]
     changes += ["entities.user.contents={preference: {vector: preference, size: 384, source: events}}"]
+    changes += [] if epochs is None else [f"training.epochs={epochs}"]
     asked = [word for change in (*changes, *of_arm, f"seed={seed}") for word in ("--set", change)]
     run_foundrank("train", folder / "data", "--run-dir", run, "-p", 1, *asked, threads=1)
     run_foundrank("evaluate", run, "-p", 1, "--predictions", threads=1)

@@ -51,6 +51,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
     new = {"user_id": range(USERS, USERS + 30), "history": pa.array([*[[4, 7]] * 20, *[[]] * 10], pa.list_(pa.int64()))}
     pq.write_table(pa.table(new), folder / "new.parquet")
+    foundrank("embed", folder)
     return folder
 
 
@@ -59,7 +60,6 @@ def odd_share(lists: pa.Table) -> float:
 
 
 def test_what_is_said_of_users_decides_what_they_get(shop: Path, tmp_path: Path, here: Here):
-    foundrank("embed", shop)
     foundrank("train", shop, "--run-dir", tmp_path / "run", "-p", 2)
     run, users = load(tmp_path / "run"), pq.read_table(shop / "new.parquet")
     asked = ("recommend", tmp_path / "run", shop / "new.parquet")
