@@ -9,6 +9,7 @@ from torchrec import KeyedJaggedTensor
 
 from ..arrow.values import Ragged, take_ragged
 from ..contents.content_table import picked
+from ..groups.groups import groups_of
 from ..schema.layout import HISTORY, Layout, id_key
 from .batch import Batch
 from .item_features import Described, ItemFeatures, undescribed
@@ -25,6 +26,7 @@ def assemble(
     item_counts: ItemCounts,
     candidates: Items = NONE,
     item_features: ItemFeatures | None = None,
+    target: str | None = None,
 ) -> Batch:
     """One batch of rows of several domains.
 
@@ -36,6 +38,7 @@ def assemble(
         item_counts: of the item table.
         candidates: items that belong to no row.
         item_features: of past items and candidates; None where they have none.
+        target: name of the vectors of the codes that the next item is found by; None: it is found by its vector.
     """
     parts = sorted(parts, key=lambda part: part.domain)
     lengths = [0] * len(layout.domains)
@@ -76,6 +79,11 @@ def assemble(
         past=past,
         weights=None if parts[0].weights is None else torch.from_numpy(joined("weights")),
         lists=result_lists([part.begins_list for part in parts], [len(part) for part in parts]),
+        groups=groups_of(
+            [part.groups for part in parts],
+            [len(part) for part in parts],
+            None if target is None else content_vectors[target],
+        ),
     )
 
 

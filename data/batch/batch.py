@@ -8,6 +8,7 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
+from ..groups.groups import Groups
 from .past_items import Past
 from .result_lists import ResultLists
 
@@ -33,6 +34,7 @@ class Batch(Pipelineable):
         host: columns for the metrics, NumPy ``[B]``; stays on the host and is empty during training.
         past: the past items one by one, for models that take them so; else None.
         lists: which rows make a list, where a domain of the batch has its lists whole; else None.
+        groups: the rows' candidates, where preferences among them are learnt; else None.
 
     A small one, two domains, keys ``id_user`` and ``history``, B = 3, P = 4::
 
@@ -53,6 +55,7 @@ class Batch(Pipelineable):
     past: Past | None = None
     weights: Tensor | None = None
     lists: ResultLists | None = None
+    groups: Groups | None = None
 
     @property
     def rows(self) -> int:
@@ -74,6 +77,7 @@ class Batch(Pipelineable):
             past=None if self.past is None else self.past.changed(change),
             weights=None if self.weights is None else change(self.weights),
             lists=None if self.lists is None else self.lists.changed(change),
+            groups=None if self.groups is None else self.groups.changed(change),
         )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
@@ -91,5 +95,7 @@ class Batch(Pipelineable):
         past = () if self.past is None else self.past.tensors()
         weights = () if self.weights is None else (self.weights,)
         lists = () if self.lists is None else (self.lists.of_row, self.lists.lengths)
-        for tensor in (*tensors, *self.vectors.values(), *self.vector_present.values(), *past, *weights, *lists):
+        groups = () if self.groups is None else self.groups.tensors()
+        of_columns = (*self.vectors.values(), *self.vector_present.values())
+        for tensor in (*tensors, *of_columns, *past, *weights, *lists, *groups):
             tensor.record_stream(stream)  # type: ignore[arg-type]

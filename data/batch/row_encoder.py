@@ -17,8 +17,10 @@ from ..contents.content_table import ContentTable
 from ..counting.statistics import Statistics
 from ..errors import UserError
 from ..features.feature import Feature, FeatureColumns
+from ..groups.groups import read_groups
 from ..rates.parts import Place
 from ..schema.column_needs import history_needs, needed_columns, time_of_events
+from ..schema.groups import CANDIDATES, group_needs
 from ..schema.labels import read_labels, read_weights
 from ..schema.layout import HISTORY, Layout, content_key, id_key
 from ..vocabulary.vocabulary import Vocabulary
@@ -76,6 +78,8 @@ class RowEncoder:
         rates = statistics.rates
         self._rates = RateColumns(experiment, self.layout, rates) if rates is not None else None
         self._similar = similar_items(experiment, self.layout, self.contents, statistics.directions)
+        self._learns_groups = any(group_needs(experiment, name) for name in experiment.domains)
+        self._target = content_key("item", target) if (target := experiment.model.target) is not None else None
         self._from_tables = {*self.contents, *self.layout.contents_of.get(HISTORY, {}).values()}
 
     def encode(
@@ -147,6 +151,9 @@ class RowEncoder:
                     of_task &= weights > 0
                 taken |= of_task
         out.chosen &= taken
+        if self._learns_groups and with_labels and CANDIDATES in table.column_names:
+            codes_of = None if self._target is None else self.contents[self._target].rows
+            out.groups = read_groups(table, where, self.statistics.tables[id_key("item")].lookup, codes_of)
         if with_host:
             self._encode_host(out, domain, table)
         return out
@@ -187,7 +194,8 @@ class RowEncoder:
         from .assemble import assemble  # TorchRec comes with it, which what checks and counts does not wait for
 
         vectors = {key: content.vectors for key, content in self.contents.items()}
-        return assemble(parts, self.layout, vectors, padded, self.item_counts, candidates, self._item_features)
+        features, target = self._item_features, self._target
+        return assemble(parts, self.layout, vectors, padded, self.item_counts, candidates, features, target)
 
     def no_rows(self) -> Rows:
         """Nothing, encoded: a batch without rows takes part in lookups all the same."""

@@ -33,6 +33,7 @@ class Rows:
         weights: ``[N, tasks]`` float32 from 0 up, of the labels; None where all weigh 1.
         begins_list: ``[N]`` bool, whether a list begins with the row, where lists are read whole; else None.
         list_weights: key -> ragged float32, of each id of ``lists[key]``; of keys whose ids have weights.
+        groups: of the rows' candidates, as of `groups.groups_of`; empty where nothing is learnt from any.
         host: further columns ``[N]`` for metrics.
     """
 
@@ -51,6 +52,7 @@ class Rows:
     weights: np.ndarray | None = None
     begins_list: np.ndarray | None = None
     list_weights: dict[str, Ragged] = field(default_factory=dict)
+    groups: dict[str, Ragged] = field(default_factory=dict)
     host: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -63,7 +65,7 @@ class Rows:
         arrays += [] if self.weights is None else [self.weights]
         for group in (self.vectors, self.vector_present, self.content_rows, self.host):
             arrays += group.values()
-        for ragged in (*self.lists.values(), *self.list_weights.values(), *self.history.values()):
+        for ragged in (*self.lists.values(), *self.list_weights.values(), *self.history.values(), *self.groups.values()):
             arrays += ragged
         return sum(a.nbytes for a in arrays)
 
@@ -93,6 +95,7 @@ class Rows:
             vector_present=each(self.vector_present),
             content_rows=each(self.content_rows),
             history=each_ragged(self.history),
+            groups=each_ragged(self.groups),
             id_counts=change(self.id_counts),
             labels=change(self.labels),
             label_mask=change(self.label_mask),
@@ -133,6 +136,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         vector_present=joined_each("vector_present"),
         content_rows=joined_each("content_rows"),
         history=join_histories([p.history for p in parts]),
+        groups=join_histories([p.groups for p in parts]),
         id_counts=joined("id_counts"),
         labels=joined("labels"),
         label_mask=joined("label_mask"),

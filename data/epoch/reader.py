@@ -19,6 +19,7 @@ from ..machine.limits import memory
 from ..rates.parts import Place
 from ..schema.bad_values import BadValue, rows_of
 from ..schema.column_needs import needed_columns
+from ..schema.groups import group_needs
 from .order import Block, Chunk, RankOrder
 
 CACHE_SHARE = 1 / 8
@@ -62,6 +63,8 @@ class Reader:
         self._encoder, self._files, self._padded, self._with_host = encoder, files, padded, with_host
         self._names = encoder.layout.domains
         self._needs = {d: needed_columns(encoder.experiment, self._names[d]) for d in files}
+        if of_training:
+            self._needs = {d: [*of, *group_needs(encoder.experiment, self._names[d])] for d, of in self._needs.items()}
         self._cache: OrderedDict[_Group, _Held] = OrderedDict()
         self._cached = 0
         self._most = memory() * CACHE_SHARE / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)

@@ -9,6 +9,7 @@ from ..config.experiment import Experiment
 from ..config.sections.domains import SPLITS
 from ..errors import UserError
 from ..schema.column_needs import needed_columns
+from ..schema.groups import group_needs
 from .check_values import check_values, check_vectors
 from .event_files import EventFiles, check_columns, list_events, open_parquet
 
@@ -47,7 +48,8 @@ def check_events(
                     events[name][split] = EventFiles((), ())
                 continue
             field = f"domains.{name}.events.{split}"
-            files = check_columns(list_events(pattern, field, policy), needs, policy, types)
+            every = [*needs, *group_needs(experiment, name)] if split == "train" else needs
+            files = check_columns(list_events(pattern, field, policy), every, policy, types)
             if split == "train" and files.rows == 0:
                 raise UserError(
                     field,

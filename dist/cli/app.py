@@ -27,6 +27,7 @@ from .count import count
 from .import_data import import_data
 from .manifest import manifest
 from .tune import tune
+from .versions.align import align
 from .versions.promote import promote
 from .versions.update import update
 
@@ -117,7 +118,7 @@ def config(experiment: ExperimentPath, set_: Overrides = None) -> None:
     print(config_page(plain(resolved), written.source))
 
 
-for job in (embed, tokenize, count, train, update, evaluate, compare, score, recommend):
+for job in (embed, tokenize, count, train, update, evaluate, compare, score, recommend, align):
     app.command()(telling(debuggable(job)))
 
 

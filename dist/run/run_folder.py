@@ -22,11 +22,15 @@ from .run_documents import RunInfo, is_step
 
 EXPERIMENT, EVENTS, VOCABULARY, METRICS = "experiment.yaml", "events.json", "vocabulary", "metrics.jsonl"
 VALIDATION, EVALUATION, RUN_INFO, REPORT = "validation.json", "evaluation.json", "run.json", "report.html"
+ALIGNMENT = "alignment.json"
+"""Of a preference alignment: what it has changed."""
 CHECKPOINTS, COMMITTED, BEST, MEMBERS = "checkpoints", "COMMITTED", "best.json", "members"
 COUNTING = "counting"
+CANDIDATES = "candidates"
+"""Of a preference alignment: what its generator found, and what the reward says of it."""
 # Of a run that is updated: runs of their own, and what leads from one to the next.
 INCREMENTS, DELTAS = "increments", "deltas"
-BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO, COUNTING}  # what a folder may hold, if a job died while it made a run of it
+BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO, COUNTING, CANDIDATES}  # what a folder may hold, if a job died while it made a run of it
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from ..retrieval.candidates import items_of_domain
 from ..retrieval.rankings import ByVectors
 from ..retrieval.retrieval import Retriever
 from ..retrieval.search import Search, recall
+from ..retrieval.slate import Slate
 from ..retrieval.slates import slates
 from ..run.finite import usable
 from .part_files import unfinished, write_part
@@ -41,7 +43,8 @@ from .score import model_of, summed_up
 from .statistics import statistics_of
 from .work_list import Part, WorkList, in_turns
 
-_ROWS = 1024  # users at a time
+ROWS = 1024
+"""Users at a time."""
 _COMPARED = 256  # users whose approximate search is compared with an exact one
 _WHOLE = 1 << 30  # longer than any history
 
@@ -69,7 +72,7 @@ def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[d
 
     def do(part: Part) -> None:
         table = work.part(part)
-        write_part(planned, part, table, statistics_of(*_best_scores(table), part.rows))
+        write_part(planned, part, table, statistics_of(*best_scores(table["scores"]), part.rows))
 
     with Progress("recommending", "users", sum(part.rows for part in todo), "recommendation", runtime.is_main) as done:
         work.progress = lambda users: done.add(users * runtime.world_size)
@@ -79,15 +82,29 @@ def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[d
     return summary, work.recall, int(runtime.sum(torch.tensor(work.overflowed))), work.items_overflowed
 
 
-def _best_scores(table: pa.Table) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, list[str]]]:
-    """What `statistics_of` takes: the score of each user's first item, NaN for one who gets none."""
-    best_of = np.full(table.num_rows, np.nan, np.float32)
-    if table.num_rows:
-        scores = table["scores"].combine_chunks()
+def best_scores(lists: pa.ChunkedArray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, list[str]]]:
+    """What `statistics_of` takes: of lists of scores, each user's first one, NaN for one who has none."""
+    best_of = np.full(len(lists), np.nan, np.float32)
+    if len(lists):
+        scores = lists.combine_chunks()
         has = scores.value_lengths().to_numpy() > 0
         best_of[has] = scores.values.to_numpy()[scores.offsets.to_numpy()[:-1][has]]
-    users = np.zeros(table.num_rows, np.int64)
+    users = np.zeros(len(lists), np.int64)
     return {"best_item": best_of}, users.astype(bool), users, {"users": ["best_item"]}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How lists are made of the best items.
+
+    Attributes:
+        pool: of how many of them.
+        order: the users, and the scores ``[B, pool]`` of their best items, highest first and minus infinity where there is none, with their
+            positions -> places ``[B, k]`` int64 in the list's order, all on the host.
+    """
+
+    pool: int
+    order: Callable[[pa.Table, Tensor, Tensor], Tensor]
 
 
 class Recommender:
@@ -105,38 +122,43 @@ class Recommender:
         job: RecommendJob,
         retriever: Retriever | None = None,
         among: NDArray[np.uint64] | None = None,
+        choice: Choice | None = None,
     ):
         """Computes the vectors of all items, but where there is a ``retriever``, which has them.
 
         Args: as of `model_of`; of the job what and how much is recommended counts, not where it reads and writes; ``among`` are the keys of
-            the items that alone are recommended, None: all.
+            the items that alone are recommended, None: all; ``choice`` is how lists are made where the job asks for no slate, None: of the best k.
         """
         self._among = among
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
         self._retriever = retriever or Retriever(model, encoder, runtime).narrower(job.width)
         self.items_overflowed = int(self._retriever.no_number.sum())
         self._repeat = job.protocol.repeats(encoder.experiment)
-        self._padded = padded_rows(_ROWS, len(encoder.layout.domains))
+        self._padded = padded_rows(ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)
         self._preferences = PreferenceEncoder(job.run, encoder.experiment)
         self.preference: tuple[str, NDArray[np.float32]] | None = None
         if (preference := job.preference) is not None:
             self.preference = runtime.on_main(lambda: self._preferences.vector(preference))
         self._ids, self._search, self._exact = self._named()
-        self._likeness = None if job.slate is None else self._retriever.likeness(job.alike)
+        self._choice = choice if job.slate is None else self._of_slate(job.slate)
         self.recall: float | None = None
         self.overflowed = 0
         self.progress: Callable[[int], None] = lambda users: None
 
+    def _of_slate(self, slate: Slate) -> Choice:
+        likeness = self._retriever.likeness(self._job.alike)
+        return Choice(slate.pool, lambda _, top, at: slates(slate, top, at, likeness, self._job.k))
+
     def part(self, part: Part) -> pa.Table:
         """The recommendations of one part."""
         empty = self._seen(open_parquet(part.file).schema_arrow.empty_table())
-        return self._of_tables(iterate_group(part.file, part.group, empty.column_names, _ROWS), empty)
+        return self._of_tables(iterate_group(part.file, part.group, empty.column_names, ROWS), empty)
 
     def table(self, table: pa.Table) -> pa.Table:
         """The recommendations of users in memory, in the columns of a part."""
         table = self._seen(table)
-        pieces = (table.slice(at, _ROWS) for at in range(0, table.num_rows, _ROWS))
+        pieces = (table.slice(at, ROWS) for at in range(0, table.num_rows, ROWS))
         return self._of_tables(pieces, table.slice(0, 0))
 
     def _seen(self, table: pa.Table) -> pa.Table:
@@ -153,7 +175,7 @@ class Recommender:
 
     def idle(self, most: int, rows: int) -> None:
         """Looks nothing up, as often as the rank with ``most`` rows still looks up when this one is done with its own."""
-        for _ in range(-(-most // _ROWS) - -(-rows // _ROWS)):
+        for _ in range(-(-most // ROWS) - -(-rows // ROWS)):
             self._users(None)
 
     def _users(self, table: pa.Table | None) -> Tensor:
@@ -224,13 +246,13 @@ class Recommender:
         fine = usable(users)
         self.overflowed += int((~fine).sum())
         users = torch.where(fine[:, None], users, 0)
-        wanted = self._job.k if self._job.slate is None else self._job.slate.pool
+        wanted = self._job.k if self._choice is None else self._choice.pool
         top, at = self._search.best(users, wanted, (gone[0], gone[1]))
         if self._exact is not None and self.recall is None and len(users):
             few = gone[:, gone[0] < _COMPARED]
             self.recall = recall(at[:_COMPARED], self._exact.best(users[:_COMPARED], wanted, (few[0], few[1])))
-        if self._job.slate is not None and self._likeness is not None:
-            order = slates(self._job.slate, top, at, self._likeness, self._job.k)
+        if self._choice is not None:
+            order = self._choice.order(table, top, at)
             top, at = top.gather(1, order), at.gather(1, order)
         there = (top > float("-inf")) & fine.cpu()[:, None]
         offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(1).numpy())]), pa.int32())

@@ -39,6 +39,10 @@ class Decoder(Protocol):
         """
         ...
 
+    def group_scores(self, states: Tensor, codes: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """``[B, G]`` float32 log-probabilities of G items' codes ``[B, G, M]`` int64, given states ``[B, D]``: what a ranking scores them by."""
+        ...
+
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """``[B, U]`` float32: what a ranking needs to know of a user, of states ``[B, D]``."""
         ...

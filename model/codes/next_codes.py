@@ -33,6 +33,15 @@ class NextCodes(nn.Module):
         """``[B, U]``: what a ranking needs to know, of states ``[B, D]``; embeddings as of `Decoder`."""
         return self.decoder.of_user(states, embeddings)
 
+    def group_scores(
+        self, states: Tensor, candidates: Tensor, batch: Batch, embeddings: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As of `NextItem`."""
+        groups = batch.groups
+        assert groups is not None
+        assert groups.codes is not None
+        return self.decoder.group_scores(states, groups.codes, embeddings), groups.there
+
     def forward(
         self,
         history: Any,

@@ -109,6 +109,12 @@ class ParallelDecoder(nn.Module):
         evenly = torch.where(many > 0, (scores * weights).sum(1) / many.clamp_min(1e-9), own)
         return told - (1 - smoothing) * own - smoothing * evenly
 
+    def group_scores(self, states: Tensor, codes: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """As of `Decoder`."""
+        starts = torch.tensor([0, *self.sizes[:-1]], device=codes.device).cumsum(0)
+        users = self.of_user(states, embeddings)
+        return users.gather(1, (codes + starts).flatten(1)).view(codes.shape).sum(2)
+
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`: log-probabilities of all values of all levels, one level after the other."""
         found = self(states, embeddings)

@@ -176,6 +176,9 @@ class Dense(nn.Module):
                 return torch.cat([items.items, history.items.own(pooled, batch, encoder, anywhere)])
 
             found, told = self.history.objective(history.encoder, sequence, to_find, candidates, batch, codes)
+            if history.preference is not None and batch.groups is not None:
+                scores = self.history.objective.group_scores(encode().float(), candidates, batch, codes)
+                found = history.preference(found, *scores, batch.groups)
         return loss + found, outputs._replace(next_item=told)
 
     def _no_tasks(self, batch: Batch) -> tuple[Tensor, Outputs]:

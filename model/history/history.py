@@ -13,6 +13,7 @@ from ...data.config.sections.model import ModelConfig
 from ...data.schema.layout import Layout
 from ..codes.next_codes import NextCodes
 from ..layers.axes import at_level, declare, named
+from ..preference import Preference
 from ..prefix.prefix import Prefix
 from .next_item_loss import NextItem
 from .past_items import PastItems
@@ -28,6 +29,7 @@ class History(nn.Module):
         prefix: what stands before the past; None where nothing does.
         encoder: of sequences.
         objective: None where the next item is not to be found.
+        preference: None where nothing is learnt from groups of candidates.
     """
 
     def __init__(self, layout: Layout, config: ModelConfig, batch_size: int):
@@ -49,6 +51,9 @@ class History(nn.Module):
             reasoning = getattr(config.history, "reasoning", None)
             of_steps = () if reasoning is None else tuple(map(layout.tasks.index, reasoning.tasks))
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows, of_steps)
+        self.preference: Preference | None = None
+        if config.next_item is not None and (preference := config.next_item.preference) is not None:
+            self.preference = Preference(preference, config.next_item.weight, batch_size)
 
     def in_domains(self, sequence: Sequence, past: Past) -> Sequence:
         """The sequence as its encoder sees it: what was, and where. What is to be found stays as it is anywhere."""

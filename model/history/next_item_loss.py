@@ -76,6 +76,23 @@ class NextItem(nn.Module):
         """``[B, U]``: what a ranking needs to know, of states ``[B, D]``."""
         return states
 
+    def group_scores(
+        self, states: Tensor, candidates: Tensor, batch: Batch, embeddings: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``[B, G]`` float32 log-probabilities of the candidates of B rows, up to a constant of each row, and bool, which the batch can score.
+
+        Args:
+            states: ``[B, D]``.
+            candidates: ``[M, D]``, all items seen in training.
+            batch: B rows with ``past`` and ``groups``.
+            embeddings: of codes, where codes are found.
+        """
+        past, groups = batch.past, batch.groups
+        assert past is not None
+        assert groups is not None
+        items = candidates[self._places(past.candidates, groups.rows)]
+        return (states[:, None].float() * items).sum(2) * self.scale, groups.rows > 0
+
     def forward(
         self,
         history: "Finds",

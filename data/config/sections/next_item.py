@@ -12,6 +12,36 @@ ITEM = "item"
 _OF_VECTORS = ("loss", "negatives", "calibration", "widths")
 
 
+class PreferenceConfig(Strict):
+    """Which of a row's candidates to prefer, learnt from the rewards that `foundrank align` has written beside them."""
+
+    loss: Literal["dpo", "softmax_dpo", "grpo"] = Field(
+        default="dpo",
+        description="dpo: of each two candidates the better one; softmax_dpo: the best one among all; grpo: all of them by their advantage in the group, ratios of probabilities clipped",
+    )
+    weight: float = Field(default=1.0, gt=0, description="weight of its loss, relative to the next-item loss'")
+    nll: float = Field(
+        default=1.0, ge=0, description="weight of the usual next-item loss, which holds the generator to what users did"
+    )
+    beta: float = Field(
+        default=0.1, gt=0, description="dpo and softmax_dpo: how strongly log-probabilities are held to the generator's"
+    )
+    clip: float = Field(
+        default=0.2, gt=0, lt=1, description="grpo: how far a ratio of probabilities may leave 1 and still be learnt from"
+    )
+    early_clip: float = Field(
+        default=0.1, ge=0, description="grpo: how far beyond that the ratio of a candidate of negative advantage counts"
+    )
+    kl: float = Field(
+        default=0.1, ge=0, description="grpo: weight of the KL divergence from the generator's probabilities in the group"
+    )
+
+    def without_effect(self) -> dict[str, str]:
+        if self.loss == "grpo":
+            return {"beta": "loss: dpo or softmax_dpo"}
+        return dict.fromkeys(("clip", "early_clip", "kl"), "loss: grpo")
+
+
 class NextItemConfig(Strict):
     """The next-item objective: from the past, find the item that comes next among all items."""
 
@@ -60,6 +90,18 @@ class NextItemConfig(Strict):
     calibration: float = Field(
         default=0.75, ge=0, le=1, description="gbce: t, how far scores are corrected for sampling"
     )
+
+    preference: PreferenceConfig | None = Field(
+        default=None, description="learning which candidates a reward prefers; `foundrank align` sets it; absent: off"
+    )
+
+    @model_validator(mode="after")
+    def _group_in_batch(self):
+        if self.preference is not None and self.target == ITEM and (self.loss != "softmax" or self.widths):
+            raise ValueError(
+                "preference needs the vectors of all items in each step: loss: softmax, without widths; or a target that is codes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _among_all(self):
