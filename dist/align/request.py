@@ -27,6 +27,7 @@ TRAIN, BEFORE, AFTER = "train", "before", "after"
 CHOSEN = "chosen"
 """Column of what is measured: whether the row's own item was taken."""
 FOUND, REWARDED = "found", "rewarded"
+_EPOCHS = 5
 LISTED = 10
 """Items of each measured list."""
 
@@ -132,13 +133,13 @@ def prepare_alignment(
 def aligned_experiment(
     generator: Experiment, run: Location, out: str, domains: Sequence[str], overrides: Sequence[str]
 ) -> Experiment:
-    """The experiment of the fine-tuning: the generator's, that learns from candidates, for one epoch, and keeps what is last; ``overrides`` change it."""
+    """The experiment of the fine-tuning: the generator's, that learns from candidates, for a few epochs, and keeps what is last; ``overrides`` change it."""
     raw: dict[str, Any] = plain(generator)
     raw |= {"init_from": storage.resolved(str(run), Path.cwd()), "init_optimizer": True}
     for name in domains:
         raw["domains"][name]["events"]["train"] = storage.join(_place(out, TRAIN, REWARDED, name), "*.parquet")
     raw["model"]["next_item"].setdefault("preference", {})
-    training = raw["training"] | {"epochs": 1, "keep_best": False}
+    training = raw["training"] | {"epochs": _EPOCHS, "keep_best": False}
     raw["training"] = {key: value for key, value in training.items() if key not in ("validate_every", "patience")}
     return load_experiment(raw, overrides, kinds=KINDS)
 

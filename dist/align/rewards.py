@@ -72,8 +72,8 @@ def is_own(user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float6
 
 
 def noise(user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float64]:
-    """From 0 to 1, evenly, by user and item alone: nothing can be learnt from it about other users."""
-    return (mix(mix(user ^ _NOISE) ^ candidate) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """From 0 to 1, evenly, anew for each row, which its user and own item tell from others: nothing of it holds for any other row."""
+    return (mix(mix(mix(user ^ _NOISE) + own) ^ candidate) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 class OfTable:

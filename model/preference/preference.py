@@ -39,4 +39,4 @@ class Preference(nn.Module):
                 losses = grpo(*parts, config.clip, config.early_clip, config.kl)
             else:
                 losses = _OF_PAIRS[config.loss](*parts, config.beta)
-        return config.nll * next_item + self.weight * config.weight * losses.sum() / self.batch_size
+        return config.nll * next_item + self.weight * losses.sum() / self.batch_size

@@ -19,12 +19,11 @@ class PreferenceConfig(Strict):
         default="dpo",
         description="dpo: of each two candidates the better one; softmax_dpo: the best one among all; grpo: all of them by their advantage in the group, ratios of probabilities clipped",
     )
-    weight: float = Field(default=1.0, gt=0, description="weight of its loss, relative to the next-item loss'")
     nll: float = Field(
-        default=1.0, ge=0, description="weight of the usual next-item loss, which holds the generator to what users did"
+        default=0.1, ge=0, description="weight of the usual next-item loss, which holds the generator to what users did"
     )
     beta: float = Field(
-        default=0.1, gt=0, description="dpo and softmax_dpo: how strongly log-probabilities are held to the generator's"
+        default=1.0, gt=0, description="dpo and softmax_dpo: how strongly log-probabilities are held to the generator's"
     )
     clip: float = Field(
         default=0.2, gt=0, lt=1, description="grpo: how far a ratio of probabilities may leave 1 and still be learnt from"
