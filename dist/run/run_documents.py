@@ -162,6 +162,30 @@ class Evaluation(Shape):
     checkpoint: Digest | None = None
 
 
+class AlignedRow(Shape):
+    """A measure of a domain's lists, before and after a preference alignment."""
+
+    domain: str
+    measure: str
+    rows: Count
+    users: Count
+    before: Number = None
+    after: Number = None
+    difference: Number = None
+    low: Number = None
+    high: Number = None
+    relative: Number = None
+
+
+class Alignment(Shape):
+    """``alignment.json``."""
+
+    run: str
+    reward: str
+    split: str
+    measures: list[AlignedRow]
+
+
 class Among(Shape):
     """How many items the next one of a domain's rows is sought among, and a digest of those that take part."""
 
