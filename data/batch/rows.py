@@ -65,7 +65,12 @@ class Rows:
         arrays += [] if self.weights is None else [self.weights]
         for group in (self.vectors, self.vector_present, self.content_rows, self.host):
             arrays += group.values()
-        for ragged in (*self.lists.values(), *self.list_weights.values(), *self.history.values(), *self.groups.values()):
+        for ragged in (
+            *self.lists.values(),
+            *self.list_weights.values(),
+            *self.history.values(),
+            *self.groups.values(),
+        ):
             arrays += ragged
         return sum(a.nbytes for a in arrays)
 

@@ -69,7 +69,7 @@ def _of_rows(job: AlignJob, of: str, domain: str) -> dict[str, NDArray]:
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def _measures(table: pa.Table, item: str) -> dict[str, NDArray[np.float64]]:
+def _measures(table: pa.Table, item: str) -> dict[str, NDArray]:
     ids, offsets = ragged_lists(table[CANDIDATES])
     many = np.diff(offsets)
     row, place = np.repeat(np.arange(len(many)), many), np.arange(len(ids)) - np.repeat(offsets[:-1], many)
@@ -80,6 +80,6 @@ def _measures(table: pa.Table, item: str) -> dict[str, NDArray[np.float64]]:
     sums, counts = (np.bincount(row, of, len(many)) for of in (np.where(there, rewards, 0), there.astype(float)))
     return {
         "reward": np.where(counts > 0, sums / np.maximum(counts, 1), np.nan),
-        f"hr@{LISTED}": np.bincount(row, hit, len(many)),
+        f"hr@{LISTED}": np.bincount(row, hit.astype(float), len(many)),
         f"ndcg@{LISTED}": np.bincount(row, hit / np.log2(place + 2), len(many)),
     }

@@ -45,7 +45,9 @@ def reward(job: AlignJob, wanted: Sequence[str], runtime: Runtime) -> None:
 
 
 def _reward(domain: str, rewards: Rewards, work: WorkList, todo: list[Part], runtime: Runtime) -> None:
-    with Progress(f"{domain}: rewarding candidates", "users", sum(part.rows for part in todo), "scoring", runtime.is_main) as done:
+    with Progress(
+        f"{domain}: rewarding candidates", "users", sum(part.rows for part in todo), "scoring", runtime.is_main
+    ) as done:
 
         def do(part: Part) -> None:
             names = open_parquet(part.file).schema_arrow.names

@@ -92,7 +92,9 @@ class OfTable:
             names = file.schema_arrow.names
             for name in (user, item, REWARD):
                 if name not in names:
-                    raise UserError(f"{path}: column '{name}'", "is missing, and --reward asks for it", nearest(name, names))
+                    raise UserError(
+                        f"{path}: column '{name}'", "is missing, and --reward asks for it", nearest(name, names)
+                    )
             table = pq.ParquetFile.read(file, columns=[user, item, REWARD])
         self._index = KeyIndex(_pairs(id_keys(table[user])[0], id_keys(table[item])[0]))
         self._values = np.append(floats(table[REWARD]), np.nan)
@@ -130,7 +132,9 @@ class OfRun:
         if not len(ids):
             self.idle(1)
             return np.zeros(0)
-        pairs = table.drop_columns([CANDIDATES, REFERENCE]).take(pa.array(np.repeat(np.arange(table.num_rows), np.diff(offsets))))
+        pairs = table.drop_columns([CANDIDATES, REFERENCE]).take(
+            pa.array(np.repeat(np.arange(table.num_rows), np.diff(offsets)))
+        )
         for at, name in enumerate(pairs.column_names):
             if name in self._items:
                 pairs = pairs.set_column(at, name, ids.cast(pairs[name].type))

@@ -12,9 +12,10 @@ from .commands.embed import embed
 from .commands.score import score
 from .commands.tokenize import tokenize
 from .commands.train import train
+from .versions.align import align
 from .versions.update import update
 
-COMMANDS = {"train": train, "update": update, "score": score, "embed": embed, "tokenize": tokenize}
+COMMANDS = {"train": train, "update": update, "score": score, "embed": embed, "tokenize": tokenize, "align": align}
 # Arguments that are places, as the commands' functions name them: what to call each, and whether the command writes there.
 PLACES = {
     "train": {"experiment": ("the experiment", False), "run": ("--run-dir", True)},
@@ -22,14 +23,15 @@ PLACES = {
     "score": {"run": ("the run", False), "source": ("the input", False), "out": ("the output", True)},
     "embed": {"experiment": ("the experiment", True)},  # the content store is beside it
     "tokenize": {"experiment": ("the experiment", True), "export": ("--export", True)},
+    "align": {"run": ("the run", False), "out": ("the output", True)},
 }
 LEFT_OUT = ("export",)  # what nothing is lost without
 
 
 def manifest(
     command: Annotated[
-        Literal["train", "update", "score", "embed", "tokenize"],
-        typer.Argument(help="the command to run: train, update, score, embed or tokenize"),
+        Literal["train", "update", "score", "embed", "tokenize", "align"],
+        typer.Argument(help="the command to run: train, update, score, embed, tokenize or align"),
     ],
     arguments: Annotated[
         list[str],

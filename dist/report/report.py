@@ -15,8 +15,8 @@ from ..evaluate.measures import measured_by
 from ..evaluate.slices import summary
 from ..retrieval.protocol import items_in_words, told_in_words
 from ..run.kept_checkpoints import best_of_members, complete, identity, members
-from ..run.run_documents import Alignment, Evaluation, RunInfo, Validation
-from ..run.run_folder import ALIGNMENT, EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
+from ..run.run_documents import Evaluation, RunInfo, Validation
+from ..run.run_folder import EVALUATION, EXPERIMENT, METRICS, REPORT, RUN_INFO, VALIDATION, read_json, read_metrics
 from . import page as html
 from . import plots as plots
 from .alignment import alignment
@@ -64,9 +64,7 @@ def write_report(run: Path) -> Path:
     name = str(experiment.get("name") or run.resolve().name)
 
     sections = {"next": ("The next item", _next_item(found, evaluation.get("protocol")))} if found else {}
-    if (aligned := read_json(run / ALIGNMENT, Alignment, {})):
-        sections["aligned"] = ("Preference alignment", alignment(aligned))
-    sections |= {
+    sections |= alignment(run) | {
         "auc": (f"{_titles(by or validated_by) or 'Metrics'} per domain", _bounds(rows, by)),
         "cold": ("Warm and cold", _warm_and_cold(rows, by)),
     }

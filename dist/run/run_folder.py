@@ -30,7 +30,13 @@ CANDIDATES = "candidates"
 """Of a preference alignment: what its generator found, and what the reward says of it."""
 # Of a run that is updated: runs of their own, and what leads from one to the next.
 INCREMENTS, DELTAS = "increments", "deltas"
-BEFORE_ONE = {VOCABULARY, EVENTS, RUN_INFO, COUNTING, CANDIDATES}  # what a folder may hold, if a job died while it made a run of it
+BEFORE_ONE = {
+    VOCABULARY,
+    EVENTS,
+    RUN_INFO,
+    COUNTING,
+    CANDIDATES,
+}  # what a folder may hold, if a job died while it made a run of it
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -84,7 +84,10 @@ def test_two_ranks_learn_what_one_learns(world, name, tmp_path):
     run = trained(world, name, *BY[name])
     # A reward of items alone, which lists can follow.
     rewards = [(user, item, float(item % 3 == 0)) for user in range(30) for item in range(40)]
-    pq.write_table(pa.table(dict(zip(("user", "item", "reward"), map(list, zip(*rewards, strict=True)), strict=True))), tmp_path / "wanted.parquet")
+    pq.write_table(
+        pa.table(dict(zip(("user", "item", "reward"), map(list, zip(*rewards, strict=True)), strict=True))),
+        tmp_path / "wanted.parquet",
+    )
     changes = ["training.epochs=12", "training.learning_rate=0.02", "init_optimizer=false", *NOTHING_AT_RANDOM[name]]
     told = {}
     for ranks in (1, 2):  # all rows in each step, so that both have the same steps

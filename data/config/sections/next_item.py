@@ -26,13 +26,18 @@ class PreferenceConfig(Strict):
         default=1.0, gt=0, description="dpo and softmax_dpo: how strongly log-probabilities are held to the generator's"
     )
     clip: float = Field(
-        default=0.2, gt=0, lt=1, description="grpo: how far a ratio of probabilities may leave 1 and still be learnt from"
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="grpo: how far a ratio of probabilities may leave 1 and still be learnt from",
     )
     early_clip: float = Field(
         default=0.1, ge=0, description="grpo: how far beyond that the ratio of a candidate of negative advantage counts"
     )
     kl: float = Field(
-        default=0.1, ge=0, description="grpo: weight of the KL divergence from the generator's probabilities in the group"
+        default=0.1,
+        ge=0,
+        description="grpo: weight of the KL divergence from the generator's probabilities in the group",
     )
 
     def without_effect(self) -> dict[str, str]:

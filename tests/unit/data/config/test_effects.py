@@ -22,6 +22,7 @@ SASREC = {"model.history.encoder": "sasrec", "model.next_item": {}}
 NO_TEXT = {"entities.item.text": None}
 AS_IT_IS = {"init_from": "runs/shop", "training.epochs": 0}
 CODED = SASREC | {"entities.item.contents": {"codes": {"codes": "rq_kmeans"}}, "model.next_item.target": "codes"}
+ALIGNED = {"model.history.encoder": "sasrec", "model.next_item": {"loss": "softmax", "preference": {}}}
 NO_TASKS = SASREC | {f"domains.{name}.tasks": None for name in ("find", "home", "new")}
 GATELESS = {"model.gate": "none"}
 GIVEN = NO_TEXT | {"entities.item.contents": {"picture": {"vector": "seen", "size": 4}}}
@@ -94,6 +95,11 @@ USELESS: list[tuple[str, Any, dict[str, Any], str, dict[str, Any]]] = [
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
     ("model.next_item.mask_share", 0.5, SASREC | {"model.history.encoder": "bert4rec"}, _MASKED,
      {"model.history.encoder": "bert4rec", "model.next_item.positions": "all"}),
+    *((f"model.next_item.preference.{key}", value, ALIGNED | {"model.next_item.preference.loss": loss}, need, ALIGNED | useful)
+      for key, value, loss, need, useful in (
+          ("beta", 0.5, "grpo", "loss: dpo or softmax_dpo", {"model.next_item.preference.loss": "softmax_dpo"}),
+          *((key, 0.5, "dpo", "loss: grpo", {"model.next_item.preference.loss": "grpo"}) for key in ("clip", "early_clip", "kl")),
+      )),
     ("domains.home.weighted_metrics", True, {}, "sample_weight", {"domains.home.sample_weight": "w"}),
     ("domains.home.sample_weight", "w", NO_TASKS, "a task", SASREC),
     ("domains.new.tasks.like.focal_gamma", 1.0, {}, "loss: focal", {"domains.new.tasks.like.loss": "focal"}),
@@ -120,7 +126,8 @@ ALWAYS = {
     "text": "vectors store",
     "model": "aspects embedding_dim width gate history next_item",
     "model.similarity": "bins top",
-    "model.next_item": "target weight positions repeat",
+    "model.next_item": "target weight positions repeat preference",
+    "model.next_item.preference": "loss nll",
     "training": "epochs batch_size freeze level_rates sparse_optimizer precision compile table_precision sharding prefetch_batches "
     "stall_seconds keep_checkpoints",
     "training.level_rates": "L0 L1",

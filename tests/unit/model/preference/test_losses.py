@@ -57,7 +57,10 @@ def slow(name: str, scores: list[float], reference: list[float], rewards: list[f
 def test_a_loss_is_what_loops_say(name):
     scores, reference, rewards, there = groups()
     found = LOSSES[name](scores, reference, rewards, there)
-    wanted = [slow(name, s[t].tolist(), r[t].tolist(), w[t].tolist()) for s, r, w, t in zip(scores, reference, rewards, there, strict=True)]
+    wanted = [
+        slow(name, s[t].tolist(), r[t].tolist(), w[t].tolist())
+        for s, r, w, t in zip(scores, reference, rewards, there, strict=True)
+    ]
     torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
 
 
