@@ -21,6 +21,7 @@ from ..run.kept_checkpoints import best_of_members
 from ..run.run_folder import id_types_of, open_experiment
 from ..score.kept_columns import check_names_apart
 from .reward_spec import RewardSpec
+from .rewards import check_table
 
 TRAIN, BEFORE, AFTER = "train", "before", "after"
 """Of what candidates are found: of training's rows, to learn from; and of the measured ones, by the generator as it was and as it is."""
@@ -124,6 +125,8 @@ def prepare_alignment(
     job = AlignJob(run, out, reward, grouping, split, generator, experiment, {name: events[name] for name in names})
     if reward.run is not None:
         _check_reward_run(job)
+    if reward.table is not None:
+        check_table(reward.table, generator)
     for name in names:
         taken = {need.name: need.field for need in columns_of(job, name)}
         check_names_apart(taken, (CANDIDATES, REFERENCE, REWARD, CHOSEN))

@@ -5,13 +5,13 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ...data.arrow.ids import id_keys, mix
 from ...data.arrow.values import floats, ragged_lists
 from ...data.config.experiment import Experiment
 from ...data.errors import UserError, nearest
+from ...data.events.event_files import open_parquet, read_group
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
 from ...data.storage import storage
 from ...data.storage.mirror import mirrored
@@ -76,28 +76,32 @@ def noise(user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float64
     return (mix(mix(mix(user ^ _NOISE) + own) ^ candidate) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def check_table(path: str, experiment: Experiment) -> list[str]:
+    """The columns of a Parquet file of users, items and rewards, in that order.
+
+    Raises:
+        UserError: there is no such file, or it lacks a column.
+    """
+    wanted = [experiment.entities.user.id, experiment.entities.item.id, REWARD]
+    if not storage.is_file(path):
+        raise UserError(path, "no such file", "Give a Parquet file of rewards, a run, hits or noise as --reward.")
+    names = open_parquet(path).schema_arrow.names
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"{path}: column '{name}'", "is missing, and --reward asks for it", nearest(name, names))
+    return wanted
+
+
 class OfTable:
     """Rewards that a Parquet file has of users and items; NaN for a pair that is not in it."""
 
     def __init__(self, path: str, experiment: Experiment):
-        """Reads the file.
-
-        Raises:
-            UserError: there is none, or it lacks a column.
-        """
-        user, item = experiment.entities.user.id, experiment.entities.item.id
-        if not storage.exists(path):
-            raise UserError(path, "no such file", "Give a Parquet file of rewards, a run, hits or noise as --reward.")
-        with storage.parquet_file(path) as file:
-            names = file.schema_arrow.names
-            for name in (user, item, REWARD):
-                if name not in names:
-                    raise UserError(
-                        f"{path}: column '{name}'", "is missing, and --reward asks for it", nearest(name, names)
-                    )
-            table = pq.ParquetFile.read(file, columns=[user, item, REWARD])
+        """Reads the file, of which `check_table` has found nothing wrong."""
+        user, item, reward = check_table(path, experiment)
+        groups = range(open_parquet(path).num_row_groups)
+        table = pa.concat_tables([read_group(path, group, [user, item, reward]) for group in groups])
         self._index = KeyIndex(_pairs(id_keys(table[user])[0], id_keys(table[item])[0]))
-        self._values = np.append(floats(table[REWARD]), np.nan)
+        self._values = np.append(floats(table[reward]), np.nan)
 
     def __call__(self, user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float64]:
         """``[total]``."""
