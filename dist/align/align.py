@@ -48,6 +48,6 @@ def _written(job: AlignJob) -> dict[str, Any]:
     spec, grouping = job.reward, job.grouping
     told = {"run": str(job.run), "reward": spec.name, "weights": dict(spec.weights), "split": job.split}
     told |= {"candidates": grouping.size, "pool": grouping.pool, "temperature": grouping.temperature}
-    told |= {"measures": measured(job)}
+    told |= {"measures": measured([job.out], job.generator, list(job.files(BEFORE)))}
     write_json(Path(job.out) / ALIGNMENT, told)
     return told

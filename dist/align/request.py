@@ -79,7 +79,7 @@ class AlignJob:
 
     def place(self, of: str, stage: str, domain: str) -> str:
         """The folder of the parts of a stage."""
-        return _place(self.out, of, stage, domain)
+        return place(self.out, of, stage, domain)
 
     def files(self, of: str) -> dict[str, EventFiles]:
         """domain -> its files: of what is learned from, or measured."""
@@ -140,14 +140,15 @@ def aligned_experiment(
     raw: dict[str, Any] = plain(generator)
     raw |= {"init_from": storage.resolved(str(run), Path.cwd()), "init_optimizer": True}
     for name in domains:
-        raw["domains"][name]["events"]["train"] = storage.join(_place(out, TRAIN, REWARDED, name), "*.parquet")
+        raw["domains"][name]["events"]["train"] = storage.join(place(out, TRAIN, REWARDED, name), "*.parquet")
     raw["model"]["next_item"].setdefault("preference", {})
     training = raw["training"] | {"epochs": _EPOCHS, "keep_best": False}
     raw["training"] = {key: value for key, value in training.items() if key not in ("validate_every", "patience")}
     return load_experiment(raw, overrides, kinds=KINDS)
 
 
-def _place(out: str, of: str, stage: str, domain: str) -> str:
+def place(out: str, of: str, stage: str, domain: str) -> str:
+    """The folder of the parts of a stage of an alignment."""
     return storage.join(out, run_folder.CANDIDATES, of, stage, domain)
 
 

@@ -12,6 +12,7 @@ from typer.main import get_command
 from foundrank.dist.cli.app import app
 from foundrank.dist.ranks.launch import SIGNALS
 from foundrank.torchx_components import jobs
+from foundrank.torchx_components.more import foundrank as more
 
 ROOT = Path(__file__).parents[2]
 COMPONENTS = {
@@ -24,6 +25,7 @@ COMPONENTS = {
     "compare": ["--base", "A=runs/a,runs/b", "--other", "my B=runs/c,runs/d"],
     "score": ["--run", "runs/a", "--input", "in/*.parquet", "--output", "out"],
     "recommend": ["--run", "runs/a", "--users", "in/*.parquet", "--output", "out"],
+    "align": ["--run", "runs/a", "--out", "my aligned", "--reward", "runs/b"],
 }
 EXTRA = {
     "embed": ["--set", "text.batch_tokens=8"],
@@ -35,6 +37,7 @@ EXTRA = {
     "compare": ["runs/e", "--out", "found.json"],
     "score": ["--domain", "shop"],
     "recommend": ["--k", "50"],
+    "align": ["--weights", "click=1,buy=3"],
 }
 COMMANDS = {
     "embed": ["my exp.yaml"],
@@ -46,9 +49,12 @@ COMMANDS = {
     "compare": ["A=runs/a,runs/b", "my B=runs/c,runs/d"],
     "score": ["runs/a", "in/*.parquet", "out"],
     "recommend": ["runs/a", "in/*.parquet", "out"],
+    "align": ["runs/a", "my aligned", "--reward", "runs/b"],
 }
 
 
+MORE = ("align",)
+"""Those that are not in jobs.py."""
 ALONE = ("embed", "tokenize")
 """Those that start one process unless they are told otherwise."""
 
@@ -56,7 +62,7 @@ ALONE = ("embed", "tokenize")
 class TestComponents(ComponentTestCase):
     def test_each_passes_the_torchx_linter_and_has_help(self):
         for name in (*COMPONENTS, "study", "tune"):
-            self.validate(jobs, name)
+            self.validate(more if name in MORE else jobs, name)
 
 
 def dryrun(component, arguments, scheduler="local_cwd", check=False, **cfg):
@@ -73,9 +79,10 @@ def local_command(info) -> list[str]:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-@pytest.mark.parametrize("form", ["{root}/torchx_components/jobs.py:{name}", "foundrank.{name}"])
+@pytest.mark.parametrize("form", ["{root}/torchx_components/{file}.py:{name}", "foundrank.{name}"])
 def test_one_machine_s_ranks_are_started_without_torchrun(name, form):
-    info = dryrun(form.format(root=ROOT, name=name), [*COMPONENTS[name], "--", *EXTRA[name]])
+    file = "more/foundrank" if name in MORE else "jobs"
+    info = dryrun(form.format(root=ROOT, file=file, name=name), [*COMPONENTS[name], "--", *EXTRA[name]])
     ranks = "1" if name in ALONE else "2"
     told = [*COMMANDS[name], *EXTRA[name]]
     assert local_command(info) == ["exec", "foundrank", name, "--processes", ranks, *told]
