@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from types import MappingProxyType
 
 from ...data.errors import UserError
 from ...data.storage.file_systems import Location
@@ -25,10 +24,7 @@ class RewardSpec:
     name: str
     run: Location | None = None
     table: str | None = None
-    weights: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-
-    def __reduce__(self):  # ranks are handed it, and a read-only mapping cannot be
-        return RewardSpec, (self.name, self.run, self.table, dict(self.weights))
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def reward_spec(asked: str, weights: str) -> RewardSpec:

@@ -24,10 +24,11 @@ from .changes import CHANGES, Change
 
 _SCOPES = {  # what of the bench a command reads
     "describe": ("world",), "check": ("world",), "train": ("world",), "resume": ("world", "run"), "evaluate": ("world", "run"),
-    "score": ("input", "run"), "recommend": ("users", "sequences"), "report": ("run",), "plan": ("world",),
+    "score": ("input", "run"), "recommend": ("users", "sequences"), "align": ("sequences", "run"), "report": ("run",), "plan": ("world",),
     "begin": ("world", "run"), "update": ("days", "run"), "embed": ("world",), "tokenize": ("world",), "count": ("world", "tables"), "set": (), **{name: (f"sources/{name}",) for name in SOURCES},
 }  # fmt: skip
 _CODES = "entities.item.contents.codes={codes: {method: rq_kmeans, levels: 2, size: 4}}"
+_FEW = ("-k", "3", "--pool", "6", "--set", "model.next_item.loss=softmax; training.max_steps=2")
 _OUTPUTS = ("out", "best", "made", "run", "sequences", "store")
 
 
@@ -85,6 +86,7 @@ class Fuzz:
             "evaluate": ["evaluate", here / "run"],
             "score": ["score", here / "run", here / "input", here / "out", "--domain", "find"],
             "recommend": ["recommend", here / "sequences", here / "users", here / "best", "-k", "3"],
+            "align": ["align", here / "sequences", here / "made", "--reward", here / "run", *_FEW],
             "report": ["report", here / "run"],
             "embed": ["embed", experiment],
             "tokenize": ["tokenize", experiment, "--set", _CODES],
