@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from foundrank.data.config.kinds import Kinds
     from foundrank.data.errors import UserError
     from foundrank.experiments import load_experiment
-    from foundrank.jobs import embed, evaluate, simulate, tokenize, train
+    from foundrank.jobs import align, embed, evaluate, simulate, tokenize, train
     from foundrank.model.kinds import KINDS
     from foundrank.runs import Run
     from foundrank.scorer import Scorer, load
@@ -38,6 +38,7 @@ __all__ = [
     "Scorer",
     "UserError",
     "__version__",
+    "align",
     "embed",
     "evaluate",
     "load",
@@ -54,6 +55,7 @@ _MODULE_OF = {
     "Run": "foundrank.runs",
     "Scorer": "foundrank.scorer",
     "UserError": "foundrank.data.errors",
+    "align": "foundrank.jobs",
     "embed": "foundrank.jobs",
     "evaluate": "foundrank.jobs",
     "load": "foundrank.scorer",

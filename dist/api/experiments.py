@@ -24,13 +24,13 @@ def load_experiment(experiment: str | Path | Mapping[str, Any], *, kinds: Kinds 
     Raises:
         UserError: no such file, an unknown key, a value of the wrong type, or parts that contradict each other.
     """
-    return load.load_experiment(experiment, list(_assignments(changes, "")), kinds=kinds)
+    return load.load_experiment(experiment, list(assignments_of(changes)), kinds=kinds)
 
 
-def _assignments(changes: Mapping[str, Any], at: str) -> Iterator[str]:
+def assignments_of(changes: Mapping[str, Any], at: str = "") -> Iterator[str]:
     """As of ``--set``; what JSON writes on one line YAML reads as the same."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and value:
-            yield from _assignments(value, f"{at}{key}.")
+            yield from assignments_of(value, f"{at}{key}.")
         else:
             yield f"{at}{key}={json.dumps(value, default=str)}"

@@ -1,4 +1,4 @@
-"""What commands do, as functions: simulating, embedding, tokenizing, training and evaluating.
+"""What commands do, as functions: simulating, embedding, tokenizing, training, evaluating and aligning.
 
 They run in this process, alone or as one of those that torchrun has started a script as, or in processes of their own.
 Nothing they set for a process outlasts them.
@@ -14,6 +14,8 @@ from foundrank.data.config.kinds import Kinds, kinds_of
 from foundrank.data.errors import UserError
 from foundrank.data.storage.file_systems import Location
 from foundrank.data.storage.mirror import mirrored
+from foundrank.dist.align.request import AlignJob, Grouping, prepare_alignment
+from foundrank.dist.align.reward_spec import reward_spec
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import EvaluationJob, prepare_evaluation
 from foundrank.dist.lease.lease import BESIDE_TRAINING, Claim
@@ -28,11 +30,11 @@ from foundrank.dist.report.report import write_report
 from foundrank.dist.retrieval.protocol import PLACES, Protocol
 from foundrank.dist.retrieval.slate import slate_of
 from foundrank.dist.run.kept_checkpoints import complete, members
-from foundrank.dist.run.run_documents import Evaluation
-from foundrank.dist.run.run_folder import EVALUATION, read_json
+from foundrank.dist.run.run_documents import Alignment, Evaluation
+from foundrank.dist.run.run_folder import ALIGNMENT, EVALUATION, read_json
 from foundrank.dist.train.prepare import TrainingJob, prepare
 from foundrank.dist.train.train import train as train_on_ranks
-from foundrank.experiments import load_experiment
+from foundrank.experiments import assignments_of, load_experiment
 from foundrank.model.kinds import KINDS
 from foundrank.runs import Run, current_at, run_at
 
@@ -233,6 +235,59 @@ def _evaluate(job: EvaluationJob, runtime: Runtime) -> int:
         write_report(job.folder)
     runtime.barrier()
     return DONE
+
+
+def align(
+    run: Run | Location,
+    out: str | Path,
+    reward: str | Path,
+    *,
+    weights: Mapping[str, float] | None = None,
+    candidates: int = 16,
+    pool: int = 100,
+    temperature: float = 1.0,
+    split: str = "test",
+    changes: Mapping[str, Any] | None = None,
+    processes: int | None = None,
+) -> dict[str, Any]:
+    """Preference alignment: fine-tunes a run that finds items to prefer those of its candidates that a reward says are better; it goes on.
+
+    Args:
+        run: the generator: a run, its folder or its URI, or a folder that one was promoted to.
+        out: folder of the aligned run.
+        reward: a run's folder, ``hits``, ``noise``, or a Parquet file of users, items and rewards.
+        weights: of the tasks of a run that rewards; None: 1 each.
+        candidates: of each row, drawn from so many of the best, its ``pool``, after their scores are divided by ``temperature``.
+        split: what is measured before and after, ``validation`` or ``test``.
+        changes: to the experiment of the fine-tuning, as of `load_experiment`.
+        processes: how many ranks; one per GPU, or one, by default.
+
+    Returns:
+        What ``alignment.json`` holds: ``measures``, a dict for each domain and measure, with the ends of the difference's 95 % interval.
+
+    Raises:
+        UserError: no run, one that finds no items, an unusable reward, or a folder that holds something else.
+    """
+    generator, told = current_at(run, None), ",".join(f"{task}={weight}" for task, weight in (weights or {}).items())
+    spec, grouping = reward_spec(str(reward), told), Grouping(candidates, pool, temperature)
+    overrides = list(assignments_of(changes or {}))
+
+    def resolve() -> AlignJob:
+        return prepare_alignment(generator.location, str(out), spec, grouping, split, overrides)
+
+    _on_ranks(resolve, _align, processes, Claim(out, "align"))
+    return read_json(Path(out) / ALIGNMENT, Alignment)
+
+
+def _align(job: AlignJob, runtime: Runtime) -> int:
+    from foundrank.dist.align.align import align as work  # what finds and scores, which only this needs
+
+    with Preemption(runtime) as preemption:
+        done = work(job, runtime, preemption)
+        if runtime.is_main and not isinstance(done, int):
+            write_report(Path(job.out))
+        runtime.barrier()
+    return TRY_AGAIN if isinstance(done, int) else DONE
 
 
 def _loaded(experiment: Experiment | str | Path | Mapping[str, Any], kinds: Kinds) -> Experiment:
