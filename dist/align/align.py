@@ -30,6 +30,7 @@ def align(job: AlignJob, runtime: Runtime, preemption: Preemption) -> dict[str, 
         UserError: bad data, a damaged checkpoint, or a folder that holds another alignment.
     """
     prometheus.label(command="align", run=str(job.out))
+    runtime.on_main(lambda: _note(job))
     find(job, job.run, job.folder, (TRAIN, BEFORE), runtime)
     gc.collect()
     reward(job, (TRAIN, BEFORE), runtime)
@@ -42,6 +43,12 @@ def align(job: AlignJob, runtime: Runtime, preemption: Preemption) -> dict[str, 
     gc.collect()
     reward(job, (AFTER,), runtime)
     return runtime.on_main(partial(_written, job))
+
+
+def _note(job: AlignJob) -> None:
+    """Says which alignment the folder is of, before anything else is in it."""
+    job.note.parent.mkdir(parents=True, exist_ok=True)
+    write_json(job.note, job.settings())
 
 
 def _written(job: AlignJob) -> dict[str, Any]:

@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...data.arrow.column_need import ColumnNeed
 from ...data.arrow.ids import id_keys, mix
 from ...data.arrow.values import ragged_keys
 from ...data.batch.row_encoder import RowEncoder
 from ...data.config.experiment import Experiment
-from ...data.events.event_files import iterate_group, open_parquet
+from ...data.events.event_files import EventFiles, iterate_group, open_parquet
 from ...data.schema.groups import CANDIDATES, REFERENCE
+from ...data.storage.file_systems import Location
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
 from ..retrieval.products import NEVER
@@ -33,7 +36,7 @@ _WHOLE = 1 << 30  # longer than any history
 _SEED = np.uint64(0x707265666572)
 
 
-def find(job: AlignJob, run: Any, folder: Any, wanted: Sequence[str], runtime: Runtime) -> None:
+def find(job: AlignJob, run: Location, folder: Path, wanted: Sequence[str], runtime: Runtime) -> None:
     """Writes what a run finds: of each of ``wanted``, of TRAIN groups drawn for training, else lists of the best. A collective.
 
     Parts that are there are kept, and where all are, no model is loaded.
@@ -68,7 +71,7 @@ def find(job: AlignJob, run: Any, folder: Any, wanted: Sequence[str], runtime: R
         runtime.on_main(lambda asked=asked, planned=planned: summed_up(asked, planned, 0.0, 0.0))
 
 
-def _planned(job: AlignJob, run: Any, folder: Any, of: str, domain: str) -> tuple[RecommendJob, WorkList]:
+def _planned(job: AlignJob, run: Location, folder: Path, of: str, domain: str) -> tuple[RecommendJob, WorkList]:
     experiment, files = job.generator, job.files(of)[domain]
     within = domain if experiment.model.next_item and experiment.model.next_item.candidates == "domain" else None
     size = job.grouping.size if of == TRAIN else LISTED
@@ -82,7 +85,7 @@ def _planned(job: AlignJob, run: Any, folder: Any, of: str, domain: str) -> tupl
     return asked, planned_parts(asked, depends, files, hive, experiment, passed_on, {}, claims=True)
 
 
-def _there(files: Any, need: Any) -> bool:
+def _there(files: EventFiles, need: ColumnNeed) -> bool:
     return all(need.name in open_parquet(file).schema_arrow.names for file in files.files)
 
 
@@ -93,7 +96,7 @@ class _Finder:
         self,
         job: AlignJob,
         asked: RecommendJob,
-        model: Any,
+        model: nn.Module,
         encoder: RowEncoder,
         retriever: Retriever,
         runtime: Runtime,

@@ -55,7 +55,7 @@ def _change(first: NDArray, second: NDArray, users: NDArray) -> dict[str, float 
         )
         for of in (second, first)
     ]
-    found = interval_of_difference(*sides, many, paired=True)
+    found = interval_of_difference(sides[0], sides[1], many, paired=True)
     before, after = float(first.mean()), float(second.mean())
     ends = {name: None if np.isnan(end) else end for name, end in (("low", found.low), ("high", found.high))}
     relative = (after - before) / abs(before) if before else None

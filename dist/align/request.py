@@ -1,10 +1,11 @@
 """What an alignment is given: the job, and what its generator, its reward and its data must have."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...data.arrow.column_need import ColumnNeed
 from ...data.config.experiment import Experiment
 from ...data.config.load import load_experiment, plain
 from ...data.errors import UserError, nearest
@@ -13,12 +14,14 @@ from ...data.events.event_files import EventFiles
 from ...data.schema.column_needs import needed_columns
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
 from ...data.storage import storage
+from ...data.storage.file_identity import identities
 from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.mirror import mirrored
 from ...model.kinds import KINDS
-from ..run import run_folder
-from ..run.kept_checkpoints import best_of_members
-from ..run.run_folder import id_types_of, open_experiment
+from ..run.kept_checkpoints import best_of_members, identity
+from ..run.new_run import differences
+from ..run.run_folder import CANDIDATES as FOLDER
+from ..run.run_folder import id_types_of, open_experiment, read_json
 from ..score.kept_columns import check_names_apart
 from .reward_spec import RewardSpec
 from .rewards import check_table
@@ -77,6 +80,21 @@ class AlignJob:
         """Where this machine has the generator's folder."""
         return mirrored(self.run, "read")
 
+    @property
+    def note(self) -> Path:
+        """The file that says which alignment the folder is of."""
+        return Path(self.out) / FOLDER / "alignment_of.json"
+
+    def settings(self) -> dict[str, Any]:
+        """What the candidates and their rewards depend on."""
+        told: dict[str, Any] = {"generator": identity(best_of_members(self.folder)), "split": self.split}
+        told |= {"reward": self.reward.name, "weights": dict(self.reward.weights), "grouping": asdict(self.grouping)}
+        if self.reward.run is not None:
+            told["reward_checkpoint"] = identity(best_of_members(mirrored(self.reward.run, "read")))
+        if self.reward.table is not None:
+            told["table"] = identities([self.reward.table])[0]["checksum"]
+        return told
+
     def place(self, of: str, stage: str, domain: str) -> str:
         """The folder of the parts of a stage."""
         return place(self.out, of, stage, domain)
@@ -127,6 +145,9 @@ def prepare_alignment(
         _check_reward_run(job)
     if reward.table is not None:
         check_table(reward.table, generator)
+    if (before := read_json(job.note, dict[str, Any], {})) and before != job.settings():
+        told = "; ".join(differences(before, job.settings()))
+        raise UserError(out, f"holds another alignment ({told})", "Choose another folder, or undo the change.")
     for name in names:
         taken = {need.name: need.field for need in columns_of(job, name)}
         check_names_apart(taken, (CANDIDATES, REFERENCE, REWARD, CHOSEN))
@@ -149,10 +170,10 @@ def aligned_experiment(
 
 def place(out: str, of: str, stage: str, domain: str) -> str:
     """The folder of the parts of a stage of an alignment."""
-    return storage.join(out, run_folder.CANDIDATES, of, stage, domain)
+    return storage.join(out, FOLDER, of, stage, domain)
 
 
-def columns_of(job: AlignJob, domain: str) -> list[Any]:
+def columns_of(job: AlignJob, domain: str) -> list[ColumnNeed]:
     """The columns of a domain's events that the fine-tuning or the reward reads."""
     needs = needed_columns(job.generator, domain)
     if job.reward.run is not None:

@@ -12,11 +12,8 @@ from ...data.config.sections.bad_data import BadDataConfig
 from ...data.events.event_files import iterate_group, list_events, open_parquet
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
 from ...data.storage import storage
-from ...data.storage.file_identity import identities
-from ...data.storage.mirror import mirrored
 from ..logs.progress import Progress
 from ..ranks.runtime import Runtime
-from ..run.kept_checkpoints import best_of_members, identity
 from ..score.hive_columns import HiveColumns
 from ..score.part_files import unfinished, write_part
 from ..score.recommend import best_scores
@@ -24,19 +21,18 @@ from ..score.recommend_input import RecommendJob
 from ..score.score import summed_up
 from ..score.statistics import statistics_of
 from ..score.work_list import Part, WorkList, in_turns, planned_parts
-from .request import CHOSEN, FOUND, REWARDED, TRAIN, AlignJob, columns_of
+from .request import CHOSEN, FOUND, LISTED, REWARDED, TRAIN, AlignJob, columns_of
 from .rewards import Rewards, rewards_of
 
 
 def reward(job: AlignJob, wanted: Sequence[str], runtime: Runtime) -> None:
     """Writes the rewards of what `find` has found of each of ``wanted``; parts that are there are kept. A collective."""
-    told = runtime.on_main(lambda: _identity(job))
-    plan = partial(_planned, job, told)
+    plan = partial(_planned, job, runtime.on_main(job.settings))
     work = runtime.on_main(lambda: {(of, name): plan(of, name) for of in wanted for name in job.files(of)})
     todo = runtime.on_main(lambda: {key: unfinished(planned) for key, (_, planned) in work.items()})
     if any(todo.values()):
-        size = max(job.grouping.size, 10)
-        rewards = rewards_of(job.reward, job.generator, list(job.events), size, runtime)
+        most = max(job.grouping.size, LISTED)
+        rewards = rewards_of(job.reward, job.generator, list(job.events), most, runtime)
         for (of, name), (_, planned) in work.items():
             if todo[of, name]:
                 _reward(name, rewards[name], planned, todo[of, name], runtime)
@@ -81,14 +77,5 @@ def _planned(job: AlignJob, told: dict[str, Any], of: str, domain: str) -> tuple
     columns = [need.name for need in columns_of(job, domain)] + ([] if of == TRAIN else [CHOSEN])
     there = open_parquet(files.files[0]).schema_arrow.names
     passed_on = {name: "foundrank align" for name in (*columns, CANDIDATES, REFERENCE) if name in there}
-    return asked, planned_parts(asked, told, files, HiveColumns({}), job.generator, passed_on, {}, claims=True)
-
-
-def _identity(job: AlignJob) -> dict[str, Any]:
-    spec = job.reward
-    told: dict[str, Any] = {"reward": spec.name, "weights": dict(spec.weights), "checkpoint": ""}
-    if spec.run is not None:
-        told["checkpoint"] = identity(best_of_members(mirrored(spec.run, "read")))
-    if spec.table is not None:
-        told["table"] = [file["checksum"] for file in identities([spec.table])]
-    return told
+    depends = told | {"checkpoint": told["generator"]}
+    return asked, planned_parts(asked, depends, files, HiveColumns({}), job.generator, passed_on, {}, claims=True)

@@ -52,8 +52,8 @@ class History(nn.Module):
             of_steps = () if reasoning is None else tuple(map(layout.tasks.index, reasoning.tasks))
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows, of_steps)
         self.preference: Preference | None = None
-        if config.next_item is not None and (preference := config.next_item.preference) is not None:
-            self.preference = Preference(preference, config.next_item.weight, batch_size)
+        if config.next_item is not None and config.next_item.preference is not None:
+            self.preference = Preference(config.next_item, batch_size)
 
     def in_domains(self, sequence: Sequence, past: Past) -> Sequence:
         """The sequence as its encoder sees it: what was, and where. What is to be found stays as it is anywhere."""

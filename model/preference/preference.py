@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from ...data.config.sections.next_item import PreferenceConfig
+from ...data.config.sections.next_item import NextItemConfig
 from ...data.groups.groups import Groups
 from .losses import dpo, grpo, softmax_dpo
 
+_NLL_OF_MANY = 0.1  # where each past item is a target, too, and the sum of their losses many times a row's
 _OF_PAIRS = {"dpo": dpo, "softmax_dpo": softmax_dpo}
 
 
@@ -14,14 +15,16 @@ class Preference(nn.Module):
     """The loss of groups, added to that of the next items.
 
     Args:
-        config: the experiment's ``model.next_item.preference``.
-        weight: ``model.next_item.weight``.
+        config: the experiment's ``model.next_item``, with ``preference``.
         batch_size: nominal rows per rank and step; the loss is a sum over rows divided by it.
     """
 
-    def __init__(self, config: PreferenceConfig, weight: float, batch_size: int):
+    def __init__(self, config: NextItemConfig, batch_size: int):
         super().__init__()
-        self.config, self.weight, self.batch_size = config, weight, batch_size
+        assert config.preference is not None
+        self.config, self.weight, self.batch_size = config.preference, config.weight, batch_size
+        usual = _NLL_OF_MANY if config.positions == "all" else 1.0
+        self.nll = usual if self.config.nll is None else self.config.nll
 
     def forward(self, next_item: Tensor, scores: Tensor, there: Tensor, groups: Groups) -> Tensor:
         """A float32 scalar.
@@ -39,4 +42,4 @@ class Preference(nn.Module):
                 losses = grpo(*parts, config.clip, config.early_clip, config.kl)
             else:
                 losses = _OF_PAIRS[config.loss](*parts, config.beta)
-        return config.nll * next_item + self.weight * losses.sum() / self.batch_size
+        return self.nll * next_item + self.weight * losses.sum() / self.batch_size

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import foundrank as foundrank_library
 from tests.coded_world import ITEMS, raw_experiment, write_world
 
 from .commands import COMMAND, ENVIRONMENT, Here, foundrank
@@ -131,10 +132,20 @@ def test_what_cannot_be_is_refused_before_anything_is_written(runs, here: Here, 
 def test_another_alignment_in_the_folder_is_refused(aligned, runs, here: Here, tmp_path):
     mine = shutil.copytree(aligned, tmp_path / "mine")
     again = ("align", runs / "generator", mine, "--reward", runs / "wanted.parquet", "-p", 1)
-    check_told(here(*again, *ALIGN, "--pool", 13), ["pool", "differ"])
-    check_told(here("align", runs / "generator", mine, "--reward", "noise", *ALIGN), ["reward", "differ"])
+    check_told(here(*again, *ALIGN, "--pool", 13), ["holds another alignment", "grouping.pool: 12 there, 13 here"])
+    check_told(
+        here("align", runs / "generator", mine, "--reward", "noise", *ALIGN),
+        ["holds another alignment", "reward: ", "Choose another folder"],
+    )
 
 
 def test_check_tells_what_would_be_done(runs, here: Here, tmp_path):
     assert here("align", runs / "generator", tmp_path / "out", "--reward", "hits", "--check")[0] == 0
     assert not (tmp_path / "out").exists()
+
+
+def test_python_does_what_the_command_does(aligned, runs, tmp_path):
+    changes = {"training": {"epochs": 4, "learning_rate": 0.01}, "init_optimizer": False}
+    asked = {"candidates": 4, "pool": 12, "changes": changes, "processes": 1}
+    told = foundrank_library.align(runs / "generator", tmp_path / "out", runs / "wanted.parquet", **asked)
+    assert {(row["domain"], row["measure"]): row for row in told["measures"]} == measures(aligned)

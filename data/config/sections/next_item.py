@@ -19,8 +19,10 @@ class PreferenceConfig(Strict):
         default="dpo",
         description="dpo: of each two candidates the better one; softmax_dpo: the best one among all; grpo: all of them by their advantage in the group, ratios of probabilities clipped",
     )
-    nll: float = Field(
-        default=0.1, ge=0, description="weight of the usual next-item loss, which holds the generator to what users did"
+    nll: float | None = Field(
+        default=None,
+        ge=0,
+        description="weight of the usual next-item loss, which holds the generator to what users did; absent: 1, or 0.1 under positions: all, where each row has many of them",
     )
     beta: float = Field(
         default=1.0, gt=0, description="dpo and softmax_dpo: how strongly log-probabilities are held to the generator's"
