@@ -57,16 +57,18 @@ def _generates(decoder: str, epochs: int = 28) -> tuple[str, ...]:
     return next_item, "model.aspects=[codes, flat, text]", steps
 
 
+_FINDING = {
+    "SASRec": (_IDS,),
+    "ensemble": (_IDS, _reasons("learning: ensemble")),
+    "progressive": (_IDS, _reasons("learning: progressive")),
+}
+
 QUESTIONS: dict[str, Question] = {
-    "latent reasoning, finding": Question(
-        "amazon-beauty",
+    "latent reasoning, finding, amazon-beauty": Question("amazon-beauty", "ndcg@10", _FINDING),
+    "latent reasoning, finding, amazon-office": Question(
+        "amazon-office",
         "ndcg@10",
-        {
-            "SASRec": (_IDS,),
-            "ensemble": (_IDS, _reasons("learning: ensemble")),
-            "progressive": (_IDS, _reasons("learning: progressive")),
-            "progressive, blocks of 3": (_IDS, _reasons("learning: progressive, block: 3")),
-        },
+        _FINDING | {"progressive, blocks of 3": (_IDS, _reasons("learning: progressive, block: 3"))},
     ),
     "latent reasoning, ranking": Question(
         "movietweetings",
