@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foundrank.model.history import HISTORIES
+from foundrank.model.history import HISTORIES, sequence
 from tests.sequences import CLOSE, HEADS, LENGTHS, PAST, WIDTH, sequence_of, some
 
 THERE = torch.tensor([[True, True], [False, True], [False, False], [True, False]])
@@ -30,17 +30,17 @@ def places(seed: int = 5) -> torch.Tensor:
 def test_places_come_before_each_rows_oldest_item_and_move_no_position():
     items, _ = some()
     given = places()
-    sequence, plain = sequence_of(items).with_prefix(given, THERE), sequence_of(items)
+    prefixed, plain = sequence_of(items).with_prefix(given, THERE), sequence_of(items)
     expected = sequence_of([torch.cat([given[r][THERE[r]], row]) for r, row in enumerate(items)])
     for name in ("items", "lengths", "row", "back"):
-        assert torch.equal(getattr(sequence, name), getattr(expected, name)), name
-    assert sequence.longest == expected.longest
-    assert sequence.past_items == len(plain.items)
-    assert sequence.in_prefix is not None
-    past = ~sequence.in_prefix
+        assert torch.equal(getattr(prefixed, name), getattr(expected, name)), name
+    assert prefixed.longest == expected.longest
+    assert prefixed.past_items == len(plain.items)
+    assert prefixed.in_prefix is not None
+    past = ~prefixed.in_prefix
     for name in ("items", "row", "back", "ages"):
-        assert torch.equal(getattr(sequence, name)[past], getattr(plain, name)), name
-    assert not sequence.ages[~past].any()
+        assert torch.equal(getattr(prefixed, name)[past], getattr(plain, name)), name
+    assert not prefixed.ages[~past].any()
 
 
 def test_attention_with_a_prefix_is_that_of_a_slow_dense_reference():
@@ -77,6 +77,19 @@ def test_a_row_without_places_is_what_it_is_without_a_prefix(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_form_for_gpus_says_the_same(name: str, monkeypatch):
+    items, _ = some()
+    encoder, given = encoder_of(name), places()
+    plain = encoder.to_find(sequence_of(items).with_prefix(given, THERE), every=True)
+    monkeypatch.setattr(sequence, "fast_on_cpu", lambda x: False)  # how long rows are is not looked at
+    longer = sequence_of(items).with_prefix(given, THERE)
+    assert longer.longest == max(LENGTHS) + 2
+    other = encoder.to_find(longer, every=True)
+    torch.testing.assert_close(other.states, plain.states, **CLOSE)
+    assert torch.equal(other.target, plain.target)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_past_item_sees_the_places_of_its_row_alone(name: str):
     items, _ = some()
     encoder, given, other = encoder_of(name), places(), places()
@@ -95,12 +108,12 @@ def test_every_past_item_sees_the_places_of_its_row_alone(name: str):
 def test_a_place_finds_the_rows_own_item_where_nothing_is_past_and_else_nothing(name: str):
     items, _ = some()
     encoder = encoder_of(name)
-    sequence = sequence_of(items).with_prefix(places(), THERE)
-    found = encoder.to_find(sequence, every=True)
+    prefixed = sequence_of(items).with_prefix(places(), THERE)
+    found = encoder.to_find(prefixed, every=True)
     total = sum(LENGTHS)
     own = [total, total + 1, total + 2, total + 3]
     assert found.target.tolist() == [-1, -1, 1, 2, own[0], own[1], 4, 5, 6, 7, 8, own[2], -1, own[3]]
-    alone = encoder.to_find(sequence, every=False)
+    alone = encoder.to_find(prefixed, every=False)
     assert alone.target.tolist() == own
     assert alone.states[1].any()  # a new user, of whom the prefix alone is known
 
