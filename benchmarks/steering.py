@@ -1,6 +1,7 @@
 """Whether a preference before the past steers what a user is recommended, and codes of users beside it, into docs/results/results.md.
 
     python -m benchmarks.steering --data amazon-office --source ../shared/data/amazon_office --seeds 3
+    python -m benchmarks.steering --data amazon-beauty --source ../shared/data/amazon_beauty --seeds 1 --arms cut --epochs 6
 
 Preferences are made of pasts, as examples/preferences_from_pasts.py does. Each user of the test split gets 10 items with a preference of its own, with another user's
 and with none; an item counts for one of the two where its title is nearer to it by the cosine of their vectors. What is done in WORK is kept; run again, it goes on.
@@ -153,23 +154,28 @@ def section(written: Mapping[str, Any]) -> str:
     """Markdown of the figures."""
     lines = [
         "## A preference before the past\n",
-        "    python -m benchmarks.steering --data amazon-office --source ../shared/data/amazon_office\n",
+        "    python -m benchmarks.steering --data amazon-office --source ../shared/data/amazon_office --seeds 3",
+        "    python -m benchmarks.steering --data amazon-beauty --source ../shared/data/amazon_beauty --seeds 1 --arms cut --epochs 6\n",
         "Of the 10 items of each user of the test split, the share whose title is nearer to the user's own preference than to another user's: with the right one said, with that",
         "other one, and with none; means over seeds, and the difference between right and wrong with its 95 % interval over users and seeds. `cut`: preferences in training are of",
         "the older half of a past, which is cut off, so that whatever is to be found came later. `any`: of any past item, which earlier places learn to find in hindsight.\n",
         "| | rows for training | seeds | users | right | wrong | none | right - wrong |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    named = {
+        data: data if of.get("epochs") is None else f"{data}, {of['epochs']} epochs" for data, of in written.items()
+    }
     for data, of in written.items():
         for arm, told in of["steered"].items():
             mean = {said: float(np.mean(values)) for said, values in told["means"].items()}
             low, high = told["intervals"]["wrong"]
             lines.append(
-                f"| {data} | `{arm}` | {of['seeds']} | {told['users']:,} | {mean['right']:.3f} | {mean['wrong']:.3f} | {mean['none']:.3f} | "
+                f"| {named[data]} | `{arm}` | {of['seeds']} | {told['users']:,} | {mean['right']:.3f} | {mean['wrong']:.3f} | {mean['none']:.3f} | "
                 f"{mean['right'] - mean['wrong']:+.3f} [{low:+.3f}, {high:+.3f}] |"
             )
     lines += [
-        "\nWithout a preference, against the same model without a prefix, and with the code of the user (the cluster of its past's mean vector, of 64) as a place before the past; the test split:\n",
+        "\nWithout a preference, against the same model without a prefix, and with the code of the user (the cluster of its past's mean vector, of 64) as a place before the past; the test split.",
+        "Intervals of one seed are over users alone. `cut` has about twice the rows, and so the steps, in an epoch: what it gains with nothing said may be the steps'.\n",
         "| | prefix | seeds | metric | without a prefix | with it | difference |",
         "| --- | --- | ---: | --- | ---: | ---: | ---: |",
     ]
@@ -177,7 +183,7 @@ def section(written: Mapping[str, Any]) -> str:
         for arm, rows in of["compared"].items():
             name = "user codes" if arm == "user codes" else f"`{arm}`, nothing said"
             lines += [
-                f"| {data} | {name} | {of['seeds']} | {row['metric']} | {row['first']:.4f} | {row['other']:.4f} | "
+                f"| {named[data]} | {name} | {of['seeds']} | {row['metric']} | {row['first']:.4f} | {row['other']:.4f} | "
                 f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] |"
                 for row in rows
             ]
