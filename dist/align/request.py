@@ -88,12 +88,13 @@ class AlignJob:
     def settings(self) -> dict[str, Any]:
         """What the candidates and their rewards depend on."""
         told: dict[str, Any] = {"generator": identity(best_of_members(self.folder)), "split": self.split}
-        told |= {"reward": self.reward.name, "weights": dict(self.reward.weights), "grouping": asdict(self.grouping)}
+        told |= {"weights": dict(self.reward.weights), "grouping": asdict(self.grouping)}
+        reward = self.reward.name  # of what may be elsewhere by now, what it holds counts
         if self.reward.run is not None:
-            told["reward_checkpoint"] = identity(best_of_members(mirrored(self.reward.run, "read")))
+            reward = identity(best_of_members(mirrored(self.reward.run, "read")))
         if self.reward.table is not None:
-            told["table"] = identities([self.reward.table])[0]["checksum"]
-        return told
+            reward = identities([self.reward.table])[0]["checksum"]
+        return told | {"reward": reward}
 
     def place(self, of: str, stage: str, domain: str) -> str:
         """The folder of the parts of a stage."""
