@@ -22,6 +22,7 @@ COMMANDS = {
     "update": [*VOLUME, "/data/run", "--events", "/data/days/day=*/*.parquet"],
     "embed": [*VOLUME, "/data/shop.yaml"],
     "tokenize": [*VOLUME, "/data/shop.yaml", "--export", "/data/codes.parquet"],
+    "align": [*VOLUME, "/data/run", "/data/aligned", "--reward", "hits"],
 }
 KINDS = {
     "job": ["--kind", "job"],
