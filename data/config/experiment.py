@@ -60,7 +60,7 @@ class Experiment(Strict):
 
     @model_validator(mode="after")
     def _tasks_of_steps(self):
-        known = {task for domain in self.domains.values() for task in domain.tasks}
+        known = {task for domain in self.in_use().values() for task in domain.tasks}
         reasoning = getattr(self.model.history, "reasoning", None)
         for task in reasoning.tasks if reasoning is not None else ():
             if task not in known:
@@ -81,8 +81,10 @@ class Experiment(Strict):
                 place = entities[entity].place_of(name)
                 at = f"entities.{entity}" if place == "text" else f"entities.{entity}.{place}"
                 found[f"{at}.prompt"] = "text.vectors: llm"
-        given = [content for of in self.entities.present().values() for content in of.given(in_catalog=True)]
-        if not self.stores_read() and not any(self.takes(content) for content in given):
+        given = [
+            (name, content) for name, of in self.entities.present().items() for content in of.given(in_catalog=True)
+        ]
+        if not self.stores_read() and not any(self.takes(*of) for of in given):
             found["model.content_conditioning"] = "a content of a catalog"
         if not any(domain.tasks for domain in self.domains.values()):
             found |= dict.fromkeys(_OF_TASKS, "a task")
@@ -94,7 +96,7 @@ class Experiment(Strict):
             found["training.keep_best"] = "a domain with events.validation"
         if not any(feature.bias for feature in self.features().values()):
             found["model.bias_dropout"] = "a feature with bias: true"
-        in_use = [domain for name, domain in self.domains.items() if not self.only or name in self.only]
+        in_use = self.in_use().values()
         if all(domain.time is None for domain in in_use):
             owners = {f"entities.{name}": entity for name, entity in self.entities.present().items()}
             places = {f"{place}.features": owner.features for place, owner in owners.items()} | {
@@ -110,6 +112,10 @@ class Experiment(Strict):
         elif "training.keep_best" in found:
             found |= dict.fromkeys(_OF_VALIDATION, found["training.keep_best"])
         return found
+
+    def in_use(self) -> dict[str, DomainConfig]:
+        """The domains that ``only`` names, or all."""
+        return {name: domain for name, domain in self.domains.items() if not self.only or name in self.only}
 
     def looked_up(self) -> dict[str, EntityConfig]:
         """The entities whose ids the model looks up: items alone where all it does is to find the next one."""
@@ -128,7 +134,7 @@ class Experiment(Strict):
 
     def stores_read(self) -> list[Stored]:
         """Those of them that the model reads."""
-        return [of for of in self.stored() if self.model.reads(of.content)]
+        return [of for of in self.stored() if self.model.reads(*of)]
 
     def coded(self) -> dict[Stored, Codes]:
         """The contents that are codes of items, of those that the model reads or finds the next item by."""
@@ -170,11 +176,11 @@ class Experiment(Strict):
     def compared(self) -> list[str]:
         """The contents of items that the model reads and that past items have as well: those that do not come with the events."""
         embedded = [of.content for of in self.stores_read() if of.entity == "item"]
-        return [*embedded, *(name for name in self.entities.item.given(in_catalog=True) if self.takes(name))]
+        return [*embedded, *(name for name in self.entities.item.given(in_catalog=True) if self.takes("item", name))]
 
-    def takes(self, given: str) -> bool:
-        """Whether the model reads a content that comes as a column: the gate none takes what is given, whatever its aspect."""
-        return self.model.gate.kind == "none" or self.model.reads(given)
+    def takes(self, entity: str, given: str) -> bool:
+        """Whether the model reads an entity's content that comes as a column: the gate none takes what is given, whatever its aspect."""
+        return self.model.gate.kind == "none" or self.model.reads(entity, given)
 
     def features(self) -> dict[str, Feature]:
         """Every feature by name: of entities, of the context and of domains; domains may share one."""

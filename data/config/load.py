@@ -59,7 +59,7 @@ def load_written(
     experiment = written.experiment()
     check_parts(experiment, where)
     without_vectors = experiment.entities.embedded().keys() - experiment.stored().keys()
-    of_rows = (experiment.entities, experiment.domains, experiment.context)
+    of_rows = (experiment.entities, experiment.in_use(), experiment.context)
     check_prefix(experiment.model, *of_rows, without_vectors, where)
     return _resolve(experiment, folder), written
 

@@ -19,7 +19,7 @@ def content_sizes_of(experiment: Experiment, stored: Mapping[str, int]) -> dict[
             elif not isinstance(content, Vector):
                 size = stored.get(Stored(entity, name).name)
             else:
-                size = content.size if experiment.takes(name) else None
+                size = content.size if experiment.takes(entity, name) else None
             if size:
                 sizes[Stored(entity, name)] = size
     return sizes

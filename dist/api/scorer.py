@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -186,14 +187,16 @@ class Scorer:
         with silenced_libraries():
             job = RecommendJob(self._run, _USERS, "", *asked)
             parts = (self._model, self._encoder, self._runtime, job)
-            if items is not None:
-                recommender = Recommender(*parts, self._retriever.narrower(width), self._keys_of(items))
-            elif asked in self._recommenders:
+            if items is None and asked in self._recommenders:
                 recommender = self._recommenders[asked]
             else:
-                recommender = self._recommenders[asked] = Recommender(*parts, self._retriever.narrower(width))
-            recommender.preference = said
-            return recommender.table(table)
+                among = None if items is None else self._keys_of(items)
+                recommender = Recommender(*parts, self._retriever.narrower(width), among, preferences=self._preferences)
+                if items is None:
+                    self._recommenders[asked] = recommender
+            mine = copy(recommender)  # another thread's users may have another preference
+            mine.preference = said
+            return mine.table(table)
 
     def refresh(self) -> bool:
         """Takes the newest version of a run that is updated, or whatever was promoted since, between two calls; whether there was one.

@@ -1,7 +1,6 @@
 """A preference in words: whose place in the prefix it takes, and its vector."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,10 @@ class PreferenceEncoder:
     def __init__(self, run: Location, experiment: Experiment):
         """Args: the run, and its experiment."""
         self._run, self._experiment = run, experiment
+        self._encoders: dict[str, tuple[ContentEncoder, dict[str, Any], Projection]] = {}
 
     def vector(self, preference: str) -> tuple[str, NDArray[np.float32]]:
-        """Name in ``Batch.vectors`` of what a preference is, and its vector ``[D]``.
+        """Name in ``Batch.vectors`` of what a preference is, and its vector ``[D]``: that of the text as it is, without the content's template.
 
         Raises:
             UserError: as of `check_preference`; the encoder's files are not there, or its vectors are of another width than the run's.
@@ -77,7 +77,9 @@ class PreferenceEncoder:
             UserError: as of `vector`.
         """
         content = self._experiment.entities.user.every_content()[name]
-        encoder, made, project = self._encoder(name)
+        if name not in self._encoders:
+            self._encoders[name] = self._encoder(name)
+        encoder, made, project = self._encoders[name]
         vectors = project(encoder.encode(list(texts), made.get("prompt", "")).vectors).astype(np.float32)
         if not isinstance(content, Vector):
             return as_halves(vectors, _OPTION).astype(np.float32)
@@ -86,7 +88,6 @@ class PreferenceEncoder:
             raise UserError(_OPTION, what, "Give its vectors in their column.")
         return vectors
 
-    @cache  # noqa: B019 - it goes with its owner, which there is one of
     def _encoder(self, name: str) -> tuple[ContentEncoder, dict[str, Any], Projection]:
         """The encoder of a content of the user, what that content's vectors were made with, and what makes vectors of their width."""
         settings, made, folder = self._experiment.text, dict[str, Any](), Path()

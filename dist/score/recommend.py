@@ -123,11 +123,13 @@ class Recommender:
         retriever: Retriever | None = None,
         among: NDArray[np.uint64] | None = None,
         choice: Choice | None = None,
+        preferences: PreferenceEncoder | None = None,
     ):
         """Computes the vectors of all items, but where there is a ``retriever``, which has them.
 
         Args: as of `model_of`; of the job what and how much is recommended counts, not where it reads and writes; ``among`` are the keys of
-            the items that alone are recommended, None: all; ``choice`` is how lists are made where the job asks for no slate, None: of the best k.
+            the items that alone are recommended, None: all; ``choice`` is how lists are made where the job asks for no slate, None: of the best k;
+            ``preferences`` makes vectors of preferences in words, None: one is made.
         """
         self._among = among
         self._model, self._encoder, self._runtime, self._job = model, encoder, runtime, job
@@ -136,7 +138,7 @@ class Recommender:
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(ROWS, len(encoder.layout.domains))
         self._needs = user_needs(encoder.experiment)
-        self._preferences = PreferenceEncoder(job.run, encoder.experiment)
+        self._preferences = preferences or PreferenceEncoder(job.run, encoder.experiment)
         self.preference: tuple[str, NDArray[np.float32]] | None = None
         if (preference := job.preference) is not None:
             self.preference = runtime.on_main(lambda: self._preferences.vector(preference))

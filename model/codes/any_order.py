@@ -1,5 +1,6 @@
 """Codes in any order: each is predicted from the state and whichever others are known."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -13,7 +14,7 @@ from .autoregressive import Cache
 from .decoder_block import DecoderBlock
 from .place_per_level import PlacePerLevel
 
-_LEVELS = 6  # each order has a tree of its own
+_LEVELS = 5  # each of their orders has a tree of its own, and of five there are 120
 
 
 class AnyOrder(Strict):
@@ -35,7 +36,7 @@ class AnyOrder(Strict):
         """The module; arguments as of `Autoregressive.build`.
 
         Raises:
-            UserError: there are fewer levels than paths, or more than six.
+            UserError: there are fewer levels than paths, or more than five.
         """
         at, levels = "model.next_item.decoder", len(sizes)
         if levels > _LEVELS:
@@ -84,17 +85,24 @@ class AnyOrderDecoder(PlacePerLevel):
 
     def orders(self, states: Tensor) -> Tensor:
         """``[S, P, M]`` int64: in which order codes are found. The first begins with the level that is surest, of the least entropy, before any code
-        is known, and goes on by entropy; the next begins with the second surest, and so on."""
+        is known, and goes on by entropy; the next begins with the second surest, and so on. Nothing is dropped, in training neither."""
         codes = torch.zeros(len(states), len(self.sizes), dtype=torch.int64, device=states.device)
-        seen = self.seen(states, codes, torch.zeros_like(codes, dtype=torch.bool))
-        logs = [self.log_probabilities(seen[:, level], level) for level in range(len(self.sizes))]
+        training = self.training
+        with torch.no_grad():
+            seen = self.eval().seen(states, codes, torch.zeros_like(codes, dtype=torch.bool))
+            logs = [self.log_probabilities(seen[:, level], level) for level in range(len(self.sizes))]
+        self.train(training)
         surest = torch.stack([-(of.exp() * of).sum(1) for of in logs], 1).sort(dim=1, stable=True).indices
         of_path = [[path, *(at for at in range(len(self.sizes)) if at != path)] for path in range(self.paths)]
         return surest[:, torch.tensor(of_path, device=states.device)]
 
     def scores(self, states: Tensor, codes: Tensor) -> Tensor:
-        """``[S]`` float32: of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` beside it, the logarithm of the mean over paths of their probabilities."""
-        orders, paths = self.orders(states), []
+        """As of `scores_along`, along each state's own orders."""
+        return self.scores_along(states, codes, self.orders(states))
+
+    def scores_along(self, states: Tensor, codes: Tensor, orders: Tensor) -> Tensor:
+        """``[S]`` float32: of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` and the orders ``[S, P, M]`` beside it, the logarithm of the mean over orders of their probabilities."""
+        paths = []
         for path in range(self.paths):
             known = torch.zeros_like(codes, dtype=torch.bool)
             total = states.new_zeros(len(states), dtype=torch.float32)
@@ -103,7 +111,13 @@ class AnyOrderDecoder(PlacePerLevel):
                 total = total + found.gather(1, level[:, None])[:, 0]
                 known = known.scatter(1, level[:, None], True)
             paths.append(total)
-        return torch.stack(paths).logsumexp(0) - torch.tensor(float(self.paths)).log()
+        return torch.stack(paths).logsumexp(0) - math.log(self.paths)
+
+    def group_scores(self, states: Tensor, codes: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """As of `Decoder`: all items of a row along the row's orders."""
+        rows, many, levels = codes.shape
+        states, orders = (of.repeat_interleave(many, 0) for of in (states, self.orders(states)))
+        return self.scores_along(states, codes.view(-1, levels), orders).view(rows, many)
 
     def _own(self, seen: Tensor, codes: Tensor) -> Tensor:
         """``[S, M]`` float32 log-probabilities of each level's code."""

@@ -83,6 +83,11 @@ class AutoregressiveDecoder(PlacePerLevel):
             total = total + found.gather(1, codes[:, level, None])[:, 0]
         return total
 
+    def group_scores(self, states: Tensor, codes: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """As of `Decoder`."""
+        rows, many, levels = codes.shape
+        return self.scores(states.repeat_interleave(many, 0), codes.view(-1, levels)).view(rows, many)
+
     def of_user(self, states: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """As of `Decoder`: the state, with which a search begins."""
         return states

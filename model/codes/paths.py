@@ -10,7 +10,7 @@ from .any_order import AnyOrderDecoder, InOrder
 from .beam import NEVER, beam_search
 from .trie import Trie
 
-_TREES = 128
+_BYTES = 1 << 30  # of trees that are kept
 _AT_ONCE = 1 << 13  # codes of items that are scored at a time
 
 
@@ -20,7 +20,8 @@ class Paths:
     def __init__(self, decoder: AnyOrderDecoder, trie: Trie):
         """Args: the decoder, not in training, and the tree of items in the levels' own order, one at least."""
         self._decoder, self._codes = decoder, trie.codes()
-        self._tree = lru_cache(_TREES)(self._tree_of)
+        of_a_tree = 8 * (2 * decoder.levels.shape[0] + 1) * (len(self._codes) + 1)
+        self._tree = lru_cache(max(1, _BYTES // of_a_tree))(self._tree_of)
 
     def __call__(self, states: Tensor, beams: int) -> tuple[Tensor, Tensor]:
         """The best codes of users, found along any of their paths and scored by all of them.
@@ -32,9 +33,8 @@ class Paths:
         Returns:
             Scores ``[B, K]`` float32, the highest first, and leaves of the tree ``[B, K]`` int64; a score of minus infinity: none.
         """
-        orders, found = self._decoder.orders(states).cpu(), []
-        for path in range(orders.shape[1]):
-            found.append(self._along(states, orders[:, path], beams))
+        orders = self._decoder.orders(states)
+        found = [self._along(states, order, beams) for order in orders.cpu().unbind(1)]
         leaves = torch.cat(found, 1).sort(1).values
         new = leaves >= 0
         new[:, 1:] &= leaves[:, 1:] != leaves[:, :-1]
@@ -42,9 +42,8 @@ class Paths:
         scores = torch.full(leaves.shape, NEVER, device=states.device)
         for begin in range(0, len(row), _AT_ONCE):
             some = slice(begin, begin + _AT_ONCE)
-            scores[row[some], at[some]] = self._decoder.scores(
-                states[row[some]], self._codes[leaves[row[some], at[some]]]
-            )
+            codes = self._codes[leaves[row[some], at[some]]]
+            scores[row[some], at[some]] = self._decoder.scores_along(states[row[some]], codes, orders[row[some]])
         scores, by_score = scores.sort(dim=1, descending=True, stable=True)
         return scores, leaves.gather(1, by_score)
 

@@ -34,12 +34,3 @@ class PlacePerLevel(nn.Module):
         """``[S, V]`` float32 of a level's values, of its places ``[S, D]`` after the blocks."""
         begin = sum(self.sizes[:level])
         return F.linear(self.norm(places), self.outputs[begin : begin + self.sizes[level]]).float().log_softmax(1)
-
-    def scores(self, states: Tensor, codes: Tensor) -> Tensor:
-        """``[S]`` float32 log-probabilities of items' codes ``[S, M]`` int64, each by the state ``[S, D]`` beside it."""
-        raise NotImplementedError
-
-    def group_scores(self, states: Tensor, codes: Tensor, embeddings: Tensor | None = None) -> Tensor:
-        """As of `Decoder`."""
-        rows, many, levels = codes.shape
-        return self.scores(states.repeat_interleave(many, 0), codes.view(-1, levels)).view(rows, many)

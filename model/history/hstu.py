@@ -37,24 +37,28 @@ class HSTU(Strict):
     def build(self, width: int, past: int, mask_share: float) -> nn.Module:
         """The module; arguments as in `history`."""
         reasoning = Reasoning(width, self.reasoning) if self.reasoning else None
-        longest = past + len(self.prefix)
-        if self.reasoning:
-            longest += self.reasoning.steps * self.reasoning.block
-        blocks = [HstuLayer(width, longest, self.heads, self.dropout, self.time_bias) for _ in range(self.layers)]
+        longest = past + (self.reasoning.steps * self.reasoning.block if self.reasoning else 0)
+        before = len(self.prefix)
+        blocks = [
+            HstuLayer(width, longest, self.heads, self.dropout, self.time_bias, before) for _ in range(self.layers)
+        ]
         return Causal(Stack(width, past, blocks, self.dropout), reasoning)
 
 
 class HstuLayer(nn.Module):
-    """One layer: SiLU attention with a bias per distance, its result normalised and gated, on top of a residual."""
+    """One layer: SiLU attention with a bias per distance, its result normalised and gated, on top of a residual.
 
-    def __init__(self, width: int, past: int, heads: int, dropout: float, time_bias: bool = False):
+    ``before`` places of a prefix add distances, and do not change what attention is divided by: rows without them are as they were.
+    """
+
+    def __init__(self, width: int, past: int, heads: int, dropout: float, time_bias: bool = False, before: int = 0):
         super().__init__()
         self.time_bias = TimeBias(heads, causal=True) if time_bias else None
         self.heads, self.past = heads, past
         self.norm, self.attended_norm = layer_norm(width), layer_norm(width)
         self.inputs, self.outputs = linear(width, 4 * width), linear(width, width)
-        self.distances = nn.Parameter(torch.randn(past) * 0.02)
-        declare(self, {"distances": (named("distance", map(str, range(past))),)})
+        self.distances = nn.Parameter(torch.randn(past + before) * 0.02)
+        declare(self, {"distances": (named("distance", map(str, range(past + before))),)})
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, sequence: Sequence, x: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def hstu_attention(
 
     Args:
         queries, keys, values: ``[B, H, T, D / H]``; what is behind a row's items has no part in what they get.
-        distances: ``[L]`` bias per distance, T <= L.
+        distances: bias per distance, as many as T or more.
         past: L, which divides, so that a result does not depend on how long other rows are.
         of_times: ``[B, H, T, T]`` bias of intervals of time.
 

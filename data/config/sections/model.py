@@ -130,9 +130,9 @@ class ModelConfig(Strict):
         """Whether an aspect is looked at, where an entity has it."""
         return not self.aspects or aspect in self.aspects
 
-    def reads(self, content: str) -> bool:
-        """Whether the vectors of a content are read: as an aspect, or as a place of a prefix."""
-        return self.uses(content) or content in self.prefix
+    def reads(self, entity: str, content: str) -> bool:
+        """Whether the vectors of an entity's content are read: as an aspect, or, of the user, as a place of a prefix."""
+        return self.uses(content) or (entity == "user" and content in self.prefix)
 
     def similarity_columns(self, content: str) -> tuple[str, ...]:
         """Names of the numbers that say how alike the item and the past ones are by a content."""
@@ -155,7 +155,7 @@ class ModelConfig(Strict):
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What stands before the oldest past item: ``user``, ``query``, contents of the user."""
+        """What stands before the oldest past item: ``user``, ``query``, ``context``, contents of the user."""
         return getattr(self.history, "prefix", ())
 
     @property

@@ -38,7 +38,7 @@ def check_prefix(
     of_domains = {f.entity for domain in domains.values() for f in domain.features.values()}
 
     def read(entity: str, name: str) -> bool:
-        return Stored(entity, name) not in without_vectors and model.reads(name)
+        return Stored(entity, name) not in without_vectors and model.reads(entity, name)
 
     for number, name in enumerate(model.prefix):
         where = f"{path}: model.history.prefix.{number}"

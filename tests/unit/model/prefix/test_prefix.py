@@ -113,7 +113,7 @@ def test_places_are_carried_into_another_model_by_their_names(world):
         ("[tastes]", [], "prefix.0: 'tastes' is none of user, query, context, and no content of entities.user"),
         ("[taste, taste]", [], "prefix.1: is 'taste', which is there already"),
         ("[user]", ["entities.user.features={}"], "has neither features nor contents beside those"),
-        ("[context]", ["context={}", *(f"domains.{name}.features={{}}" for name in ("find", "home", "new"))], "is 'context', and events have no features but those with bias: true"),
+        ("[context]", ["context={}", "domains.find.features={}"], "is 'context', and events have no features but those with bias: true"),
         ("[query]", ["domains.find.kind=recommendation"], "no domain is a search domain"),
         ("[likes]", ["entities.user.contents.likes={text: '{segment}'}", "text.vectors=none", "entities.item.text=null"], "has no vectors"),
     ],
