@@ -76,7 +76,7 @@ def compare(
             from ..retrieval.protocol import PLACES, Protocol
             from ..retrieval.slate import slate_of
 
-        slate = slate_of(diversity, diversity_weight, pool, PLACES)
+        slate = slate_of(diversity, diversity_weight, pool, PLACES, alike_by)
         protocol = Protocol(repeat, negatives, domain, width, slate, alike_by)
         return prepare_comparison(runs, split, draws, seed, protocol, names(slices), writes=not check), out, report
 
