@@ -88,7 +88,13 @@ def test_two_ranks_learn_what_one_learns(world, name, tmp_path):
         pa.table(dict(zip(("user", "item", "reward"), map(list, zip(*rewards, strict=True)), strict=True))),
         tmp_path / "wanted.parquet",
     )
-    changes = ["training.epochs=12", "training.learning_rate=0.02", "init_optimizer=false", *NOTHING_AT_RANDOM[name]]
+    changes = [
+        "training.epochs=12",
+        "model.next_item.preference.nll=0.1",
+        "training.learning_rate=0.02",
+        "init_optimizer=false",
+        *NOTHING_AT_RANDOM[name],
+    ]
     told = {}
     for ranks in (1, 2):  # all rows in each step, so that both have the same steps
         every = [*changes, f"training.batch_size={ROWS // ranks}"]
