@@ -19,7 +19,7 @@ from .rewarding import reward
 
 
 def align(job: AlignJob, runtime: Runtime, preemption: Preemption) -> dict[str, Any] | int:
-    """Aligns a run with a reward, into a run of its own; `prepare_alignment` has made the job. A collective.
+    """Aligns a run with a reward, into a run of its own; `prepare.prepare_alignment` has made the job. A collective.
 
     One model is in memory at a time: what the reference says of candidates, and what the reward does, is read from their files.
 

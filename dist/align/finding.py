@@ -76,7 +76,7 @@ def _planned(job: AlignJob, run: Location, folder: Path, of: str, domain: str) -
     within = domain if experiment.model.next_item and experiment.model.next_item.candidates == "domain" else None
     size = job.grouping.size if of == TRAIN else LISTED
     out = job.place(of, FOUND, domain)
-    asked = RecommendJob(run, files.files[0], out, size, domain=within, policy=experiment.bad_data)
+    asked = RecommendJob(run, files.files[0], out, size, domain=within, rows_of=domain, policy=experiment.bad_data)
     depends: dict[str, Any] = {"checkpoint": identity(best_of_members(folder)), "k": size, "domain": domain}
     if of == TRAIN:
         depends |= {"pool": job.grouping.pool, "temperature": job.grouping.temperature, "seed": experiment.seed}

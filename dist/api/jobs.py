@@ -14,7 +14,8 @@ from foundrank.data.config.kinds import Kinds, kinds_of
 from foundrank.data.errors import UserError
 from foundrank.data.storage.file_systems import Location
 from foundrank.data.storage.mirror import mirrored
-from foundrank.dist.align.request import AlignJob, Grouping, prepare_alignment
+from foundrank.dist.align.prepare import prepare_alignment
+from foundrank.dist.align.request import AlignJob, Grouping
 from foundrank.dist.align.reward_spec import reward_spec
 from foundrank.dist.evaluate.evaluate import evaluate_run
 from foundrank.dist.evaluate.prepare import EvaluationJob, prepare_evaluation

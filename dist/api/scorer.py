@@ -181,7 +181,7 @@ class Scorer:
         slate = slate_of(diversity, diversity_weight, pool, k, alike_by)
         Protocol(repeat, domain=domain, width=width, slate=slate, alike=alike_by).check(experiment, self._run)
         said = None if preference is None else self._preferences.vector(preference)
-        self._check(table, user_needs(experiment), _USERS)
+        self._check(table, user_needs(experiment, domain), _USERS)
         check_names_known(self._run, experiment, self._id_types)
         asked = (k, repeat, approximate, domain, None, width, slate, alike_by)
         with silenced_libraries():

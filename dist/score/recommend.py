@@ -83,12 +83,12 @@ def recommend(job: RecommendJob, planned: WorkList, runtime: Runtime) -> tuple[d
 
 
 def best_scores(lists: pa.ChunkedArray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, list[str]]]:
-    """What `statistics_of` takes: of lists of scores, each user's first one, NaN for one who has none."""
+    """What `statistics_of` takes: of lists of scores, each user's first one, NaN for one who has none, or where that is null."""
     best_of = np.full(len(lists), np.nan, np.float32)
     if len(lists):
         scores = lists.combine_chunks()
         has = scores.value_lengths().to_numpy() > 0
-        best_of[has] = scores.values.to_numpy()[scores.offsets.to_numpy()[:-1][has]]
+        best_of[has] = scores.values.to_numpy(zero_copy_only=False)[scores.offsets.to_numpy()[:-1][has]]
     users = np.zeros(len(lists), np.int64)
     return {"best_item": best_of}, users.astype(bool), users, {"users": ["best_item"]}
 
@@ -137,7 +137,7 @@ class Recommender:
         self.items_overflowed = int(self._retriever.no_number.sum())
         self._repeat = job.protocol.repeats(encoder.experiment)
         self._padded = padded_rows(ROWS, len(encoder.layout.domains))
-        self._needs = user_needs(encoder.experiment)
+        self._needs = user_needs(encoder.experiment, job.read_as)
         self._preferences = preferences or PreferenceEncoder(job.run, encoder.experiment)
         self.preference: tuple[str, NDArray[np.float32]] | None = None
         if (preference := job.preference) is not None:
@@ -173,7 +173,13 @@ class Recommender:
         for table in tables:
             done.append(self._table(table))
             self.progress(table.num_rows)
-        return pa.concat_tables(done) if done else self._table(empty)
+        return pa.concat_tables(done) if done else self._nothing(empty)
+
+    def _nothing(self, empty: pa.Table) -> pa.Table:
+        """Of no users, without the model: no other rank counts on a lookup of this one, as of `idle`."""
+        user = self._needs[0].name
+        lists = {"items": self._ids.type, "scores": pa.float32()}
+        return pa.table({user: empty[user], **{name: pa.nulls(0, pa.list_(kind)) for name, kind in lists.items()}})
 
     def idle(self, most: int, rows: int) -> None:
         """Looks nothing up, as often as the rank with ``most`` rows still looks up when this one is done with its own."""
@@ -210,7 +216,7 @@ class Recommender:
 
     def _encode(self, table: pa.Table) -> Rows:
         experiment = self._encoder.experiment
-        domain = domain_of_users(experiment)  # in any, the user is the same: `check_retrieves` has seen to it
+        domain = domain_of_users(experiment, self._job.read_as)
         needs = {need.name for need in needed_columns(experiment, domain, with_labels=False)}
         for lacking in needs - set(table.column_names):
             table = table.append_column(lacking, pa.nulls(table.num_rows))

@@ -51,6 +51,7 @@ class RecommendJob:
         slate: how the best items are put into a list; None: by their scores.
         alike: content of items that says how alike two of them are; None: what the run looks for items by.
         preference: in words, what all these users are to be taken to prefer, in place of what their column has; None: nothing is said.
+        rows_of: domain as whose rows users are read, as of `domain_of_users`; None: ``domain``.
     """
 
     run: Location
@@ -65,6 +66,7 @@ class RecommendJob:
     slate: Slate | None = None
     alike: str | None = None
     preference: str | None = None
+    rows_of: str | None = None
     policy: BadDataConfig = field(default_factory=BadDataConfig)  # a user of whom nothing can be read is an error
     writing: Writing = field(default_factory=Writing)
 
@@ -72,6 +74,11 @@ class RecommendJob:
     def protocol(self) -> Protocol:
         """Which items take part."""
         return Protocol(self.repeat, domain=self.domain, width=self.width, slate=self.slate, alike=self.alike)
+
+    @property
+    def read_as(self) -> str | None:
+        """The domain as whose rows users are read, where one is named."""
+        return self.rows_of or self.domain
 
     @property
     def folder(self) -> Path:
@@ -96,7 +103,7 @@ def plan_recommendations(job: RecommendJob, claims: bool) -> WorkList:
         check_preference(job.preference, job.run, experiment)
     files = list_events(parquet_below(job.source), "the users to recommend to", job.policy)
     types = known_id_types(experiment, id_types_of(job.folder))
-    files = check_columns(files, user_needs(experiment), job.policy, types)
+    files = check_columns(files, user_needs(experiment, job.read_as), job.policy, types)
     check_names_known(job.run, experiment, types)
     passed_on = {experiment.entities.user.id: "entities.user.id"}
     claimed = {"checkpoint": identity(checkpoints), "k": job.k, "repeat": job.protocol.repeats(experiment)}
@@ -181,13 +188,13 @@ def check_names_known(run: Location, experiment: Experiment, types: IdTypes) -> 
         )
 
 
-def user_needs(experiment: Experiment) -> list[ColumnNeed]:
+def user_needs(experiment: Experiment, asked: str | None = None) -> list[ColumnNeed]:
     """The user's id and history first, then what the model looks at beside them: domains, times, the time of the event, and what stands
-    before the past; a query and a content of the user by itself may be left out."""
+    before the past; a query and a content of the user by itself may be left out. ``asked`` is as of `domain_of_users`."""
     user = experiment.entities.user
     assert user.history is not None  # a next-item objective needs one
     needs = [ColumnNeed(user.id, SCALAR_ID, "entities.user.id"), *history_needs(experiment, user.history)]
-    domain = domain_of_users(experiment)
+    domain = domain_of_users(experiment, asked)
     if (time := time_of_events(experiment, domain)) is not None and time != user.history.time:
         needs += [need for need in needed_columns(experiment, domain, with_labels=False) if need.name == time][:1]
     known = {need.name for need in needs}
@@ -198,8 +205,11 @@ def domains_with_users(experiment: Experiment) -> list[str]:
     return [name for name, domain in experiment.domains.items() if domain.users]
 
 
-def domain_of_users(experiment: Experiment) -> str:
-    """The domain as whose rows users are read: in any, the user is the same, but that one for queries has them."""
+def domain_of_users(experiment: Experiment, asked: str | None = None) -> str:
+    """The domain as whose rows users are read: the one ``asked`` for, whose own features may be before their past, where it has users. Else the first
+    with users, and where queries are before their past, the first that has them."""
     with_users = domains_with_users(experiment)
+    if asked in with_users:
+        return str(asked)
     searched = [name for name in with_users if not experiment.domains[name].lacks("query")]
     return (searched if searched and "query" in experiment.model.prefix else with_users)[0]

@@ -10,7 +10,8 @@ import pytest
 
 from foundrank.dist.align.align import align
 from foundrank.dist.align.finding import find
-from foundrank.dist.align.request import TRAIN, Grouping, prepare_alignment
+from foundrank.dist.align.prepare import prepare_alignment
+from foundrank.dist.align.request import TRAIN, Grouping
 from foundrank.dist.align.reward_spec import reward_spec
 from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import ALONE, Runtime

@@ -99,7 +99,7 @@ def recommend(
             from ...score.recommend_input import user_needs
 
         def columns(experiment: "Experiment") -> list[str]:
-            return [need.name for need in user_needs(experiment)]
+            return [need.name for need in user_needs(experiment, domain)]
 
         job, work = resolve()
         told = check_scoring(job.folder, work, columns, ranks_asked(cluster, processes))

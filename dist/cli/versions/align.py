@@ -54,7 +54,8 @@ def align(
     def resolve() -> "AlignJob":
         prometheus.label(command="align", run=str(out))  # what is wrong has them, too
         with quick_imports():
-            from ...align.request import Grouping, prepare_alignment
+            from ...align.prepare import prepare_alignment
+            from ...align.request import Grouping
             from ...align.reward_spec import reward_spec
             from ...promote.promote import current_run
 
