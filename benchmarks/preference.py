@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundrank.dist.align.measured import measured
+from foundrank.dist.align.measured import change_told, measured
 from foundrank.dist.run.run_folder import open_experiment
 from foundrank.dist.study.markdown_sections import write_section
 
@@ -131,9 +131,9 @@ def section(written: Mapping[str, Any]) -> str:
     for name, of in written.items():
         for arm, rows in of["measures"].items():
             reward = of["reward"] if arm == "reward" else "noise"
-            for row in rows:
-                change = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-                numbers = f"{row['before']:.4f} | {row['after']:.4f} | {change} | {row['relative'] or 0:+.1%}"
+            for row in (row for row in rows if row["rows"]):
+                relative = "–" if row["relative"] is None else f"{row['relative']:+.1%}"
+                numbers = f"{row['before']:.4f} | {row['after']:.4f} | {change_told(row)} | {relative}"
                 lines.append(f"| {name}, {row['domain']} | {of['seeds']} | {reward} | {row['measure']} | {numbers} |")
     return "\n".join(lines)
 

@@ -8,7 +8,8 @@ from typing import Any
 from ...data.storage.mirror import mirrored
 from ..logs import prometheus
 from ..ranks.preemption import Preemption
-from ..ranks.runtime import Runtime
+from ..ranks.runtime import Runtime, patiently
+from ..run.kept_checkpoints import complete
 from ..run.run_folder import ALIGNMENT, write_json
 from ..train.prepare import prepare
 from ..train.train import train
@@ -18,7 +19,7 @@ from .request import AFTER, BEFORE, TRAIN, AlignJob
 from .rewarding import reward
 
 
-def align(job: AlignJob, runtime: Runtime, preemption: Preemption) -> dict[str, Any] | int:
+def align(job: AlignJob, runtime: Runtime) -> dict[str, Any] | int:
     """Aligns a run with a reward, into a run of its own; `prepare.prepare_alignment` has made the job. A collective.
 
     One model is in memory at a time: what the reference says of candidates, and what the reward does, is read from their files.
@@ -35,14 +36,26 @@ def align(job: AlignJob, runtime: Runtime, preemption: Preemption) -> dict[str, 
     gc.collect()
     reward(job, (TRAIN, BEFORE), runtime)
     gc.collect()
-    training = runtime.on_main(lambda: prepare(job.experiment, job.out))
-    if (stopped_after := train(training, runtime, preemption)) is not None:
+    if (stopped_after := _fine_tuned(job, runtime)) is not None:
         return stopped_after
     gc.collect()
     find(job, job.out, mirrored(job.out, "read"), (AFTER,), runtime)
     gc.collect()
     reward(job, (AFTER,), runtime)
-    return runtime.on_main(partial(_written, job))
+    with patiently(runtime) as ranks:
+        return ranks.on_main(partial(_written, job))
+
+
+def _fine_tuned(job: AlignJob, runtime: Runtime) -> int | None:
+    """As of `train`; also where it was asked to stop after the last step. What comes before and after needs no step to end well: there a
+    signal ends the process, and what is written is kept."""
+    with Preemption(runtime) as preemption:
+        with patiently(runtime) as ranks:
+            training = ranks.on_main(lambda: prepare(job.experiment, job.out))
+        stopped_after = train(training, runtime, preemption)
+        if stopped_after is None and preemption.is_told():
+            return runtime.on_main(lambda: max(complete(mirrored(job.out, "read"))))
+    return stopped_after
 
 
 def _note(job: AlignJob) -> None:

@@ -19,7 +19,7 @@ from ...data.events.event_files import EventFiles, iterate_group, open_parquet
 from ...data.schema.groups import CANDIDATES, REFERENCE
 from ...data.storage.file_systems import Location
 from ..logs.progress import Progress
-from ..ranks.runtime import Runtime
+from ..ranks.runtime import Runtime, patiently
 from ..retrieval.products import NEVER
 from ..retrieval.retrieval import Retriever
 from ..run.kept_checkpoints import best_of_members, identity
@@ -48,8 +48,9 @@ def find(job: AlignJob, run: Location, folder: Path, wanted: Sequence[str], runt
         runtime: the process group.
     """
     plan = partial(_planned, job, run, folder)
-    work = runtime.on_main(lambda: {(of, name): plan(of, name) for of in wanted for name in job.files(of)})
-    todo = runtime.on_main(lambda: {key: unfinished(planned) for key, (_, planned) in work.items()})
+    with patiently(runtime) as ranks:  # of many files what they hold is read
+        work = ranks.on_main(lambda: {(of, name): plan(of, name) for of in wanted for name in job.files(of)})
+        todo = ranks.on_main(lambda: {key: unfinished(planned) for key, (_, planned) in work.items()})
     if any(todo.values()):
         encoder, model, replicated = model_of(folder, runtime)
         retriever = Retriever(model, encoder, runtime)
@@ -67,8 +68,9 @@ def find(job: AlignJob, run: Location, folder: Path, wanted: Sequence[str], runt
             with Progress(label, "users", rows, "recommendation", runtime.is_main) as done:
                 finder.recommender.progress = lambda users, done=done: done.add(users * runtime.world_size)
                 in_turns(todo[of, name], runtime, replicated, do, finder.recommender.idle, done)
-    for asked, planned in work.values():
-        runtime.on_main(lambda asked=asked, planned=planned: summed_up(asked, planned, 0.0, 0.0))
+    with patiently(runtime) as ranks:
+        for asked, planned in work.values():
+            ranks.on_main(lambda asked=asked, planned=planned: summed_up(asked, planned, 0.0, 0.0))
 
 
 def _planned(job: AlignJob, run: Location, folder: Path, of: str, domain: str) -> tuple[RecommendJob, WorkList]:

@@ -79,6 +79,12 @@ def _of_rows(folder: str, experiment: Experiment) -> Mapping[str, NDArray]:
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
+def change_told(row: Mapping[str, Any]) -> str:
+    """The difference of a row of `measured`, with its interval; a dash for one that a single user has not."""
+    ends = [row["low"], row["high"]]
+    return f"{row['difference']:+.4f} " + ("–" if None in ends else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]")
+
+
 def measures(table: pa.Table, item: str) -> dict[str, NDArray]:
     """``[N]`` float64 of rows' lists: the mean reward of those of a list that have one, NaN where none has; whether the row's own item, of
     column ``item``, is among them; and what its place is worth."""

@@ -9,10 +9,12 @@ import torch
 from ...data.catalogs.catalog_files import known_id_types
 from ...data.config.experiment import Experiment
 from ...data.config.load import load_experiment, plain
+from ...data.config.sections.bad_data import BadDataConfig
 from ...data.errors import UserError, nearest
+from ...data.events.bad_rows import read_events
 from ...data.events.check_events import check_events
-from ...data.events.event_files import check_columns
-from ...data.schema.column_needs import needed_columns
+from ...data.events.event_files import EventFiles, check_columns
+from ...data.schema.column_needs import IdTypes, needed_columns
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
 from ...data.storage import storage
 from ...data.storage.file_systems import Location, is_uri
@@ -56,7 +58,7 @@ def prepare_alignment(
         raise UserError("--split", f"is '{split}'", "Choose validation or test.")
     out = storage.resolved(out, Path.cwd())
     _check_outside(out, run)
-    generator = _generator(run)
+    generator, types = _generator(run)
     names = [name for name, domain in generator.domains.items() if domain.users and domain.events.train is not None]
     if not any(getattr(generator.domains[name].events, split) for name in names):
         remedy = "Choose validation or test, whichever the experiment's events name."
@@ -65,12 +67,12 @@ def prepare_alignment(
     check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
     if experiment.init_from is not None:
         pretrained(experiment)
-    events = check_events(generator, ("train", split), held=id_types_of(mirrored(run, "read")))
+    events = _events(run, generator, split)
     job = AlignJob(run, out, reward, grouping, split, generator, experiment, {name: events[name] for name in names})
     if reward.run is not None:
         _check_reward_run(job)
     if reward.table is not None:
-        check_table(reward.table, generator)
+        check_table(reward.table, generator, types)
     for name in names:
         taken = {need.name: need.field for need in columns_of(job, name)}
         check_names_apart(taken, (CANDIDATES, REFERENCE, REWARD, CHOSEN))
@@ -78,8 +80,8 @@ def prepare_alignment(
     return job
 
 
-def _generator(run: Location) -> Experiment:
-    """The experiment of a run that finds items, and names them.
+def _generator(run: Location) -> tuple[Experiment, IdTypes]:
+    """The experiment of a run that finds items, and names them; and the types of its ids.
 
     Raises:
         UserError: it does not.
@@ -89,11 +91,40 @@ def _generator(run: Location) -> Experiment:
     best_of_members(folder)
     for name in generator.domains:
         check_retrieves(run, generator, name)
-    check_names_known(run, generator, known_id_types(generator, id_types_of(folder)))
+    check_names_known(run, generator, types := known_id_types(generator, id_types_of(folder)))
     if generator.seeds > 1:
         what = f"has {generator.seeds} models, and candidates are rewarded for one"
         raise UserError(run, what, "Train one with seeds: 1, and align it.")
-    return generator
+    return generator, types
+
+
+def _events(run: Location, generator: Experiment, split: str) -> Events:
+    """Domain -> split -> files, of training and of what is measured.
+
+    Raises:
+        UserError: bad data; also where a run's own training skips it.
+    """
+    strict, held = generator.model_copy(update={"bad_data": BadDataConfig()}), id_types_of(mirrored(run, "read"))
+    try:
+        events = check_events(strict, ("train", split), held=held)
+        if generator.bad_data.skips:
+            for name, of_splits in events.items():
+                for files in of_splits.values():
+                    _check_rows(name, files, generator)
+    except UserError as error:
+        if not generator.bad_data.skips:
+            raise
+        what = f"{error.what}; an alignment leaves no row out, though {run} has bad_data: skip"
+        raise UserError(error.where, what, "Write the events without it.") from error
+    return events
+
+
+def _check_rows(domain: str, files: EventFiles, experiment: Experiment) -> None:
+    """Raises a UserError for the first bad row."""
+    for path, group in files.row_groups:
+        for bad in read_events(path, group, needed_columns(experiment, domain), experiment.bad_data)[1][:1]:
+            where = f"{path}: row group {group}, row {bad.row}"
+            raise UserError(f"{where}, column '{bad.column}'" if bad.column else where, bad.what, "")
 
 
 def aligned_experiment(
@@ -107,7 +138,9 @@ def aligned_experiment(
         raw["domains"][name]["events"]["train"] = storage.join(place(out, TRAIN, REWARDED, name), "*.parquet")
     raw["model"]["next_item"].setdefault("preference", {})
     training = raw["training"] | {"epochs": _EPOCHS, "keep_best": False}
-    raw["training"] = {key: value for key, value in training.items() if key not in ("validate_every", "patience")}
+    raw["training"] = {
+        key: value for key, value in training.items() if key not in ("validate_every", "patience", "max_steps")
+    }
     return load_experiment(raw, overrides, kinds=KINDS)
 
 
@@ -144,17 +177,23 @@ def _check_reward_run(job: AlignJob) -> None:
     experiment = open_experiment(folder)
     best_of_members(folder)
     _check_outside(job.out, spec.run)
+    every = {task for name in job.events if name in experiment.domains for task in experiment.domains[name].tasks}
+    for task in spec.weights:
+        if task not in every:
+            raise UserError("--weights", f"'{task}' is not a task of {spec.run}", nearest(task, sorted(every)))
     types = known_id_types(experiment, id_types_of(folder))
     for name, of_splits in job.events.items():
         if name not in experiment.domains:
             what = f"{spec.run} does not know domain '{name}', whose candidates it is to reward"
             raise UserError("--reward", what, nearest(name, experiment.domains))
         tasks = experiment.domains[name].tasks
-        for task in spec.weights:
-            if task not in tasks:
-                raise UserError("--weights", f"'{task}' is not a task of {name} in {spec.run}", nearest(task, tasks))
+        if spec.weights and not set(spec.weights) & set(tasks):
+            what = f"names no task of {name} in {spec.run}, whose candidates would have no reward"
+            raise UserError(
+                "--weights", what, f"Give one of {', '.join(tasks)} a weight." if tasks else "Leave it out."
+            )
         has_tasks = any(domain.tasks for domain in experiment.domains.values())
         if has_tasks and not tasks:
             raise UserError("--reward", f"{spec.run} has no task in {name}", "Give a run that has one in each domain.")
         for files in of_splits.values():
-            check_columns(files, needed_columns(experiment, name, with_labels=False), job.generator.bad_data, types)
+            check_columns(files, needed_columns(experiment, name, with_labels=False), BadDataConfig(), types)

@@ -6,6 +6,7 @@ from math import isfinite
 
 from ...data.errors import UserError
 from ...data.storage.file_systems import Location
+from ..promote.promote import current_run
 
 HITS, NOISE = "hits", "noise"
 
@@ -16,7 +17,7 @@ class RewardSpec:
 
     Attributes:
         name: as it was asked for.
-        run: the run whose scores it is.
+        run: the run whose scores it is; of a folder that one was promoted to, or that is updated, the one in use now.
         table: Parquet file of users, items and rewards.
         weights: task -> its weight; none: all tasks of a domain, with weight 1.
     """
@@ -31,7 +32,7 @@ def reward_spec(asked: str, weights: str) -> RewardSpec:
     """From what the command line says: ``hits``, ``noise``, a Parquet file, or a run.
 
     Raises:
-        UserError: weights that are none, or that nothing takes.
+        UserError: weights that are none, or that nothing takes; or a run is not what was promoted.
     """
     found: dict[str, float] = {}
     for part in (part.strip() for part in weights.split(",") if part.strip()):
@@ -46,4 +47,4 @@ def reward_spec(asked: str, weights: str) -> RewardSpec:
     if found and not is_run:
         raise UserError("--weights", f"is of a run's tasks, and --reward is {asked}", "Leave it out.")
     table = asked if asked.endswith(".parquet") else None
-    return RewardSpec(asked, asked if is_run else None, table, found)
+    return RewardSpec(asked, current_run(asked) if is_run else None, table, found)

@@ -13,7 +13,7 @@ from ...data.events.event_files import iterate_group, list_events, open_parquet
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
 from ...data.storage import storage
 from ..logs.progress import Progress
-from ..ranks.runtime import Runtime
+from ..ranks.runtime import Runtime, patiently
 from ..score.hive_columns import HiveColumns
 from ..score.part_files import unfinished, write_part
 from ..score.recommend import best_scores
@@ -27,17 +27,19 @@ from .rewards import Rewards, rewards_of
 
 def reward(job: AlignJob, wanted: Sequence[str], runtime: Runtime) -> None:
     """Writes the rewards of what `find` has found of each of ``wanted``; parts that are there are kept. A collective."""
-    plan = partial(_planned, job, runtime.on_main(job.settings))
-    work = runtime.on_main(lambda: {(of, name): plan(of, name) for of in wanted for name in job.files(of)})
-    todo = runtime.on_main(lambda: {key: unfinished(planned) for key, (_, planned) in work.items()})
+    with patiently(runtime) as ranks:  # of many files what they hold is read
+        plan = partial(_planned, job, ranks.on_main(job.settings))
+        work = ranks.on_main(lambda: {(of, name): plan(of, name) for of in wanted for name in job.files(of)})
+        todo = ranks.on_main(lambda: {key: unfinished(planned) for key, (_, planned) in work.items()})
     if any(todo.values()):
         most = max(job.grouping.size, LISTED)
         rewards = rewards_of(job.reward, job.generator, list(job.events), most, runtime)
         for (of, name), (_, planned) in work.items():
             if todo[of, name]:
                 _reward(name, rewards[name], planned, todo[of, name], runtime)
-    for asked, planned in work.values():
-        runtime.on_main(lambda asked=asked, planned=planned: summed_up(asked, planned, 0.0, 0.0))
+    with patiently(runtime) as ranks:
+        for asked, planned in work.values():
+            ranks.on_main(lambda asked=asked, planned=planned: summed_up(asked, planned, 0.0, 0.0))
 
 
 def _reward(domain: str, rewards: Rewards, work: WorkList, todo: list[Part], runtime: Runtime) -> None:

@@ -5,14 +5,19 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ...data.arrow.column_need import ColumnNeed
+from ...data.arrow.column_types import NUMBER, SCALAR_ID
 from ...data.arrow.ids import id_keys, mix
 from ...data.arrow.values import floats, ragged_lists
 from ...data.config.experiment import Experiment
-from ...data.errors import UserError, nearest
+from ...data.errors import UserError
 from ...data.events.event_files import open_parquet, read_group
+from ...data.schema.column_needs import IdTypes, SchemaCheck
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
+from ...data.schema.layout import id_key
 from ...data.storage import storage
 from ...data.storage.mirror import mirrored
 from ...data.vocabulary.vocabulary import KeyIndex
@@ -23,7 +28,7 @@ from ..score.score import RowScorer, model_of
 from ..score.scoring_input import ROWS_AT_A_TIME, ScoringJob
 from .reward_spec import HITS, RewardSpec
 
-_NOISE = np.uint64(0x6E6F697365)
+_NOISE, _NOBODY = np.uint64(0x6E6F697365), np.uint64(0x9E3779B97F4A7C15)
 
 
 class Rewards(Protocol):
@@ -59,11 +64,17 @@ class OfPairs:
         """As of `Rewards`."""
         ids, offsets = ragged_lists(table[CANDIDATES])
         many = np.diff(offsets)
-        user, own = (np.repeat(id_keys(table[name])[0], many) for name in (self._user, self._item))
+        user, own = (np.repeat(_keys(table[name]), many) for name in (self._user, self._item))
         return self._value(user, id_keys(ids)[0], own)
 
     def idle(self, times: int) -> None:
         """As of `Rewards`."""
+
+
+def _keys(ids: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """As of `id_keys`; where null, one that is nobody's."""
+    keys, valid = id_keys(ids)
+    return np.where(valid, keys, _NOBODY)
 
 
 def is_own(user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float64]:
@@ -76,20 +87,49 @@ def noise(user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float64
     return (mix(mix(mix(user ^ _NOISE) + own) ^ candidate) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def check_table(path: str, experiment: Experiment) -> list[str]:
-    """The columns of a Parquet file of users, items and rewards, in that order.
+def check_table(path: str, experiment: Experiment, types: IdTypes) -> None:
+    """Makes sure that a Parquet file has users, items and rewards.
+
+    Args:
+        path: of the file.
+        experiment: the generator's.
+        types: of its ids.
 
     Raises:
-        UserError: there is no such file, or it lacks a column.
+        UserError: there is no such file, it lacks a column, one is of another type, or a pair is there twice.
     """
-    wanted = [experiment.entities.user.id, experiment.entities.item.id, REWARD]
+    user, item = experiment.entities.user.id, experiment.entities.item.id
     if not storage.is_file(path):
         raise UserError(path, "no such file", "Give a Parquet file of rewards, a run, hits or noise as --reward.")
-    names = open_parquet(path).schema_arrow.names
-    for name in wanted:
-        if name not in names:
-            raise UserError(f"{path}: column '{name}'", "is missing, and --reward asks for it", nearest(name, names))
-    return wanted
+    ids = [
+        ColumnNeed(column, SCALAR_ID, "--reward", table=id_key(of)) for of, column in (("user", user), ("item", item))
+    ]
+    SchemaCheck([*ids, ColumnNeed(REWARD, NUMBER, "--reward")], types).check(path, open_parquet(path).schema_arrow)
+    table = _read(path, experiment)
+    pairs = _pairs(id_keys(table[user])[0], id_keys(table[item])[0])
+    _, first, of_pair, many = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
+    if len(twice := np.flatnonzero(many > 1)):
+        at = int(first[twice].min())
+        names = f"user {table[user][at]} and item {table[item][at]}"
+        what = f"has {many[of_pair[at]]} rewards of {names}"
+        raise UserError(path, what, "Give each pair one reward, e.g. their mean.")
+
+
+def _read(path: str, experiment: Experiment) -> pa.Table:
+    """The rows of a table of rewards that name a user and an item.
+
+    Raises:
+        UserError: there are none.
+    """
+    user, item = experiment.entities.user.id, experiment.entities.item.id
+    groups = range(open_parquet(path).num_row_groups)
+    tables = [read_group(path, group, [user, item, REWARD]) for group in groups]
+    table = (
+        pa.concat_tables(tables).filter(pc.is_valid(pc.field(user)) & pc.is_valid(pc.field(item))) if tables else None
+    )
+    if table is None or not table.num_rows:
+        raise UserError(path, "has no reward of a user and an item", "Write a row for each pair.")
+    return table
 
 
 class OfTable:
@@ -97,11 +137,9 @@ class OfTable:
 
     def __init__(self, path: str, experiment: Experiment):
         """Reads the file, of which `check_table` has found nothing wrong."""
-        user, item, reward = check_table(path, experiment)
-        groups = range(open_parquet(path).num_row_groups)
-        table = pa.concat_tables([read_group(path, group, [user, item, reward]) for group in groups])
-        self._index = KeyIndex(_pairs(id_keys(table[user])[0], id_keys(table[item])[0]))
-        self._values = np.append(floats(table[reward]), np.nan)
+        table, entities = _read(path, experiment), experiment.entities
+        self._index = KeyIndex(_pairs(id_keys(table[entities.user.id])[0], id_keys(table[entities.item.id])[0]))
+        self._values = np.append(floats(table[REWARD]), np.nan)
 
     def __call__(self, user: NDArray, candidate: NDArray, own: NDArray) -> NDArray[np.float64]:
         """``[total]``."""
@@ -125,7 +163,9 @@ class OfRun:
         encoder, model, self.replicated, runtime, retriever = parts
         self._domain = str(job.domain)
         self._scorer, self._encoder = RowScorer(model, encoder, runtime, job, retriever), encoder
-        self._weights, self._items = weights, {item, encoder.experiment.entities.item.id}
+        tasks = encoder.experiment.domains[str(job.domain)].tasks
+        self._weights = {task: weight for task, weight in weights.items() if task in tasks}
+        self._items = {item, encoder.experiment.entities.item.id}
         self._at_once = ROWS_AT_A_TIME // 2
         self.rows = max(1, self._at_once // size)
         self._unknown = _of_events(encoder.experiment, str(job.domain))
@@ -141,7 +181,7 @@ class OfRun:
         )
         for at, name in enumerate(pairs.column_names):
             if name in self._items:
-                pairs = pairs.set_column(at, name, ids.cast(pairs[name].type))
+                pairs = pairs.set_column(at, name, ids)  # whose type may be wider than that of the rows' own items
             elif name in self._unknown:
                 pairs = pairs.set_column(at, name, pa.nulls(pairs.num_rows, pairs[name].type))
         scored, _ = self._scorer.score_table(pairs, where)

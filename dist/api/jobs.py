@@ -4,6 +4,7 @@ They run in this process, alone or as one of those that torchrun has started a s
 Nothing they set for a process outlasts them.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -241,7 +242,7 @@ def _evaluate(job: EvaluationJob, runtime: Runtime) -> int:
 def align(
     run: Run | Location,
     out: str | Path,
-    reward: str | Path,
+    reward: Run | Location,
     *,
     weights: Mapping[str, float] | None = None,
     candidates: int = 16,
@@ -256,7 +257,7 @@ def align(
     Args:
         run: the generator: a run, its folder or its URI, or a folder that one was promoted to.
         out: folder of the aligned run.
-        reward: a run's folder, ``hits``, ``noise``, or a Parquet file of users, items and rewards.
+        reward: a run, as ``run`` is, ``hits``, ``noise``, or a Parquet file of users, items and rewards.
         weights: of the tasks of a run that rewards; None: 1 each.
         candidates: of each row, drawn from so many of the best, its ``pool``, after their scores are divided by ``temperature``.
         split: what is measured before and after, ``validation`` or ``test``.
@@ -270,7 +271,7 @@ def align(
         UserError: no run, one that finds no items, an unusable reward, or a folder that holds something else.
     """
     generator, told = current_at(run, None), ",".join(f"{task}={weight}" for task, weight in (weights or {}).items())
-    spec, grouping = reward_spec(str(reward), told), Grouping(candidates, pool, temperature)
+    spec, grouping = reward_spec(os.fspath(reward), told), Grouping(candidates, pool, temperature)
     overrides = list(assignments_of(changes or {}))
 
     def resolve() -> AlignJob:
@@ -283,11 +284,10 @@ def align(
 def _align(job: AlignJob, runtime: Runtime) -> int:
     from foundrank.dist.align.align import align as work  # what finds and scores, which only this needs
 
-    with Preemption(runtime) as preemption:
-        done = work(job, runtime, preemption)
-        if runtime.is_main and not isinstance(done, int):
-            write_report(Path(job.out))
-        runtime.barrier()
+    done = work(job, runtime)
+    if runtime.is_main and not isinstance(done, int):
+        write_report(Path(job.out))
+    runtime.barrier()
     return TRY_AGAIN if isinstance(done, int) else DONE
 
 

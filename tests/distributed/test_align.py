@@ -13,7 +13,6 @@ from foundrank.dist.align.finding import find
 from foundrank.dist.align.prepare import prepare_alignment
 from foundrank.dist.align.request import TRAIN, Grouping
 from foundrank.dist.align.reward_spec import reward_spec
-from foundrank.dist.ranks.preemption import Preemption
 from foundrank.dist.ranks.runtime import ALONE, Runtime
 from foundrank.dist.tokenize.tokenize import tokenize
 from tests.coded_world import RQ, opened, raw_experiment, write_world
@@ -76,8 +75,7 @@ def test_candidates_are_the_same_on_any_ranks_and_in_any_parts(world, name, tmp_
 
 def aligned(runtime: Runtime, run: Path, out: Path, reward: str, overrides: list[str]) -> Any:
     job = prepare_alignment(run, str(out), reward_spec(reward, ""), Grouping(4, 20), overrides=overrides)
-    with Preemption(runtime) as preemption:
-        return align(job, runtime, preemption)
+    return align(job, runtime)
 
 
 @every_ranking

@@ -1,6 +1,9 @@
 """What an alignment reads: domains with features of their own, empty row groups, gaps in rewards; and what it refuses before its work."""
 
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from foundrank.dist.align.prepare import prepare_alignment
 from foundrank.dist.align.request import AFTER, BEFORE, TRAIN, AlignJob, Grouping
 from foundrank.dist.align.reward_spec import reward_spec
 from foundrank.dist.align.rewarding import reward
-from foundrank.dist.ranks.preemption import Preemption
+from foundrank.dist.promote.promote import promote
 from foundrank.dist.ranks.runtime import Runtime
 from foundrank.dist.score import score as score_module
 from tests.coded_world import ITEMS, opened, raw_experiment, write_world
@@ -56,8 +59,8 @@ def generator(world: Path) -> Path:
     return trained(world, "generator")
 
 
-def job_of(run: Path, out: Path, asked: str = "hits", *overrides: str, grouping: Grouping = BEST) -> AlignJob:
-    return prepare_alignment(run, str(out), reward_spec(asked, ""), grouping, overrides=overrides)
+def job_of(run: Path, out: Path, asked: str = "hits", *overrides: str, weights: str = "") -> AlignJob:
+    return prepare_alignment(run, str(out), reward_spec(asked, weights), BEST, overrides=overrides)
 
 
 def found(runtime: Runtime, job: AlignJob, replicated: bool) -> None:
@@ -105,9 +108,20 @@ def test_row_groups_without_rows_keep_no_rank_waiting(generator, tmp_path):
     assert len(list((tmp_path / "one/candidates/train/rewarded/home").glob("part-*"))) == 3
 
 
-def aligned(runtime: Runtime, job: AlignJob) -> dict | int:
-    with Preemption(runtime) as preemption:
-        return align(job, runtime, preemption)
+def aligned(runtime: Runtime, job: AlignJob) -> tuple[dict | int, bool]:
+    """What the alignment says; and whether a signal ends the process again by the time the aligned run is looked at."""
+    before, seen = signal.getsignal(signal.SIGTERM), list[bool]()
+
+    def look() -> None:
+        while not (Path(job.out) / "candidates/after").exists():
+            time.sleep(0.001)
+        seen.append(signal.getsignal(signal.SIGTERM) == before)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    told = align(job, runtime)
+    looking.join(5)
+    return told, seen[0]
 
 
 def test_a_table_of_rewards_may_have_gaps(generator, tmp_path):
@@ -115,7 +129,8 @@ def test_a_table_of_rewards_may_have_gaps(generator, tmp_path):
     columns = (list(of) for of in zip(*pairs, strict=True))
     pq.write_table(pa.table(dict(zip(("user", "item", "reward"), columns, strict=True))), tmp_path / "rewards.parquet")
     job = job_of(generator, tmp_path / "out", str(tmp_path / "rewards.parquet"), "training.max_steps=2")
-    (told,) = run_ranks(aligned, 1, job)
+    ((told, can_be_ended),) = run_ranks(aligned, 1, job)
+    assert can_be_ended
     (row,) = (row for row in told["measures"] if (row["domain"], row["measure"]) == ("home", "reward"))
     assert 0 < row["rows"] < 60
     for of in (TRAIN, BEFORE, AFTER):
@@ -192,3 +207,49 @@ def test_a_generator_with_frozen_levels_is_aligned_with_optimizers_of_its_own(wo
     assert job_of(generator, tmp_path / "out").experiment.init_optimizer
     assert not job_of(frozen, tmp_path / "out").experiment.init_optimizer
     assert opened(frozen / "experiment.yaml").training.freeze
+
+
+def test_the_run_in_use_rewards(generator, tmp_path):
+    promote(generator, tmp_path / "target")
+    assert reward_spec(str(tmp_path / "target"), "").run == str(generator.resolve())
+    assert job_of(generator, tmp_path / "out", str(tmp_path / "target")).reward.run == str(generator.resolve())
+
+
+def test_bad_rows_that_a_training_skips_are_refused(world, tmp_path):
+    folder = tmp_path / "spoilt"
+    shutil.copytree(world.parent, folder, ignore=shutil.ignore_patterns("generator", "other"))
+    run = trained(folder / world.name, "skips", "bad_data.policy=skip", "training.max_steps=1")
+    assert job_of(run, tmp_path / "out").experiment.training.max_steps is None  # all epochs of the alignment
+    file = folder / "feed.test.parquet"
+    table = pq.read_table(file)
+    moods = np.asarray(table["mood"]).copy()
+    moods[50] = np.inf
+    pq.write_table(table.set_column(table.column_names.index("mood"), "mood", pa.array(moods)), file, row_group_size=41)
+    with pytest.raises(UserError, match=r"row group 1, row 9, column 'mood'.*an alignment leaves no row out"):
+        job_of(run, tmp_path / "out")
+
+
+def test_tasks_of_domains_and_ids_wider_than_those_of_events(world, generator, tmp_path):
+    folder = tmp_path / "wide"
+    shutil.copytree(world.parent, folder, ignore=shutil.ignore_patterns("generator", "other"))
+    for file in folder.glob("*.*.parquet"):
+        table = pq.read_table(file).append_column("click", pa.array(np.zeros(pq.read_metadata(file).num_rows)))
+        pq.write_table(table.set_column(1, "item", table["item"].cast(pa.int32())), file)
+    items = pq.read_table(folder / "items.parquet")
+    new = items.set_column(0, "item", pa.array(np.arange(ITEMS) + 2**40))
+    pq.write_table(pa.concat_tables([items, new]), folder / "items.parquet")
+    run = trained(folder / world.name, "wide")
+    tasks = ("domains.home.tasks={click: {label: click}}", "domains.feed.tasks={like: {label: click}}")
+    ranker = str(trained(folder / world.name, "ranker", *tasks, "training.max_steps=1"))
+    for weights, told in (
+        ("click=1", "names no task of feed"),
+        ("click=1,buy=1", "'buy' is not a task of"),
+    ):
+        with pytest.raises(UserError, match=told):
+            job_of(run, tmp_path / "out", ranker, weights=weights)
+    run_ranks(found, 1, job_of(run, tmp_path / "out", ranker, weights="click=1,like=-2"), True)
+    every = {name: parts(tmp_path / "out", BEFORE, "rewarded", name) for name in ("home", "feed")}
+    assert max(item for items in every["home"]["candidates"].to_pylist() for item in items) > 2**40
+    rewards = {name: np.concatenate([*map(np.asarray, table["reward"].to_pylist())]) for name, table in every.items()}
+    assert (rewards["home"] > 0).all()
+    assert (rewards["feed"] < 0).all()

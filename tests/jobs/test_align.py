@@ -111,7 +111,7 @@ def test_a_run_rewards_candidates_by_what_it_scores_pairs(runs, here: Here, tmp_
     [
         (("--reward", "hits", "--weights", "click=1"), ["--weights", "run's tasks"]),
         (("--reward", "{runs}/generator", "--weights", "click"), ["--weights", "TASK=NUMBER"]),
-        (("--reward", "{runs}/generator", "--weights", "click=1"), ["--weights", "'click' is not a task of home"]),
+        (("--reward", "{runs}/generator", "--weights", "click=1"), ["--weights", "'click' is not a task of"]),
         (("--reward", "{runs}/nothing"), ["has no experiment.yaml"]),
         (("--reward", "{runs}/nothing.parquet"), ["nothing.parquet", "no such file"]),
         (("--reward", "{runs}/data/items.parquet"), ["items.parquet", "'user'", "is missing"]),

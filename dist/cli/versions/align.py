@@ -73,22 +73,21 @@ def align(
 def _align(job: "AlignJob", runtime: "Runtime") -> int:
     with quick_imports():
         from ...align.align import align as work
-        from ...ranks.preemption import Preemption
+        from ...align.measured import change_told
         from ...report.report import write_report
 
-    with Preemption(runtime) as preemption:
-        done = work(job, runtime, preemption)
-        if runtime.is_main and isinstance(done, int):
-            said = f"stopped after step {done}, as requested; run the same command again to resume"
-            result(said, "stopped", step=done, status=TRY_AGAIN)
-        elif runtime.is_main and not isinstance(done, int):
-            for row in done["measures"]:
-                if row["rows"]:
-                    interval = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-                    said = f"{row['domain']}, {row['measure']}: {row['before']:.4f} -> {row['after']:.4f}, {interval}"
-                    result(said, "measured", **row)
-            report = shown(write_report(Path(job.out)))
-            result(f"wrote {job.out}; report: {report}", "aligned", run=str(job.out), report=report)
-            hint(f"next: foundrank evaluate {job.out}")
-        runtime.barrier()
+    done = work(job, runtime)
+    if runtime.is_main and isinstance(done, int):
+        said = f"stopped after step {done}, as requested; run the same command again to resume"
+        result(said, "stopped", step=done, status=TRY_AGAIN)
+    elif runtime.is_main and not isinstance(done, int):
+        for row in done["measures"]:
+            if row["rows"]:
+                means = f"{row['before']:.4f} -> {row['after']:.4f}"
+                said = f"{row['domain']}, {row['measure']}: {means}, {change_told(row)}"
+                result(said, "measured", **row)
+        report = shown(write_report(Path(job.out)))
+        result(f"wrote {job.out}; report: {report}", "aligned", run=str(job.out), report=report)
+        hint(f"next: foundrank evaluate {job.out}")
+    runtime.barrier()
     return TRY_AGAIN if isinstance(done, int) else DONE

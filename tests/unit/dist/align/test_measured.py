@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from foundrank.data.errors import UserError
-from foundrank.dist.align.measured import measures
+from foundrank.dist.align.measured import change_told, measures
 from foundrank.dist.align.reward_spec import reward_spec
 from foundrank.dist.align.rewards import is_own, noise
 
@@ -23,6 +23,11 @@ def test_lists_are_measured_by_their_rewards_and_by_the_row_s_own_item():
     assert np.isnan(found["reward"][2])
     assert found["hr@10"].tolist() == [1, 0, 0]
     assert found["ndcg@10"].tolist() == pytest.approx([1 / np.log2(3), 0, 0])
+
+
+def test_of_one_user_there_is_no_interval():
+    assert change_told({"difference": 0.25, "low": None, "high": None}) == "+0.2500 –"
+    assert change_told({"difference": -0.25, "low": -0.5, "high": 0.0}) == "-0.2500 [-0.5000, +0.0000]"
 
 
 def test_noise_is_even_and_says_nothing_of_another_row():
