@@ -38,6 +38,7 @@ class ColumnNeed:
         table: of ids, the embedding table that they have rows in; empty for others.
         beside: a column of lists, beside which this one has as many values in each row; empty: it is beside none.
         bad: which values are bad, where what it holds does not say so yet.
+        remedy: what to do where it is missing; empty: another name may be meant.
     """
 
     name: str
@@ -48,3 +49,4 @@ class ColumnNeed:
     table: str = ""
     beside: str = ""
     bad: BadValues | None = dataclasses.field(default=None, compare=False)
+    remedy: str = dataclasses.field(default="", compare=False)

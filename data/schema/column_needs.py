@@ -137,7 +137,7 @@ class SchemaCheck:
                 raise UserError(
                     f"{file}: column '{need.name}'",
                     f"is there {times} times" if times else f"is missing, and {need.field} asks for it",
-                    "Keep one of them, or rename the others." if times else nearest(need.name, names),
+                    "Keep one of them, or rename the others." if times else need.remedy or nearest(need.name, names),
                 )
 
     def _check_type(self, file: str, kind: pa.DataType, need: ColumnNeed) -> None:

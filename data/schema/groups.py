@@ -6,6 +6,7 @@ from ..config.experiment import Experiment
 
 CANDIDATES, REFERENCE, REWARD = "candidates", "reference", "reward"
 _FIELD = "model.next_item.preference"
+_REMEDY = "Give the files that `foundrank align` writes; or learn from the events alone, with --set model.next_item.preference=null."
 
 
 def group_needs(experiment: Experiment, domain: str) -> list[ColumnNeed]:
@@ -13,5 +14,5 @@ def group_needs(experiment: Experiment, domain: str) -> list[ColumnNeed]:
     objective = experiment.model.next_item
     if objective is None or objective.preference is None or not experiment.domains[domain].users:
         return []
-    numbers = [ColumnNeed(name, LIST_NUMBER, _FIELD) for name in (REFERENCE, REWARD)]
-    return [ColumnNeed(CANDIDATES, LIST_ID, _FIELD), *numbers]
+    numbers = [ColumnNeed(name, LIST_NUMBER, _FIELD, remedy=_REMEDY) for name in (REFERENCE, REWARD)]
+    return [ColumnNeed(CANDIDATES, LIST_ID, _FIELD, remedy=_REMEDY), *numbers]

@@ -1,6 +1,7 @@
 """What can be known to be wrong with an alignment before its work: its generator, its reward, its data and its place."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from ...data.events.event_files import EventFiles, check_columns
 from ...data.schema.column_needs import IdTypes, needed_columns
 from ...data.schema.groups import CANDIDATES, REFERENCE, REWARD
 from ...data.storage import storage
+from ...data.storage.file_identity import fingerprint, identities
 from ...data.storage.file_systems import Location, is_uri
 from ...data.storage.mirror import mirrored
 from ...model.kinds import KINDS
 from ..fine_tuning.pretrained import pretrained
+from ..increments.record import read_increment
 from ..run.kept_checkpoints import best_of_members
 from ..run.new_run import check_new_or_same, differences
 from ..run.run_folder import id_types_of, open_experiment, read_json
@@ -51,6 +54,11 @@ def prepare_alignment(
     """
     if is_uri(out):
         raise UserError(out, "is in an object store, where nothing is aligned yet", "Give a folder of this machine.")
+    for option, number in (("--candidates", grouping.size), ("--pool", grouping.pool)):
+        if number < 2:
+            raise UserError(option, f"is {number}, and a preference is one of two candidates", "Take at least 2.")
+    if not (isfinite(grouping.temperature) and grouping.temperature > 0):
+        raise UserError("--temperature", f"is {grouping.temperature:g}", "Give a number above 0.")
     if grouping.size > grouping.pool:
         what = f"is {grouping.size}, and candidates are drawn from the {grouping.pool} best"
         raise UserError("--candidates", what, "Take fewer, or a larger --pool.")
@@ -67,8 +75,9 @@ def prepare_alignment(
     check_optimizer(experiment, "cuda" if torch.cuda.is_available() else "cpu")
     if experiment.init_from is not None:
         pretrained(experiment)
-    events = _events(run, generator, split)
-    job = AlignJob(run, out, reward, grouping, split, generator, experiment, {name: events[name] for name in names})
+    every = _events(run, generator, split)
+    events = {name: every[name] for name in names}
+    job = AlignJob(run, out, reward, grouping, split, generator, experiment, events, _contents(events))
     if reward.run is not None:
         _check_reward_run(job)
     if reward.table is not None:
@@ -76,7 +85,7 @@ def prepare_alignment(
     for name in names:
         taken = {need.name: need.field for need in columns_of(job, name)}
         check_names_apart(taken, (CANDIDATES, REFERENCE, REWARD, CHOSEN))
-    _check_place(job, events)
+    _check_place(job, every)
     return job
 
 
@@ -89,6 +98,10 @@ def _generator(run: Location) -> tuple[Experiment, IdTypes]:
     folder = mirrored(run, "read")
     generator = open_experiment(folder)
     best_of_members(folder)
+    if read_increment(folder) is not None:
+        what = "is an increment, whose training events are those of its own files alone, and candidates are found of all that is learned from"
+        remedy = f"Train a run with init_from: {run} on the events that it is to learn from, and align that one."
+        raise UserError(run, what, remedy)
     for name in generator.domains:
         check_retrieves(run, generator, name)
     check_names_known(run, generator, types := known_id_types(generator, id_types_of(folder)))
@@ -117,6 +130,14 @@ def _events(run: Location, generator: Experiment, split: str) -> Events:
         what = f"{error.what}; an alignment leaves no row out, though {run} has bad_data: skip"
         raise UserError(error.where, what, "Write the events without it.") from error
     return events
+
+
+def _contents(events: Events) -> dict[str, dict[str, str]]:
+    """Domain -> split -> what its files hold, as of `fingerprint`."""
+    return {
+        name: {split: fingerprint(identities(files.files)) for split, files in of_splits.items()}
+        for name, of_splits in events.items()
+    }
 
 
 def _check_rows(domain: str, files: EventFiles, experiment: Experiment) -> None:

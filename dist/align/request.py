@@ -55,6 +55,7 @@ class AlignJob:
         generator: the generator's experiment.
         experiment: that of the aligned run.
         events: domain -> split -> files, of training and of what is measured; of domains with users and a training split.
+        contents: domain -> split -> `fingerprint` of these.
     """
 
     run: Location
@@ -65,6 +66,7 @@ class AlignJob:
     generator: Experiment
     experiment: Experiment
     events: Mapping[str, Mapping[str, EventFiles]]
+    contents: Mapping[str, Mapping[str, str]]
 
     @property
     def folder(self) -> Path:
@@ -85,7 +87,7 @@ class AlignJob:
             reward = identity(best_of_members(mirrored(self.reward.run, "read")))
         if self.reward.table is not None:
             reward = identities([self.reward.table])[0]["checksum"]
-        return told | {"reward": reward}
+        return told | {"reward": reward, "events": self.contents}
 
     def place(self, of: str, stage: str, domain: str) -> str:
         """The folder of the parts of a stage."""

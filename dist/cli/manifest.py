@@ -23,7 +23,7 @@ PLACES = {
     "score": {"run": ("the run", False), "source": ("the input", False), "out": ("the output", True)},
     "embed": {"experiment": ("the experiment", True)},  # the content store is beside it
     "tokenize": {"experiment": ("the experiment", True), "export": ("--export", True)},
-    "align": {"run": ("the run", False), "out": ("the output", True)},
+    "align": {"run": ("the run", False), "out": ("the output", True), "reward": ("--reward", False)},
 }
 LEFT_OUT = ("export",)  # what nothing is lost without
 
@@ -74,12 +74,16 @@ def manifest(
     ] = None,
 ) -> None:
     """Print a Kubernetes manifest that runs a command: foundrank manifest train ... | kubectl apply -f -"""
+    from ..align.reward_spec import HITS, NOISE  # for start-up time: it comes with torch
+
     given = _parsed(command, arguments)
     volumes = volumes_of(volume or [])
     if given["processes"] is not None:
         raise UserError("--processes", "is among the command's arguments", "Give -p before them, or before '--'.")
     for argument, (what, written) in PLACES[command].items():
-        if given[argument] is None and argument in LEFT_OUT:
+        if (given[argument] is None and argument in LEFT_OUT) or (
+            argument == "reward" and given[argument] in (HITS, NOISE)
+        ):
             continue
         check_place(what, given[argument], volumes, written)
     request = Request(

@@ -13,6 +13,7 @@ import pytest
 
 from foundrank import load
 from foundrank.data.errors import UserError
+from foundrank.data.events.event_files import look_again
 from foundrank.dist.align.align import align
 from foundrank.dist.align.finding import find
 from foundrank.dist.align.prepare import prepare_alignment
@@ -21,6 +22,7 @@ from foundrank.dist.align.reward_spec import reward_spec
 from foundrank.dist.align.rewarding import reward
 from foundrank.dist.promote.promote import promote
 from foundrank.dist.ranks.runtime import Runtime
+from foundrank.dist.run.run_folder import write_json
 from foundrank.dist.score import score as score_module
 from tests.coded_world import ITEMS, opened, raw_experiment, write_world
 
@@ -172,6 +174,21 @@ def test_a_fine_tuning_that_cannot_begin_is_refused(generator, tmp_path, overrid
         job_of(generator, tmp_path / "out", "hits", *overrides)
 
 
+@pytest.mark.parametrize(
+    ("grouping", "told"),
+    [
+        (Grouping(1, 4), "--candidates: is 1"),
+        (Grouping(0, 1), "--candidates: is 0"),
+        (Grouping(2, 1), "--pool: is 1"),
+        (Grouping(4, 4, 0.0), "--temperature: is 0"),
+        (Grouping(4, 4, float("nan")), "--temperature: is nan"),
+    ],
+)
+def test_groups_of_which_nothing_is_preferred_are_refused(generator, tmp_path, grouping, told):
+    with pytest.raises(UserError, match=told):
+        prepare_alignment(generator, str(tmp_path / "out"), reward_spec("hits", ""), grouping)
+
+
 def test_the_place_must_be_free(generator, tmp_path):
     for out in (generator, generator / "aligned"):
         with pytest.raises(UserError, match="which is aligned, or lies in it"):
@@ -215,16 +232,24 @@ def test_the_run_in_use_rewards(generator, tmp_path):
     assert job_of(generator, tmp_path / "out", str(tmp_path / "target")).reward.run == str(generator.resolve())
 
 
-def test_bad_rows_that_a_training_skips_are_refused(world, tmp_path):
+def test_other_events_and_bad_rows_that_a_training_skips_are_refused(world, tmp_path):
     folder = tmp_path / "spoilt"
     shutil.copytree(world.parent, folder, ignore=shutil.ignore_patterns("generator", "other"))
     run = trained(folder / world.name, "skips", "bad_data.policy=skip", "training.max_steps=1")
     assert job_of(run, tmp_path / "out").experiment.training.max_steps is None  # all epochs of the alignment
-    file = folder / "feed.test.parquet"
+    job, file = job_of(run, tmp_path / "out"), folder / "feed.test.parquet"
+    job.note.parent.mkdir(parents=True)
+    write_json(job.note, job.settings())
+    assert job_of(run, tmp_path / "out") == job
     table = pq.read_table(file)
+    pq.write_table(table.slice(1), file)
+    look_again()
+    with pytest.raises(UserError, match=r"holds another alignment \(events.feed.test"):
+        job_of(run, tmp_path / "out")
     moods = np.asarray(table["mood"]).copy()
     moods[50] = np.inf
     pq.write_table(table.set_column(table.column_names.index("mood"), "mood", pa.array(moods)), file, row_group_size=41)
+    look_again()
     with pytest.raises(UserError, match=r"row group 1, row 9, column 'mood'.*an alignment leaves no row out"):
         job_of(run, tmp_path / "out")
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import foundrank as foundrank_library
-from tests.coded_world import ITEMS, raw_experiment, write_world
+from tests.coded_world import ITEMS, raw_experiment, rounds, write_world
 
 from .commands import COMMAND, ENVIRONMENT, Here, foundrank
 from .test_bad_input import check_told
@@ -137,6 +137,16 @@ def test_another_alignment_in_the_folder_is_refused(aligned, runs, here: Here, t
         here("align", runs / "generator", mine, "--reward", "noise", *ALIGN),
         ["holds another alignment", "reward: ", "Choose another folder"],
     )
+
+
+def test_an_aligned_run_is_updated_by_events_alone_and_an_increment_is_not_aligned(aligned, here: Here, tmp_path):
+    mine = shutil.copytree(aligned, tmp_path / "mine")
+    pq.write_table(rounds(40, 99), tmp_path / "new.parquet")
+    update = ("update", mine, "--events", f"home={tmp_path}/new.parquet", "-p", 1)
+    alone = ("--set", "model.next_item.preference=null")
+    check_told(here(*update), ["column 'candidates'", "is missing", " ".join(alone)])
+    assert here(*update, *alone)[0] == 0
+    check_told(here("align", mine, tmp_path / "again", "--reward", "hits"), ["is an increment", "init_from"])
 
 
 def test_check_tells_what_would_be_done(runs, here: Here, tmp_path):

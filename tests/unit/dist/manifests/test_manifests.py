@@ -348,6 +348,7 @@ def test_what_a_cluster_would_refuse_is_refused_here(options, where, what):
         ("embed", ["/etc/shop.yaml"], "the experiment /etc/shop.yaml"),
         ("tokenize", ["/etc/shop.yaml"], "the experiment /etc/shop.yaml"),
         ("tokenize", ["/data/shop.yaml", "--export", "codes.parquet"], "--export codes.parquet"),
+        ("align", ["/data/run", "/data/aligned", "--reward", "runs/ranker"], "--reward runs/ranker"),
     ],
 )
 def test_work_that_would_be_lost_with_the_pod_is_refused(command, arguments, where):
