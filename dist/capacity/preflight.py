@@ -25,12 +25,13 @@ from ...data.storage.new_folder import check_can_be_made
 from ...data.storage.storage import names
 from ...model.contents.pretrained import folder_or_id
 from ...model.contents.text_encoder_loading import model_source
+from ..align.request import BEFORE, LISTED, TRAIN, AlignJob
 from ..evaluate.prepare import EvaluationJob
 from ..fine_tuning.pretrained import held_id_types, pretrained
 from ..logs.records import warning
 from ..ranks.job import count_of
 from ..run.new_run import check_new_or_same, check_same_beside, check_same_events
-from ..run.run_folder import open_run, open_statistics
+from ..run.run_folder import EXPERIMENT, open_run, open_statistics
 from ..score.work_list import WorkList
 from ..sharding.planner import Ranks, bytes_of_tables
 from ..train.delta_versions import with_versions
@@ -163,11 +164,39 @@ def check_scoring(run: Path, work: WorkList, columns: Callable[[Experiment], Seq
     model = found.predicting.max() if 2 * tables > ranks.bytes else tables + found.predicting_dense
     reads = held_by_scorer(layout, work.aside, columns(experiment), list(work.types))
     held = check_held(reads, model, ranks, "row groups and tables", _SMALLER_GROUPS)
-    least, free = 4 * work.rows * max(len(layout.tasks), 1), _free_bytes(work.out)
-    if free is not None and least > free:
-        what = f"is on a disk with {free / 2**30:.2f} GiB free, and the scores alone take {least / 2**30:.2f}"
-        raise UserError(work.out, what, "Free some space, or write to another disk.")
+    _check_disk(work.out, 4 * work.rows * max(len(layout.tasks), 1), "the scores")
     return [held]
+
+
+def check_alignment(job: AlignJob, ranks: Ranks) -> list[str]:
+    """What `align` would find wrong once it is at work: whether its fine-tuning, the run that rewards and the candidates fit. Arguments and errors as
+    of `check_training`."""
+    rows = {of: sum(files.rows for files in job.files(of).values()) for of in (TRAIN, BEFORE)}
+    out, experiment = Path(job.out), job.experiment
+    if not (out / EXPERIMENT).is_file():  # of candidates that are still to be found nothing can be read
+        domains = {
+            name: domain.model_copy(update={"events": job.generator.domains[name].events})
+            for name, domain in experiment.domains.items()
+        }
+        objective = experiment.model.next_item.model_copy(update={"preference": None})  # type: ignore[union-attr]
+        model = experiment.model.model_copy(update={"next_item": objective})
+        experiment = experiment.model_copy(update={"domains": domains, "model": model})
+    told = check_training(experiment, out, ranks).told
+    if job.reward.run is not None:
+        rewards, statistics = open_run(mirrored(job.reward.run, "read"))
+        _check_fits(footprint(statistics.layout(rewards), rewards, ranks), ranks)
+    # Ids and references, as they are found and as they are rewarded, and rewards.
+    lists = rows[TRAIN] * job.grouping.size + 2 * rows[BEFORE] * LISTED
+    _check_disk(job.out, lists * (2 * (8 + 4) + 4), "the candidates")
+    return [f"{rows[TRAIN]:,} users whose {job.grouping.size} candidates are rewarded by {job.reward.name}", *told]
+
+
+def _check_disk(out: str, least: int, what: str) -> None:
+    """Raises a UserError where so many bytes are more than are free."""
+    free = _free_bytes(out)
+    if free is not None and least > free:
+        told = f"is on a disk with {free / 2**30:.2f} GiB free, and {what} alone take {least / 2**30:.2f}"
+        raise UserError(out, told, "Free some space, or write to another disk.")
 
 
 def _free_bytes(out: str) -> int | None:

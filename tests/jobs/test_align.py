@@ -149,9 +149,16 @@ def test_an_aligned_run_is_updated_by_events_alone_and_an_increment_is_not_align
     check_told(here("align", mine, tmp_path / "again", "--reward", "hits"), ["is an increment", "init_from"])
 
 
-def test_check_tells_what_would_be_done(runs, here: Here, tmp_path):
-    assert here("align", runs / "generator", tmp_path / "out", "--reward", "hits", "--check")[0] == 0
+def test_check_tells_what_would_be_done(aligned, runs, here: Here, tmp_path):
+    arguments = ("--reward", runs / "generator", "--check", "-p", 1)
+    told = foundrank("align", runs / "generator", tmp_path / "out", *arguments).stdout
+    assert "400 users whose 16 candidates are rewarded by" in told
+    assert "GiB on the fullest of 1 rank(s)" in told
     assert not (tmp_path / "out").exists()
+    too_many = ("--set", "training.batch_size=500000000")
+    check_told(here("align", runs / "generator", tmp_path / "out", *arguments, *too_many), ["do not fit 1 rank(s)"])
+    goes_on = ("--reward", runs / "wanted.parquet", "--check", "-p", 1, *ALIGN)
+    assert "where a training goes on" in foundrank("align", runs / "generator", aligned, *goes_on).stdout
 
 
 def test_python_does_what_the_command_does(aligned, runs, tmp_path):

@@ -64,9 +64,10 @@ def align(
 
     claim = Claim(out, "align")
     if check:
-        job = resolve()
-        rows = sum(files.rows for files in job.files("train").values())
-        return passed([f"{rows:,} users whose {candidates} candidates are rewarded by {reward}, into {out}"], claim)
+        with quick_imports():
+            from ...capacity.preflight import check_alignment, ranks_asked
+
+        return passed(check_alignment(resolve(), ranks_asked(None, processes)), claim)
     end(on_ranks(resolve, _align, processes, holds=lambda: claim))
 
 
