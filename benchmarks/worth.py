@@ -200,8 +200,9 @@ def section(written: Mapping[str, Any]) -> str:
         for arm, rows in of["compared"].items():
             for row in [row for row in rows if row["domain"] == "mean"] or rows:
                 numbers = f"{row['first']:.4f} | {row['other']:.4f} | {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+                asked = name.removesuffix(f", {of['data']}")
                 lines.append(
-                    f"| {name} | {of['data']} | {of['seeds']} | {of['metric']} | {arm} against {of['first']} | {numbers} |"
+                    f"| {asked} | {of['data']} | {of['seeds']} | {of['metric']} | {arm} against {of['first']} | {numbers} |"
                 )
     return "\n".join(lines)
 
