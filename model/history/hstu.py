@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...data.settings_base import Strict
 from ..layers.axes import declare, layer_norm, linear, named
-from ..prefix.prefix import PrefixDropout, Prefixed, prefix_without_effect
+from ..prefix.settings import PrefixDropout, Prefixed, prefix_without_effect
 from .reasoning import Reasoning, Reasons
 from .sequence import PastFeatures, RowGroup, Sequence, join_heads, split_heads
 from .time_bias import SeesTimes, TimeBias

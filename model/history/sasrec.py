@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from ...data.settings_base import Strict
-from ..prefix.prefix import PrefixDropout, Prefixed, prefix_without_effect
+from ..prefix.settings import PrefixDropout, Prefixed, prefix_without_effect
 from .reasoning import Reasoning, Reasons
 from .sequence import PastFeatures
 from .time_bias import SeesTimes

@@ -4,10 +4,7 @@ The idea of telling a model of sequences in words what a user likes is that of M
 Generative Retrieval", 2024).
 """
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torchrec import KeyedTensor
 
@@ -15,33 +12,13 @@ from ...data.batch.batch import Batch
 from ...data.config.sections.model import ModelConfig
 from ...data.config.sections.prefix import OWNERS
 from ...data.schema.layout import Layout, id_key
-from ...data.settings_base import Name, Share
 from ..layers.axes import declare, named
 from ..representation.conditioning import ContentProjection
 from ..representation.lookups import lengths, looked_up
 from ..representation.sparse_aspect import SparseAspect, aspect_projection
 
-Prefixed = Annotated[
-    tuple[Name, ...],
-    Field(
-        description="places before the oldest past item, which all may attend to: user (its features and contents), query, context (features of the event), or a content of the user by its name, such as a text of what it prefers"
-    ),
-]
-PrefixDropout = Annotated[
-    Share,
-    Field(
-        description="share of training rows in which a place of the prefix is left out, so that the model learns to do without"
-    ),
-]
-# Settings of causal encoders of sequences: ``prefix`` and ``prefix_dropout``.
-
 Place = tuple[Tensor, Tensor]
 """``[B, D]``, and ``[B]`` bool: in which rows there is such a place."""
-
-
-def prefix_without_effect(prefix: tuple[str, ...]) -> dict[str, str]:
-    """What has no effect in the settings of an encoder."""
-    return {} if prefix else {"prefix_dropout": "prefix"}
 
 
 class Prefix(nn.Module):
