@@ -31,7 +31,7 @@ from foundrank.data.contents.content_store import open_store, store_folder
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 
-from .jobs import Out, Source, Work, run_foundrank
+from .jobs import Out, Source, Work, assigned, run_foundrank
 from .machine import calibration
 from .next_item import wilson
 from .unseen_items import SHARE, without_items
@@ -160,7 +160,7 @@ def _measure(work: Path, data: Path, arm: str, seed: int) -> None:
     run = _folder(work, data, arm, seed)
     if (run / "evaluation_kept.json").is_file():
         return
-    changes = [word for change in (*_changes(arm), f"seed={seed}") for word in ("--set", change)]
+    changes = assigned((*_changes(arm), f"seed={seed}"))
     run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
     for name, option in PROTOCOLS.items():
         run_foundrank("evaluate", run, "-p", 1, option, threads=1)

@@ -29,7 +29,7 @@ from foundrank.dist.ranks.runtime import alone
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.kinds import KINDS
 
-from .jobs import Out, Work, run_foundrank
+from .jobs import Out, Work, assigned, run_foundrank
 from .machine import calibration
 
 DAYS, FIRST, WEEK = 30, 9, 7
@@ -107,9 +107,7 @@ def _trained(work: Path, data: Path, seed: int, until: int) -> Path:
         if not link.is_symlink():
             link.symlink_to((data / "events" / "feed" / _name(day)).resolve())
     events = f"domains.feed.events.train={days.resolve()}/*/*.parquet"
-    changes = [
-        word for change in (*SETTINGS, events, f"seed={seed}", "training.keep_best=false") for word in ("--set", change)
-    ]
+    changes = assigned((*SETTINGS, events, f"seed={seed}", "training.keep_best=false"))
     run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
     return run
 

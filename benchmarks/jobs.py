@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,27 @@ def run_foundrank(*arguments: object, threads: int | None = None) -> str:
     return subprocess.run(
         _command(arguments), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ).stdout
+
+
+def assigned(changes: Iterable[str]) -> list[str]:
+    """Command line options that change an experiment."""
+    return [word for change in changes for word in ("--set", change)]
+
+
+def source_of(data: Path, name: str) -> Path:
+    """The folder of a data set, as `foundrank import` calls it, below that of all data sets."""
+    return next(each for each in (data / name, data / name.replace("-", "_")) if each.is_dir())
+
+
+def compared(
+    file: Path, arms: Mapping[str, Sequence[Path]], *options: object, threads: int | None = None
+) -> list[dict[str, Any]]:
+    """What `foundrank compare` says of all rows, of arms and their runs, the first of which the others are held against; ``file`` keeps it."""
+    if not file.is_file():
+        asked = [f"{arm}={','.join(map(str, runs))}" for arm, runs in arms.items()]
+        run_foundrank("compare", *asked, *options, "--out", file, threads=threads)
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    return [row for row in rows if row["slice"] == "all"]
 
 
 def run_watched(*arguments: object) -> tuple[str, list[float]]:

@@ -17,7 +17,7 @@ import typer
 
 from foundrank.dist.study.markdown_sections import write_section
 
-from .jobs import Out, Work, run_foundrank
+from .jobs import Out, Work, assigned, compared, run_foundrank
 
 AT_A_TIME = 2
 SETS = ("simulated", "movietweetings", "completejourney")
@@ -61,15 +61,12 @@ def _measure(name: str, source: Path, work: Path, seeds: Sequence[int]) -> dict[
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         jobs = [(arm, seed) for seed in seeds for arm in ARMS]
         list(pool.map(lambda job: _trained(data, work, *job, ids), jobs))
-    compared = {}
+    found = {}
     for pair in PAIRS:
         file = work / f"{_folder(pair[1])}.json"
-        if not file.is_file():
-            arms = [f"{arm}={','.join(str(work / f'{_folder(arm)}-{seed}') for seed in seeds)}" for arm in pair]
-            run_foundrank("compare", *arms, "--out", file)
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        compared[pair[1]] = [row for row in rows if row["metric"] == "auc" and row["slice"] == "all"]
-    return {"ids": ids, "seeds": len(seeds), "compared": compared}
+        arms = {arm: [work / f"{_folder(arm)}-{seed}" for seed in seeds] for arm in pair}
+        found[pair[1]] = [row for row in compared(file, arms) if row["metric"] == "auc"]
+    return {"ids": ids, "seeds": len(seeds), "compared": found}
 
 
 def _folder(arm: str) -> str:
@@ -85,7 +82,7 @@ def _trained(data: Path, work: Path, arm: str, seed: int, ids: Mapping[str, int]
     for entity, number in ids.items() if way != "vocab" else ():
         rows = {"managed": "rows", "hash": "buckets"}[way]
         changes += [f"entities.{entity}.encoding={way}", f"entities.{entity}.{rows}={number // 2 if half else number}"]
-    run_foundrank("train", data, "--run-dir", run, "-p", 1, *(w for c in changes for w in ("--set", c)), threads=1)
+    run_foundrank("train", data, "--run-dir", run, "-p", 1, *assigned(changes), threads=1)
     run_foundrank("evaluate", run, "-p", 1, threads=1)
     return run
 

@@ -21,7 +21,7 @@ import typer
 
 from foundrank.dist.study.markdown_sections import write_section
 
-from .jobs import Out, Source, Work, run_foundrank
+from .jobs import Out, Source, Work, assigned, run_foundrank
 from .machine import calibration
 from .unseen_items import SHARE, without_items
 
@@ -83,7 +83,7 @@ def _measured(work: Path, data: Path, arm: str, seed: int) -> dict[str, Any]:
     """The figures of one training."""
     run = work / "runs" / data.name / f"{re.sub('[^a-z0-9]+', '_', arm.lower())}-{seed}"
     if not (run / "evaluation.json").is_file():
-        changes = [word for change in (*(ARMS | UNSEEN)[arm], f"seed={seed}") for word in ("--set", change)]
+        changes = assigned((*(ARMS | UNSEEN)[arm], f"seed={seed}"))
         run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
         run_foundrank("evaluate", run, "-p", 1, threads=1)
     found = {

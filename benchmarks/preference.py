@@ -19,7 +19,7 @@ from foundrank.dist.align.measured import change_told, measured
 from foundrank.dist.run.run_folder import open_experiment
 from foundrank.dist.study.markdown_sections import write_section
 
-from .jobs import Out, Work, run_foundrank
+from .jobs import Out, Work, assigned, run_foundrank, source_of
 
 _IDS = "text.vectors=none"
 _ANOTHER = ("seeds=3", "seed=101")
@@ -86,8 +86,7 @@ def preference(
 def _measured(name: str, source: Path, work: Path, seeds: Sequence[int]) -> dict[str, Any]:
     of, folder = DATA[name], work / name
     if not (folder / "data" / "experiment.yaml").is_file():
-        given = next(each for each in (source / name, source / name.replace("-", "_")) if each.is_dir())
-        run_foundrank("import", name, given, folder / "data")
+        run_foundrank("import", name, source_of(source, name), folder / "data")
     _trained(folder, "reward", of.reward)
     for seed in seeds:
         _trained(folder, f"generator-{seed}", (*of.generator, f"seed={seed}"))
@@ -104,14 +103,14 @@ def _measured(name: str, source: Path, work: Path, seeds: Sequence[int]) -> dict
 
 
 def _trained(folder: Path, run: str, changes: Sequence[str]) -> None:
-    asked = [word for change in changes for word in ("--set", change)]
+    asked = assigned(changes)
     if not (folder / run / "report.html").is_file():  # which a training writes last
         run_foundrank("train", folder / "data", "--run-dir", folder / run, "-p", 1, *asked, threads=1)
 
 
 def _align(folder: Path, of: Data, arm: str, seed: int) -> None:
     reward = ["--reward", folder / "reward", *(["--weights", of.weights] if of.weights else [])]
-    asked = [word for change in of.align for word in ("--set", change)]
+    asked = assigned(of.align)
     chosen = reward if arm == "reward" else ["--reward", "noise"]
     places = (folder / f"generator-{seed}", folder / f"{arm}-{seed}")
     run_foundrank("align", *places, *chosen, "-p", 1, *asked, threads=1)

@@ -29,7 +29,7 @@ from foundrank.dist.compare.resampling import drawn_users
 from foundrank.dist.study.markdown_sections import write_section
 from foundrank.model.contents import ENCODERS
 
-from .jobs import Out, Source, Work, run_foundrank
+from .jobs import Out, Source, Work, assigned, compared, run_foundrank
 
 K = 10
 _PREFIX = "model.history.prefix=[preference]"
@@ -93,7 +93,7 @@ def _trained(folder: Path, arm: str, seed: int, epochs: int | None) -> None:
     changes = [f"domains.{domain}.events.{split}=preferences/{of}/*.parquet" for split, of in splits.items()]
     changes += ["entities.user.contents={preference: {vector: preference, size: 384, source: events}}"]
     changes += [] if epochs is None else [f"training.epochs={epochs}"]
-    asked = [word for change in (*changes, *of_arm, f"seed={seed}") for word in ("--set", change)]
+    asked = assigned((*changes, *of_arm, f"seed={seed}"))
     run_foundrank("train", folder / "data", "--run-dir", run, "-p", 1, *asked, threads=1)
     run_foundrank("evaluate", run, "-p", 1, "--predictions", threads=1)
 
@@ -101,14 +101,8 @@ def _trained(folder: Path, arm: str, seed: int, epochs: int | None) -> None:
 def _compared(folder: Path, arm: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Against the arm without a prefix, of rows without a preference, as `foundrank compare` says."""
     file = folder / f"{arm.replace(' ', '_')}-against-without-{len(seeds)}.json"
-    if not file.is_file():
-        asked = [
-            f"{of.replace(' ', '_')}={','.join(str(_run(folder, of, seed)) for seed in seeds)}"
-            for of in ("without", arm)
-        ]
-        run_foundrank("compare", *asked, "--out", file, threads=1)
-    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    return [row for row in rows if row["metric"] in METRICS and row["slice"] == "all"]
+    arms = {of.replace(" ", "_"): [_run(folder, of, seed) for seed in seeds] for of in ("without", arm)}
+    return [row for row in compared(file, arms, threads=1) if row["metric"] in METRICS]
 
 
 def _steered(folder: Path, arm: str, seeds: Sequence[int]) -> dict[str, Any]:

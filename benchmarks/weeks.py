@@ -26,7 +26,7 @@ import yaml
 from foundrank.dist.study.markdown_sections import write_section
 
 from .increments import rows_read, save_figure, score_of
-from .jobs import Out, Work, run_foundrank
+from .jobs import Out, Work, assigned, run_foundrank
 from .machine import calibration
 
 FIRST, LAST = 9, 52  # the 53rd has a single day
@@ -130,7 +130,7 @@ def _trained(work: Path, data: Path, seed: int, until: int) -> Path:
     changes += [
         f"domains.{name}.events.train={folder.resolve()}/{name}/*/*.parquet" for name in _experiment(data)["domains"]
     ]
-    run_foundrank("train", data, "--run-dir", run, "-p", 1, *(w for c in changes for w in ("--set", c)), threads=1)
+    run_foundrank("train", data, "--run-dir", run, "-p", 1, *assigned(changes), threads=1)
     return run
 
 

@@ -18,7 +18,7 @@ import typer
 
 from foundrank.dist.study.markdown_sections import write_section
 
-from .jobs import Out, Source, Work, in_turns, run_foundrank
+from .jobs import Out, Source, Work, assigned, compared, in_turns, run_foundrank
 from .machine import calibration
 
 NARROW, WIDE, WIDTHS = 64, 256, (16, 64, 256)
@@ -79,8 +79,7 @@ def _trained(folder: Path, arm: str, seed: int) -> None:
 def _train(folder: Path, run: Path, arm: str, seed: int, more: Sequence[str] = ()) -> None:
     width, of_arm = ARMS[arm]
     changes = (f"seed={seed}", f"model.width={width}", f"model.embedding_dim={width}", *of_arm, *more)
-    asked = [word for change in changes for word in ("--set", change)]
-    run_foundrank("train", folder / "data", "--run-dir", run, "-p", 1, *asked, threads=1)
+    run_foundrank("train", folder / "data", "--run-dir", run, "-p", 1, *assigned(changes), threads=1)
 
 
 def _mean(folder: Path, arm: str, seeds: Sequence[int], width: int | None) -> dict[str, Any]:
@@ -101,11 +100,8 @@ def _mean(folder: Path, arm: str, seeds: Sequence[int], width: int | None) -> di
 def _compared(folder: Path, arm: str, seeds: Sequence[int], width: int) -> dict[str, Any]:
     """The nested ones at a width against those that have it alone, as `foundrank compare` says."""
     file = folder / f"nested_against_{width}.json"
-    if not file.is_file():
-        arms = [f"{name}={','.join(str(_run(folder, name, seed)) for seed in seeds)}" for name in (arm, "nested")]
-        run_foundrank("compare", *(of.replace(" ", "_", 1) for of in arms), "--width", width, "--out", file, threads=1)
-    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    return next(row for row in rows if row["metric"] == METRIC and row["slice"] == "all")
+    arms = {name.replace(" ", "_"): [_run(folder, name, seed) for seed in seeds] for name in (arm, "nested")}
+    return next(row for row in compared(file, arms, "--width", width, threads=1) if row["metric"] == METRIC)
 
 
 def _step(folder: Path, arm: str) -> float:

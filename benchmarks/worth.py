@@ -18,7 +18,7 @@ import typer
 
 from foundrank.dist.study.markdown_sections import write_section
 
-from .jobs import Out, Work, run_foundrank
+from .jobs import Out, Work, assigned, compared, run_foundrank, source_of
 
 _IDS = "text.vectors=none"
 SIMULATED = 100_000
@@ -141,18 +141,12 @@ def _answer(asked: Question, source: Path, work: Path, seeds: Sequence[int], at_
     with ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(lambda job: _trained(data, work, asked, *job), [(arm, s) for s in seeds for arm in asked.arms]))
     first, *others = asked.arms
-    compared = {}
+    found = {}
     for other in others:
         file = work / f"{asked.data}-{_plain(other)}-against-{_plain(first)}-{len(seeds)}.json"
-        if not file.is_file():
-            arms = [
-                f"{_plain(arm)}={','.join(str(_run(work, asked, arm, seed)) for seed in seeds)}"
-                for arm in (first, other)
-            ]
-            run_foundrank("compare", *arms, "--out", file, threads=1)
-        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        compared[other] = [row for row in rows if row["metric"] == asked.metric and row["slice"] == "all"]
-    return {"data": asked.data, "metric": asked.metric, "seeds": len(seeds), "first": first, "compared": compared}
+        arms = {_plain(arm): [_run(work, asked, arm, seed) for seed in seeds] for arm in (first, other)}
+        found[other] = [row for row in compared(file, arms, threads=1) if row["metric"] == asked.metric]
+    return {"data": asked.data, "metric": asked.metric, "seeds": len(seeds), "first": first, "compared": found}
 
 
 def _data(asked: Question, source: Path, work: Path) -> Path:
@@ -160,8 +154,7 @@ def _data(asked: Question, source: Path, work: Path) -> Path:
     if asked.data == "simulated" and not (data / "experiment.yaml").is_file():
         run_foundrank("simulate", data, "--rows", SIMULATED)
     if not (data / "experiment.yaml").is_file():
-        folder = next(each for each in (source / asked.data, source / asked.data.replace("-", "_")) if each.is_dir())
-        run_foundrank("import", asked.data, folder, data)
+        run_foundrank("import", asked.data, source_of(source, asked.data), data)
     if asked.codes and not (data / "tokenized").is_file():
         shutil.rmtree(data / "text_store", ignore_errors=True)
         run_foundrank("embed", data)
@@ -182,8 +175,7 @@ def _trained(data: Path, work: Path, asked: Question, arm: str, seed: int) -> No
     run = _run(work, asked, arm, seed)
     if not (run / "evaluation.json").is_file():
         settings = (*([asked.codes] if asked.codes else []), *asked.arms[arm], f"seed={seed}")
-        changes = [word for change in settings for word in ("--set", change)]
-        run_foundrank("train", data, "--run-dir", run, "-p", 1, *changes, threads=1)
+        run_foundrank("train", data, "--run-dir", run, "-p", 1, *assigned(settings), threads=1)
         run_foundrank("evaluate", run, "-p", 1, "--predictions", threads=1)
 
 

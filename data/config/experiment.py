@@ -61,7 +61,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _tasks_of_steps(self):
         known = {task for domain in self.in_use().values() for task in domain.tasks}
-        reasoning = getattr(self.model.history, "reasoning", None)
+        reasoning = self.model.reasoning
         for task in reasoning.tasks if reasoning is not None else ():
             if task not in known:
                 raise ValueError(

@@ -48,7 +48,7 @@ class History(nn.Module):
             of_aspect = config.uses(config.target)
             self.objective = NextCodes(config.next_item, layout, batch_size, config.width, of_aspect)
         elif config.next_item is not None:
-            reasoning = getattr(config.history, "reasoning", None)
+            reasoning = config.reasoning
             of_steps = () if reasoning is None else tuple(map(layout.tasks.index, reasoning.tasks))
             self.objective = NextItem(config.next_item, batch_size, config.width, layout.item_rows, of_steps)
         self.preference: Preference | None = None

@@ -4,6 +4,8 @@ All take log-probabilities up to a constant of the row, since they look at diffe
 normalised within the group. So they are the same for items found by vectors and by codes, and none needs a pass over the catalog.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,7 +69,7 @@ def grpo(
     advantage = advantages(rewards, there)
     apart = (log_p - log_q).masked_fill(~there, 0)
     # The reference's probability is raised to what bounds the ratio, where that is needed; no gradient goes through it.
-    ratio = (apart - (apart.detach() - torch.tensor(1 + clip + early_clip).log().item()).clamp_min(0)).exp()
+    ratio = (apart - (apart.detach() - math.log(1 + clip + early_clip)).clamp_min(0)).exp()
     gained = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
     divergence = (log_p.exp() * apart).sum(1)
     differ = (advantage != 0).any(1)

@@ -95,7 +95,7 @@ class ModelConfig(Strict):
             assert self.next_item is not None
             if self.width % getattr(self.next_item.decoder, "heads", 1):
                 raise ValueError(f"width {self.width} cannot be divided by next_item.decoder.heads")
-            if getattr(self.history, "reasoning", None) is not None:
+            if self.reasoning is not None:
                 raise ValueError("history.reasoning learns from vectors of items, and next_item.target is codes")
         widths = () if self.next_item is None else self.next_item.widths
         if widths and widths[-1] != self.width:
@@ -119,7 +119,7 @@ class ModelConfig(Strict):
         objective = self.next_item
         if objective is not None and (objective.positions != "all" or self.history.encoder != "bert4rec"):
             found["next_item.mask_share"] = "history.encoder: bert4rec and positions: all"
-        if objective is None and getattr(self.history, "reasoning", None) is not None and self.history.reasoning.tasks:
+        if objective is None and self.reasoning is not None and self.reasoning.tasks:
             found["history.reasoning.tasks"] = "next_item"
         if self.gate.kind == "none":  # everything side by side, whatever its aspect
             given = {name for name in ("interaction", "id_from_text") if getattr(self, name)}
@@ -152,6 +152,11 @@ class ModelConfig(Strict):
     def past_features(self) -> tuple[str, ...]:
         """Features that each past item has too."""
         return getattr(self.history, "features", ())
+
+    @property
+    def reasoning(self) -> Any:
+        """The settings of the encoder's latent steps; None where it has none."""
+        return getattr(self.history, "reasoning", None)
 
     @property
     def prefix(self) -> tuple[str, ...]:
